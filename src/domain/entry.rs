@@ -1,0 +1,40 @@
+//! What the journal holds.
+
+use super::{Event, SourceName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
+pub type Offset = u64;
+
+/// One journalled fact. Everything that is learned or remembered is a fold of these, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A user did something.
+    Event(Event),
+    /// A list was shown to a user.
+    Impression(Impression),
+}
+
+/// A recommendation as it was shown, so that the event that follows can be credited to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Impression {
+    /// The id that the answer carried.
+    pub recommendation_id: String,
+    /// To whom it was shown.
+    pub user_id: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The version of the weights that ranked it.
+    pub weights_version: u64,
+    /// The items, best first.
+    pub items: Vec<Shown>,
+}
+
+/// One item of an impression.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The item.
+    pub item_id: String,
+    /// Which source brought it.
+    pub source: SourceName,
+}

@@ -1,0 +1,17 @@
+//! Plain data that every room speaks: events, items, sessions, candidates, recommendations. No I/O, no clock, no randomness.
+
+mod candidate;
+mod dictionary;
+mod entry;
+mod event;
+mod kind;
+mod pages;
+mod session;
+
+pub use candidate::{Candidate, Recommendation, Recommended, SourceName};
+pub use dictionary::{Dictionary, ItemIx};
+pub use entry::{Entry, Impression, Offset, Shown};
+pub use event::{Event, Timestamp};
+pub use kind::{Kind, KindId, KindRule, Kinds};
+pub use pages::Pages;
+pub use session::{Session, Step};

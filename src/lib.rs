@@ -1,0 +1,2 @@
+//! Sequor: a real-time recommender daemon.
+pub mod domain;

@@ -1,0 +1,2 @@
+//! The command line in, an exit code out.
+fn main() {}
