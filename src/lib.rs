@@ -1,2 +1,4 @@
 //! Sequor: a real-time recommender daemon.
 pub mod domain;
+pub mod evaluation;
+pub mod recall;

@@ -37,7 +37,7 @@ impl<T: Clone, const ROWS: usize> Pages<T, ROWS> {
     /// Appends one value.
     pub fn push(&mut self, value: T) {
         match self.pages.last_mut() {
-            Some(page) if self.len % ROWS != 0 => Arc::make_mut(page).push(value),
+            Some(page) if !self.len.is_multiple_of(ROWS) => Arc::make_mut(page).push(value),
             _ => {
                 let mut page = Vec::with_capacity(ROWS);
                 page.push(value);

@@ -1,0 +1,136 @@
+//! The committer actor: many requests, one flush.
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+use super::gate::Permit;
+use super::model::{Advance, ModelActor};
+use super::session::Happened;
+use super::shard::{Deliver, ShardActor, shard_of};
+use crate::domain::{Entry, Kinds};
+use crate::metrics;
+use crate::store::{Committed, Committer, Receipt, StoreError};
+
+/// Entries to be made durable together, or not at all.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    /// The entries, in the sender's order.
+    pub entries: Vec<Entry>,
+    /// Their room on the way.
+    pub permit: Permit,
+    /// Told once they are durable and put before their sessions.
+    pub reply: oneshot::Sender<Result<Receipt, Arc<StoreError>>>,
+}
+
+/// The only writer of the journal, on a thread of its own. While one flush runs, requests gather for the next.
+#[derive(Debug)]
+pub struct CommitterActor {
+    core: Committer,
+    kinds: Kinds,
+    shards: Vec<Addr<ShardActor>>,
+    model: Addr<ModelActor>,
+    gathered: Vec<Append>,
+}
+
+impl CommitterActor {
+    /// A committer that delivers to those shards and wakes that model actor.
+    #[must_use]
+    pub fn new(core: Committer, kinds: Kinds, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
+        Self { core, kinds, shards, model, gathered: Vec::new() }
+    }
+
+    fn deliver(&self, committed: Committed, permits: Vec<Permit>) {
+        let permits = Arc::new(permits);
+        let through = committed.first + committed.entries.len() as u64;
+        let mut by_shard: Vec<Vec<(String, Happened)>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for delivered in committed.entries {
+            let Entry::Event(event) = delivered.entry else { continue };
+            let Some(kind) = self.kinds.id(&event.kind) else { continue };
+            metrics::event_taken(&event.kind);
+            let value = event.value.unwrap_or_else(|| self.kinds.rule(kind).value);
+            let happened = Happened::new(delivered.offset, delivered.item, kind, event.timestamp, value, event.session_id);
+            if let Some(events) = by_shard.get_mut(shard_of(&event.user_id, self.shards.len())) {
+                events.push((event.user_id, happened));
+            }
+        }
+        for (shard, events) in self.shards.iter().zip(by_shard) {
+            // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
+            shard.do_send(Deliver { events, through, permits: Some(Arc::clone(&permits)) });
+        }
+        // A full mailbox holds a wake-up already.
+        let _ = self.model.try_send(Advance);
+    }
+}
+
+impl Actor for CommitterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        // The gate bounds what can queue here; a mailbox bound below it would only refuse what was admitted.
+        context.set_mailbox_capacity(usize::MAX >> 4);
+    }
+}
+
+impl Handler<Append> for CommitterActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, context: &mut Self::Context) {
+        self.gathered.push(append);
+        if self.gathered.len() == 1 {
+            // Runs once the mailbox has been drained: everything that came during the last flush shares the next one.
+            context.notify(Commit);
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Commit;
+
+impl Handler<Commit> for CommitterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, _: &mut Self::Context) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for append in gathered {
+            requests.push(append.entries);
+            permits.push(append.permit);
+            replies.push(append.reply);
+        }
+        let began = Instant::now();
+        match self.core.commit(requests) {
+            Ok((receipts, committed)) => {
+                metrics::committed(began.elapsed(), committed.entries.len());
+                metrics::journal_offset(self.core.next_offset());
+                self.deliver(committed, permits);
+                for (reply, receipt) in replies.into_iter().zip(receipts) {
+                    let _ = reply.send(Ok(receipt));
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was taken");
+                let error = Arc::new(error);
+                for reply in replies {
+                    let _ = reply.send(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+}
+
+/// Writes what the committer keeps beside the journal, so that the next start need not scan it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Arc<StoreError>>")]
+pub struct Persist;
+
+impl Handler<Persist> for CommitterActor {
+    type Result = Result<(), Arc<StoreError>>;
+
+    fn handle(&mut self, _: Persist, _: &mut Self::Context) -> Self::Result {
+        self.core.persist_items().map_err(Arc::new)
+    }
+}

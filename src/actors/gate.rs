@@ -1,0 +1,80 @@
+//! Admission: the one bound behind every queue.
+
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Room for so many entries between the door and the sessions. Each entry holds its room until its session has taken it, so that no queue on the way can
+/// hold more than the bound, and nothing already taken is ever dropped for lack of room.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    room: Arc<Semaphore>,
+    bound: usize,
+}
+
+/// Room held by entries on their way; given back when dropped.
+#[derive(Debug)]
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// There is no room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{bound} entries are already on their way")]
+pub struct Full {
+    /// The bound.
+    pub bound: usize,
+}
+
+impl Gate {
+    /// A gate with room for `bound` entries.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(bound)), bound }
+    }
+
+    /// Room for `entries`, at once or not at all.
+    ///
+    /// # Errors
+    /// [`Full`] if there is none.
+    pub fn enter(&self, entries: usize) -> Result<Permit, Full> {
+        let wanted = u32::try_from(entries).map_err(|_| Full { bound: self.bound })?;
+        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(Permit).map_err(|_| Full { bound: self.bound })
+    }
+
+    /// Room for `entries` as soon as there is some: for a source that can wait, such as a file. More than the bound waits for all of it.
+    ///
+    /// # Errors
+    /// [`Full`] only if the gate is being torn down.
+    pub async fn wait(&self, entries: usize) -> Result<Permit, Full> {
+        let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| Full { bound: self.bound })?;
+        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(Permit).map_err(|_| Full { bound: self.bound })
+    }
+
+    /// How many entries are on their way.
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        self.bound.saturating_sub(self.room.available_permits())
+    }
+
+    /// The bound.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_and_comes_back() {
+        let gate = Gate::new(3);
+        let two = gate.enter(2).unwrap();
+        assert!(gate.enter(2).is_err());
+        let one = gate.enter(1).unwrap();
+        assert_eq!(gate.inside(), 3);
+        drop(two);
+        assert!(gate.enter(2).is_ok());
+        drop(one);
+        assert_eq!(gate.inside(), 0);
+    }
+}

@@ -1,0 +1,13 @@
+//! The shells: each holds an address, a mailbox and a pure core. No mathematics here.
+//!
+//! An event goes one way: the [`gate`] admits it, the [`committer`] makes it durable, hands it to the [`shard`] of its user, acknowledges it and wakes
+//! the [`model`] actor, which reads the journal. Nothing asks back: an acknowledged event has already been put before its session, so that the answer
+//! which follows knows of it.
+
+pub mod committer;
+pub mod gate;
+pub mod model;
+pub mod session;
+pub mod shard;
+pub mod system;
+pub mod worker;

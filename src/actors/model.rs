@@ -1,0 +1,175 @@
+//! The model actor: the fold's shell, on a thread of its own.
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::Offset;
+use crate::learning::{Learner, LearnerError, LearningReport, Snapshot};
+use crate::metrics;
+use crate::store::{Store, StoreError};
+
+/// Why the model actor stopped learning.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The fold failed.
+    #[error("learning failed at offset {offset}")]
+    Learner {
+        /// The entry at which it failed.
+        offset: Offset,
+        /// Why.
+        #[source]
+        source: LearnerError,
+    },
+    /// The journal could not be read, or a checkpoint not written.
+    #[error("the store failed the model")]
+    Store(#[from] StoreError),
+}
+
+/// How often and how deep the learned state is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpointing {
+    /// Entries between two checkpoints; 0: only at the end.
+    pub every: u64,
+    /// How many are kept.
+    pub kept: usize,
+}
+
+/// Reads the journal in its order, folds it, and publishes snapshots.
+pub struct ModelActor {
+    learner: Learner,
+    store: Store,
+    published: Arc<ArcSwap<Snapshot>>,
+    published_at: Instant,
+    checkpointing: Checkpointing,
+    checkpointed: Offset,
+    failed: bool,
+    reported: LearningReport,
+}
+
+impl ModelActor {
+    /// Entries folded between two looks into the mailbox.
+    const STRETCH: usize = 256;
+    /// The shortest time between two publications while the journal runs ahead.
+    const PUBLISH: Duration = Duration::from_millis(50);
+
+    /// A shell around a fold that stands where its checkpoint left it.
+    #[must_use]
+    pub fn new(learner: Learner, store: Store, published: Arc<ArcSwap<Snapshot>>, checkpointing: Checkpointing) -> Self {
+        let (checkpointed, reported) = (learner.next_offset(), learner.report());
+        Self { learner, store, published, published_at: Instant::now(), checkpointing, checkpointed, failed: false, reported }
+    }
+
+    /// Folds the next stretch of the journal. Says whether there may be more.
+    fn fold(&mut self) -> Result<bool, ModelError> {
+        let entries = self.store.read(self.learner.next_offset(), Self::STRETCH)?;
+        let more = entries.len() >= Self::STRETCH;
+        for (offset, entry) in &entries {
+            self.learner.fold(*offset, entry).map_err(|source| ModelError::Learner { offset: *offset, source })?;
+        }
+        if !more || self.published_at.elapsed() >= Self::PUBLISH {
+            self.publish();
+        }
+        let due = self.checkpointing.every > 0 && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every;
+        if due {
+            self.checkpoint()?;
+        }
+        Ok(more)
+    }
+
+    fn publish(&mut self) {
+        let began = Instant::now();
+        self.published.store(Arc::new(self.learner.snapshot()));
+        self.published_at = Instant::now();
+        metrics::published(began.elapsed());
+        let report = self.learner.report();
+        metrics::learned(&self.reported, &report);
+        self.reported = report;
+    }
+
+    fn checkpoint(&mut self) -> Result<(), ModelError> {
+        if self.checkpointed == self.learner.next_offset() && self.checkpointed > 0 {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let offset = self.learner.next_offset();
+        let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?;
+        let bytes = self.store.put_checkpoint(offset, state, self.checkpointing.kept)?;
+        self.checkpointed = offset;
+        metrics::checkpointed(began.elapsed(), bytes, offset);
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &ModelError) {
+        self.failed = true;
+        metrics::learning_failed();
+        tracing::error!(error = error as &dyn std::error::Error, "learning has stopped; answers go on from the last snapshot");
+    }
+}
+
+impl Actor for ModelActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.notify(Advance);
+    }
+}
+
+/// The journal has grown.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Advance;
+
+impl Handler<Advance> for ModelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Advance, context: &mut Self::Context) {
+        if self.failed {
+            return;
+        }
+        match self.fold() {
+            Ok(true) => context.notify(Advance),
+            Ok(false) => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+}
+
+/// Asks how learning stands.
+#[derive(Debug, Message)]
+#[rtype(result = "Standing")]
+pub struct HowFar;
+
+/// How learning stands.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The next entry to be folded.
+    pub next: Offset,
+    /// Whether learning has stopped for an error.
+    pub failed: bool,
+    /// What was measured and trained.
+    pub report: LearningReport,
+}
+
+impl Handler<HowFar> for ModelActor {
+    type Result = MessageResult<HowFar>;
+
+    fn handle(&mut self, _: HowFar, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Standing { next: self.learner.next_offset(), failed: self.failed, report: self.learner.report() })
+    }
+}
+
+/// Writes a checkpoint of where the fold stands.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Offset, Arc<ModelError>>")]
+pub struct Checkpoint;
+
+impl Handler<Checkpoint> for ModelActor {
+    type Result = Result<Offset, Arc<ModelError>>;
+
+    fn handle(&mut self, _: Checkpoint, _: &mut Self::Context) -> Self::Result {
+        self.checkpoint().map_err(Arc::new)?;
+        Ok(self.checkpointed)
+    }
+}

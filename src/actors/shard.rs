@@ -1,0 +1,226 @@
+//! A shard: one arbiter's share of the users.
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::hash::Hasher;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+use super::gate::Permit;
+use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
+use crate::domain::Offset;
+use crate::learning::{Answer, Follower, Pace, Request, Snapshot, answer};
+use crate::metrics;
+use crate::model::Scratch;
+use crate::store::{Store, StoreError};
+
+/// The shard of a user.
+#[must_use]
+pub fn shard_of(user: &str, shards: usize) -> usize {
+    let mut hasher = rustc_hash::FxHasher::default();
+    hasher.write(user.as_bytes());
+    (hasher.finish() >> 32) as usize % shards.max(1)
+}
+
+/// How far each shard's records are stored; the least of them is how far all are.
+#[derive(Debug)]
+pub struct Stored(Vec<AtomicU64>);
+
+impl Stored {
+    /// So many shards, all stored up to `through`.
+    #[must_use]
+    pub fn new(shards: usize, through: Offset) -> Self {
+        Self((0..shards).map(|_| AtomicU64::new(through)).collect())
+    }
+
+    fn raise(&self, shard: usize, through: Offset) -> Offset {
+        if let Some(place) = self.0.get(shard) {
+            place.fetch_max(through, Ordering::SeqCst);
+        }
+        self.0.iter().map(|place| place.load(Ordering::SeqCst)).min().unwrap_or(0)
+    }
+}
+
+struct Active {
+    actor: Addr<SessionActor>,
+    dirty: bool,
+    /// The tick of the last event or question.
+    last_tick: u64,
+}
+
+/// Finds or starts the actor of each of its users, stores what has changed once in a while, and sends idle users to rest.
+pub struct ShardActor {
+    number: usize,
+    store: Store,
+    surroundings: Rc<Surroundings>,
+    active: FxHashMap<String, Active>,
+    delivered: Offset,
+    stored: Arc<Stored>,
+    tick: u64,
+    idle_ticks: u64,
+}
+
+impl ShardActor {
+    /// How often changed sessions are stored.
+    pub const TICK: Duration = Duration::from_secs(1);
+
+    /// An empty shard.
+    #[must_use]
+    pub fn new(number: usize, store: Store, published: Arc<ArcSwap<Snapshot>>, pace: Pace, stored: Arc<Stored>, idle: Duration) -> Self {
+        let surroundings = Rc::new(Surroundings { published, pace, scratch: RefCell::new(Scratch::default()) });
+        let idle_ticks = idle.as_secs().max(1) / Self::TICK.as_secs();
+        Self { number, store, surroundings, active: FxHashMap::default(), delivered: 0, stored, tick: 0, idle_ticks }
+    }
+
+    /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
+    fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut Active>, StoreError> {
+        if !self.active.contains_key(user) {
+            let record = self.store.session(user)?;
+            if record.is_none() && !make {
+                return Ok(None);
+            }
+            if record.is_some() {
+                metrics::session_revived();
+            }
+            let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
+            self.active.insert(user.to_owned(), Active { actor, dirty: false, last_tick: self.tick });
+        }
+        let active = self.active.get_mut(user);
+        Ok(active.map(|active| {
+            active.last_tick = self.tick;
+            active
+        }))
+    }
+
+    /// Stores every changed session, in one batch.
+    fn flush(&mut self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let changed = self.active.iter_mut().filter(|(_, active)| std::mem::take(&mut active.dirty));
+        let saves: Vec<_> = changed.map(|(user, active)| (user.clone(), active.actor.send(Save))).collect();
+        let (store, stored, number, delivered) = (self.store.clone(), Arc::clone(&self.stored), self.number, self.delivered);
+        async move {
+            let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
+            let records: Vec<_> = records.await.into_iter().flatten().collect();
+            store.put_sessions(&records)?;
+            store.set_sessions_through(stored.raise(number, delivered))
+        }
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(4096);
+        context.run_interval(Self::TICK, |shard, context| {
+            shard.tick += 1;
+            let (now, limit) = (shard.tick, shard.idle_ticks);
+            // Only clean sessions may rest: what they hold is stored.
+            shard.active.retain(|_, active| {
+                let rests = !active.dirty && now.saturating_sub(active.last_tick) > limit;
+                if rests {
+                    active.actor.do_send(Leave);
+                    metrics::session_passivated();
+                }
+                !rests
+            });
+            metrics::live_sessions(shard.number, shard.active.len());
+            let flush = shard.flush().into_actor(shard).map(|outcome, shard, _| {
+                if let Err(error) = outcome {
+                    tracing::error!(shard = shard.number, error = &error as &dyn std::error::Error, "sessions could not be stored");
+                }
+            });
+            // The next tick's flush waits for this one only if it is still under way.
+            context.spawn(flush);
+        });
+    }
+}
+
+/// Committed events of this shard's users, in journal order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    /// User and event.
+    pub events: Vec<(String, Happened)>,
+    /// Everything before this offset has now been delivered.
+    pub through: Offset,
+    /// Their room on the way, given back when all shards have taken them.
+    pub permits: Option<Arc<Vec<Permit>>>,
+}
+
+impl Handler<Deliver> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+        let mut by_user: FxHashMap<String, Vec<Happened>> = FxHashMap::default();
+        for (user, happened) in deliver.events {
+            by_user.entry(user).or_default().push(happened);
+        }
+        for (user, events) in by_user {
+            match self.actor(&user, true) {
+                Ok(Some(active)) => {
+                    active.dirty = true;
+                    // Bounded by the gate, see the committer.
+                    active.actor.do_send(Apply(events));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),
+            }
+        }
+        self.delivered = self.delivered.max(deliver.through);
+    }
+}
+
+/// Asks what a user may want next.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ask {
+    /// Whose.
+    pub user: String,
+    /// What is asked.
+    pub request: Request,
+    /// Told the answer; dropped if there is no room for the question.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+impl Handler<Ask> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
+        let known = match self.actor(&ask.user, false) {
+            Ok(active) => active.map(|active| active.actor.clone()),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded");
+                None
+            }
+        };
+        match known {
+            Some(actor) => {
+                let _ = actor.try_send(Recommend { request: ask.request, reply: ask.reply });
+            }
+            None => {
+                let around = &self.surroundings;
+                let (snapshot, mut scratch) = (around.published.load(), around.scratch.borrow_mut());
+                let _ = ask.reply.send(answer(&snapshot, &mut Follower::default(), &around.pace, &ask.request, &mut scratch));
+            }
+        }
+    }
+}
+
+/// Stores every changed session now.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Arc<StoreError>>")]
+pub struct Flush;
+
+impl Handler<Flush> for ShardActor {
+    type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.flush().into_actor(self).map(|outcome, _, _| outcome.map_err(Arc::new)))
+    }
+}

@@ -1,0 +1,10 @@
+//! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then train) and by the split protocol.
+
+mod curve;
+mod quality;
+
+pub use curve::{Curve, CurvePoint};
+pub use quality::{Quality, Sliding};
+
+/// The cut-off of every reported list metric.
+pub const K: usize = 20;

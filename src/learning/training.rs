@@ -1,0 +1,187 @@
+//! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
+
+use crate::domain::{ItemIx, Kinds, Step};
+use crate::model::{NetworkError, NetworkSettings, Trainer, Weights, Window};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::background::{Background, Lost};
+use super::history::History;
+use super::settings::LearningSettings;
+
+/// What a training on one stretch of the journal gave.
+#[derive(Debug)]
+pub struct Trained {
+    trainer: Box<Trainer>,
+    weights: Arc<Weights>,
+    report: TrainingReport,
+}
+
+/// What the trainings since the last report did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingReport {
+    /// Mini-batches trained on.
+    pub batches: u64,
+    /// Mini-batches skipped because a loss or a gradient was not finite.
+    pub skipped: u64,
+    /// Positions trained on.
+    pub examples: u64,
+    /// The sum over batches of the mean next-item loss, in nats.
+    pub loss: f64,
+    /// The sum over batches of the gradient's norm before clipping.
+    pub gradient_norm: f64,
+}
+
+impl TrainingReport {
+    /// Adds another report.
+    pub fn merge(&mut self, other: &Self) {
+        self.batches += other.batches;
+        self.skipped += other.skipped;
+        self.examples += other.examples;
+        self.loss += other.loss;
+        self.gradient_norm += other.gradient_norm;
+    }
+
+    /// The mean loss a batch, in nats; `None` before the first.
+    #[must_use]
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.batches > 0).then(|| self.loss / self.batches as f64)
+    }
+}
+
+/// The trainer, the weights in use, and the sessions waiting to be trained on.
+///
+/// At each border the weights of the training begun at the border before come into use, and a training on the sessions touched since then begins. So a
+/// training has a whole stretch of the journal to run beside testing and counting, and what is learned does not depend on how long it takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Training {
+    /// `None` while a training runs.
+    trainer: Option<Box<Trainer>>,
+    visible: Arc<Weights>,
+    /// Weights whose training is done but whose border has not come.
+    ready: Option<Arc<Weights>>,
+    history: History,
+    touched: Vec<u64>,
+    observed: Vec<ItemIx>,
+    /// All trainings whose result has come.
+    total: TrainingReport,
+}
+
+impl Training {
+    /// A new network that has learned nothing.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if the network's settings cannot run.
+    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkError> {
+        let mut trainer = Trainer::new(network, kinds, settings.seed)?;
+        let visible = trainer.publish(0);
+        Ok(Self {
+            trainer: Some(Box::new(trainer)),
+            visible,
+            ready: None,
+            history: History::new(settings.history),
+            touched: Vec::new(),
+            observed: Vec::new(),
+            total: TrainingReport::default(),
+        })
+    }
+
+    /// The weights in use.
+    #[must_use]
+    pub fn weights(&self) -> &Arc<Weights> {
+        &self.visible
+    }
+
+    /// What all trainings so far did.
+    #[must_use]
+    pub fn total(&self) -> &TrainingReport {
+        &self.total
+    }
+
+    /// Begins a session and gives its number.
+    pub fn begin_session(&mut self) -> u64 {
+        self.history.begin()
+    }
+
+    /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts towards its popularity among the negatives.
+    pub fn touch(&mut self, session: u64, steps: &[Step], chosen: Option<ItemIx>, window: usize) {
+        let first = steps.len().saturating_sub(window + 1);
+        self.history.set(session, steps.get(first..).unwrap_or_default());
+        self.touched.push(session);
+        self.observed.extend(chosen);
+    }
+
+    /// Crosses a border: the training before it comes into use, and one on what was touched since begins, over a catalog of `items`.
+    ///
+    /// # Errors
+    /// [`Lost`] if the training before it died.
+    pub fn cross(
+        &mut self,
+        border: u64,
+        items: usize,
+        kinds: &Kinds,
+        settings: &LearningSettings,
+        background: &mut dyn Background<Trained>,
+    ) -> Result<(), Lost> {
+        self.settle(background)?;
+        if let Some(weights) = self.ready.take() {
+            self.visible = weights;
+        }
+        let mut trainer = self.trainer.take().ok_or(Lost)?;
+        let observed = std::mem::take(&mut self.observed);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ border.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let windows = self.draw(&mut rng, kinds, settings);
+        let (batch, seed) = (settings.batch, rng.next_u64());
+        background.start(Box::new(move || {
+            trainer.grow(items);
+            for item in observed {
+                trainer.observe(item);
+            }
+            let mut report = TrainingReport::default();
+            for (number, windows) in windows.chunks(batch).enumerate() {
+                let done = trainer.train(windows, seed.wrapping_add(number as u64));
+                report.batches += u64::from(!done.skipped);
+                report.skipped += u64::from(done.skipped);
+                if !done.skipped {
+                    report.examples += done.examples as u64;
+                    report.loss += done.loss;
+                    report.gradient_norm += f64::from(done.gradient_norm);
+                }
+            }
+            let weights = trainer.publish(border);
+            Trained { trainer, weights, report }
+        }));
+        Ok(())
+    }
+
+    /// Waits for the training under way, without using its result before its border.
+    ///
+    /// # Errors
+    /// [`Lost`] if it died.
+    pub fn settle(&mut self, background: &mut dyn Background<Trained>) -> Result<(), Lost> {
+        if self.trainer.is_none() {
+            let done = background.finish()?;
+            self.trainer = Some(done.trainer);
+            self.ready = Some(done.weights);
+            self.total.merge(&done.report);
+        }
+        Ok(())
+    }
+
+    /// The windows of the sessions touched, each once, and `replay_ratio` earlier ones for each, in a drawn order.
+    fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &Kinds, settings: &LearningSettings) -> Vec<Window> {
+        let mut once = FxHashSet::default();
+        let touched: Vec<u64> = self.touched.drain(..).filter(|session| once.insert(*session)).collect();
+        let mut windows: Vec<Window> =
+            touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
+        let wanted = windows.len() * settings.replay_ratio;
+        windows.extend((0..wanted).filter_map(|_| self.history.draw(rng, settings.replay_half_life, kinds, settings.window)));
+        for place in (1..windows.len()).rev() {
+            windows.swap(place, (rng.next_u64() % (place as u64 + 1)) as usize);
+        }
+        windows
+    }
+}

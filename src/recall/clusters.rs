@@ -1,0 +1,232 @@
+//! Item clusters as an inverted file for maximum inner product.
+
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_clustering::{KMeans, KMeansInit};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ItemIx;
+
+/// When and how finely items are clustered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Entries between two clusterings. At least 1.
+    pub every: u64,
+    /// Entries from the start of a clustering to its use. Less than `every`.
+    pub lag: u64,
+    /// The largest number of clusters; the number in use is the square root of the number of items, up to this. 1..=4096.
+    pub most: usize,
+    /// Clusters searched for one query. At least 1.
+    pub probes: usize,
+    /// Up to so many items the network scores every one, which is both exact and faster; beyond, only those of the clusters probed.
+    pub exact_up_to: usize,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self { every: 16_384, lag: 4_096, most: 1_024, probes: 64, exact_up_to: 150_000 }
+    }
+}
+
+impl ClusterSettings {
+    /// Passes settings that can run.
+    ///
+    /// # Errors
+    /// The key and the allowed range of the first setting that is out of it.
+    pub fn check(&self) -> Result<(), ClusterError> {
+        let rules = [
+            (self.every >= 1 && self.lag < self.every, "lag", "less than every, which is at least 1"),
+            ((1..=4096).contains(&self.most), "most", "1..=4096"),
+            (self.probes >= 1, "probes", "1 and above"),
+        ];
+        match rules.into_iter().find(|(fits, ..)| !fits) {
+            Some((_, key, allowed)) => Err(ClusterError::Setting { key, allowed }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why items could not be clustered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// A setting out of its range.
+    #[error("clusters.{key}: allowed are {allowed}")]
+    Setting {
+        /// The key within `clusters`.
+        key: &'static str,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// k-means itself failed.
+    #[error("k-means failed")]
+    KMeans(#[source] linfa_clustering::KMeansError),
+}
+
+/// Centroids of item embeddings and the items nearest to each: an inverted file [Sivic & Zisserman 2003], searched by inner product.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clusters {
+    /// `(clusters, dimension)`, row-major.
+    centroids: Vec<f32>,
+    dimension: usize,
+    members: Vec<Vec<ItemIx>>,
+    /// The cluster of each item, in the order of their numbers.
+    of_item: Vec<u32>,
+}
+
+impl Clusters {
+    /// Lloyd iterations; the lists need not be perfect, only balanced enough.
+    const ITERATIONS: u64 = 6;
+    /// Points a cluster is fitted on; more do not move the centroids enough to pay.
+    const SAMPLE: usize = 24;
+
+    /// Clusters the rows of `embeddings` `(items, dimension)`: k-means on a sample [Lloyd 1982; linfa], then every item to its nearest centroid.
+    ///
+    /// # Errors
+    /// [`ClusterError::KMeans`] if linfa refuses the sample.
+    pub fn build(embeddings: &Array2<f32>, most: usize, seed: u64) -> Result<Self, ClusterError> {
+        let (items, dimension) = embeddings.dim();
+        let count = (items as f64).sqrt().ceil().clamp(1.0, most as f64) as usize;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let wanted = items.min(count * Self::SAMPLE);
+        let mut order: Vec<usize> = (0..items).collect();
+        for place in 0..wanted {
+            let other = place + (rng.next_u64() % (items - place) as u64) as usize;
+            order.swap(place, other);
+        }
+        let sample = embeddings.select(Axis(0), order.get(..wanted).unwrap_or_default());
+        let first = sample.select(Axis(0), &(0..count.min(wanted)).collect::<Vec<_>>());
+        let fitted = KMeans::params_with_rng(first.nrows(), rng)
+            .init_method(KMeansInit::Precomputed(first))
+            .n_runs(1)
+            .max_n_iterations(Self::ITERATIONS)
+            .tolerance(1e-3)
+            .fit(&DatasetBase::from(sample))
+            .map_err(ClusterError::KMeans)?;
+        Ok(Self::assign(embeddings, fitted.centroids(), dimension))
+    }
+
+    fn assign(embeddings: &Array2<f32>, centroids: &Array2<f32>, dimension: usize) -> Self {
+        let halves: Array1<f32> = centroids.map_axis(Axis(1), |row| row.dot(&row) / 2.0);
+        let mut members = vec![Vec::new(); centroids.nrows()];
+        let mut of_item = Vec::with_capacity(embeddings.nrows());
+        // ‖e − c‖² is least where e·c − ‖c‖²/2 is greatest: one matrix product a block of items.
+        for block in embeddings.axis_chunks_iter(Axis(0), 1024) {
+            let products = block.dot(&centroids.t());
+            for row in products.rows() {
+                let nearest = argmax(row.iter().zip(&halves).map(|(product, half)| product - half));
+                if let Some(list) = members.get_mut(nearest) {
+                    list.push(of_item.len() as ItemIx);
+                }
+                of_item.push(nearest as u32);
+            }
+        }
+        Self { centroids: centroids.iter().copied().collect(), dimension, members, of_item }
+    }
+
+    /// How many clusters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How many items were clustered; those numbered later belong to none yet.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.of_item.len()
+    }
+
+    /// The cluster of an item, or the nearest one to its embedding if the item is newer than the clustering.
+    #[must_use]
+    pub fn of(&self, item: ItemIx, embedding: &[f32]) -> usize {
+        match self.of_item.get(item as usize) {
+            Some(&cluster) => cluster as usize,
+            None => argmax(self.products(embedding)),
+        }
+    }
+
+    /// The items of a cluster, by number.
+    #[must_use]
+    pub fn members(&self, cluster: usize) -> &[ItemIx] {
+        self.members.get(cluster).map_or(&[], Vec::as_slice)
+    }
+
+    /// The `probes` clusters whose centroids have the largest inner product with the query, best first.
+    #[must_use]
+    pub fn probe(&self, query: &[f32], probes: usize) -> Vec<usize> {
+        let products: Vec<f32> = self.products(query).collect();
+        let mut order: Vec<usize> = (0..products.len()).collect();
+        let by_product = |a: &usize, b: &usize| {
+            let of = |place: &usize| products.get(*place).copied().unwrap_or(f32::NEG_INFINITY);
+            of(b).total_cmp(&of(a)).then(a.cmp(b))
+        };
+        if probes < order.len() {
+            order.select_nth_unstable_by(probes, by_product);
+            order.truncate(probes);
+        }
+        order.sort_unstable_by(by_product);
+        order
+    }
+
+    fn products<'a>(&'a self, query: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let query = ArrayView1::from(query);
+        self.centroids.chunks_exact(self.dimension.max(1)).map(move |centroid| {
+            if centroid.len() == query.len() { ArrayView1::from(centroid).dot(&query) } else { f32::NEG_INFINITY }
+        })
+    }
+}
+
+/// The place of the largest value, the first of equals; 0 if there is none.
+fn argmax(values: impl Iterator<Item = f32>) -> usize {
+    let start = (0, f32::NEG_INFINITY);
+    values.enumerate().fold(start, |best, next| if next.1 > best.1 { next } else { best }).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two heaps of points around (10, 0) and (0, 10), every second item in each.
+    fn two_heaps() -> Array2<f32> {
+        Array2::from_shape_fn((40, 2), |(item, axis)| if item % 2 == axis { 10.0 + item as f32 / 100.0 } else { 0.0 })
+    }
+
+    #[test]
+    fn near_items_share_a_cluster_and_every_item_has_one() {
+        let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
+        assert_eq!(clusters.len(), 2);
+        let even = clusters.of(0, &[]);
+        assert!((0..40).step_by(2).all(|item| clusters.of(item, &[]) == even));
+        assert!((1..40).step_by(2).all(|item| clusters.of(item, &[]) != even));
+        assert_eq!(clusters.members(0).len() + clusters.members(1).len(), 40);
+    }
+
+    #[test]
+    fn the_probe_finds_the_heap_that_the_query_points_at() {
+        let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
+        let best = clusters.probe(&[1.0, 0.1], 1);
+        assert_eq!(best, [clusters.of(0, &[])]);
+        assert_eq!(clusters.of(99, &[0.0, 9.0]), clusters.of(1, &[]), "an item newer than the clustering goes to the nearest centroid");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_clusters() {
+        let rows = Array2::from_shape_fn((500, 8), |(item, axis)| ((item * 31 + axis * 17) % 101) as f32 / 10.0);
+        assert_eq!(Clusters::build(&rows, 64, 7).unwrap(), Clusters::build(&rows, 64, 7).unwrap());
+    }
+
+    #[test]
+    fn one_item_is_a_cluster_of_its_own() {
+        let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1).unwrap();
+        assert_eq!(clusters.members(0), [0]);
+    }
+}

@@ -1,0 +1,5 @@
+//! The candidate sources.
+
+mod clusters;
+
+pub use clusters::{ClusterError, ClusterSettings, Clusters};
