@@ -1,4 +1,5 @@
 //! Sequor: a real-time recommender daemon.
+pub mod capture;
 pub mod domain;
 pub mod evaluation;
 pub mod recall;

@@ -1,0 +1,96 @@
+//! What is wrong with one event, said so that its sender can mend it.
+
+use serde::Serialize;
+use std::fmt;
+
+/// The closed set of reasons, for machines to branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Not JSON, or not CSV, at all.
+    Syntax,
+    /// Not UTF-8.
+    NotUtf8,
+    /// The value has another type than the field takes.
+    WrongType,
+    /// A required field or column is absent.
+    Missing,
+    /// An id of no bytes.
+    Empty,
+    /// An id, or a line, of too many bytes.
+    TooLong,
+    /// An id holds a control character.
+    ControlCharacter,
+    /// The kind of event is neither built in nor configured.
+    UnknownKind,
+    /// The value is NaN, infinite or beyond what 32 bits hold.
+    NotFinite,
+    /// The timestamp is in none of the accepted forms.
+    BadTimestamp,
+    /// The timestamp lies before 1970.
+    TooEarly,
+    /// The timestamp lies more than a day ahead of its arrival.
+    TooLate,
+    /// The properties take too many bytes.
+    TooLarge,
+    /// The properties are nested too deeply.
+    TooDeep,
+    /// A field is given twice.
+    Repeated,
+    /// A field that no event has; the event is taken all the same and the fault is a warning.
+    UnknownField,
+}
+
+/// One refused event, or one warning about an event that was taken. Serialises as an entry of the receipt's `rejected` list.
+///
+/// Reasons never repeat an id: they may be logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The event's place among those sent, from 0.
+    pub index: u64,
+    /// The line it stands in, from 1, where the format has lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The field at fault, if one is.
+    pub field: Option<&'static str>,
+    /// The reason, for machines.
+    pub code: Code,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl Fault {
+    /// A fault whose place is told later, by [`Fault::at`].
+    pub(super) fn new(field: impl Into<Option<&'static str>>, code: Code, reason: impl Into<String>) -> Self {
+        Self { index: 0, line: None, field: field.into(), code, reason: reason.into() }
+    }
+
+    /// The same fault at a place.
+    pub(super) fn at(self, index: u64, line: Option<u64>) -> Self {
+        Self { index, line, ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(out, "line {line}: {}", self.reason),
+            None => write!(out, "event {}: {}", self.index, self.reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serialises_as_the_receipt_promises() {
+        let fault = Fault::new("user_id", Code::Empty, "`user_id` is empty").at(3, None);
+        let json = r#"{"index":3,"field":"user_id","code":"empty","reason":"`user_id` is empty"}"#;
+        assert_eq!(serde_json::to_string(&fault).unwrap(), json);
+        let fault = Fault::new(None, Code::NotUtf8, "not UTF-8").at(0, Some(1));
+        assert_eq!(serde_json::to_string(&fault).unwrap(), r#"{"index":0,"line":1,"field":null,"code":"not_utf8","reason":"not UTF-8"}"#);
+        assert_eq!(fault.to_string(), "line 1: not UTF-8");
+    }
+}

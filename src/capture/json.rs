@@ -1,0 +1,381 @@
+//! Events as JSON: one object, an array of them, or one a line (NDJSON).
+
+use super::fault::{Code, Fault};
+use super::rules::{Draft, Rules};
+use super::{split, timestamp};
+use crate::domain::{Event, Timestamp};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The fields of an event, in the order in which [`Object::values`] holds them.
+const FIELDS: [&str; 8] = ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties"];
+
+/// What a body held.
+#[derive(Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Each event, taken or refused, in the order of the body.
+    pub events: Vec<Result<Event, Fault>>,
+    /// Fields that no event has, in events that were taken all the same. A receipt should tell them: they are often misspelt.
+    pub warnings: Vec<Fault>,
+}
+
+/// Why nothing of a body can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It holds nothing.
+    #[error("the body is empty; send one event, an array of events, or one event a line")]
+    Empty,
+    /// It holds more events than one request may.
+    #[error("the body holds {events} events; at most {limit} are allowed in one request")]
+    TooManyEvents {
+        /// How many it holds.
+        events: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+}
+
+/// Reads the body of a request: one JSON object, a JSON array of objects, or one object a line. A fault, of syntax too, costs only
+/// the element or the line that it stands in. `received_at` dates the events that carry no timestamp.
+///
+/// # Errors
+/// If the body is empty or holds more events than the rules allow; then nothing is taken.
+pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading, BodyError> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
+    let mut reading = Reading::default();
+    match body {
+        [] => return Err(BodyError::Empty),
+        [b'[', inner @ ..] => {
+            let (elements, rest) = split::elements(inner);
+            let torn = match rest {
+                None => Some("the array never closes"),
+                Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
+            };
+            // An array that never closes ends in an element that is torn itself.
+            let whole = elements.len() - usize::from(rest.is_none());
+            check_count(elements.len(), rules)?;
+            for element in elements.iter().take(whole) {
+                reading.take(element, None, rules, received_at);
+            }
+            if let Some(reason) = torn {
+                let index = reading.events.len() as u64;
+                reading.events.push(Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)));
+            }
+        }
+        _ if split::is_one_value(body) || !body.contains(&b'\n') || !has_a_second_object(body) => {
+            reading.take(body, None, rules, received_at)
+        }
+        _ => {
+            let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
+            check_count(lines().count(), rules)?;
+            for (number, line) in lines() {
+                reading.take(line.trim_ascii(), Some(number), rules, received_at);
+            }
+        }
+    }
+    Ok(reading)
+}
+
+impl Reading {
+    fn take(&mut self, text: &[u8], line: Option<u64>, rules: &Rules, received_at: Timestamp) {
+        let index = self.events.len() as u64;
+        let event = read_event(text, rules, received_at, &mut |warning| self.warnings.push(warning.at(index, line)));
+        self.events.push(event.map_err(|fault| fault.at(index, line)));
+    }
+}
+
+fn check_count(events: usize, rules: &Rules) -> Result<(), BodyError> {
+    let limit = rules.max_events;
+    if events > limit { Err(BodyError::TooManyEvents { events, limit }) } else { Ok(()) }
+}
+
+/// Whether a line after the first looks like an object of its own: then the body is one event a line, one of them perhaps torn, and not one
+/// torn event in many lines.
+fn has_a_second_object(body: &[u8]) -> bool {
+    body.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii).any(|line| line.starts_with(b"{") && line.ends_with(b"}"))
+}
+
+/// Reads one JSON object as an event; fields that no event has are told to `warn`.
+///
+/// # Errors
+/// The first fault, without a place.
+pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<Event, Fault> {
+    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the event is not UTF-8"))?;
+    if !text.starts_with('{') {
+        return Err(Fault::new(None, if text.is_empty() { Code::Syntax } else { Code::WrongType }, "an event is a JSON object"));
+    }
+    let object: Object<'_> = serde_json::from_str(text).map_err(|error| syntax(text, &error))?;
+    if let Some(field) = object.repeated {
+        return Err(Fault::new(field, Code::Repeated, format!("`{field}` is given twice")));
+    }
+    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties] = object.values;
+    let draft = Draft {
+        event_id: string("event_id", event_id)?,
+        user_id: string("user_id", user_id)?,
+        session_id: string("session_id", session_id)?,
+        kind: string("type", kind)?,
+        item_id: string("item_id", item_id)?,
+        value: given(value).map(number).transpose()?,
+        timestamp: given(timestamp).map(point_in_time).transpose()?,
+        properties: given(properties).map(properties_text).transpose()?,
+    };
+    let event = rules.check(draft, received_at)?;
+    for name in object.unknown {
+        let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
+        warn(Fault::new(None, Code::UnknownField, format!("an event has no field `{name}`; what it cannot name goes into `properties`")));
+    }
+    Ok(event)
+}
+
+/// The fields of one object, found and not yet read.
+#[derive(Default)]
+struct Object<'a> {
+    values: [Option<&'a RawValue>; FIELDS.len()],
+    repeated: Option<&'static str>,
+    unknown: Vec<String>,
+}
+
+/// The name of a field: its place in [`FIELDS`], or itself.
+enum Name {
+    Known(usize),
+    Unknown(String),
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+        impl Visitor<'_> for NameVisitor {
+            type Value = Name;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("the name of a field")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                Ok(FIELDS.iter().position(|field| *field == name).map_or_else(|| Name::Unknown(name.to_owned()), Name::Known))
+            }
+        }
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Object<'de>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an event")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut object = Object::default();
+                while let Some(name) = map.next_key()? {
+                    let value = map.next_value()?;
+                    match name {
+                        Name::Unknown(name) => object.unknown.push(name),
+                        Name::Known(place) => {
+                            let slot = object.values.get_mut(place);
+                            if slot.is_some_and(|slot| slot.replace(value).is_some()) {
+                                object.repeated = FIELDS.get(place).copied();
+                            }
+                        }
+                    }
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+/// A field's text, if it is given and not `null`.
+fn given(value: Option<&RawValue>) -> Option<&str> {
+    value.map(RawValue::get).filter(|text| *text != "null")
+}
+
+fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Fault> {
+    let Some(text) = given(value) else {
+        return Ok(None);
+    };
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        None => Err(Fault::new(field, Code::WrongType, format!("`{field}` must be a string"))),
+        Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+        Some(_) => {
+            let unescaped = serde_json::from_str(text).map_err(|error| Fault::new(field, Code::Syntax, format!("`{field}`: {error}")))?;
+            Ok(Some(Cow::Owned(unescaped)))
+        }
+    }
+}
+
+fn number(text: &str) -> Result<f64, Fault> {
+    text.parse().map_err(|_| Fault::new("value", Code::WrongType, "`value` must be a number"))
+}
+
+fn point_in_time(text: &str) -> Result<Timestamp, Fault> {
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(text) => timestamp::from_rfc3339(text),
+        None => timestamp::from_milliseconds(text),
+    }
+}
+
+fn properties_text(text: &str) -> Result<Cow<'_, str>, Fault> {
+    if text.starts_with('{') { Ok(text.into()) } else { Err(Fault::new("properties", Code::WrongType, "`properties` must be an object")) }
+}
+
+/// A fault of syntax, with the field whose value it stands in, where that can be told.
+fn syntax(text: &str, error: &serde_json::Error) -> Fault {
+    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let at = (line_start + error.column()).saturating_sub(1);
+    // The parser stops at the first or the second byte of a word it does not know.
+    let head = text.get(..at).unwrap_or(text).trim_end_matches(['-', 'N', 'I']).trim_end();
+    let name = head.strip_suffix(':').map(str::trim_end).and_then(|head| head.strip_suffix('"'));
+    let field = name.and_then(|name| FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"'))));
+    let tail = text.get(head.len()..).unwrap_or_default().trim_start().trim_start_matches('-');
+    if tail.starts_with("NaN") || tail.starts_with("Infinity") {
+        return Fault::new(field, Code::NotFinite, "JSON has neither NaN nor Infinity; leave out a value that is not known");
+    }
+    Fault::new(field, Code::Syntax, format!("not JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Kind;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = 1_700_000_000_000;
+    const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
+
+    fn read(body: &str) -> Reading {
+        read_body(body.as_bytes(), &Rules::default(), NOW).unwrap()
+    }
+
+    fn only_fault(body: &str) -> Fault {
+        let mut events = read(body).events;
+        assert_eq!(events.len(), 1, "{body}");
+        events.remove(0).unwrap_err()
+    }
+
+    #[test]
+    fn reads_every_field() {
+        let reading = read(
+            r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
+                "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
+        );
+        let event = reading.events.into_iter().next().unwrap().unwrap();
+        assert_eq!(event.event_id.as_deref(), Some("e1"));
+        assert_eq!(event.user_id, "üser");
+        assert_eq!(event.session_id.as_deref(), Some("s"));
+        assert_eq!((event.kind, event.item_id.as_deref(), event.value), (Kind::Rate, Some("i"), Some(4.5)));
+        assert_eq!(event.timestamp, 1_396_314_941_000);
+        assert_eq!(event.properties.as_deref(), Some(r#"{"page": [1, {}]}"#));
+    }
+
+    #[test]
+    fn an_object_an_array_and_lines_are_the_same() {
+        let one = read(GOOD).events;
+        assert!(one[0].is_ok());
+        let pretty = "{\n  \"user_id\": \"u\",\n  \"type\": \"view\",\n  \"item_id\": \"i\"\n}\n";
+        assert_eq!(read(pretty).events, one);
+        assert_eq!(read(&format!("\u{feff} [{GOOD}, {GOOD}]\n")).events, [one.clone(), one.clone()].concat());
+        assert_eq!(read(&format!("{GOOD}\r\n\n{GOOD}\n")).events, [one.clone(), one].concat());
+        assert_eq!(read("[]"), Reading::default());
+    }
+
+    #[test]
+    fn every_bad_input_is_named() {
+        let id = "x".repeat(300);
+        let rest = r#""type":"view","item_id":"i""#;
+        let table = [
+            ("42".to_owned(), None, Code::WrongType),
+            ("user_id=u".to_owned(), None, Code::WrongType),
+            ("[[]]".to_owned(), None, Code::WrongType),
+            ("{".to_owned(), None, Code::Syntax),
+            (r#"{"user_id":}"#.to_owned(), Some("user_id"), Code::Syntax),
+            (format!(r#"{{"user_id":"u",{rest},"value":NaN}}"#), Some("value"), Code::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value": -Infinity}}"#), Some("value"), Code::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value":1e400}}"#), Some("value"), Code::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value":"4"}}"#), Some("value"), Code::WrongType),
+            (format!(r#"{{"user_id":7,{rest}}}"#), Some("user_id"), Code::WrongType),
+            (format!(r#"{{"user_id":"",{rest}}}"#), Some("user_id"), Code::Empty),
+            (format!(r#"{{"user_id":"{id}",{rest}}}"#), Some("user_id"), Code::TooLong),
+            (format!(r#"{{"user_id":"a\u0000",{rest}}}"#), Some("user_id"), Code::ControlCharacter),
+            (format!(r#"{{"user_id":"\ud800",{rest}}}"#), Some("user_id"), Code::Syntax),
+            (format!(r#"{{"user_id":"u","user_id":"v",{rest}}}"#), Some("user_id"), Code::Repeated),
+            (format!(r#"{{"user_id":null,{rest}}}"#), Some("user_id"), Code::Missing),
+            (r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(), Some("type"), Code::UnknownKind),
+            (r#"{"user_id":"u","type":"view"}"#.to_owned(), Some("item_id"), Code::Missing),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-01-01T00:00:00Z"}}"#), Some("timestamp"), Code::TooLate),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-12-31T23:59:59Z"}}"#), Some("timestamp"), Code::TooLate),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":-1}}"#), Some("timestamp"), Code::TooEarly),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"today"}}"#), Some("timestamp"), Code::BadTimestamp),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":true}}"#), Some("timestamp"), Code::BadTimestamp),
+            (format!(r#"{{"user_id":"u",{rest},"properties":[1]}}"#), Some("properties"), Code::WrongType),
+        ];
+        for (body, field, code) in table {
+            let fault = only_fault(&body);
+            assert_eq!((fault.field, fault.code), (field, code), "{body}: {}", fault.reason);
+            assert!(!fault.reason.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_fault_costs_only_its_own_element_or_line() {
+        let reading = read(&format!(r#"[{GOOD},{{"user_id":"u",nope}},{GOOD}]"#));
+        assert_eq!(reading.events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(reading.events[1].as_ref().unwrap_err().index, 1);
+        let reading = read(&format!("{{\"user_id\":\"torn\n\n{GOOD}\nnope\n{GOOD}"));
+        let places: Vec<_> = reading.events.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
+        assert_eq!(places, [Some((0, Some(1))), None, Some((2, Some(4))), None]);
+    }
+
+    #[test]
+    fn a_torn_array_gives_what_it_holds() {
+        let reading = read(&format!(r#"[{GOOD},{{"user_id":"u""#));
+        assert!(reading.events[0].is_ok());
+        assert_eq!(reading.events[1].as_ref().unwrap_err().reason, "the array never closes; the rest is not read");
+        let reading = read(&format!("[{GOOD}] {GOOD}"));
+        assert_eq!(reading.events.len(), 2);
+        assert!(reading.events[1].as_ref().unwrap_err().reason.starts_with("something follows the array"));
+    }
+
+    #[test]
+    fn bodies_of_nothing_and_of_too_much_are_refused_whole() {
+        let rules = Rules { max_events: 2, ..Rules::default() };
+        assert_eq!(read_body(b" \n", &rules, NOW), Err(BodyError::Empty));
+        let three = [GOOD, GOOD, GOOD];
+        for body in [three.join("\n"), format!("[{}]", three.join(","))] {
+            assert_eq!(read_body(body.as_bytes(), &rules, NOW), Err(BodyError::TooManyEvents { events: 3, limit: 2 }));
+        }
+    }
+
+    #[test]
+    fn a_field_that_no_event_has_is_told_but_costs_nothing() {
+        let reading = read(r#"[{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}]"#);
+        assert!(reading.events[0].is_ok());
+        assert_eq!((reading.warnings.len(), reading.warnings[0].code), (1, Code::UnknownField));
+        assert!(reading.warnings[0].reason.contains("`sesion_id`"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_body(&body, &Rules::default(), NOW);
+        }
+
+        #[test]
+        fn any_mangled_event_is_answered_and_spares_its_neighbours(cut in 0..GOOD.len(), byte in "[ -~]") {
+            let mangled = format!("{}{byte}{}", &GOOD[..cut], &GOOD[cut..]);
+            let reading = read(&format!("{GOOD}\n{mangled}\n{GOOD}"));
+            prop_assert_eq!(reading.events.len(), 3);
+            prop_assert!(reading.events[0].is_ok() && reading.events[2].is_ok());
+        }
+
+        #[test]
+        fn ids_survive_whatever_their_letters(user in "\\PC{1,40}", item in "\\PC{1,40}") {
+            let body = serde_json::json!({ "user_id": user, "type": "view", "item_id": item }).to_string();
+            let event = read(&body).events.remove(0).unwrap();
+            prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Lines of a stream, numbered and bounded.
+
+use std::io::{self, BufRead, Read};
+
+/// The longest line that is read, in bytes: several times the largest event, so that a file without line ends cannot fill the memory.
+pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// Reads a stream line by line into one buffer that is used again and again.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    source: R,
+    buffer: Vec<u8>,
+    /// The number of the line last read, from 1.
+    pub(super) number: u64,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    /// Its bytes, without the line's end.
+    Whole(&'a [u8]),
+    /// It has more than [`MAX_LINE_BYTES`] and was passed over.
+    TooLong,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Starts at the first line of the stream; a byte order mark is passed over.
+    pub(super) fn new(source: R) -> Self {
+        Self { source, buffer: Vec::new(), number: 0 }
+    }
+
+    /// The next line that is not blank, or `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// If the stream cannot be read; [`Lines::number`] is then the line that could not.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            self.number += 1;
+            self.buffer.clear();
+            let read = (&mut self.source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
+                self.source.skip_until(b'\n')?;
+                return Ok(Some(Line::TooLong));
+            }
+            if !self.buffer.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let start = if self.number == 1 && self.buffer.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
+        Ok(Some(Line::Whole(self.buffer.get(start..).unwrap_or_default().trim_ascii_end())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lines_and_passes_blank_ones() {
+        let mut lines = Lines::new(&b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
+        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"one")));
+        assert_eq!(lines.number, 1);
+        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"two")));
+        assert_eq!(lines.number, 4);
+        assert_eq!(lines.next().unwrap(), None);
+    }
+
+    #[test]
+    fn a_line_without_end_costs_itself_alone() {
+        let text = [vec![b'x'; 3 * MAX_LINE_BYTES], b"\nnext\n".to_vec()].concat();
+        let mut lines = Lines::new(text.as_slice());
+        assert_eq!(lines.next().unwrap(), Some(Line::TooLong));
+        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"next")));
+        assert_eq!(lines.number, 2);
+    }
+}

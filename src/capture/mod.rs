@@ -1,0 +1,19 @@
+//! Outside formats in, validated [`Event`](crate::domain::Event)s out.
+//!
+//! Every format fills a [`Draft`] and every draft meets the same [`Rules`]: what is refused in a request is refused in a file, for the
+//! same reason and under the same [`Code`]. A refusal is a [`Fault`] that names the place, the field and the reason, and never spoils
+//! its neighbours. Time comes in as `received_at`; nothing here reads a clock.
+
+mod csv;
+mod fault;
+mod file;
+mod json;
+mod lines;
+mod rules;
+mod split;
+mod timestamp;
+
+pub use fault::{Code, Fault};
+pub use file::{FileError, FileEvents};
+pub use json::{BodyError, Reading, read_body};
+pub use rules::{Draft, MAX_DEPTH, MAX_EARLY_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, Rules};

@@ -1,0 +1,203 @@
+//! The one rule set that every outside format meets.
+
+use super::fault::{Code, Fault};
+use crate::domain::{Event, Kind, Kinds, Timestamp};
+use std::borrow::Cow;
+
+/// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// How far ahead of its arrival an event may be dated, in milliseconds: a day covers every wrong time zone, not a wrong century.
+pub const MAX_EARLY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The most that `properties` may take, in bytes of JSON.
+pub const MAX_PROPERTIES_BYTES: usize = 16 * 1024;
+
+/// How deeply `properties` may be nested; the object itself is the first level.
+pub const MAX_DEPTH: usize = 8;
+
+/// An event as its sender wrote it: fields found, nothing believed yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft<'a> {
+    /// See [`Event::event_id`].
+    pub event_id: Option<Cow<'a, str>>,
+    /// See [`Event::user_id`].
+    pub user_id: Option<Cow<'a, str>>,
+    /// See [`Event::session_id`].
+    pub session_id: Option<Cow<'a, str>>,
+    /// The name of the event's kind (`type` in JSON, `event` in CSV).
+    pub kind: Option<Cow<'a, str>>,
+    /// See [`Event::item_id`].
+    pub item_id: Option<Cow<'a, str>>,
+    /// See [`Event::value`].
+    pub value: Option<f64>,
+    /// Milliseconds since 1970; `None` takes the moment of arrival.
+    pub timestamp: Option<Timestamp>,
+    /// A JSON object, known to be well-formed.
+    pub properties: Option<Cow<'a, str>>,
+}
+
+/// What an event must satisfy to be taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// The kinds that are known.
+    pub kinds: Kinds,
+    /// The most events that one request may hold.
+    pub max_events: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { kinds: Kinds::default(), max_events: 1000 }
+    }
+}
+
+impl Rules {
+    /// Holds a draft against every rule. `received_at` is the moment of its arrival.
+    ///
+    /// # Errors
+    /// The first rule that the draft breaks, without a place.
+    pub fn check(&self, draft: Draft<'_>, received_at: Timestamp) -> Result<Event, Fault> {
+        let user_id = id("user_id", draft.user_id.ok_or_else(|| missing("user_id"))?)?;
+        let kind = self.kind(&draft.kind.ok_or_else(|| missing("type"))?)?;
+        let item_id = draft.item_id.map(|item| id("item_id", item)).transpose()?;
+        if item_id.is_none() && kind != Kind::Search {
+            return Err(Fault::new("item_id", Code::Missing, "`item_id` is missing; only a search may go without"));
+        }
+        Ok(Event {
+            event_id: draft.event_id.map(|event| id("event_id", event)).transpose()?,
+            user_id,
+            session_id: draft.session_id.map(|session| id("session_id", session)).transpose()?,
+            kind,
+            item_id,
+            value: draft.value.map(value).transpose()?,
+            timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
+            properties: draft.properties.map(properties).transpose()?,
+        })
+    }
+
+    fn kind(&self, name: &str) -> Result<Kind, Fault> {
+        let kind = Kind::from_name(name);
+        if self.kinds.id(&kind).is_some() {
+            return Ok(kind);
+        }
+        let known: Vec<_> = self.kinds.names().collect();
+        Err(Fault::new("type", Code::UnknownKind, format!("the type is unknown; known are {}", known.join(", "))))
+    }
+}
+
+fn missing(field: &'static str) -> Fault {
+    Fault::new(field, Code::Missing, format!("`{field}` is missing"))
+}
+
+fn id(field: &'static str, text: Cow<'_, str>) -> Result<String, Fault> {
+    let length = text.len();
+    if length == 0 {
+        return Err(Fault::new(field, Code::Empty, format!("`{field}` is empty")));
+    }
+    if length > MAX_ID_BYTES {
+        return Err(Fault::new(field, Code::TooLong, format!("`{field}` has {length} bytes; at most {MAX_ID_BYTES} are allowed")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Fault::new(field, Code::ControlCharacter, format!("`{field}` holds a control character")));
+    }
+    Ok(text.into_owned())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what overflows becomes infinite and is refused")]
+fn value(value: f64) -> Result<f32, Fault> {
+    let narrow = value as f32;
+    if narrow.is_finite() { Ok(narrow) } else { Err(Fault::new("value", Code::NotFinite, "`value` is not a finite 32-bit number")) }
+}
+
+fn timestamp(at: Timestamp, received_at: Timestamp) -> Result<Timestamp, Fault> {
+    if at < 0 {
+        return Err(Fault::new("timestamp", Code::TooEarly, "`timestamp` lies before 1970"));
+    }
+    if at > received_at.saturating_add(MAX_EARLY_MS) {
+        let shown = jiff::Timestamp::from_millisecond(at).map_or_else(|_| "the year 9999 or later".to_owned(), |at| at.to_string());
+        return Err(Fault::new("timestamp", Code::TooLate, format!("`timestamp` ({shown}) lies more than a day in the future")));
+    }
+    Ok(at)
+}
+
+fn properties(text: Cow<'_, str>) -> Result<String, Fault> {
+    let length = text.len();
+    if length > MAX_PROPERTIES_BYTES {
+        let reason = format!("`properties` takes {length} bytes; at most {MAX_PROPERTIES_BYTES} are allowed");
+        return Err(Fault::new("properties", Code::TooLarge, reason));
+    }
+    if super::split::depth(text.as_bytes()) > MAX_DEPTH {
+        return Err(Fault::new("properties", Code::TooDeep, format!("`properties` is nested more than {MAX_DEPTH} levels deep")));
+    }
+    Ok(text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::KindRule;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = 1_700_000_000_000;
+
+    fn draft() -> Draft<'static> {
+        Draft { user_id: Some("u".into()), kind: Some("view".into()), item_id: Some("i".into()), ..Draft::default() }
+    }
+
+    fn refused(draft: Draft<'_>) -> (Option<&'static str>, Code) {
+        let fault = Rules::default().check(draft, NOW).unwrap_err();
+        (fault.field, fault.code)
+    }
+
+    #[test]
+    fn takes_the_least_and_dates_it_by_its_arrival() {
+        let event = Rules::default().check(draft(), NOW).unwrap();
+        assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", Kind::View, Some("i"), NOW));
+    }
+
+    #[test]
+    fn names_the_field_and_the_rule() {
+        let long = "x".repeat(300);
+        assert_eq!(refused(Draft { user_id: None, ..draft() }), (Some("user_id"), Code::Missing));
+        assert_eq!(refused(Draft { user_id: Some("".into()), ..draft() }), (Some("user_id"), Code::Empty));
+        assert_eq!(refused(Draft { item_id: Some(long.as_str().into()), ..draft() }), (Some("item_id"), Code::TooLong));
+        assert_eq!(refused(Draft { session_id: Some("a\nb".into()), ..draft() }), (Some("session_id"), Code::ControlCharacter));
+        assert_eq!(refused(Draft { event_id: Some("\u{85}".into()), ..draft() }), (Some("event_id"), Code::ControlCharacter));
+        assert_eq!(refused(Draft { kind: None, ..draft() }), (Some("type"), Code::Missing));
+        assert_eq!(refused(Draft { kind: Some("veiw".into()), ..draft() }), (Some("type"), Code::UnknownKind));
+        assert_eq!(refused(Draft { item_id: None, ..draft() }), (Some("item_id"), Code::Missing));
+        assert_eq!(refused(Draft { value: Some(f64::NAN), ..draft() }), (Some("value"), Code::NotFinite));
+        assert_eq!(refused(Draft { value: Some(1e39), ..draft() }), (Some("value"), Code::NotFinite));
+        assert_eq!(refused(Draft { timestamp: Some(-1), ..draft() }), (Some("timestamp"), Code::TooEarly));
+        assert_eq!(refused(Draft { timestamp: Some(NOW + MAX_EARLY_MS + 1), ..draft() }), (Some("timestamp"), Code::TooLate));
+        assert_eq!(refused(Draft { properties: Some("[[[[[[[[[1]]]]]]]]]".into()), ..draft() }), (Some("properties"), Code::TooDeep));
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PROPERTIES_BYTES));
+        assert_eq!(refused(Draft { properties: Some(large.into()), ..draft() }), (Some("properties"), Code::TooLarge));
+    }
+
+    #[test]
+    fn a_search_needs_no_item_and_a_configured_kind_is_known() {
+        let search = Draft { kind: Some("search".into()), item_id: None, ..draft() };
+        assert_eq!(Rules::default().check(search, NOW).unwrap().item_id, None);
+        let mut rules = Rules::default();
+        rules.kinds.set(Kind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
+        let event = rules.check(Draft { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap();
+        assert_eq!(event.kind, Kind::Custom("wishlist".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_is_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
+            let draft = Draft { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..draft() };
+            if let Ok(event) = Rules::default().check(draft, NOW) {
+                let item = event.item_id.unwrap();
+                for id in [&event.user_id, &item] {
+                    prop_assert!((1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control));
+                }
+                prop_assert!(event.value.unwrap().is_finite());
+                prop_assert!((0..=NOW + MAX_EARLY_MS).contains(&event.timestamp));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The outline of JSON text: where its values end and how deep they go. Nothing is parsed, so that text that does not parse can still be
+//! told apart from its neighbours.
+
+/// Walks over JSON text and knows, after each byte, whether it stands within a string and how many brackets are open.
+#[derive(Debug, Default)]
+struct Outline {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Outline {
+    fn step(&mut self, byte: u8) {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+        } else {
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// How deeply the text is nested; 0 for a bare number or string.
+pub(super) fn depth(text: &[u8]) -> usize {
+    let mut outline = Outline::default();
+    text.iter().fold(0, |deepest, &byte| {
+        outline.step(byte);
+        deepest.max(outline.depth)
+    })
+}
+
+/// Whether the text, which begins with a bracket, is one value and nothing more: its bracket closes at the very end.
+pub(super) fn is_one_value(text: &[u8]) -> bool {
+    let mut outline = Outline::default();
+    let end = text.iter().position(|&byte| {
+        outline.step(byte);
+        outline.depth == 0
+    });
+    end.is_some_and(|end| text.iter().skip(end + 1).all(u8::is_ascii_whitespace))
+}
+
+/// The elements of an array whose opening bracket has been taken off, and what follows its closing bracket (`None` if it never closes:
+/// then the last element runs to the end of the text).
+pub(super) fn elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
+    let mut outline = Outline::default();
+    let mut elements = Vec::new();
+    let mut start = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        if outline.depth == 0 && !outline.in_string && matches!(byte, b',' | b']') {
+            elements.push(text.get(start..at).unwrap_or_default().trim_ascii());
+            start = at + 1;
+            if byte == b']' {
+                if elements.len() == 1 && elements.iter().all(|only| only.is_empty()) {
+                    elements.clear();
+                }
+                return (elements, text.get(start..));
+            }
+        }
+        outline.step(byte);
+    }
+    elements.push(text.get(start..).unwrap_or_default().trim_ascii());
+    (elements, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(text: &str) -> (Vec<&str>, Option<&str>) {
+        let (parts, rest) = elements(text.as_bytes());
+        (parts.into_iter().map(|part| std::str::from_utf8(part).unwrap()).collect(), rest.map(|rest| std::str::from_utf8(rest).unwrap()))
+    }
+
+    #[test]
+    fn finds_the_elements() {
+        assert_eq!(split("]"), (vec![], Some("")));
+        assert_eq!(split(" 1 , [2,3] ] x"), (vec!["1", "[2,3]"], Some(" x")));
+        assert_eq!(split(r#"{"a":"],\"}"},2]"#), (vec![r#"{"a":"],\"}"}"#, "2"], Some("")));
+        assert_eq!(split("1,]"), (vec!["1", ""], Some("")), "the gap of a trailing comma is an element to refuse");
+        assert_eq!(split(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "what does not parse is still told apart");
+        assert_eq!(split(r#"1,{"a":1"#), (vec!["1", r#"{"a":1"#], None));
+    }
+
+    #[test]
+    fn measures_depth_outside_of_strings() {
+        assert_eq!(depth(br#"{"a":[{"b":"[[[["}]}"#), 3);
+        assert_eq!(depth(b"7"), 0);
+    }
+
+    #[test]
+    fn tells_one_value_from_several() {
+        assert!(is_one_value(b"{\n \"a\": {\n}\n}\n"));
+        assert!(!is_one_value(b"{}\n{}"));
+        assert!(!is_one_value(b"{\"a\":1"));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_parser_on_arrays(values in proptest::collection::vec(".{0,8}", 0..6)) {
+            let array = serde_json::to_string(&values).unwrap();
+            let (parts, rest) = elements(&array.as_bytes()[1..]);
+            let back: Vec<String> = parts.iter().map(|part| serde_json::from_slice(part).unwrap()).collect();
+            prop_assert_eq!(back, values);
+            prop_assert_eq!(rest, Some(&b""[..]));
+        }
+    }
+}

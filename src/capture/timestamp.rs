@@ -1,0 +1,87 @@
+//! Points in time as senders write them.
+
+use super::fault::{Code, Fault};
+use crate::domain::Timestamp;
+use jiff::civil;
+use jiff::fmt::temporal::DateTimeParser;
+
+/// Numbers of at most this size in a file are seconds, larger ones milliseconds: 1e11 is the year 5138 in seconds and 1973 in milliseconds.
+const LARGEST_SECONDS: f64 = 1e11;
+
+/// Parses an RFC 3339 date and time with an offset, of any year.
+///
+/// # Errors
+/// [`Code::BadTimestamp`] if it is not one.
+pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, Fault> {
+    static PARSER: DateTimeParser = DateTimeParser::new();
+    // Not `jiff::Timestamp`: its range ends within the year 9999, and the year 9999 shall be told "too late", not "unreadable".
+    let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
+    let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
+        return Err(unreadable());
+    };
+    let local = civil::DateTime::from_parts(pieces.date(), time).duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    let milliseconds = local.as_millis() - i128::from(offset.seconds()) * 1000;
+    Timestamp::try_from(milliseconds).map_err(|_| unreadable())
+}
+
+/// Milliseconds since 1970 as a JSON number; a fraction of a millisecond is cut off.
+///
+/// # Errors
+/// [`Code::BadTimestamp`] if it is beyond all reason.
+pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, Fault> {
+    text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole))
+}
+
+/// A timestamp of a file: seconds since 1970 (a fraction is allowed), milliseconds (above 1e11), or RFC 3339.
+///
+/// # Errors
+/// [`Code::BadTimestamp`] if it is none of these.
+pub(super) fn from_column(text: &str) -> Result<Timestamp, Fault> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.abs() <= LARGEST_SECONDS => whole((seconds * 1000.0).round()),
+        Ok(milliseconds) => whole(milliseconds),
+        Err(_) => from_rfc3339(text),
+    }
+}
+
+/// The whole number of milliseconds; beyond 2^53 a float no longer counts them one by one, and nothing that far is a date.
+#[expect(clippy::cast_possible_truncation, reason = "checked against 2^53 just before")]
+fn whole(milliseconds: f64) -> Result<Timestamp, Fault> {
+    if milliseconds.is_finite() && milliseconds.abs() < 9.007_199_254_740_992e15 {
+        Ok(milliseconds as Timestamp)
+    } else {
+        Err(unreadable())
+    }
+}
+
+fn unreadable() -> Fault {
+    Fault::new("timestamp", Code::BadTimestamp, "`timestamp` is neither an RFC 3339 date and time with an offset nor a number since 1970")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_form() {
+        // Expected: date -u -d 2014-04-01T01:15:41Z +%s gives 1396314941.
+        assert_eq!(from_rfc3339("2014-04-01T01:15:41Z").unwrap(), 1_396_314_941_000);
+        assert_eq!(from_rfc3339("2014-04-01T03:15:41.25+02:00").unwrap(), 1_396_314_941_250);
+        assert_eq!(from_rfc3339("1969-12-31T23:59:59Z").unwrap(), -1000);
+        // Expected: date -u -d 9999-12-31T23:59:59Z +%s gives 253402300799.
+        assert_eq!(from_rfc3339("9999-12-31T23:59:59Z").unwrap(), 253_402_300_799_000);
+        assert_eq!(from_milliseconds("1396314941000").unwrap(), 1_396_314_941_000);
+        assert_eq!(from_milliseconds("1.3963149415e12").unwrap(), 1_396_314_941_500);
+        assert_eq!(from_column("1396314941").unwrap(), 1_396_314_941_000);
+        assert_eq!(from_column("1396314941.042").unwrap(), 1_396_314_941_042);
+        assert_eq!(from_column("1396314941042").unwrap(), 1_396_314_941_042);
+        assert_eq!(from_column("2014-04-01T01:15:41Z").unwrap(), 1_396_314_941_000);
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for text in ["", "yesterday", "2014-04-01", "2014-04-01T01:15:41", "2014-13-01T00:00:00Z", "NaN", "inf", "1e300"] {
+            assert_eq!(from_column(text).unwrap_err().code, Code::BadTimestamp, "{text}");
+        }
+    }
+}
