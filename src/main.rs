@@ -1,2 +1,18 @@
 //! The command line in, an exit code out.
-fn main() {}
+
+use clap::Parser;
+use sequor::cli::Cli;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sequor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

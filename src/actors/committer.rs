@@ -9,7 +9,7 @@ use super::gate::Permit;
 use super::model::{Advance, ModelActor};
 use super::session::Happened;
 use super::shard::{Deliver, ShardActor, shard_of};
-use crate::domain::{Entry, Kinds};
+use crate::domain::{Dictionary, Entry, Kinds};
 use crate::metrics;
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
@@ -29,6 +29,7 @@ pub struct Append {
 #[derive(Debug)]
 pub struct CommitterActor {
     core: Committer,
+    dictionary: Arc<Dictionary>,
     kinds: Kinds,
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
@@ -39,7 +40,8 @@ impl CommitterActor {
     /// A committer that delivers to those shards and wakes that model actor.
     #[must_use]
     pub fn new(core: Committer, kinds: Kinds, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
-        Self { core, kinds, shards, model, gathered: Vec::new() }
+        let dictionary = core.dictionary();
+        Self { core, dictionary, kinds, shards, model, gathered: Vec::new() }
     }
 
     fn deliver(&self, committed: Committed, permits: Vec<Permit>) {
@@ -47,13 +49,10 @@ impl CommitterActor {
         let through = committed.first + committed.entries.len() as u64;
         let mut by_shard: Vec<Vec<(String, Happened)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for delivered in committed.entries {
-            let Entry::Event(event) = delivered.entry else { continue };
-            let Some(kind) = self.kinds.id(&event.kind) else { continue };
-            metrics::event_taken(&event.kind);
-            let value = event.value.unwrap_or_else(|| self.kinds.rule(kind).value);
-            let happened = Happened::new(delivered.offset, delivered.item, kind, event.timestamp, value, event.session_id);
-            if let Some(events) = by_shard.get_mut(shard_of(&event.user_id, self.shards.len())) {
-                events.push((event.user_id, happened));
+            if let Some((user, happened)) = Happened::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
+                && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
+            {
+                events.push((user, happened));
             }
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {

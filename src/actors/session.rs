@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-use crate::domain::{ItemIx, KindId, Offset, Step, Timestamp};
+use crate::domain::{Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, answer};
 use crate::model::Scratch;
 use crate::store::{SessionRecord, decode, encode};
@@ -60,10 +60,15 @@ pub struct Happened {
 }
 
 impl Happened {
-    /// The step of an event.
+    /// What an entry means for its user's session; `None` if nothing.
     #[must_use]
-    pub fn new(offset: Offset, item: Option<ItemIx>, kind: KindId, at: Timestamp, value: f32, session_id: Option<String>) -> Self {
-        Self { offset, step: Step { item, kind, boundary: false, at, value }, session_id }
+    pub fn of(offset: Offset, entry: Entry, dictionary: &Dictionary, kinds: &Kinds) -> Option<(String, Self)> {
+        let Entry::Event(event) = entry else { return None };
+        let kind = kinds.id(&event.kind)?;
+        let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
+        let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
+        let step = Step { item, kind, boundary: false, at: event.timestamp, value };
+        Some((event.user_id, Self { offset, step, session_id: event.session_id }))
     }
 }
 

@@ -1,0 +1,232 @@
+//! The whole, put together: what `serve` and `replay` both run.
+
+use actix::{Actor, Addr, Arbiter};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+use super::committer::{Append, CommitterActor, Persist};
+use super::gate::{Full, Gate, Permit};
+use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
+use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
+use super::session::Happened;
+use super::worker::Beside;
+use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
+use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, answer};
+use crate::model::Scratch;
+use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError};
+
+/// How many of each, and how much.
+#[derive(Debug, Clone)]
+pub struct SystemSettings {
+    /// What governs the fold.
+    pub fold: FoldSettings,
+    /// What governs the journal.
+    pub committer: CommitterSettings,
+    /// Entries that may be on their way between the door and the sessions.
+    pub max_in_flight: usize,
+    /// Arbiters that share the users.
+    pub shards: usize,
+    /// How long an idle session actor lives.
+    pub idle: Duration,
+    /// How often the learned state is written.
+    pub checkpointing: Checkpointing,
+}
+
+/// Why the system did not start or a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// The store refused.
+    #[error("the store failed")]
+    Store(#[source] Arc<StoreError>),
+    /// The fold refused its settings or its checkpoint.
+    #[error("the learner could not start")]
+    Learner(#[from] LearnerError),
+    /// The model actor could not write its state.
+    #[error("the learned state could not be written")]
+    Model(#[source] Arc<ModelError>),
+    /// A bounded queue is full.
+    #[error("too much is under way: {0}")]
+    Busy(#[from] Full),
+    /// An actor is gone.
+    #[error("the {0} is not running")]
+    Gone(&'static str),
+}
+
+impl From<StoreError> for SystemError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// Addresses of all actors, and what they share. Cheap to clone.
+#[derive(Clone)]
+pub struct System {
+    store: Store,
+    gate: Gate,
+    dictionary: Arc<Dictionary>,
+    published: Arc<ArcSwap<Snapshot>>,
+    committer: Addr<CommitterActor>,
+    shards: Vec<Addr<ShardActor>>,
+    model: Addr<ModelActor>,
+    fold: Arc<FoldSettings>,
+}
+
+impl System {
+    /// Starts every actor over a store: loads the newest checkpoint that verifies, and lets sessions and fold catch up with the journal's tail.
+    /// Must be called within an actix system.
+    ///
+    /// # Errors
+    /// [`SystemError`] if the journal cannot be read or the settings cannot run.
+    pub fn start(store: Store, settings: SystemSettings) -> Result<Self, SystemError> {
+        let core = Committer::open(store.clone(), settings.committer.clone())?;
+        let (dictionary, end) = (core.dictionary(), core.next_offset());
+        let fold = Arc::new(settings.fold.clone());
+        let learner = load(&store, &dictionary, settings.fold)?;
+        let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
+
+        let through = store.sessions_through()?.min(end);
+        let stored = Arc::new(Stored::new(settings.shards, through));
+        let shards: Vec<_> = (0..settings.shards)
+            .map(|number| {
+                let shard = ShardActor::new(number, store.clone(), Arc::clone(&published), fold.pace, Arc::clone(&stored), settings.idle);
+                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| shard())
+            })
+            .collect();
+        recover(&store, &dictionary, &fold, &shards, through)?;
+
+        let model = ModelActor::new(learner, store.clone(), Arc::clone(&published), settings.checkpointing);
+        let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
+        let committer = CommitterActor::new(core, fold.kinds.clone(), shards.clone(), model.clone());
+        let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
+        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, committer, shards, model, fold })
+    }
+
+    /// Room for entries, at once or not at all.
+    ///
+    /// # Errors
+    /// [`SystemError::Busy`] if there is none.
+    pub fn enter(&self, entries: usize) -> Result<Permit, SystemError> {
+        Ok(self.gate.enter(entries)?)
+    }
+
+    /// Room for entries, waited for.
+    ///
+    /// # Errors
+    /// [`SystemError::Busy`] only while the system is being torn down.
+    pub async fn wait(&self, entries: usize) -> Result<Permit, SystemError> {
+        Ok(self.gate.wait(entries).await?)
+    }
+
+    /// Makes entries durable and puts them before their sessions.
+    ///
+    /// # Errors
+    /// [`SystemError::Store`] if they could not be written: then none was taken.
+    pub async fn append(&self, entries: Vec<Entry>, permit: Permit) -> Result<Receipt, SystemError> {
+        let (reply, told) = oneshot::channel();
+        self.committer.do_send(Append { entries, permit, reply });
+        told.await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
+    }
+
+    /// What a user may want next.
+    ///
+    /// # Errors
+    /// [`SystemError::Busy`] if the user's shard has too many questions waiting.
+    pub async fn recommend(&self, user: String, request: Request) -> Result<Answer, SystemError> {
+        let (reply, told) = oneshot::channel();
+        let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        shard.try_send(Ask { user, request, reply }).map_err(|_| busy())?;
+        told.await.map_err(|_| busy())
+    }
+
+    /// What somebody may want next of whom only these items are known; nothing is kept.
+    #[must_use]
+    pub fn recommend_inline(&self, items: &[String], now: Timestamp, request: &Request) -> Answer {
+        let (snapshot, mut scratch) = (self.published.load(), Scratch::default());
+        let mut follower = Follower::default();
+        let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
+        for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
+            let step = Step { item: Some(item), kind, boundary: false, at: now, value: self.fold.kinds.rule(kind).value };
+            follower.advance(step, None, &self.fold.pace, snapshot.weights(), &mut scratch);
+        }
+        answer(&snapshot, &mut follower, &self.fold.pace, request, &mut scratch)
+    }
+
+    /// The name of an item.
+    #[must_use]
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// The snapshot published last.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load_full()
+    }
+
+    /// The gate.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How learning stands.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if the model actor is.
+    pub async fn standing(&self) -> Result<Standing, SystemError> {
+        self.model.send(HowFar).await.map_err(|_| SystemError::Gone("model actor"))
+    }
+
+    /// Stores everything that a start would otherwise have to fold again: sessions, items, the learned state.
+    ///
+    /// # Errors
+    /// The first thing that could not be stored; nothing acknowledged is lost by it.
+    pub async fn rest(&self) -> Result<Offset, SystemError> {
+        for shard in &self.shards {
+            shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
+        }
+        self.committer.send(Persist).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
+        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+    }
+}
+
+/// The fold as its newest checkpoint left it, or one that has learned nothing if there is none, or only one made under other settings.
+fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings) -> Result<Learner, SystemError> {
+    if let Some(checkpoint) = store.newest_checkpoint()? {
+        match Learner::restore(settings.clone(), Arc::clone(dictionary), checkpoint, Box::new(Beside::start()), Box::new(Beside::start())) {
+            Ok(learner) => return Ok(learner),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint does not fit; learning afresh from the journal"),
+        }
+    }
+    Ok(Learner::new(settings, Arc::clone(dictionary), Box::new(Beside::start()), Box::new(Beside::start()))?)
+}
+
+/// Puts the journal's tail before the sessions: what their stored records do not hold yet.
+fn recover(store: &Store, dictionary: &Dictionary, fold: &FoldSettings, shards: &[Addr<ShardActor>], through: Offset) -> Result<(), SystemError> {
+    let mut next = through;
+    loop {
+        let entries = store.read(next, 4096)?;
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        next = last + 1;
+        let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();
+        for (offset, entry) in entries {
+            if let Some((user, happened)) = Happened::of(offset, entry, dictionary, &fold.kinds)
+                && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
+            {
+                events.push((user, happened));
+            }
+        }
+        for (shard, events) in shards.iter().zip(by_shard) {
+            shard.do_send(Deliver { events, through: next, permits: None });
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `sequor replay`: recorded behaviour through the very same actors, test-then-train.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::report::{Report, write_plot};
+use crate::actors::system::System;
+use crate::capture::{FileEvents, Rules};
+use crate::domain::{Entry, SourceName};
+use crate::metrics;
+use crate::settings::{Durability, Flags, Settings};
+use crate::store::Store;
+
+/// Arguments of `sequor replay`.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name (.ndjson, .jsonl); with .gz unpacked as it is read.
+    file: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+    /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's number (40000).
+    #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
+    evaluate_from: String,
+    /// Milliseconds-free idle gap after which a user's next event begins a new session, such as 30m. Without it one `user` is one session.
+    #[arg(long, value_name = "DURATION")]
+    idle_gap: Option<crate::settings::Period>,
+    /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
+    #[arg(long, value_name = "SOURCE")]
+    without: Vec<SourceName>,
+    /// Write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the learning curve as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// Events sent to the committer at a time.
+const STRETCH: usize = 512;
+
+impl Replay {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut settings = self.flags.load()?;
+        settings.log.start();
+        metrics::install()?;
+        // A replay is a rehearsal: what a power cut takes can be replayed again.
+        settings.store.durability = Durability::ProcessCrash;
+        if settings.store.data_dir.join("addresses.json").exists() {
+            bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
+        }
+        let rules = settings.rules();
+        let events = self.count(&rules)?;
+        let mut fold = settings.fold();
+        fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.milliseconds());
+        fold.evaluate_from = self.first_counted(events)?;
+        fold.without.extend(&self.without);
+        let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events))?;
+        println!("{report}");
+        if let Some(file) = &self.json {
+            let text = serde_json::to_string_pretty(&report)? + "\n";
+            std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        if let Some(file) = &self.plot {
+            write_plot(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// How many events the file holds: half of them may have to be known before the first is counted.
+    fn count(&self, rules: &Rules) -> anyhow::Result<u64> {
+        let mut events = 0;
+        for event in FileEvents::open(&self.file, rules, i64::MAX / 2)? {
+            events += u64::from(event?.is_ok());
+        }
+        if events == 0 {
+            bail!("{} holds no event", self.file.display());
+        }
+        Ok(events)
+    }
+
+    fn first_counted(&self, events: u64) -> anyhow::Result<u64> {
+        let text = &self.evaluate_from;
+        let from = match text.parse::<u64>() {
+            Ok(number) if !text.contains('.') => number,
+            _ => {
+                let share: f64 = text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).with_context(|| {
+                    format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number")
+                })?;
+                (events as f64 * share) as u64
+            }
+        };
+        Ok(from)
+    }
+
+    async fn drive(&self, settings: &Settings, fold: crate::learning::FoldSettings, rules: &Rules, events: u64) -> anyhow::Result<Report> {
+        let store = Store::open(&settings.store.data_dir, &settings.store_options())?;
+        if store.next_offset() > 0 {
+            bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
+        }
+        let mut system_settings = settings.system(fold);
+        system_settings.checkpointing.every = 0;
+        let system = System::start(store, system_settings)?;
+        let progress = Progress::new(events);
+        let began = Instant::now();
+        let mut faults = 0_u64;
+        let mut batch = Vec::with_capacity(STRETCH);
+        for event in FileEvents::open(&self.file, rules, i64::MAX / 2)? {
+            match event? {
+                Ok(event) => batch.push(Entry::Event(event)),
+                Err(fault) => {
+                    faults += 1;
+                    if faults <= 10 {
+                        eprintln!("{}: {fault}", self.file.display());
+                    }
+                }
+            }
+            if batch.len() >= STRETCH {
+                send(&system, &mut batch).await?;
+                progress.show(system.snapshot().offset());
+            }
+        }
+        send(&system, &mut batch).await?;
+        let end = system.store().next_offset();
+        let standing = loop {
+            let standing = system.standing().await?;
+            if standing.failed {
+                bail!("learning stopped at entry {}; the log names the reason", standing.next);
+            }
+            progress.show(standing.next);
+            if standing.next >= end {
+                break standing;
+            }
+            actix::clock::sleep(Duration::from_millis(20)).await;
+        };
+        let elapsed = began.elapsed();
+        progress.done();
+        let journal_bytes = system.store().bytes_on_disk();
+        Ok(Report::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
+    }
+}
+
+async fn send(system: &System, batch: &mut Vec<Entry>) -> anyhow::Result<()> {
+    if !batch.is_empty() {
+        let entries = std::mem::take(batch);
+        let permit = system.wait(entries.len()).await?;
+        system.append(entries, permit).await?;
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, a line every tenth otherwise.
+struct Progress {
+    bar: Option<ProgressBar>,
+    events: u64,
+    tenth: std::cell::Cell<u64>,
+}
+
+impl Progress {
+    fn new(events: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events  {per_sec}  {eta} left");
+            ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, events, tenth: std::cell::Cell::new(0) }
+    }
+
+    fn show(&self, learned: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(learned);
+        } else if learned * 10 / self.events.max(1) > self.tenth.get() {
+            self.tenth.set(learned * 10 / self.events.max(1));
+            eprintln!("{learned} of {} events learned", self.events);
+        }
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a replay found, as a table, as JSON, as a picture.
+
+use plotters::prelude::*;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::evaluation::CurvePoint;
+use crate::learning::LearningReport;
+use crate::metrics;
+
+/// The figures of a replay.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Report {
+    file: String,
+    events: u64,
+    rejected: u64,
+    evaluated_steps: u64,
+    recall_at_20: f64,
+    mrr_at_20: f64,
+    ndcg_at_20: f64,
+    items: usize,
+    users: usize,
+    training_examples: u64,
+    training_batches: u64,
+    skipped_batches: u64,
+    events_per_second: f64,
+    elapsed_seconds: f64,
+    cpu_seconds: f64,
+    peak_rss_bytes: u64,
+    journal_bytes: u64,
+    #[serde(skip)]
+    curve: Vec<CurvePoint>,
+}
+
+impl Report {
+    pub(super) fn new(file: &Path, learned: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
+        let process = metrics::process_usage();
+        Self {
+            file: file.display().to_string(),
+            events,
+            rejected,
+            evaluated_steps: learned.counted.steps,
+            recall_at_20: learned.counted.recall(),
+            mrr_at_20: learned.counted.mrr(),
+            ndcg_at_20: learned.counted.ndcg(),
+            items: learned.items,
+            users: learned.users,
+            training_examples: learned.training.examples,
+            training_batches: learned.training.batches,
+            skipped_batches: learned.training.skipped,
+            events_per_second: events as f64 / elapsed.as_secs_f64().max(1e-9),
+            elapsed_seconds: elapsed.as_secs_f64(),
+            cpu_seconds: process.cpu_seconds,
+            peak_rss_bytes: process.peak_rss_bytes,
+            journal_bytes,
+            curve: learned.curve.points().to_vec(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}", self.file)?;
+        writeln!(out, "  events            {:>12}   ({} rejected)", self.events, self.rejected)?;
+        writeln!(out, "  evaluated steps   {:>12}", self.evaluated_steps)?;
+        writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
+        writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
+        writeln!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
+        writeln!(out, "  items             {:>12}", self.items)?;
+        writeln!(out, "  trained on        {:>12}   positions in {} batches ({} skipped)", self.training_examples, self.training_batches, self.skipped_batches)?;
+        writeln!(out, "  events/s          {:>12.0}   in {:.1} s", self.events_per_second, self.elapsed_seconds)?;
+        writeln!(out, "  CPU               {:>10.1} s", self.cpu_seconds)?;
+        writeln!(out, "  peak RSS          {:>8.1} MiB", self.peak_rss_bytes as f64 / 1_048_576.0)?;
+        write!(out, "  on disk           {:>8.1} MiB", self.journal_bytes as f64 / 1_048_576.0)
+    }
+}
+
+/// Draws Recall@20 and MRR@20 over the stream.
+pub(super) fn write_plot(report: &Report, file: &Path) -> anyhow::Result<()> {
+    let root = SVGBackend::new(file, (960, 480)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let highest = report.curve.iter().map(|point| point.recall).fold(0.1, f64::max);
+    let mut chart = ChartBuilder::on(&root)
+        .caption(format!("{}: learning as it goes", report.file), ("sans-serif", 20))
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0_u64..report.events.max(1), 0.0..highest * 1.1)?;
+    chart.configure_mesh().x_desc("events").y_desc("within each stretch").light_line_style(WHITE).draw()?;
+    type Value = fn(&CurvePoint) -> f64;
+    let lines: [(&str, RGBColor, Value); 2] =
+        [("Recall@20", RGBColor(0, 114, 178), |point| point.recall), ("MRR@20", RGBColor(213, 94, 0), |point| point.mrr)];
+    for (name, colour, value) in lines {
+        let points = report.curve.iter().map(|point| (point.from, value(point)));
+        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        series.label(name).legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(2)));
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    root.present()?;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The admin endpoint.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, ServiceConfig};
+use serde_json::json;
+
+use super::api::Api;
+use super::problem::Problem;
+use crate::metrics;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/metrics", web::get().to(exposition))
+        .route("/healthz", web::get().to(alive))
+        .route("/readyz", web::get().to(ready))
+        .route("/admin/status", web::get().to(status));
+}
+
+async fn exposition(api: Data<Api>) -> HttpResponse {
+    metrics::in_flight(api.system.gate().inside(), api.system.gate().bound());
+    metrics::process();
+    metrics::store_bytes(api.system.store().bytes_on_disk());
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics::render())
+}
+
+async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "alive" }))
+}
+
+/// Ready once learning stands and the journal takes writes.
+async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let standing = api.system.standing().await?;
+    if standing.failed {
+        return Err(Problem::unavailable("learning has stopped for an error; the log names it"));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+}
+
+async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let standing = api.system.standing().await?;
+    let report = &standing.report;
+    let journal = api.system.store().next_offset();
+    Ok(HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "journal": { "next_offset": journal, "bytes_on_disk": api.system.store().bytes_on_disk() },
+        "learning": {
+            "next_offset": standing.next,
+            "lag_entries": journal.saturating_sub(standing.next),
+            "failed": standing.failed,
+            "weights_version": api.system.snapshot().weights_version(),
+            "batches": report.training.batches,
+            "skipped_batches": report.training.skipped,
+            "examples": report.training.examples,
+            "mean_loss": report.training.mean_loss(),
+        },
+        "quality": {
+            "steps": report.total.steps,
+            "recall_at_20": report.live.recall(),
+            "mrr_at_20": report.live.mrr(),
+            "ndcg_at_20": report.live.ndcg(),
+        },
+        "catalog": { "items": report.items, "clusters": report.clusters },
+        "users": report.users,
+        "in_flight": { "entries": api.system.gate().inside(), "bound": api.system.gate().bound() },
+    })))
+}

@@ -1,0 +1,8 @@
+//! The public API and the admin endpoint: the only place that knows a status code.
+
+mod admin;
+mod api;
+pub mod problem;
+mod server;
+
+pub use server::{Addresses, Door, DoorError, DoorSettings};

@@ -1,0 +1,138 @@
+//! The listening sockets.
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::Compress;
+use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
+use actix_web::{App, HttpServer, web::ServiceConfig};
+use serde::Serialize;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::api::{Api, Names, refused};
+use super::problem::Problem;
+use super::{admin, api};
+use crate::actors::system::System;
+use crate::capture::Rules;
+use crate::clock::Clock;
+
+/// Where to listen and what to let in.
+#[derive(Debug, Clone)]
+pub struct DoorSettings {
+    /// The public API's address.
+    pub listen: String,
+    /// The admin endpoint's address.
+    pub admin_listen: String,
+    /// Threads that serve the public API.
+    pub workers: usize,
+    /// The largest body that is read.
+    pub max_body_bytes: usize,
+}
+
+/// The addresses in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    /// The public API.
+    pub api: SocketAddr,
+    /// The admin endpoint.
+    pub admin: SocketAddr,
+}
+
+/// Why the door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}; another process may hold it: choose another with `{flag}`, or port 0 for a free one")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The flag that moves it.
+        flag: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The addresses could not be written down.
+    #[error("cannot write {}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Both servers, listening.
+pub struct Door {
+    /// Where.
+    pub addresses: Addresses,
+    handles: [ServerHandle; 2],
+}
+
+impl Door {
+    /// Opens both. Must be called within an actix system.
+    ///
+    /// # Errors
+    /// [`DoorError`] if an address cannot be listened on or written down.
+    pub fn open(system: System, rules: Rules, clock: Clock, settings: &DoorSettings, data_dir: &Path) -> Result<Self, DoorError> {
+        let public = listen(&settings.listen, "--listen")?;
+        let private = listen(&settings.admin_listen, "--admin-listen")?;
+        let of = |listener: &TcpListener, flag| listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source });
+        let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
+        let shared = Api { system, rules, clock, names: Arc::new(Names::new(clock.now())) };
+        let servers = [
+            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, api::routes),
+            serve(private, shared, 1, settings.max_body_bytes, admin::routes),
+        ];
+        let mut handles = Vec::with_capacity(2);
+        for server in servers {
+            let server = server.map_err(|source| DoorError::Listen { address: settings.listen.clone(), flag: "--listen", source })?;
+            handles.push(server.handle());
+            actix_web::rt::spawn(server);
+        }
+        let file = data_dir.join("addresses.json");
+        let text = serde_json::json!({ "api": format!("http://{}", addresses.api), "admin": format!("http://{}", addresses.admin) });
+        std::fs::write(&file, format!("{text}\n")).map_err(|source| DoorError::Write { file, source })?;
+        let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| DoorError::Listen {
+            address: settings.listen.clone(),
+            flag: "--listen",
+            source: io::Error::other("a server did not start"),
+        })?;
+        Ok(Self { addresses, handles })
+    }
+
+    /// Lets nobody in any more and waits for the answers under way.
+    pub async fn close(&self) {
+        for handle in &self.handles {
+            handle.stop(true).await;
+        }
+    }
+}
+
+fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
+    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
+}
+
+fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, routes: fn(&mut ServiceConfig)) -> io::Result<Server> {
+    let shared = Data::new(shared);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(Data::clone(&shared))
+            .app_data(PayloadConfig::new(max_body))
+            .app_data(JsonConfig::default().limit(max_body).error_handler(|error, _| refused(error.into()).into()))
+            .app_data(QueryConfig::default().error_handler(|error, _| refused(error.into()).into()))
+            .app_data(PathConfig::default().error_handler(|error, _| refused(error.into()).into()))
+            .wrap(Compress::default())
+            .configure(routes)
+            .default_service(web::to(|request: actix_web::HttpRequest| async move {
+                Err::<&str, Problem>(Problem::no_such_resource(request.method().as_str(), request.path()))
+            }))
+    })
+    .workers(workers)
+    .disable_signals()
+    .shutdown_timeout(10)
+    .listen(listener)?;
+    Ok(server.run())
+}

@@ -1,0 +1,22 @@
+//! The fold: journal entries in; test, then learn; snapshots out. No thread, no clock: the daemon's actors and `replay` drive the same one.
+
+mod answer;
+mod background;
+mod fold;
+mod follower;
+mod history;
+mod settings;
+mod snapshot;
+mod training;
+mod users;
+mod window;
+
+pub use answer::{Answer, Request, answer};
+pub use background::{Background, Inline, Job, Lost};
+pub use fold::{FoldSettings, Learner, LearnerError, LearningReport};
+pub use follower::{Follower, Pace};
+pub use history::History;
+pub use settings::{LearningSettings, LearningSettingsError};
+pub use snapshot::Snapshot;
+pub use training::{Trained, Training, TrainingReport};
+pub use users::{User, Users};
