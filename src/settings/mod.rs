@@ -1,0 +1,92 @@
+//! The settings: one tree, each value with a default, each remembering where it came from.
+//!
+//! In rising precedence: the defaults, the TOML file of `--config`, the environment (`SEQUOR_SERVER__LISTEN` is `server.listen`), the
+//! flags. A key that no setting has is an error that names the nearest one; a value out of range is an error that names key, value,
+//! range and where it was set.
+//!
+//! A section is any serde struct with a default; [`Layers`] learns the keys from the defaults and needs no list of them.
+
+mod layers;
+mod period;
+mod sections;
+
+pub use layers::{Layers, Origin, SettingsError};
+pub use period::Period;
+pub use sections::{
+    Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,
+};
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// All settings of the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The public API and the admin endpoint.
+    pub server: ServerSettings,
+    /// The embedded store.
+    pub store: StoreSettings,
+    /// The borders and the life of sessions.
+    pub session: SessionSettings,
+    /// The kinds of event.
+    pub events: EventsSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// A tree of settings that can say whether it may run.
+pub trait Checked {
+    /// Holds every value against its allowed range.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    fn check(&self) -> Result<(), OutOfRange>;
+}
+
+impl Checked for Settings {
+    fn check(&self) -> Result<(), OutOfRange> {
+        self.server.check()?;
+        self.store.check()?;
+        self.session.check()?;
+        self.events.check()
+    }
+}
+
+/// A value that is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: must be {allowed}")]
+pub struct OutOfRange {
+    /// The setting's key from the root of the tree (`server.max_batch`).
+    pub key: String,
+    /// What it was set to.
+    pub value: String,
+    /// What it may be, in words.
+    pub allowed: String,
+}
+
+impl OutOfRange {
+    /// Refuses a value.
+    pub fn new(key: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.to_string(), allowed: allowed.into() }
+    }
+
+    /// Refuses a value unless it lies within the range.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn unless_within<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Self> {
+        if range.contains(&value) { Ok(()) } else { Err(Self::new(key, value, format!("{} to {}", range.start(), range.end()))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_may_run() {
+        Settings::default().check().unwrap();
+    }
+}
