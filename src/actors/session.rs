@@ -89,7 +89,7 @@ impl Handler<Apply> for SessionActor {
             if event.offset < self.applied {
                 continue;
             }
-            self.follower.advance(event.step, event.session_id.as_deref(), pace, snapshot.weights(), &mut scratch);
+            self.follower.advance(event.offset, event.step, event.session_id.as_deref(), pace, snapshot.weights(), &mut scratch);
             self.applied = event.offset + 1;
         }
         if let Some(weights) = snapshot.weights() {

@@ -149,7 +149,7 @@ impl System {
         let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
         for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
             let step = Step { item: Some(item), kind, boundary: false, at: now, value: self.fold.kinds.rule(kind).value };
-            follower.advance(step, None, &self.fold.pace, snapshot.weights(), &mut scratch);
+            follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut scratch);
         }
         answer(&snapshot, &mut follower, &self.fold.pace, request, &mut scratch)
     }

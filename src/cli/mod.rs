@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod flags;
 mod replay;
 mod report;
 mod serve;

@@ -7,12 +7,15 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::flags::{self, Flags};
+use super::flags::{self, Flags};
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
 use crate::domain::{Entry, SourceName};
 use crate::metrics;
-use crate::settings::{Durability, Flags, Settings};
+use crate::learning::FoldSettings;
+use crate::settings::{Durability, Period, Settings};
 use crate::store::Store;
 
 /// Arguments of `sequor replay`.
@@ -25,9 +28,9 @@ pub(super) struct Replay {
     /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
-    /// Milliseconds-free idle gap after which a user's next event begins a new session, such as 30m. Without it one `user` is one session.
+    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it one `user` is one session.
     #[arg(long, value_name = "DURATION")]
-    idle_gap: Option<crate::settings::Period>,
+    idle_gap: Option<Period>,
     /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
     #[arg(long, value_name = "SOURCE")]
     without: Vec<SourceName>,
@@ -44,18 +47,18 @@ const STRETCH: usize = 512;
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut settings = self.flags.load()?;
-        settings.log.start();
+        let mut settings = self.flags.load(&[])?;
+        flags::start_log(&settings.log)?;
         metrics::install()?;
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = Durability::ProcessCrash;
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
         }
-        let rules = settings.rules();
+        let rules = flags::rules(&settings);
         let events = self.count(&rules)?;
-        let mut fold = settings.fold();
-        fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.milliseconds());
+        let mut fold = flags::fold(&settings);
+        fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
         fold.without.extend(&self.without);
         let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events))?;
@@ -96,12 +99,12 @@ impl Replay {
         Ok(from)
     }
 
-    async fn drive(&self, settings: &Settings, fold: crate::learning::FoldSettings, rules: &Rules, events: u64) -> anyhow::Result<Report> {
-        let store = Store::open(&settings.store.data_dir, &settings.store_options())?;
+    async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64) -> anyhow::Result<Report> {
+        let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.next_offset() > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
-        let mut system_settings = settings.system(fold);
+        let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
         let system = System::start(store, system_settings)?;
         let progress = Progress::new(events);

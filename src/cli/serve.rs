@@ -4,11 +4,11 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::flags::{self, Flags};
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::http::Door;
 use crate::metrics;
-use crate::settings::Flags;
 use crate::store::Store;
 
 /// Arguments of `sequor serve`.
@@ -16,18 +16,24 @@ use crate::store::Store;
 pub(super) struct Serve {
     #[command(flatten)]
     flags: Flags,
+    /// Where the public API listens; port 0 takes a free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where the admin endpoint listens; port 0 takes a free one [default: 127.0.0.1:9090].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<String>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.load()?;
-        settings.log.start();
+        let settings = self.flags.load(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
+        flags::start_log(&settings.log)?;
         metrics::install()?;
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
-            let store = Store::open(&data_dir, &settings.store_options())?;
-            let system = System::start(store, settings.system(settings.fold()))?;
-            let door = Door::open(system.clone(), settings.rules(), Clock::System, &settings.door(), &data_dir)?;
+            let store = Store::open(&data_dir, &flags::store_options(&settings))?;
+            let system = System::start(store, flags::system(&settings, flags::fold(&settings)))?;
+            let door = Door::open(system.clone(), flags::rules(&settings), Clock::System, &flags::door(&settings), &data_dir)?;
             println!("sequor is ready: API http://{}  admin http://{}  data {}", door.addresses.api, door.addresses.admin, data_dir.display());
             asked_to_stop().await?;
             tracing::info!("stopping: finishing what is under way");

@@ -1,6 +1,6 @@
 //! A user as the network follows it: the sequence and the hidden state.
 
-use crate::domain::{Session, Step};
+use crate::domain::{Offset, Session, Step};
 use crate::model::{HiddenState, Scratch, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -27,16 +27,17 @@ pub struct Pace {
 }
 
 impl Follower {
-    /// Takes a step: appends it to the sequence and advances the hidden state by it. Says whether it began a new session.
+    /// Takes the step at a journal offset: appends it to the sequence and advances the hidden state by it. Says whether it began a new session.
     pub fn advance(
         &mut self,
+        offset: Offset,
         step: Step,
         session_id: Option<&str>,
         pace: &Pace,
         weights: Option<&Weights>,
         scratch: &mut Scratch,
     ) -> bool {
-        let border = self.session.push(step, session_id, pace.idle_gap_ms);
+        let border = self.session.push(offset, step, session_id, pace.idle_gap_ms);
         let last = self.session.steps.len() - 1;
         match (weights, &mut self.hidden) {
             (Some(weights), Some(hidden)) if fresh(hidden, weights, pace) => {
@@ -64,6 +65,12 @@ impl Follower {
             }
             state
         })
+    }
+
+    /// A follower as it was stored.
+    #[must_use]
+    pub fn restore(session: Session, hidden: Option<HiddenState>) -> Self {
+        Self { session, hidden }
     }
 
     /// The hidden state as it stands.

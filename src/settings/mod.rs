@@ -16,6 +16,9 @@ pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,
 };
 
+use crate::learning::LearningSettings;
+use crate::model::NetworkSettings;
+use crate::recall::ClusterSettings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -32,6 +35,12 @@ pub struct Settings {
     pub session: SessionSettings,
     /// The kinds of event.
     pub events: EventsSettings,
+    /// The network.
+    pub network: NetworkSettings,
+    /// How the journal is learned from.
+    pub learning: LearningSettings,
+    /// The item clusters.
+    pub clusters: ClusterSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -50,7 +59,10 @@ impl Checked for Settings {
         self.server.check()?;
         self.store.check()?;
         self.session.check()?;
-        self.events.check()
+        self.events.check()?;
+        self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
+        self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.clusters.check().map_err(|error| OutOfRange::new(format!("clusters.{}", error.key), error.value, error.allowed))
     }
 }
 

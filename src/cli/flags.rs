@@ -1,0 +1,121 @@
+//! From flags, environment and file to the settings of each room.
+
+use anyhow::Context;
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+use crate::actors::model::Checkpointing;
+use crate::actors::system::SystemSettings;
+use crate::capture::Rules;
+use crate::http::DoorSettings;
+use crate::learning::{FoldSettings, Pace};
+use crate::settings::{Durability, Layers, LogFormat, LogSettings, Settings};
+use crate::store::{self, CommitterSettings, StoreOptions};
+
+/// Flags that every command takes which runs the actors. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Flags {
+    /// Settings in TOML.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder that holds everything that is kept [default: ./sequor-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Any setting by its key, such as `network.hidden=64`; may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Flags {
+    /// The settings in force; `more` are flags of the command's own, by key.
+    pub(super) fn load(&self, more: &[(&str, Option<String>)]) -> anyhow::Result<Settings> {
+        let mut layers = Layers::<Settings>::new()?;
+        if let Some(file) = &self.config {
+            layers = layers.file(file)?;
+        }
+        layers = layers.environment(std::env::vars())?;
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
+            layers = layers.flag(key.trim(), value.trim())?;
+        }
+        if let Some(folder) = &self.data_dir {
+            layers = layers.flag("store.data_dir", &folder.to_string_lossy())?;
+        }
+        for (key, value) in more {
+            if let Some(value) = value {
+                layers = layers.flag(key, value)?;
+            }
+        }
+        Ok(layers.check()?.clone())
+    }
+}
+
+/// Starts logging to standard error.
+pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(format!("{},actix_server=warn,sled=warn", settings.level.as_str()))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// What the fold is governed by.
+pub(super) fn fold(settings: &Settings) -> FoldSettings {
+    FoldSettings {
+        learning: settings.learning.clone(),
+        network: settings.network.clone(),
+        clusters: settings.clusters.clone(),
+        kinds: settings.events.kinds(),
+        pace: Pace {
+            idle_gap_ms: settings.session.idle_gap.as_millis(),
+            window: settings.learning.window,
+            refresh_after: settings.learning.refresh_after,
+        },
+        without: Default::default(),
+        evaluate_from: 0,
+    }
+}
+
+/// What the store is opened with.
+pub(super) fn store_options(settings: &Settings) -> StoreOptions {
+    StoreOptions { cache_bytes: settings.store.cache_bytes }
+}
+
+/// What every actor is started with.
+pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings {
+    let durability = match settings.store.durability {
+        Durability::PowerLoss => store::Durability::PowerLoss,
+        Durability::ProcessCrash => store::Durability::ProcessCrash,
+    };
+    SystemSettings {
+        fold,
+        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize },
+        max_in_flight: settings.server.max_in_flight_events,
+        shards: or_one_a_processor(settings.session.shards),
+        idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
+        checkpointing: Checkpointing { every: settings.store.checkpoint_every, kept: settings.store.checkpoints_kept },
+    }
+}
+
+/// What the door is opened with.
+pub(super) fn door(settings: &Settings) -> DoorSettings {
+    DoorSettings {
+        listen: settings.server.listen.to_string(),
+        admin_listen: settings.server.admin_listen.to_string(),
+        workers: or_one_a_processor(settings.server.workers),
+        max_body_bytes: settings.server.max_body_bytes,
+    }
+}
+
+/// What events are held against.
+pub(super) fn rules(settings: &Settings) -> Rules {
+    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch }
+}
+
+fn or_one_a_processor(count: usize) -> usize {
+    if count > 0 { count } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}

@@ -1,0 +1,53 @@
+//! What readers see: everything learned up to one offset, immutable.
+
+use crate::domain::Offset;
+use crate::model::Weights;
+use crate::ranking::Ranker;
+use crate::recall::{ClusterSettings, Clusters, Sources};
+use std::sync::Arc;
+
+use super::answer::Judge;
+
+/// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(super) offset: Offset,
+    pub(super) weights: Option<Arc<Weights>>,
+    pub(super) clusters: Option<Arc<Clusters>>,
+    pub(super) sources: Sources,
+    pub(super) ranker: Ranker,
+    pub(super) settings: Arc<ClusterSettings>,
+}
+
+impl Snapshot {
+    /// Everything before this offset has been learned from.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// The network's weights; `None` if the network is left out.
+    #[must_use]
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_deref()
+    }
+
+    /// The version of the weights, 0 before the first training.
+    #[must_use]
+    pub fn weights_version(&self) -> u64 {
+        self.weights().map_or(0, Weights::version)
+    }
+
+    /// All of it, as who answers needs it.
+    #[must_use]
+    pub fn judge(&self) -> Judge<'_> {
+        Judge {
+            weights: self.weights(),
+            clusters: self.clusters.as_deref(),
+            sources: &self.sources,
+            ranker: &self.ranker,
+            settings: &self.settings,
+            now: self.offset,
+        }
+    }
+}

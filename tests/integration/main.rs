@@ -1,0 +1,3 @@
+//! The tests that look at the project as a whole: its structure, the real binary, its endpoints, its restarts.
+
+mod tidy;

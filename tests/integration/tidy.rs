@@ -1,0 +1,100 @@
+//! The structure that ARCHITECTURE.md states, held against the code.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
+const ROOMS: [(&str, &[&str]); 14] = [
+    ("domain", &[]),
+    ("clock", &["domain"]),
+    ("metrics", &["domain"]),
+    ("capture", &["domain"]),
+    ("store", &["domain"]),
+    ("evaluation", &["domain"]),
+    ("model", &["domain"]),
+    ("recall", &["domain", "model"]),
+    ("ranking", &["domain", "model", "recall"]),
+    ("learning", &["domain", "model", "recall", "ranking", "evaluation"]),
+    ("settings", &["domain", "model", "recall", "ranking", "learning"]),
+    ("actors", &["domain", "model", "learning", "store", "clock", "metrics"]),
+    ("http", &["domain", "capture", "learning", "actors", "clock", "metrics"]),
+    ("cli", &["domain", "capture", "evaluation", "model", "recall", "ranking", "learning", "settings", "store", "actors", "http", "clock", "metrics"]),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+/// The room that a file stands in: the first part of its path below `src`.
+fn room(file: &Path) -> String {
+    let below = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    below.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// Every `crate::room` that a file's code names.
+fn imports(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1)).map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or(""))
+}
+
+#[test]
+fn imports_point_downward() {
+    let rooms: BTreeMap<_, _> = ROOMS.into_iter().collect();
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let from = room(&file);
+        if from == "lib" || from == "main" {
+            continue;
+        }
+        let allowed = rooms.get(from.as_str()).unwrap_or_else(|| panic!("{} stands in no known room", file.display()));
+        for to in imports(&text) {
+            if to != from && rooms.contains_key(to) && !allowed.contains(&to) {
+                wrong.push(format!("{} imports {to}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that ARCHITECTURE.md does not allow:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_names_every_room() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    for (room, allowed) in ROOMS {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{room}`"))).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {room}"));
+        for other in allowed {
+            assert!(row.contains(other), "ARCHITECTURE.md does not say that {room} may import {other}");
+        }
+    }
+}
+
+#[test]
+fn only_the_clock_and_the_shells_read_time() {
+    let readers: Vec<_> = sources()
+        .into_iter()
+        .filter(|(file, text)| !matches!(room(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics") && text.contains("::now()"))
+        .map(|(file, _)| file.display().to_string())
+        .collect();
+    assert!(readers.is_empty(), "time is a parameter below the shells: {readers:?}");
+}
+
+#[test]
+fn only_the_codec_knows_bincode_and_only_the_engine_room_knows_sled() {
+    for (file, text) in sources() {
+        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        assert!(!code.contains("bincode::") || file.ends_with("store/codec.rs"), "{} speaks bincode", file.display());
+        assert!(!code.contains("sled::") || room(&file) == "store", "{} speaks sled", file.display());
+    }
+}
