@@ -1,0 +1,227 @@
+//! What was learned, in files of their own: each a fold of the journal up to the offset that names it.
+//!
+//! `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the header before it): u32 ‖ payload`, integers little-endian.
+//! Payloads are streamed both ways: they may be as large as the memory that they were made from. A checkpoint is written under another name,
+//! synced, and only then given its own, so that a file of that name is whole unless the disk damaged it.
+
+use super::{StoreError, sync_directory};
+use crate::domain::Offset;
+use crc32fast::Hasher;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"SQRCKPT\n";
+/// The layout above.
+const FORMAT: u32 = 1;
+const HEADER: usize = 32;
+const EXTENSION: &str = "checkpoint";
+/// Ends the name of a checkpoint under way.
+const UNFINISHED: &str = "unfinished";
+/// How much is read or written at once.
+const BUFFER: usize = 1 << 18;
+
+/// The checkpoints of a data directory.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    dir: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// Opens the directory, creating it if it is not there, and removes what a checkpoint that was not finished left in it.
+    pub(super) fn open(dir: &Path, keep: usize) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
+        if let Some(parent) = dir.parent() {
+            sync_directory(parent)?;
+        }
+        let checkpoints = Self { dir: dir.to_owned(), keep: keep.max(1) };
+        for path in checkpoints.files()?.filter(|path| path.extension().is_some_and(|extension| extension == UNFINISHED)) {
+            std::fs::remove_file(&path).map_err(StoreError::io("removing", &path))?;
+        }
+        Ok(checkpoints)
+    }
+
+    /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
+    /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
+    ///
+    /// # Errors
+    /// What `fill` or the disk says. The checkpoints are then as before.
+    pub fn write<E>(&self, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+    where
+        E: From<StoreError>,
+    {
+        let path = self.path(offset);
+        let unfinished = path.with_extension(UNFINISHED);
+        let written = self.write_unfinished(offset, &unfinished, fill);
+        if written.is_err() {
+            // Best effort: what stays is removed when the directory is opened again.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        let length = written?;
+        std::fs::rename(&unfinished, &path).map_err(StoreError::io("renaming", &unfinished))?;
+        sync_directory(&self.dir)?;
+        self.prune()?;
+        Ok(length)
+    }
+
+    fn write_unfinished<E>(&self, offset: Offset, path: &Path, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+    where
+        E: From<StoreError>,
+    {
+        let file = File::create(path).map_err(StoreError::io("creating", path))?;
+        let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
+        // Room for the header, which is known only afterwards.
+        writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
+        fill(&mut writer)?;
+        Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)
+    }
+
+    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, to be read from; `None` if there is none. One that is damaged, or that
+    /// knows more than the journal, is reported to the log and passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
+        for offset in self.offsets()?.into_iter().rev() {
+            let path = self.path(offset);
+            if offset > journal_end {
+                tracing::warn!(path = %path.display(), journal_end, "a checkpoint contains more than the journal; passed over");
+                continue;
+            }
+            match verify(&path, offset) {
+                Ok(reader) => return Ok(Some(reader)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The offsets of the checkpoints that are there, ascending, whether or not they verify.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn offsets(&self) -> Result<Vec<Offset>, StoreError> {
+        let named = |path: PathBuf| {
+            let offset = path.file_stem()?.to_str()?.parse().ok()?;
+            (self.path(offset) == path).then_some(offset)
+        };
+        let mut offsets: Vec<Offset> = self.files()?.filter_map(named).collect();
+        offsets.sort_unstable();
+        Ok(offsets)
+    }
+
+    fn prune(&self) -> Result<(), StoreError> {
+        let offsets = self.offsets()?;
+        let surplus = offsets.len().saturating_sub(self.keep);
+        offsets
+            .into_iter()
+            .take(surplus)
+            .map(|offset| self.path(offset))
+            .try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+    }
+
+    fn path(&self, offset: Offset) -> PathBuf {
+        // As many digits as the largest offset has: the order of names is that of offsets.
+        self.dir.join(format!("{offset:020}.{EXTENSION}"))
+    }
+
+    fn files(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
+        let listed: Result<Vec<_>, _> = self.dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        listed.map(Vec::into_iter).map_err(StoreError::io("listing", &self.dir))
+    }
+}
+
+/// Takes a checkpoint's payload.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    file: BufWriter<File>,
+    hasher: Hasher,
+    length: u64,
+}
+
+impl CheckpointWriter {
+    fn finish(mut self, offset: Offset) -> io::Result<u64> {
+        self.file.flush()?;
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&header(offset, self.length, self.hasher))?;
+        file.sync_all()?;
+        Ok(self.length)
+    }
+}
+
+impl Write for CheckpointWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Gives a checkpoint's payload, once it was verified.
+#[derive(Debug)]
+pub struct CheckpointReader {
+    offset: Offset,
+    payload: Take<BufReader<File>>,
+}
+
+impl CheckpointReader {
+    /// The first journal offset that the checkpoint does not contain.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// How many bytes of the payload are still to be read.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.payload.limit()
+    }
+}
+
+impl Read for CheckpointReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.payload.read(bytes)
+    }
+}
+
+/// The header of a checkpoint whose payload went through `hasher`.
+fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
+    let mut header = [MAGIC.as_slice(), &FORMAT.to_le_bytes(), &offset.to_le_bytes(), &length.to_le_bytes()].concat();
+    hasher.update(&header);
+    header.extend_from_slice(&hasher.finalize().to_le_bytes());
+    header
+}
+
+/// Reads the file through once and compares; then returns it, set to the payload's begin.
+fn verify(path: &Path, offset: Offset) -> io::Result<CheckpointReader> {
+    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
+    let mut found = [0; HEADER];
+    file.read_exact(&mut found)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        length += bytes.len() as u64;
+    }
+    if header(offset, length, hasher) != found {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its header does not agree with its name, its length or its payload's checksum",
+        ));
+    }
+    file.seek(SeekFrom::Start(HEADER as u64))?;
+    Ok(CheckpointReader { offset, payload: file.take(length) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use super::super::{Store, StoreOptions};
+use super::*;
+use proptest::prelude::*;
+
+fn checkpoints(keep: usize) -> (tempfile::TempDir, Checkpoints) {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(&dir.path().join("checkpoints"), keep).unwrap();
+    (dir, checkpoints)
+}
+
+fn write(checkpoints: &Checkpoints, offset: Offset, payload: &[u8]) {
+    let length = checkpoints
+        .write::<StoreError>(offset, |writer| writer.write_all(payload).map_err(StoreError::io("writing", Path::new(""))))
+        .unwrap();
+    assert_eq!(length, payload.len() as u64);
+}
+
+fn newest(checkpoints: &Checkpoints) -> Option<(Offset, Vec<u8>)> {
+    let mut reader = checkpoints.newest(Offset::MAX).unwrap()?;
+    let (offset, length) = (reader.offset(), reader.remaining());
+    let mut payload = Vec::new();
+    reader.read_to_end(&mut payload).unwrap();
+    assert_eq!(payload.len() as u64, length);
+    Some((offset, payload))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn damage_anywhere_is_passed_over(
+        payload in proptest::collection::vec(any::<u8>(), 0..600),
+        place in any::<prop::sample::Index>(),
+        damage in prop_oneof![(0..8_u8).prop_map(Some), Just(None)],
+    ) {
+        let (_dir, checkpoints) = checkpoints(3);
+        write(&checkpoints, 7, b"the older one");
+        write(&checkpoints, 9, &payload);
+        let path = checkpoints.path(9);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let place = place.index(bytes.len());
+        match damage {
+            Some(bit) => bytes[place] ^= 1 << bit,
+            None => bytes.truncate(place),
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        prop_assert_eq!(newest(&checkpoints), Some((7, b"the older one".to_vec())));
+        bytes.extend(b"more");
+        std::fs::write(&path, &bytes).unwrap();
+        prop_assert_eq!(newest(&checkpoints), Some((7, b"the older one".to_vec())));
+    }
+}
+
+#[test]
+fn the_newest_is_read_and_the_oldest_go() {
+    let (_dir, checkpoints) = checkpoints(2);
+    assert_eq!(newest(&checkpoints), None);
+    for offset in [5, 40, 300] {
+        write(&checkpoints, offset, &vec![offset as u8; 1_000_000]);
+    }
+    assert_eq!(checkpoints.offsets().unwrap(), [40, 300]);
+    assert_eq!(newest(&checkpoints), Some((300, vec![44; 1_000_000])));
+}
+
+#[test]
+fn one_that_knows_more_than_the_journal_is_passed_over() {
+    let (_dir, checkpoints) = checkpoints(2);
+    write(&checkpoints, 5, b"five");
+    write(&checkpoints, 6, b"six");
+    assert_eq!(checkpoints.newest(5).unwrap().unwrap().offset(), 5);
+    assert!(checkpoints.newest(4).unwrap().is_none());
+}
+
+#[test]
+fn a_renamed_one_is_damaged() {
+    let (_dir, checkpoints) = checkpoints(2);
+    write(&checkpoints, 5, b"five");
+    std::fs::rename(checkpoints.path(5), checkpoints.path(6)).unwrap();
+    assert_eq!(newest(&checkpoints), None);
+}
+
+#[test]
+fn a_failed_one_leaves_the_others_and_no_file() {
+    let (dir, checkpoints) = checkpoints(1);
+    write(&checkpoints, 5, b"five");
+    let failed = checkpoints.write(6, |writer| {
+        writer.write_all(b"half").unwrap();
+        Err(StoreError::Failed { dir: "d".into() })
+    });
+    assert!(matches!(failed, Err(StoreError::Failed { .. })));
+    assert_eq!(newest(&checkpoints), Some((5, b"five".to_vec())));
+    assert_eq!(dir.path().join("checkpoints").read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_process_left_that_died_writing_is_removed_and_strange_files_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let checkpoints = store.checkpoints(1).unwrap();
+    write(&checkpoints, 5, b"five");
+    let (left, strange) = (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
+    std::fs::write(&left, "half").unwrap();
+    std::fs::write(&strange, "not ours: too few digits").unwrap();
+    let checkpoints = store.checkpoints(1).unwrap();
+    assert!(!left.exists() && strange.exists());
+    assert_eq!(checkpoints.offsets().unwrap(), [5]);
+}
+
+#[test]
+fn a_value_streams_through_the_codec() {
+    let (_dir, checkpoints) = checkpoints(1);
+    let weights: Vec<f32> = (0..10_000).map(|n| n as f32).collect();
+    checkpoints.write::<StoreError>(1, |writer| Ok(super::super::codec::encode_to(&weights, writer)?)).unwrap();
+    let mut reader = checkpoints.newest(1).unwrap().unwrap();
+    assert_eq!(super::super::codec::decode_from::<Vec<f32>, _>(&mut reader).unwrap(), weights);
+    assert_eq!(reader.remaining(), 0);
+}

@@ -1,0 +1,153 @@
+//! Values to bytes and back: the only place that knows bincode.
+//!
+//! The bytes are bincode's `legacy` ones: little-endian integers of fixed width, lengths as `u64`, enum variants as `u32`. Types that describe
+//! themselves (`serde_json::Value`, untagged or flattened enums) cannot be read back from such bytes and must not be stored.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::error::{DecodeError, EncodeError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{Read, Write};
+
+/// The largest value in a record, in bytes: a length that a damaged record claims is refused before memory is asked for it.
+const RECORD_LIMIT: usize = 64 << 20;
+/// The largest streamed value, in bytes.
+const STREAM_LIMIT: usize = 1 << 40;
+
+const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> = bincode::config::legacy().with_limit::<RECORD_LIMIT>();
+const STREAM: Configuration<LittleEndian, Fixint, Limit<STREAM_LIMIT>> = bincode::config::legacy().with_limit::<STREAM_LIMIT>();
+
+/// A value did not turn into bytes, or bytes not into a value.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The value has no such form, or its sink failed.
+    #[error("encoding: {0}")]
+    Encode(#[source] Box<EncodeError>),
+    /// The bytes are no such value.
+    #[error("decoding: {0}")]
+    Decode(#[source] Box<DecodeError>),
+    /// The bytes go on after the value.
+    #[error("decoding: {0} bytes are left over")]
+    LeftOver(usize),
+}
+
+impl From<EncodeError> for CodecError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(Box::new(error))
+    }
+}
+
+impl From<DecodeError> for CodecError {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(Box::new(error))
+    }
+}
+
+/// The value's bytes.
+///
+/// # Errors
+/// [`CodecError::Encode`] for a value that serde cannot describe (for instance a sequence of unknown length).
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::new();
+    encode_to(value, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes the value's bytes to a sink, without gathering them first. Many small writes: give it a buffered one.
+///
+/// # Errors
+/// [`CodecError::Encode`] as for [`encode`], or if the sink fails.
+pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, sink, RECORD)?;
+    Ok(())
+}
+
+/// The value that these bytes are, all of them.
+///
+/// # Errors
+/// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB, [`CodecError::LeftOver`] if they go on after it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    match decode_prefix(bytes)? {
+        (value, rest) if rest.is_empty() => Ok(value),
+        (_, rest) => Err(CodecError::LeftOver(rest.len())),
+    }
+}
+
+/// The value that these bytes begin with, and the bytes after it.
+///
+/// # Errors
+/// [`CodecError::Decode`] as for [`decode`].
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, RECORD)?;
+    Ok((value, bytes.get(used..).unwrap_or_default()))
+}
+
+/// Reads a value from a stream. Many small reads: give it a buffered one.
+///
+/// # Errors
+/// [`CodecError::Decode`] if the stream fails, ends early or holds no such value.
+pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R) -> Result<T, CodecError> {
+    Ok(bincode::serde::decode_from_std_read(stream, STREAM)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::entries;
+    use super::*;
+    use crate::domain::Entry;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_bytes_are_of_fixed_width_and_little_endian() {
+        assert_eq!(encode(&(1_u16, "ab", Some(-2_i32))).unwrap(), [1, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', 1, 254, 255, 255, 255]);
+    }
+
+    #[test]
+    fn a_claimed_length_beyond_the_limit_is_refused_before_it_is_allocated() {
+        let mut bytes = (u64::MAX / 2).to_le_bytes().to_vec();
+        bytes.extend([0; 8]);
+        assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
+        assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let mut bytes = encode(&7_u32).unwrap();
+        bytes.push(0);
+        assert!(matches!(decode::<u32>(&bytes), Err(CodecError::LeftOver(1))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes(entries in entries(0..20)) {
+            let bytes = encode(&entries).unwrap();
+            prop_assert_eq!(&decode::<Vec<Entry>>(&bytes).unwrap(), &entries);
+            prop_assert_eq!(&decode_from::<Vec<Entry>, _>(&mut bytes.as_slice()).unwrap(), &entries);
+        }
+
+        #[test]
+        fn values_laid_end_to_end_decode_one_by_one(entries in entries(1..20)) {
+            let mut bytes = Vec::new();
+            entries.iter().for_each(|entry| encode_to(entry, &mut bytes).unwrap());
+            let mut rest = bytes.as_slice();
+            for entry in &entries {
+                let (decoded, after) = decode_prefix::<Entry>(rest).unwrap();
+                prop_assert_eq!(&decoded, entry);
+                rest = after;
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode::<Vec<Entry>>(&bytes);
+            let _ = decode_from::<Vec<Entry>, _>(&mut bytes.as_slice());
+        }
+
+        #[test]
+        fn a_truncated_value_is_an_error(entries in entries(1..4), cut in any::<prop::sample::Index>()) {
+            let bytes = encode(&entries).unwrap();
+            prop_assert!(decode::<Vec<Entry>>(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Group commit: many requests in, one durable journal record, receipts out. The pure core behind the committer actor.
+
+mod dedup;
+
+use super::{Durability, Store, StoreError};
+use crate::domain::{Dictionary, Entry, ItemIx, Offset};
+use dedup::Dedup;
+use std::sync::Arc;
+
+/// How a [`Committer`] commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitterSettings {
+    /// What an acknowledged entry survives.
+    pub durability: Durability,
+    /// For how many journal entries an event id is remembered: a repetition within them is a duplicate. About 60 bytes of memory each.
+    pub dedup_window: usize,
+}
+
+impl Default for CommitterSettings {
+    fn default() -> Self {
+        Self { durability: Durability::default(), dedup_window: 1_000_000 }
+    }
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// How many of its entries are now in the journal.
+    pub accepted: usize,
+    /// Which of its entries, by their place in it, were there before and changed nothing.
+    pub duplicates: Vec<usize>,
+    /// The offset after its last accepted entry: whoever has folded the journal up to here has seen all of the request.
+    pub offset: Offset,
+}
+
+/// An entry as the journal has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivered {
+    /// Its place in the journal.
+    pub offset: Offset,
+    /// The entry.
+    pub entry: Entry,
+    /// The number of the item that it is about, if it is about one.
+    pub item: Option<ItemIx>,
+}
+
+/// What one commit added to the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// The offset of the first entry, and of the next commit's if there is none.
+    pub first: Offset,
+    /// The entries, in journal order.
+    pub entries: Vec<Delivered>,
+}
+
+/// The one writer of the journal and of the item numbers. Both of its memories, of items and of event ids, are folds of the journal, so that they
+/// agree with it after any restart by construction.
+#[derive(Debug)]
+pub struct Committer {
+    store: Store,
+    durability: Durability,
+    items: Arc<Dictionary>,
+    /// How many of the items are stored by name.
+    stored_items: ItemIx,
+    dedup: Dedup,
+    /// The offset that the next entry gets.
+    next: Offset,
+}
+
+impl Committer {
+    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids.
+    ///
+    /// # Errors
+    /// What reading the store says.
+    pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
+        let items = store.items().load()?;
+        let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
+        let (named, end) = (store.items().through()?, store.journal().next_offset()?);
+        let mut dedup = Dedup::new(settings.dedup_window);
+        let remembered = dedup.window_before(end);
+        for read in store.journal().entries(named.min(remembered))? {
+            let (offset, entry) = read?;
+            if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
+                items.intern(item);
+            }
+            if let Some(id) = event_id(&entry).filter(|_| offset >= remembered) {
+                dedup.remember(offset, dedup::digest(id));
+            }
+        }
+        Ok(Self { store, durability: settings.durability, items: Arc::new(items), stored_items, dedup, next: end })
+    }
+
+    /// The items by number; it grows with every commit that names new ones.
+    #[must_use]
+    pub fn dictionary(&self) -> Arc<Dictionary> {
+        Arc::clone(&self.items)
+    }
+
+    /// The offset that the next entry will have.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    /// Appends the entries of many requests, in their order, as one durable journal record. An event whose id was seen before (within the window, or earlier in
+    /// the same call) is left out.
+    ///
+    /// # Errors
+    /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
+    /// ([`StoreError::Codec`]), [`Committer::recover`] has to find out what the disk holds before more can be committed.
+    pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+        let first = self.next;
+        let mut receipts = Vec::with_capacity(requests.len());
+        let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
+        let mut new_ids = self.dedup.batch();
+        let mut offset = first;
+        for request in requests {
+            let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), offset };
+            for (place, entry) in request.into_iter().enumerate() {
+                if event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id))) {
+                    receipt.duplicates.push(place);
+                } else {
+                    entries.push(entry);
+                    receipt.accepted += 1;
+                    offset += 1;
+                }
+            }
+            receipt.offset = offset;
+            receipts.push(receipt);
+        }
+        let new_ids = new_ids.finish();
+        let written = self.store.journal().append(&entries, self.durability)?;
+        debug_assert_eq!(written, first, "the committer is the journal's only writer");
+        self.dedup.take(new_ids, offset);
+        self.next = offset;
+        let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        Ok((receipts, Committed { first, entries }))
+    }
+
+    /// Opens the store again after a commit failed, and returns the entries that the failed commit left in the journal after all: they were never
+    /// acknowledged, but they are there, and whoever sends them again is told of duplicates.
+    ///
+    /// # Errors
+    /// As [`Store::reopen`]; may be tried again. [`StoreError::Gap`] if acknowledged entries are missing.
+    pub fn recover(&mut self) -> Result<Committed, StoreError> {
+        self.store.reopen()?;
+        let (first, end) = (self.next, self.store.journal().next_offset()?);
+        if end < first {
+            return Err(StoreError::Gap { from: end, until: first });
+        }
+        let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
+        let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
+        self.dedup.take(ids, end);
+        self.next = end;
+        let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        Ok(Committed { first, entries })
+    }
+
+    /// Stores the names of the items that are new since the last time, so that a restart need not fold the journal for them.
+    ///
+    /// # Errors
+    /// What the disk says; the names stay to be stored.
+    pub fn persist_items(&mut self) -> Result<(), StoreError> {
+        self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
+        Ok(())
+    }
+}
+
+fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
+    let item = item_of(&entry).map(|item| items.intern(item));
+    Delivered { offset, entry, item }
+}
+
+/// The item that an entry may be the first to name. An impression shows only items that an event has named.
+fn item_of(entry: &Entry) -> Option<&str> {
+    match entry {
+        Entry::Event(event) => event.item_id.as_deref(),
+        Entry::Impression(_) => None,
+    }
+}
+
+fn event_id(entry: &Entry) -> Option<&str> {
+    match entry {
+        Entry::Event(event) => event.event_id.as_deref(),
+        Entry::Impression(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

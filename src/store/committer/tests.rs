@@ -1,0 +1,148 @@
+use super::super::StoreOptions;
+use super::super::testing::{event, named_event};
+use super::*;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+fn open(dir: &std::path::Path, dedup_window: usize) -> Committer {
+    let store = Store::open(dir, &StoreOptions::default()).unwrap();
+    Committer::open(store, CommitterSettings { durability: Durability::ProcessCrash, dedup_window }).unwrap()
+}
+
+/// What a committer should do, said as simply as can be.
+#[derive(Default)]
+struct Model {
+    journal: Vec<Entry>,
+    items: Vec<String>,
+}
+
+impl Model {
+    fn commit(&mut self, requests: &[Vec<Entry>], window: usize) -> Vec<Receipt> {
+        let mut known: VecDeque<&str> = self.journal.iter().rev().take(window).filter_map(event_id).collect();
+        let mut accepted = Vec::new();
+        let mut receipts = Vec::new();
+        for request in requests {
+            let mut duplicates = Vec::new();
+            for (place, entry) in request.iter().enumerate() {
+                match event_id(entry) {
+                    Some(id) if known.contains(&id) => duplicates.push(place),
+                    id => {
+                        known.extend(id);
+                        accepted.push(entry.clone());
+                    }
+                }
+            }
+            let offset = (self.journal.len() + accepted.len()) as Offset;
+            receipts.push(Receipt { accepted: request.len() - duplicates.len(), duplicates, offset });
+        }
+        for item in accepted.iter().filter_map(item_of) {
+            if !self.items.iter().any(|known| known == item) {
+                self.items.push(item.to_owned());
+            }
+        }
+        self.journal.extend(accepted);
+        receipts
+    }
+}
+
+/// What happens to a committer besides commits.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    Nothing,
+    Recover,
+    PersistItems,
+    Restart,
+}
+
+fn requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
+    let entry = (proptest::option::weighted(0.8, 0..40_u32), proptest::option::of(0..30_u32))
+        .prop_map(|(id, item)| named_event(id.map(|id| id.to_string()), "ann", item.map(|item| item.to_string()).as_deref()));
+    proptest::collection::vec(proptest::collection::vec(entry, 0..6), 0..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn it_does_as_the_model_does(
+        steps in proptest::collection::vec((requests(), prop_oneof![
+            4 => Just(Between::Nothing), 1 => Just(Between::Recover), 1 => Just(Between::PersistItems), 1 => Just(Between::Restart),
+        ]), 1..20),
+        window in 0_usize..30,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut committer = open(dir.path(), window);
+        let mut model = Model::default();
+        for (requests, between) in steps {
+            let expected = model.commit(&requests, window);
+            let first = committer.next_offset();
+            let (receipts, committed) = committer.commit(requests).unwrap();
+            prop_assert_eq!(receipts, expected);
+            prop_assert_eq!(committed.first, first);
+            prop_assert_eq!(committer.next_offset(), model.journal.len() as Offset);
+            for (delivered, offset) in committed.entries.iter().zip(first..) {
+                prop_assert_eq!(delivered.offset, offset);
+                prop_assert_eq!(&delivered.entry, &model.journal[offset as usize]);
+                let named = delivered.item.map(|item| model.items[item as usize].as_str());
+                prop_assert_eq!(named, item_of(&delivered.entry));
+            }
+            prop_assert_eq!(committed.entries.len() as Offset, committer.next_offset() - first);
+            match between {
+                Between::Nothing => {}
+                Between::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
+                Between::PersistItems => committer.persist_items().unwrap(),
+                Between::Restart => {
+                    drop(committer);
+                    committer = open(dir.path(), window);
+                }
+            }
+            let items = committer.dictionary();
+            let names: Vec<_> = (0..items.len() as ItemIx).map(|item| items.name(item).unwrap().to_string()).collect();
+            prop_assert_eq!(&names, &model.items);
+        }
+        let journal: Vec<_> = committer.store.journal().read(0, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect();
+        prop_assert_eq!(journal, model.journal);
+    }
+}
+
+#[test]
+fn a_batch_sent_again_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut committer = open(dir.path(), 100);
+    let batch: Vec<_> = (0..5).map(event).collect();
+    committer.commit(vec![batch.clone()]).unwrap();
+    let (receipts, committed) = committer.commit(vec![batch]).unwrap();
+    assert_eq!(receipts, [Receipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], offset: 5 }]);
+    assert_eq!(committed, Committed { first: 5, entries: Vec::new() });
+}
+
+#[test]
+fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut committer = open(dir.path(), 100);
+    committer.commit(vec![vec![event(0)]]).unwrap();
+    // What a commit leaves that wrote its record but was told that the sync failed: the record, unknown to the committer.
+    committer.store.journal().append(&[event(1), event(12)], Durability::PowerLoss).unwrap();
+    let recovered = committer.recover().unwrap();
+    assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
+    assert_eq!((recovered.first, committer.next_offset()), (1, 3));
+    let (receipts, _) = committer.commit(vec![vec![event(12), event(3)]]).unwrap();
+    assert_eq!(receipts, [Receipt { accepted: 1, duplicates: vec![0], offset: 4 }]);
+}
+
+#[test]
+fn ids_are_forgotten_beyond_the_window_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut committer = open(dir.path(), 3);
+    for number in 0..4 {
+        committer.commit(vec![vec![event(number)]]).unwrap();
+    }
+    let (receipts, _) = committer.commit(vec![vec![event(1), event(0)]]).unwrap();
+    assert_eq!(receipts[0].duplicates, [0], "the id of offset 1 is the oldest of the window's three, that of offset 0 is gone");
+}
+
+#[test]
+fn digests_differ_in_both_halves() {
+    let (a, b) = (dedup::digest("a"), dedup::digest("b"));
+    assert!(a >> 64 != b >> 64 && a as u64 != b as u64 && (a >> 64) as u64 != a as u64);
+    assert_eq!(a, dedup::digest("a"));
+}

@@ -1,0 +1,189 @@
+//! The embedded database with its files: opened, synced, and given up after a failed write.
+
+use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
+use crate::domain::Offset;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long, and how often, to wait for the database's own lock: its worker threads may hold a just closed file for a moment more.
+const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 500);
+
+/// One opening of the database.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) journal: sled::Tree,
+    pub(crate) sessions: sled::Tree,
+    pub(crate) items: sled::Tree,
+    /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
+    pub(crate) end: AtomicU64,
+    /// One append at a time.
+    pub(crate) append: Mutex<()>,
+    db: sled::Db,
+    path: PathBuf,
+    /// The database's log through a descriptor of our own, because the database has no call that ends in an `fdatasync`.
+    file: File,
+    /// The database's overflow files that are known to be on the disk: it writes them without any sync.
+    synced_blobs: Mutex<BTreeSet<OsString>>,
+    /// A write or a sync failed: the kernel may have dropped what it could not write, so nothing that follows could be trusted.
+    failed: AtomicBool,
+}
+
+impl Engine {
+    /// Opens the database in `dir/store`, migrating it to the present format.
+    ///
+    /// # Errors
+    /// As [`super::Store::open`].
+    pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let path = dir.join("store");
+        let db = open_database(&path, options)?;
+        let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
+        let log = path.join("db");
+        let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
+        let synced_blobs = Mutex::default();
+        migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
+            sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
+        })?;
+        let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
+        // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
+        sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
+        sync_directory(&path)?;
+        sync_directory(dir)?;
+        let end = AtomicU64::new(journal::end_of(&journal, &path)?);
+        let failed = AtomicBool::new(false);
+        Ok(Self { journal, sessions, items, end, append: Mutex::default(), db, path, file, synced_blobs, failed })
+    }
+
+    /// Makes durable what was written so far.
+    ///
+    /// # Errors
+    /// Whatever the disk says; the engine then counts as failed.
+    pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+        sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability).inspect_err(|_| self.fail())
+    }
+
+    /// Writes one value.
+    ///
+    /// # Errors
+    /// Whatever the database says; the engine then counts as failed.
+    pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
+        tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+    }
+
+    /// Removes one value.
+    ///
+    /// # Errors
+    /// Whatever the database says; the engine then counts as failed.
+    pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
+        tree.remove(key).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+    }
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub(crate) fn get(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        tree.get(key).map_err(|source| self.error("reading", source))
+    }
+
+    /// The database's error, with the file that it is about.
+    pub(crate) fn error(&self, action: &'static str, source: sled::Error) -> StoreError {
+        StoreError::Database { action, path: self.path.clone(), source }
+    }
+
+    /// Where the database's files are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes the database's files take.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(crate) fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.db.size_on_disk().map_err(|source| self.error("measuring", source))
+    }
+
+    /// Whether a write or a sync failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// The journal's end as readers see it.
+    pub(crate) fn journal_end(&self) -> Offset {
+        self.end.load(Ordering::Acquire)
+    }
+}
+
+/// Opens the database, waiting out the last moments of an earlier opening by this process.
+fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
+    let (pause, mut patience) = LOCK_PATIENCE;
+    loop {
+        // The database panics on some kinds of damage to its files.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        match opened {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(source))) if source.kind() == std::io::ErrorKind::Other && patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(pause);
+            }
+            Ok(Err(source)) => return Err(StoreError::Database { action: "opening", path: path.to_owned(), source }),
+            Err(panic) => {
+                let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+                return Err(StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() });
+            }
+        }
+    }
+}
+
+/// Hands what was written to the kernel, which is what survives the death of the process; then, for [`Durability::PowerLoss`], to the disk.
+fn sync(
+    db: &sled::Db,
+    path: &Path,
+    file: &File,
+    synced_blobs: &Mutex<BTreeSet<OsString>>,
+    durability: Durability,
+) -> Result<(), StoreError> {
+    db.flush().map_err(|source| StoreError::Database { action: "flushing", path: path.to_owned(), source })?;
+    if durability == Durability::ProcessCrash {
+        return Ok(());
+    }
+    sync_blobs(&path.join("blobs"), synced_blobs)?;
+    file.sync_data().map_err(StoreError::io("syncing", &path.join("db")))
+}
+
+/// Syncs the overflow files that appeared since the last time. There are none unless a page of the database outgrows 128 KiB, for which it takes
+/// sixteen neighbouring values of 8 KiB.
+fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
+    let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut present = BTreeSet::new();
+    for blob in directory.read_dir().map_err(StoreError::io("listing", directory))? {
+        present.insert(blob.map_err(StoreError::io("listing", directory))?.file_name());
+    }
+    let mut added = false;
+    for name in present.difference(&synced) {
+        let path = directory.join(name);
+        match File::open(&path) {
+            Ok(blob) => blob.sync_all().map_err(StoreError::io("syncing", &path))?,
+            // Already superseded and removed.
+            Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::io("opening", &path)(source)),
+        }
+        added = true;
+    }
+    if added {
+        sync_directory(directory)?;
+    }
+    *synced = present;
+    Ok(())
+}

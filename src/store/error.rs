@@ -1,0 +1,123 @@
+//! What can go wrong below the journal.
+
+use super::codec::CodecError;
+use crate::domain::Offset;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the data directory open.
+    #[error("the data directory {} is held by another process; stop that daemon, or choose another directory with --data-dir", dir.display())]
+    Held {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The store was written by a newer version.
+    #[error(
+        "the store in {} has format {found}, but this binary reads formats up to {supported}; start a newer sequor on it",
+        dir.display()
+    )]
+    Newer {
+        /// The data directory.
+        dir: PathBuf,
+        /// The format found in the store.
+        found: u32,
+        /// The newest format that this binary reads.
+        supported: u32,
+    },
+    /// The store holds data, but nothing says in which format.
+    #[error("the store in {} holds data but no format version; restore it from a backup", dir.display())]
+    NoFormat {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// No step leads on from the store's format.
+    #[error("the store has format {found}, and no migration leads on from it")]
+    NoMigration {
+        /// The format found in the store.
+        found: u32,
+    },
+    /// A file could not be read or written; `source` tells a full disk from a broken one.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "writing", "syncing", …
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The embedded database failed.
+    #[error("{action} the database {}: {source}", path.display())]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// The database's directory.
+        path: PathBuf,
+        /// What it said.
+        source: sled::Error,
+    },
+    /// The embedded database gave up on its own files while opening them.
+    #[error("the database {} is damaged beyond opening ({reason}); restore it from a backup", path.display())]
+    Unopenable {
+        /// The database's directory.
+        path: PathBuf,
+        /// The database's own words.
+        reason: String,
+    },
+    /// An earlier write failed, so what the disk holds is unknown until the store is opened again.
+    #[error("the store in {} takes no more writes since one failed; it must be reopened", dir.display())]
+    Failed {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// A journal record does not hold what was written.
+    #[error("the journal record at offset {offset} is damaged: {reason}")]
+    DamagedRecord {
+        /// The offset of the record's first entry.
+        offset: Offset,
+        /// How it is known.
+        reason: String,
+    },
+    /// Entries are missing from the journal.
+    #[error("the journal has no entries from offset {from} to {until}")]
+    Gap {
+        /// The first missing offset.
+        from: Offset,
+        /// The first offset that is there again.
+        until: Offset,
+    },
+    /// A session record, an item table page or a meta value does not hold what was written.
+    #[error("the {tree} value under {key} is damaged: {reason}")]
+    DamagedValue {
+        /// The tree that it stands in.
+        tree: &'static str,
+        /// Its key, printable.
+        key: String,
+        /// How it is known.
+        reason: String,
+    },
+    /// A value could not be turned into bytes or back.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl StoreError {
+    /// An [`StoreError::Io`] on that path, for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether the disk (or the quota) is full: it passes once there is room again.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let source = match self {
+            Self::Io { source, .. } | Self::Database { source: sled::Error::Io(source), .. } => source,
+            _ => return false,
+        };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}

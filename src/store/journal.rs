@@ -1,0 +1,237 @@
+//! The ordered, durable entries: what everything else is a fold of.
+//!
+//! An append writes one record: `sealed(count of entries: u32 ‖ entries)`. Records are cut into pieces of at most [`PIECE`] bytes, since the database
+//! keeps sixteen neighbouring values in a page and moves pages over 128 KiB to files of their own, slowly and without a sync. The piece that begins a
+//! record also says how many there are (`pieces: u32 ‖ bytes`), and it is written last: as a restart finds a prefix of what was written, a
+//! record whose first piece is there is whole, and pieces without a first one are what remains of an append that did not finish.
+
+use super::engine::Engine;
+use super::keys::PieceKey;
+use super::sealed::{self, Envelope};
+use super::{Durability, Store, StoreError, codec};
+use crate::domain::{Entry, Offset};
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+/// The most bytes of one piece of a record: seventeen of them, as many as a page ever holds, stay below 128 KiB.
+const PIECE: usize = 7 << 10;
+
+/// The journal of a store.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    store: Store,
+}
+
+impl Journal {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The offset that the next entry will have.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn next_offset(&self) -> Result<Offset, StoreError> {
+        Ok(self.store.engine()?.journal_end())
+    }
+
+    /// Appends entries as one record, makes them durable and returns the offset of the first. Readers see them only then. No entries: nothing is done.
+    ///
+    /// # Errors
+    /// [`StoreError::Codec`] if an entry cannot be encoded: nothing was written. What the disk says otherwise: whether the entries are in the journal is
+    /// then unknown until [`Store::reopen`], and until then nothing more is taken.
+    pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
+        let engine = self.store.writable()?;
+        let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = engine.journal_end();
+        if entries.is_empty() {
+            return Ok(first);
+        }
+        let record = encode_record(first, entries)?;
+        remove_leftovers(&engine, first)?;
+        write_pieces(&engine, first, &record)?;
+        engine.sync(durability)?;
+        engine.end.store(first + entries.len() as Offset, Ordering::Release);
+        Ok(first)
+    }
+
+    /// At most `max_entries` entries from offset `from` on, with their offsets.
+    ///
+    /// # Errors
+    /// As [`Journal::entries`].
+    pub fn read(&self, from: Offset, max_entries: usize) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        self.entries(from)?.take(max_entries).collect()
+    }
+
+    /// The entries from offset `from` up to the end that the journal has now, one after the other.
+    ///
+    /// # Errors
+    /// What the database says when it is read. The iterator's items are errors, and its last, where a record is damaged ([`StoreError::DamagedRecord`]) or entries
+    /// are missing ([`StoreError::Gap`]).
+    pub fn entries(&self, from: Offset) -> Result<Entries, StoreError> {
+        let engine = self.store.engine()?;
+        let end = engine.journal_end();
+        // The record that holds `from` is the last one that begins at or before it.
+        let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
+        let holding = match engine.journal.range(..=upto).keys().next_back() {
+            Some(key) => parse_key(&key.map_err(|source| engine.error("reading", source))?, from)?.first,
+            None => from,
+        };
+        let start = if from < end { holding } else { end };
+        let range = PieceKey { first: start, piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
+        let records = Records { pieces: engine.journal.range(range), path: engine.path().to_owned(), next: start, end };
+        Ok(Entries { records, current: Vec::new().into_iter(), from })
+    }
+}
+
+/// Runs through the journal's entries in their order. Ends after the first error.
+#[derive(Debug)]
+pub struct Entries {
+    records: Records,
+    current: std::vec::IntoIter<(Offset, Entry)>,
+    from: Offset,
+}
+
+impl Iterator for Entries {
+    type Item = Result<(Offset, Entry), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.current.next() {
+                Some((offset, _)) if offset < self.from => {}
+                Some(entry) => return Some(Ok(entry)),
+                None => match self.records.next()? {
+                    Ok(entries) => self.current = entries.into_iter(),
+                    Err(error) => return Some(Err(error)),
+                },
+            }
+        }
+    }
+}
+
+/// Runs through the journal's records, putting their pieces together.
+struct Records {
+    pieces: sled::Iter,
+    path: std::path::PathBuf,
+    /// The offset at which the next record has to begin.
+    next: Offset,
+    end: Offset,
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Records").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Records {
+    /// The next piece and its key.
+    fn piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
+        let read = self.pieces.next()?.map_err(|source| StoreError::Database { action: "reading", path: self.path.clone(), source });
+        Some(read.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
+    }
+
+    /// The record whose first piece this is.
+    fn assemble(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
+        let (pieces, head) = head.split_first_chunk::<4>().ok_or_else(|| damaged(format!("{} bytes begin it", head.len())))?;
+        let mut bytes = head.to_vec();
+        for number in 1..u32::from_le_bytes(*pieces) {
+            match self.piece().transpose()? {
+                Some((key, piece)) if key == (PieceKey { first, piece: number }) => bytes.extend_from_slice(&piece),
+                _ => return Err(damaged(format!("its piece {number} is missing"))),
+            }
+        }
+        let payload = sealed::open(&first.to_be_bytes(), &bytes).map_err(damaged)?;
+        decode_record(first, payload).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Vec<(Offset, Entry)>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.next < self.end {
+            let record = match self.piece() {
+                // Left over from an append that did not finish. Were it the rest of a record, the next one would come too late.
+                Some(Ok((key, _))) if key.piece > 0 => continue,
+                Some(Ok((key, _))) if key.first != self.next => Err(StoreError::Gap { from: self.next, until: key.first }),
+                Some(Ok((key, head))) => self.assemble(key.first, &head),
+                Some(Err(error)) => Err(error),
+                None => Err(StoreError::Gap { from: self.next, until: self.end }),
+            };
+            match &record {
+                Ok(entries) => self.next += entries.len() as Offset,
+                Err(_) => self.next = self.end,
+            }
+            return Some(record);
+        }
+        None
+    }
+}
+
+/// The offset after the last whole record.
+pub(super) fn end_of(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
+    for key in journal.iter().keys().rev() {
+        let key =
+            parse_key(&key.map_err(|source| StoreError::Database { action: "reading", path: path.to_owned(), source })?, Offset::MAX)?;
+        if key.piece == 0 {
+            let pieces = journal.range(key.to_bytes()..);
+            let mut last = Records { pieces, path: path.to_owned(), next: key.first, end: Offset::MAX };
+            return last.next().transpose().map(|_| last.next);
+        }
+    }
+    Ok(0)
+}
+
+fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
+    PieceKey::from_bytes(key).ok_or_else(|| StoreError::DamagedRecord { offset: near, reason: format!("a key of {} bytes", key.len()) })
+}
+
+fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
+    /// What an entry commonly takes, generously.
+    const ENTRY_BYTES: usize = 192;
+    let mut envelope = Envelope::with_capacity(entries.len() * ENTRY_BYTES);
+    let payload = envelope.payload();
+    // A record of four milliards of entries does not fit into memory.
+    payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for entry in entries {
+        codec::encode_to(entry, payload)?;
+    }
+    Ok(envelope.seal(&first.to_be_bytes()))
+}
+
+fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    let (count, mut rest) = codec::decode_prefix::<u32>(payload)?;
+    let mut entries = Vec::new();
+    for offset in (first..).take(count as usize) {
+        let (entry, after) = codec::decode_prefix(rest)?;
+        entries.push((offset, entry));
+        rest = after;
+    }
+    if rest.is_empty() { Ok(entries) } else { Err(codec::CodecError::LeftOver(rest.len()).into()) }
+}
+
+/// Removes what an append that did not finish left at or after `first`.
+fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
+    let from = PieceKey { first, piece: 0 }.to_bytes();
+    engine.journal.range(from..).keys().try_for_each(|key| {
+        let key = key.map_err(|source| engine.error("reading", source))?;
+        engine.remove(&engine.journal, &key)
+    })
+}
+
+/// Writes the record's pieces, the first one last.
+fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
+    let (head, rest) = record.split_at_checked(PIECE).unwrap_or((record, &[]));
+    let mut pieces = 1_u32;
+    for piece in rest.chunks(PIECE) {
+        engine.insert(&engine.journal, &PieceKey { first, piece: pieces }.to_bytes(), piece)?;
+        pieces += 1;
+    }
+    engine.insert(&engine.journal, &PieceKey { first, piece: 0 }.to_bytes(), [&pieces.to_le_bytes(), head].concat())
+}
+
+#[cfg(test)]
+mod tests;

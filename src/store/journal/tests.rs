@@ -1,0 +1,163 @@
+use super::super::testing::{copy_of, entries, event, flip};
+use super::super::{Store, StoreOptions};
+use super::*;
+use proptest::prelude::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    (dir, store)
+}
+
+/// Events that fill several pieces.
+fn many(count: u64) -> Vec<Entry> {
+    (0..count).map(event).collect()
+}
+
+fn numbered(entries: &[Entry], from: usize, count: usize) -> Vec<(Offset, Entry)> {
+    (from as Offset..).zip(entries.iter().skip(from).take(count).cloned()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn it_is_a_vector_that_survives_reopening(
+        appends in proptest::collection::vec((entries(0..12), any::<bool>()), 0..12),
+        from in 0_usize..100, count in 0_usize..100,
+    ) {
+        let (_dir, store) = store();
+        let journal = store.journal();
+        let mut model = Vec::new();
+        for (entries, reopen) in appends {
+            prop_assert_eq!(journal.append(&entries, Durability::ProcessCrash).unwrap(), model.len() as Offset);
+            model.extend(entries);
+            if reopen {
+                store.reopen().unwrap();
+            }
+            prop_assert_eq!(journal.next_offset().unwrap(), model.len() as Offset);
+        }
+        prop_assert_eq!(journal.read(from as Offset, count).unwrap(), numbered(&model, from, count));
+        prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&model, 0, model.len()));
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_in_a_record_is_an_error_that_names_it(place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let (_dir, store) = store();
+        let journal = store.journal();
+        for entries in [many(3), many(400), many(3)] {
+            journal.append(&entries, Durability::ProcessCrash).unwrap();
+        }
+        let tree = store.engine().unwrap().journal.clone();
+        let pieces: Vec<_> = tree.range(PieceKey { first: 3, piece: 0 }.to_bytes()..PieceKey { first: 403, piece: 0 }.to_bytes()).map(Result::unwrap).collect();
+        prop_assert!(pieces.len() > 2);
+        let mut place = place.index(pieces.iter().map(|(_, piece)| piece.len()).sum());
+        for (key, piece) in pieces {
+            if place < piece.len() {
+                let mut damaged = piece.to_vec();
+                damaged[place] ^= 1 << bit;
+                tree.insert(key, damaged).unwrap();
+                break;
+            }
+            place -= piece.len();
+        }
+        let error = journal.read(0, usize::MAX).unwrap_err();
+        prop_assert!(matches!(error, StoreError::DamagedRecord { offset: 3, .. }), "{}", error);
+        prop_assert!(error.to_string().contains("offset 3"));
+        prop_assert_eq!(journal.read(0, 3).unwrap(), numbered(&many(3), 0, 3));
+        prop_assert_eq!(journal.read(403, 9).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn an_acknowledged_append_survives_what_dies_then() {
+    let (dir, store) = store();
+    for durability in [Durability::PowerLoss, Durability::ProcessCrash] {
+        store.journal().append(&many(100), durability).unwrap();
+        let copy = copy_of(dir.path());
+        let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(found.journal().next_offset().unwrap(), store.journal().next_offset().unwrap());
+    }
+}
+
+#[test]
+fn a_missing_piece_and_a_missing_record_are_errors() {
+    let (_dir, store) = store();
+    let journal = store.journal();
+    for _ in 0..3 {
+        journal.append(&many(200), Durability::ProcessCrash).unwrap();
+    }
+    let tree = store.engine().unwrap().journal.clone();
+    tree.remove(PieceKey { first: 200, piece: 1 }.to_bytes()).unwrap();
+    assert!(matches!(journal.read(0, 900), Err(StoreError::DamagedRecord { offset: 200, .. })));
+    tree.remove(PieceKey { first: 200, piece: 0 }.to_bytes()).unwrap();
+    assert!(matches!(journal.read(0, 900), Err(StoreError::Gap { from: 200, until: 400 })));
+    assert!(matches!(journal.read(300, 1), Err(StoreError::Gap { .. })));
+    assert_eq!(journal.read(400, 900).unwrap().len(), 200);
+    tree.remove(PieceKey { first: 400, piece: 0 }.to_bytes()).unwrap();
+    assert!(matches!(journal.read(400, 1), Err(StoreError::Gap { from: 400, until: 600 })));
+    tree.remove(PieceKey { first: 0, piece: 0 }.to_bytes()).unwrap();
+    assert!(matches!(journal.read(0, 1), Err(StoreError::Gap { from: 0, .. })));
+}
+
+#[test]
+fn a_record_under_another_key_is_damaged() {
+    let (_dir, store) = store();
+    let journal = store.journal();
+    for _ in 0..2 {
+        journal.append(&many(1), Durability::ProcessCrash).unwrap();
+    }
+    let tree = store.engine().unwrap().journal.clone();
+    let first = tree.get(PieceKey { first: 0, piece: 0 }.to_bytes()).unwrap().unwrap();
+    tree.insert(PieceKey { first: 1, piece: 0 }.to_bytes(), first).unwrap();
+    assert!(matches!(journal.read(0, 9), Err(StoreError::DamagedRecord { offset: 1, .. })));
+}
+
+#[test]
+fn a_damaged_last_record_stops_the_opening_by_name() {
+    let (dir, store) = store();
+    store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
+    store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
+    flip(&store.engine().unwrap().journal, &PieceKey { first: 2, piece: 0 }.to_bytes(), 30);
+    assert!(matches!(store.reopen(), Err(StoreError::DamagedRecord { offset: 2, .. })));
+    assert!(store.has_failed());
+    assert!(matches!(store.journal().read(0, 1), Err(StoreError::Failed { .. })));
+    drop(store);
+    assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 2, .. })));
+}
+
+#[test]
+fn what_an_unfinished_append_left_is_neither_read_nor_in_the_way() {
+    let (_dir, store) = store();
+    let journal = store.journal();
+    journal.append(&many(2), Durability::ProcessCrash).unwrap();
+    let tree = store.engine().unwrap().journal.clone();
+    for piece in 1..9 {
+        tree.insert(PieceKey { first: 2, piece }.to_bytes(), "left over").unwrap();
+    }
+    drop(tree);
+    store.reopen().unwrap();
+    assert_eq!(journal.next_offset().unwrap(), 2);
+    assert_eq!(journal.read(0, 9).unwrap().len(), 2);
+    journal.append(&many(200), Durability::ProcessCrash).unwrap();
+    journal.append(&many(1), Durability::ProcessCrash).unwrap();
+    assert_eq!(journal.read(0, 900).unwrap().len(), 203);
+    assert!(!store.engine().unwrap().journal.contains_key(PieceKey { first: 2, piece: 8 }.to_bytes()).unwrap());
+}
+
+#[test]
+fn nothing_appended_is_nothing_written() {
+    let (_dir, store) = store();
+    assert_eq!(store.journal().append(&[], Durability::PowerLoss).unwrap(), 0);
+    assert!(store.engine().unwrap().journal.is_empty());
+    assert_eq!(store.journal().read(0, 9).unwrap(), []);
+    assert_eq!(store.journal().read(Offset::MAX, 9).unwrap(), []);
+}
+
+#[test]
+fn no_page_of_a_long_journal_goes_to_a_file_of_its_own() {
+    let (dir, store) = store();
+    for _ in 0..20 {
+        store.journal().append(&many(2_000), Durability::ProcessCrash).unwrap();
+    }
+    assert_eq!(dir.path().join("store/blobs").read_dir().unwrap().count(), 0);
+}

@@ -1,0 +1,117 @@
+//! From the format that a store was written in to the one that this binary reads: ordered steps, each flushed before the version is raised.
+
+use super::StoreError;
+use std::path::Path;
+
+/// The format that this binary writes.
+pub const FORMAT: u32 = 1;
+
+/// Where the version of the store's format stands, in the database's default tree: a `u32`, little-endian.
+const FORMAT_KEY: &[u8] = b"format";
+
+/// One step: from format `from` to `from + 1`.
+pub(crate) struct Step {
+    /// The format that it starts from.
+    pub(crate) from: u32,
+    /// Rewrites what has to be rewritten. May have been cut short before and is then run again, so it must do no harm to what it already did.
+    pub(crate) run: fn(&sled::Db) -> Result<(), StoreError>,
+}
+
+/// Every step there is, in order. See migrations/README.md for how one is added.
+pub(crate) const STEPS: &[Step] = &[];
+
+/// Brings the store to `target`, running the steps that lead there. `sync` makes durable what was written so far.
+///
+/// # Errors
+/// [`StoreError::Newer`] and [`StoreError::NoFormat`] for a store that this binary cannot read, [`StoreError::NoMigration`] if a step is missing, and
+/// whatever a step or a sync says.
+pub(crate) fn migrate(
+    db: &sled::Db,
+    dir: &Path,
+    target: u32,
+    steps: &[Step],
+    sync: impl Fn() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Database { action: "migrating", path: dir.to_owned(), source };
+    let raise = |format: u32| {
+        db.insert(FORMAT_KEY, &format.to_le_bytes()).map_err(failed)?;
+        sync()
+    };
+    let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
+        // A store that was never more than created has only the (empty) default tree.
+        return if db.is_empty() && db.tree_names().len() <= 1 { raise(target) } else { Err(StoreError::NoFormat { dir: dir.to_owned() }) };
+    };
+    let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::NoFormat { dir: dir.to_owned() })?;
+    let mut found = u32::from_le_bytes(format);
+    if found > target {
+        return Err(StoreError::Newer { dir: dir.to_owned(), found, supported: target });
+    }
+    while found < target {
+        let step = steps.iter().find(|step| step.from == found).ok_or(StoreError::NoMigration { found })?;
+        (step.run)(db)?;
+        sync()?;
+        found += 1;
+        raise(found)?;
+        tracing::info!(format = found, "the store was migrated");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> sled::Db {
+        sled::Config::new().temporary(true).open().unwrap()
+    }
+
+    fn add(db: &sled::Db, value: u8) -> Result<(), StoreError> {
+        db.insert("steps", [db.get("steps").unwrap().unwrap_or_default().as_ref(), &[value]].concat()).unwrap();
+        Ok(())
+    }
+
+    const STEPS: &[Step] = &[Step { from: 1, run: |db| add(db, 1) }, Step { from: 2, run: |db| add(db, 2) }];
+
+    #[test]
+    fn a_fresh_store_gets_the_newest_format_and_no_steps() {
+        let db = database();
+        migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap();
+        assert_eq!(db.get("steps").unwrap(), None);
+        assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), 3_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn steps_run_once_and_in_order() {
+        let db = database();
+        migrate(&db, Path::new("d"), 1, STEPS, || Ok(())).unwrap();
+        for _ in 0..2 {
+            migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap();
+            assert_eq!(db.get("steps").unwrap().unwrap().as_ref(), [1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_step_that_was_not_synced_does_not_raise_the_version() {
+        let db = database();
+        migrate(&db, Path::new("d"), 1, STEPS, || Ok(())).unwrap();
+        let full = || Err(StoreError::Failed { dir: "d".into() });
+        assert!(migrate(&db, Path::new("d"), 2, STEPS, full).is_err());
+        assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), 1_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_newer_store_and_a_missing_step_are_refused() {
+        let db = database();
+        migrate(&db, Path::new("d"), 7, STEPS, || Ok(())).unwrap();
+        let newer = migrate(&db, Path::new("d"), 6, STEPS, || Ok(())).unwrap_err();
+        assert!(matches!(newer, StoreError::Newer { found: 7, supported: 6, .. }), "{newer}");
+        assert!(matches!(migrate(&db, Path::new("d"), 9, STEPS, || Ok(())), Err(StoreError::NoMigration { found: 7 })));
+    }
+
+    #[test]
+    fn data_without_a_version_is_refused() {
+        let db = database();
+        db.insert("something", "else").unwrap();
+        assert!(matches!(migrate(&db, Path::new("d"), 1, STEPS, || Ok(())), Err(StoreError::NoFormat { .. })));
+    }
+}

@@ -1,0 +1,245 @@
+//! What outlives the process: the journal, the session records, the item names and the checkpoints of what was learned.
+//!
+//! ```text
+//! <data-dir>/lock           held while a process has the store open
+//! <data-dir>/store/         the embedded database (sled): one log, in it the trees
+//!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
+//!     sessions              user id → steps, hidden state, the first offset not yet in them
+//!     items                 number of the first name → names
+//! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
+//! ```
+//!
+//! The journal is the truth. Everything else is a fold of it that says how far it reaches, so that a restart folds only the tail. All trees share one
+//! log and a restart finds a prefix of it: what was written first is there if what was written later is. So a fold writes its values first and how far
+//! they reach last, and needs no transaction.
+
+mod checkpoints;
+pub mod codec;
+mod committer;
+mod engine;
+mod error;
+mod items;
+mod journal;
+pub mod keys;
+mod migrations;
+mod sealed;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints};
+pub use codec::CodecError;
+pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
+pub use error::StoreError;
+pub use items::Items;
+pub use journal::{Entries, Journal};
+pub use migrations::FORMAT;
+pub use sessions::{SessionRecord, Sessions};
+
+use engine::Engine;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What an acknowledged event survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The loss of power: the bytes are on the disk (`fdatasync`) before an event is acknowledged.
+    #[default]
+    PowerLoss,
+    /// The death of the process, `kill -9` included, but not that of the machine: the bytes are the kernel's before an event is acknowledged.
+    ProcessCrash,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// How many bytes of pages the database keeps in memory.
+    pub cache_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20 }
+    }
+}
+
+/// The open store of one data directory. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    options: StoreOptions,
+    /// `None` only while it is being opened again, and after that failed.
+    engine: RwLock<Option<Arc<Engine>>>,
+    /// Locked for as long as the store is open. Last, so that it is released when the database's files are closed.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store of a data directory, which is created if it is not there, and migrates it to the present [`FORMAT`].
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for a format that this binary cannot read,
+    /// [`StoreError::Unopenable`] or [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk says.
+    pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+        let dir = dir.as_ref();
+        std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
+        let lock_path = dir.join("lock");
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
+        }
+        let engine = RwLock::new(Some(Arc::new(Engine::open(dir, options)?)));
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, _lock: lock }) })
+    }
+
+    /// Closes the database and opens it again, which is how writes come back after one failed: what the disk really holds is found by reading it.
+    /// Every clone of the store goes on with the new opening; calls under way elsewhere are waited for.
+    ///
+    /// # Errors
+    /// As [`Store::open`]. The store then stays closed, every call on it is [`StoreError::Failed`], and this may be tried again.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut engine = self.shared.engine.write().unwrap_or_else(PoisonError::into_inner);
+        *engine = None;
+        *engine = Some(Arc::new(Engine::open(&self.shared.dir, &self.shared.options)?));
+        Ok(())
+    }
+
+    /// Whether a write failed, so that no more are taken until [`Store::reopen`].
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.engine().map_or(true, |engine| engine.has_failed())
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.clone())
+    }
+
+    /// The session records.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.clone())
+    }
+
+    /// The item names.
+    #[must_use]
+    pub fn items(&self) -> Items {
+        Items::new(self.clone())
+    }
+
+    /// The checkpoints, of which the newest `keep` are kept (at least one).
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if their directory cannot be created or read.
+    pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
+        Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
+    }
+
+    /// Makes durable whatever was written so far, session records and item names too.
+    ///
+    /// # Errors
+    /// What the disk says; the store then counts as failed.
+    pub fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+        self.writable()?.sync(durability)
+    }
+
+    /// How many bytes the database's files take on the disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.engine()?.size_on_disk()
+    }
+
+    /// The present opening, to read from.
+    fn engine(&self) -> Result<Arc<Engine>, StoreError> {
+        let engine = self.shared.engine.read().unwrap_or_else(PoisonError::into_inner);
+        engine.clone().ok_or_else(|| StoreError::Failed { dir: self.shared.dir.clone() })
+    }
+
+    /// The present opening, to write to.
+    fn writable(&self) -> Result<Arc<Engine>, StoreError> {
+        let engine = self.engine()?;
+        if engine.has_failed() { Err(StoreError::Failed { dir: self.shared.dir.clone() }) } else { Ok(engine) }
+    }
+}
+
+/// Makes a directory's entries durable.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("syncing", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::event;
+    use super::*;
+
+    #[test]
+    fn a_held_directory_is_refused_by_name_until_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
+        assert!(matches!(refused, StoreError::Held { .. }));
+        assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
+        drop(store);
+        Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_with_both_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path(), &StoreOptions::default()).unwrap());
+        let db = sled::open(dir.path().join("store")).unwrap();
+        db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
+        drop(db);
+        let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("format {}", FORMAT + 1)) && refused.contains(&format!("up to {FORMAT}")), "{refused}");
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = Store::open(&file, &StoreOptions::default()).unwrap_err();
+        assert!(refused.to_string().contains("file"), "{refused}");
+        assert!(!refused.is_disk_full());
+    }
+
+    #[test]
+    fn a_reopened_store_has_what_was_there_and_takes_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let journal = store.journal();
+        journal.append(&[event(1)], Durability::PowerLoss).unwrap();
+        store.reopen().unwrap();
+        journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
+        assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
+        assert!(store.size_on_disk().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_store_is_shared_between_threads() {
+        fn shareable<T: Clone + Send + Sync>() {}
+        shareable::<Store>();
+        shareable::<Journal>();
+    }
+}

@@ -1,0 +1,161 @@
+//! What is remembered of each user, so that a restart need not fold the whole journal.
+
+use super::sealed::{self, Envelope};
+use super::{Store, StoreError, codec, keys};
+use crate::domain::{Offset, Session};
+
+/// A user's record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRecord {
+    /// The first journal offset that is not yet in it: a replay of the tail skips what lies before.
+    pub applied: Offset,
+    /// The behaviour sequence.
+    pub session: Session,
+    /// The hidden state, in the bytes of whoever computed it.
+    pub hidden: Vec<u8>,
+}
+
+/// The session records of a store: `user id → sealed(applied ‖ session ‖ hidden)`.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    store: Store,
+}
+
+/// The tree's name in errors.
+const TREE: &str = "sessions";
+
+impl Sessions {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The user's record, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    pub fn get(&self, user_id: &str) -> Result<Option<SessionRecord>, StoreError> {
+        let engine = self.store.engine()?;
+        let key = keys::user_key(user_id);
+        engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
+    }
+
+    /// Writes many records, then how far they all reach: every journal entry before `through` is in the stored records. They become durable with the next
+    /// commit or [`Store::sync`]; until then a restart finds older ones and a `through` that is true of those.
+    ///
+    /// # Errors
+    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `through` is then as before.
+    pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        for (user_id, record) in records {
+            let key = keys::user_key(user_id);
+            let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
+            codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
+            envelope.payload().extend_from_slice(&record.hidden);
+            engine.insert(&engine.sessions, &key, envelope.seal(&key))?;
+        }
+        engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, sealed::offset(keys::SESSIONS_THROUGH, through))
+    }
+
+    /// Every journal entry before this offset is in the stored records; 0 if none ever was.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    pub fn through(&self) -> Result<Offset, StoreError> {
+        let engine = self.store.engine()?;
+        let stored = engine.get(&engine.sessions, keys::SESSIONS_THROUGH)?;
+        stored.map_or(Ok(0), |value| sealed::open_offset(TREE, keys::SESSIONS_THROUGH, &value))
+    }
+
+    /// Every user's record, in the order of the ids' bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors where a record is damaged.
+    pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
+        let engine = self.store.engine()?;
+        Ok(engine.sessions.scan_prefix(keys::USERS).map(move |read| {
+            let (key, value) = read.map_err(|source| engine.error("reading", source))?;
+            let user_id = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+            Ok((user_id.to_owned(), decode_record(&key, &value)?))
+        }))
+    }
+}
+
+fn damaged(key: &[u8], reason: String) -> StoreError {
+    StoreError::DamagedValue { tree: TREE, key: String::from_utf8_lossy(key).into_owned(), reason }
+}
+
+fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
+    let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
+    let ((applied, session), hidden) = codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
+    Ok(SessionRecord { applied, session, hidden: hidden.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{event, flip};
+    use super::super::{Durability, StoreOptions};
+    use super::*;
+    use crate::domain::Step;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
+        let step = |n| Step { item: (n % 3 > 0).then_some(n), kind: 1, boundary: n == 0, at: i64::from(seed) + i64::from(n), value: 0.5 };
+        let session =
+            Session { number: seed, session_id: (seed % 2 == 0).then(|| seed.to_string()), steps: (0..steps).map(step).collect() };
+        SessionRecord { applied: u64::from(seed), session, hidden: vec![seed as u8; hidden] }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn it_is_a_map_that_survives_reopening(
+            batches in proptest::collection::vec((proptest::collection::vec(("[a-e/m]{0,2}", 0_u32..9, 0_u32..50, 0_usize..9000), 0..8), any::<bool>()), 0..8),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+            let sessions = store.sessions();
+            let mut model = BTreeMap::new();
+            prop_assert_eq!(sessions.through().unwrap(), 0);
+            for (through, (batch, reopen)) in batches.into_iter().enumerate() {
+                let records: Vec<_> = batch.into_iter().map(|(user, seed, steps, hidden)| (user, record(seed, steps, hidden))).collect();
+                sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), through as u64).unwrap();
+                model.extend(records);
+                if reopen {
+                    store.reopen().unwrap();
+                }
+                prop_assert_eq!(sessions.through().unwrap(), through as u64);
+                prop_assert_eq!(sessions.iter().unwrap().collect::<Result<BTreeMap<_, _>, _>>().unwrap(), model.clone());
+                for (user, record) in &model {
+                    prop_assert_eq!(sessions.get(user).unwrap(), Some(record.clone()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_commit_makes_records_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let ann = record(1, 3, 64);
+        store.sessions().put([("ann", &ann)], 0).unwrap();
+        store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
+        // A copy of the files is what a process that died now would leave.
+        let copy = super::super::testing::copy_of(dir.path());
+        let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(found.sessions().get("ann").unwrap(), Some(ann));
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_and_the_others_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let sessions = store.sessions();
+        sessions.put([("ann", &record(1, 3, 8)), ("bob", &record(2, 3, 8))], 5).unwrap();
+        flip(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
+        let error = sessions.get("ann").unwrap_err();
+        assert!(matches!(&error, StoreError::DamagedValue { key, .. } if key == "uann"), "{error}");
+        assert_eq!(sessions.get("bob").unwrap(), Some(record(2, 3, 8)));
+        assert_eq!(sessions.iter().unwrap().filter(Result::is_err).count(), 1);
+    }
+}

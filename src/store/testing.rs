@@ -1,0 +1,74 @@
+//! What the store's tests share: entries to store, and ways to damage them.
+
+use crate::domain::{Entry, Event, Impression, Kind, Shown, SourceName};
+use proptest::prelude::*;
+use std::path::Path;
+
+/// A plain event, told apart by its number.
+pub(super) fn event(number: u64) -> Entry {
+    named_event(Some(format!("event-{number}")), &format!("user-{}", number % 7), Some(&format!("item-{}", number % 11)))
+}
+
+/// A plain event with that id on that item.
+pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Option<&str>) -> Entry {
+    Entry::Event(Event {
+        event_id,
+        user_id: user_id.to_owned(),
+        session_id: None,
+        kind: Kind::View,
+        item_id: item_id.map(str::to_owned),
+        value: Some(1.5),
+        timestamp: 1_700_000_000_000,
+        properties: None,
+    })
+}
+
+/// Any entry, now and then one larger than a page of the database.
+pub(super) fn entry() -> impl Strategy<Value = Entry> {
+    let kind = prop_oneof![Just(Kind::View), Just(Kind::Purchase), ".{0,8}".prop_map(Kind::Custom)];
+    let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
+    let ids = (proptest::option::of(".{1,12}"), ".{1,12}", proptest::option::of(".{1,12}"), proptest::option::of(".{1,12}"));
+    let event = (ids, kind, proptest::option::of(-1e6_f32..1e6), any::<i64>(), properties).prop_map(
+        |((event_id, user_id, session_id, item_id), kind, value, timestamp, properties)| {
+            Entry::Event(Event { event_id, user_id, session_id, kind, item_id, value, timestamp, properties })
+        },
+    );
+    let shown = ".{1,12}".prop_map(|item_id| Shown { item_id, source: SourceName::Clusters });
+    let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), proptest::collection::vec(shown, 0..5)).prop_map(
+        |(recommendation_id, user_id, timestamp, weights_version, items)| {
+            Entry::Impression(Impression { recommendation_id, user_id, timestamp, weights_version, items })
+        },
+    );
+    prop_oneof![4 => event, 1 => impression]
+}
+
+/// Several entries.
+pub(super) fn entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
+    proptest::collection::vec(entry(), count)
+}
+
+/// Flips a bit of a stored value behind the store's back.
+pub(super) fn flip(tree: &sled::Tree, key: &[u8], place: usize) {
+    let mut value = tree.get(key).unwrap().unwrap().to_vec();
+    value[place] ^= 4;
+    tree.insert(key, value).unwrap();
+}
+
+/// A copy of a directory's files.
+pub(super) fn copy_of(dir: &Path) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in from.read_dir().unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    copy(dir, to.path());
+    to
+}
