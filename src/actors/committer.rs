@@ -34,6 +34,8 @@ pub struct CommitterActor {
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
     gathered: Vec<Append>,
+    /// A commit failed: what the disk holds must be found out before the next.
+    failed: bool,
 }
 
 impl CommitterActor {
@@ -41,7 +43,18 @@ impl CommitterActor {
     #[must_use]
     pub fn new(core: Committer, kinds: Kinds, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
         let dictionary = core.dictionary();
-        Self { core, dictionary, kinds, shards, model, gathered: Vec::new() }
+        Self { core, dictionary, kinds, shards, model, gathered: Vec::new(), failed: false }
+    }
+
+    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+        if self.failed {
+            let left = self.core.recover()?;
+            self.failed = false;
+            self.deliver(left, Vec::new());
+        }
+        let outcome = self.core.commit(requests);
+        self.failed = outcome.is_err();
+        outcome
     }
 
     fn deliver(&self, committed: Committed, permits: Vec<Permit>) {
@@ -101,7 +114,7 @@ impl Handler<Commit> for CommitterActor {
             replies.push(append.reply);
         }
         let began = Instant::now();
-        match self.core.commit(requests) {
+        match self.commit(requests) {
             Ok((receipts, committed)) => {
                 metrics::committed(began.elapsed(), committed.entries.len());
                 metrics::journal_offset(self.core.next_offset());
@@ -111,7 +124,8 @@ impl Handler<Commit> for CommitterActor {
                 }
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was taken");
+                tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was acknowledged");
+                metrics::commit_failed();
                 let error = Arc::new(error);
                 for reply in replies {
                     let _ = reply.send(Err(Arc::clone(&error)));

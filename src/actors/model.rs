@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::domain::Offset;
 use crate::learning::{Learner, LearnerError, LearningReport, Snapshot};
 use crate::metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, codec};
 
 /// Why the model actor stopped learning.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub struct ModelActor {
 
 impl ModelActor {
     /// Entries folded between two looks into the mailbox.
-    const STRETCH: usize = 256;
+    const STRETCH: usize = 2048;
     /// The shortest time between two publications while the journal runs ahead.
     const PUBLISH: Duration = Duration::from_millis(50);
 
@@ -61,18 +61,22 @@ impl ModelActor {
         Self { learner, store, published, published_at: Instant::now(), checkpointing, checkpointed, failed: false, reported }
     }
 
-    /// Folds the next stretch of the journal. Says whether there may be more.
+    /// Folds the next stretch of the journal. Says whether there is more.
     fn fold(&mut self) -> Result<bool, ModelError> {
-        let entries = self.store.read(self.learner.next_offset(), Self::STRETCH)?;
-        let more = entries.len() >= Self::STRETCH;
-        for (offset, entry) in &entries {
-            self.learner.fold(*offset, entry).map_err(|source| ModelError::Learner { offset: *offset, source })?;
+        let mut entries = self.store.journal().entries(self.learner.next_offset())?;
+        let mut more = false;
+        for entry in entries.by_ref().take(Self::STRETCH) {
+            let (offset, entry) = entry?;
+            self.learner.fold(offset, &entry).map_err(|source| ModelError::Learner { offset, source })?;
+            if self.published_at.elapsed() >= Self::PUBLISH {
+                self.publish();
+            }
+            more = offset + 1 < self.store.journal().next_offset()?;
         }
-        if !more || self.published_at.elapsed() >= Self::PUBLISH {
+        if !more {
             self.publish();
         }
-        let due = self.checkpointing.every > 0 && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every;
-        if due {
+        if self.checkpointing.every > 0 && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every {
             self.checkpoint()?;
         }
         Ok(more)
@@ -95,7 +99,8 @@ impl ModelActor {
         let began = Instant::now();
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?;
-        let bytes = self.store.put_checkpoint(offset, state, self.checkpointing.kept)?;
+        let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
+        let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
         self.checkpointed = offset;
         metrics::checkpointed(began.elapsed(), bytes, offset);
         Ok(())

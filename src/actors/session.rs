@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::domain::{Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, answer};
 use crate::model::Scratch;
-use crate::store::{SessionRecord, decode, encode};
+use crate::store::{SessionRecord, codec};
 
 /// What the session actors of one shard share: they live on one thread.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl SessionActor {
     #[must_use]
     pub fn new(record: Option<SessionRecord>, surroundings: Rc<Surroundings>) -> Self {
         let (follower, applied) = match record {
-            Some(record) => (Follower::restore(record.session, decode(&record.hidden).ok()), record.applied),
+            Some(record) => (Follower::restore(record.session, codec::decode(&record.hidden).ok()), record.applied),
             None => (Follower::default(), 0),
         };
         Self { follower, applied, surroundings }
@@ -128,7 +128,7 @@ impl Handler<Save> for SessionActor {
     type Result = MessageResult<Save>;
 
     fn handle(&mut self, _: Save, _: &mut Self::Context) -> Self::Result {
-        let hidden = self.follower.known_hidden().and_then(|hidden| encode(hidden).ok()).unwrap_or_default();
+        let hidden = self.follower.known_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
         MessageResult(SessionRecord { applied: self.applied, session: self.follower.session.clone(), hidden })
     }
 }

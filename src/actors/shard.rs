@@ -39,11 +39,16 @@ impl Stored {
         Self((0..shards).map(|_| AtomicU64::new(through)).collect())
     }
 
-    fn raise(&self, shard: usize, through: Offset) -> Offset {
+    /// How far all would be stored if this shard were up to `through`.
+    fn with(&self, shard: usize, through: Offset) -> Offset {
+        let places = self.0.iter().enumerate();
+        places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
+    }
+
+    fn raise(&self, shard: usize, through: Offset) {
         if let Some(place) = self.0.get(shard) {
             place.fetch_max(through, Ordering::SeqCst);
         }
-        self.0.iter().map(|place| place.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 }
 
@@ -81,7 +86,7 @@ impl ShardActor {
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
     fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut Active>, StoreError> {
         if !self.active.contains_key(user) {
-            let record = self.store.session(user)?;
+            let record = self.store.sessions().get(user)?;
             if record.is_none() && !make {
                 return Ok(None);
             }
@@ -106,8 +111,10 @@ impl ShardActor {
         async move {
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
-            store.put_sessions(&records)?;
-            store.set_sessions_through(stored.raise(number, delivered))
+            let through = stored.with(number, delivered);
+            store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            stored.raise(number, delivered);
+            Ok(())
         }
     }
 }

@@ -15,7 +15,7 @@ use super::worker::Beside;
 use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
 use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, answer};
 use crate::model::Scratch;
-use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError};
+use crate::store::{codec, Committer, CommitterSettings, Receipt, Store, StoreError};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -83,10 +83,10 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, end) = (core.dictionary(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
-        let learner = load(&store, &dictionary, settings.fold)?;
+        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept)?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
 
-        let through = store.sessions_through()?.min(end);
+        let through = store.sessions().through()?.min(end);
         let stored = Arc::new(Stored::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
@@ -200,21 +200,22 @@ impl System {
 }
 
 /// The fold as its newest checkpoint left it, or one that has learned nothing if there is none, or only one made under other settings.
-fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings) -> Result<Learner, SystemError> {
-    if let Some(checkpoint) = store.newest_checkpoint()? {
-        match Learner::restore(settings.clone(), Arc::clone(dictionary), checkpoint, Box::new(Beside::start()), Box::new(Beside::start())) {
-            Ok(learner) => return Ok(learner),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint does not fit; learning afresh from the journal"),
+fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kept: usize) -> Result<Learner, SystemError> {
+    let mut state = None;
+    if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
+        match codec::decode_from(&mut checkpoint) {
+            Ok(read) => state = Some(read),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint is of another build; learning afresh from the journal"),
         }
     }
-    Ok(Learner::new(settings, Arc::clone(dictionary), Box::new(Beside::start()), Box::new(Beside::start()))?)
+    Ok(Learner::new(settings, Arc::clone(dictionary), state, Box::new(Beside::start()), Box::new(Beside::start()))?)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.
 fn recover(store: &Store, dictionary: &Dictionary, fold: &FoldSettings, shards: &[Addr<ShardActor>], through: Offset) -> Result<(), SystemError> {
     let mut next = through;
     loop {
-        let entries = store.read(next, 4096)?;
+        let entries = store.journal().read(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         next = last + 1;
         let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();

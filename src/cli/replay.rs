@@ -101,7 +101,7 @@ impl Replay {
 
     async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64) -> anyhow::Result<Report> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
-        if store.next_offset() > 0 {
+        if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
         let mut system_settings = flags::system(settings, fold);
@@ -127,7 +127,7 @@ impl Replay {
             }
         }
         send(&system, &mut batch).await?;
-        let end = system.store().next_offset();
+        let end = system.store().journal().next_offset()?;
         let standing = loop {
             let standing = system.standing().await?;
             if standing.failed {
@@ -141,7 +141,7 @@ impl Replay {
         };
         let elapsed = began.elapsed();
         progress.done();
-        let journal_bytes = system.store().bytes_on_disk();
+        let journal_bytes = system.store().size_on_disk()?;
         Ok(Report::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
     }
 }

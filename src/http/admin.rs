@@ -19,7 +19,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 async fn exposition(api: Data<Api>) -> HttpResponse {
     metrics::in_flight(api.system.gate().inside(), api.system.gate().bound());
     metrics::process();
-    metrics::store_bytes(api.system.store().bytes_on_disk());
+    metrics::store_bytes(api.system.store().size_on_disk().unwrap_or_default());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics::render())
 }
 
@@ -39,10 +39,10 @@ async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
 async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let standing = api.system.standing().await?;
     let report = &standing.report;
-    let journal = api.system.store().next_offset();
+    let journal = api.system.store().journal().next_offset().unwrap_or_default();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "journal": { "next_offset": journal, "bytes_on_disk": api.system.store().bytes_on_disk() },
+        "journal": { "next_offset": journal, "bytes_on_disk": api.system.store().size_on_disk().unwrap_or_default() },
         "learning": {
             "next_offset": standing.next,
             "lag_entries": journal.saturating_sub(standing.next),

@@ -16,7 +16,7 @@ pub struct Follower {
 }
 
 /// How a follower moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
@@ -24,6 +24,12 @@ pub struct Pace {
     pub window: usize,
     /// Weight versions after which it is.
     pub refresh_after: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { idle_gap_ms: 30 * 60 * 1000, window: 20, refresh_after: 8 }
+    }
 }
 
 impl Follower {

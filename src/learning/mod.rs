@@ -2,6 +2,7 @@
 
 mod answer;
 mod background;
+mod clustering;
 mod fold;
 mod follower;
 mod history;
@@ -11,9 +12,10 @@ mod training;
 mod users;
 mod window;
 
-pub use answer::{Answer, Request, answer};
+pub use answer::{Answer, Judge, Request, Workspace, answer};
 pub use background::{Background, Inline, Job, Lost};
-pub use fold::{FoldSettings, Learner, LearnerError, LearningReport};
+pub use clustering::{Clustered, Clustering};
+pub use fold::{FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;
 pub use settings::{LearningSettings, LearningSettingsError};

@@ -1,0 +1,300 @@
+//! The learner: the fold itself.
+
+use crate::domain::{Dictionary, Entry, Event, ItemIx, Kinds, Offset, SourceName, Step};
+use crate::evaluation::{Curve, Quality, Sliding};
+use crate::model::{NetworkError, NetworkSettings};
+use crate::ranking::{Mood, Ranker};
+use crate::recall::{ClusterSettings, Moment, Sources};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::answer::{Judge, Workspace};
+use super::background::{Background, Lost};
+use super::clustering::{Clustered, Clustering};
+use super::follower::Pace;
+use super::settings::LearningSettings;
+use super::snapshot::Snapshot;
+use super::training::{Trained, Training, TrainingReport};
+use super::users::Users;
+
+/// Everything that governs what is learned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FoldSettings {
+    /// Borders, windows, replay.
+    pub learning: LearningSettings,
+    /// The network.
+    pub network: NetworkSettings,
+    /// The clusters.
+    pub clusters: ClusterSettings,
+    /// What each kind of event means.
+    pub kinds: Kinds,
+    /// How followers move.
+    pub pace: Pace,
+    /// Sources that are left out.
+    pub without: BTreeSet<SourceName>,
+    /// The number of the event from which on steps count towards [`LearningReport::counted`].
+    pub evaluate_from: u64,
+}
+
+/// Why the fold cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnerError {
+    /// The network's settings cannot run.
+    #[error("the network cannot be built")]
+    Network(#[from] NetworkError),
+    /// A background job died.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// An entry came out of turn.
+    #[error("entry {got} was given where {expected} comes next")]
+    OutOfTurn {
+        /// The next entry.
+        expected: Offset,
+        /// The one given.
+        got: Offset,
+    },
+}
+
+/// What was measured and trained so far.
+#[derive(Debug, Clone)]
+pub struct LearningReport {
+    /// Events folded.
+    pub events: u64,
+    /// Items known.
+    pub items: usize,
+    /// Users remembered.
+    pub users: usize,
+    /// Clusters in use.
+    pub clusters: usize,
+    /// Quality over every step.
+    pub total: Quality,
+    /// Quality over the last steps.
+    pub live: Quality,
+    /// Quality over the steps from `evaluate_from` on.
+    pub counted: Quality,
+    /// Quality along the stream.
+    pub curve: Curve,
+    /// The network's training.
+    pub training: TrainingReport,
+}
+
+/// All that is learned: what a checkpoint holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    settings: FoldSettings,
+    next: Offset,
+    events: u64,
+    items: usize,
+    users: Users<Mood>,
+    sources: Sources,
+    ranker: Ranker,
+    training: Option<Training>,
+    clustering: Clustering,
+    total: Quality,
+    live: Sliding,
+    counted: Quality,
+    curve: Curve,
+}
+
+impl State {
+    fn new(settings: FoldSettings) -> Result<Self, NetworkError> {
+        let learning = &settings.learning;
+        let with_network = !settings.without.contains(&SourceName::Network);
+        let training = with_network.then(|| Training::new(settings.network.clone(), settings.kinds.len(), learning)).transpose()?;
+        Ok(Self {
+            next: 0,
+            events: 0,
+            items: 0,
+            users: Users::new(learning.hidden_kept, learning.users_kept),
+            sources: Sources::default(),
+            ranker: Ranker::new(learning.seed),
+            training,
+            clustering: Clustering::default(),
+            total: Quality::default(),
+            live: Sliding::new(learning.live_window),
+            counted: Quality::default(),
+            curve: Curve::new(1000),
+            settings,
+        })
+    }
+}
+
+/// Folds the journal, entry by entry: test, then learn.
+pub struct Learner {
+    state: State,
+    dictionary: Arc<Dictionary>,
+    clusters: Arc<ClusterSettings>,
+    training: Box<dyn Background<Trained>>,
+    clustering: Box<dyn Background<Clustered>>,
+    workspace: Workspace,
+}
+
+impl Learner {
+    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry. A state that was learned under other settings is another
+    /// fold's and is not used.
+    ///
+    /// # Errors
+    /// [`LearnerError::Network`] if the network's settings cannot run.
+    pub fn new(
+        settings: FoldSettings,
+        dictionary: Arc<Dictionary>,
+        state: Option<State>,
+        training: Box<dyn Background<Trained>>,
+        clustering: Box<dyn Background<Clustered>>,
+    ) -> Result<Self, LearnerError> {
+        let clusters = Arc::new(settings.clusters.clone());
+        let state = match state.filter(|state| state.settings == settings) {
+            Some(state) => state,
+            None => State::new(settings)?,
+        };
+        Ok(Self { state, dictionary, clusters, training, clustering, workspace: Workspace::default() })
+    }
+
+    /// The next entry to be folded.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.state.next
+    }
+
+    /// Folds one entry.
+    ///
+    /// # Errors
+    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a background job died.
+    pub fn fold(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
+        if offset != self.state.next {
+            return Err(LearnerError::OutOfTurn { expected: self.state.next, got: offset });
+        }
+        if let Entry::Event(event) = entry {
+            self.event(offset, event);
+        }
+        self.state.next = offset + 1;
+        self.cross()
+    }
+
+    /// Everything learned, as it stands: for a checkpoint. Waits for the work under way.
+    ///
+    /// # Errors
+    /// [`LearnerError::Lost`] if it died.
+    pub fn state(&mut self) -> Result<&State, LearnerError> {
+        if let Some(training) = &mut self.state.training {
+            training.settle(self.training.as_mut())?;
+        }
+        self.state.clustering.settle(self.clustering.as_mut())?;
+        Ok(&self.state)
+    }
+
+    /// What readers may see of it.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = &self.state;
+        Snapshot {
+            offset: state.next,
+            weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
+            clusters: state.clustering.current().cloned(),
+            sources: state.sources.clone(),
+            ranker: state.ranker.clone(),
+            settings: Arc::clone(&self.clusters),
+        }
+    }
+
+    /// What was measured and trained so far.
+    #[must_use]
+    pub fn report(&self) -> LearningReport {
+        let state = &self.state;
+        LearningReport {
+            events: state.events,
+            items: state.items,
+            users: state.users.len(),
+            clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
+            total: state.total,
+            live: state.live.quality(),
+            counted: state.counted,
+            curve: state.curve.clone(),
+            training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
+        }
+    }
+
+    fn event(&mut self, offset: Offset, event: &Event) {
+        let Some((step, chosen)) = self.step(event) else { return };
+        let State { settings, users, sources, ranker, training, clustering, .. } = &mut self.state;
+        let user = users.see(&event.user_id, offset);
+        let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
+        let number = self.state.events;
+
+        let mut rank = None;
+        let known = !user.follower.session.steps.is_empty();
+        if let Some(item) = chosen.filter(|_| known) {
+            let judge = Judge {
+                weights: weights.as_deref(),
+                clusters: clustering.current().map(|clusters| &**clusters),
+                sources,
+                ranker,
+                settings: &self.clusters,
+                now: offset,
+            };
+            judge.consider(&mut user.follower, &user.mood, &settings.pace, &mut self.workspace);
+            rank = self.workspace.rank(item);
+            let place = self.workspace.place(item);
+            user.mood.take(self.workspace.shares(place), user.follower.session.current().iter().any(|step| step.item == Some(item)));
+            if let Some(place) = place {
+                self.workspace.teach(ranker, place);
+            }
+        }
+
+        let session_id = event.session_id.as_deref();
+        let begins = user.follower.session.ends_before(step.at, session_id, settings.pace.idle_gap_ms);
+        let (begun, before) = match begins {
+            true => (offset, &[][..]),
+            false => (user.follower.session.begun, user.follower.session.current()),
+        };
+        sources.learn(&Moment { steps: before, session: begun as u32, now: offset }, &step);
+        user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
+        if begins {
+            user.mood = Mood::default();
+        }
+        if let Some(training) = training {
+            if begins {
+                user.session = training.begin_session();
+            }
+            training.touch(user.session, &user.follower.session.steps, chosen, settings.learning.window);
+        }
+        self.state.events += 1;
+        if chosen.is_some() && known {
+            self.count(number, rank);
+        }
+    }
+
+    /// The step of an event, and the item if choosing it is something to be predicted. `None` if its kind is no longer configured.
+    fn step(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
+        let kinds = &self.state.settings.kinds;
+        let kind = kinds.id(&event.kind)?;
+        let rule = kinds.rule(kind);
+        let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
+        self.state.items = self.state.items.max(item.map_or(0, |item| item as usize + 1));
+        let value = event.value.unwrap_or(rule.value);
+        Some((Step { item, kind, boundary: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
+    }
+
+    fn count(&mut self, number: u64, rank: Option<usize>) {
+        let state = &mut self.state;
+        state.total.count(rank);
+        state.live.count(rank);
+        state.curve.count(number, rank);
+        if number >= state.settings.evaluate_from {
+            state.counted.count(rank);
+        }
+    }
+
+    /// What happens at borders.
+    fn cross(&mut self) -> Result<(), LearnerError> {
+        let State { settings, next, items, training, clustering, .. } = &mut self.state;
+        let Some(training) = training else { return Ok(()) };
+        if next.is_multiple_of(settings.learning.interval) {
+            let border = *next / settings.learning.interval;
+            training.cross(border, *items, &settings.kinds, &settings.learning, self.training.as_mut())?;
+        }
+        clustering.cross(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut())?;
+        Ok(())
+    }
+}
