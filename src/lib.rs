@@ -1,4 +1,6 @@
 //! Sequor: a real-time recommender daemon.
 pub mod capture;
+pub mod clock;
 pub mod domain;
+pub mod metrics;
 pub mod settings;
