@@ -1,0 +1,98 @@
+//! The process as the operating system sees it.
+
+use std::fmt::Write;
+use std::fs;
+
+/// The kernel's ticks a second in `/proc`; 100 on every Linux, whatever the kernel's own timer does.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What the process takes. Linux only.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Process {
+    /// Memory now, in bytes.
+    pub resident_bytes: u64,
+    /// The most memory so far, in bytes.
+    pub peak_resident_bytes: u64,
+    /// Processor time so far, user and system, in seconds.
+    pub cpu_seconds: f64,
+    /// When it began, in seconds since 1970.
+    pub start_seconds: f64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Process {
+    /// Asks `/proc`; `None` where there is none.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let system = fs::read_to_string("/proc/stat").ok()?;
+        // The process's name, in brackets, may hold anything; the fields after it are numbered from 3 [proc(5)].
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
+        Some(Self {
+            resident_bytes: number_after(&status, "VmRSS:")? * 1024,
+            peak_resident_bytes: number_after(&status, "VmHWM:")? * 1024,
+            cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit many times over")]
+            start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
+            // The directory that is being read is one of them.
+            open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
+            threads: number_after(&status, "Threads:")?,
+        })
+    }
+
+    /// Appends the figures in Prometheus' text format, under the names that its own client libraries give them.
+    pub(super) fn render(&self, text: &mut String) {
+        let mut family = |name: &str, kind: &str, help: &str, value: f64| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        };
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 bytes")]
+        let rows = [
+            ("process_resident_memory_bytes", "gauge", "Memory of the process.", self.resident_bytes as f64),
+            ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process ever took.", self.peak_resident_bytes as f64),
+            ("process_cpu_seconds_total", "counter", "Processor time of the process, user and system.", self.cpu_seconds),
+            ("process_start_time_seconds", "gauge", "When the process began, since 1970.", self.start_seconds),
+            ("process_open_fds", "gauge", "Open file descriptors of the process.", self.open_fds as f64),
+            ("process_threads", "gauge", "Threads of the process.", self.threads as f64),
+        ];
+        for (name, kind, help, value) in rows {
+            family(name, kind, help, value);
+        }
+    }
+}
+
+/// The number after a name at the beginning of a line.
+fn number_after(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_are_of_this_process() {
+        let ballast = vec![1_u8; 32 << 20];
+        let process = Process::read().unwrap();
+        assert!(process.resident_bytes > ballast.len() as u64, "{process:?}");
+        assert!(process.peak_resident_bytes >= process.resident_bytes);
+        assert!(process.start_seconds > 1.7e9, "{process:?}");
+        assert!(process.open_fds >= 3 && process.threads >= 1);
+        assert!(process.cpu_seconds >= 0.0 && process.cpu_seconds < 1e6);
+    }
+
+    #[test]
+    fn renders_what_prometheus_reads() {
+        let process =
+            Process { resident_bytes: 1024, peak_resident_bytes: 2048, cpu_seconds: 1.25, start_seconds: 1.7e9, open_fds: 4, threads: 2 };
+        let mut text = String::new();
+        process.render(&mut text);
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.25\n"), "{text}");
+        assert!(text.contains("process_start_time_seconds 1700000000\n"), "{text}");
+    }
+}
