@@ -1,2 +1,3 @@
 //! Sequor: a real-time recommender daemon.
 pub mod domain;
+pub mod model;
