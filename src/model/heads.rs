@@ -1,0 +1,219 @@
+//! The two heads in training: next item by a sampled loss over shared columns, interest by squared error.
+
+use super::batch::{Batch, Target};
+use super::loss::{MASKED, next_item};
+use super::math::{add_scaled, dispatch, dot, ln};
+use super::matmul::{Matrix, matmul};
+use super::network::{room, zeros};
+use super::parameters::{BIASES, Parameters};
+use super::sampler::Sampler;
+use super::settings::LossKind;
+use super::slots::{RowGradients, Slots};
+use super::values::ValueScale;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// Examples whose logits are computed at a time, so that a block of them stays in the cache.
+const EXAMPLES: usize = 64;
+
+/// The columns of a batch's loss (its targets, then the drawn negatives, each item once) and the room to compute with them. A column is a slot of the output table's gradients.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heads {
+    drawn: Vec<u32>,
+    /// How many columns there are.
+    columns: usize,
+    /// By example, its target's column.
+    wanted: Vec<usize>,
+    /// (session, column of one of its targets), sorted.
+    session_columns: Vec<(u64, usize)>,
+    /// Columns that are there only as some example's target, where those are no negatives.
+    targets_only: Vec<usize>,
+    /// By column, what the logQ correction takes from the logit.
+    corrections: Vec<f32>,
+    /// The columns' output rows, `(columns, hidden + BIASES)`.
+    weights: Vec<f32>,
+    /// (o, 1, 0) of every example, `(examples, hidden + BIASES)`, so that a product with an output row adds its bias.
+    queries: Vec<f32>,
+    /// `(EXAMPLES, columns)`.
+    logits: Vec<f32>,
+    /// `(examples, hidden + BIASES)`.
+    d_queries: Vec<f32>,
+    /// The interest head's image of every example, `(examples, hidden)`.
+    images: Vec<f32>,
+    d_images: Vec<f32>,
+}
+
+/// Sums over a batch's examples.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HeadsLoss {
+    /// Of the next-item loss.
+    pub(super) next_item: f64,
+    /// Of the squared error, in standardised values.
+    pub(super) interest: f64,
+    /// Examples that had a value.
+    pub(super) valued: usize,
+}
+
+impl Heads {
+    /// Chooses the columns and numbers them in `slots`, which comes empty.
+    pub(super) fn choose(
+        &mut self,
+        parameters: &Parameters,
+        batch: &Batch,
+        sampler: &Sampler,
+        rng: &mut Xoshiro256PlusPlus,
+        slots: &mut Slots,
+    ) {
+        let settings = &*parameters.settings;
+        self.wanted.clear();
+        self.wanted.extend(batch.targets.iter().filter_map(|target| slots.slot(target.item)));
+        let targets = slots.rows().len();
+        self.drawn.clear();
+        sampler.draw(settings.negatives, rng, &mut self.drawn);
+        self.drawn.dedup();
+        self.targets_only.clear();
+        let mut is_drawn = vec![false; targets];
+        for item in &self.drawn {
+            if let Some(known) = slots.slot(*item).and_then(|slot| is_drawn.get_mut(slot)) {
+                *known = true;
+            }
+        }
+        if !settings.in_batch {
+            self.targets_only.extend((0..targets).filter(|column| !is_drawn[*column]));
+        }
+        self.columns = slots.rows().len();
+        self.session_columns.clear();
+        let sessions = batch.targets.iter().map(|target| batch.sessions[target.window]);
+        self.session_columns.extend(sessions.zip(self.wanted.iter().copied()));
+        self.session_columns.sort_unstable();
+        self.session_columns.dedup();
+        let (width, examples) = (settings.hidden + BIASES, if settings.in_batch { batch.targets.len() } else { 0 });
+        room(&mut self.weights, self.columns * width);
+        for (item, weights) in slots.rows().iter().zip(self.weights.chunks_exact_mut(width)) {
+            if let Some(row) = parameters.output_rows().row(*item as usize) {
+                weights.copy_from_slice(row);
+            }
+        }
+        self.corrections.clear();
+        self.corrections.extend(slots.rows().iter().map(|item| sampler.expected(*item, settings.negatives, examples)));
+        let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
+        dispatch(|| self.corrections.iter_mut().for_each(|expected| *expected = weight * ln(chance(*expected))));
+    }
+
+    /// Both losses and their gradients: of the columns' output rows into `outputs` (as many rows as it has slots), of o into `d_outputs` `(rows, hidden)`, of the interest head's
+    /// matrix and bias into `dense`.
+    pub(super) fn learn(
+        &mut self,
+        parameters: &Parameters,
+        batch: &Batch,
+        scale: &ValueScale,
+        rows: &[f32],
+        outputs: &mut RowGradients,
+        d_outputs: &mut Vec<f32>,
+        dense: &mut [f32],
+    ) -> HeadsLoss {
+        let settings = &*parameters.settings;
+        let (hidden, width, examples) = (settings.hidden, settings.hidden + BIASES, batch.targets.len());
+        zeros(&mut self.queries, examples * width);
+        for (target, query) in batch.targets.iter().zip(self.queries.chunks_exact_mut(width)) {
+            query[..hidden].copy_from_slice(&rows[target.row * hidden..][..hidden]);
+            query[hidden] = 1.0;
+        }
+        room(&mut self.d_queries, examples * width);
+        zeros(&mut outputs.values, outputs.slots.rows().len() * width);
+        let mut loss = HeadsLoss { next_item: self.next_item_head(parameters, batch, &mut outputs.values), ..Default::default() };
+        if settings.interest_weight > 0.0 {
+            self.interest_head(parameters, batch, scale, &mut outputs.values, dense, &mut loss);
+        }
+        zeros(d_outputs, rows.len());
+        for (target, gradient) in batch.targets.iter().zip(self.d_queries.chunks_exact(width)) {
+            d_outputs[target.row * hidden..][..hidden].copy_from_slice(&gradient[..hidden]);
+        }
+        loss
+    }
+
+    fn next_item_head(&mut self, parameters: &Parameters, batch: &Batch, d_weights: &mut [f32]) -> f64 {
+        let settings = &*parameters.settings;
+        let (hidden, width, columns) = (settings.hidden, settings.hidden + BIASES, self.columns);
+        let scale = 1.0 / batch.targets.len() as f32;
+        let mut loss = 0.0;
+        let blocks = self.queries.chunks(EXAMPLES * width).zip(self.d_queries.chunks_mut(EXAMPLES * width));
+        for (block, (queries, d_queries)) in blocks.enumerate() {
+            let examples = queries.len() / width;
+            let queries = Matrix::strided(queries, examples, hidden + 1, width);
+            room(&mut self.logits, examples * columns);
+            let weights = Matrix::strided(&self.weights, columns, hidden + 1, width);
+            matmul(&mut self.logits, columns, queries, weights.t(), 0.0);
+            for (example, logits) in self.logits.chunks_exact_mut(columns).enumerate() {
+                let example = block * EXAMPLES + example;
+                let (Some(target), Some(wanted)) = (batch.targets.get(example), self.wanted.get(example)) else {
+                    continue;
+                };
+                dispatch(|| add_scaled(logits, -1.0, &self.corrections));
+                mask(logits, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
+                loss += next_item(settings.loss, logits, *wanted, settings.bpr_regularisation, scale);
+            }
+            let gradient = Matrix::new(&self.logits, examples, columns);
+            matmul(d_queries, width, gradient, weights, 0.0);
+            matmul(d_weights, width, gradient.t(), queries, if block == 0 { 0.0 } else { 1.0 });
+        }
+        loss
+    }
+
+    fn interest_head(
+        &mut self,
+        parameters: &Parameters,
+        batch: &Batch,
+        scale: &ValueScale,
+        d_weights: &mut [f32],
+        dense: &mut [f32],
+        loss: &mut HeadsLoss,
+    ) {
+        let settings = &*parameters.settings;
+        let (hidden, width, examples) = (settings.hidden, settings.hidden + BIASES, batch.targets.len());
+        loss.valued = batch.targets.iter().filter(|target| target.value.is_finite()).count();
+        if loss.valued == 0 {
+            return;
+        }
+        let layout = &*parameters.layout;
+        let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
+        let (matrix, queries) = (Matrix::new(matrix, hidden, hidden), Matrix::strided(&self.queries, examples, hidden, width));
+        room(&mut self.images, examples * hidden);
+        zeros(&mut self.d_images, examples * hidden);
+        matmul(&mut self.images, hidden, queries, matrix, 0.0);
+        let step = 2.0 * settings.interest_weight / loss.valued as f32;
+        let images = self.images.chunks_exact(hidden).zip(self.d_images.chunks_exact_mut(hidden));
+        for ((Target { value, .. }, wanted), (image, d_image)) in batch.targets.iter().zip(&self.wanted).zip(images) {
+            if !value.is_finite() {
+                continue;
+            }
+            let weights = &self.weights[wanted * width..][..width];
+            let d_weights = &mut d_weights[wanted * width..][..width];
+            let error = dispatch(|| dot(image, &weights[..hidden])) + weights[hidden + 1] + bias - scale.standardise(*value);
+            loss.interest += f64::from(error) * f64::from(error);
+            dispatch(|| {
+                add_scaled(&mut d_weights[..hidden], step * error, image);
+                add_scaled(d_image, step * error, &weights[..hidden]);
+            });
+            d_weights[hidden + 1] += step * error;
+            dense[layout.interest_bias.start] += step * error;
+        }
+        let d_images = Matrix::new(&self.d_images, examples, hidden);
+        matmul(&mut dense[layout.interest.clone()], hidden, queries.t(), d_images, 0.0);
+        matmul(&mut self.d_queries, width, d_images, matrix.t(), 1.0);
+    }
+}
+
+/// The chance that an item expected `λ` times is there at all, `1 − e^(−λ)`: what a column has, each item being one column however often it was drawn.
+#[inline(always)]
+fn chance(expected: f32) -> f32 {
+    if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - super::math::exp(-expected) }
+}
+
+/// Masks what is no negative of an example: the other targets of its session, and `targets_only`.
+fn mask(logits: &mut [f32], wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
+    let kept = logits[wanted];
+    let first = session_columns.partition_point(|(other, _)| *other < session);
+    let own = session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| column);
+    own.chain(targets_only).for_each(|column| logits[*column] = MASKED);
+    logits[wanted] = kept;
+}

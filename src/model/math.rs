@@ -1,0 +1,173 @@
+//! Elementwise functions that vectorise, and the reductions over them.
+//!
+//! The `#[inline(always)]` functions are meant for loops inside a [`dispatch`], where they compile to the widest vectors that the processor has.
+
+use std::f32::consts::LOG2_E;
+use std::f64::consts::LN_2;
+
+/// Runs `work` compiled for the widest vectors of this processor (AVX-512, AVX2 or what the target has at least).
+#[inline(always)]
+pub(super) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// eˣ, to about 2e-7 relative. Below −80 it is exactly 0, so that masked logits never make denormals; above 88 it stays at e⁸⁸.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts, the first exact in few bits.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = (LN_2 - 355.0 / 512.0) as f32;
+    let clamped = x.clamp(-87.0, 88.0);
+    let rounded = clamped.mul_add(LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, clamped));
+    let tail = r.mul_add(r.mul_add(r.mul_add(r.mul_add(1.0 / 720.0, 1.0 / 120.0), 1.0 / 24.0), 1.0 / 6.0), 0.5);
+    let y = r.mul_add(r.mul_add(tail, 1.0), 1.0);
+    let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
+    if x < -80.0 { 0.0 } else { y * scale }
+}
+
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The hyperbolic tangent, to about 1e-7 absolute.
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    2.0 / (1.0 + exp(-2.0 * x)) - 1.0
+}
+
+/// The natural logarithm of a positive normal number, to about 1e-7 of its size.
+#[inline(always)]
+pub(super) fn ln(x: f32) -> f32 {
+    /// The bits of √½: mantissas are taken between it and √2.
+    const ROOT_HALF: u32 = 0x3f35_04f3;
+    let shifted = x.to_bits().wrapping_sub(ROOT_HALF);
+    let exponent = (shifted as i32 >> 23) as f32;
+    let mantissa = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(ROOT_HALF));
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let t = s * s;
+    let series = t.mul_add(t.mul_add(t.mul_add(t.mul_add(1.0 / 9.0, 1.0 / 7.0), 0.2), 1.0 / 3.0), 1.0);
+    exponent.mul_add(LN_2 as f32, 2.0 * s * series)
+}
+
+/// Lanes of a reduction: explicit, since the compiler may not reorder float additions by itself.
+const LANES: usize = 16;
+
+/// Σ fold of `f` over both slices, in [`LANES`] partial sums.
+#[inline(always)]
+fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail = a_chunks.remainder().iter().zip(b_chunks.remainder()).fold(0.0, |sum, (x, y)| f(sum, *x, *y));
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for (sum, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *sum = f(*sum, *x, *y);
+        }
+    }
+    sums.iter().sum::<f32>() + tail
+}
+
+/// Σ aᵢ bᵢ.
+#[inline(always)]
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    reduce(a, b, |sum, x, y| x.mul_add(y, sum))
+}
+
+/// Σ aᵢ², which is NaN or infinite if any value is.
+pub(super) fn sum_of_squares(a: &[f32]) -> f64 {
+    dispatch(|| a.chunks(4096).map(|part| f64::from(dot(part, part))).sum())
+}
+
+/// out += factor · a.
+#[inline(always)]
+pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
+    for (out, a) in out.iter_mut().zip(a) {
+        *out = a.mul_add(factor, *out);
+    }
+}
+
+/// Replaces every value by its exponential less `shift`, e^(x − shift), and returns their sum.
+#[inline(always)]
+pub(super) fn exp_and_sum(values: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let mut chunks = values.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *value = exp(*value - shift);
+            *sum += *value;
+        }
+    }
+    let tail = chunks.into_remainder().iter_mut().fold(0.0, |sum, value| {
+        *value = exp(*value - shift);
+        sum + *value
+    });
+    sums.iter().sum::<f32>() + tail
+}
+
+/// The largest value; −∞ of none.
+#[inline(always)]
+pub(super) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let tail = chunks.remainder().iter().fold(f32::NEG_INFINITY, |best, value| if *value > best { *value } else { best });
+    for chunk in chunks {
+        for (best, value) in lanes.iter_mut().zip(chunk) {
+            *best = if *value > *best { *value } else { *best };
+        }
+    }
+    lanes.iter().fold(tail, |best, value| if *value > best { *value } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_accurate_and_masked_ones_vanish() {
+        for step in -8000..8800 {
+            let x = step as f32 / 100.0;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 4e-7, "exp({x}): relative error {error}");
+        }
+        assert_eq!(exp(-81.0), 0.0);
+        assert_eq!(exp(-1e30), 0.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn gates_are_accurate() {
+        for step in -3000..3000 {
+            let x = step as f32 / 100.0;
+            assert!((f64::from(tanh(x)) - f64::from(x).tanh()).abs() < 4e-7);
+            assert!((f64::from(sigmoid(x)) - 1.0 / (1.0 + (-f64::from(x)).exp())).abs() < 2e-7);
+        }
+    }
+
+    #[test]
+    fn logarithms_are_accurate() {
+        for x in [1e-30_f32, 1e-6, 0.3, 0.707, 0.999, 1.0, 1.001, 1.42, 2.0, 10.0, 1e30] {
+            let expected = f64::from(x).ln();
+            assert!((f64::from(ln(x)) - expected).abs() <= 3e-7 * expected.abs().max(0.1), "ln({x})");
+        }
+    }
+
+    #[test]
+    fn reductions_count_every_value_once() {
+        for len in [0, 1, 15, 16, 17, 100] {
+            let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let expected: f32 = a.iter().map(|x| x * x).sum();
+            assert_eq!(dot(&a, &a), expected);
+            assert_eq!(largest(&a), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });
+            let mut zeros = vec![1.0; len];
+            assert_eq!(exp_and_sum(&mut zeros, 1.0), len as f32);
+        }
+        assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
+    }
+}

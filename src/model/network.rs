@@ -1,0 +1,270 @@
+//! The network over a batch, forward and back: embeddings, recurrent layers, and the short paths from the input to the output.
+
+use super::batch::Batch;
+use super::cells::Past;
+use super::math::{add_scaled, dispatch};
+use super::matmul::{Matrix, matmul};
+use super::parameters::Parameters;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::RngCore;
+use std::ops::Range;
+
+/// What one layer remembers of a forward pass for the way back.
+#[derive(Debug, Clone, Default)]
+struct LayerPass {
+    /// Activated gates, `(rows, gates · hidden)`.
+    gates: Vec<f32>,
+    /// The recurrence's share, `(rows, gates · hidden)`.
+    recurrent: Vec<f32>,
+    /// States, `(rows, state · hidden)`.
+    states: Vec<f32>,
+    /// The layer's output after dropout, `(rows, hidden)`.
+    outputs: Vec<f32>,
+    /// One dropout mask a window, `(windows, hidden)`; empty without dropout.
+    mask: Vec<f32>,
+}
+
+/// A batch's activations and the room for their gradients, kept from batch to batch so that nothing is allocated.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pass {
+    /// x, `(rows, hidden)`, after dropout.
+    inputs: Vec<f32>,
+    input_mask: Vec<f32>,
+    /// m, `(rows, hidden)`.
+    memory: Vec<f32>,
+    layers: Vec<LayerPass>,
+    /// o, `(rows, hidden)`.
+    pub(super) outputs: Vec<f32>,
+    /// The gradient of o on the way in, of the uppermost layer's output then, `(rows, hidden)`.
+    pub(super) d_outputs: Vec<f32>,
+    /// The gradient of x, `(rows, hidden)`.
+    pub(super) d_inputs: Vec<f32>,
+    d_memory: Vec<f32>,
+    d_gates: Vec<f32>,
+    d_recurrent: Vec<f32>,
+    /// The gradient that one step hands to the step before, `(windows, state · hidden)`.
+    carry: Vec<f32>,
+    /// Every row's previous output, `(rows, hidden)`.
+    shifted: Vec<f32>,
+    /// The state before the first step, `(windows, state · hidden)`.
+    start: Vec<f32>,
+}
+
+/// Makes `buffer` exactly `len` zeros.
+pub(super) fn zeros(buffer: &mut Vec<f32>, len: usize) {
+    buffer.clear();
+    buffer.resize(len, 0.0);
+}
+
+/// Makes `buffer` exactly `len` long, whatever it holds: for what is written before it is read.
+pub(super) fn room(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+/// A dropout mask: 0 with probability `rate`, else what keeps the mean, `1 / (1 − rate)`. Empty if nothing is dropped.
+fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256PlusPlus) {
+    mask.clear();
+    if rate <= 0.0 {
+        return;
+    }
+    let (threshold, kept) = ((rate * 65_536.0) as u64, 1.0 / (1.0 - rate));
+    while mask.len() < len {
+        let bits = rng.next_u64();
+        let values = (0..4).map(|part| if bits >> (16 * part) & 0xffff < threshold { 0.0 } else { kept });
+        mask.extend(values.take(len - mask.len()));
+    }
+}
+
+/// values ⊙ mask; an empty mask leaves them.
+fn apply_mask(values: &mut [f32], mask: &[f32]) {
+    dispatch(|| values.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask));
+}
+
+/// The columns' sums, added to `out`, `(columns)`.
+fn add_column_sums(out: &mut [f32], rows: &[f32]) {
+    dispatch(|| rows.chunks_exact(out.len().max(1)).for_each(|row| add_scaled(out, 1.0, row)));
+}
+
+/// Part of a step's rows in a buffer of `width` values a row.
+fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
+    first * width..(first + rows) * width
+}
+
+impl Pass {
+    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero. With `dropout`, masks are drawn from it.
+    pub(super) fn forward(&mut self, parameters: &Parameters, batch: &Batch, dropout: Option<&mut Xoshiro256PlusPlus>) {
+        let settings = &*parameters.settings;
+        let (hidden, rows, windows) = (settings.hidden, batch.rows(), batch.windows());
+        let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
+        self.layers.resize_with(settings.layers, LayerPass::default);
+        self.draw_masks(parameters, windows, dropout);
+        room(&mut self.inputs, rows * hidden);
+        for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
+            parameters.embed(input, x);
+        }
+        if !self.input_mask.is_empty() {
+            batch.steps().for_each(|(first, rows)| apply_mask(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+        }
+        zeros(&mut self.start, windows * hidden * settings.cell.state());
+        for layer in 0..settings.layers {
+            self.layer_forward(parameters, batch, layer);
+        }
+        self.outputs.clear();
+        self.outputs.extend(self.layers.last().into_iter().flat_map(|layer| &layer.outputs));
+        if settings.input_to_output {
+            let x = Matrix::new(&self.inputs, rows, hidden);
+            matmul(&mut self.outputs, hidden, x, square(&parameters.layout.input_to_output), 1.0);
+        }
+        if settings.input_memory {
+            zeros(&mut self.memory, rows * hidden);
+            for (before, first, rows) in batch.transitions() {
+                let (past, now) = self.memory.split_at_mut(first * hidden);
+                let old = past[rows_of(before, rows, hidden)].iter().zip(&self.inputs[rows_of(before, rows, hidden)]);
+                dispatch(|| now.iter_mut().zip(old).for_each(|(m, (old, x))| *m = old.mul_add(settings.memory_decay, *x)));
+            }
+            let m = Matrix::new(&self.memory, rows, hidden);
+            matmul(&mut self.outputs, hidden, m, square(&parameters.layout.input_memory), 1.0);
+        }
+    }
+
+    fn draw_masks(&mut self, parameters: &Parameters, windows: usize, dropout: Option<&mut Xoshiro256PlusPlus>) {
+        let settings = &*parameters.settings;
+        let len = windows * settings.hidden;
+        self.input_mask.clear();
+        self.layers.iter_mut().for_each(|layer| layer.mask.clear());
+        if let Some(rng) = dropout {
+            draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
+            self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
+        }
+    }
+
+    fn layer_forward(&mut self, parameters: &Parameters, batch: &Batch, index: usize) {
+        let settings = &*parameters.settings;
+        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
+        let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
+        let place = &parameters.layout.layers[index];
+        let (lower, upper) = self.layers.split_at_mut(index);
+        let layer = &mut upper[0];
+        let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
+        let bias = &parameters.dense[place.bias.clone()];
+        room(&mut layer.gates, rows * wide);
+        layer.gates.chunks_exact_mut(wide).for_each(|row| row.copy_from_slice(bias));
+        let input = Matrix::new(&parameters.dense[place.input.clone()], hidden, wide);
+        matmul(&mut layer.gates, wide, Matrix::new(below, rows, hidden), input, 1.0);
+        let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        room(&mut layer.states, rows * state);
+        room(&mut layer.outputs, rows * hidden);
+        room(&mut layer.recurrent, rows * wide);
+        let mut before = None;
+        for (first, rows) in batch.steps() {
+            let recurrent = &mut layer.recurrent[rows_of(first, rows, wide)];
+            let (past, now) = layer.states.split_at_mut(first * state);
+            let previous = match before {
+                Some(before) => {
+                    let h = Matrix::new(&layer.outputs[rows_of(before, rows, hidden)], rows, hidden);
+                    matmul(recurrent, wide, h, weights, 0.0);
+                    &past[rows_of(before, rows, state)]
+                }
+                None => {
+                    recurrent.fill(0.0);
+                    &self.start[..rows * state]
+                }
+            };
+            let now = &mut now[..rows * state];
+            cell.forward(hidden, &mut layer.gates[rows_of(first, rows, wide)], recurrent, previous, now);
+            let outputs = &mut layer.outputs[rows_of(first, rows, hidden)];
+            for (output, state) in outputs.chunks_exact_mut(hidden).zip(now.chunks_exact(state)) {
+                output.copy_from_slice(&state[..hidden]);
+            }
+            apply_mask(outputs, &layer.mask);
+            before = Some(first);
+        }
+    }
+
+    /// Carries `d_outputs` back through everything: writes the gradient of the dense parameters into `gradient` (which comes as zeros) and that of every row's x, before
+    /// dropout, into `d_inputs`.
+    pub(super) fn backward(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) {
+        let settings = &*parameters.settings;
+        let (hidden, rows) = (settings.hidden, batch.rows());
+        let layout = &*parameters.layout;
+        zeros(&mut self.d_inputs, rows * hidden);
+        let d_outputs = Matrix::new(&self.d_outputs, rows, hidden);
+        let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
+        if settings.input_to_output {
+            let x = Matrix::new(&self.inputs, rows, hidden);
+            matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.t(), d_outputs, 0.0);
+            matmul(&mut self.d_inputs, hidden, d_outputs, square(&layout.input_to_output).t(), 0.0);
+        }
+        if settings.input_memory {
+            let m = Matrix::new(&self.memory, rows, hidden);
+            matmul(&mut gradient[layout.input_memory.clone()], hidden, m.t(), d_outputs, 0.0);
+            room(&mut self.d_memory, rows * hidden);
+            matmul(&mut self.d_memory, hidden, d_outputs, square(&layout.input_memory).t(), 0.0);
+            for (before, first, rows) in batch.transitions().rev() {
+                let (past, now) = self.d_memory.split_at_mut(first * hidden);
+                let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
+                let d_x = &mut self.d_inputs[rows_of(before, rows, hidden)];
+                dispatch(|| {
+                    add_scaled(past, settings.memory_decay, now);
+                    add_scaled(d_x, 1.0, now);
+                });
+            }
+        }
+        for layer in (0..settings.layers).rev() {
+            self.layer_backward(parameters, batch, layer, gradient);
+        }
+        if !self.input_mask.is_empty() {
+            batch.steps().for_each(|(first, rows)| apply_mask(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+        }
+    }
+
+    fn layer_backward(&mut self, parameters: &Parameters, batch: &Batch, index: usize, gradient: &mut [f32]) {
+        let settings = &*parameters.settings;
+        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
+        let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
+        let place = &parameters.layout.layers[index];
+        let (lower, upper) = self.layers.split_at_mut(index);
+        let layer = &mut upper[0];
+        let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        room(&mut self.d_gates, rows * wide);
+        room(&mut self.d_recurrent, rows * wide);
+        zeros(&mut self.carry, batch.windows() * state);
+        let befores = batch.steps().map(|(first, _)| Some(first));
+        let befores: Vec<Option<usize>> = std::iter::once(None).chain(befores).collect();
+        for ((first, rows), before) in batch.steps().zip(befores).collect::<Vec<_>>().into_iter().rev() {
+            let carry = &mut self.carry[..rows * state];
+            let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
+            apply_mask(d_now, &layer.mask);
+            for (carry, d_now) in carry.chunks_exact_mut(state).zip(d_now.chunks_exact(hidden)) {
+                add_scaled(&mut carry[..hidden], 1.0, d_now);
+            }
+            let past = Past {
+                gates: &layer.gates[rows_of(first, rows, wide)],
+                recurrent: &layer.recurrent[rows_of(first, rows, wide)],
+                previous: before.map_or(&self.start[..rows * state], |before| &layer.states[rows_of(before, rows, state)]),
+                state: &layer.states[rows_of(first, rows, state)],
+            };
+            let d_recurrent = &mut self.d_recurrent[rows_of(first, rows, wide)];
+            cell.backward(hidden, &past, carry, &mut self.d_gates[rows_of(first, rows, wide)], d_recurrent);
+            if let Some(before) = before {
+                let d_previous = &mut self.d_outputs[rows_of(before, rows, hidden)];
+                matmul(d_previous, hidden, Matrix::new(d_recurrent, rows, wide), weights.t(), 1.0);
+            }
+        }
+        zeros(&mut self.shifted, rows * hidden);
+        for (before, first, rows) in batch.transitions() {
+            self.shifted[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(before, rows, hidden)]);
+        }
+        let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
+        let (d_gates, d_recurrent) = (Matrix::new(&self.d_gates, rows, wide), Matrix::new(&self.d_recurrent, rows, wide));
+        matmul(&mut gradient[place.input.clone()], wide, Matrix::new(below, rows, hidden).t(), d_gates, 0.0);
+        matmul(&mut gradient[place.recurrent.clone()], wide, Matrix::new(&self.shifted, rows, hidden).t(), d_recurrent, 0.0);
+        add_column_sums(&mut gradient[place.bias.clone()], &self.d_gates);
+        let weights = Matrix::new(&parameters.dense[place.input.clone()], hidden, wide);
+        if index == 0 {
+            matmul(&mut self.d_inputs, hidden, d_gates, weights.t(), 1.0);
+        } else {
+            matmul(&mut self.d_outputs, hidden, d_gates, weights.t(), 0.0);
+        }
+    }
+}

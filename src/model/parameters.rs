@@ -1,0 +1,219 @@
+//! The weights themselves: one flat vector of dense parameters and the growing tables of embeddings.
+
+use super::input::{Attributes, GAP_BUCKETS, Input};
+use super::math::{add_scaled, dispatch};
+use super::rows::Rows;
+use super::settings::NetworkSettings;
+use crate::domain::Kinds;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Beyond an item's output embedding, its row holds the bias of the next-item head and that of the interest head.
+pub(super) const BIASES: usize = 2;
+
+/// Where one layer's parameters lie in the flat vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LayerLayout {
+    /// W, `(hidden, gates · hidden)`.
+    pub(super) input: Range<usize>,
+    /// U, `(hidden, gates · hidden)`.
+    pub(super) recurrent: Range<usize>,
+    /// b, `(gates · hidden)`.
+    pub(super) bias: Range<usize>,
+}
+
+/// Where every dense parameter lies in the flat vector. What is switched off has an empty range.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Layout {
+    pub(super) layers: Vec<LayerLayout>,
+    /// `W_s`, `(hidden, hidden)`.
+    pub(super) input_to_output: Range<usize>,
+    /// `W_m`, `(hidden, hidden)`.
+    pub(super) input_memory: Range<usize>,
+    /// The interest head's matrix, `(hidden, hidden)`.
+    pub(super) interest: Range<usize>,
+    /// The interest head's common bias, one value.
+    pub(super) interest_bias: Range<usize>,
+    /// Embeddings of the event kinds, `(kinds, hidden)`.
+    pub(super) kinds: Range<usize>,
+    /// Embeddings of the gap buckets, `(GAP_BUCKETS, hidden)`.
+    pub(super) gaps: Range<usize>,
+    /// The input that tells of a session's border, `(hidden)`.
+    pub(super) boundary: Range<usize>,
+    /// All of them.
+    pub(super) len: usize,
+}
+
+impl Layout {
+    pub(super) fn new(settings: &NetworkSettings, kinds: usize) -> Self {
+        let mut len = 0;
+        let mut take = |size: usize, wanted: bool| {
+            let start = len;
+            len += if wanted { size } else { 0 };
+            start..len
+        };
+        let (hidden, wide) = (settings.hidden, settings.hidden * settings.cell.gates());
+        let square = hidden * hidden;
+        let interest = settings.interest_weight > 0.0;
+        let layers = (0..settings.layers)
+            .map(|_| LayerLayout { input: take(hidden * wide, true), recurrent: take(hidden * wide, true), bias: take(wide, true) })
+            .collect();
+        Self {
+            layers,
+            input_to_output: take(square, settings.input_to_output),
+            input_memory: take(square, settings.input_memory),
+            interest: take(square, interest),
+            interest_bias: take(1, interest),
+            kinds: take(kinds.min(Kinds::MAX) * hidden, settings.kinds),
+            gaps: take(GAP_BUCKETS * hidden, settings.gaps),
+            boundary: take(hidden, true),
+            len,
+        }
+    }
+}
+
+/// The generator of one item's (or attribute's, or the dense parameters') initial values.
+fn generator(seed: u64, table: u64, row: u64) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::seed_from_u64(seed ^ (table << 56) ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Uniform in ± scale.
+fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
+    /// 2⁻²³: 24 random bits span [0, 2).
+    const STEP: f32 = 1.0 / 8_388_608.0;
+    for value in values {
+        *value = ((rng.next_u32() >> 8) as f32 * STEP - 1.0) * scale;
+    }
+}
+
+/// Everything that is learned by gradients. Cloning shares the tables' rows until they change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Parameters {
+    pub(super) settings: Arc<NetworkSettings>,
+    pub(super) layout: Arc<Layout>,
+    /// Mixed with an item's number it gives the item's initial values.
+    seed: u64,
+    pub(super) dense: Arc<Vec<f32>>,
+    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, hidden + BIASES)`.
+    pub(super) items: Rows,
+    /// Output embeddings and biases, `(items, hidden + BIASES)`, unless tied.
+    pub(super) outputs: Option<Rows>,
+    pub(super) attribute_rows: Rows,
+    pub(super) attributes: Attributes,
+}
+
+impl Parameters {
+    pub(super) fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Self {
+        let layout = Layout::new(&settings, kinds);
+        let hidden = settings.hidden;
+        let mut dense = vec![0.0; layout.len];
+        let mut rng = generator(seed, 1, 0);
+        // Glorot's bound of each gate's own square matrix [Glorot & Bengio 2010].
+        let glorot = (3.0 / hidden as f32).sqrt();
+        let matrices = layout.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]).map(|range| (range, glorot));
+        let embeddings = [&layout.kinds, &layout.gaps, &layout.boundary].map(|range| (range, settings.initial_scale));
+        for (range, scale) in matrices.chain(embeddings) {
+            fill_uniform(&mut dense[range.clone()], scale, &mut rng);
+        }
+        for (range, diagonal) in [(&layout.input_to_output, 1.0), (&layout.input_memory, 0.2)] {
+            dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
+        }
+        let (items, outputs) =
+            if settings.tied { (Rows::new(hidden + BIASES), None) } else { (Rows::new(hidden), Some(Rows::new(hidden + BIASES))) };
+        Self {
+            layout: Arc::new(layout),
+            seed,
+            dense: Arc::new(dense),
+            items,
+            outputs,
+            attribute_rows: Rows::new(hidden),
+            attributes: Attributes::default(),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// Rows for items up to `items`, the initial values of each a function of the seed and its number.
+    pub(super) fn grow(&mut self, items: usize) {
+        let (seed, hidden, scale) = (self.seed, self.settings.hidden, self.settings.initial_scale);
+        let fill = |table| {
+            move |row: usize, values: &mut [f32]| fill_uniform(&mut values[..hidden], scale, &mut generator(seed, table, row as u64))
+        };
+        self.items.grow(items, fill(2));
+        if let Some(outputs) = &mut self.outputs {
+            outputs.grow(items, fill(3));
+        }
+    }
+
+    /// Sets an item's attributes, with rows for those never named before.
+    pub(super) fn set_attributes(&mut self, item: u32, attributes: &[u32]) {
+        let (seed, scale, max) = (self.seed, self.settings.initial_scale, self.settings.attributes_max);
+        let known: Vec<u32> = attributes.iter().copied().filter(|id| (*id as usize) < max).collect();
+        if let Some(largest) = known.iter().max() {
+            let rows = *largest as usize + 1;
+            self.attribute_rows.grow(rows, |row, values| fill_uniform(values, scale, &mut generator(seed, 4, row as u64)));
+        }
+        self.attributes.set(item, &known);
+    }
+
+    /// The table of output rows.
+    pub(super) fn output_rows(&self) -> &Rows {
+        self.outputs.as_ref().unwrap_or(&self.items)
+    }
+
+    /// The item's attributes that the input sees.
+    pub(super) fn attributes_of(&self, item: u32) -> &[u32] {
+        if self.settings.attributes { self.attributes.get(item) } else { &[] }
+    }
+
+    /// The place of a kind's embedding in the flat vector, if there is one.
+    pub(super) fn kind_range(&self, kind: u8) -> Option<Range<usize>> {
+        self.embedding_range(&self.layout.kinds, kind)
+    }
+
+    /// The place of a gap bucket's embedding in the flat vector, if there is one.
+    pub(super) fn gap_range(&self, gap: u8) -> Option<Range<usize>> {
+        self.embedding_range(&self.layout.gaps, gap)
+    }
+
+    fn embedding_range(&self, table: &Range<usize>, row: u8) -> Option<Range<usize>> {
+        let start = table.start + usize::from(row) * self.settings.hidden;
+        let end = start + self.settings.hidden;
+        (end <= table.end).then_some(start..end)
+    }
+
+    /// Writes x, the sum of the step's embeddings, `(hidden)`. What is unknown adds nothing.
+    pub(super) fn embed(&self, input: &Input, out: &mut [f32]) {
+        let dense = |range: Range<usize>| self.dense.get(range);
+        let boundary = if input.boundary { dense(self.layout.boundary.clone()) } else { None };
+        let parts = [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap).and_then(dense), boundary];
+        let item = input.item.and_then(|item| self.items.row(item as usize));
+        let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
+        let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));
+        dispatch(|| {
+            match item {
+                Some(row) => out.copy_from_slice(&row[..out.len()]),
+                None => out.fill(0.0),
+            }
+            for part in parts.into_iter().flatten().chain(attributes) {
+                add_scaled(out, 1.0, part);
+            }
+        });
+    }
+
+    /// Whether every part has the size that the settings give it, as after reading them from bytes.
+    pub(super) fn is_sound(&self, kinds: usize) -> bool {
+        let hidden = self.settings.hidden;
+        let items = if self.settings.tied { hidden + BIASES } else { hidden };
+        self.settings.check().is_ok()
+            && *self.layout == Layout::new(&self.settings, kinds)
+            && self.dense.len() == self.layout.len
+            && self.outputs.is_none() == self.settings.tied
+            && (self.items.width(), self.attribute_rows.width()) == (items, hidden)
+            && self.outputs.as_ref().is_none_or(|rows| rows.is_sound() && rows.width() == hidden + BIASES && rows.len() == self.items.len())
+            && self.items.is_sound()
+            && self.attribute_rows.is_sound()
+    }
+}
