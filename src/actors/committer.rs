@@ -10,7 +10,7 @@ use super::model::{Advance, ModelActor};
 use super::session::Happened;
 use super::shard::{Deliver, ShardActor, shard_of};
 use crate::domain::{Dictionary, Entry, Kinds};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
 /// Entries to be made durable together, or not at all.
@@ -26,11 +26,11 @@ pub struct Append {
 }
 
 /// The only writer of the journal, on a thread of its own. While one flush runs, requests gather for the next.
-#[derive(Debug)]
 pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<Dictionary>,
     kinds: Kinds,
+    metrics: Arc<Metrics>,
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
     gathered: Vec<Append>,
@@ -41,9 +41,9 @@ pub struct CommitterActor {
 impl CommitterActor {
     /// A committer that delivers to those shards and wakes that model actor.
     #[must_use]
-    pub fn new(core: Committer, kinds: Kinds, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
+    pub fn new(core: Committer, kinds: Kinds, metrics: Arc<Metrics>, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
         let dictionary = core.dictionary();
-        Self { core, dictionary, kinds, shards, model, gathered: Vec::new(), failed: false }
+        Self { core, dictionary, kinds, metrics, shards, model, gathered: Vec::new(), failed: false }
     }
 
     fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
@@ -65,6 +65,7 @@ impl CommitterActor {
             if let Some((user, happened)) = Happened::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
+                self.metrics.accepted_events.of(happened.step.kind).increment(1);
                 events.push((user, happened));
             }
         }
@@ -116,8 +117,9 @@ impl Handler<Commit> for CommitterActor {
         let began = Instant::now();
         match self.commit(requests) {
             Ok((receipts, committed)) => {
-                metrics::committed(began.elapsed(), committed.entries.len());
-                metrics::journal_offset(self.core.next_offset());
+                self.metrics.commit_seconds.record(began.elapsed());
+                self.metrics.commit_batch_events.record(committed.entries.len() as f64);
+                self.metrics.journal_offset.set(self.core.next_offset() as f64);
                 self.deliver(committed, permits);
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
@@ -125,7 +127,7 @@ impl Handler<Commit> for CommitterActor {
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was acknowledged");
-                metrics::commit_failed();
+                self.metrics.commit_failures.increment(1);
                 let error = Arc::new(error);
                 for reply in replies {
                     let _ = reply.send(Err(Arc::clone(&error)));

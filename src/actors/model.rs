@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::Offset;
 use crate::learning::{Learner, LearnerError, LearningReport, Snapshot};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, codec};
 
 /// Why the model actor stopped learning.
@@ -40,6 +40,7 @@ pub struct Checkpointing {
 pub struct ModelActor {
     learner: Learner,
     store: Store,
+    metrics: Arc<Metrics>,
     published: Arc<ArcSwap<Snapshot>>,
     published_at: Instant,
     checkpointing: Checkpointing,
@@ -56,9 +57,15 @@ impl ModelActor {
 
     /// A shell around a fold that stands where its checkpoint left it.
     #[must_use]
-    pub fn new(learner: Learner, store: Store, published: Arc<ArcSwap<Snapshot>>, checkpointing: Checkpointing) -> Self {
+    pub fn new(
+        learner: Learner,
+        store: Store,
+        metrics: Arc<Metrics>,
+        published: Arc<ArcSwap<Snapshot>>,
+        checkpointing: Checkpointing,
+    ) -> Self {
         let (checkpointed, reported) = (learner.next_offset(), learner.report());
-        Self { learner, store, published, published_at: Instant::now(), checkpointing, checkpointed, failed: false, reported }
+        Self { learner, store, metrics, published, published_at: Instant::now(), checkpointing, checkpointed, failed: false, reported }
     }
 
     /// Folds the next stretch of the journal. Says whether there is more.
@@ -86,9 +93,33 @@ impl ModelActor {
         let began = Instant::now();
         self.published.store(Arc::new(self.learner.snapshot()));
         self.published_at = Instant::now();
-        metrics::published(began.elapsed());
-        let report = self.learner.report();
-        metrics::learned(&self.reported, &report);
+        self.metrics.snapshot_publish_seconds.record(began.elapsed());
+        self.tell();
+    }
+
+    /// Tells the metrics what was learned since the last time.
+    fn tell(&mut self) {
+        let (metrics, report) = (&self.metrics, self.learner.report());
+        let (new, old) = (&report.training, &self.reported.training);
+        metrics.training_batches.increment(new.batches - old.batches);
+        metrics.training_skipped_batches.increment(new.skipped - old.skipped);
+        metrics.training_examples.increment(new.examples - old.examples);
+        if new.batches > old.batches {
+            let batches = (new.batches - old.batches) as f64;
+            metrics.training_loss.set((new.loss - old.loss) / batches);
+            metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
+        }
+        metrics.evaluated_steps.increment(report.total.steps - self.reported.total.steps);
+        metrics.evaluated_hits.increment(report.total.hits() - self.reported.total.hits());
+        if report.live.steps > 0 {
+            metrics.live_recall_at_20.set(report.live.recall());
+            metrics.live_mrr_at_20.set(report.live.mrr());
+            metrics.live_ndcg_at_20.set(report.live.ndcg());
+        }
+        metrics.items.set(report.items as f64);
+        metrics.recall_clusters.set(report.clusters as f64);
+        metrics.weights_version.set(self.published.load().weights_version() as f64);
+        metrics.learner_offset.set(self.learner.next_offset() as f64);
         self.reported = report;
     }
 
@@ -102,13 +133,15 @@ impl ModelActor {
         let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
         let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
         self.checkpointed = offset;
-        metrics::checkpointed(began.elapsed(), bytes, offset);
+        self.metrics.checkpoint_seconds.record(began.elapsed());
+        self.metrics.checkpoint_bytes.set(bytes as f64);
+        self.metrics.checkpoint_offset.set(offset as f64);
         Ok(())
     }
 
     fn fail(&mut self, error: &ModelError) {
         self.failed = true;
-        metrics::learning_failed();
+        self.metrics.learning_failed.set(1.0);
         tracing::error!(error = error as &dyn std::error::Error, "learning has stopped; answers go on from the last snapshot");
     }
 }

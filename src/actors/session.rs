@@ -8,8 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{Dictionary, Entry, Kinds, Offset, Step};
-use crate::learning::{Answer, Follower, Pace, Request, Snapshot, answer};
-use crate::model::Scratch;
+use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::store::{SessionRecord, codec};
 
 /// What the session actors of one shard share: they live on one thread.
@@ -19,8 +18,8 @@ pub struct Surroundings {
     pub published: Arc<ArcSwap<Snapshot>>,
     /// How followers move.
     pub pace: Pace,
-    /// Working memory of the network.
-    pub scratch: RefCell<Scratch>,
+    /// Working memory.
+    pub workspace: RefCell<Workspace>,
 }
 
 /// One active user.
@@ -82,18 +81,18 @@ impl Handler<Apply> for SessionActor {
 
     fn handle(&mut self, Apply(events): Apply, _: &mut Self::Context) {
         let snapshot = self.surroundings.published.load();
-        let mut scratch = self.surroundings.scratch.borrow_mut();
+        let mut workspace = self.surroundings.workspace.borrow_mut();
         let pace = &self.surroundings.pace;
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is passed over.
             if event.offset < self.applied {
                 continue;
             }
-            self.follower.advance(event.offset, event.step, event.session_id.as_deref(), pace, snapshot.weights(), &mut scratch);
+            self.follower.advance(event.offset, event.step, event.session_id.as_deref(), pace, snapshot.weights(), &mut workspace.network);
             self.applied = event.offset + 1;
         }
         if let Some(weights) = snapshot.weights() {
-            self.follower.hidden(pace, weights, &mut scratch);
+            self.follower.hidden(pace, weights, &mut workspace.network);
         }
     }
 }
@@ -113,9 +112,9 @@ impl Handler<Recommend> for SessionActor {
 
     fn handle(&mut self, Recommend { request, reply }: Recommend, _: &mut Self::Context) {
         let snapshot = self.surroundings.published.load();
-        let mut scratch = self.surroundings.scratch.borrow_mut();
+        let mut workspace = self.surroundings.workspace.borrow_mut();
         // The asker may have gone meanwhile.
-        let _ = reply.send(answer(&snapshot, &mut self.follower, &self.surroundings.pace, &request, &mut scratch));
+        let _ = reply.send(answer(&snapshot, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
     }
 }
 

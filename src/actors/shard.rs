@@ -15,9 +15,8 @@ use tokio::sync::oneshot;
 use super::gate::Permit;
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
 use crate::domain::Offset;
-use crate::learning::{Answer, Follower, Pace, Request, Snapshot, answer};
-use crate::metrics;
-use crate::model::Scratch;
+use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// The shard of a user.
@@ -63,6 +62,7 @@ struct Active {
 pub struct ShardActor {
     number: usize,
     store: Store,
+    metrics: Arc<Metrics>,
     surroundings: Rc<Surroundings>,
     active: FxHashMap<String, Active>,
     delivered: Offset,
@@ -77,10 +77,18 @@ impl ShardActor {
 
     /// An empty shard.
     #[must_use]
-    pub fn new(number: usize, store: Store, published: Arc<ArcSwap<Snapshot>>, pace: Pace, stored: Arc<Stored>, idle: Duration) -> Self {
-        let surroundings = Rc::new(Surroundings { published, pace, scratch: RefCell::new(Scratch::default()) });
+    pub fn new(
+        number: usize,
+        store: Store,
+        metrics: Arc<Metrics>,
+        published: Arc<ArcSwap<Snapshot>>,
+        pace: Pace,
+        stored: Arc<Stored>,
+        idle: Duration,
+    ) -> Self {
+        let surroundings = Rc::new(Surroundings { published, pace, workspace: RefCell::new(Workspace::default()) });
         let idle_ticks = idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { number, store, surroundings, active: FxHashMap::default(), delivered: 0, stored, tick: 0, idle_ticks }
+        Self { number, store, metrics, surroundings, active: FxHashMap::default(), delivered: 0, stored, tick: 0, idle_ticks }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
@@ -90,9 +98,9 @@ impl ShardActor {
             if record.is_none() && !make {
                 return Ok(None);
             }
-            if record.is_some() {
-                metrics::session_revived();
-            }
+            let history = if record.is_some() { &self.metrics.sessions_revived } else { &self.metrics.sessions_started };
+            history.increment(1);
+            self.metrics.live_sessions.increment(1.0);
             let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
             self.active.insert(user.to_owned(), Active { actor, dirty: false, last_tick: self.tick });
         }
@@ -105,8 +113,12 @@ impl ShardActor {
 
     /// Stores every changed session, in one batch.
     fn flush(&mut self) -> impl Future<Output = Result<(), StoreError>> + use<> {
-        let changed = self.active.iter_mut().filter(|(_, active)| std::mem::take(&mut active.dirty));
-        let saves: Vec<_> = changed.map(|(user, active)| (user.clone(), active.actor.send(Save))).collect();
+        let mut saves = Vec::new();
+        for (user, active) in &mut self.active {
+            if std::mem::take(&mut active.dirty) {
+                saves.push((user.clone(), active.actor.send(Save)));
+            }
+        }
         let (store, stored, number, delivered) = (self.store.clone(), Arc::clone(&self.stored), self.number, self.delivered);
         async move {
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
@@ -132,11 +144,11 @@ impl Actor for ShardActor {
                 let rests = !active.dirty && now.saturating_sub(active.last_tick) > limit;
                 if rests {
                     active.actor.do_send(Leave);
-                    metrics::session_passivated();
+                    shard.metrics.sessions_passivated.increment(1);
+                    shard.metrics.live_sessions.decrement(1.0);
                 }
                 !rests
             });
-            metrics::live_sessions(shard.number, shard.active.len());
             let flush = shard.flush().into_actor(shard).map(|outcome, shard, _| {
                 if let Err(error) = outcome {
                     tracing::error!(shard = shard.number, error = &error as &dyn std::error::Error, "sessions could not be stored");
@@ -212,8 +224,8 @@ impl Handler<Ask> for ShardActor {
             }
             None => {
                 let around = &self.surroundings;
-                let (snapshot, mut scratch) = (around.published.load(), around.scratch.borrow_mut());
-                let _ = ask.reply.send(answer(&snapshot, &mut Follower::default(), &around.pace, &ask.request, &mut scratch));
+                let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
+                let _ = ask.reply.send(answer(&snapshot, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
             }
         }
     }

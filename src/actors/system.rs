@@ -13,8 +13,8 @@ use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::session::Happened;
 use super::worker::Beside;
 use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
-use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, answer};
-use crate::model::Scratch;
+use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer};
+use crate::metrics::{Metrics, Queue};
 use crate::store::{codec, Committer, CommitterSettings, Receipt, Store, StoreError};
 
 /// How many of each, and how much.
@@ -71,6 +71,7 @@ pub struct System {
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
     fold: Arc<FoldSettings>,
+    metrics: Arc<Metrics>,
 }
 
 impl System {
@@ -79,28 +80,31 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError`] if the journal cannot be read or the settings cannot run.
-    pub fn start(store: Store, settings: SystemSettings) -> Result<Self, SystemError> {
+    pub fn start(store: Store, settings: SystemSettings, metrics: Arc<Metrics>) -> Result<Self, SystemError> {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, end) = (core.dictionary(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
-        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept)?;
+        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics)?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
 
         let through = store.sessions().through()?.min(end);
         let stored = Arc::new(Stored::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
-                let shard = ShardActor::new(number, store.clone(), Arc::clone(&published), fold.pace, Arc::clone(&stored), settings.idle);
-                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| shard())
+                let (store, metrics, published) = (store.clone(), Arc::clone(&metrics), Arc::clone(&published));
+                let (pace, stored, idle) = (fold.pace, Arc::clone(&stored), settings.idle);
+                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+                    ShardActor::new(number, store, metrics, published, pace, stored, idle)
+                })
             })
             .collect();
         recover(&store, &dictionary, &fold, &shards, through)?;
 
-        let model = ModelActor::new(learner, store.clone(), Arc::clone(&published), settings.checkpointing);
+        let model = ModelActor::new(learner, store.clone(), Arc::clone(&metrics), Arc::clone(&published), settings.checkpointing);
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
-        let committer = CommitterActor::new(core, fold.kinds.clone(), shards.clone(), model.clone());
+        let committer = CommitterActor::new(core, fold.kinds.clone(), Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, committer, shards, model, fold })
+        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, committer, shards, model, fold, metrics })
     }
 
     /// Room for entries, at once or not at all.
@@ -144,14 +148,14 @@ impl System {
     /// What somebody may want next of whom only these items are known; nothing is kept.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], now: Timestamp, request: &Request) -> Answer {
-        let (snapshot, mut scratch) = (self.published.load(), Scratch::default());
+        let (snapshot, mut workspace) = (self.published.load(), Workspace::default());
         let mut follower = Follower::default();
         let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
         for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
             let step = Step { item: Some(item), kind, boundary: false, at: now, value: self.fold.kinds.rule(kind).value };
-            follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut scratch);
+            follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut workspace.network);
         }
-        answer(&snapshot, &mut follower, &self.fold.pace, request, &mut scratch)
+        answer(&snapshot, &mut follower, &self.fold.pace, request, &mut workspace)
     }
 
     /// The name of an item.
@@ -170,6 +174,27 @@ impl System {
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// The metrics, to record with.
+    #[must_use]
+    pub fn metrics_handles(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The metrics, brought up to date where nobody else does: to be read.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        let end = self.store.journal().next_offset().unwrap_or_default() as f64;
+        let metrics = &self.metrics;
+        metrics.in_flight_events.set(self.gate.inside() as f64);
+        metrics.in_flight_events_limit.set(self.gate.bound() as f64);
+        metrics.queue_depth.of(Queue::Committer).set(self.gate.inside() as f64);
+        metrics.queue_limit.of(Queue::Committer).set(self.gate.bound() as f64);
+        metrics.learner_lag_entries.set(end - self.published.load().offset() as f64);
+        metrics.journal_offset.set(end);
+        metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
+        metrics
     }
 
     /// The store.
@@ -200,7 +225,7 @@ impl System {
 }
 
 /// The fold as its newest checkpoint left it, or one that has learned nothing if there is none, or only one made under other settings.
-fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kept: usize) -> Result<Learner, SystemError> {
+fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kept: usize, metrics: &Metrics) -> Result<Learner, SystemError> {
     let mut state = None;
     if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
         match codec::decode_from(&mut checkpoint) {
@@ -208,7 +233,9 @@ fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kep
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint is of another build; learning afresh from the journal"),
         }
     }
-    Ok(Learner::new(settings, Arc::clone(dictionary), state, Box::new(Beside::start()), Box::new(Beside::start()))?)
+    let training = Beside::start(metrics.training_seconds.clone());
+    let clustering = Beside::start(metrics.recall_clustering_seconds.clone());
+    Ok(Learner::new(settings, Arc::clone(dictionary), state, Box::new(training), Box::new(clustering))?)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.

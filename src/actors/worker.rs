@@ -3,6 +3,9 @@
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use metrics::Histogram;
 
 use crate::learning::{Background, Job, Lost};
 
@@ -33,14 +36,15 @@ impl Handler<Run> for Worker {
 #[derive(Debug)]
 pub struct Beside<T> {
     worker: Addr<Worker>,
+    seconds: Histogram,
     running: Option<Receiver<T>>,
 }
 
 impl<T: Send + 'static> Beside<T> {
-    /// Starts the thread. Must be called within an actix system.
+    /// Starts the thread, which records how long each job takes. Must be called within an actix system.
     #[must_use]
-    pub fn start() -> Self {
-        Self { worker: SyncArbiter::start(1, || Worker), running: None }
+    pub fn start(seconds: Histogram) -> Self {
+        Self { worker: SyncArbiter::start(1, || Worker), seconds, running: None }
     }
 }
 
@@ -49,8 +53,11 @@ impl<T: Send + 'static> Background<T> for Beside<T> {
         let (result, running) = sync_channel(1);
         self.running = Some(running);
         // At most one job is ever under way, so the mailbox holds at most one.
+        let seconds = self.seconds.clone();
         self.worker.do_send(Run(Box::new(move || {
+            let began = Instant::now();
             let _ = result.send(job());
+            seconds.record(began.elapsed());
         })));
     }
 

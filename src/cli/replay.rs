@@ -5,15 +5,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flags::{self, Flags};
 use super::flags::{self, Flags};
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
 use crate::domain::{Entry, SourceName};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::learning::FoldSettings;
 use crate::settings::{Durability, Period, Settings};
 use crate::store::Store;
@@ -32,7 +32,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
     /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = source)]
     without: Vec<SourceName>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
@@ -42,6 +42,11 @@ pub(super) struct Replay {
     plot: Option<PathBuf>,
 }
 
+fn source(text: &str) -> Result<SourceName, String> {
+    let known = || SourceName::ALL.map(SourceName::as_str).join(", ");
+    SourceName::ALL.into_iter().find(|source| source.as_str() == text).ok_or_else(|| format!("there is no such source; there are {}", known()))
+}
+
 /// Events sent to the committer at a time.
 const STRETCH: usize = 512;
 
@@ -49,7 +54,7 @@ impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut settings = self.flags.load(&[])?;
         flags::start_log(&settings.log)?;
-        metrics::install()?;
+        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = Durability::ProcessCrash;
         if settings.store.data_dir.join("addresses.json").exists() {
@@ -61,7 +66,7 @@ impl Replay {
         fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
         fold.without.extend(&self.without);
-        let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events))?;
+        let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -99,14 +104,14 @@ impl Replay {
         Ok(from)
     }
 
-    async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64) -> anyhow::Result<Report> {
+    async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64, metrics: Arc<Metrics>) -> anyhow::Result<Report> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
-        let system = System::start(store, system_settings)?;
+        let system = System::start(store, system_settings, metrics)?;
         let progress = Progress::new(events);
         let began = Instant::now();
         let mut faults = 0_u64;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::evaluation::CurvePoint;
 use crate::learning::LearningReport;
-use crate::metrics;
+use crate::metrics::Process;
 
 /// The figures of a replay.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +36,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(file: &Path, learned: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
-        let process = metrics::process_usage();
+        let process = Process::read();
         Self {
             file: file.display().to_string(),
             events,
@@ -52,8 +52,8 @@ impl Report {
             skipped_batches: learned.training.skipped,
             events_per_second: events as f64 / elapsed.as_secs_f64().max(1e-9),
             elapsed_seconds: elapsed.as_secs_f64(),
-            cpu_seconds: process.cpu_seconds,
-            peak_rss_bytes: process.peak_rss_bytes,
+            cpu_seconds: process.map_or(0.0, |process| process.cpu_seconds),
+            peak_rss_bytes: process.map_or(0, |process| process.peak_resident_bytes),
             journal_bytes,
             curve: learned.curve.points().to_vec(),
         }

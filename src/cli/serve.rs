@@ -2,13 +2,14 @@
 
 use anyhow::Context;
 use clap::Args;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::{self, Flags};
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::http::Door;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::store::Store;
 
 /// Arguments of `sequor serve`.
@@ -28,12 +29,12 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let settings = self.flags.load(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
         flags::start_log(&settings.log)?;
-        metrics::install()?;
+        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
-            let system = System::start(store, flags::system(&settings, flags::fold(&settings)))?;
-            let door = Door::open(system.clone(), flags::rules(&settings), Clock::System, &flags::door(&settings), &data_dir)?;
+            let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
+            let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;
             println!("sequor is ready: API http://{}  admin http://{}  data {}", door.addresses.api, door.addresses.admin, data_dir.display());
             asked_to_stop().await?;
             tracing::info!("stopping: finishing what is under way");

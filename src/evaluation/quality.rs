@@ -35,6 +35,12 @@ impl Quality {
         }
     }
 
+    /// How many steps' items stood among the first 20.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
     /// The share of steps whose item stood among the first 20; 0 before the first step.
     #[must_use]
     pub fn recall(&self) -> f64 {

@@ -4,9 +4,8 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
 
-use super::api::Api;
+use super::api::{Api, RETRY};
 use super::problem::Problem;
-use crate::metrics;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -17,10 +16,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 async fn exposition(api: Data<Api>) -> HttpResponse {
-    metrics::in_flight(api.system.gate().inside(), api.system.gate().bound());
-    metrics::process();
-    metrics::store_bytes(api.system.store().size_on_disk().unwrap_or_default());
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics::render())
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
 }
 
 async fn alive() -> HttpResponse {
@@ -31,7 +27,7 @@ async fn alive() -> HttpResponse {
 async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let standing = api.system.standing().await?;
     if standing.failed {
-        return Err(Problem::unavailable("learning has stopped for an error; the log names it"));
+        return Err(Problem::not_ready("learning has stopped for an error; the log names it", RETRY));
     }
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }

@@ -2,10 +2,12 @@
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
-use actix_web::{HttpResponse, error, rt};
+use actix_web::error::PayloadError;
+use actix_web::{Error, HttpResponse, rt};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::problem::Problem;
 use crate::actors::system::{System, SystemError};
@@ -13,7 +15,7 @@ use crate::capture::{Fault, Rules, read_body};
 use crate::clock::Clock;
 use crate::domain::{Entry, Impression, Offset, Recommendation, Recommended, Shown, Timestamp};
 use crate::learning::{Answer, Request};
-use crate::metrics::{self, Endpoint};
+use crate::metrics::{Endpoint, EventOutcome, Metrics, RecommendationOutcome, StatusClass};
 
 /// The longest list that is answered.
 const MAX_LIMIT: usize = 1000;
@@ -26,7 +28,29 @@ pub(super) struct Api {
     pub(super) system: System,
     pub(super) rules: Rules,
     pub(super) clock: Clock,
-    pub(super) names: std::sync::Arc<Names>,
+    pub(super) names: Arc<Names>,
+    pub(super) max_body: usize,
+}
+
+/// After how long it is worth to ask again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+impl Api {
+    fn metrics(&self) -> &Metrics {
+        self.system.metrics_handles()
+    }
+}
+
+fn answered(metrics: &Metrics, endpoint: Endpoint, status: u16, began: Instant) {
+    metrics.responses.of(StatusClass::of(status)).increment(1);
+    metrics.request_seconds.of(endpoint).record(began.elapsed());
+}
+
+fn recommended(metrics: &Metrics, list: &Recommendation) {
+    metrics.recommendations.of(RecommendationOutcome::Answered).increment(1);
+    for item in &list.items {
+        metrics.recommended_items.of(item.source).increment(1);
+    }
 }
 
 /// Names recommendations: a start's number and a counter, so that no two answers share one.
@@ -65,9 +89,10 @@ struct Taken {
     offset: Option<Offset>,
 }
 
-async fn events(api: Data<Api>, body: Bytes) -> Result<HttpResponse, Problem> {
+async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let began = Instant::now();
-    let reading = read_body(&body, &api.rules, api.clock.now()).map_err(|error| Problem::bad_body(&error.to_string()))?;
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let reading = read_body(&body, &api.rules, api.clock.now())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.events.len()), Vec::new());
     for event in reading.events {
         match event {
@@ -75,19 +100,28 @@ async fn events(api: Data<Api>, body: Bytes) -> Result<HttpResponse, Problem> {
             Err(fault) => rejected.push(fault),
         }
     }
-    metrics::events_rejected(rejected.len());
+    let metrics = api.metrics();
+    metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
     let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings: reading.warnings, offset: None };
     let status = if entries.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     if !entries.is_empty() {
         let permit = api.system.enter(entries.len())?;
         let receipt = api.system.append(entries, permit).await?;
-        metrics::events_taken(receipt.accepted, receipt.duplicates.len());
+        metrics.events.of(EventOutcome::Accepted).increment(receipt.accepted as u64);
+        metrics.events.of(EventOutcome::Duplicate).increment(receipt.duplicates.len() as u64);
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
         taken.offset = Some(receipt.offset);
     }
-    metrics::answered(Endpoint::Events, status.as_u16(), began.elapsed());
+    answered(metrics, Endpoint::Events, status.as_u16(), began);
     Ok(HttpResponse::build(status).json(taken))
+}
+
+fn unreadable(error: &Error, max_body: usize) -> Problem {
+    match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => Problem::body_too_large(max_body),
+        _ => Problem::bad_body(error.to_string()),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,8 +142,8 @@ async fn recommendations(api: Data<Api>, user: Path<String>, query: Query<ListQu
     let answer = api.system.recommend(user.clone(), request).await?;
     let list = named(&api, answer);
     shown(&api, user, &list);
-    metrics::recommended(list.items.len());
-    metrics::answered(Endpoint::Recommendations, 200, began.elapsed());
+    recommended(api.metrics(), &list);
+    answered(api.metrics(), Endpoint::Recommendations, 200, began);
     Ok(Json(list))
 }
 
@@ -125,19 +159,19 @@ async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendatio
     let began = Instant::now();
     let Inline { items, limit } = body.into_inner();
     if items.len() > MAX_INLINE {
-        return Err(Problem::out_of_range("items", &items.len().to_string(), "at most 1000 items"));
+        return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
     let now = api.clock.now();
     let answer = api.system.recommend_inline(&items, now, &Request { limit: checked_limit(limit)?, now });
     let list = named(&api, answer);
-    metrics::recommended(list.items.len());
-    metrics::answered(Endpoint::Inline, 200, began.elapsed());
+    recommended(api.metrics(), &list);
+    answered(api.metrics(), Endpoint::InlineRecommendations, 200, began);
     Ok(Json(list))
 }
 
 fn checked_limit(limit: usize) -> Result<usize, Problem> {
     let fits = (1..=MAX_LIMIT).contains(&limit);
-    fits.then_some(limit).ok_or_else(|| Problem::out_of_range("limit", &limit.to_string(), "1 to 1000"))
+    fits.then_some(limit).ok_or_else(|| Problem::out_of_range("limit", limit, "1 to 1000"))
 }
 
 fn named(api: &Api, answer: Answer) -> Recommendation {
@@ -156,7 +190,7 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
         return;
     }
     let Ok(permit) = api.system.enter(1) else {
-        metrics::impression_lost();
+        api.metrics().impressions_lost.increment(1);
         return;
     };
     let impression = Entry::Impression(Impression {
@@ -169,7 +203,7 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
     let system = api.system.clone();
     rt::spawn(async move {
         if system.append(vec![impression], permit).await.is_err() {
-            metrics::impression_lost();
+            system.metrics_handles().impressions_lost.increment(1);
         }
     });
 }
@@ -177,15 +211,9 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
 impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
-            SystemError::Busy(full) => Self::over_capacity(&full.to_string()),
-            SystemError::Store(source) => Self::unavailable(&format!("the journal does not take writes now: {source}")),
-            other => Self::unavailable(&other.to_string()),
+            SystemError::Busy(_) => Self::over_capacity(RETRY),
+            SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),
+            other => Self::not_ready(format!("{other}."), RETRY),
         }
     }
-}
-
-/// Turns what actix refuses by itself into problems that name the reason.
-pub(super) fn refused(error: error::Error) -> Problem {
-    let status = error.as_response_error().status_code();
-    Problem::refused(status, &error.to_string())
 }

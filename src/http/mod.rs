@@ -2,7 +2,8 @@
 
 mod admin;
 mod api;
-pub mod problem;
+mod problem;
 mod server;
 
+pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};

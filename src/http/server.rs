@@ -1,6 +1,7 @@
 //! The listening sockets.
 
 use actix_web::dev::{Server, ServerHandle};
+use actix_web::error::JsonPayloadError;
 use actix_web::middleware::Compress;
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
@@ -10,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::api::{Api, Names, refused};
+use super::api::{Api, Names};
 use super::problem::Problem;
 use super::{admin, api};
 use crate::actors::system::System;
@@ -81,7 +82,8 @@ impl Door {
         let private = listen(&settings.admin_listen, "--admin-listen")?;
         let of = |listener: &TcpListener, flag| listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source });
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
-        let shared = Api { system, rules, clock, names: Arc::new(Names::new(clock.now())) };
+        let names = Arc::new(Names::new(clock.now()));
+        let shared = Api { system, rules, clock, names, max_body: settings.max_body_bytes };
         let servers = [
             serve(public, shared.clone(), settings.workers, settings.max_body_bytes, api::routes),
             serve(private, shared, 1, settings.max_body_bytes, admin::routes),
@@ -111,6 +113,15 @@ impl Door {
     }
 }
 
+/// What is wrong with a JSON body.
+fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
+    match error {
+        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body),
+        JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
+        other => Problem::bad_body(other.to_string()),
+    }
+}
+
 fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
 }
@@ -121,14 +132,12 @@ fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, ro
         App::new()
             .app_data(Data::clone(&shared))
             .app_data(PayloadConfig::new(max_body))
-            .app_data(JsonConfig::default().limit(max_body).error_handler(|error, _| refused(error.into()).into()))
-            .app_data(QueryConfig::default().error_handler(|error, _| refused(error.into()).into()))
-            .app_data(PathConfig::default().error_handler(|error, _| refused(error.into()).into()))
+            .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
+            .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
+            .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
             .wrap(Compress::default())
             .configure(routes)
-            .default_service(web::to(|request: actix_web::HttpRequest| async move {
-                Err::<&str, Problem>(Problem::no_such_resource(request.method().as_str(), request.path()))
-            }))
+            .default_service(web::to(|| async { Err::<&str, Problem>(Problem::unknown_path()) }))
     })
     .workers(workers)
     .disable_signals()

@@ -2,7 +2,7 @@
 
 use crate::domain::{Dictionary, Entry, Event, ItemIx, Kinds, Offset, SourceName, Step};
 use crate::evaluation::{Curve, Quality, Sliding};
-use crate::model::{NetworkError, NetworkSettings};
+use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
 use crate::recall::{ClusterSettings, Moment, Sources};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub struct FoldSettings {
 pub enum LearnerError {
     /// The network's settings cannot run.
     #[error("the network cannot be built")]
-    Network(#[from] NetworkError),
+    Network(#[from] SettingsError),
     /// A background job died.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -98,7 +98,7 @@ pub struct State {
 }
 
 impl State {
-    fn new(settings: FoldSettings) -> Result<Self, NetworkError> {
+    fn new(settings: FoldSettings) -> Result<Self, SettingsError> {
         let learning = &settings.learning;
         let with_network = !settings.without.contains(&SourceName::Network);
         let training = with_network.then(|| Training::new(settings.network.clone(), settings.kinds.len(), learning)).transpose()?;
@@ -217,11 +217,11 @@ impl Learner {
 
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
+        let number = self.state.events;
         let State { settings, users, sources, ranker, training, clustering, .. } = &mut self.state;
         let user = users.see(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
-        let number = self.state.events;
-
+        
         let mut rank = None;
         let known = !user.follower.session.steps.is_empty();
         if let Some(item) = chosen.filter(|_| known) {

@@ -1,7 +1,7 @@
 //! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
 
 use crate::domain::{ItemIx, Kinds, Step};
-use crate::model::{NetworkError, NetworkSettings, Trainer, Weights, Window};
+use crate::model::{SettingsError, NetworkSettings, Trainer, Weights, Window};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rustc_hash::FxHashSet;
@@ -74,8 +74,8 @@ impl Training {
     /// A new network that has learned nothing.
     ///
     /// # Errors
-    /// [`NetworkError`] if the network's settings cannot run.
-    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkError> {
+    /// [`SettingsError`] if the network's settings cannot run.
+    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, SettingsError> {
         let mut trainer = Trainer::new(network, kinds, settings.seed)?;
         let visible = trainer.publish(0);
         Ok(Self {

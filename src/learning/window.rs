@@ -5,7 +5,7 @@ use crate::model::{Input, Position, Window, gap_bucket};
 
 /// What the network reads of the step at `place`: the gap is that to the step before it, none for the oldest one remembered.
 #[must_use]
-pub fn input(steps: &[Step], place: usize) -> Option<Input> {
+pub(super) fn input(steps: &[Step], place: usize) -> Option<Input> {
     let step = steps.get(place)?;
     let before = place.checked_sub(1).and_then(|before| steps.get(before));
     let gap = before.map_or(0, |before| gap_bucket(step.at.saturating_sub(before.at)));
@@ -15,7 +15,7 @@ pub fn input(steps: &[Step], place: usize) -> Option<Input> {
 /// The training window over the last steps: at most `most` positions, each with the step after it as its target if that was a choice.
 /// `None` if there is nothing to predict in it.
 #[must_use]
-pub fn training_window(session: u64, steps: &[Step], kinds: &Kinds, most: usize) -> Option<Window> {
+pub(super) fn training_window(session: u64, steps: &[Step], kinds: &Kinds, most: usize) -> Option<Window> {
     let last = steps.len().checked_sub(1)?;
     let first = last.saturating_sub(most);
     let positions: Vec<Position> = (first..last)

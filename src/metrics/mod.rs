@@ -145,6 +145,10 @@ declare! {
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
     /// Events made durable by one commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
+    /// Commits that the disk refused.
+    "sequor_commit_failures_total" Unit::Count commit_failures: Counter,
+    /// Impressions that found no room on their way to the journal: their clicks cannot be credited.
+    "sequor_impressions_lost_total" Unit::Count impressions_lost: Counter,
     /// The offset that the next entry of the journal will have.
     "sequor_journal_offset" Unit::Count journal_offset: Gauge,
     /// Space that the data directory takes on the disk.
@@ -157,6 +161,8 @@ declare! {
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
 
     // Learning.
+    /// 1 once learning has stopped for an error.
+    "sequor_learning_failed" Unit::None learning_failed: Gauge,
     /// The journal offset up to which the learner has learned.
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the learner has yet to learn from.
@@ -167,8 +173,8 @@ declare! {
     "sequor_training_batches_total" Unit::Count training_batches: Counter,
     /// Mini-batches left out because their loss or gradient was not finite.
     "sequor_training_skipped_batches_total" Unit::Count training_skipped_batches: Counter,
-    /// Time to train on one mini-batch.
-    "sequor_training_batch_seconds" Unit::Seconds training_batch_seconds: Histogram,
+    /// Time to train on what one stretch of the journal touched.
+    "sequor_training_seconds" Unit::Seconds training_seconds: Histogram,
     /// Loss of the last mini-batch, a mean over its targets.
     "sequor_training_loss" Unit::None training_loss: Gauge,
     /// Euclidean norm of the last mini-batch's gradient before clipping.
@@ -195,8 +201,6 @@ declare! {
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Tests whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
-    /// 1/rank of the item of each test, 0 beyond rank 20: the mean is MRR@20, the share above 0.049 Recall@20, that above 0.099 Recall@10.
-    "sequor_evaluated_reciprocal_rank" Unit::Ratio evaluated_reciprocal_rank: Histogram,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
     /// MRR@20 over the latest tests; NaN before the first.

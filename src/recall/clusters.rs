@@ -36,31 +36,35 @@ impl ClusterSettings {
     /// Passes settings that can run.
     ///
     /// # Errors
-    /// The key and the allowed range of the first setting that is out of it.
-    pub fn check(&self) -> Result<(), ClusterError> {
+    /// The first setting that is out of its range.
+    pub fn check(&self) -> Result<(), ClusterSettingsError> {
         let rules = [
-            (self.every >= 1 && self.lag < self.every, "lag", "less than every, which is at least 1"),
-            ((1..=4096).contains(&self.most), "most", "1..=4096"),
-            (self.probes >= 1, "probes", "1 and above"),
+            (self.every >= 1 && self.lag < self.every, "lag", self.lag as u128, "less than every, which is at least 1"),
+            ((1..=4096).contains(&self.most), "most", self.most as u128, "1..=4096"),
+            (self.probes >= 1, "probes", self.probes as u128, "1 and above"),
         ];
         match rules.into_iter().find(|(fits, ..)| !fits) {
-            Some((_, key, allowed)) => Err(ClusterError::Setting { key, allowed }),
+            Some((_, key, value, allowed)) => Err(ClusterSettingsError { key, value: value.to_string(), allowed }),
             None => Ok(()),
         }
     }
 }
 
+/// A setting out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("clusters.{key} = {value}: allowed are {allowed}")]
+pub struct ClusterSettingsError {
+    /// The key within `clusters`.
+    pub key: &'static str,
+    /// The value that was given.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
 /// Why items could not be clustered.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// A setting out of its range.
-    #[error("clusters.{key}: allowed are {allowed}")]
-    Setting {
-        /// The key within `clusters`.
-        key: &'static str,
-        /// What is allowed.
-        allowed: &'static str,
-    },
     /// k-means itself failed.
     #[error("k-means failed")]
     KMeans(#[source] linfa_clustering::KMeansError),
