@@ -2,5 +2,6 @@
 pub mod capture;
 pub mod clock;
 pub mod domain;
+pub mod http;
 pub mod metrics;
 pub mod settings;

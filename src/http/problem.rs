@@ -1,0 +1,264 @@
+//! What went wrong, as RFC 9457 `application/problem+json`.
+
+use crate::capture::BodyError;
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde::Serialize;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+/// A problem that is answered to whoever asked. It is an error for handlers to return, and a responder.
+///
+/// `detail` never repeats what identifies a person: it may be logged.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Problem {
+    /// A path that names the kind of problem, relative to the service.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem in words; the same for all of its kind.
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    status: StatusCode,
+    /// What happened this time, and what can be done.
+    detail: String,
+    #[serde(flatten)]
+    members: Members,
+}
+
+/// The members beyond those of RFC 9457; absent where they do not apply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Members {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<String>,
+    /// Whole seconds; the header `Retry-After` too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Members::default() }
+    }
+
+    /// 400: the body cannot be read.
+    #[must_use]
+    pub fn bad_body(detail: impl Into<String>) -> Self {
+        Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 413: the body has more than `limit` bytes.
+    #[must_use]
+    pub fn body_too_large(limit: usize) -> Self {
+        let detail = format!("The body has more than {limit} bytes; send it in parts.");
+        Self::new("body-too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+            .allowed(format!("at most {limit} bytes"))
+    }
+
+    /// 413: the body holds more events than one request may.
+    #[must_use]
+    pub fn too_many_events(events: usize, limit: usize) -> Self {
+        let detail = format!("The body holds {events} events; send them in parts.");
+        Self::new("too-many-events", "Too many events in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
+            .allowed(format!("at most {limit} events"))
+    }
+
+    /// 415: the body is in an encoding or of a type that is not understood.
+    #[must_use]
+    pub fn unsupported_body(allowed: impl Into<String>) -> Self {
+        let detail = "The body is of a type or in an encoding that is not understood.";
+        Self::new("unsupported-body", "The body is not understood", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).allowed(allowed)
+    }
+
+    /// 400: a parameter has a value that is not allowed.
+    #[must_use]
+    pub fn out_of_range(field: &str, value: impl Display, allowed: impl Into<String>) -> Self {
+        let allowed = allowed.into();
+        let detail = format!("`{field}` is {value}; it must be {allowed}.");
+        Self::new("out-of-range", "A parameter is out of range", StatusCode::BAD_REQUEST, detail).field(field).allowed(allowed)
+    }
+
+    /// 400: a parameter is absent or cannot be read.
+    #[must_use]
+    pub fn bad_parameter(field: &str, detail: impl Into<String>) -> Self {
+        Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).field(field)
+    }
+
+    /// 404: no event of this user was ever taken.
+    #[must_use]
+    pub fn unknown_user() -> Self {
+        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.").field("user")
+    }
+
+    /// 404: the path leads nowhere.
+    #[must_use]
+    pub fn unknown_path() -> Self {
+        Self::new("unknown-path", "There is nothing here", StatusCode::NOT_FOUND, "The path leads to nothing that is served here.")
+    }
+
+    /// 405: the path takes other methods.
+    #[must_use]
+    pub fn method_not_allowed(allowed: impl Into<String>) -> Self {
+        let allowed = allowed.into();
+        let detail = format!("This path takes {allowed}.");
+        Self::new("method-not-allowed", "The method is not allowed", StatusCode::METHOD_NOT_ALLOWED, detail).allowed(allowed)
+    }
+
+    /// 429: this sender asks too often.
+    #[must_use]
+    pub fn too_many_requests(retry_after: Duration) -> Self {
+        let detail = "More is asked than this sender may; slow down.";
+        Self::new("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
+    }
+
+    /// 503: every place in a queue is taken. Nothing of the request was.
+    #[must_use]
+    pub fn over_capacity(retry_after: Duration) -> Self {
+        let detail = "There is no room for this request now; nothing of it was taken.";
+        Self::new("over-capacity", "The service is at capacity", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+    }
+
+    /// 503: the service starts or stops.
+    #[must_use]
+    pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+    }
+
+    /// 500: the fault is the service's. What it is stands in the log, not in the answer.
+    #[must_use]
+    pub fn internal() -> Self {
+        let detail = "The fault is the service's own; its log tells more.";
+        Self::new("internal", "The service failed", StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn field(mut self, field: &str) -> Self {
+        self.members.field = Some(field.to_owned());
+        self
+    }
+
+    /// Names the line at fault, from 1.
+    #[must_use]
+    pub fn line(mut self, line: u64) -> Self {
+        self.members.line = Some(line);
+        self
+    }
+
+    fn allowed(mut self, allowed: impl Into<String>) -> Self {
+        self.members.allowed = Some(allowed.into());
+        self
+    }
+
+    /// Rounds up: who comes back a moment early is refused again.
+    fn retry_after(mut self, retry_after: Duration) -> Self {
+        self.members.retry_after = Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
+        self
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Empty => Self::bad_body(error.to_string()),
+            BodyError::TooManyEvents { events, limit } => Self::too_many_events(events, limit),
+        }
+    }
+}
+
+impl Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.title, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status);
+        if let Some(seconds) = self.members.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED
+            && let Some(allowed) = &self.members.allowed
+        {
+            response.insert_header((ALLOW, allowed.as_str()));
+        }
+        let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
+        response.insert_header(content_type).json(self)
+    }
+}
+
+impl Responder for Problem {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::MessageBody;
+
+    fn shown(problem: &Problem) -> String {
+        let body = problem.error_response().into_body().try_into_bytes().unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn is_answered_as_the_standard_says() {
+        let problem = Problem::out_of_range("limit", 0, "1 to 1000");
+        let response = problem.error_response();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), "application/problem+json");
+        assert_eq!(
+            shown(&problem),
+            concat!(
+                r#"{"type":"/problems/out-of-range","title":"A parameter is out of range","status":400,"#,
+                r#""detail":"`limit` is 0; it must be 1 to 1000.","field":"limit","allowed":"1 to 1000"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn tells_when_to_come_back() {
+        for problem in [
+            Problem::over_capacity(Duration::from_millis(1200)),
+            Problem::too_many_requests(Duration::from_secs(2)),
+            Problem::not_ready("The journal is being replayed.", Duration::from_millis(1001)),
+        ] {
+            assert_eq!(problem.error_response().headers().get(RETRY_AFTER).unwrap(), "2");
+            assert!(shown(&problem).contains(r#""retry_after":2"#));
+        }
+    }
+
+    #[test]
+    fn a_refused_method_names_the_others() {
+        let response = Problem::method_not_allowed("GET, HEAD").error_response();
+        assert_eq!(response.headers().get(ALLOW).unwrap(), "GET, HEAD");
+    }
+
+    #[test]
+    fn what_capture_refuses_whole_is_a_problem() {
+        let problem = Problem::from(BodyError::TooManyEvents { events: 1001, limit: 1000 });
+        assert_eq!(problem.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(Problem::from(BodyError::Empty).status_code(), StatusCode::BAD_REQUEST);
+        assert!(shown(&Problem::bad_body("torn").line(7)).contains(r#""line":7"#));
+    }
+}
