@@ -1,7 +1,7 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
 use super::fault::{Code, Fault};
-use super::rules::{Draft, Rules};
+use super::rules::{Draft, Rules, excerpt};
 use super::{split, timestamp};
 use crate::domain::{Event, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -123,8 +123,8 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
     };
     let event = rules.check(draft, received_at)?;
     for name in object.unknown {
-        let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
-        warn(Fault::new(None, Code::UnknownField, format!("an event has no field `{name}`; what it cannot name goes into `properties`")));
+        let reason = format!("an event has no field `{}`; what it cannot name goes into `properties`", excerpt(&name));
+        warn(Fault::new(None, Code::UnknownField, reason));
     }
     Ok(event)
 }
