@@ -1,7 +1,7 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
 use super::fault::{Code, Fault};
-use super::rules::{Draft, Rules};
+use super::rules::{Draft, Rules, excerpt};
 use super::{split, timestamp};
 use crate::domain::{Event, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -64,9 +64,7 @@ pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<R
                 reading.events.push(Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)));
             }
         }
-        _ if split::is_one_value(body) || !body.contains(&b'\n') || !has_a_second_object(body) => {
-            reading.take(body, None, rules, received_at)
-        }
+        _ if !has_lines(body) => reading.take(body, None, rules, received_at),
         _ => {
             let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
             check_count(lines().count(), rules)?;
@@ -91,10 +89,13 @@ fn check_count(events: usize, rules: &Rules) -> Result<(), BodyError> {
     if events > limit { Err(BodyError::TooManyEvents { events, limit }) } else { Ok(()) }
 }
 
-/// Whether a line after the first looks like an object of its own: then the body is one event a line, one of them perhaps torn, and not one
-/// torn event in many lines.
-fn has_a_second_object(body: &[u8]) -> bool {
-    body.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii).any(|line| line.starts_with(b"{") && line.ends_with(b"}"))
+/// Whether the body is one event a line, one of them perhaps torn, and not one event, perhaps torn, in many lines: its first line is a value
+/// by itself, or a later one looks like an object of its own.
+fn has_lines(body: &[u8]) -> bool {
+    let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    !split::is_one_value(body)
+        && (lines.next().is_some_and(|first| first.len() < body.len() && split::is_one_value(first))
+            || lines.any(|line| line.starts_with(b"{") && line.ends_with(b"}")))
 }
 
 /// Reads one JSON object as an event; fields that no event has are told to `warn`.
@@ -123,8 +124,8 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
     };
     let event = rules.check(draft, received_at)?;
     for name in object.unknown {
-        let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
-        warn(Fault::new(None, Code::UnknownField, format!("an event has no field `{name}`; what it cannot name goes into `properties`")));
+        let reason = format!("an event has no field `{}`; what it cannot name goes into `properties`", excerpt(&name));
+        warn(Fault::new(None, Code::UnknownField, reason));
     }
     Ok(event)
 }
@@ -327,6 +328,24 @@ mod tests {
         let reading = read(&format!("{{\"user_id\":\"torn\n\n{GOOD}\nnope\n{GOOD}"));
         let places: Vec<_> = reading.events.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
         assert_eq!(places, [Some((0, Some(1))), None, Some((2, Some(4))), None]);
+    }
+
+    #[test]
+    fn lines_are_told_from_one_torn_object() {
+        let count = |body: &str| read(body).events.iter().map(Result::is_ok).collect::<Vec<_>>();
+        assert_eq!(count(&format!("{GOOD}\nnope")), [true, false]);
+        assert_eq!(count(&format!("nope\n{GOOD}")), [false, true]);
+        assert_eq!(count("{\n  \"user_id\": \"u\",\n  \"properties\": {\n    \"a\": 1\n  }\n"), [false]);
+    }
+
+    #[test]
+    fn depth_costs_neither_stack_nor_time() {
+        let deep =
+            format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(only_fault(&deep).code, Code::TooLarge);
+        let deep = format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(8), "]".repeat(8));
+        assert_eq!(only_fault(&deep).code, Code::TooDeep);
+        assert_eq!(only_fault(&format!(r#"{{"user_id":{}"#, "[".repeat(500_000))).code, Code::Syntax);
     }
 
     #[test]

@@ -82,8 +82,14 @@ impl Rules {
             return Ok(kind);
         }
         let known: Vec<_> = self.kinds.names().collect();
-        Err(Fault::new("type", Code::UnknownKind, format!("the type is unknown; known are {}", known.join(", "))))
+        let reason = format!("`type` is `{}`, which is unknown; known are {}", excerpt(name), known.join(", "));
+        Err(Fault::new("type", Code::UnknownKind, reason))
     }
+}
+
+/// The beginning of a name that is shown to people, without what could spoil a terminal.
+pub(super) fn excerpt(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(40).collect()
 }
 
 fn missing(field: &'static str) -> Fault {
