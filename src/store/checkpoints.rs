@@ -204,6 +204,12 @@ fn verify(path: &Path, offset: Offset) -> io::Result<CheckpointReader> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     let mut found = [0; HEADER];
     file.read_exact(&mut found)?;
+    let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    match found.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk()).map(|format| u32::from_le_bytes(*format)) {
+        Some(FORMAT) => {}
+        Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
+        None => return damaged("it does not begin as a checkpoint does".to_owned()),
+    }
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut length = 0;
@@ -214,10 +220,7 @@ fn verify(path: &Path, offset: Offset) -> io::Result<CheckpointReader> {
         length += bytes.len() as u64;
     }
     if header(offset, length, hasher) != found {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "its header does not agree with its name, its length or its payload's checksum",
-        ));
+        return damaged("its header does not agree with its name, its length or its payload's checksum".to_owned());
     }
     file.seek(SeekFrom::Start(HEADER as u64))?;
     Ok(CheckpointReader { offset, payload: file.take(length) })

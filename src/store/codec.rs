@@ -67,10 +67,8 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
 /// # Errors
 /// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB, [`CodecError::LeftOver`] if they go on after it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    match decode_prefix(bytes)? {
-        (value, rest) if rest.is_empty() => Ok(value),
-        (_, rest) => Err(CodecError::LeftOver(rest.len())),
-    }
+    let (value, rest) = decode_prefix(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(CodecError::LeftOver(rest.len())) }
 }
 
 /// The value that these bytes begin with, and the bytes after it.

@@ -18,7 +18,7 @@ pub struct CommitterSettings {
 
 impl Default for CommitterSettings {
     fn default() -> Self {
-        Self { durability: Durability::default(), dedup_window: 1_000_000 }
+        Self { durability: Durability::default(), dedup_window: 500_000 }
     }
 }
 
@@ -71,11 +71,16 @@ impl Committer {
     /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids.
     ///
     /// # Errors
-    /// What reading the store says.
+    /// [`StoreError::Gap`] if a fold in the store has seen entries that the journal has not, or what reading the store says.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
         let (named, end) = (store.items().through()?, store.journal().next_offset()?);
+        // The log of the store ends where the first damage to it begins: then the journal ends early, and says so only by this.
+        let folded = named.max(store.sessions().through()?);
+        if folded > end {
+            return Err(StoreError::Gap { from: end, until: folded });
+        }
         let mut dedup = Dedup::new(settings.dedup_window);
         let remembered = dedup.window_before(end);
         for read in store.journal().entries(named.min(remembered))? {

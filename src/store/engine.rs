@@ -114,7 +114,8 @@ impl Engine {
         self.failed.load(Ordering::Acquire)
     }
 
-    fn fail(&self) {
+    /// Takes no more writes.
+    pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
     }
 

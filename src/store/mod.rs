@@ -39,6 +39,7 @@ pub use sessions::{SessionRecord, Sessions};
 use engine::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -107,8 +108,10 @@ impl Store {
     /// Every clone of the store goes on with the new opening; calls under way elsewhere are waited for.
     ///
     /// # Errors
-    /// As [`Store::open`]. The store then stays closed, every call on it is [`StoreError::Failed`], and this may be tried again.
+    /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be read still can. Otherwise as [`Store::open`]: the store then
+    /// stays closed, and every call on it is [`StoreError::Failed`]. Either way this may be tried again.
     pub fn reopen(&self) -> Result<(), StoreError> {
+        probe(&self.shared.dir.join("probe"))?;
         let mut engine = self.shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         *engine = None;
         *engine = Some(Arc::new(Engine::open(&self.shared.dir, &self.shared.options)?));
@@ -182,6 +185,17 @@ impl Store {
     }
 }
 
+/// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a sync.
+fn probe(path: &Path) -> Result<(), StoreError> {
+    const BYTES: usize = 4 << 20;
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(&vec![0; BYTES])?;
+        file.sync_data()
+    });
+    let removed = std::fs::remove_file(path);
+    written.and(removed).map_err(StoreError::io("writing", path))
+}
+
 /// Makes a directory's entries durable.
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("syncing", path))
@@ -234,6 +248,27 @@ mod tests {
         journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
         assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
         assert!(store.size_on_disk().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
+        store.engine().unwrap().fail();
+        assert!(store.has_failed());
+        assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::Failed { .. })));
+        assert!(matches!(store.sessions().put([], 1), Err(StoreError::Failed { .. })));
+        assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::Failed { .. })));
+        assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+        // Where the probe cannot be written, nothing is closed.
+        std::fs::create_dir(dir.path().join("probe")).unwrap();
+        assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
+        assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+        std::fs::remove_dir(dir.path().join("probe")).unwrap();
+        store.reopen().unwrap();
+        assert!(!store.has_failed());
+        store.journal().append(&[event(2)], Durability::PowerLoss).unwrap();
     }
 
     #[test]

@@ -130,6 +130,17 @@ fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
 }
 
 #[test]
+fn a_journal_that_ends_before_its_folds_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut committer = open(dir.path(), 100);
+    committer.commit(vec![vec![event(0)]]).unwrap();
+    let store = committer.store.clone();
+    store.sessions().put([], 3).unwrap();
+    let refused = Committer::open(store, CommitterSettings::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::Gap { from: 1, until: 3 }), "{refused}");
+}
+
+#[test]
 fn ids_are_forgotten_beyond_the_window_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 3);

@@ -1,0 +1,102 @@
+//! What durability costs: group commits, reading the journal back, the codec, session records.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sequor::domain::{Entry, Event, Kind, Session, Step};
+use sequor::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreOptions, codec};
+use std::time::Duration;
+
+fn event(number: u64) -> Entry {
+    Entry::Event(Event {
+        event_id: Some(format!("01890a5d-ac96-774b-bcce-{number:012x}")),
+        user_id: format!("user-{}", number % 1_000),
+        session_id: None,
+        kind: Kind::View,
+        item_id: Some(format!("item-{}", number * 7 % 5_000)),
+        value: None,
+        timestamp: 1_700_000_000_000 + number as i64,
+        properties: None,
+    })
+}
+
+fn events(first: u64, count: u64) -> Vec<Entry> {
+    (first..first + count).map(event).collect()
+}
+
+fn open(dir: &tempfile::TempDir, durability: Durability) -> Committer {
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    Committer::open(store, CommitterSettings { durability, ..Default::default() }).unwrap()
+}
+
+fn commit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit");
+    for (name, durability) in [("process_crash", Durability::ProcessCrash), ("power_loss", Durability::PowerLoss)] {
+        for count in [1, 64, 512] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut committer = open(&dir, durability);
+            let mut next = 0;
+            group.throughput(Throughput::Elements(count));
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter_batched(
+                    || {
+                        next += count;
+                        vec![events(next, count)]
+                    },
+                    |requests| committer.commit(requests).unwrap(),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+fn read(criterion: &mut Criterion) {
+    const COUNT: u64 = 50_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let journal = store.journal();
+    for first in (0..COUNT).step_by(500) {
+        journal.append(&events(first, 500), Durability::ProcessCrash).unwrap();
+    }
+    let mut group = criterion.benchmark_group("journal");
+    group.throughput(Throughput::Elements(COUNT));
+    group.bench_function("entries", |bencher| bencher.iter(|| journal.entries(0).unwrap().map(|entry| entry.unwrap().0).sum::<u64>()));
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("read 64 from the middle", |bencher| bencher.iter(|| journal.read(COUNT / 2 + 200, 64).unwrap()));
+    group.finish();
+}
+
+fn encode(criterion: &mut Criterion) {
+    let events = events(0, 512);
+    let bytes = codec::encode(&events).unwrap();
+    let mut group = criterion.benchmark_group("codec");
+    group.throughput(Throughput::Elements(512));
+    group.bench_function("encode", |bencher| bencher.iter(|| codec::encode(&events).unwrap()));
+    group.bench_function("decode", |bencher| bencher.iter(|| codec::decode::<Vec<Entry>>(&bytes).unwrap()));
+    group.finish();
+}
+
+fn sessions(criterion: &mut Criterion) {
+    let step = |at| Step { item: Some(7), kind: 0, boundary: false, at, value: 1.0 };
+    let session = Session { number: 1, session_id: None, steps: (0..50).map(step).collect() };
+    let record = SessionRecord { applied: 9, session, hidden: vec![1; 4 * 64 * 4] };
+    let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let sessions = Store::open(dir.path(), &StoreOptions::default()).unwrap().sessions();
+    let mut group = criterion.benchmark_group("sessions");
+    group.throughput(Throughput::Elements(256));
+    group.bench_function("put", |bencher| {
+        bencher.iter(|| sessions.put(users.iter().map(|user| (user.as_str(), &record)), 9).unwrap());
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("get", |bencher| bencher.iter(|| sessions.get("user-77").unwrap()));
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
+    targets = commit, read, encode, sessions
+}
+criterion_main!(benches);
