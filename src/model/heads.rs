@@ -2,8 +2,8 @@
 
 use super::batch::{Batch, Target};
 use super::loss::{MASKED, next_item};
-use super::math::{add_scaled, dispatch, dot, ln};
-use super::matmul::{Matrix, matmul};
+use super::math::{accumulate, exp, inner_product, kernel, ln};
+use super::matmul::{Matrix, matmul, transposed};
 use super::network::{room, zeros};
 use super::parameters::{BIASES, Parameters};
 use super::sampler::Sampler;
@@ -14,6 +14,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Examples whose logits are computed at a time, so that a block of them stays in the cache.
 const EXAMPLES: usize = 64;
+
+/// Floats of a cache line.
+const LINE: usize = 16;
 
 /// The columns of a batch's loss (its targets, then the drawn negatives, each item once) and the room to compute with them. A column is a slot of the output table's gradients.
 #[derive(Debug, Clone, Default)]
@@ -31,9 +34,11 @@ pub(super) struct Heads {
     corrections: Vec<f32>,
     /// The columns' output rows, `(columns, hidden + BIASES)`.
     weights: Vec<f32>,
+    /// The same transposed, `(hidden + 1, columns)`, its rows `stride` apart.
+    transposed: Vec<f32>,
     /// (o, 1, 0) of every example, `(examples, hidden + BIASES)`, so that a product with an output row adds its bias.
     queries: Vec<f32>,
-    /// `(EXAMPLES, columns)`.
+    /// `(EXAMPLES, columns)`, its rows `stride` apart.
     logits: Vec<f32>,
     /// `(examples, hidden + BIASES)`.
     d_queries: Vec<f32>,
@@ -96,7 +101,7 @@ impl Heads {
         self.corrections.clear();
         self.corrections.extend(slots.rows().iter().map(|item| sampler.expected(*item, settings.negatives, examples)));
         let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
-        dispatch(|| self.corrections.iter_mut().for_each(|expected| *expected = weight * ln(chance(*expected))));
+        correct(&mut self.corrections, weight);
     }
 
     /// Both losses and their gradients: of the columns' output rows into `outputs` (as many rows as it has slots), of o into `d_outputs` `(rows, hidden)`, of the interest head's
@@ -136,25 +141,29 @@ impl Heads {
         let (hidden, width, columns) = (settings.hidden, settings.hidden + BIASES, self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
         let mut loss = 0.0;
+        // An odd number of cache lines from row to row: a column's values then spread over the whole cache.
+        let stride = (columns.div_ceil(LINE) | 1) * LINE;
+        let weights = Matrix::strided(&self.weights, columns, hidden + 1, width);
+        let turned = transposed(&mut self.transposed, weights, stride);
         let blocks = self.queries.chunks(EXAMPLES * width).zip(self.d_queries.chunks_mut(EXAMPLES * width));
         for (block, (queries, d_queries)) in blocks.enumerate() {
             let examples = queries.len() / width;
             let queries = Matrix::strided(queries, examples, hidden + 1, width);
-            room(&mut self.logits, examples * columns);
-            let weights = Matrix::strided(&self.weights, columns, hidden + 1, width);
-            matmul(&mut self.logits, columns, queries, weights.t(), 0.0);
-            for (example, logits) in self.logits.chunks_exact_mut(columns).enumerate() {
+            room(&mut self.logits, examples * stride);
+            matmul(&mut self.logits, stride, queries, turned, false);
+            for (example, logits) in self.logits.chunks_exact_mut(stride).enumerate() {
+                let logits = &mut logits[..columns];
                 let example = block * EXAMPLES + example;
                 let (Some(target), Some(wanted)) = (batch.targets.get(example), self.wanted.get(example)) else {
                     continue;
                 };
-                dispatch(|| add_scaled(logits, -1.0, &self.corrections));
+                accumulate(logits, -1.0, &self.corrections);
                 mask(logits, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
                 loss += next_item(settings.loss, logits, *wanted, settings.bpr_regularisation, scale);
             }
-            let gradient = Matrix::new(&self.logits, examples, columns);
-            matmul(d_queries, width, gradient, weights, 0.0);
-            matmul(d_weights, width, gradient.t(), queries, if block == 0 { 0.0 } else { 1.0 });
+            let gradient = Matrix::strided(&self.logits, examples, columns, stride);
+            matmul(d_queries, width, gradient, weights, false);
+            matmul(d_weights, width, gradient.t(), queries, block > 0);
         }
         loss
     }
@@ -179,7 +188,7 @@ impl Heads {
         let (matrix, queries) = (Matrix::new(matrix, hidden, hidden), Matrix::strided(&self.queries, examples, hidden, width));
         room(&mut self.images, examples * hidden);
         zeros(&mut self.d_images, examples * hidden);
-        matmul(&mut self.images, hidden, queries, matrix, 0.0);
+        matmul(&mut self.images, hidden, queries, matrix, false);
         let step = 2.0 * settings.interest_weight / loss.valued as f32;
         let images = self.images.chunks_exact(hidden).zip(self.d_images.chunks_exact_mut(hidden));
         for ((Target { value, .. }, wanted), (image, d_image)) in batch.targets.iter().zip(&self.wanted).zip(images) {
@@ -188,25 +197,33 @@ impl Heads {
             }
             let weights = &self.weights[wanted * width..][..width];
             let d_weights = &mut d_weights[wanted * width..][..width];
-            let error = dispatch(|| dot(image, &weights[..hidden])) + weights[hidden + 1] + bias - scale.standardise(*value);
+            let error = inner_product(image, &weights[..hidden]) + weights[hidden + 1] + bias - scale.standardise(*value);
             loss.interest += f64::from(error) * f64::from(error);
-            dispatch(|| {
-                add_scaled(&mut d_weights[..hidden], step * error, image);
-                add_scaled(d_image, step * error, &weights[..hidden]);
-            });
+            accumulate(&mut d_weights[..hidden], step * error, image);
+            accumulate(d_image, step * error, &weights[..hidden]);
             d_weights[hidden + 1] += step * error;
             dense[layout.interest_bias.start] += step * error;
         }
         let d_images = Matrix::new(&self.d_images, examples, hidden);
-        matmul(&mut dense[layout.interest.clone()], hidden, queries.t(), d_images, 0.0);
-        matmul(&mut self.d_queries, width, d_images, matrix.t(), 1.0);
+        matmul(&mut dense[layout.interest.clone()], hidden, queries.t(), d_images, false);
+        let matrix = transposed(&mut self.transposed, matrix, hidden);
+        matmul(&mut self.d_queries, width, d_images, matrix, true);
     }
 }
 
 /// The chance that an item expected `λ` times is there at all, `1 − e^(−λ)`: what a column has, each item being one column however often it was drawn.
 #[inline(always)]
 fn chance(expected: f32) -> f32 {
-    if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - super::math::exp(-expected) }
+    if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - exp(-expected) }
+}
+
+kernel! {
+    /// Turns expected counts into logQ corrections.
+    fn correct<'a>(expected: &'a mut [f32], weight: f32) -> () {
+        for value in expected.iter_mut() {
+            *value = weight * ln(chance(*value));
+        }
+    }
 }
 
 /// Masks what is no negative of an example: the other targets of its session, and `targets_only`.

@@ -1,6 +1,6 @@
 //! The losses of the next-item head, one example at a time: a row of logits becomes the row of its gradients.
 
-use super::math::{dispatch, exp_and_sum, largest, sigmoid};
+use super::math::{exp, exp_and_sum, kernel, largest, sigmoid};
 use super::settings::LossKind;
 
 /// The logit of what must not count as a negative: its exponential is exactly zero.
@@ -14,60 +14,52 @@ pub(super) fn next_item(kind: LossKind, logits: &mut [f32], target: usize, regul
     }
 }
 
-/// `−ln softmax(logits)[target]`.
-fn cross_entropy(logits: &mut [f32], target: usize, scale: f32) -> f64 {
-    let Some(wanted) = logits.get(target).copied() else {
-        return 0.0;
-    };
-    let (peak, sum) = dispatch(|| {
+kernel! {
+    /// `−ln softmax(logits)[target]`.
+    fn cross_entropy<'a>(logits: &'a mut [f32], target: usize, scale: f32) -> f64 {
+        let Some(wanted) = logits.get(target).copied() else {
+            return 0.0;
+        };
         let peak = largest(logits);
         let sum = exp_and_sum(logits, peak);
         let factor = scale / sum;
-        logits.iter_mut().for_each(|value| *value *= factor);
-        (peak, sum)
-    });
-    logits[target] -= scale;
-    f64::from(peak) + f64::from(sum).ln() - f64::from(wanted)
-}
+        for value in logits.iter_mut() {
+            *value *= factor;
+        }
+        logits[target] -= scale;
+        f64::from(peak) + f64::from(sum).ln() - f64::from(wanted)
+    }
 
-/// `−ln Σⱼ sⱼ σ(r − rⱼ) + λ Σⱼ sⱼ rⱼ²` over the negatives j, s their softmax and r the target's logit [Hidasi & Karatzoglou 2018].
-fn bpr_max(logits: &mut [f32], target: usize, regularisation: f32, scale: f32) -> f64 {
-    let Some(wanted) = logits.get(target).copied() else {
-        return 0.0;
-    };
-    logits[target] = MASKED;
-    dispatch(|| {
+    /// `−ln Σⱼ sⱼ σ(r − rⱼ) + λ Σⱼ sⱼ rⱼ²` over the negatives j, s their softmax and r the target's logit [Hidasi & Karatzoglou 2018].
+    fn bpr_max<'a>(logits: &'a mut [f32], target: usize, regularisation: f32, scale: f32) -> f64 {
+        let Some(wanted) = logits.get(target).copied() else {
+            return 0.0;
+        };
+        logits[target] = MASKED;
         let peak = largest(logits);
         if peak <= MASKED {
             // Nothing to tell it from.
             logits.fill(0.0);
             return 0.0;
         }
-        let sum: f32 = logits.iter().map(|value| super::math::exp(value - peak)).sum();
-        let share = |value: f32| super::math::exp(value - peak) / sum;
-        let (mut better, mut squares, mut slope) = (0.0_f32, 0.0_f32, 0.0_f32);
+        let (mut sum, mut better, mut squares, mut slope) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
         for value in logits.iter() {
-            let (weight, above) = (share(*value), sigmoid(wanted - value));
+            let (weight, above) = (exp(value - peak), sigmoid(wanted - value));
+            sum += weight;
             better += weight * above;
             slope += weight * above * (1.0 - above);
             squares += if weight > 0.0 { weight * value * value } else { 0.0 };
         }
-        let better = better.max(1e-24);
+        let (better, squares, slope) = ((better / sum).max(1e-24), squares / sum, slope / sum);
         for value in logits.iter_mut() {
-            let (weight, above) = (share(*value), sigmoid(wanted - *value));
-            let ranking = -weight * (above - squares_free(above, better)) / better;
+            let (weight, above) = (exp(*value - peak) / sum, sigmoid(wanted - *value));
+            let ranking = weight * (better + above * (1.0 - above) - above) / better;
             let size = if weight > 0.0 { weight * (2.0 * *value + *value * *value - squares) } else { 0.0 };
             *value = scale * (ranking + regularisation * size);
         }
         logits[target] = -scale * slope / better;
         f64::from(-better.ln() + regularisation * squares)
-    })
-}
-
-/// What of a negative's weight-gradient is not its own share: `better + σ (1 − σ)`.
-#[inline(always)]
-fn squares_free(above: f32, better: f32) -> f32 {
-    better + above * (1.0 - above)
+    }
 }
 
 #[cfg(test)]

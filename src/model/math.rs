@@ -1,15 +1,29 @@
-//! Elementwise functions that vectorise, and the reductions over them.
-//!
-//! The `#[inline(always)]` functions are meant for loops inside a [`dispatch`], where they compile to the widest vectors that the processor has.
+//! Elementwise functions that vectorise, the reductions over them, and the way to compile a loop for the processor at hand.
 
 use std::f32::consts::LOG2_E;
 use std::f64::consts::LN_2;
 
-/// Runs `work` compiled for the widest vectors of this processor (AVX-512, AVX2 or what the target has at least).
-#[inline(always)]
-pub(super) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Declares a function whose body is compiled for every level of vector instructions (AVX-512, AVX2, what the target has at least) and run at the processor's own.
+///
+/// The body becomes the `call` of a struct of the arguments: a closure would not do, since the compiler may leave it outside the function that has the instructions enabled.
+macro_rules! kernel {
+    ($($(#[$attribute:meta])* $vis:vis fn $name:ident<$lifetime:lifetime>($($argument:ident: $kind:ty),* $(,)?) -> $output:ty $body:block)*) => {$(
+        $(#[$attribute])*
+        $vis fn $name<$lifetime>($($argument: $kind),*) -> $output {
+            struct Kernel<$lifetime> { $($argument: $kind),* }
+            impl<$lifetime> pulp::NullaryFnOnce for Kernel<$lifetime> {
+                type Output = $output;
+                #[inline(always)]
+                fn call(self) -> $output {
+                    let Self { $($argument),* } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Kernel { $($argument),* })
+        }
+    )*};
 }
+pub(super) use kernel;
 
 /// eˣ, to about 2e-7 relative. Below −80 it is exactly 0, so that masked logits never make denormals; above 88 it stays at e⁸⁸.
 #[inline(always)]
@@ -78,11 +92,6 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(a, b, |sum, x, y| x.mul_add(y, sum))
 }
 
-/// Σ aᵢ², which is NaN or infinite if any value is.
-pub(super) fn sum_of_squares(a: &[f32]) -> f64 {
-    dispatch(|| a.chunks(4096).map(|part| f64::from(dot(part, part))).sum())
-}
-
 /// out += factor · a.
 #[inline(always)]
 pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
@@ -121,6 +130,48 @@ pub(super) fn largest(values: &[f32]) -> f32 {
         }
     }
     lanes.iter().fold(tail, |best, value| if *value > best { *value } else { best })
+}
+
+kernel! {
+    /// Σ aᵢ bᵢ, as a call of its own.
+    pub(super) fn inner_product<'a>(a: &'a [f32], b: &'a [f32]) -> f32 {
+        dot(a, b)
+    }
+
+    /// Σ aᵢ², which is NaN or infinite if any value is.
+    pub(super) fn sum_of_squares<'a>(a: &'a [f32]) -> f64 {
+        let mut sum = 0.0;
+        for part in a.chunks(4096) {
+            sum += f64::from(dot(part, part));
+        }
+        sum
+    }
+
+    /// out += factor · a, as a call of its own.
+    pub(super) fn accumulate<'a>(out: &'a mut [f32], factor: f32, a: &'a [f32]) -> () {
+        add_scaled(out, factor, a);
+    }
+
+    /// values ⊙ factors, as far as both go.
+    pub(super) fn multiply<'a>(values: &'a mut [f32], factors: &'a [f32]) -> () {
+        for (value, factor) in values.iter_mut().zip(factors) {
+            *value *= factor;
+        }
+    }
+
+    /// out += the sum of the rows, `(rows, out)`.
+    pub(super) fn add_rows<'a>(out: &'a mut [f32], rows: &'a [f32]) -> () {
+        for row in rows.chunks_exact(out.len().max(1)) {
+            add_scaled(out, 1.0, row);
+        }
+    }
+
+    /// out += x · W, W `(x, out)`.
+    pub(super) fn add_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
+        for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
+            add_scaled(out, *x, row);
+        }
+    }
 }
 
 #[cfg(test)]

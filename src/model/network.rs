@@ -2,8 +2,8 @@
 
 use super::batch::Batch;
 use super::cells::Past;
-use super::math::{add_scaled, dispatch};
-use super::matmul::{Matrix, matmul};
+use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
+use super::matmul::{Matrix, matmul, transposed};
 use super::parameters::Parameters;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
@@ -40,6 +40,8 @@ pub(super) struct Pass {
     /// The gradient of x, `(rows, hidden)`.
     pub(super) d_inputs: Vec<f32>,
     d_memory: Vec<f32>,
+    /// The weights by which a gradient goes back, transposed.
+    transposed: Vec<f32>,
     d_gates: Vec<f32>,
     d_recurrent: Vec<f32>,
     /// The gradient that one step hands to the step before, `(windows, state · hidden)`.
@@ -75,14 +77,20 @@ fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256Plu
     }
 }
 
-/// values ⊙ mask; an empty mask leaves them.
-fn apply_mask(values: &mut [f32], mask: &[f32]) {
-    dispatch(|| values.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask));
-}
+kernel! {
+    /// One step of the decayed memory, `m = γ m' + x'`.
+    fn remember<'a>(memory: &'a mut [f32], old: &'a [f32], inputs: &'a [f32], decay: f32) -> () {
+        for ((m, old), x) in memory.iter_mut().zip(old).zip(inputs) {
+            *m = old.mul_add(decay, *x);
+        }
+    }
 
-/// The columns' sums, added to `out`, `(columns)`.
-fn add_column_sums(out: &mut [f32], rows: &[f32]) {
-    dispatch(|| rows.chunks_exact(out.len().max(1)).for_each(|row| add_scaled(out, 1.0, row)));
+    /// Adds to every row of the carried gradient, of `stride` values, the gradient of the output, of `hidden` values.
+    fn add_output_gradient<'a>(carry: &'a mut [f32], stride: usize, d_outputs: &'a [f32], hidden: usize) -> () {
+        for (carry, d_output) in carry.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(hidden)) {
+            add_scaled(&mut carry[..hidden], 1.0, d_output);
+        }
+    }
 }
 
 /// Part of a step's rows in a buffer of `width` values a row.
@@ -103,7 +111,7 @@ impl Pass {
             parameters.embed(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| apply_mask(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|(first, rows)| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
         zeros(&mut self.start, windows * hidden * settings.cell.state());
         for layer in 0..settings.layers {
@@ -113,17 +121,17 @@ impl Pass {
         self.outputs.extend(self.layers.last().into_iter().flat_map(|layer| &layer.outputs));
         if settings.input_to_output {
             let x = Matrix::new(&self.inputs, rows, hidden);
-            matmul(&mut self.outputs, hidden, x, square(&parameters.layout.input_to_output), 1.0);
+            matmul(&mut self.outputs, hidden, x, square(&parameters.layout.input_to_output), true);
         }
         if settings.input_memory {
             zeros(&mut self.memory, rows * hidden);
             for (before, first, rows) in batch.transitions() {
                 let (past, now) = self.memory.split_at_mut(first * hidden);
-                let old = past[rows_of(before, rows, hidden)].iter().zip(&self.inputs[rows_of(before, rows, hidden)]);
-                dispatch(|| now.iter_mut().zip(old).for_each(|(m, (old, x))| *m = old.mul_add(settings.memory_decay, *x)));
+                let before = rows_of(before, rows, hidden);
+                remember(now, &past[before.clone()], &self.inputs[before], settings.memory_decay);
             }
             let m = Matrix::new(&self.memory, rows, hidden);
-            matmul(&mut self.outputs, hidden, m, square(&parameters.layout.input_memory), 1.0);
+            matmul(&mut self.outputs, hidden, m, square(&parameters.layout.input_memory), true);
         }
     }
 
@@ -150,7 +158,7 @@ impl Pass {
         room(&mut layer.gates, rows * wide);
         layer.gates.chunks_exact_mut(wide).for_each(|row| row.copy_from_slice(bias));
         let input = Matrix::new(&parameters.dense[place.input.clone()], hidden, wide);
-        matmul(&mut layer.gates, wide, Matrix::new(below, rows, hidden), input, 1.0);
+        matmul(&mut layer.gates, wide, Matrix::new(below, rows, hidden), input, true);
         let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
         room(&mut layer.states, rows * state);
         room(&mut layer.outputs, rows * hidden);
@@ -162,7 +170,7 @@ impl Pass {
             let previous = match before {
                 Some(before) => {
                     let h = Matrix::new(&layer.outputs[rows_of(before, rows, hidden)], rows, hidden);
-                    matmul(recurrent, wide, h, weights, 0.0);
+                    matmul(recurrent, wide, h, weights, false);
                     &past[rows_of(before, rows, state)]
                 }
                 None => {
@@ -176,7 +184,7 @@ impl Pass {
             for (output, state) in outputs.chunks_exact_mut(hidden).zip(now.chunks_exact(state)) {
                 output.copy_from_slice(&state[..hidden]);
             }
-            apply_mask(outputs, &layer.mask);
+            multiply(outputs, &layer.mask);
             before = Some(first);
         }
     }
@@ -192,29 +200,29 @@ impl Pass {
         let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
         if settings.input_to_output {
             let x = Matrix::new(&self.inputs, rows, hidden);
-            matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.t(), d_outputs, 0.0);
-            matmul(&mut self.d_inputs, hidden, d_outputs, square(&layout.input_to_output).t(), 0.0);
+            matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.t(), d_outputs, false);
+            let weights = transposed(&mut self.transposed, square(&layout.input_to_output), hidden);
+            matmul(&mut self.d_inputs, hidden, d_outputs, weights, false);
         }
         if settings.input_memory {
             let m = Matrix::new(&self.memory, rows, hidden);
-            matmul(&mut gradient[layout.input_memory.clone()], hidden, m.t(), d_outputs, 0.0);
+            matmul(&mut gradient[layout.input_memory.clone()], hidden, m.t(), d_outputs, false);
             room(&mut self.d_memory, rows * hidden);
-            matmul(&mut self.d_memory, hidden, d_outputs, square(&layout.input_memory).t(), 0.0);
+            let weights = transposed(&mut self.transposed, square(&layout.input_memory), hidden);
+            matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
             for (before, first, rows) in batch.transitions().rev() {
                 let (past, now) = self.d_memory.split_at_mut(first * hidden);
                 let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
                 let d_x = &mut self.d_inputs[rows_of(before, rows, hidden)];
-                dispatch(|| {
-                    add_scaled(past, settings.memory_decay, now);
-                    add_scaled(d_x, 1.0, now);
-                });
+                accumulate(past, settings.memory_decay, now);
+                accumulate(d_x, 1.0, now);
             }
         }
         for layer in (0..settings.layers).rev() {
             self.layer_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| apply_mask(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|(first, rows)| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
     }
 
@@ -226,6 +234,7 @@ impl Pass {
         let (lower, upper) = self.layers.split_at_mut(index);
         let layer = &mut upper[0];
         let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        let weights = transposed(&mut self.transposed, weights, hidden);
         room(&mut self.d_gates, rows * wide);
         room(&mut self.d_recurrent, rows * wide);
         zeros(&mut self.carry, batch.windows() * state);
@@ -234,10 +243,8 @@ impl Pass {
         for ((first, rows), before) in batch.steps().zip(befores).collect::<Vec<_>>().into_iter().rev() {
             let carry = &mut self.carry[..rows * state];
             let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
-            apply_mask(d_now, &layer.mask);
-            for (carry, d_now) in carry.chunks_exact_mut(state).zip(d_now.chunks_exact(hidden)) {
-                add_scaled(&mut carry[..hidden], 1.0, d_now);
-            }
+            multiply(d_now, &layer.mask);
+            add_output_gradient(carry, state, d_now, hidden);
             let past = Past {
                 gates: &layer.gates[rows_of(first, rows, wide)],
                 recurrent: &layer.recurrent[rows_of(first, rows, wide)],
@@ -248,7 +255,7 @@ impl Pass {
             cell.backward(hidden, &past, carry, &mut self.d_gates[rows_of(first, rows, wide)], d_recurrent);
             if let Some(before) = before {
                 let d_previous = &mut self.d_outputs[rows_of(before, rows, hidden)];
-                matmul(d_previous, hidden, Matrix::new(d_recurrent, rows, wide), weights.t(), 1.0);
+                matmul(d_previous, hidden, Matrix::new(d_recurrent, rows, wide), weights, true);
             }
         }
         zeros(&mut self.shifted, rows * hidden);
@@ -257,14 +264,14 @@ impl Pass {
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
         let (d_gates, d_recurrent) = (Matrix::new(&self.d_gates, rows, wide), Matrix::new(&self.d_recurrent, rows, wide));
-        matmul(&mut gradient[place.input.clone()], wide, Matrix::new(below, rows, hidden).t(), d_gates, 0.0);
-        matmul(&mut gradient[place.recurrent.clone()], wide, Matrix::new(&self.shifted, rows, hidden).t(), d_recurrent, 0.0);
-        add_column_sums(&mut gradient[place.bias.clone()], &self.d_gates);
-        let weights = Matrix::new(&parameters.dense[place.input.clone()], hidden, wide);
+        matmul(&mut gradient[place.input.clone()], wide, Matrix::new(below, rows, hidden).t(), d_gates, false);
+        matmul(&mut gradient[place.recurrent.clone()], wide, Matrix::new(&self.shifted, rows, hidden).t(), d_recurrent, false);
+        add_rows(&mut gradient[place.bias.clone()], &self.d_gates);
+        let weights = transposed(&mut self.transposed, Matrix::new(&parameters.dense[place.input.clone()], hidden, wide), hidden);
         if index == 0 {
-            matmul(&mut self.d_inputs, hidden, d_gates, weights.t(), 1.0);
+            matmul(&mut self.d_inputs, hidden, d_gates, weights, true);
         } else {
-            matmul(&mut self.d_outputs, hidden, d_gates, weights.t(), 0.0);
+            matmul(&mut self.d_outputs, hidden, d_gates, weights, false);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How gradients become steps: SGD with momentum, Adagrad, Adam, on the dense parameters and on single rows of a table alike.
 
-use super::math::dispatch;
+use super::math::kernel;
 use super::rows::Rows;
 use super::settings::{NetworkSettings, OptimiserKind};
 
@@ -51,36 +51,12 @@ impl Step {
 
     /// Steps `weights` along `gradient`. `memory` holds [`OptimiserKind::memories`] times as many values, one kind after the other.
     pub(super) fn apply(&self, weights: &mut [f32], memory: &mut [f32], gradient: &[f32]) {
-        let Self { rate, scale, momentum, beta1, beta2, epsilon, corrections, .. } = *self;
         let (first, second) = memory.split_at_mut(weights.len());
-        let all = weights.iter_mut().zip(first).zip(gradient);
-        dispatch(|| match self.kind {
-            // v ← μ v + g; w ← w − η v
-            OptimiserKind::Sgd => {
-                for ((weight, velocity), gradient) in all {
-                    *velocity = momentum * *velocity + scale * gradient;
-                    *weight = (*weight - rate * *velocity).clamp(-LIMIT, LIMIT);
-                }
-            }
-            // a ← a + g²; w ← w − η g / √(a + ε)
-            OptimiserKind::Adagrad => {
-                for ((weight, squares), gradient) in all {
-                    let gradient = scale * gradient;
-                    *squares += gradient * gradient;
-                    *weight = (*weight - rate * gradient / (*squares + epsilon).sqrt()).clamp(-LIMIT, LIMIT);
-                }
-            }
-            // m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂ + ε)
-            OptimiserKind::Adam => {
-                for (((weight, mean), gradient), square) in all.zip(second) {
-                    let gradient = scale * gradient;
-                    *mean = beta1 * *mean + (1.0 - beta1) * gradient;
-                    *square = beta2 * *square + (1.0 - beta2) * gradient * gradient;
-                    let step = rate * *mean * corrections.0 / ((*square * corrections.1).sqrt() + epsilon);
-                    *weight = (*weight - step).clamp(-LIMIT, LIMIT);
-                }
-            }
-        });
+        match self.kind {
+            OptimiserKind::Sgd => sgd(self, weights, first, gradient),
+            OptimiserKind::Adagrad => adagrad(self, weights, first, gradient),
+            OptimiserKind::Adam => adam(self, weights, first, second, gradient),
+        }
     }
 
     /// Steps the named rows of a table, `memory` being the table of their memories and `gradients` one row for each.
@@ -89,6 +65,36 @@ impl Step {
             if let (Some(weights), Some(memory)) = (table.row_mut(*row as usize), memory.row_mut(*row as usize)) {
                 self.apply(weights, memory, gradient);
             }
+        }
+    }
+}
+
+kernel! {
+    /// `v ← μ v + g; w ← w − η v`.
+    fn sgd<'a>(step: &'a Step, weights: &'a mut [f32], velocities: &'a mut [f32], gradients: &'a [f32]) -> () {
+        for ((weight, velocity), gradient) in weights.iter_mut().zip(velocities).zip(gradients) {
+            *velocity = step.momentum * *velocity + step.scale * gradient;
+            *weight = (*weight - step.rate * *velocity).clamp(-LIMIT, LIMIT);
+        }
+    }
+
+    /// `a ← a + g²; w ← w − η g / √(a + ε)`.
+    fn adagrad<'a>(step: &'a Step, weights: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
+        for ((weight, square), gradient) in weights.iter_mut().zip(squares).zip(gradients) {
+            let gradient = step.scale * gradient;
+            *square += gradient * gradient;
+            *weight = (*weight - step.rate * gradient / (*square + step.epsilon).sqrt()).clamp(-LIMIT, LIMIT);
+        }
+    }
+
+    /// `m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂ + ε)`.
+    fn adam<'a>(step: &'a Step, weights: &'a mut [f32], means: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
+        for (((weight, mean), square), gradient) in weights.iter_mut().zip(means).zip(squares).zip(gradients) {
+            let gradient = step.scale * gradient;
+            *mean = step.beta1 * *mean + (1.0 - step.beta1) * gradient;
+            *square = step.beta2 * *square + (1.0 - step.beta2) * gradient * gradient;
+            let change = step.rate * *mean * step.corrections.0 / ((*square * step.corrections.1).sqrt() + step.epsilon);
+            *weight = (*weight - change).clamp(-LIMIT, LIMIT);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The weights themselves: one flat vector of dense parameters and the growing tables of embeddings.
 
 use super::input::{Attributes, GAP_BUCKETS, Input};
-use super::math::{add_scaled, dispatch};
+use super::math::accumulate;
 use super::rows::Rows;
 use super::settings::NetworkSettings;
 use crate::domain::Kinds;
@@ -192,15 +192,13 @@ impl Parameters {
         let item = input.item.and_then(|item| self.items.row(item as usize));
         let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
         let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));
-        dispatch(|| {
-            match item {
-                Some(row) => out.copy_from_slice(&row[..out.len()]),
-                None => out.fill(0.0),
-            }
-            for part in parts.into_iter().flatten().chain(attributes) {
-                add_scaled(out, 1.0, part);
-            }
-        });
+        match item {
+            Some(row) => out.copy_from_slice(&row[..out.len()]),
+            None => out.fill(0.0),
+        }
+        for part in parts.into_iter().flatten().chain(attributes) {
+            accumulate(out, 1.0, part);
+        }
     }
 
     /// Whether every part has the size that the settings give it, as after reading them from bytes.

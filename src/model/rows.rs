@@ -34,7 +34,7 @@ impl Rows {
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         while self.len < len {
             let row = self.len;
-            if row % (BLOCK * PAGE) == 0 {
+            if row.is_multiple_of(BLOCK * PAGE) {
                 self.pages.push(Arc::new(Vec::with_capacity(PAGE)));
             }
             if let (0, Some(page)) = (row % BLOCK, self.pages.last_mut()) {

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::heads::Heads;
 use super::input::Window;
-use super::math::{add_scaled, dispatch, sum_of_squares};
+use super::math::{accumulate, sum_of_squares};
 use super::network::{Pass, zeros};
 use super::optimiser::Step;
 use super::parameters::Parameters;
@@ -297,16 +297,16 @@ fn embeddings_backward(
     attributes.values.clear();
     for (input, gradient) in batch.inputs.iter().zip(d_inputs.chunks_exact(hidden)) {
         if let Some(slot) = input.item.and_then(|item| items.slots.find(item)) {
-            dispatch(|| add_scaled(&mut items.values[slot * width..][..hidden], 1.0, gradient));
+            accumulate(&mut items.values[slot * width..][..hidden], 1.0, gradient);
         }
         let boundary = input.boundary.then(|| parameters.layout.boundary.clone());
         for range in [parameters.kind_range(input.kind), parameters.gap_range(input.gap), boundary].into_iter().flatten() {
-            dispatch(|| add_scaled(&mut dense[range], 1.0, gradient));
+            accumulate(&mut dense[range], 1.0, gradient);
         }
         for attribute in input.item.map_or(&[][..], |item| parameters.attributes_of(item)) {
             if let Some(slot) = attributes.slots.slot(*attribute) {
                 attributes.values.resize(attributes.slots.rows().len() * hidden, 0.0);
-                dispatch(|| add_scaled(&mut attributes.values[slot * hidden..][..hidden], 1.0, gradient));
+                accumulate(&mut attributes.values[slot * hidden..][..hidden], 1.0, gradient);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Published weights: immutable, shared by every reader; and the hidden state that they advance.
 
 use super::input::Input;
-use super::math::{add_scaled, dispatch, dot, exp_and_sum, largest};
+use super::math::{add_product, exp_and_sum, inner_product, kernel, largest};
 use super::parameters::{LayerLayout, Parameters};
 use super::settings::NetworkSettings;
 use super::values::ValueScale;
@@ -46,11 +46,11 @@ pub struct Top {
     pub log_partition: f32,
 }
 
-/// out += x · W, W `(x, out)`.
-#[inline(always)]
-fn add_product(out: &mut [f32], x: &[f32], weights: &[f32]) {
-    for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
-        add_scaled(out, *x, row);
+kernel! {
+    /// `ln Σ exp(x)`; what is in `scores` is lost.
+    fn log_sum_exp<'a>(scores: &'a mut [f32]) -> f32 {
+        let peak = largest(scores);
+        peak + exp_and_sum(scores, peak).ln()
     }
 }
 
@@ -126,10 +126,8 @@ impl Weights {
         recurrent.resize(gates.len(), 0.0);
         next.clear();
         next.resize(layer.len(), 0.0);
-        dispatch(|| {
-            add_product(gates, below, self.dense(&place.input));
-            add_product(recurrent, &layer[..hidden], self.dense(&place.recurrent));
-        });
+        add_product(gates, below, self.dense(&place.input));
+        add_product(recurrent, &layer[..hidden], self.dense(&place.recurrent));
         cell.forward(hidden, gates, recurrent, layer, next);
         layer.copy_from_slice(next);
     }
@@ -147,10 +145,8 @@ impl Weights {
         let (memory, x) = rest.split_at(hidden);
         out.extend(layers.chunks_exact(width).next_back().into_iter().flat_map(|layer| &layer[..hidden]));
         let layout = &self.parameters.layout;
-        dispatch(|| {
-            add_product(out, x, self.dense(&layout.input_to_output));
-            add_product(out, memory, self.dense(&layout.input_memory));
-        });
+        add_product(out, x, self.dense(&layout.input_to_output));
+        add_product(out, memory, self.dense(&layout.input_memory));
     }
 
     /// The item's logit, bias included; −∞ for an item that is not known.
@@ -158,7 +154,7 @@ impl Weights {
     pub fn score(&self, query: &[f32], item: ItemIx) -> f32 {
         let hidden = self.dimension();
         let row = self.parameters.output_rows().row(item as usize);
-        row.map_or(f32::NEG_INFINITY, |row| dispatch(|| dot(query, &row[..hidden])) + row[hidden])
+        row.map_or(f32::NEG_INFINITY, |row| inner_product(query, &row[..hidden]) + row[hidden])
     }
 
     /// The `k` best items of the whole catalogue.
@@ -169,10 +165,7 @@ impl Weights {
         scores.extend((0..self.items()).map(|item| self.score(query, item as ItemIx)));
         terms.clear();
         terms.extend_from_slice(scores);
-        let log_partition = dispatch(|| {
-            let peak = largest(terms);
-            peak + exp_and_sum(terms, peak).ln()
-        });
+        let log_partition = log_sum_exp(terms);
         order.clear();
         order.extend(0..scores.len() as ItemIx);
         let by_score = |a: &ItemIx, b: &ItemIx| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
@@ -195,7 +188,7 @@ impl Weights {
         out.clear();
         if !self.parameters.layout.interest.is_empty() {
             out.resize(self.dimension(), 0.0);
-            dispatch(|| add_product(out, query, self.dense(&self.parameters.layout.interest)));
+            add_product(out, query, self.dense(&self.parameters.layout.interest));
         }
     }
 
@@ -205,6 +198,6 @@ impl Weights {
         let hidden = self.dimension();
         let bias = self.dense(&self.parameters.layout.interest_bias).first()?;
         let row = self.parameters.output_rows().row(item as usize)?;
-        Some(self.values.restore(dispatch(|| dot(interest_query, &row[..hidden])) + row[hidden + 1] + bias))
+        Some(self.values.restore(inner_product(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
     }
 }
