@@ -20,7 +20,7 @@ pub(super) struct Flags {
     /// Settings in TOML.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder that holds everything that is kept [default: ./sequor-data].
+    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Any setting by its key, such as `network.hidden=64`; may be given more than once.
@@ -29,6 +29,11 @@ pub(super) struct Flags {
 }
 
 impl Flags {
+    /// Whether the command line names the data directory.
+    pub(super) fn names_data_dir(&self) -> bool {
+        self.data_dir.is_some()
+    }
+
     /// The settings in force; `more` are flags of the command's own, by key.
     pub(super) fn load(&self, more: &[(&str, Option<String>)]) -> anyhow::Result<Settings> {
         let mut layers = Layers::<Settings>::new()?;

@@ -57,6 +57,13 @@ impl Replay {
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = Durability::ProcessCrash;
+        // Of its own and gone afterwards unless one is named: the directory of the settings is a daemon's.
+        let rehearsal;
+        if !self.flags.names_data_dir() {
+            let made = tempfile::Builder::new().prefix("sequor-replay-").tempdir();
+            rehearsal = made.context("cannot make a directory for the replay; name one with --data-dir")?;
+            settings.store.data_dir = rehearsal.path().to_owned();
+        }
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
         }

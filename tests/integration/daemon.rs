@@ -120,12 +120,12 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// The public API's address, as `http://host:port`.
-    pub(crate) fn api(&self) -> &str {
-        &self.api
+    /// Sends a signal, such as `KILL`, from whichever thread.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());
     }
 
-    /// Dies at once, as by `kill -9`.
+    /// Dies at once, as by `kill -9`, unless it is dead already.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -133,7 +133,7 @@ impl Daemon {
 
     /// Is asked to stop, and does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        assert!(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap().success());
+        self.signal("TERM");
         until("the daemon's end", || self.child.try_wait().unwrap())
     }
 

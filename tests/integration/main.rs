@@ -1,5 +1,10 @@
 //! The tests that look at the project as a whole: its structure, the real binary, its endpoints, its restarts.
 
 mod api;
+mod bad_input;
+mod crash;
 mod daemon;
+mod metrics;
+mod random;
+mod restart;
 mod tidy;

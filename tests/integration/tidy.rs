@@ -84,7 +84,9 @@ fn the_architecture_page_names_every_room() {
 fn only_the_clock_and_the_shells_read_time() {
     let readers: Vec<_> = sources()
         .into_iter()
-        .filter(|(file, text)| !matches!(room(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics") && text.contains("::now()"))
+        .filter(|(file, _)| !matches!(room(file).as_str(), "clock" | "actors" | "http" | "cli" | "metrics"))
+        // What stands below `#[cfg(test)]` may measure itself.
+        .filter(|(_, text)| text.split("#[cfg(test)]").next().is_some_and(|code| code.contains("::now()")))
         .map(|(file, _)| file.display().to_string())
         .collect();
     assert!(readers.is_empty(), "time is a parameter below the shells: {readers:?}");
