@@ -16,7 +16,7 @@ use ureq::Agent;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Settings that make learning cheap: these tests are about what is kept and answered, not about how good it is.
-const SMALL: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
+pub(crate) const SMALL: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
 
 /// Looks again and again until `look` finds something.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

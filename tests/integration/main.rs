@@ -6,5 +6,6 @@ mod crash;
 mod daemon;
 mod metrics;
 mod random;
+mod replay;
 mod restart;
 mod tidy;
