@@ -9,6 +9,7 @@ use super::parameters::{BIASES, Parameters};
 use super::sampler::Sampler;
 use super::settings::LossKind;
 use super::slots::{RowGradients, Slots};
+use super::table::Table;
 use super::values::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -62,7 +63,7 @@ impl Heads {
     /// Chooses the columns and numbers them in `slots`, which comes empty.
     pub(super) fn choose(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         sampler: &Sampler,
         rng: &mut Xoshiro256PlusPlus,
@@ -108,7 +109,7 @@ impl Heads {
     /// matrix and bias into `dense`.
     pub(super) fn learn(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         scale: &ValueScale,
         rows: &[f32],
@@ -136,7 +137,7 @@ impl Heads {
         loss
     }
 
-    fn next_item_head(&mut self, parameters: &Parameters, batch: &Batch, d_weights: &mut [f32]) -> f64 {
+    fn next_item_head(&mut self, parameters: &Parameters<Table>, batch: &Batch, d_weights: &mut [f32]) -> f64 {
         let settings = &*parameters.settings;
         let (hidden, width, columns) = (settings.hidden, settings.hidden + BIASES, self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
@@ -170,7 +171,7 @@ impl Heads {
 
     fn interest_head(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         scale: &ValueScale,
         d_weights: &mut [f32],
