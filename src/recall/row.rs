@@ -1,0 +1,112 @@
+//! Rows of weighted items: what a counting source remembers of one item.
+
+use crate::domain::{ItemIx, Pages};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A bounded list of items with decaying weights.
+///
+/// Decay costs nothing: instead of shrinking every old weight at each addition, what is added is counted in a unit that grows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    entries: Vec<(ItemIx, f32)>,
+    /// All weight ever added, decayed, that of evicted items included: shares are honest about what the row forgot.
+    total: f32,
+    /// What a weight of one is worth now.
+    unit: f32,
+}
+
+/// Beyond this the unit is brought back to one, far from where f32 overflows.
+const UNIT_LIMIT: f32 = 1e15;
+
+impl Default for Row {
+    fn default() -> Self {
+        Self { entries: Vec::new(), total: 0.0, unit: 1.0 }
+    }
+}
+
+impl Row {
+    /// Lets all weights decay by one step of the factor `decay` in (0, 1].
+    pub fn age(&mut self, decay: f32) {
+        self.unit /= decay;
+        if self.unit > UNIT_LIMIT {
+            let scale = 1.0 / self.unit;
+            self.entries.iter_mut().for_each(|(_, weight)| *weight *= scale);
+            self.total *= scale;
+            self.unit = 1.0;
+        }
+    }
+
+    /// Adds weight to an item. A full row (`capacity` items) forgets its lightest item for a new one.
+    pub fn add(&mut self, item: ItemIx, weight: f32, capacity: usize) {
+        let weight = weight * self.unit;
+        self.total += weight;
+        if let Some((_, known)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
+            *known += weight;
+        } else if self.entries.len() < capacity {
+            if self.entries.len() == self.entries.capacity() {
+                self.entries.reserve_exact((self.entries.len() / 2).max(4));
+            }
+            self.entries.push((item, weight));
+        } else if let Some(lightest) = self.entries.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1)) {
+            *lightest = (item, weight);
+        }
+    }
+
+    /// Halves what the row holds for an item: it was offered and waved away.
+    pub fn halve(&mut self, item: ItemIx) {
+        if let Some((_, weight)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
+            *weight *= 0.5;
+        }
+    }
+
+    /// The items with their weights, as of now, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (ItemIx, f32)> {
+        let scale = 1.0 / self.unit;
+        self.entries.iter().map(move |&(item, weight)| (item, weight * scale))
+    }
+
+    /// All weight ever added, decayed.
+    #[must_use]
+    pub fn total(&self) -> f32 {
+        self.total / self.unit
+    }
+
+    /// The bytes that the row takes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(ItemIx, f32)>()
+    }
+}
+
+/// A row for every item, each behind its own `Arc`, so that a copy shares all that has not changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Rows {
+    rows: Pages<Arc<Row>, 64>,
+}
+
+impl Rows {
+    /// An item's row, if it has one.
+    #[must_use]
+    pub fn get(&self, item: ItemIx) -> Option<&Row> {
+        self.rows.get(item as usize).map(Arc::as_ref)
+    }
+
+    /// Changes an item's row, making room for the item first.
+    pub fn change(&mut self, item: ItemIx, change: impl FnOnce(&mut Row)) {
+        let place = item as usize;
+        if place >= self.rows.len() {
+            let empty = Arc::new(Row::default());
+            self.rows.grow(place + 1, || Arc::clone(&empty));
+        }
+        if let Some(row) = self.rows.get_mut(place) {
+            change(Arc::make_mut(row));
+        }
+    }
+
+    /// The bytes that all rows take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rows.iter().map(|row| size_of::<Arc<Row>>() + 2 * size_of::<usize>() + size_of::<Row>() + row.heap_bytes()).sum()
+    }
+}

@@ -1,0 +1,201 @@
+//! The candidates of one moment with the evidence that each source gave them.
+
+use super::{Channel, Moment, Tally};
+use crate::domain::{ItemIx, SourceName};
+
+/// Lanes of a candidate's evidence, one a [`Channel`].
+pub const CHANNELS: usize = 16;
+/// Lanes of a candidate's facts, one a [`Fact`].
+pub const FACTS: usize = 16;
+
+/// How many items a slate can gather before it is cut; what comes beyond is not taken.
+const GATHERED: usize = 8192;
+
+/// The workspace in which candidates are gathered, cut and described. Reused from moment to moment, it allocates nothing once warm.
+#[derive(Debug, Clone)]
+pub struct Slate {
+    items: Tally,
+    evidence: Vec<[f32; CHANNELS]>,
+    /// Per gathered item, a bit a channel that named it.
+    named: Vec<u16>,
+    facts: Vec<[f32; FACTS]>,
+    totals: [f32; CHANNELS],
+    order: Vec<(f32, u32)>,
+    kept: Vec<u32>,
+    /// Workspace of the neighbours: similarity and the place of the latest match, by session.
+    pub(super) sessions: Tally,
+    pub(super) similar: Vec<(f32, u32)>,
+    pub(super) nearest: Vec<(f32, u32)>,
+}
+
+impl Default for Slate {
+    fn default() -> Self {
+        Self {
+            items: Tally::new(GATHERED),
+            evidence: Vec::new(),
+            named: Vec::new(),
+            facts: Vec::new(),
+            totals: [0.0; CHANNELS],
+            order: Vec::new(),
+            kept: Vec::new(),
+            sessions: Tally::new(1 << 14),
+            similar: Vec::new(),
+            nearest: Vec::new(),
+        }
+    }
+}
+
+impl Slate {
+    /// Begins a new moment.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.evidence.clear();
+        self.named.clear();
+        self.facts.clear();
+        self.totals = [0.0; CHANNELS];
+        self.kept.clear();
+    }
+
+    /// Adds evidence to an item, which becomes a candidate by it.
+    #[inline]
+    pub fn add(&mut self, item: ItemIx, channel: Channel, weight: f32) {
+        if let Some((place, new)) = self.items.enter(item) {
+            if new {
+                self.evidence.push([0.0; CHANNELS]);
+                self.named.push(0);
+            }
+            self.evidence[place][channel as usize] += weight;
+            self.named[place] |= 1 << channel as u16;
+        }
+    }
+
+    /// Adds to the weight of which a channel's evidence is a share.
+    pub fn weigh(&mut self, channel: Channel, total: f32) {
+        self.totals[channel as usize] += total;
+    }
+
+    /// The weights of which the channels' evidence are shares.
+    #[must_use]
+    pub fn totals(&self) -> &[f32; CHANNELS] {
+        &self.totals
+    }
+
+    /// How many items were gathered.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        self.evidence.len()
+    }
+
+    /// Keeps the `limit` candidates with the largest sum of shares, each channel's multiplied by [`Channel::weight`].
+    /// Ties go to the smaller item number. Items that this session waved away, and did not choose again since, are dropped.
+    pub fn cut(&mut self, limit: usize, moment: &Moment<'_>) {
+        let mut scale = [0.0; CHANNELS];
+        for channel in Channel::ALL {
+            let total = self.totals[channel as usize];
+            scale[channel as usize] = if total > 0.0 { channel.weight() / total } else { 0.0 };
+        }
+        let items = self.items.keys();
+        self.order.clear();
+        for (place, evidence) in self.evidence.iter().enumerate() {
+            let mut lanes = [0.0f32; CHANNELS];
+            for ((lane, evidence), scale) in lanes.iter_mut().zip(evidence).zip(&scale) {
+                *lane = evidence * scale;
+            }
+            self.order.push((lanes.iter().sum(), place as u32));
+        }
+        for dismissed in moment.dismissed() {
+            if let Some(place) = self.items.find(dismissed) {
+                self.order.retain(|&(_, other)| other as usize != place);
+            }
+        }
+        if self.order.len() > limit {
+            let by = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize]));
+            self.order.select_nth_unstable_by(limit, by);
+            self.order.truncate(limit);
+        }
+        self.kept.clear();
+        self.kept.extend(self.order.iter().map(|&(_, place)| place));
+        self.kept.sort_unstable();
+        self.facts.clear();
+        self.facts.resize(self.kept.len(), [0.0; FACTS]);
+    }
+
+    /// How many candidates were kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// The kept candidates' items.
+    pub fn items(&self) -> impl ExactSizeIterator<Item = ItemIx> {
+        let items = self.items.keys();
+        self.kept.iter().map(move |&place| items[place as usize])
+    }
+
+    /// The place of an item among the kept candidates.
+    #[must_use]
+    pub fn position(&self, item: ItemIx) -> Option<usize> {
+        let place = self.items.find(item)? as u32;
+        self.kept.binary_search(&place).ok()
+    }
+
+    /// The kept candidates: evidence, facts and the number of channels that named each.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[f32; CHANNELS], &[f32; FACTS], u32)> {
+        let places = self.kept.iter().map(|&place| place as usize);
+        places.zip(&self.facts).map(|(place, facts)| (&self.evidence[place], facts, self.named[place].count_ones()))
+    }
+
+    /// The source that brought a kept candidate, the first by [`SourceName::ALL`] where several did.
+    #[must_use]
+    pub fn source(&self, position: usize) -> SourceName {
+        let named = self.kept.get(position).and_then(|&place| self.named.get(place as usize)).copied().unwrap_or(0);
+        Channel::ALL
+            .into_iter()
+            .filter(|channel| named >> *channel as u16 & 1 == 1)
+            .map(Channel::source)
+            .min()
+            .unwrap_or(SourceName::Session)
+    }
+
+    /// How many of the kept candidates each source named, in the order of [`SourceName::ALL`].
+    #[must_use]
+    pub fn brought(&self) -> [usize; SourceName::ALL.len()] {
+        let mut counts = [0; SourceName::ALL.len()];
+        for named in self.kept.iter().filter_map(|&place| self.named.get(place as usize)) {
+            for (count, source) in counts.iter_mut().zip(SourceName::ALL) {
+                *count +=
+                    usize::from(Channel::ALL.into_iter().any(|channel| channel.source() == source && named >> channel as u16 & 1 == 1));
+            }
+        }
+        counts
+    }
+
+    /// The kept candidates, to be described.
+    pub fn describe(&mut self) -> impl Iterator<Item = (ItemIx, &mut [f32; CHANNELS], &mut [f32; FACTS])> {
+        // The kept places ascend, so one pass over the evidence meets them all.
+        let mut kept = self.kept.iter().copied().peekable();
+        let mut facts = self.facts.iter_mut();
+        self.items.keys().iter().zip(&mut self.evidence).enumerate().filter_map(move |(place, (&item, evidence))| {
+            if kept.peek() != Some(&(place as u32)) {
+                return None;
+            }
+            kept.next();
+            facts.next().map(|facts| (item, evidence, facts))
+        })
+    }
+
+    /// The best `limit` gathered items by one channel, best first, ties by the smaller number.
+    pub fn best(&self, channel: Channel, limit: usize) -> Vec<(ItemIx, f32)> {
+        let named = self.items.keys().iter().zip(&self.evidence).zip(&self.named).filter(|(_, named)| **named >> channel as u16 & 1 == 1);
+        let mut list: Vec<_> = named.map(|((&item, evidence), _)| (item, evidence[channel as usize])).collect();
+        list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        list.truncate(limit);
+        list
+    }
+}

@@ -1,0 +1,108 @@
+//! What many choose now.
+
+use super::{Channel, Fact, Moment, Slate, Source};
+use crate::domain::{ItemIx, Pages, SourceName, Step};
+use serde::{Deserialize, Serialize};
+
+/// Half-lives of the two popularities, in events.
+const HALF_LIVES: [f32; 2] = [300.0, 5_000.0];
+/// Items kept in each list of the most popular.
+const LISTED: usize = 50;
+
+/// What is known of one item's popularity.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Popularity {
+    /// Decayed counts, as of event `at`.
+    counts: [f32; 2],
+    at: u64,
+    first: u64,
+    sessions: u32,
+}
+
+impl Popularity {
+    fn now(&self, now: u64) -> [f32; 2] {
+        let idle = now.saturating_sub(self.at) as f32;
+        [self.counts[0] * (-idle / HALF_LIVES[0]).exp2(), self.counts[1] * (-idle / HALF_LIVES[1]).exp2()]
+    }
+}
+
+/// Exponentially decayed counts of every item, and the most popular of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Trending {
+    items: Pages<Popularity, 64>,
+    /// The most popular by each half-life. The key `log2(count) + at / half-life` orders as the decayed counts do, whenever asked.
+    top: [Vec<(f64, ItemIx)>; 2],
+    totals: [f32; 2],
+    now: u64,
+}
+
+impl Source for Trending {
+    fn name(&self) -> SourceName {
+        SourceName::Trending
+    }
+
+    fn learn(&mut self, moment: &Moment<'_>, arrival: &Step) {
+        let Some(item) = arrival.item else { return };
+        let now = moment.now;
+        if item as usize >= self.items.len() {
+            self.items.grow(item as usize + 1, || Popularity { first: now, ..Popularity::default() });
+        }
+        let Some(popularity) = self.items.get_mut(item as usize) else { return };
+        popularity.counts = popularity.now(now).map(|count| count + 1.0);
+        popularity.at = now;
+        if !moment.recent().any(|seen| seen == item) {
+            popularity.sessions += 1;
+        }
+        let elapsed = now.saturating_sub(self.now) as f32;
+        for (((total, half_life), top), count) in self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts) {
+            *total = *total * (-elapsed / half_life).exp2() + 1.0;
+            let key = f64::from(count.log2()) + now as f64 / f64::from(half_life);
+            if let Some(known) = top.iter_mut().find(|(_, known)| *known == item) {
+                known.0 = key;
+            } else if top.len() < LISTED {
+                top.push((key, item));
+            } else if let Some(least) = top.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0))
+                && least.0 < key
+            {
+                *least = (key, item);
+            }
+        }
+        self.now = now;
+    }
+
+    fn dismiss(&mut self, moment: &Moment<'_>, item: ItemIx) {
+        if let Some(popularity) = self.items.get_mut(item as usize) {
+            popularity.counts = popularity.now(moment.now).map(|count| (count - 1.0).max(0.0));
+            popularity.at = moment.now;
+        }
+        self.top.iter_mut().for_each(|top| top.retain(|(_, listed)| *listed != item));
+    }
+
+    fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
+        for ((top, half_life), channel) in self.top.iter().zip(HALF_LIVES).zip([Channel::Rising, Channel::Popular]) {
+            for &(key, item) in top {
+                slate.add(item, channel, (key - moment.now as f64 / f64::from(half_life)).exp2() as f32);
+            }
+        }
+        let elapsed = moment.now.saturating_sub(self.now) as f32;
+        slate.weigh(Channel::Rising, self.totals[0] * (-elapsed / HALF_LIVES[0]).exp2());
+        slate.weigh(Channel::Popular, self.totals[1] * (-elapsed / HALF_LIVES[1]).exp2());
+    }
+
+    fn describe(&self, moment: &Moment<'_>, slate: &mut Slate) {
+        for (item, evidence, facts) in slate.describe() {
+            let Some(popularity) = self.items.get(item as usize) else { continue };
+            let counts = popularity.now(moment.now);
+            evidence[Channel::Rising as usize] = counts[0];
+            evidence[Channel::Popular as usize] = counts[1];
+            facts[Fact::Sessions as usize] = (1.0 + popularity.sessions as f32).ln() * 0.2;
+            facts[Fact::Idle as usize] = (1.0 + moment.now.saturating_sub(popularity.at) as f32).ln() * 0.1;
+            facts[Fact::Age as usize] = (1.0 + moment.now.saturating_sub(popularity.first) as f32).ln() * 0.1;
+            facts[Fact::Rising as usize] = ((counts[0] + 0.1) / (counts[1] + 0.1)).ln() * 0.3;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.items.len() * size_of::<Popularity>()
+    }
+}
