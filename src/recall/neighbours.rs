@@ -12,9 +12,13 @@ use std::sync::Arc;
 pub struct Neighbours {
     /// A ring: session `n` stands at `n % capacity`.
     sessions: Pages<Arc<Past>, 64>,
-    /// Per item, sessions in the order in which they first held it; the last [`RECENT`] count.
+    /// Per item, sessions in the order in which they first held it; only the last few count.
     holders: Pages<Arc<Vec<SessionIx>>, 64>,
     capacity: usize,
+    /// Sessions looked at per item.
+    recent: usize,
+    /// Neighbours that vote.
+    nearest: usize,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,20 +27,16 @@ struct Past {
     items: Vec<ItemIx>,
 }
 
-/// Sessions looked at per item.
-const RECENT: usize = 500;
-/// Neighbours that vote.
-const NEAREST: usize = 100;
 /// Steps of a session that are remembered.
 const LENGTH: usize = 50;
 /// Steps of the session under way that look for neighbours.
 const MATCHED: usize = 10;
 
 impl Neighbours {
-    /// Remembers at most `capacity` sessions.
+    /// Remembers at most `capacity` sessions, looks at the `recent` last of each item, and lets the `nearest` most similar vote.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self { sessions: Pages::default(), holders: Pages::default(), capacity: capacity.max(1) }
+    pub fn new(capacity: usize, recent: usize, nearest: usize) -> Self {
+        Self { sessions: Pages::default(), holders: Pages::default(), capacity: capacity.max(1), recent, nearest }
     }
 
     fn past(&self, session: SessionIx) -> Option<&Past> {
@@ -72,8 +72,8 @@ impl Source for Neighbours {
                 self.holders.grow(place + 1, || Arc::clone(&empty));
             }
             if let Some(holders) = self.holders.get_mut(place).map(Arc::make_mut) {
-                if holders.len() >= RECENT + RECENT / 2 {
-                    holders.drain(..RECENT / 2);
+                if holders.len() >= self.recent + self.recent / 2 {
+                    holders.drain(..self.recent / 2);
                 }
                 holders.push(moment.session);
             }
@@ -81,8 +81,11 @@ impl Source for Neighbours {
     }
 
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        let (mut sessions, mut similar, mut nearest) =
-            (std::mem::replace(&mut slate.sessions, super::Tally::new(1)), std::mem::take(&mut slate.similar), std::mem::take(&mut slate.nearest));
+        let (mut sessions, mut similar, mut nearest) = (
+            std::mem::replace(&mut slate.sessions, super::Tally::new(1)),
+            std::mem::take(&mut slate.similar),
+            std::mem::take(&mut slate.nearest),
+        );
         sessions.clear();
         similar.clear();
         let mut matched = [0; MATCHED];
@@ -94,7 +97,7 @@ impl Source for Neighbours {
             matched[count] = item;
             let weight = 1.0 - 0.1 * back as f32;
             let Some(holders) = self.holders.get(item as usize) else { continue };
-            for &session in holders.iter().rev().take(RECENT) {
+            for &session in holders.iter().rev().take(self.recent) {
                 if let Some((place, new)) = sessions.enter(session) {
                     if new {
                         similar.push((0.0, count as u32));
@@ -107,9 +110,10 @@ impl Source for Neighbours {
         nearest.clear();
         nearest.extend(similar.iter().enumerate().map(|(place, &(similarity, _))| (similarity, place as u32)));
         let keys = sessions.keys();
-        if nearest.len() > NEAREST {
-            nearest.select_nth_unstable_by(NEAREST, |a, b| b.0.total_cmp(&a.0).then_with(|| keys[b.1 as usize].cmp(&keys[a.1 as usize])));
-            nearest.truncate(NEAREST);
+        if nearest.len() > self.nearest {
+            nearest
+                .select_nth_unstable_by(self.nearest, |a, b| b.0.total_cmp(&a.0).then_with(|| keys[b.1 as usize].cmp(&keys[a.1 as usize])));
+            nearest.truncate(self.nearest);
         }
         nearest.sort_unstable_by_key(|&(_, place)| place);
         let (mut total, mut follow) = (0.0, 0.0);
