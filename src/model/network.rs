@@ -100,13 +100,13 @@ fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
 }
 
 impl Pass {
-    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero. With `dropout`, masks are drawn from it.
-    pub(super) fn forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero, with dropout masks drawn from `rng`.
+    pub(super) fn forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let (hidden, rows, windows) = (settings.hidden, batch.rows(), batch.windows());
         let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
-        self.draw_masks(parameters, windows, dropout);
+        self.draw_masks(parameters, windows, rng);
         room(&mut self.inputs, rows * hidden);
         for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
             parameters.embed(input, x);
@@ -136,15 +136,11 @@ impl Pass {
         }
     }
 
-    fn draw_masks(&mut self, parameters: &Parameters<Table>, windows: usize, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    fn draw_masks(&mut self, parameters: &Parameters<Table>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
-        self.input_mask.clear();
-        self.layers.iter_mut().for_each(|layer| layer.mask.clear());
-        if let Some(rng) = dropout {
-            draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
-            self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
-        }
+        draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
+        self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
     }
 
     fn layer_forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize) {

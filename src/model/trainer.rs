@@ -218,7 +218,7 @@ impl Trainer {
         batch.inputs.iter().filter_map(|input| input.item).for_each(|item| {
             table.slots.slot(item);
         });
-        pass.forward(parameters, batch, Some(&mut rng));
+        pass.forward(parameters, batch, &mut rng);
         zeros(dense, parameters.dense.len());
         let loss = heads.learn(parameters, batch, values, &pass.outputs, outputs, &mut pass.d_outputs, dense);
         pass.backward(parameters, batch, dense);
@@ -300,3 +300,6 @@ fn embeddings_backward(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
