@@ -1,6 +1,6 @@
 //! What a source may know when it is asked, or taught.
 
-use crate::domain::{ItemIx, Step};
+use crate::domain::{ItemIx, Offset, Step};
 
 /// A session's number: dense, growing, a new one wherever a step is marked as a boundary.
 pub type SessionIx = u32;
@@ -10,8 +10,10 @@ pub type SessionIx = u32;
 pub struct Moment<'a> {
     /// The user's steps, oldest first, across session borders.
     pub steps: &'a [Step],
-    /// The session under way, or the one that the next event begins.
+    /// The session under way, or the one that the next event begins; only learning asks for it.
     pub session: SessionIx,
+    /// The journal offset at which it began: by this a reader, who does not know the number, tells the session from its neighbours.
+    pub begun: Offset,
     /// The number of the next event in the journal; all decay and age is measured in these.
     pub now: u64,
 }

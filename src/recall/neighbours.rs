@@ -3,7 +3,7 @@
 //! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in e-commerce at scale", SIGMOD 2022.
 
 use super::{Channel, Moment, SessionIx, Slate, Source};
-use crate::domain::{ItemIx, Pages, SourceName, Step};
+use crate::domain::{ItemIx, Offset, Pages, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub struct Neighbours {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Past {
     number: SessionIx,
+    /// The journal offset of its first event.
+    begun: Offset,
     items: Vec<ItemIx>,
 }
 
@@ -58,6 +60,7 @@ impl Source for Neighbours {
         let Some(past) = self.sessions.get_mut(place).map(Arc::make_mut) else { return };
         if past.number != moment.session || past.items.is_empty() {
             past.number = moment.session;
+            past.begun = moment.begun;
             past.items.clear();
         }
         let new = !past.items.contains(&item);
@@ -119,10 +122,7 @@ impl Source for Neighbours {
         let (mut total, mut follow) = (0.0, 0.0);
         for &(similarity, place) in &nearest {
             let session = keys[place as usize];
-            if session == moment.session {
-                continue;
-            }
-            let Some(past) = self.past(session) else { continue };
+            let Some(past) = self.past(session).filter(|past| past.begun != moment.begun) else { continue };
             let anchor = matched[similar[place as usize].1 as usize];
             let back = similar[place as usize].1 as f32;
             let vote = similarity * (1.0 - 0.1 * back);
