@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Beyond an item's output embedding, its row holds the bias of the next-item head and that of the interest head.
-pub(super) const BIASES: usize = 2;
+/// Values of an item's output row: its embedding, the bias of the next-item head, that of the interest head, and zeros up to whole vectors.
+pub(super) const fn row_width(hidden: usize) -> usize {
+    (hidden + 2).next_multiple_of(16)
+}
 
 /// Where one layer's parameters lie in the flat vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,9 +118,9 @@ pub(super) struct Parameters<T> {
     /// Mixed with an item's number it gives the item's initial values.
     seed: u64,
     pub(super) dense: Arc<Vec<f32>>,
-    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, hidden + BIASES)`.
+    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, row_width(hidden))`.
     pub(super) items: T,
-    /// Output embeddings and biases, `(items, hidden + BIASES)`, unless tied.
+    /// Output embeddings and biases, `(items, row_width(hidden))`, unless tied.
     pub(super) outputs: Option<T>,
     pub(super) attribute_rows: T,
     pub(super) attributes: Attributes,
@@ -141,7 +143,8 @@ impl Parameters<Table> {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
         let table = |width| Table::new(width, settings.optimiser.memories());
-        let (items, outputs) = if settings.tied { (table(hidden + BIASES), None) } else { (table(hidden), Some(table(hidden + BIASES))) };
+        let (items, outputs) =
+            if settings.tied { (table(row_width(hidden)), None) } else { (table(hidden), Some(table(row_width(hidden)))) };
         Self {
             layout: Arc::new(layout),
             seed,
@@ -180,8 +183,8 @@ impl Parameters<Table> {
     /// Whether every part has the size that the settings give it, as after reading them from bytes.
     pub(super) fn is_sound(&self, kinds: usize) -> bool {
         let (hidden, memories) = (self.settings.hidden, self.settings.optimiser.memories());
-        let items = if self.settings.tied { hidden + BIASES } else { hidden };
-        let outputs = |table: &Table| table.is_sound(hidden + BIASES, memories) && table.len() == self.items.len();
+        let items = if self.settings.tied { row_width(hidden) } else { hidden };
+        let outputs = |table: &Table| table.is_sound(row_width(hidden), memories) && table.len() == self.items.len();
         self.settings.check().is_ok()
             && *self.layout == Layout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
@@ -231,9 +234,9 @@ impl Parameters<Rows> {
     /// As [`Parameters::is_sound`] of a trainer's, with the number of kinds taken as stored.
     pub(super) fn is_sound_copy(&self) -> bool {
         let hidden = self.settings.hidden;
-        let items = if self.settings.tied { hidden + BIASES } else { hidden };
+        let items = if self.settings.tied { row_width(hidden) } else { hidden };
         let kinds = self.layout.kinds.len() / hidden.max(1);
-        let outputs = |rows: &Rows| rows.is_sound(hidden + BIASES) && rows.len() == self.items.len();
+        let outputs = |rows: &Rows| rows.is_sound(row_width(hidden)) && rows.len() == self.items.len();
         self.settings.check().is_ok()
             && *self.layout == Layout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len

@@ -1,7 +1,7 @@
 //! The one writer of weights: mini-batches in, steps taken, snapshots out.
 
 use super::batch::Batch;
-use super::heads::Heads;
+use super::heads::{HeadGradients, Heads};
 use super::input::Window;
 use super::math::{accumulate, sum_of_squares};
 use super::network::{Pass, zeros};
@@ -220,7 +220,8 @@ impl Trainer {
         });
         pass.forward(parameters, batch, &mut rng);
         zeros(dense, parameters.dense.len());
-        let loss = heads.learn(parameters, batch, values, &pass.outputs, outputs, &mut pass.d_outputs, dense);
+        let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs, dense };
+        let loss = heads.learn(parameters, batch, values, &pass.outputs, gradients);
         pass.backward(parameters, batch, dense);
         if !settings.tied {
             zeros(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);

@@ -77,6 +77,11 @@ pub struct Top {
 }
 
 kernel! {
+    /// The largest value.
+    fn peak<'a>(values: &'a [f32]) -> f32 {
+        largest(values)
+    }
+
     /// `ln Σ exp(x)`; what is in `scores` is lost.
     fn log_sum_exp<'a>(scores: &'a mut [f32]) -> f32 {
         let peak = largest(scores);
@@ -93,7 +98,7 @@ fn select(scores: &[f32], count: usize, chosen: &mut Vec<(f32, ItemIx)>) {
     let mut least = f32::NEG_INFINITY;
     chosen.clear();
     for (block, scores) in scores.chunks(64).enumerate() {
-        if !(largest(scores) > least) {
+        if peak(scores) <= least {
             continue;
         }
         let places = (block * 64..).map(|place| place as ItemIx);

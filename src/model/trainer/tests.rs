@@ -12,7 +12,7 @@ fn windows() -> Vec<Window> {
             item: (n % 5 != 4).then_some((n * 7 % 13) as u32),
             kind: (n % 4) as u8,
             gap: (n * 5 % 17) as u8,
-            boundary: n % 3 == 0,
+            boundary: n.is_multiple_of(3),
         },
         target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
         value: if n.is_multiple_of(4) { f32::NAN } else { (n % 7) as f32 * 30.0 },
