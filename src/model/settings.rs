@@ -104,7 +104,7 @@ impl Default for NetworkSettings {
     fn default() -> Self {
         Self {
             cell: CellKind::Lstm,
-            hidden: 100,
+            hidden: 64,
             layers: 1,
             window: 20,
             input_to_output: true,
@@ -121,7 +121,7 @@ impl Default for NetworkSettings {
             negatives_alpha: 0.5,
             logq: 1.0,
             in_batch: true,
-            input_dropout: 0.0,
+            input_dropout: 0.5,
             hidden_dropout: 0.5,
             optimiser: OptimiserKind::Adagrad,
             learning_rate: 0.1,
