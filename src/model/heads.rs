@@ -7,7 +7,7 @@ use super::matmul::{Matrix, matmul, transposed};
 use super::network::{room, zeros};
 use super::parameters::{Parameters, row_width};
 use super::sampler::Sampler;
-use super::settings::LossKind;
+use super::settings::{LossKind, SessionTargets};
 use super::slots::{RowGradients, Slots};
 use super::table::Table;
 use super::values::ValueScale;
@@ -162,7 +162,23 @@ impl Heads {
             matmul(&mut self.logits, lanes, weights, turned, false);
             subtract_by_row(&mut self.logits, lanes, &self.corrections);
             for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
-                mask(&mut self.logits[lane..], lanes, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
+                let session = batch.sessions[target.window];
+                let first = self.session_columns.partition_point(|(other, _)| *other < session);
+                let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+                let logits = &mut self.logits[lane..];
+                let kept = logits[*wanted * lanes];
+                self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED);
+                match settings.session_targets {
+                    SessionTargets::Masked => {
+                        own.for_each(|column| logits[column * lanes] = MASKED);
+                        logits[*wanted * lanes] = kept;
+                    }
+                    SessionTargets::Certain => {
+                        logits[*wanted * lanes] = kept;
+                        own.for_each(|column| logits[column * lanes] += self.corrections[column]);
+                    }
+                    SessionTargets::Negatives => logits[*wanted * lanes] = kept,
+                }
             }
             loss += next_item(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
             let gradient = Matrix::strided(&self.logits, columns, targets.len(), lanes);
@@ -237,13 +253,4 @@ kernel! {
             *value = weight * ln(chance(*value));
         }
     }
-}
-
-/// Masks what is no negative of an example, `logits` beginning at its lane: the other targets of its session, and `targets_only`.
-fn mask(logits: &mut [f32], lanes: usize, wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
-    let kept = logits[wanted * lanes];
-    let first = session_columns.partition_point(|(other, _)| *other < session);
-    let own = session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| column);
-    own.chain(targets_only).for_each(|column| logits[column * lanes] = MASKED);
-    logits[wanted * lanes] = kept;
 }

@@ -24,6 +24,19 @@ pub enum LossKind {
     BprMax,
 }
 
+/// What the other targets of its own session are to an example. They are far more frequent in its batch than popularity supposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionTargets {
+    /// No negatives. Best where a session browses among alike items.
+    Masked,
+    /// Negatives that are certain to be there, as the example's own target is: neither takes part in the logQ correction, which makes the sampled partition an unbiased estimate of
+    /// the whole one. Best where sessions repeat themselves, so that the order within a session matters.
+    Certain,
+    /// Negatives like all others.
+    Negatives,
+}
+
 /// How gradients become steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,8 +87,10 @@ pub struct NetworkSettings {
     pub negatives_alpha: f32,
     /// Weight of the logQ correction of cross-entropy, in [0, 1].
     pub logq: f32,
-    /// The other examples' targets are negatives too (never those of the same session).
+    /// The other examples' targets are negatives too.
     pub in_batch: bool,
+    /// What the other targets of its own session are to an example.
+    pub session_targets: SessionTargets,
     /// Share of the input dropped in training, in [0, 0.95]; one mask a window.
     pub input_dropout: f32,
     /// Share of every layer's output dropped in training, towards the recurrence and towards what is above, in [0, 0.95]; one mask a window and layer.
@@ -121,6 +136,7 @@ impl Default for NetworkSettings {
             negatives_alpha: 0.5,
             logq: 1.0,
             in_batch: true,
+            session_targets: SessionTargets::Masked,
             input_dropout: 0.0,
             hidden_dropout: 0.5,
             optimiser: OptimiserKind::Adagrad,
