@@ -162,23 +162,7 @@ impl Heads {
             matmul(&mut self.logits, lanes, weights, turned, false);
             subtract_by_row(&mut self.logits, lanes, &self.corrections);
             for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
-                let session = batch.sessions[target.window];
-                let first = self.session_columns.partition_point(|(other, _)| *other < session);
-                let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
-                let logits = &mut self.logits[lane..];
-                let kept = logits[*wanted * lanes];
-                self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED);
-                match settings.session_targets {
-                    SessionTargets::Masked => {
-                        own.for_each(|column| logits[column * lanes] = MASKED);
-                        logits[*wanted * lanes] = kept;
-                    }
-                    SessionTargets::Certain => {
-                        logits[*wanted * lanes] = kept;
-                        own.for_each(|column| logits[column * lanes] += self.corrections[column]);
-                    }
-                    SessionTargets::Negatives => logits[*wanted * lanes] = kept,
-                }
+                self.settle_session(settings.session_targets, lane, lanes, *wanted, batch.sessions[target.window]);
             }
             loss += next_item(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
             let gradient = Matrix::strided(&self.logits, columns, targets.len(), lanes);
@@ -186,6 +170,23 @@ impl Heads {
             matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
+    }
+
+    /// Makes of the columns that are no ordinary negatives to one example what they shall be: of its session's other targets, and of columns that are there as targets only.
+    fn settle_session(&mut self, rule: SessionTargets, lane: usize, lanes: usize, wanted: usize, session: u64) {
+        let logits = &mut self.logits[lane..];
+        let kept = logits[wanted * lanes];
+        self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED);
+        let first = self.session_columns.partition_point(|(other, _)| *other < session);
+        let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+        match rule {
+            SessionTargets::Masked => own.for_each(|column| logits[column * lanes] = MASKED),
+            SessionTargets::Certain => {
+                own.filter(|column| *column != wanted).for_each(|column| logits[column * lanes] += self.corrections[column])
+            }
+            SessionTargets::Negatives => {}
+        }
+        logits[wanted * lanes] = if rule == SessionTargets::Certain { kept + self.corrections[wanted] } else { kept };
     }
 
     fn interest_head(
