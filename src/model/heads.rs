@@ -7,7 +7,7 @@ use super::matmul::{Matrix, matmul, transposed};
 use super::network::{room, zeros};
 use super::parameters::{Parameters, row_width};
 use super::sampler::Sampler;
-use super::settings::LossKind;
+use super::settings::{LossKind, SessionTargets};
 use super::slots::{RowGradients, Slots};
 use super::table::Table;
 use super::values::ValueScale;
@@ -162,7 +162,7 @@ impl Heads {
             matmul(&mut self.logits, lanes, weights, turned, false);
             subtract_by_row(&mut self.logits, lanes, &self.corrections);
             for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
-                mask(&mut self.logits[lane..], lanes, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
+                self.settle_session(settings.session_targets, lane, lanes, *wanted, batch.sessions[target.window]);
             }
             loss += next_item(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
             let gradient = Matrix::strided(&self.logits, columns, targets.len(), lanes);
@@ -170,6 +170,23 @@ impl Heads {
             matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
+    }
+
+    /// Makes of the columns that are no ordinary negatives to one example what they shall be: of its session's other targets, and of columns that are there as targets only.
+    fn settle_session(&mut self, rule: SessionTargets, lane: usize, lanes: usize, wanted: usize, session: u64) {
+        let logits = &mut self.logits[lane..];
+        let kept = logits[wanted * lanes];
+        self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED);
+        let first = self.session_columns.partition_point(|(other, _)| *other < session);
+        let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+        match rule {
+            SessionTargets::Masked => own.for_each(|column| logits[column * lanes] = MASKED),
+            SessionTargets::Certain => {
+                own.filter(|column| *column != wanted).for_each(|column| logits[column * lanes] += self.corrections[column])
+            }
+            SessionTargets::Negatives => {}
+        }
+        logits[wanted * lanes] = if rule == SessionTargets::Certain { kept + self.corrections[wanted] } else { kept };
     }
 
     fn interest_head(
@@ -237,13 +254,4 @@ kernel! {
             *value = weight * ln(chance(*value));
         }
     }
-}
-
-/// Masks what is no negative of an example, `logits` beginning at its lane: the other targets of its session, and `targets_only`.
-fn mask(logits: &mut [f32], lanes: usize, wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
-    let kept = logits[wanted * lanes];
-    let first = session_columns.partition_point(|(other, _)| *other < session);
-    let own = session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| column);
-    own.chain(targets_only).for_each(|column| logits[column * lanes] = MASKED);
-    logits[wanted * lanes] = kept;
 }
