@@ -49,7 +49,8 @@ pub enum OptimiserKind {
     Adam,
 }
 
-/// Everything that shapes the network and its learning. The defaults are those of `LSTM + both paths` trained on a stream.
+/// Everything that shapes the network and its learning. The defaults are those that learn most from one pass over a stream of clicks with six times as many replayed windows: dropping
+/// the input, which the short paths carry to the output, matters more than dropping the cell's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
@@ -137,10 +138,10 @@ impl Default for NetworkSettings {
             logq: 1.0,
             in_batch: true,
             session_targets: SessionTargets::Masked,
-            input_dropout: 0.0,
-            hidden_dropout: 0.5,
+            input_dropout: 0.6,
+            hidden_dropout: 0.3,
             optimiser: OptimiserKind::Adagrad,
-            learning_rate: 0.1,
+            learning_rate: 0.07,
             momentum: 0.9,
             beta1: 0.9,
             beta2: 0.999,
