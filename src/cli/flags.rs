@@ -77,6 +77,8 @@ pub(super) fn fold(settings: &Settings) -> FoldSettings {
         },
         recall: settings.recall.clone(),
         evaluate_from: 0,
+        evaluate_sources: false,
+        freeze_from: None,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::domain::{Dictionary, Entry, Event, ItemIx, Kinds, Offset, SourceName,
 use crate::evaluation::{Curve, Quality, Sliding};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
-use crate::recall::{ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources};
+use crate::recall::{Channel, ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -35,6 +35,10 @@ pub struct FoldSettings {
     pub recall: RecallSettings,
     /// The number of the event from which on steps count towards [`LearningReport::counted`].
     pub evaluate_from: u64,
+    /// Of the counted steps, measure every source alone too.
+    pub evaluate_sources: bool,
+    /// The number of the event from which on nothing is learned any more, while sessions go on: what published tables measure.
+    pub freeze_from: Option<u64>,
 }
 
 /// Why the fold cannot go on.
@@ -76,6 +80,8 @@ pub struct LearningReport {
     pub live: Quality,
     /// Quality over the steps from `evaluate_from` on.
     pub counted: Quality,
+    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
+    pub alone: [Quality; SourceName::ALL.len()],
     /// Quality along the stream.
     pub curve: Curve,
     /// The network's training.
@@ -99,6 +105,7 @@ pub struct State {
     total: Quality,
     live: Sliding,
     counted: Quality,
+    alone: [Quality; SourceName::ALL.len()],
     curve: Curve,
 }
 
@@ -121,6 +128,7 @@ impl State {
             total: Quality::default(),
             live: Sliding::new(learning.live_window),
             counted: Quality::default(),
+            alone: Default::default(),
             curve: Curve::new(1000),
             settings,
         })
@@ -218,6 +226,7 @@ impl Learner {
             total: state.total,
             live: state.live.quality(),
             counted: state.counted,
+            alone: state.alone,
             curve: state.curve.clone(),
             training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
         }
@@ -226,7 +235,8 @@ impl Learner {
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
-        let State { settings, users, moods, sessions, sources, ranker, training, clustering, .. } = &mut self.state;
+        let State { settings, users, moods, sessions, sources, ranker, training, clustering, alone, .. } = &mut self.state;
+        let frozen = settings.freeze_from.is_some_and(|from| number >= from);
         let user = users.see(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
         let clusters = clustering.current().filter(|_| !settings.recall.without.contains(&SourceName::Clusters)).cloned();
@@ -248,7 +258,14 @@ impl Learner {
             rank = desk.rank_of(item);
             let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
             user.mood.learn(desk.shares(item), repeated);
-            desk.teach(ranker, item);
+            if settings.evaluate_sources && number >= settings.evaluate_from {
+                for (quality, source) in alone.iter_mut().zip(SourceName::ALL) {
+                    quality.count(desk.slate().rank(Channel::of(source), item));
+                }
+            }
+            if !frozen {
+                desk.teach(ranker, item);
+            }
         }
 
         // Then learn.
@@ -261,10 +278,12 @@ impl Learner {
         }
         let before = if begins { &[] } else { user.follower.session.current() };
         let begun = if begins { offset } else { user.follower.session.begun };
-        sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
+        if !frozen {
+            sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
+        }
         moods.set(begun, user.mood);
         user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
-        if let Some(training) = training {
+        if let Some(training) = training.as_mut().filter(|_| !frozen) {
             if begins {
                 training.begin_session(u64::from(user.session));
             }
