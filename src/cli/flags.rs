@@ -80,8 +80,10 @@ pub(super) fn fold(settings: &Settings) -> FoldSettings {
             window: settings.learning.window,
             refresh_after: settings.learning.refresh_after,
         },
-        without: Default::default(),
+        recall: settings.recall.clone(),
         evaluate_from: 0,
+        evaluate_sources: false,
+        freeze_from: None,
     }
 }
 

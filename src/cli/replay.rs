@@ -34,6 +34,9 @@ pub(super) struct Replay {
     /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     without: Vec<SourceName>,
+    /// Stop all learning at this event, while sessions go on: what published tables measure.
+    #[arg(long, value_name = "EVENT")]
+    freeze_from: Option<u64>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,7 +75,9 @@ impl Replay {
         let mut fold = flags::fold(&settings);
         fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
-        fold.without.extend(&self.without);
+        fold.evaluate_sources = true;
+        fold.freeze_from = self.freeze_from;
+        fold.recall.without.extend(&self.without);
         let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {

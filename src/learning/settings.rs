@@ -34,8 +34,8 @@ pub struct LearningSettings {
 impl Default for LearningSettings {
     fn default() -> Self {
         Self {
-            interval: 256,
-            replay_ratio: 2,
+            interval: 64,
+            replay_ratio: 3,
             replay_half_life: 2_000.0,
             history: 32_768,
             batch: 64,

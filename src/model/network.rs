@@ -1,10 +1,11 @@
 //! The network over a batch, forward and back: embeddings, recurrent layers, and the short paths from the input to the output.
 
-use super::batch::Batch;
+use super::batch::{Batch, Step};
 use super::cells::Past;
 use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
 use super::matmul::{Matrix, matmul, transposed};
 use super::parameters::Parameters;
+use super::table::Table;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use std::ops::Range;
@@ -99,19 +100,19 @@ fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
 }
 
 impl Pass {
-    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero. With `dropout`, masks are drawn from it.
-    pub(super) fn forward(&mut self, parameters: &Parameters, batch: &Batch, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero, with dropout masks drawn from `rng`.
+    pub(super) fn forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let (hidden, rows, windows) = (settings.hidden, batch.rows(), batch.windows());
         let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
-        self.draw_masks(parameters, windows, dropout);
+        self.draw_masks(parameters, windows, rng);
         room(&mut self.inputs, rows * hidden);
         for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
             parameters.embed(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
         zeros(&mut self.start, windows * hidden * settings.cell.state());
         for layer in 0..settings.layers {
@@ -125,7 +126,8 @@ impl Pass {
         }
         if settings.input_memory {
             zeros(&mut self.memory, rows * hidden);
-            for (before, first, rows) in batch.transitions() {
+            for Step { before, first, rows } in batch.steps() {
+                let Some(before) = before else { continue };
                 let (past, now) = self.memory.split_at_mut(first * hidden);
                 let before = rows_of(before, rows, hidden);
                 remember(now, &past[before.clone()], &self.inputs[before], settings.memory_decay);
@@ -135,18 +137,14 @@ impl Pass {
         }
     }
 
-    fn draw_masks(&mut self, parameters: &Parameters, windows: usize, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    fn draw_masks(&mut self, parameters: &Parameters<Table>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
-        self.input_mask.clear();
-        self.layers.iter_mut().for_each(|layer| layer.mask.clear());
-        if let Some(rng) = dropout {
-            draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
-            self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
-        }
+        draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
+        self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
     }
 
-    fn layer_forward(&mut self, parameters: &Parameters, batch: &Batch, index: usize) {
+    fn layer_forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
         let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
@@ -163,8 +161,7 @@ impl Pass {
         room(&mut layer.states, rows * state);
         room(&mut layer.outputs, rows * hidden);
         room(&mut layer.recurrent, rows * wide);
-        let mut before = None;
-        for (first, rows) in batch.steps() {
+        for Step { before, first, rows } in batch.steps() {
             let recurrent = &mut layer.recurrent[rows_of(first, rows, wide)];
             let (past, now) = layer.states.split_at_mut(first * state);
             let previous = match before {
@@ -185,13 +182,12 @@ impl Pass {
                 output.copy_from_slice(&state[..hidden]);
             }
             multiply(outputs, &layer.mask);
-            before = Some(first);
         }
     }
 
     /// Carries `d_outputs` back through everything: writes the gradient of the dense parameters into `gradient` (which comes as zeros) and that of every row's x, before
     /// dropout, into `d_inputs`.
-    pub(super) fn backward(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) {
+    pub(super) fn backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
         let (hidden, rows) = (settings.hidden, batch.rows());
         let layout = &*parameters.layout;
@@ -210,7 +206,8 @@ impl Pass {
             room(&mut self.d_memory, rows * hidden);
             let weights = transposed(&mut self.transposed, square(&layout.input_memory), hidden);
             matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
-            for (before, first, rows) in batch.transitions().rev() {
+            for Step { before, first, rows } in batch.steps().rev() {
+                let Some(before) = before else { continue };
                 let (past, now) = self.d_memory.split_at_mut(first * hidden);
                 let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
                 let d_x = &mut self.d_inputs[rows_of(before, rows, hidden)];
@@ -222,11 +219,11 @@ impl Pass {
             self.layer_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
     }
 
-    fn layer_backward(&mut self, parameters: &Parameters, batch: &Batch, index: usize, gradient: &mut [f32]) {
+    fn layer_backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
         let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
@@ -238,9 +235,7 @@ impl Pass {
         room(&mut self.d_gates, rows * wide);
         room(&mut self.d_recurrent, rows * wide);
         zeros(&mut self.carry, batch.windows() * state);
-        let befores = batch.steps().map(|(first, _)| Some(first));
-        let befores: Vec<Option<usize>> = std::iter::once(None).chain(befores).collect();
-        for ((first, rows), before) in batch.steps().zip(befores).collect::<Vec<_>>().into_iter().rev() {
+        for Step { before, first, rows } in batch.steps().rev() {
             let carry = &mut self.carry[..rows * state];
             let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
             multiply(d_now, &layer.mask);
@@ -259,7 +254,8 @@ impl Pass {
             }
         }
         zeros(&mut self.shifted, rows * hidden);
-        for (before, first, rows) in batch.transitions() {
+        for Step { before, first, rows } in batch.steps() {
+            let Some(before) = before else { continue };
             self.shifted[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(before, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
