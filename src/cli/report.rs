@@ -60,7 +60,12 @@ impl Report {
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learned.alone)
-                .map(|(source, quality)| SourceAlone { source, recall_at_20: quality.recall(), mrr_at_20: quality.mrr(), ndcg_at_20: quality.ndcg() })
+                .map(|(source, quality)| SourceAlone {
+                    source,
+                    recall_at_20: quality.recall(),
+                    mrr_at_20: quality.mrr(),
+                    ndcg_at_20: quality.ndcg(),
+                })
                 .collect(),
             items: learned.items,
             users: learned.users,
@@ -90,7 +95,11 @@ impl fmt::Display for Report {
             writeln!(out, "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of its own list", alone.recall_at_20, alone.mrr_at_20)?;
         }
         writeln!(out, "  items             {:>12}", self.items)?;
-        writeln!(out, "  trained on        {:>12}   positions in {} batches ({} skipped)", self.training_examples, self.training_batches, self.skipped_batches)?;
+        writeln!(
+            out,
+            "  trained on        {:>12}   positions in {} batches ({} skipped)",
+            self.training_examples, self.training_batches, self.skipped_batches
+        )?;
         writeln!(out, "  events/s          {:>12.0}   in {:.1} s", self.events_per_second, self.elapsed_seconds)?;
         writeln!(out, "  CPU               {:>10.1} s", self.cpu_seconds)?;
         writeln!(out, "  peak RSS          {:>8.1} MiB", self.peak_rss_bytes as f64 / 1_048_576.0)?;

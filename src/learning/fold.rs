@@ -221,7 +221,7 @@ impl Learner {
         LearningReport {
             events: state.events,
             items: state.items,
-            users: state.users.len(),
+            users: state.users.count(),
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
             live: state.live.quality(),

@@ -217,9 +217,6 @@ const LATENCY_BUCKETS: [f64; 17] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3
 /// Bounds of histograms of counts.
 const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// Bounds of histograms of reciprocal ranks. A bound lies just below 1/k, so that what exceeds it has rank k or better; nothing but a miss is below the first.
-const RANK_BUCKETS: [f64; 6] = [0.049, 0.099, 0.199, 0.332, 0.499, 0.999];
-
 /// The name of the metric that says what runs.
 const BUILD_INFO: &str = "sequor_build_info";
 
@@ -233,7 +230,6 @@ impl Metrics {
         for declared in Self::TABLE.iter().filter(|declared| declared.kind == Type::Histogram) {
             let bounds: &[f64] = match declared.unit {
                 Unit::Seconds => &LATENCY_BUCKETS,
-                Unit::Ratio => &RANK_BUCKETS,
                 _ => &SIZE_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
@@ -323,10 +319,6 @@ mod tests {
         metrics.request_seconds.of(Endpoint::Events).record(0.0002);
         metrics.queue_depth.of(Queue::Learner).set(7.0);
         metrics.recommended_items.of(SourceName::Session).increment(1);
-        for rank in [1.0, 2.0, 20.0] {
-            metrics.evaluated_reciprocal_rank.record(1.0 / rank);
-        }
-        metrics.evaluated_reciprocal_rank.record(0.0);
         metrics.upkeep();
         let text = metrics.render();
         for line in [
@@ -336,9 +328,6 @@ mod tests {
             "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.00025\"} 1",
             "sequor_queue_depth{queue=\"learner\"} 7",
             "sequor_recommended_items_total{source=\"session\"} 1",
-            "sequor_evaluated_reciprocal_rank_bucket{le=\"0.049\"} 1",
-            "sequor_evaluated_reciprocal_rank_bucket{le=\"0.999\"} 3",
-            "sequor_evaluated_reciprocal_rank_sum 1.55",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -18,7 +18,24 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("settings", &["domain", "model", "recall", "ranking", "learning"]),
     ("actors", &["domain", "model", "learning", "store", "clock", "metrics"]),
     ("http", &["domain", "capture", "learning", "actors", "clock", "metrics"]),
-    ("cli", &["domain", "capture", "evaluation", "model", "recall", "ranking", "learning", "settings", "store", "actors", "http", "clock", "metrics"]),
+    (
+        "cli",
+        &[
+            "domain",
+            "capture",
+            "evaluation",
+            "model",
+            "recall",
+            "ranking",
+            "learning",
+            "settings",
+            "store",
+            "actors",
+            "http",
+            "clock",
+            "metrics",
+        ],
+    ),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -47,7 +64,8 @@ fn room(file: &Path) -> String {
 /// Every `crate::room` that a file's code names.
 fn imports(text: &str) -> impl Iterator<Item = &str> {
     let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
-    code.flat_map(|line| line.split("crate::").skip(1)).map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or(""))
+    code.flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or(""))
 }
 
 /// What of a file runs in the daemon: not its comments, and nothing from its tests on.
@@ -82,7 +100,10 @@ fn imports_point_downward() {
 fn the_architecture_page_names_every_room() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
     for (room, allowed) in ROOMS {
-        let row = page.lines().find(|line| line.starts_with(&format!("| `{room}`"))).unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {room}"));
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{room}`")))
+            .unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {room}"));
         for other in allowed {
             assert!(row.contains(other), "ARCHITECTURE.md does not say that {room} may import {other}");
         }
