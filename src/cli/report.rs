@@ -23,6 +23,8 @@ pub(super) struct Report {
     ndcg_at_20: f64,
     /// Every source alone, over the same steps.
     sources: Vec<SourceAlone>,
+    /// `None` while the interest head is off.
+    interest_mse: Option<f64>,
     items: usize,
     users: usize,
     training_examples: u64,
@@ -67,6 +69,7 @@ impl Report {
                     ndcg_at_20: quality.ndcg(),
                 })
                 .collect(),
+            interest_mse: learned.interest.mean(),
             items: learned.items,
             users: learned.users,
             training_examples: learned.training.examples,
@@ -93,6 +96,9 @@ impl fmt::Display for Report {
         for alone in &self.sources {
             let name = alone.source.as_str();
             writeln!(out, "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of its own list", alone.recall_at_20, alone.mrr_at_20)?;
+        }
+        if let Some(error) = self.interest_mse {
+            writeln!(out, "  interest MSE      {error:>12.4}")?;
         }
         writeln!(out, "  items             {:>12}", self.items)?;
         writeln!(

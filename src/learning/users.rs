@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::credit::Display;
 use super::follower::Follower;
 use crate::recall::SessionIx;
 
@@ -18,6 +19,8 @@ pub struct User<M> {
     pub session: SessionIx,
     /// What the ranker keeps of the session.
     pub mood: M,
+    /// What was shown lately.
+    pub display: Display,
     last_seen: Offset,
 }
 

@@ -100,6 +100,25 @@ handle::labels! {
     }
 }
 
+handle::labels! {
+    /// Where in a list an item stood.
+    Place "place" {
+        /// The first.
+        First "1",
+        /// The second or third.
+        Top "2-3",
+        /// The fourth to tenth.
+        Middle "4-10",
+        /// After the tenth.
+        Tail "11+",
+    }
+}
+
+impl Place {
+    /// Every place, in order.
+    pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Tail];
+}
+
 impl Label for SourceName {
     const KEY: &'static str = "source";
     const VALUES: &'static [&'static str] = &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
@@ -195,6 +214,15 @@ declare! {
     "sequor_recommended_items_total" Unit::Count recommended_items: By<SourceName, Counter>,
     /// Candidates brought before ranking, by source.
     "sequor_candidates_total" Unit::Count candidates: By<SourceName, Counter>,
+
+    /// Items shown to users, by the source that brought them.
+    "sequor_shown_items_total" Unit::Count shown_items: By<SourceName, Counter>,
+    /// Items chosen within the credit window after they were shown, by the source that had brought them.
+    "sequor_credited_choices_total" Unit::Count credited_choices: By<SourceName, Counter>,
+    /// Items shown to users, by their place in the list.
+    "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: By<Place, Counter>,
+    /// Items chosen within the credit window after they were shown, by the place at which they had stood.
+    "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: By<Place, Counter>,
 
     // Live quality: every event is a test before it teaches.
     /// Events that were a test: a target whose user had an earlier event.
