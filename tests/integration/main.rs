@@ -9,4 +9,5 @@ mod metrics;
 mod random;
 mod replay;
 mod restart;
+mod settings;
 mod tidy;
