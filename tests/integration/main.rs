@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod metrics;
 mod random;
+mod readme;
 mod replay;
 mod restart;
 mod settings;

@@ -57,6 +57,8 @@ fn after_kill_nine_it_goes_on_as_if_it_had_never_died() {
     assert_eq!(daemon.send(&others())["duplicates"], 150);
     // A step after the restart continues the session from before it.
     for daemon in [&daemon, &twin] {
+        // Behind what was shown, in the one as in the other.
+        daemon.learned(155);
         assert_eq!(daemon.send(&[event("h4", "ann", "item10")])["accepted"], 1);
         daemon.learned(156);
     }
@@ -150,4 +152,12 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
     assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
     assert_eq!((expected.len(), None), (found.len(), differ), "the first byte that differs");
+    // A checkpoint that the disk has spoilt is passed over for the one before it, and the rest is learned again.
+    let newest = checkpoint(&home, events.len());
+    let mut spoilt = fs::read(&newest).unwrap();
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    fs::write(&newest, spoilt).unwrap();
+    let daemon = home.start(&STRIDES);
+    assert!(learned(&home, daemon, events.len()) == expected);
 }
