@@ -5,7 +5,6 @@
 
 mod desk;
 mod features;
-pub mod lanes;
 mod mood;
 mod normaliser;
 mod ranker;

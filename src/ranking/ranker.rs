@@ -1,9 +1,9 @@
 //! The online listwise ranker.
 
 use super::features::{Features, ITEM, MOMENT};
-use super::lanes::exp;
 use super::normaliser::Normaliser;
 use crate::domain::{ItemIx, Pages};
+use crate::recall::lanes::exp;
 use pulp::Simd;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};

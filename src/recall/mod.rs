@@ -6,6 +6,7 @@
 
 mod channel;
 mod contexts;
+pub mod lanes;
 mod moment;
 mod neighbours;
 mod newcomers;

@@ -1,6 +1,6 @@
 //! The candidates of one moment with the evidence that each source gave them.
 
-use super::{Channel, Moment, Tally};
+use super::{Channel, Moment, SessionIx, Tally};
 use crate::domain::{ItemIx, SourceName};
 
 /// Lanes of a candidate's evidence, one a [`Channel`].
@@ -22,10 +22,25 @@ pub struct Slate {
     totals: [f32; CHANNELS],
     order: Vec<(f32, u32)>,
     kept: Vec<u32>,
-    /// Workspace of the neighbours: similarity and the place of the latest match, by session.
+    pub(super) hood: Hood,
+}
+
+/// Workspace of the neighbours.
+#[derive(Debug, Clone)]
+pub(super) struct Hood {
     pub(super) sessions: Tally,
-    pub(super) similar: Vec<(f32, u32)>,
-    pub(super) nearest: Vec<(f32, u32)>,
+    /// By the session's place: the session, how similar it is, and which of the matched items it shares that came last.
+    pub(super) similar: Vec<Similar>,
+}
+
+/// A session like the one under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Similar {
+    pub(super) session: SessionIx,
+    pub(super) similarity: f32,
+    /// The latest item of the session under way that it shares, and that item's place from the end.
+    pub(super) anchor: ItemIx,
+    pub(super) back: u32,
 }
 
 impl Default for Slate {
@@ -38,9 +53,7 @@ impl Default for Slate {
             totals: [0.0; CHANNELS],
             order: Vec::new(),
             kept: Vec::new(),
-            sessions: Tally::new(1 << 14),
-            similar: Vec::new(),
-            nearest: Vec::new(),
+            hood: Hood { sessions: Tally::new(1 << 14), similar: Vec::new() },
         }
     }
 }
@@ -59,13 +72,22 @@ impl Slate {
     /// Adds evidence to an item, which becomes a candidate by it.
     #[inline]
     pub fn add(&mut self, item: ItemIx, channel: Channel, weight: f32) {
+        self.add_all(item, [(channel, weight)]);
+    }
+
+    /// Adds evidence on several channels at once.
+    #[inline]
+    pub fn add_all<const N: usize>(&mut self, item: ItemIx, weights: [(Channel, f32); N]) {
         if let Some((place, new)) = self.items.enter(item) {
             if new {
                 self.evidence.push([0.0; CHANNELS]);
                 self.named.push(0);
             }
-            self.evidence[place][channel as usize] += weight;
-            self.named[place] |= 1 << channel as u16;
+            let (evidence, named) = (&mut self.evidence[place], &mut self.named[place]);
+            for (channel, weight) in weights {
+                evidence[channel as usize] += weight;
+                *named |= 1 << channel as u16;
+            }
         }
     }
 
