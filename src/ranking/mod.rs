@@ -14,3 +14,6 @@ pub use features::{Features, ITEM, MOMENT};
 pub use mood::Mood;
 pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
+
+#[cfg(test)]
+mod tests;

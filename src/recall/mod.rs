@@ -157,3 +157,6 @@ impl Sources {
         SourceName::ALL.into_iter().map(|name| (name, self.all().filter(|source| source.name() == name).map(|source| source.bytes()).sum()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,3 +221,50 @@ impl Slate {
         list
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Step;
+
+    fn step(item: ItemIx, value: f32) -> Step {
+        Step { item: Some(item), kind: 0, boundary: false, at: 0, value }
+    }
+
+    fn slate() -> Slate {
+        let mut slate = Slate::default();
+        for (item, weight) in [(9, 4.0), (3, 2.0), (5, 2.0), (7, 1.0)] {
+            slate.add(item, Channel::Window, weight);
+        }
+        slate.add(7, Channel::Popular, 1.0);
+        slate.weigh(Channel::Window, 9.0);
+        slate.weigh(Channel::Popular, 100.0);
+        slate
+    }
+
+    #[test]
+    fn the_cut_keeps_the_largest_shares_and_breaks_ties_by_number() {
+        let mut slate = slate();
+        slate.cut(2, &Moment { steps: &[], session: 0, now: 0 });
+        assert_eq!(slate.items().collect::<Vec<_>>(), [9, 3]);
+        assert_eq!(slate.position(3), Some(1));
+        assert_eq!(slate.position(5), None);
+        assert_eq!(slate.best(Channel::Window, 3), [(9, 4.0), (3, 2.0), (5, 2.0)]);
+    }
+
+    #[test]
+    fn what_was_waved_away_is_no_candidate_until_chosen_again() {
+        let mut slate = slate();
+        slate.cut(10, &Moment { steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)], session: 0, now: 0 });
+        assert_eq!(slate.items().collect::<Vec<_>>(), [9, 5, 7]);
+    }
+
+    #[test]
+    fn a_candidate_is_credited_to_the_first_source_that_named_it() {
+        let mut slate = slate();
+        slate.cut(10, &Moment { steps: &[], session: 0, now: 0 });
+        assert_eq!(slate.position(7).map(|position| slate.source(position)), Some(SourceName::Transitions));
+        let counts: Vec<_> = SourceName::ALL.into_iter().zip(slate.brought()).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts, [(SourceName::Transitions, 4), (SourceName::Trending, 1)]);
+    }
+}
