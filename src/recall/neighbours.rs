@@ -14,7 +14,7 @@ pub struct Neighbours {
     /// A ring: session `n` stands at `n % capacity`.
     sessions: Pages<Arc<Past>, 64>,
     /// Per item, sessions in the order in which they first held it; only the last few count.
-    holders: Pages<Arc<Vec<SessionIx>>, 64>,
+    holders: Pages<Arc<Vec<SessionIx>>, 16>,
     capacity: usize,
     /// Sessions looked at per item.
     recent: usize,

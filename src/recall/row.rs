@@ -82,7 +82,7 @@ impl Row {
 /// A row for every item, each behind its own `Arc`, so that a copy shares all that has not changed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Rows {
-    rows: Pages<Arc<Row>, 64>,
+    rows: Pages<Arc<Row>, 16>,
 }
 
 impl Rows {
