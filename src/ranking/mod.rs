@@ -5,7 +5,6 @@
 
 mod desk;
 mod features;
-pub mod lanes;
 mod mood;
 mod normaliser;
 mod ranker;
@@ -15,3 +14,6 @@ pub use features::{Features, ITEM, MOMENT};
 pub use mood::Mood;
 pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
+
+#[cfg(test)]
+mod tests;
