@@ -5,7 +5,7 @@ use crate::domain::{ItemIx, SourceName};
 
 /// Lanes of a candidate's evidence, one a [`Channel`].
 pub const CHANNELS: usize = 16;
-/// Lanes of a candidate's facts, one a [`Fact`].
+/// Lanes of a candidate's facts, one a [`Fact`](super::Fact).
 pub const FACTS: usize = 16;
 
 /// How many items a slate can gather before it is cut; what comes beyond is not taken.
