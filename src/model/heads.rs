@@ -1,22 +1,20 @@
 //! The two heads in training: next item by a sampled loss over shared columns, interest by squared error.
 
 use super::batch::{Batch, Target};
-use super::loss::{MASKED, next_item};
+use super::loss::{LANES, MASKED, next_item};
 use super::math::{accumulate, exp, inner_product, kernel, ln};
 use super::matmul::{Matrix, matmul, transposed};
 use super::network::{room, zeros};
-use super::parameters::{BIASES, Parameters};
+use super::parameters::{Parameters, row_width};
 use super::sampler::Sampler;
 use super::settings::LossKind;
 use super::slots::{RowGradients, Slots};
+use super::table::Table;
 use super::values::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Examples whose logits are computed at a time, so that a block of them stays in the cache.
 const EXAMPLES: usize = 64;
-
-/// Floats of a cache line.
-const LINE: usize = 16;
 
 /// The columns of a batch's loss (its targets, then the drawn negatives, each item once) and the room to compute with them. A column is a slot of the output table's gradients.
 #[derive(Debug, Clone, Default)]
@@ -32,15 +30,15 @@ pub(super) struct Heads {
     targets_only: Vec<usize>,
     /// By column, what the logQ correction takes from the logit.
     corrections: Vec<f32>,
-    /// The columns' output rows, `(columns, hidden + BIASES)`.
+    /// The columns' output rows, `(columns, row width)`.
     weights: Vec<f32>,
-    /// The same transposed, `(hidden + 1, columns)`, its rows `stride` apart.
+    /// A block of queries transposed, `(hidden + 1, lanes)`.
     transposed: Vec<f32>,
-    /// (o, 1, 0) of every example, `(examples, hidden + BIASES)`, so that a product with an output row adds its bias.
+    /// (o, 1, 0) of every example, `(examples, row width)`, so that a product with an output row adds its bias.
     queries: Vec<f32>,
-    /// `(EXAMPLES, columns)`, its rows `stride` apart.
+    /// `(columns, lanes)`.
     logits: Vec<f32>,
-    /// `(examples, hidden + BIASES)`.
+    /// `(examples, row width)`.
     d_queries: Vec<f32>,
     /// The interest head's image of every example, `(examples, hidden)`.
     images: Vec<f32>,
@@ -58,11 +56,21 @@ pub(super) struct HeadsLoss {
     pub(super) valued: usize,
 }
 
+/// Where the heads leave their gradients.
+pub(super) struct HeadGradients<'a> {
+    /// Of the columns' output rows, one for every slot; rows of slots that are no columns are left at zero.
+    pub(super) columns: &'a mut RowGradients,
+    /// Of o, `(rows, hidden)`.
+    pub(super) outputs: &'a mut Vec<f32>,
+    /// Of the interest head's matrix and bias.
+    pub(super) dense: &'a mut [f32],
+}
+
 impl Heads {
     /// Chooses the columns and numbers them in `slots`, which comes empty.
     pub(super) fn choose(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         sampler: &Sampler,
         rng: &mut Xoshiro256PlusPlus,
@@ -91,7 +99,7 @@ impl Heads {
         self.session_columns.extend(sessions.zip(self.wanted.iter().copied()));
         self.session_columns.sort_unstable();
         self.session_columns.dedup();
-        let (width, examples) = (settings.hidden + BIASES, if settings.in_batch { batch.targets.len() } else { 0 });
+        let (width, examples) = (row_width(settings.hidden), if settings.in_batch { batch.targets.len() } else { 0 });
         room(&mut self.weights, self.columns * width);
         for (item, weights) in slots.rows().iter().zip(self.weights.chunks_exact_mut(width)) {
             if let Some(row) = parameters.output_rows().row(*item as usize) {
@@ -104,73 +112,69 @@ impl Heads {
         correct(&mut self.corrections, weight);
     }
 
-    /// Both losses and their gradients: of the columns' output rows into `outputs` (as many rows as it has slots), of o into `d_outputs` `(rows, hidden)`, of the interest head's
-    /// matrix and bias into `dense`.
+    /// Both losses and their gradients; `outputs` holds o of every row, `(rows, hidden)`.
     pub(super) fn learn(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         scale: &ValueScale,
-        rows: &[f32],
-        outputs: &mut RowGradients,
-        d_outputs: &mut Vec<f32>,
-        dense: &mut [f32],
+        outputs: &[f32],
+        gradients: HeadGradients<'_>,
     ) -> HeadsLoss {
         let settings = &*parameters.settings;
-        let (hidden, width, examples) = (settings.hidden, settings.hidden + BIASES, batch.targets.len());
+        let (hidden, width, examples) = (settings.hidden, row_width(settings.hidden), batch.targets.len());
+        let HeadGradients { columns, outputs: d_outputs, dense } = gradients;
         zeros(&mut self.queries, examples * width);
         for (target, query) in batch.targets.iter().zip(self.queries.chunks_exact_mut(width)) {
-            query[..hidden].copy_from_slice(&rows[target.row * hidden..][..hidden]);
+            query[..hidden].copy_from_slice(&outputs[target.row * hidden..][..hidden]);
             query[hidden] = 1.0;
         }
         room(&mut self.d_queries, examples * width);
-        zeros(&mut outputs.values, outputs.slots.rows().len() * width);
-        let mut loss = HeadsLoss { next_item: self.next_item_head(parameters, batch, &mut outputs.values), ..Default::default() };
+        // The product writes the columns' rows up to the bias; the rest of them, and the rows of mere inputs, begin at zero.
+        room(&mut columns.values, columns.slots.rows().len() * width);
+        let (written, others) = columns.values.split_at_mut(self.columns * width);
+        others.fill(0.0);
+        written.chunks_exact_mut(width).for_each(|row| row[hidden + 1..].fill(0.0));
+        let mut loss = HeadsLoss { next_item: self.next_item_head(parameters, batch, written), ..Default::default() };
         if settings.interest_weight > 0.0 {
-            self.interest_head(parameters, batch, scale, &mut outputs.values, dense, &mut loss);
+            self.interest_head(parameters, batch, scale, written, dense, &mut loss);
         }
-        zeros(d_outputs, rows.len());
+        zeros(d_outputs, outputs.len());
         for (target, gradient) in batch.targets.iter().zip(self.d_queries.chunks_exact(width)) {
             d_outputs[target.row * hidden..][..hidden].copy_from_slice(&gradient[..hidden]);
         }
         loss
     }
 
-    fn next_item_head(&mut self, parameters: &Parameters, batch: &Batch, d_weights: &mut [f32]) -> f64 {
+    fn next_item_head(&mut self, parameters: &Parameters<Table>, batch: &Batch, d_weights: &mut [f32]) -> f64 {
         let settings = &*parameters.settings;
-        let (hidden, width, columns) = (settings.hidden, settings.hidden + BIASES, self.columns);
+        let (hidden, width, columns) = (settings.hidden, row_width(settings.hidden), self.columns);
         let scale = 1.0 / batch.targets.len() as f32;
-        let mut loss = 0.0;
-        // An odd number of cache lines from row to row: a column's values then spread over the whole cache.
-        let stride = (columns.div_ceil(LINE) | 1) * LINE;
         let weights = Matrix::strided(&self.weights, columns, hidden + 1, width);
-        let turned = transposed(&mut self.transposed, weights, stride);
+        let mut loss = 0.0;
         let blocks = self.queries.chunks(EXAMPLES * width).zip(self.d_queries.chunks_mut(EXAMPLES * width));
-        for (block, (queries, d_queries)) in blocks.enumerate() {
-            let examples = queries.len() / width;
-            let queries = Matrix::strided(queries, examples, hidden + 1, width);
-            room(&mut self.logits, examples * stride);
-            matmul(&mut self.logits, stride, queries, turned, false);
-            for (example, logits) in self.logits.chunks_exact_mut(stride).enumerate() {
-                let logits = &mut logits[..columns];
-                let example = block * EXAMPLES + example;
-                let (Some(target), Some(wanted)) = (batch.targets.get(example), self.wanted.get(example)) else {
-                    continue;
-                };
-                accumulate(logits, -1.0, &self.corrections);
-                mask(logits, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
-                loss += next_item(settings.loss, logits, *wanted, settings.bpr_regularisation, scale);
+        let examples = batch.targets.chunks(EXAMPLES).zip(self.wanted.chunks(EXAMPLES));
+        for (block, ((queries, d_queries), (targets, wanted))) in blocks.zip(examples).enumerate() {
+            let lanes = targets.len().next_multiple_of(LANES);
+            let queries = Matrix::strided(queries, targets.len(), hidden + 1, width);
+            let turned = transposed(&mut self.transposed, queries, lanes);
+            room(&mut self.logits, columns * lanes);
+            matmul(&mut self.logits, lanes, weights, turned, false);
+            subtract_by_row(&mut self.logits, lanes, &self.corrections);
+            for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
+                mask(&mut self.logits[lane..], lanes, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
             }
-            let gradient = Matrix::strided(&self.logits, examples, columns, stride);
-            matmul(d_queries, width, gradient, weights, false);
-            matmul(d_weights, width, gradient.t(), queries, block > 0);
+            loss += next_item(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
+            let gradient = Matrix::strided(&self.logits, columns, targets.len(), lanes);
+            matmul(d_queries, width, gradient.t(), weights, false);
+            matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
     }
 
     fn interest_head(
         &mut self,
-        parameters: &Parameters,
+        parameters: &Parameters<Table>,
         batch: &Batch,
         scale: &ValueScale,
         d_weights: &mut [f32],
@@ -178,7 +182,7 @@ impl Heads {
         loss: &mut HeadsLoss,
     ) {
         let settings = &*parameters.settings;
-        let (hidden, width, examples) = (settings.hidden, settings.hidden + BIASES, batch.targets.len());
+        let (hidden, width, examples) = (settings.hidden, row_width(settings.hidden), batch.targets.len());
         loss.valued = batch.targets.iter().filter(|target| target.value.is_finite()).count();
         if loss.valued == 0 {
             return;
@@ -218,6 +222,15 @@ fn chance(expected: f32) -> f32 {
 }
 
 kernel! {
+    /// Takes a value from every row, `(rows, lanes)`.
+    fn subtract_by_row<'a>(rows: &'a mut [f32], lanes: usize, values: &'a [f32]) -> () {
+        for (row, value) in rows.chunks_exact_mut(lanes).zip(values) {
+            for place in row {
+                *place -= value;
+            }
+        }
+    }
+
     /// Turns expected counts into logQ corrections.
     fn correct<'a>(expected: &'a mut [f32], weight: f32) -> () {
         for value in expected.iter_mut() {
@@ -226,11 +239,11 @@ kernel! {
     }
 }
 
-/// Masks what is no negative of an example: the other targets of its session, and `targets_only`.
-fn mask(logits: &mut [f32], wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
-    let kept = logits[wanted];
+/// Masks what is no negative of an example, `logits` beginning at its lane: the other targets of its session, and `targets_only`.
+fn mask(logits: &mut [f32], lanes: usize, wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
+    let kept = logits[wanted * lanes];
     let first = session_columns.partition_point(|(other, _)| *other < session);
     let own = session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| column);
-    own.chain(targets_only).for_each(|column| logits[*column] = MASKED);
-    logits[wanted] = kept;
+    own.chain(targets_only).for_each(|column| logits[column * lanes] = MASKED);
+    logits[wanted * lanes] = kept;
 }

@@ -52,18 +52,19 @@ pub(super) fn matmul(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_
     if !fits || a.rows == 0 || b.columns == 0 {
         return;
     }
-    if !add {
+    if !add && b.rows == 0 {
         out.chunks_mut(stride).take(a.rows).for_each(|row| row[..b.columns].fill(0.0));
     }
-    pulp::Arch::new().dispatch(Product { out, stride, a, b });
+    pulp::Arch::new().dispatch(Product { out, stride, a, b, add });
 }
 
-/// `out += a · b`.
+/// The arguments of [`matmul`].
 struct Product<'a> {
     out: &'a mut [f32],
     stride: usize,
     a: Matrix<'a>,
     b: Matrix<'a>,
+    add: bool,
 }
 
 impl WithSimd for Product<'_> {
@@ -124,6 +125,7 @@ impl Product<'_> {
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, part: Part, row: usize) {
         let Part { k, depth, column, columns } = part;
         let (a, b, last) = (self.a, self.b, (V - 1) * S::F32_LANES);
+        let add = self.add || k > 0;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         let mut places = [0; R];
         for (r, place) in places.iter_mut().enumerate() {
@@ -149,11 +151,15 @@ impl Product<'_> {
             let out = &mut self.out[(row + r) * self.stride + column..][..columns];
             let (full, rest) = out.split_at_mut(last);
             let (full, _) = S::as_mut_simd_f32s(full);
-            for (out, sum) in full.iter_mut().zip(sums) {
-                *out = simd.add_f32s(*out, *sum);
+            let mut sums = *sums;
+            if add {
+                for (out, sum) in full.iter().zip(&mut sums) {
+                    *sum = simd.add_f32s(*out, *sum);
+                }
+                sums[V - 1] = simd.add_f32s(simd.partial_load_f32s(rest), sums[V - 1]);
             }
-            let sum = simd.add_f32s(simd.partial_load_f32s(rest), sums[V - 1]);
-            simd.partial_store_f32s(rest, sum);
+            full.copy_from_slice(&sums[..V - 1]);
+            simd.partial_store_f32s(rest, sums[V - 1]);
         }
     }
 }

@@ -15,13 +15,15 @@ mod optimiser;
 mod parameters;
 mod rows;
 mod sampler;
+mod scan;
 mod settings;
 mod slots;
+mod table;
 mod trainer;
 mod values;
 mod weights;
 
 pub use input::{Attributes, GAP_BUCKETS, Input, Position, Window, gap_bucket};
-pub use settings::{CellKind, LossKind, NetworkSettings, OptimiserKind, SettingsError};
-pub use trainer::{BatchReport, Trainer, Unsound};
+pub use settings::{CellKind, LossKind, NetworkSettings, OptimiserKind, SettingsError, Unsound};
+pub use trainer::{BatchReport, Trainer};
 pub use weights::{HiddenState, Scratch, Top, Weights};

@@ -5,6 +5,7 @@ use super::cells::Past;
 use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
 use super::matmul::{Matrix, matmul, transposed};
 use super::parameters::Parameters;
+use super::table::Table;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use std::ops::Range;
@@ -99,13 +100,13 @@ fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
 }
 
 impl Pass {
-    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero. With `dropout`, masks are drawn from it.
-    pub(super) fn forward(&mut self, parameters: &Parameters, batch: &Batch, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero, with dropout masks drawn from `rng`.
+    pub(super) fn forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let (hidden, rows, windows) = (settings.hidden, batch.rows(), batch.windows());
         let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
-        self.draw_masks(parameters, windows, dropout);
+        self.draw_masks(parameters, windows, rng);
         room(&mut self.inputs, rows * hidden);
         for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
             parameters.embed(input, x);
@@ -135,18 +136,14 @@ impl Pass {
         }
     }
 
-    fn draw_masks(&mut self, parameters: &Parameters, windows: usize, dropout: Option<&mut Xoshiro256PlusPlus>) {
+    fn draw_masks(&mut self, parameters: &Parameters<Table>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
-        self.input_mask.clear();
-        self.layers.iter_mut().for_each(|layer| layer.mask.clear());
-        if let Some(rng) = dropout {
-            draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
-            self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
-        }
+        draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
+        self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
     }
 
-    fn layer_forward(&mut self, parameters: &Parameters, batch: &Batch, index: usize) {
+    fn layer_forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
         let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
@@ -191,7 +188,7 @@ impl Pass {
 
     /// Carries `d_outputs` back through everything: writes the gradient of the dense parameters into `gradient` (which comes as zeros) and that of every row's x, before
     /// dropout, into `d_inputs`.
-    pub(super) fn backward(&mut self, parameters: &Parameters, batch: &Batch, gradient: &mut [f32]) {
+    pub(super) fn backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
         let (hidden, rows) = (settings.hidden, batch.rows());
         let layout = &*parameters.layout;
@@ -226,7 +223,7 @@ impl Pass {
         }
     }
 
-    fn layer_backward(&mut self, parameters: &Parameters, batch: &Batch, index: usize, gradient: &mut [f32]) {
+    fn layer_backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
         let (wide, state) = (hidden * cell.gates(), hidden * cell.state());

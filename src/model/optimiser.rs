@@ -1,7 +1,6 @@
 //! How gradients become steps: SGD with momentum, Adagrad, Adam, on the dense parameters and on single rows of a table alike.
 
 use super::math::kernel;
-use super::rows::Rows;
 use super::settings::{NetworkSettings, OptimiserKind};
 
 /// No weight leaves ± this, so that whatever the learning rate no weight and no logit ever overflows.
@@ -56,15 +55,6 @@ impl Step {
             OptimiserKind::Sgd => sgd(self, weights, first, gradient),
             OptimiserKind::Adagrad => adagrad(self, weights, first, gradient),
             OptimiserKind::Adam => adam(self, weights, first, second, gradient),
-        }
-    }
-
-    /// Steps the named rows of a table, `memory` being the table of their memories and `gradients` one row for each.
-    pub(super) fn apply_rows(&self, table: &mut Rows, memory: &mut Rows, rows: &[u32], gradients: &[f32]) {
-        for (row, gradient) in rows.iter().zip(gradients.chunks_exact(table.width().max(1))) {
-            if let (Some(weights), Some(memory)) = (table.row_mut(*row as usize), memory.row_mut(*row as usize)) {
-                self.apply(weights, memory, gradient);
-            }
         }
     }
 }

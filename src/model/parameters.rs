@@ -4,6 +4,7 @@ use super::input::{Attributes, GAP_BUCKETS, Input};
 use super::math::accumulate;
 use super::rows::Rows;
 use super::settings::NetworkSettings;
+use super::table::Table;
 use crate::domain::Kinds;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -11,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Beyond an item's output embedding, its row holds the bias of the next-item head and that of the interest head.
-pub(super) const BIASES: usize = 2;
+/// Values of an item's output row: its embedding, the bias of the next-item head, that of the interest head, and zeros up to whole vectors.
+pub(super) const fn row_width(hidden: usize) -> usize {
+    (hidden + 2).next_multiple_of(16)
+}
 
 /// Where one layer's parameters lie in the flat vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,23 +92,41 @@ fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
     }
 }
 
-/// Everything that is learned by gradients. Cloning shares the tables' rows until they change.
+/// Where embeddings are looked up: in the trainer's tables or in published ones.
+pub(super) trait Embeddings {
+    /// A row, if there is one.
+    fn row(&self, row: usize) -> Option<&[f32]>;
+}
+
+impl Embeddings for Table {
+    fn row(&self, row: usize) -> Option<&[f32]> {
+        self.row(row)
+    }
+}
+
+impl Embeddings for Rows {
+    fn row(&self, row: usize) -> Option<&[f32]> {
+        self.row(row)
+    }
+}
+
+/// Everything that is learned by gradients, its embeddings in tables of type `T`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Parameters {
+pub(super) struct Parameters<T> {
     pub(super) settings: Arc<NetworkSettings>,
     pub(super) layout: Arc<Layout>,
     /// Mixed with an item's number it gives the item's initial values.
     seed: u64,
     pub(super) dense: Arc<Vec<f32>>,
-    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, hidden + BIASES)`.
-    pub(super) items: Rows,
-    /// Output embeddings and biases, `(items, hidden + BIASES)`, unless tied.
-    pub(super) outputs: Option<Rows>,
-    pub(super) attribute_rows: Rows,
+    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, row_width(hidden))`.
+    pub(super) items: T,
+    /// Output embeddings and biases, `(items, row_width(hidden))`, unless tied.
+    pub(super) outputs: Option<T>,
+    pub(super) attribute_rows: T,
     pub(super) attributes: Attributes,
 }
 
-impl Parameters {
+impl Parameters<Table> {
     pub(super) fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Self {
         let layout = Layout::new(&settings, kinds);
         let hidden = settings.hidden;
@@ -121,15 +142,16 @@ impl Parameters {
         for (range, diagonal) in [(&layout.input_to_output, 1.0), (&layout.input_memory, 0.2)] {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
+        let table = |width| Table::new(width, settings.optimiser.memories());
         let (items, outputs) =
-            if settings.tied { (Rows::new(hidden + BIASES), None) } else { (Rows::new(hidden), Some(Rows::new(hidden + BIASES))) };
+            if settings.tied { (table(row_width(hidden)), None) } else { (table(hidden), Some(table(row_width(hidden)))) };
         Self {
             layout: Arc::new(layout),
             seed,
             dense: Arc::new(dense),
             items,
             outputs,
-            attribute_rows: Rows::new(hidden),
+            attribute_rows: table(hidden),
             attributes: Attributes::default(),
             settings: Arc::new(settings),
         }
@@ -158,8 +180,76 @@ impl Parameters {
         self.attributes.set(item, &known);
     }
 
+    /// Whether every part has the size that the settings give it, as after reading them from bytes.
+    pub(super) fn is_sound(&self, kinds: usize) -> bool {
+        let (hidden, memories) = (self.settings.hidden, self.settings.optimiser.memories());
+        let items = if self.settings.tied { row_width(hidden) } else { hidden };
+        let outputs = |table: &Table| table.is_sound(row_width(hidden), memories) && table.len() == self.items.len();
+        self.settings.check().is_ok()
+            && *self.layout == Layout::new(&self.settings, kinds)
+            && self.dense.len() == self.layout.len
+            && self.outputs.is_none() == self.settings.tied
+            && self.outputs.as_ref().is_none_or(outputs)
+            && self.items.is_sound(items, memories)
+            && self.attribute_rows.is_sound(hidden, memories)
+    }
+
+    /// Makes room that is not kept in bytes.
+    pub(super) fn restore(&mut self) {
+        [&mut self.items, &mut self.attribute_rows].into_iter().chain(&mut self.outputs).for_each(Table::restore);
+    }
+
+    /// Brings a published copy up to date and hands the output table's changed rows to `changed`. Attributes are copied if `attributes` says that they changed.
+    pub(super) fn publish(&mut self, copy: &mut Parameters<Rows>, attributes: bool, changed: impl FnMut(&Rows, &[u32])) {
+        copy.dense = Arc::clone(&self.dense);
+        if attributes {
+            copy.attributes = self.attributes.clone();
+        }
+        self.attribute_rows.publish(&mut copy.attribute_rows, |_, _| {});
+        match (&mut self.outputs, &mut copy.outputs) {
+            (Some(outputs), Some(copy_of_outputs)) => {
+                self.items.publish(&mut copy.items, |_, _| {});
+                outputs.publish(copy_of_outputs, changed);
+            }
+            _ => self.items.publish(&mut copy.items, changed),
+        }
+    }
+
+    /// A copy to publish, without rows yet.
+    pub(super) fn empty_copy(&self) -> Parameters<Rows> {
+        Parameters {
+            settings: Arc::clone(&self.settings),
+            layout: Arc::clone(&self.layout),
+            seed: self.seed,
+            dense: Arc::clone(&self.dense),
+            items: Rows::new(self.items.width()),
+            outputs: self.outputs.as_ref().map(|table| Rows::new(table.width())),
+            attribute_rows: Rows::new(self.attribute_rows.width()),
+            attributes: self.attributes.clone(),
+        }
+    }
+}
+
+impl Parameters<Rows> {
+    /// As [`Parameters::is_sound`] of a trainer's, with the number of kinds taken as stored.
+    pub(super) fn is_sound_copy(&self) -> bool {
+        let hidden = self.settings.hidden;
+        let items = if self.settings.tied { row_width(hidden) } else { hidden };
+        let kinds = self.layout.kinds.len() / hidden.max(1);
+        let outputs = |rows: &Rows| rows.is_sound(row_width(hidden)) && rows.len() == self.items.len();
+        self.settings.check().is_ok()
+            && *self.layout == Layout::new(&self.settings, kinds)
+            && self.dense.len() == self.layout.len
+            && self.outputs.is_none() == self.settings.tied
+            && self.outputs.as_ref().is_none_or(outputs)
+            && self.items.is_sound(items)
+            && self.attribute_rows.is_sound(hidden)
+    }
+}
+
+impl<T: Embeddings> Parameters<T> {
     /// The table of output rows.
-    pub(super) fn output_rows(&self) -> &Rows {
+    pub(super) fn output_rows(&self) -> &T {
         self.outputs.as_ref().unwrap_or(&self.items)
     }
 
@@ -199,19 +289,5 @@ impl Parameters {
         for part in parts.into_iter().flatten().chain(attributes) {
             accumulate(out, 1.0, part);
         }
-    }
-
-    /// Whether every part has the size that the settings give it, as after reading them from bytes.
-    pub(super) fn is_sound(&self, kinds: usize) -> bool {
-        let hidden = self.settings.hidden;
-        let items = if self.settings.tied { hidden + BIASES } else { hidden };
-        self.settings.check().is_ok()
-            && *self.layout == Layout::new(&self.settings, kinds)
-            && self.dense.len() == self.layout.len
-            && self.outputs.is_none() == self.settings.tied
-            && (self.items.width(), self.attribute_rows.width()) == (items, hidden)
-            && self.outputs.as_ref().is_none_or(|rows| rows.is_sound() && rows.width() == hidden + BIASES && rows.len() == self.items.len())
-            && self.items.is_sound()
-            && self.attribute_rows.is_sound()
     }
 }

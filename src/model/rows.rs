@@ -77,10 +77,11 @@ impl Rows {
         self.block_mut(row / BLOCK)?.get_mut(start..start + width)
     }
 
-    /// Whether the parts are as long as `width` and `len` say, as after reading them from bytes.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether the rows are so wide and the parts as long as `len` says, as after reading them from bytes.
+    pub(super) fn is_sound(&self, width: usize) -> bool {
         let blocks = self.len.div_ceil(BLOCK);
-        self.pages.iter().map(|page| page.len()).sum::<usize>() == blocks
+        self.width == width
+            && self.pages.iter().map(|page| page.len()).sum::<usize>() == blocks
             && self.pages.iter().rev().skip(1).all(|page| page.len() == PAGE)
             && self.pages.iter().flat_map(|page| page.iter()).all(|block| block.len() == BLOCK * self.width)
     }
@@ -101,6 +102,6 @@ mod tests {
         assert!(table.row(2000).is_none() && table.row_mut(2000).is_none());
         assert!(Arc::ptr_eq(&table.pages[0], &published.pages[0]));
         assert!(Arc::ptr_eq(&table.pages[1][0], &published.pages[1][0]));
-        assert!(table.is_sound());
+        assert!(table.is_sound(3));
     }
 }

@@ -148,6 +148,11 @@ pub struct SettingsError {
     pub allowed: &'static str,
 }
 
+/// A network that was read from bytes and cannot be what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored network is damaged: its parts do not have the sizes that its settings give them")]
+pub struct Unsound;
+
 fn bounded<T: PartialOrd + std::fmt::Display>(key: &'static str, value: T, fine: bool, allowed: &'static str) -> Result<(), SettingsError> {
     if fine { Ok(()) } else { Err(SettingsError { key, value: value.to_string(), allowed }) }
 }

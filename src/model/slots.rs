@@ -23,6 +23,11 @@ impl Slots {
         self.places.resize(rows, NONE);
     }
 
+    /// Makes room for `rows` rows, forgetting nothing.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.places.resize(rows.max(self.places.len()), NONE);
+    }
+
     /// The row's slot, given now if it has none; `None` for a row beyond the table.
     pub(super) fn slot(&mut self, row: u32) -> Option<usize> {
         let place = self.places.get_mut(row as usize)?;

@@ -1,7 +1,7 @@
 //! The one writer of weights: mini-batches in, steps taken, snapshots out.
 
 use super::batch::Batch;
-use super::heads::Heads;
+use super::heads::{HeadGradients, Heads};
 use super::input::Window;
 use super::math::{accumulate, sum_of_squares};
 use super::network::{Pass, zeros};
@@ -9,14 +9,17 @@ use super::optimiser::Step;
 use super::parameters::Parameters;
 use super::rows::Rows;
 use super::sampler::Sampler;
-use super::settings::{NetworkSettings, SettingsError};
+use super::scan::Scan;
+use super::settings::{NetworkSettings, SettingsError, Unsound};
 use super::slots::RowGradients;
+use super::table::Table;
 use super::values::ValueScale;
 use super::weights::Weights;
 use crate::domain::ItemIx;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
 /// A gradient of this norm counts as not finite: its squares must not overflow the optimiser's memory.
@@ -37,51 +40,6 @@ pub struct BatchReport {
     pub skipped: bool,
 }
 
-/// What the optimiser remembers beside every parameter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Memory {
-    /// One run of the dense parameters' length for every memory.
-    dense: Vec<f32>,
-    items: Rows,
-    outputs: Option<Rows>,
-    attributes: Rows,
-}
-
-impl Memory {
-    fn new(parameters: &Parameters) -> Self {
-        let memories = parameters.settings.optimiser.memories();
-        let like = |rows: &Rows| Rows::new(rows.width() * memories);
-        Self {
-            dense: vec![0.0; parameters.dense.len() * memories],
-            items: like(&parameters.items),
-            outputs: parameters.outputs.as_ref().map(like),
-            attributes: like(&parameters.attribute_rows),
-        }
-    }
-
-    fn grow(&mut self, parameters: &Parameters) {
-        let items = parameters.items.len();
-        self.items.grow(items, |_, _| {});
-        self.outputs.iter_mut().for_each(|rows| rows.grow(items, |_, _| {}));
-        self.attributes.grow(parameters.attribute_rows.len(), |_, _| {});
-    }
-
-    fn is_sound(&self, parameters: &Parameters) -> bool {
-        let memories = parameters.settings.optimiser.memories();
-        let fits =
-            |memory: &Rows, table: &Rows| memory.is_sound() && memory.width() == table.width() * memories && memory.len() == table.len();
-        let outputs = match (&self.outputs, &parameters.outputs) {
-            (Some(memory), Some(table)) => fits(memory, table),
-            (None, None) => true,
-            _ => false,
-        };
-        outputs
-            && self.dense.len() == parameters.dense.len() * memories
-            && fits(&self.items, &parameters.items)
-            && fits(&self.attributes, &parameters.attribute_rows)
-    }
-}
-
 /// Room that is kept from batch to batch.
 #[derive(Debug, Clone, Default)]
 struct Workspace {
@@ -96,27 +54,64 @@ struct Workspace {
     attributes: RowGradients,
 }
 
-/// Owns everything learned by gradients, and learns. It reads no clock and no random source: the same calls give the same bytes.
-///
-/// Serialised, it resumes where it stood, byte for byte.
+/// Everything that a checkpoint holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Trainer {
+struct Learned {
     kinds: usize,
     learning_rate: f32,
-    parameters: Parameters,
-    memory: Memory,
+    parameters: Parameters<Table>,
+    /// What the optimiser remembers of the dense parameters, one run of their length for every memory; the tables hold their own.
+    memory: Vec<f32>,
     /// Batches that changed the weights.
     steps: u64,
     sampler: Sampler,
     values: ValueScale,
-    #[serde(skip)]
+}
+
+impl Learned {
+    /// Whether every part has the size that the settings give it.
+    fn is_sound(&self) -> bool {
+        self.parameters.is_sound(self.kinds)
+            && self.memory.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.memories()
+            && self.sampler.len() == self.parameters.items.len()
+            && self.learning_rate > 0.0
+    }
+}
+
+/// Owns everything learned by gradients, and learns. It reads no clock and no random source: the same calls give the same bytes.
+///
+/// Serialised, it resumes where it stood, byte for byte; bytes whose parts do not fit together are refused.
+#[derive(Debug, Clone)]
+pub struct Trainer {
+    learned: Learned,
+    /// What the last snapshot was made of.
+    published: Option<(Parameters<Rows>, Scan)>,
+    attributes_changed: bool,
     work: Workspace,
 }
 
-/// A trainer that was read from bytes and cannot be what was written.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the stored network is damaged: its parts do not have the sizes that its settings give them")]
-pub struct Unsound;
+impl From<Learned> for Trainer {
+    fn from(learned: Learned) -> Self {
+        Self { learned, published: None, attributes_changed: false, work: Workspace::default() }
+    }
+}
+
+impl Serialize for Trainer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.learned.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Trainer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut learned = Learned::deserialize(deserializer)?;
+        if !learned.is_sound() {
+            return Err(D::Error::custom(Unsound));
+        }
+        learned.parameters.restore();
+        Ok(learned.into())
+    }
+}
 
 impl Trainer {
     /// A network without items for events of `kinds` kinds. Everything random follows from `seed`.
@@ -126,73 +121,62 @@ impl Trainer {
     pub fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Result<Self, SettingsError> {
         settings.check()?;
         let parameters = Parameters::new(settings, kinds, seed);
-        Ok(Self {
+        Ok(Self::from(Learned {
             kinds,
             learning_rate: parameters.settings.learning_rate,
-            memory: Memory::new(&parameters),
+            memory: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.memories()],
             steps: 0,
             sampler: Sampler::new(f64::from(parameters.settings.negatives_alpha)),
             values: ValueScale::default(),
-            work: Workspace::default(),
             parameters,
-        })
-    }
-
-    /// Whether every part has the size that the settings give it: to be asked once after deserialising.
-    ///
-    /// # Errors
-    /// [`Unsound`] if not; such a trainer must not be used.
-    pub fn check(&self) -> Result<(), Unsound> {
-        let sound = self.parameters.is_sound(self.kinds) && self.memory.is_sound(&self.parameters) && self.sampler.len() == self.items();
-        if sound { Ok(()) } else { Err(Unsound) }
+        }))
     }
 
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
-        &self.parameters.settings
+        &self.learned.parameters.settings
     }
 
     /// How many items have rows.
     #[must_use]
     pub fn items(&self) -> usize {
-        self.parameters.items.len()
+        self.learned.parameters.items.len()
     }
 
     /// Batches that changed the weights.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.learned.steps
     }
 
     /// Makes rows for items up to `items`; the initial values of each are a function of the seed and its number.
     pub fn grow(&mut self, items: usize) {
-        self.parameters.grow(items);
-        self.memory.grow(&self.parameters);
-        self.sampler.grow(items);
+        self.learned.parameters.grow(items);
+        self.learned.sampler.grow(items);
     }
 
     /// Sets an item's attributes, forgetting those it had. Ids at or above `attributes_max` are ignored.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: &[u32]) {
-        self.parameters.set_attributes(item, attributes);
-        self.memory.grow(&self.parameters);
+        self.learned.parameters.set_attributes(item, attributes);
+        self.attributes_changed = true;
     }
 
     /// Counts a target that came: negatives are drawn by these counts. Without rows for the item it is not counted.
     pub fn observe(&mut self, item: ItemIx) {
-        self.sampler.observe(item);
+        self.learned.sampler.observe(item);
     }
 
     /// The step size in force.
     #[must_use]
     pub fn learning_rate(&self) -> f32 {
-        self.learning_rate
+        self.learned.learning_rate
     }
 
     /// Sets the step size of the batches to come; one that is not within (0, 10] is ignored.
     pub fn set_learning_rate(&mut self, rate: f32) {
         if rate > 0.0 && rate <= 10.0 {
-            self.learning_rate = rate;
+            self.learned.learning_rate = rate;
         }
     }
 
@@ -202,7 +186,7 @@ impl Trainer {
         if report.examples == 0 || report.skipped {
             return report;
         }
-        let clip = self.parameters.settings.clip;
+        let clip = self.learned.parameters.settings.clip;
         let scale = if clip > 0.0 && report.gradient_norm > clip { clip / report.gradient_norm } else { 1.0 };
         self.apply(scale);
         report.skipped = false;
@@ -211,7 +195,7 @@ impl Trainer {
 
     /// The batch's losses, with the gradients left in the workspace.
     fn compute(&mut self, windows: &[Window], seed: u64) -> BatchReport {
-        let Self { parameters, sampler, values, work, .. } = self;
+        let Self { learned: Learned { parameters, sampler, values, .. }, work, .. } = self;
         let Workspace { batch, pass, heads, dense, outputs, inputs, attributes } = work;
         let settings = &*parameters.settings;
         batch.fill(windows, settings.window, parameters.items.len());
@@ -234,9 +218,10 @@ impl Trainer {
         batch.inputs.iter().filter_map(|input| input.item).for_each(|item| {
             table.slots.slot(item);
         });
-        pass.forward(parameters, batch, Some(&mut rng));
+        pass.forward(parameters, batch, &mut rng);
         zeros(dense, parameters.dense.len());
-        let loss = heads.learn(parameters, batch, values, &pass.outputs, outputs, &mut pass.d_outputs, dense);
+        let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs, dense };
+        let loss = heads.learn(parameters, batch, values, &pass.outputs, gradients);
         pass.backward(parameters, batch, dense);
         if !settings.tied {
             zeros(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);
@@ -259,32 +244,37 @@ impl Trainer {
 
     /// One step along the gradients in the workspace.
     fn apply(&mut self, scale: f32) {
-        let Self { parameters, memory, work, .. } = self;
-        self.steps += 1;
+        let Self { learned: Learned { parameters, memory, steps, learning_rate, .. }, work, .. } = self;
+        *steps += 1;
         let settings = Arc::clone(&parameters.settings);
-        let step = Step::new(&settings, self.learning_rate, scale, self.steps);
+        let step = Step::new(&settings, *learning_rate, scale, *steps);
         let dense: &mut Vec<f32> = Arc::make_mut(&mut parameters.dense);
-        step.apply(dense, &mut memory.dense, &work.dense);
-        let outputs = (work.outputs.slots.rows(), &work.outputs.values);
-        match (&mut parameters.outputs, &mut memory.outputs) {
-            (Some(table), Some(memory_of_outputs)) => {
-                step.apply_rows(table, memory_of_outputs, outputs.0, outputs.1);
-                step.apply_rows(&mut parameters.items, &mut memory.items, work.inputs.slots.rows(), &work.inputs.values);
-            }
-            _ => step.apply_rows(&mut parameters.items, &mut memory.items, outputs.0, outputs.1),
+        step.apply(dense, memory, &work.dense);
+        let update = |table: &mut Table, gradients: &RowGradients| {
+            table.update(gradients.slots.rows(), &gradients.values, |weights, memory, gradient| step.apply(weights, memory, gradient));
+        };
+        if let Some(table) = &mut parameters.outputs {
+            update(table, &work.outputs);
+            update(&mut parameters.items, &work.inputs);
+        } else {
+            update(&mut parameters.items, &work.outputs);
         }
-        step.apply_rows(&mut parameters.attribute_rows, &mut memory.attributes, work.attributes.slots.rows(), &work.attributes.values);
+        update(&mut parameters.attribute_rows, &work.attributes);
     }
 
     /// An immutable copy of today's weights, at a cost in proportion to the rows that changed since the last one.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        Arc::new(Weights::new(version, self.parameters.clone(), self.values))
+        let Self { learned: Learned { parameters, values, .. }, published, attributes_changed, .. } = self;
+        let (copy, scan) = published.get_or_insert_with(|| (parameters.empty_copy(), Scan::default()));
+        let hidden = copy.settings.hidden;
+        parameters.publish(copy, std::mem::take(attributes_changed), |rows, changed| scan.update(rows, hidden, changed));
+        Arc::new(Weights::new(version, copy.clone(), *values, scan.clone()))
     }
 }
 
 /// Hands every row's gradient of x to the embeddings that it is the sum of.
 fn embeddings_backward(
-    parameters: &Parameters,
+    parameters: &Parameters<Table>,
     batch: &Batch,
     d_inputs: &[f32],
     dense: &mut [f32],
@@ -311,3 +301,6 @@ fn embeddings_backward(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,9 @@
 use super::input::Input;
 use super::math::{add_product, exp_and_sum, inner_product, kernel, largest};
 use super::parameters::{LayerLayout, Parameters};
-use super::settings::NetworkSettings;
+use super::rows::Rows;
+use super::scan::{CodedQuery, Scan};
+use super::settings::{NetworkSettings, Unsound};
 use super::values::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
@@ -11,10 +13,38 @@ use std::ops::Range;
 
 /// A snapshot of the network. Anything asked about an item that it does not know yet has a harmless answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub struct Weights {
     version: u64,
-    parameters: Parameters,
+    parameters: Parameters<Rows>,
     values: ValueScale,
+    scan: Scan,
+}
+
+/// What of a snapshot is kept: the codes follow from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    version: u64,
+    parameters: Parameters<Rows>,
+    values: ValueScale,
+}
+
+impl From<Weights> for Stored {
+    fn from(weights: Weights) -> Self {
+        Self { version: weights.version, parameters: weights.parameters, values: weights.values }
+    }
+}
+
+impl TryFrom<Stored> for Weights {
+    type Error = Unsound;
+
+    fn try_from(stored: Stored) -> Result<Self, Unsound> {
+        if !stored.parameters.is_sound_copy() {
+            return Err(Unsound);
+        }
+        let scan = Scan::of(stored.parameters.output_rows(), stored.parameters.settings.hidden);
+        Ok(Self::new(stored.version, stored.parameters, stored.values, scan))
+    }
 }
 
 /// What the network remembers of a session: the cell's state of every layer, the decayed memory m of earlier inputs and the last input x. It belongs to one version of the weights.
@@ -32,9 +62,9 @@ pub struct Scratch {
     gates: Vec<f32>,
     recurrent: Vec<f32>,
     next: Vec<f32>,
+    coded: CodedQuery,
     scores: Vec<f32>,
-    order: Vec<ItemIx>,
-    terms: Vec<f32>,
+    chosen: Vec<(f32, ItemIx)>,
 }
 
 /// The best of the whole catalogue.
@@ -47,6 +77,11 @@ pub struct Top {
 }
 
 kernel! {
+    /// The largest value.
+    fn peak<'a>(values: &'a [f32]) -> f32 {
+        largest(values)
+    }
+
     /// `ln Σ exp(x)`; what is in `scores` is lost.
     fn log_sum_exp<'a>(scores: &'a mut [f32]) -> f32 {
         let peak = largest(scores);
@@ -54,9 +89,36 @@ kernel! {
     }
 }
 
+/// Candidates beyond half of `k` again that are scored exactly, so that the codes' error does not cost a place.
+const SPARE: usize = 32;
+
+/// Writes the `count` largest scores with their places into `chosen`, in no order; of equals the smaller places.
+fn select(scores: &[f32], count: usize, chosen: &mut Vec<(f32, ItemIx)>) {
+    let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    let mut least = f32::NEG_INFINITY;
+    chosen.clear();
+    for (block, scores) in scores.chunks(64).enumerate() {
+        if peak(scores) <= least {
+            continue;
+        }
+        let places = (block * 64..).map(|place| place as ItemIx);
+        chosen.extend(scores.iter().copied().zip(places).filter(|(score, _)| *score > least));
+        // Pruned only now and then: every time down to `count`, whose least is the bar for all that follow.
+        if chosen.len() >= 4 * count.max(16) {
+            chosen.select_nth_unstable_by(count, best_first);
+            chosen.truncate(count);
+            least = chosen.iter().map(|(score, _)| *score).fold(f32::INFINITY, f32::min);
+        }
+    }
+    if chosen.len() > count {
+        chosen.select_nth_unstable_by(count, best_first);
+        chosen.truncate(count);
+    }
+}
+
 impl Weights {
-    pub(super) fn new(version: u64, parameters: Parameters, values: ValueScale) -> Self {
-        Self { version, parameters, values }
+    pub(super) fn new(version: u64, parameters: Parameters<Rows>, values: ValueScale, scan: Scan) -> Self {
+        Self { version, parameters, values, scan }
     }
 
     /// The number that the publisher gave it.
@@ -157,24 +219,18 @@ impl Weights {
         row.map_or(f32::NEG_INFINITY, |row| inner_product(query, &row[..hidden]) + row[hidden])
     }
 
-    /// The `k` best items of the whole catalogue.
+    /// The `k` best items of the whole catalogue: the best few times `k` by their 8-bit codes, scored again exactly. The partition is that of the codes.
     #[must_use]
     pub fn top(&self, query: &[f32], k: usize, scratch: &mut Scratch) -> Top {
-        let Scratch { scores, order, terms, .. } = scratch;
-        scores.clear();
-        scores.extend((0..self.items()).map(|item| self.score(query, item as ItemIx)));
-        terms.clear();
-        terms.extend_from_slice(scores);
-        let log_partition = log_sum_exp(terms);
-        order.clear();
-        order.extend(0..scores.len() as ItemIx);
-        let by_score = |a: &ItemIx, b: &ItemIx| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-        if k < order.len() {
-            order.select_nth_unstable_by(k, by_score);
-            order.truncate(k);
-        }
-        order.sort_unstable_by(by_score);
-        Top { items: order.iter().map(|item| (*item, scores[*item as usize])).collect(), log_partition }
+        let Scratch { coded, scores, chosen, .. } = scratch;
+        coded.encode(query);
+        self.scan.score(coded, scores);
+        select(scores, SPARE + k + k / 2, chosen);
+        let log_partition = log_sum_exp(scores);
+        let mut items: Vec<(ItemIx, f32)> = chosen.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
+        items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        items.truncate(k);
+        Top { items, log_partition }
     }
 
     /// The item's output embedding, without its bias, `(hidden)`.
