@@ -2,9 +2,11 @@
 
 mod curve;
 mod quality;
+mod split;
 
 pub use curve::{Curve, CurvePoint};
 pub use quality::{Quality, Sliding};
+pub use split::{Split, rank_of};
 
 /// The cut-off of every reported list metric.
 pub const K: usize = 20;
