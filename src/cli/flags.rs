@@ -75,7 +75,7 @@ pub(super) fn fold(settings: &Settings) -> FoldSettings {
             window: settings.learning.window,
             refresh_after: settings.learning.refresh_after,
         },
-        without: Default::default(),
+        recall: settings.recall.clone(),
         evaluate_from: 0,
     }
 }

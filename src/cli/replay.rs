@@ -65,7 +65,7 @@ impl Replay {
         let mut fold = flags::fold(&settings);
         fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
-        fold.without.extend(&self.without);
+        fold.recall.without.extend(&self.without);
         let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {

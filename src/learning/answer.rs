@@ -1,9 +1,9 @@
 //! "What next?": from a user's state and what is learned to a ranked list. The session actors answer with it, and the fold tests with it.
 
-use crate::domain::{Candidate, ItemIx, Offset, SourceName, Timestamp};
-use crate::model::{Scratch, Weights};
-use crate::ranking::{Features, Mood, Ranker, Work};
-use crate::recall::{CHANNELS, Channel, ClusterSettings, Clusters, Moment, Slate, Sources};
+use crate::domain::{Candidate, ItemIx, Offset, Timestamp};
+use crate::model::{Scratch, Top, Weights};
+use crate::ranking::{Desk, Mood, NetworkView, Ranker};
+use crate::recall::{ClusterSettings, Clusters, Moment, SessionIx, Sources};
 
 use super::follower::{Follower, Pace};
 use super::snapshot::Snapshot;
@@ -26,15 +26,25 @@ pub struct Answer {
     pub items: Vec<Candidate>,
 }
 
+/// Candidates that are ranked, at least.
+const KEPT: usize = 256;
+/// Items of the network's own list that become candidates.
+const LISTED: usize = 40;
+
 /// Working memory for answers: one a thread; it allocates nothing once warm.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Workspace {
     /// The network's.
     pub network: Scratch,
     query: Vec<f32>,
-    pub(super) slate: Slate,
-    pub(super) features: Features,
-    pub(super) work: Work,
+    /// The ranker's.
+    pub desk: Desk,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { network: Scratch::default(), query: Vec::new(), desk: Desk::new(KEPT) }
+    }
 }
 
 /// Everything learned that a judgement needs, borrowed from the fold or from a snapshot.
@@ -48,81 +58,55 @@ pub struct Judge<'a> {
     pub(super) now: Offset,
 }
 
-/// Candidates that are ranked.
-const KEPT: usize = 256;
-/// Items of the network's own list that become candidates.
-const LISTED: usize = 40;
-
 impl Judge<'_> {
-    /// Gathers, describes and scores the candidates of this moment; they stand in the workspace then.
-    pub fn consider(&self, follower: &mut Follower, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
-        let Workspace { network, query, slate, features, work } = workspace;
+    /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
+    /// sources' neighbours, if the asker knows it.
+    pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
+        let Workspace { network, query, desk } = workspace;
         let top = self.weights.map(|weights| {
             weights.query(follower.hidden(pace, weights, network), query);
-            weights.top(query, LISTED, network)
+            self.top(weights, query, network)
         });
-        let moment = Moment { steps: follower.session.current(), session: follower.session.begun as u32, now: self.now };
-        self.sources.gather(&moment, slate);
-        if let (Some(weights), Some(top)) = (self.weights, &top) {
-            slate.weigh(Channel::Spare1, 1.0);
-            for (item, _) in &top.items {
-                slate.add(*item, Channel::Spare1, 0.0);
+        let moment = Moment { steps: follower.session.current(), session, begun: follower.session.begun, now: self.now };
+        match (self.weights, &top) {
+            (Some(weights), Some(top)) => {
+                let near = self.near(weights, query, follower);
+                let logit = |item| weights.score(query, item);
+                let view = NetworkView { top: &top.items, log_partition: top.log_partition, logit: &logit };
+                desk.consider(self.sources, self.ranker, &moment, mood, Some(&view), &near);
             }
-            slate.cut(KEPT, &CUT);
-            self.sources.describe(&moment, slate);
-            for (item, evidence, _) in slate.describe() {
-                evidence[Channel::Spare1 as usize] = (weights.score(query, item) - top.log_partition).exp();
-            }
-        } else {
-            slate.cut(KEPT, &CUT);
-            self.sources.describe(&moment, slate);
+            _ => desk.consider(self.sources, self.ranker, &moment, mood, None, &[]),
         }
-        features.fill(slate, &moment, mood);
-        self.ranker.score(features, slate.items(), work);
-    }
-}
-
-impl Workspace {
-    /// The place of an item among the candidates considered.
-    #[must_use]
-    pub fn place(&self, item: ItemIx) -> Option<usize> {
-        self.slate.position(item)
     }
 
-    /// The rank of an item among the candidates considered, 1 for the best; equals by the smaller number.
-    #[must_use]
-    pub fn rank(&self, item: ItemIx) -> Option<usize> {
-        let score = *self.work.scores.get(self.place(item)?)?;
-        let better = |&(other, other_score): &(ItemIx, f32)| other_score > score || (other_score == score && other < item);
-        Some(1 + self.slate.items().zip(self.work.scores.iter().copied()).filter(better).count())
+    /// The network's best: of the whole catalog while that is small, else of the clusters nearest to the query and of the items too new to be in one.
+    fn top(&self, weights: &Weights, query: &[f32], scratch: &mut Scratch) -> Top {
+        match self.clusters.filter(|_| weights.items() > self.settings.exact_up_to) {
+            None => weights.top(query, LISTED, scratch),
+            Some(clusters) => {
+                let probed = clusters.probe(query, self.settings.probes);
+                let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
+                let newer = clusters.items() as ItemIx..weights.items() as ItemIx;
+                weights.top_of(query, members.chain(newer), LISTED, scratch)
+            }
+        }
     }
 
-    /// What each source gave the candidate at a place.
-    #[must_use]
-    pub fn shares(&self, place: Option<usize>) -> Option<&[f32]> {
-        self.features.items.get(place?)?.get(..CHANNELS)
-    }
-
-    /// Teaches the ranker that the candidate at a place came.
-    pub fn teach(&mut self, ranker: &mut Ranker, place: usize) {
-        ranker.learn(&self.features, self.slate.items(), place, &mut self.work);
-    }
-
-    /// The best candidates considered.
-    #[must_use]
-    pub fn best(&self, limit: usize) -> Vec<Candidate> {
-        let scored = self.slate.items().zip(&self.work.scores);
-        let mut list: Vec<_> = scored.map(|(item, &score)| Candidate { item, score, source: SourceName::Network }).collect();
-        list.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
-        list.truncate(limit);
-        list
+    /// Items of the last item's cluster that few know yet: the network alone can bring them.
+    fn near(&self, weights: &Weights, query: &[f32], follower: &Follower) -> Vec<(ItemIx, f32)> {
+        let last = follower.session.steps.iter().rev().find_map(|step| step.item);
+        let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
+        let Some(embedding) = weights.embedding(last) else { return Vec::new() };
+        let members = clusters.members(clusters.of(last, embedding)).iter().rev().take(LISTED);
+        members.map(|&item| (item, weights.score(query, item))).collect()
     }
 }
 
 /// Answers a request from what a snapshot holds.
 pub fn answer(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, request: &Request, workspace: &mut Workspace) -> Answer {
-    snapshot.judge().consider(follower, &Mood::default(), pace, workspace);
-    Answer { weights_version: snapshot.weights_version(), items: workspace.best(request.limit) }
+    let mood = snapshot.moods.get(follower.session.begun);
+    snapshot.judge().consider(follower, SessionIx::MAX, &mood, pace, workspace);
+    let mut items = Vec::new();
+    workspace.desk.best(request.limit, |_| true, &mut items);
+    Answer { weights_version: snapshot.weights_version(), items }
 }
-
-const CUT: [f32; CHANNELS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.5, 0.0, 0.5, 0.5, 100.0, 1.0, 0.0, 0.0];

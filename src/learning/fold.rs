@@ -4,15 +4,15 @@ use crate::domain::{Dictionary, Entry, Event, ItemIx, Kinds, Offset, SourceName,
 use crate::evaluation::{Curve, Quality, Sliding};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
-use crate::recall::{ClusterSettings, Moment, Sources};
+use crate::recall::{ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::answer::{Judge, Workspace};
 use super::background::{Background, Lost};
 use super::clustering::{Clustered, Clustering};
 use super::follower::Pace;
+use super::moods::Moods;
 use super::settings::LearningSettings;
 use super::snapshot::Snapshot;
 use super::training::{Trained, Training, TrainingReport};
@@ -31,8 +31,8 @@ pub struct FoldSettings {
     pub kinds: Kinds,
     /// How followers move.
     pub pace: Pace,
-    /// Sources that are left out.
-    pub without: BTreeSet<SourceName>,
+    /// The counting sources, and which sources are left out.
+    pub recall: RecallSettings,
     /// The number of the event from which on steps count towards [`LearningReport::counted`].
     pub evaluate_from: u64,
 }
@@ -43,6 +43,9 @@ pub enum LearnerError {
     /// The network's settings cannot run.
     #[error("the network cannot be built")]
     Network(#[from] SettingsError),
+    /// The sources' settings cannot run.
+    #[error("the sources cannot be built")]
+    Recall(#[from] RecallError),
     /// A background job died.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -86,7 +89,9 @@ pub struct State {
     next: Offset,
     events: u64,
     items: usize,
+    sessions: SessionIx,
     users: Users<Mood>,
+    moods: Moods,
     sources: Sources,
     ranker: Ranker,
     training: Option<Training>,
@@ -98,16 +103,18 @@ pub struct State {
 }
 
 impl State {
-    fn new(settings: FoldSettings) -> Result<Self, SettingsError> {
+    fn new(settings: FoldSettings) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
-        let with_network = !settings.without.contains(&SourceName::Network);
+        let with_network = !settings.recall.without.contains(&SourceName::Network);
         let training = with_network.then(|| Training::new(settings.network.clone(), settings.kinds.len(), learning)).transpose()?;
         Ok(Self {
             next: 0,
             events: 0,
             items: 0,
+            sessions: 0,
+            moods: Moods::default(),
             users: Users::new(learning.hidden_kept, learning.users_kept),
-            sources: Sources::default(),
+            sources: Sources::new(&settings.recall, &settings.kinds)?,
             ranker: Ranker::new(learning.seed),
             training,
             clustering: Clustering::default(),
@@ -194,6 +201,7 @@ impl Learner {
             clusters: state.clustering.current().cloned(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
+            moods: state.moods.clone(),
             settings: Arc::clone(&self.clusters),
         }
     }
@@ -218,46 +226,49 @@ impl Learner {
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
-        let State { settings, users, sources, ranker, training, clustering, .. } = &mut self.state;
+        let State { settings, users, moods, sessions, sources, ranker, training, clustering, .. } = &mut self.state;
         let user = users.see(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
-        
-        let mut rank = None;
+        let clusters = clustering.current().filter(|_| !settings.recall.without.contains(&SourceName::Clusters)).cloned();
+
+        // Test.
         let known = !user.follower.session.steps.is_empty();
+        let mut rank = None;
         if let Some(item) = chosen.filter(|_| known) {
             let judge = Judge {
                 weights: weights.as_deref(),
-                clusters: clustering.current().map(|clusters| &**clusters),
+                clusters: clusters.as_deref(),
                 sources,
                 ranker,
                 settings: &self.clusters,
                 now: offset,
             };
-            judge.consider(&mut user.follower, &user.mood, &settings.pace, &mut self.workspace);
-            rank = self.workspace.rank(item);
-            let place = self.workspace.place(item);
-            user.mood.take(self.workspace.shares(place), user.follower.session.current().iter().any(|step| step.item == Some(item)));
-            if let Some(place) = place {
-                self.workspace.teach(ranker, place);
-            }
+            judge.consider(&mut user.follower, user.session, &user.mood, &settings.pace, &mut self.workspace);
+            let desk = &mut self.workspace.desk;
+            rank = desk.rank_of(item);
+            let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
+            user.mood.learn(desk.shares(item), repeated);
+            desk.teach(ranker, item);
         }
 
+        // Then learn.
         let session_id = event.session_id.as_deref();
         let begins = user.follower.session.ends_before(step.at, session_id, settings.pace.idle_gap_ms);
-        let (begun, before) = match begins {
-            true => (offset, &[][..]),
-            false => (user.follower.session.begun, user.follower.session.current()),
-        };
-        sources.learn(&Moment { steps: before, session: begun as u32, now: offset }, &step);
-        user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
         if begins {
             user.mood = Mood::default();
+            user.session = *sessions;
+            *sessions = sessions.wrapping_add(1);
         }
+        let before = if begins { &[] } else { user.follower.session.current() };
+        let begun = if begins { offset } else { user.follower.session.begun };
+        sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
+        moods.set(begun, user.mood);
+        user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
         if let Some(training) = training {
             if begins {
-                user.session = training.begin_session();
+                training.begin_session(u64::from(user.session));
             }
-            training.touch(user.session, &user.follower.session.steps, chosen, settings.learning.window);
+            training.touch(u64::from(user.session), &user.follower.session.steps, chosen, settings.learning.window);
         }
         self.state.events += 1;
         if chosen.is_some() && known {

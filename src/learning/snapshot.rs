@@ -7,6 +7,7 @@ use crate::recall::{ClusterSettings, Clusters, Sources};
 use std::sync::Arc;
 
 use super::answer::Judge;
+use super::moods::Moods;
 
 /// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub struct Snapshot {
     pub(super) clusters: Option<Arc<Clusters>>,
     pub(super) sources: Sources,
     pub(super) ranker: Ranker,
+    pub(super) moods: Moods,
     pub(super) settings: Arc<ClusterSettings>,
 }
 

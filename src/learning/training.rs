@@ -101,9 +101,9 @@ impl Training {
         &self.total
     }
 
-    /// Begins a session and gives its number.
-    pub fn begin_session(&mut self) -> u64 {
-        self.history.begin()
+    /// A session begins; sessions are numbered in this order.
+    pub fn begin_session(&mut self, session: u64) {
+        self.history.begin(session);
     }
 
     /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts towards its popularity among the negatives.

@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::follower::Follower;
+use crate::recall::SessionIx;
 
 /// A user in the fold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct User<M> {
     /// The sequence and the hidden state.
     pub follower: Follower,
-    /// The number of the current session in the replay history.
-    pub session: u64,
+    /// The number of the current session.
+    pub session: SessionIx,
     /// What the ranker keeps of the session.
     pub mood: M,
     last_seen: Offset,

@@ -113,16 +113,18 @@ impl Sampler {
     /// Draws `draws` items with replacement into `out`, in the order of their numbers: one from each of `draws` equal strata of the total weight, so that an item's expected
     /// count is that of independent draws and its variance smaller. Draws nothing before the first target.
     pub(super) fn draw(&self, draws: usize, rng: &mut Xoshiro256PlusPlus, out: &mut Vec<ItemIx>) {
-        let total = u128::from(self.total());
+        let total = self.total();
         if total == 0 || draws == 0 {
             return;
         }
+        /// 2⁻⁵³: 53 random bits span [0, 1).
+        const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
+        let stratum = total as f64 / draws as f64;
         // The search walks on from where the previous draw ended, climbing only where it leaves a group.
         let (mut level, mut node, mut before) = (0, 0, 0_u64);
-        for stratum in 0..draws as u128 {
-            let (low, high) = (total * stratum / draws as u128, total * (stratum + 1) / draws as u128);
-            let offset = (u128::from(rng.next_u64()) * (high - low)) >> 64;
-            let wanted = u64::try_from(low + offset).unwrap_or(u64::MAX);
+        for draw in 0..draws {
+            let share = (rng.next_u64() >> 11) as f64 * STEP;
+            let wanted = (((draw as f64 + share) * stratum) as u64).min(total - 1);
             loop {
                 let Some(weight) = self.levels.get(level).and_then(|sums| sums.get(node)) else {
                     return;

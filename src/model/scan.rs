@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// Sixteen rows as codes. An item's logit is about `bias + scale · Σ code · query`.
 #[derive(Debug, Clone)]
 struct CodeBlock {
-    /// `(pairs of dimensions, rows, 2)`, so that one vector holds two dimensions of every row and no sum runs across lanes.
-    codes: Vec<i8>,
+    /// `(pairs of dimensions, rows, 2)`, eight rows in each half, so that a vector holds two dimensions of eight rows and no sum runs across rows.
+    codes: Vec<[[i8; BLOCK]; 2]>,
     scales: [f32; BLOCK],
     /// −∞ beyond the last item.
     biases: [f32; BLOCK],
@@ -24,7 +24,7 @@ pub(super) struct Scan {
 impl CodeBlock {
     /// Encodes the `rows` first rows of a block, each `width` values of which the first `hidden` are the embedding and the next the bias.
     fn new(block: &[f32], width: usize, hidden: usize, rows: usize) -> Self {
-        let mut codes = vec![0; hidden.div_ceil(2) * 2 * BLOCK];
+        let mut codes = vec![[[0; BLOCK]; 2]; hidden.div_ceil(2)];
         let (mut scales, mut biases) = ([0.0; BLOCK], [f32::NEG_INFINITY; BLOCK]);
         let places = scales.iter_mut().zip(&mut biases);
         for (row, (values, (scale, bias))) in block.chunks_exact(width).take(rows).zip(places).enumerate() {
@@ -33,7 +33,7 @@ impl CodeBlock {
             if largest > 0.0 {
                 let factor = 127.0 / largest;
                 for (dimension, value) in values[..hidden].iter().enumerate() {
-                    codes[(dimension / 2 * BLOCK + row) * 2 + dimension % 2] = (value * factor).round() as i8;
+                    codes[dimension / 2][row / HALF][row % HALF * 2 + dimension % 2] = (value * factor).round() as i8;
                 }
             }
         }
@@ -62,22 +62,73 @@ impl CodedQuery {
     }
 }
 
+/// Rows of half a block.
+const HALF: usize = BLOCK / 2;
+
+impl CodeBlock {
+    /// The logits of the sums of products.
+    #[inline(always)]
+    fn logits(&self, sums: &[i32], unit: f32, out: &mut [f32]) {
+        for (((out, sum), scale), bias) in out.iter_mut().zip(sums).zip(&self.scales).zip(&self.biases) {
+            *out = (*sum as f32 * unit).mul_add(*scale, *bias);
+        }
+    }
+}
+
 kernel! {
-    /// Writes the approximate logits of one page of blocks.
-    fn score_blocks<'a>(blocks: &'a [Arc<CodeBlock>], query: &'a CodedQuery, out: &'a mut [f32]) -> () {
+    /// Writes the approximate logits of blocks, on any processor.
+    fn score_plainly<'a>(blocks: &'a [Arc<CodeBlock>], query: &'a CodedQuery, out: &'a mut [f32]) -> () {
         for (block, out) in blocks.iter().zip(out.chunks_exact_mut(BLOCK)) {
             let mut sums = [0_i32; BLOCK];
-            for (codes, pair) in block.codes.chunks_exact(2 * BLOCK).zip(&query.pairs) {
+            for (codes, pair) in block.codes.iter().zip(&query.pairs) {
                 let (first, second) = (i32::from(pair[0]), i32::from(pair[1]));
-                for (sum, code) in sums.iter_mut().zip(codes.chunks_exact(2)) {
+                for (sum, code) in sums.iter_mut().zip(codes.as_flattened().chunks_exact(2)) {
                     *sum += i32::from(code[0]) * first + i32::from(code[1]) * second;
                 }
             }
-            for (((out, sum), scale), bias) in out.iter_mut().zip(sums).zip(&block.scales).zip(&block.biases) {
-                *out = (sum as f32 * query.unit).mul_add(*scale, *bias);
-            }
+            block.logits(&sums, query.unit, out);
         }
     }
+}
+
+/// The same with the instruction that multiplies two pairs and adds them: the sums are the same integers.
+#[cfg(target_arch = "x86_64")]
+struct ScoreByPairs<'a> {
+    simd: pulp::x86::V3,
+    blocks: &'a [Arc<CodeBlock>],
+    query: &'a CodedQuery,
+    out: &'a mut [f32],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl pulp::NullaryFnOnce for ScoreByPairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { simd, blocks, query, out } = self;
+        for (block, out) in blocks.iter().zip(out.chunks_exact_mut(BLOCK)) {
+            let mut sums = [simd.avx._mm256_setzero_si256(); 2];
+            for (codes, pair) in block.codes.iter().zip(&query.pairs) {
+                let pair = simd.avx._mm256_set1_epi32(pulp::cast(*pair));
+                for (sum, codes) in sums.iter_mut().zip(codes) {
+                    let codes = simd.avx2._mm256_cvtepi8_epi16(pulp::cast(*codes));
+                    *sum = simd.avx2._mm256_add_epi32(*sum, simd.avx2._mm256_madd_epi16(codes, pair));
+                }
+            }
+            let sums: [i32; BLOCK] = pulp::cast(sums);
+            block.logits(&sums, query.unit, out);
+        }
+    }
+}
+
+/// Writes the approximate logits of blocks.
+fn score_blocks(blocks: &[Arc<CodeBlock>], query: &CodedQuery, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(ScoreByPairs { simd, blocks, query, out });
+    }
+    score_plainly(blocks, query, out);
 }
 
 impl Scan {
@@ -132,6 +183,10 @@ mod tests {
             coded.encode(&query);
             Scan::of(&table, hidden).score(&coded, &mut scores);
             assert_eq!(scores.len(), 48);
+            let scan = Scan::of(&table, hidden);
+            let mut plain = vec![0.0; 48];
+            scan.blocks.pages().for_each(|page| score_plainly(page, &coded, &mut plain));
+            assert_eq!(scores, plain, "every processor ranks alike");
             for (row, score) in scores.iter().enumerate() {
                 let Some(values) = table.row(row) else {
                     assert_eq!(*score, f32::NEG_INFINITY);

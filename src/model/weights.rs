@@ -233,6 +233,19 @@ impl Weights {
         Top { items, log_partition }
     }
 
+    /// The `k` best of some items, scored exactly; the partition is over those items alone.
+    #[must_use]
+    pub fn top_of(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut Scratch) -> Top {
+        let Scratch { scores, .. } = scratch;
+        let mut items: Vec<(ItemIx, f32)> = items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
+        scores.clear();
+        scores.extend(items.iter().map(|(_, score)| *score));
+        let log_partition = log_sum_exp(scores);
+        items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        items.truncate(k);
+        Top { items, log_partition }
+    }
+
     /// The item's output embedding, without its bias, `(hidden)`.
     #[must_use]
     pub fn embedding(&self, item: ItemIx) -> Option<&[f32]> {

@@ -1,8 +1,15 @@
-//! Ranking.
+//! From candidates to a ranked list: features, the online ranker, and the session's mood.
+//!
+//! One [`Desk`] a thread: it gathers a moment's candidates from the counting sources and the network, cuts them to a few hundred, describes each
+//! by [`Features`], and has the [`Ranker`] score them. Teaching goes the same way: consider, ask for the rank, then teach.
+
+mod desk;
 mod features;
 pub mod lanes;
 mod mood;
 mod ranker;
+
+pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
 pub use mood::Mood;
-pub use ranker::{HIDDEN, Ranker, Work};
+pub use ranker::{HIDDEN, Ranker, Units};

@@ -1,27 +1,30 @@
-//! The session's mood.
+//! The session's mood: which sources have been right in it.
+
 use crate::recall::CHANNELS;
 use serde::{Deserialize, Serialize};
 
-/// What each source had given to the items that then came, averaged over the session.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+/// Running averages over a session of what each channel had given to the items that then came. Small; kept beside the session by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Mood {
-    /// Per channel.
+    /// Per channel, the share feature that it had given, 0 to 1.84.
     pub given: [f32; CHANNELS],
-    /// Repeats.
+    /// How often what came was a repetition.
     pub repeats: f32,
-    /// Whether it was a candidate.
-    pub hits: f32,
+    /// How often what came was among the candidates.
+    pub held: f32,
 }
 
+/// The weight of what came last in the averages.
+const RATE: f32 = 0.3;
+
 impl Mood {
-    /// Takes in what came: the shares given to it, `None` if it was no candidate.
-    pub fn take(&mut self, shares: Option<&[f32]>, repeated: bool) {
-        const RATE: f32 = 0.3;
-        for (lane, given) in self.given.iter_mut().enumerate() {
-            let share = shares.and_then(|shares| shares.get(lane)).copied().unwrap_or(0.0);
+    /// Takes in what came: the share features of its channels, `None` if it was no candidate, and whether the session had held it before.
+    pub fn learn(&mut self, shares: Option<&[f32; CHANNELS]>, repeated: bool) {
+        let shares_or_none = shares.unwrap_or(&[0.0; CHANNELS]);
+        for (given, share) in self.given.iter_mut().zip(shares_or_none) {
             *given += RATE * (share - *given);
         }
         self.repeats += RATE * (f32::from(repeated) - self.repeats);
-        self.hits += RATE * (f32::from(shares.is_some()) - self.hits);
+        self.held += RATE * (f32::from(shares.is_some()) - self.held);
     }
 }

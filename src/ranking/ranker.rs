@@ -2,125 +2,154 @@
 
 use super::features::{Features, ITEM, MOMENT};
 use super::lanes::exp;
-use pulp::Simd;
 use crate::domain::{ItemIx, Pages};
+use pulp::Simd;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 /// Hidden units.
 pub const HIDDEN: usize = 32;
-type Unit = [f32; HIDDEN];
+/// The hidden units of one candidate.
+pub type Units = [f32; HIDDEN];
 
+/// Learning rate of Adagrad for the shared weights.
+const RATE: f32 = 0.05;
+/// The same for the items' biases.
+const BIAS_RATE: f32 = 0.02;
+/// Where Adagrad's sums of squares begin.
+const SQUARES: f32 = 0.1;
+/// Events whose gradients are summed before a step is taken.
+const BATCH: u32 = 8;
+/// Gradients of the score below this are left out: together they are less than the rounding of the rest.
+const NEGLIGIBLE: f32 = 1e-6;
+/// An item's bias is moved only by gradients above this, so that an event touches few items.
+const BIAS_NEGLIGIBLE: f32 = 1e-3;
+/// Candidates taken together, so that a row of weights is loaded once for all of them.
+const BLOCK: usize = 8;
+
+/// `score = linear·x + out·relu(item·x + moment·m + base)`, for the features x of the candidate and m of the moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Weights {
+    /// `(ITEM)`
     linear: Vec<f32>,
-    item: Vec<Unit>,
-    moment: Vec<Unit>,
-    base: Unit,
-    out: Unit,
+    /// `(ITEM, HIDDEN)`
+    item: Vec<Units>,
+    /// `(MOMENT, HIDDEN)`
+    moment: Vec<Units>,
+    base: Units,
+    out: Units,
 }
 
 impl Weights {
     fn constant(value: f32) -> Self {
-        Self { linear: vec![value; ITEM], item: vec![[value; HIDDEN]; ITEM], moment: vec![[value; HIDDEN]; MOMENT], base: [value; HIDDEN], out: [value; HIDDEN] }
+        let units = [value; HIDDEN];
+        Self { linear: vec![value; ITEM], item: vec![units; ITEM], moment: vec![units; MOMENT], base: units, out: units }
     }
+
     fn parts(&mut self) -> [&mut [f32]; 5] {
         [&mut self.linear, self.item.as_flattened_mut(), self.moment.as_flattened_mut(), &mut self.base, &mut self.out]
     }
 }
 
-/// Scores candidates.
+/// One score a candidate: a linear part, one hidden layer, a bias per item; learned by a softmax over the candidates of the moment
+/// (ListNet's top-one probability with a single relevant item: Z. Cao et al., "Learning to rank: from pairwise approach to listwise approach", ICML 2007)
+/// with Adagrad.
+///
+/// The hidden layer sees the moment too: what a source is worth depends on it, and what is the same for every candidate cannot move a linear softmax.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ranker {
     weights: Weights,
     squares: Weights,
-    bias: Pages<(f32, f32), 64>,
-    /// Rate
-    pub rate: f32,
-    /// Bias rate
-    pub bias_rate: f32,
-    /// Probability below which a candidate is not learned from
-    pub floor: f32,
-}
-
-/// Workspace.
-#[derive(Debug, Clone)]
-pub struct Work {
-    hidden: Vec<Unit>,
-    /// Scores.
-    pub scores: Vec<f32>,
+    /// Summed since the last step.
     gradient: Weights,
-}
-
-impl Default for Work {
-    fn default() -> Self {
-        Self { hidden: Vec::new(), scores: Vec::new(), gradient: Weights::constant(0.0) }
-    }
+    summed: u32,
+    /// Per item: bias and Adagrad's sum of squares.
+    biases: Pages<(f32, f32), 64>,
 }
 
 impl Ranker {
-    /// New.
+    /// A ranker that weighs all shares alike, its hidden layer drawn from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut draw = |bound: f32| ((rng.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * bound;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut draw = || ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
         let mut weights = Weights::constant(0.0);
-        weights.linear[..16].fill(0.5);
-        weights.item.as_flattened_mut().iter_mut().for_each(|w| *w = draw(0.2));
-        weights.moment.as_flattened_mut().iter_mut().for_each(|w| *w = draw(0.2));
-        weights.out.iter_mut().for_each(|w| *w = draw(0.2));
-        let e = |k: &str, d: f32| std::env::var(k).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        Self { weights, squares: Weights::constant(0.1), bias: Pages::default(), rate: e("RATE", 0.05), bias_rate: e("BRATE", 0.02), floor: e("FLOOR", 1e-4) }
+        weights.linear.iter_mut().take(crate::recall::CHANNELS).for_each(|weight| *weight = 0.5);
+        let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.moment.as_flattened_mut()).chain(&mut weights.out);
+        drawn.for_each(|weight| *weight = draw());
+        Self { weights, squares: Weights::constant(SQUARES), gradient: Weights::constant(0.0), summed: 0, biases: Pages::default() }
     }
 
-    /// Scores.
-    pub fn score(&self, features: &Features, items: impl Iterator<Item = ItemIx>, work: &mut Work) {
-        work.scores.clear();
-        work.scores.extend(items.map(|item| self.bias.get(item as usize).map_or(0.0, |(bias, _)| *bias)));
-        work.hidden.resize(features.items.len(), [0.0; HIDDEN]);
-        pulp::Arch::new().dispatch(Forward { weights: &self.weights, features, hidden: &mut work.hidden, scores: &mut work.scores });
+    /// Scores each candidate. `hidden` and `scores` are made as long as `items`.
+    pub fn score(&self, features: &Features, items: &[ItemIx], hidden: &mut Vec<Units>, scores: &mut Vec<f32>) {
+        scores.clear();
+        scores.extend(items.iter().map(|item| self.biases.get(*item as usize).map_or(0.0, |(bias, _)| *bias)));
+        hidden.resize(items.len(), [0.0; HIDDEN]);
+        pulp::Arch::new().dispatch(Forward { weights: &self.weights, features, hidden, scores });
     }
 
-    /// Learns that `target` came, after [`Ranker::score`] of the same moment.
-    pub fn learn(&mut self, features: &Features, items: impl Iterator<Item = ItemIx>, target: usize, work: &mut Work) {
-        let Work { hidden, scores, gradient } = work;
-        let (rate, floor) = (self.rate, self.floor);
-        pulp::Arch::new().dispatch(Descend { weights: &mut self.weights, squares: &mut self.squares, features, hidden, scores, gradient, target, rate, floor });
-        if self.bias_rate > 0.0 {
-            for (item, &delta) in items.zip(scores.iter()) {
-                if delta.abs() < 1e-3 {
-                    continue;
-                }
-                if item as usize >= self.bias.len() {
-                    self.bias.grow(item as usize + 1, || (0.0, 0.1));
-                }
-                if let Some((bias, square)) = self.bias.get_mut(item as usize) {
-                    *square += delta * delta;
-                    *bias -= self.bias_rate * delta / square.sqrt();
-                }
-            }
+    /// Learns that `target`, a place among the candidates, came; `hidden` and `scores` are those of [`Ranker::score`] at the same moment, and
+    /// `scores` becomes the gradient. Returns the loss −ln p(target).
+    pub fn learn(&mut self, features: &Features, items: &[ItemIx], hidden: &[Units], scores: &mut [f32], target: usize) -> f32 {
+        softmax(scores);
+        let Some(probability) = scores.get_mut(target) else { return 0.0 };
+        let loss = -probability.max(f32::MIN_POSITIVE).ln();
+        *probability -= 1.0;
+        let Self { weights, squares, gradient, summed, .. } = self;
+        pulp::Arch::new().dispatch(Backward { weights, features, hidden, deltas: scores, gradient });
+        *summed += 1;
+        if *summed >= BATCH {
+            *summed = 0;
+            pulp::Arch::new().dispatch(Adagrad { weights, squares, gradient });
+        }
+        for (&item, &delta) in items.iter().zip(scores.iter()).filter(|(_, delta)| delta.abs() > BIAS_NEGLIGIBLE) {
+            self.move_bias(item, delta);
+        }
+        loss
+    }
+
+    /// Learns that the candidate at `position` was waved away: a step on −ln(1 − p) for its bias.
+    pub fn dismiss(&mut self, scores: &[f32], position: usize, item: ItemIx) {
+        let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = scores.iter().map(|score| exp(score - top)).sum();
+        if let Some(score) = scores.get(position) {
+            self.move_bias(item, exp(score - top) / sum);
+        }
+    }
+
+    fn move_bias(&mut self, item: ItemIx, gradient: f32) {
+        let place = item as usize;
+        self.biases.grow(place + 1, || (0.0, SQUARES));
+        if let Some((bias, square)) = self.biases.get_mut(place) {
+            *square += gradient * gradient;
+            *bias -= BIAS_RATE * gradient / square.sqrt();
         }
     }
 }
 
-
-struct Forward<'a> {
-    weights: &'a Weights,
-    features: &'a Features,
-    hidden: &'a mut [Unit],
-    scores: &'a mut [f32],
+fn softmax(scores: &mut [f32]) {
+    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scores.iter_mut().for_each(|score| *score = exp(*score - top));
+    let scale = 1.0 / scores.iter().sum::<f32>();
+    scores.iter_mut().for_each(|score| *score *= scale);
 }
 
-/// Candidates taken together, so that a row of weights is loaded once for all of them.
-const BLOCK: usize = 8;
-
+#[inline(always)]
 fn vectors<S: Simd>(row: &[f32]) -> &[S::f32s] {
     S::as_simd_f32s(row).0
 }
 
+#[inline(always)]
 fn vectors_mut<S: Simd>(row: &mut [f32]) -> &mut [S::f32s] {
     S::as_mut_simd_f32s(row).0
+}
+
+struct Forward<'a> {
+    weights: &'a Weights,
+    features: &'a Features,
+    hidden: &'a mut [Units],
+    scores: &'a mut [f32],
 }
 
 impl pulp::WithSimd for Forward<'_> {
@@ -129,6 +158,7 @@ impl pulp::WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { weights, features, hidden, scores } = self;
+        // What the moment adds is the same for every candidate.
         let mut base = weights.base;
         for (x, row) in features.moment.iter().zip(&weights.moment) {
             let x = simd.splat_f32s(*x);
@@ -137,8 +167,9 @@ impl pulp::WithSimd for Forward<'_> {
             }
         }
         let base = vectors::<S>(&base);
+        let zero = simd.splat_f32s(0.0);
         for ((xs, hidden), scores) in features.items.chunks(BLOCK).zip(hidden.chunks_mut(BLOCK)).zip(scores.chunks_mut(BLOCK)) {
-            let x: [&[f32; ITEM]; BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&xs[0]));
+            let x: [&[f32; ITEM]; BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM]));
             for (v, base) in base.iter().enumerate() {
                 let mut units = [*base; BLOCK];
                 for (f, row) in weights.item.iter().enumerate() {
@@ -147,16 +178,16 @@ impl pulp::WithSimd for Forward<'_> {
                         *unit = simd.mul_add_f32s(simd.splat_f32s(x[f]), w, *unit);
                     }
                 }
-                let zero = simd.splat_f32s(0.0);
                 for (hidden, unit) in hidden.iter_mut().zip(units) {
                     vectors_mut::<S>(hidden)[v] = simd.max_f32s(unit, zero);
                 }
             }
             for ((x, hidden), score) in xs.iter().zip(hidden).zip(scores) {
+                let linear = x.chunks_exact(16).zip(weights.linear.chunks_exact(16));
                 let mut sums = [0.0f32; 16];
-                for (x, w) in x.chunks_exact(16).zip(weights.linear.chunks_exact(16)).chain(hidden.chunks_exact(16).zip(weights.out.chunks_exact(16))) {
-                    for lane in 0..16 {
-                        sums[lane] += x[lane] * w[lane];
+                for (x, w) in linear.chain(hidden.chunks_exact(16).zip(weights.out.chunks_exact(16))) {
+                    for ((sum, x), w) in sums.iter_mut().zip(x).zip(w) {
+                        *sum += x * w;
                     }
                 }
                 *score += sums.iter().sum::<f32>();
@@ -165,65 +196,40 @@ impl pulp::WithSimd for Forward<'_> {
     }
 }
 
-#[inline(always)]
-fn softmax(scores: &mut [f32]) {
-    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for score in scores.iter_mut() {
-        *score = exp(*score - top);
-    }
-    for score in scores.iter() {
-        sum += *score;
-    }
-    let scale = 1.0 / sum;
-    scores.iter_mut().for_each(|score| *score *= scale);
-}
-
-struct Descend<'a> {
-    weights: &'a mut Weights,
-    squares: &'a mut Weights,
+struct Backward<'a> {
+    weights: &'a Weights,
     features: &'a Features,
-    hidden: &'a mut [Unit],
-    scores: &'a mut [f32],
+    hidden: &'a [Units],
+    deltas: &'a [f32],
     gradient: &'a mut Weights,
-    target: usize,
-    rate: f32,
-    floor: f32,
 }
 
-impl pulp::WithSimd for Descend<'_> {
+impl pulp::WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { weights, squares, features, hidden, scores, gradient, target, rate, floor } = self;
-        softmax(scores);
-        if let Some(score) = scores.get_mut(target) {
-            *score -= 1.0;
-        }
+        let Self { weights, features, hidden, deltas, gradient } = self;
         let out = vectors::<S>(&weights.out);
         let zero = simd.splat_f32s(0.0);
-        let mut active = features.items.iter().zip(hidden).zip(scores.iter()).filter(|(_, delta)| delta.abs() >= floor);
+        let mut base: Units = [0.0; HIDDEN];
+        let mut candidates = features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > NEGLIGIBLE);
         loop {
             let mut x: [&[f32; ITEM]; BLOCK] = [&[0.0; ITEM]; BLOCK];
-            let mut units = [[0.0f32; HIDDEN]; BLOCK];
+            let mut units: [Units; BLOCK] = [[0.0; HIDDEN]; BLOCK];
             let mut count = 0;
-            for ((features, hidden), delta) in active.by_ref().take(BLOCK) {
-                let deltas = simd.splat_f32s(*delta);
-                for v in 0..out.len() {
-                    let hidden = vectors::<S>(hidden)[v];
-                    let sum = &mut vectors_mut::<S>(&mut gradient.out)[v];
-                    *sum = simd.mul_add_f32s(deltas, hidden, *sum);
-                    let unit = simd.mul_f32s(deltas, out[v]);
-                    let unit = simd.select_f32s(simd.greater_than_f32s(hidden, zero), unit, zero);
-                    vectors_mut::<S>(&mut units[count])[v] = unit;
-                    let sum = &mut vectors_mut::<S>(&mut gradient.base)[v];
-                    *sum = simd.add_f32s(*sum, unit);
+            for (((features, hidden), delta), (x, units)) in candidates.by_ref().take(BLOCK).zip(x.iter_mut().zip(&mut units)) {
+                let delta = simd.splat_f32s(*delta);
+                let sums = vectors_mut::<S>(&mut gradient.out).iter_mut().zip(vectors_mut::<S>(&mut base));
+                for (((sum, base), (hidden, out)), unit) in sums.zip(vectors::<S>(hidden).iter().zip(out)).zip(vectors_mut::<S>(units)) {
+                    *sum = simd.mul_add_f32s(delta, *hidden, *sum);
+                    *unit = simd.select_f32s(simd.greater_than_f32s(*hidden, zero), simd.mul_f32s(delta, *out), zero);
+                    *base = simd.add_f32s(*base, *unit);
                 }
                 for (sum, x) in vectors_mut::<S>(&mut gradient.linear).iter_mut().zip(vectors::<S>(features)) {
-                    *sum = simd.mul_add_f32s(deltas, *x, *sum);
+                    *sum = simd.mul_add_f32s(delta, *x, *sum);
                 }
-                x[count] = features;
+                *x = features;
                 count += 1;
             }
             if count == 0 {
@@ -233,24 +239,38 @@ impl pulp::WithSimd for Descend<'_> {
                 let units: [S::f32s; BLOCK] = std::array::from_fn(|c| vectors::<S>(&units[c])[v]);
                 for (f, row) in gradient.item.iter_mut().enumerate() {
                     let sum = &mut vectors_mut::<S>(row)[v];
-                    let mut total = *sum;
-                    for (x, unit) in x.iter().zip(units) {
-                        total = simd.mul_add_f32s(simd.splat_f32s(x[f]), unit, total);
-                    }
-                    *sum = total;
+                    *sum = x.iter().zip(units).fold(*sum, |sum, (x, unit)| simd.mul_add_f32s(simd.splat_f32s(x[f]), unit, sum));
                 }
             }
         }
         for (x, row) in features.moment.iter().zip(&mut gradient.moment) {
             let x = simd.splat_f32s(*x);
-            for (sum, unit) in vectors_mut::<S>(row).iter_mut().zip(vectors::<S>(&gradient.base)) {
-                *sum = simd.mul_f32s(x, *unit);
+            for (sum, unit) in vectors_mut::<S>(row).iter_mut().zip(vectors::<S>(&base)) {
+                *sum = simd.mul_add_f32s(x, *unit, *sum);
             }
         }
-        for ((weights, squares), gradient) in weights.parts().into_iter().zip(squares.parts()).zip(gradient.parts()) {
+        for (sum, unit) in gradient.base.iter_mut().zip(base) {
+            *sum += unit;
+        }
+    }
+}
+
+struct Adagrad<'a> {
+    weights: &'a mut Weights,
+    squares: &'a mut Weights,
+    gradient: &'a mut Weights,
+}
+
+impl pulp::NullaryFnOnce for Adagrad<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let parts = self.weights.parts().into_iter().zip(self.squares.parts()).zip(self.gradient.parts());
+        for ((weights, squares), gradient) in parts {
             for ((weight, square), gradient) in weights.iter_mut().zip(squares).zip(gradient) {
                 *square += *gradient * *gradient;
-                *weight -= rate * *gradient / square.sqrt();
+                *weight -= RATE * *gradient / square.sqrt();
                 *gradient = 0.0;
             }
         }

@@ -1,126 +1,160 @@
-//! Candidates: the counting sources.
+//! Candidates: the counting sources, each learned event by event, bounded in memory, cheap to copy.
+//!
+//! A [`Source`] adds weighted items to a [`Slate`], each weight on a [`Channel`]; the slate is cut to the best few hundred, and the sources
+//! then tell what they know of each that was kept, whoever brought it. Everything here is a pure fold of the events: no clock, no chance.
+//! Copies share what has not changed since, so that a snapshot costs in proportion to what changed.
 
+mod channel;
 mod clusters;
 mod contexts;
+mod moment;
 mod neighbours;
+mod newcomers;
 mod own;
 mod row;
+mod settings;
 mod slate;
 mod tally;
 mod transitions;
 mod trending;
 
+pub use channel::{Channel, Fact};
 pub use clusters::{ClusterError, ClusterSettings, ClusterSettingsError, Clusters};
 pub use contexts::Contexts;
+pub use moment::{Moment, SessionIx, is_dismissal};
 pub use neighbours::Neighbours;
+pub use newcomers::Newcomers;
 pub use own::Own;
 pub use row::{Row, Rows};
-pub use slate::{CHANNELS, FACTS, Fact, Slate};
+pub use settings::RecallSettings;
+pub use slate::{CHANNELS, FACTS, Slate};
 pub use tally::Tally;
 pub use transitions::Transitions;
 pub use trending::Trending;
 
-use crate::domain::{ItemIx, SourceName, Step};
+use crate::domain::{ItemIx, KindId, Kinds, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// A session's number.
-pub type SessionIx = u32;
-
-/// Kinds of evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Channel {
-    Window,
-    Windows,
-    Next,
-    Pair,
-    Triple,
-    Neighbours,
-    Following,
-    Holders,
-    Previous,
-    Reverse,
-    Rising,
-    Popular,
-    Own,
-    Spare1,
-    Spare2,
-    Spare3,
+/// What can be wrong with the sources.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecallError {
+    /// A setting is out of its range.
+    #[error("recall.{key} = {value} is not in {least}..={most}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// The least that it may be.
+        least: usize,
+        /// The most that it may be.
+        most: usize,
+    },
 }
 
-/// What is known when asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment<'a> {
-    /// Oldest first.
-    pub steps: &'a [Step],
-    /// The session.
-    pub session: SessionIx,
-    /// Event number.
-    pub now: u64,
-}
-
-impl Moment<'_> {
-    /// Items of the steps, latest first.
-    pub fn recent(&self) -> impl Iterator<Item = ItemIx> {
-        self.steps.iter().rev().filter_map(|step| step.item)
-    }
-}
-
-/// A source.
+/// One way of finding candidates.
 pub trait Source {
-    /// Its name.
+    /// The name under which its candidates are answered and counted.
     fn name(&self) -> SourceName;
-    /// Learns.
+
+    /// Takes in that `arrival`, an event that chose an item, came at this moment.
     fn learn(&mut self, moment: &Moment<'_>, arrival: &Step);
-    /// Gathers.
+
+    /// Takes in that `item` was waved away at this moment.
+    fn dismiss(&mut self, _moment: &Moment<'_>, _item: ItemIx) {}
+
+    /// Adds its candidates to the slate.
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate);
-    /// Describes.
+
+    /// Tells what it knows of every candidate that was kept, whoever brought it.
     fn describe(&self, _moment: &Moment<'_>, _slate: &mut Slate) {}
-    /// Bytes.
+
+    /// The bytes that it takes, about.
     fn bytes(&self) -> usize;
 }
 
-/// All sources.
+/// All counting sources: what the fold teaches and what readers hold a copy of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct Sources {
-    pub transitions: Transitions,
-    pub contexts: Contexts,
-    pub neighbours: Neighbours,
-    pub trending: Trending,
-    pub own: Own,
-}
-
-impl Default for Sources {
-    fn default() -> Self {
-        Self { transitions: Transitions::default(), contexts: Contexts::new(1 << 18), neighbours: Neighbours::new(1 << 18), trending: Trending::default(), own: Own::default() }
-    }
+    /// A bit per kind of event that chooses an item.
+    targets: u64,
+    without: Vec<SourceName>,
+    transitions: Transitions,
+    contexts: Contexts,
+    neighbours: Neighbours,
+    trending: Trending,
+    newcomers: Newcomers,
+    own: Own,
 }
 
 impl Sources {
-    fn all(&self) -> [&dyn Source; 5] {
-        [&self.transitions, &self.contexts, &self.neighbours, &self.trending, &self.own]
+    /// Sources that know nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`RecallError::Setting`] if a setting is out of its range.
+    pub fn new(settings: &RecallSettings, kinds: &Kinds) -> Result<Self, RecallError> {
+        settings.check()?;
+        let ids = (0..kinds.len()).filter_map(|id| KindId::try_from(id).ok());
+        Ok(Self {
+            targets: ids.filter(|id| kinds.rule(*id).target).fold(0, |targets, id| targets | 1u64.checked_shl(u32::from(id)).unwrap_or(0)),
+            without: settings.without.clone(),
+            transitions: Transitions::new(settings.row_items),
+            contexts: Contexts::new(settings.contexts),
+            neighbours: Neighbours::new(settings.sessions, settings.sessions_per_item, settings.neighbours),
+            trending: Trending::default(),
+            newcomers: Newcomers::default(),
+            own: Own::default(),
+        })
     }
 
-    /// Learns.
+    fn all(&self) -> impl Iterator<Item = &dyn Source> {
+        let all: [&dyn Source; 6] = [&self.transitions, &self.contexts, &self.neighbours, &self.trending, &self.newcomers, &self.own];
+        all.into_iter().filter(|source| !self.without.contains(&source.name()))
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut dyn Source> {
+        let all: [&mut dyn Source; 6] =
+            [&mut self.transitions, &mut self.contexts, &mut self.neighbours, &mut self.trending, &mut self.newcomers, &mut self.own];
+        let without = &self.without;
+        all.into_iter().filter(|source| !without.contains(&source.name()))
+    }
+
+    /// Whether a step chose its item: the sources learn it, and the ranker should.
+    #[must_use]
+    pub fn is_target(&self, step: &Step) -> bool {
+        step.item.is_some() && !is_dismissal(step) && self.targets.checked_shr(u32::from(step.kind)).unwrap_or(0) & 1 == 1
+    }
+
+    /// Takes in the event that came at this moment: a chosen item is learned, one waved away counts against itself, all else informs only later moments.
     pub fn learn(&mut self, moment: &Moment<'_>, arrival: &Step) {
-        for source in [&mut self.transitions as &mut dyn Source, &mut self.contexts, &mut self.neighbours, &mut self.trending, &mut self.own] {
-            source.learn(moment, arrival);
+        if self.is_target(arrival) {
+            self.all_mut().for_each(|source| source.learn(moment, arrival));
+        } else if let Some(item) = arrival.item
+            && is_dismissal(arrival)
+        {
+            self.all_mut().for_each(|source| source.dismiss(moment, item));
         }
     }
 
-    /// Gathers.
+    /// Makes an item known that has no event yet.
+    pub fn announce(&mut self, item: ItemIx) {
+        self.newcomers.announce(item);
+    }
+
+    /// Empties the slate and gathers the candidates of all sources in it.
     pub fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
         slate.clear();
-        for source in self.all() {
-            source.gather(moment, slate);
-        }
+        self.all().for_each(|source| source.gather(moment, slate));
     }
 
-    /// Describes.
+    /// Describes the candidates that the slate kept.
     pub fn describe(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        for source in self.all() {
-            source.describe(moment, slate);
-        }
+        self.all().for_each(|source| source.describe(moment, slate));
+    }
+
+    /// The bytes that each source takes, about.
+    pub fn bytes(&self) -> impl Iterator<Item = (SourceName, usize)> {
+        SourceName::ALL.into_iter().map(|name| (name, self.all().filter(|source| source.name() == name).map(|source| source.bytes()).sum()))
     }
 }

@@ -3,7 +3,7 @@
 //! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in e-commerce at scale", SIGMOD 2022.
 
 use super::{Channel, Moment, SessionIx, Slate, Source};
-use crate::domain::{ItemIx, Pages, SourceName, Step};
+use crate::domain::{ItemIx, Offset, Pages, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -12,31 +12,33 @@ use std::sync::Arc;
 pub struct Neighbours {
     /// A ring: session `n` stands at `n % capacity`.
     sessions: Pages<Arc<Past>, 64>,
-    /// Per item, sessions in the order in which they first held it; the last [`RECENT`] count.
+    /// Per item, sessions in the order in which they first held it; only the last few count.
     holders: Pages<Arc<Vec<SessionIx>>, 64>,
     capacity: usize,
+    /// Sessions looked at per item.
+    recent: usize,
+    /// Neighbours that vote.
+    nearest: usize,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Past {
     number: SessionIx,
+    /// The journal offset of its first event.
+    begun: Offset,
     items: Vec<ItemIx>,
 }
 
-/// Sessions looked at per item.
-const RECENT: usize = 500;
-/// Neighbours that vote.
-const NEAREST: usize = 100;
 /// Steps of a session that are remembered.
 const LENGTH: usize = 50;
 /// Steps of the session under way that look for neighbours.
 const MATCHED: usize = 10;
 
 impl Neighbours {
-    /// Remembers at most `capacity` sessions.
+    /// Remembers at most `capacity` sessions, looks at the `recent` last of each item, and lets the `nearest` most similar vote.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self { sessions: Pages::default(), holders: Pages::default(), capacity: capacity.max(1) }
+    pub fn new(capacity: usize, recent: usize, nearest: usize) -> Self {
+        Self { sessions: Pages::default(), holders: Pages::default(), capacity: capacity.max(1), recent, nearest }
     }
 
     fn past(&self, session: SessionIx) -> Option<&Past> {
@@ -58,6 +60,7 @@ impl Source for Neighbours {
         let Some(past) = self.sessions.get_mut(place).map(Arc::make_mut) else { return };
         if past.number != moment.session || past.items.is_empty() {
             past.number = moment.session;
+            past.begun = moment.begun;
             past.items.clear();
         }
         let new = !past.items.contains(&item);
@@ -72,8 +75,8 @@ impl Source for Neighbours {
                 self.holders.grow(place + 1, || Arc::clone(&empty));
             }
             if let Some(holders) = self.holders.get_mut(place).map(Arc::make_mut) {
-                if holders.len() >= RECENT + RECENT / 2 {
-                    holders.drain(..RECENT / 2);
+                if holders.len() >= self.recent + self.recent / 2 {
+                    holders.drain(..self.recent / 2);
                 }
                 holders.push(moment.session);
             }
@@ -81,8 +84,11 @@ impl Source for Neighbours {
     }
 
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        let (mut sessions, mut similar, mut nearest) =
-            (std::mem::replace(&mut slate.sessions, super::Tally::new(1)), std::mem::take(&mut slate.similar), std::mem::take(&mut slate.nearest));
+        let (mut sessions, mut similar, mut nearest) = (
+            std::mem::replace(&mut slate.sessions, super::Tally::new(1)),
+            std::mem::take(&mut slate.similar),
+            std::mem::take(&mut slate.nearest),
+        );
         sessions.clear();
         similar.clear();
         let mut matched = [0; MATCHED];
@@ -94,7 +100,7 @@ impl Source for Neighbours {
             matched[count] = item;
             let weight = 1.0 - 0.1 * back as f32;
             let Some(holders) = self.holders.get(item as usize) else { continue };
-            for &session in holders.iter().rev().take(RECENT) {
+            for &session in holders.iter().rev().take(self.recent) {
                 if let Some((place, new)) = sessions.enter(session) {
                     if new {
                         similar.push((0.0, count as u32));
@@ -107,18 +113,16 @@ impl Source for Neighbours {
         nearest.clear();
         nearest.extend(similar.iter().enumerate().map(|(place, &(similarity, _))| (similarity, place as u32)));
         let keys = sessions.keys();
-        if nearest.len() > NEAREST {
-            nearest.select_nth_unstable_by(NEAREST, |a, b| b.0.total_cmp(&a.0).then_with(|| keys[b.1 as usize].cmp(&keys[a.1 as usize])));
-            nearest.truncate(NEAREST);
+        if nearest.len() > self.nearest {
+            nearest
+                .select_nth_unstable_by(self.nearest, |a, b| b.0.total_cmp(&a.0).then_with(|| keys[b.1 as usize].cmp(&keys[a.1 as usize])));
+            nearest.truncate(self.nearest);
         }
         nearest.sort_unstable_by_key(|&(_, place)| place);
         let (mut total, mut follow) = (0.0, 0.0);
         for &(similarity, place) in &nearest {
             let session = keys[place as usize];
-            if session == moment.session {
-                continue;
-            }
-            let Some(past) = self.past(session) else { continue };
+            let Some(past) = self.past(session).filter(|past| past.begun != moment.begun) else { continue };
             let anchor = matched[similar[place as usize].1 as usize];
             let back = similar[place as usize].1 as f32;
             let vote = similarity * (1.0 - 0.1 * back);

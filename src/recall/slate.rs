@@ -1,58 +1,23 @@
 //! The candidates of one moment with the evidence that each source gave them.
 
-use super::{Channel, Tally};
-use crate::domain::ItemIx;
+use super::{Channel, Moment, Tally};
+use crate::domain::{ItemIx, SourceName};
 
-/// Lanes of a candidate's evidence: one per [`Channel`], the rest spare.
+/// Lanes of a candidate's evidence, one a [`Channel`].
 pub const CHANNELS: usize = 16;
-/// Lanes of a candidate's facts: what sources tell of a candidate that is no share of anything. See [`Fact`].
+/// Lanes of a candidate's facts, one a [`Fact`].
 pub const FACTS: usize = 16;
 
-/// How many items a slate can gather before it is cut.
+/// How many items a slate can gather before it is cut; what comes beyond is not taken.
 const GATHERED: usize = 8192;
-
-/// What a source tells of a candidate beside its evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fact {
-    /// Logarithm of the number of sessions that held the item.
-    Sessions,
-    /// Logarithm of the number of events since it was last seen anywhere.
-    Idle,
-    /// 1 if it is the item of the last step.
-    Last,
-    /// 1 if this session holds it.
-    Seen,
-    /// 1 / its place from the session's end, 0 if the session does not hold it.
-    Place,
-    /// Logarithm of 1 + how often this session holds it.
-    Times,
-    /// How often the item is repeated once seen.
-    Repeated,
-    /// The same, if the session holds it.
-    SeenRepeated,
-    /// Logarithm of the number of events since it was first seen anywhere.
-    Age,
-    /// Logarithm of its popularity of the hour against that of the day.
-    Rising,
-    /// The network's log-probability, scaled.
-    Network,
-    /// 1 if the network lists it among its best.
-    Listed,
-    /// How many sources name it.
-    Named,
-    /// 1 if it is the item of the step before the last.
-    BeforeLast,
-    /// Log of how many neighbours hold it.
-    Neighbours,
-    /// Spare.
-    Spare,
-}
 
 /// The workspace in which candidates are gathered, cut and described. Reused from moment to moment, it allocates nothing once warm.
 #[derive(Debug, Clone)]
 pub struct Slate {
     items: Tally,
     evidence: Vec<[f32; CHANNELS]>,
+    /// Per gathered item, a bit a channel that named it.
+    named: Vec<u16>,
     facts: Vec<[f32; FACTS]>,
     totals: [f32; CHANNELS],
     order: Vec<(f32, u32)>,
@@ -68,6 +33,7 @@ impl Default for Slate {
         Self {
             items: Tally::new(GATHERED),
             evidence: Vec::new(),
+            named: Vec::new(),
             facts: Vec::new(),
             totals: [0.0; CHANNELS],
             order: Vec::new(),
@@ -84,6 +50,7 @@ impl Slate {
     pub fn clear(&mut self) {
         self.items.clear();
         self.evidence.clear();
+        self.named.clear();
         self.facts.clear();
         self.totals = [0.0; CHANNELS];
         self.kept.clear();
@@ -95,16 +62,10 @@ impl Slate {
         if let Some((place, new)) = self.items.enter(item) {
             if new {
                 self.evidence.push([0.0; CHANNELS]);
+                self.named.push(0);
             }
             self.evidence[place][channel as usize] += weight;
-        }
-    }
-
-    /// Adds evidence to an item only if it is a candidate already.
-    #[inline]
-    pub fn note(&mut self, item: ItemIx, channel: Channel, weight: f32) {
-        if let Some(place) = self.items.find(item) {
-            self.evidence[place][channel as usize] += weight;
+            self.named[place] |= 1 << channel as u16;
         }
     }
 
@@ -125,12 +86,13 @@ impl Slate {
         self.evidence.len()
     }
 
-    /// Keeps the `limit` candidates with the largest sum of shares, each channel's share multiplied by its weight.
-    /// Ties go to the smaller item number.
-    pub fn cut(&mut self, limit: usize, weights: &[f32; CHANNELS]) {
+    /// Keeps the `limit` candidates with the largest sum of shares, each channel's multiplied by [`Channel::weight`].
+    /// Ties go to the smaller item number. Items that this session waved away, and did not choose again since, are dropped.
+    pub fn cut(&mut self, limit: usize, moment: &Moment<'_>) {
         let mut scale = [0.0; CHANNELS];
-        for ((scale, weight), total) in scale.iter_mut().zip(weights).zip(&self.totals) {
-            *scale = if *total > 0.0 { weight / total } else { 0.0 };
+        for channel in Channel::ALL {
+            let total = self.totals[channel as usize];
+            scale[channel as usize] = if total > 0.0 { channel.weight() / total } else { 0.0 };
         }
         let items = self.items.keys();
         self.order.clear();
@@ -140,6 +102,11 @@ impl Slate {
                 *lane = evidence * scale;
             }
             self.order.push((lanes.iter().sum(), place as u32));
+        }
+        for dismissed in moment.dismissed() {
+            if let Some(place) = self.items.find(dismissed) {
+                self.order.retain(|&(_, other)| other as usize != place);
+            }
         }
         if self.order.len() > limit {
             let by = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize]));
@@ -178,10 +145,35 @@ impl Slate {
         self.kept.binary_search(&place).ok()
     }
 
-    /// The kept candidates: item, evidence and facts of each.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = (ItemIx, &[f32; CHANNELS], &[f32; FACTS])> {
-        let items = self.items.keys();
-        self.kept.iter().zip(&self.facts).map(move |(&place, facts)| (items[place as usize], &self.evidence[place as usize], facts))
+    /// The kept candidates: evidence, facts and the number of channels that named each.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[f32; CHANNELS], &[f32; FACTS], u32)> {
+        let places = self.kept.iter().map(|&place| place as usize);
+        places.zip(&self.facts).map(|(place, facts)| (&self.evidence[place], facts, self.named[place].count_ones()))
+    }
+
+    /// The source that brought a kept candidate, the first by [`SourceName::ALL`] where several did.
+    #[must_use]
+    pub fn source(&self, position: usize) -> SourceName {
+        let named = self.kept.get(position).and_then(|&place| self.named.get(place as usize)).copied().unwrap_or(0);
+        Channel::ALL
+            .into_iter()
+            .filter(|channel| named >> *channel as u16 & 1 == 1)
+            .map(Channel::source)
+            .min()
+            .unwrap_or(SourceName::Session)
+    }
+
+    /// How many of the kept candidates each source named, in the order of [`SourceName::ALL`].
+    #[must_use]
+    pub fn brought(&self) -> [usize; SourceName::ALL.len()] {
+        let mut counts = [0; SourceName::ALL.len()];
+        for named in self.kept.iter().filter_map(|&place| self.named.get(place as usize)) {
+            for (count, source) in counts.iter_mut().zip(SourceName::ALL) {
+                *count +=
+                    usize::from(Channel::ALL.into_iter().any(|channel| channel.source() == source && named >> channel as u16 & 1 == 1));
+            }
+        }
+        counts
     }
 
     /// The kept candidates, to be described.
@@ -200,18 +192,10 @@ impl Slate {
 
     /// The best `limit` gathered items by one channel, best first, ties by the smaller number.
     pub fn best(&self, channel: Channel, limit: usize) -> Vec<(ItemIx, f32)> {
-        let evidence = self.evidence.iter().map(|evidence| evidence[channel as usize]);
-        let mut list: Vec<_> = self.items.keys().iter().copied().zip(evidence).filter(|&(_, weight)| weight > 0.0).collect();
+        let named = self.items.keys().iter().zip(&self.evidence).zip(&self.named).filter(|(_, named)| **named >> channel as u16 & 1 == 1);
+        let mut list: Vec<_> = named.map(|((&item, evidence), _)| (item, evidence[channel as usize])).collect();
         list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list.truncate(limit);
         list
-    }
-}
-
-impl Slate {
-    /// Whether an item was gathered at all, kept or not.
-    #[must_use]
-    pub fn gathered_item(&self, item: ItemIx) -> bool {
-        self.items.find(item).is_some()
     }
 }

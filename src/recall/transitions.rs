@@ -1,7 +1,7 @@
 //! What follows what: item-to-item transitions.
 
 use super::{Channel, Moment, Row, Rows, Slate, Source};
-use crate::domain::{SourceName, Step};
+use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
 /// Transitions over a window, over the next step alone, and their reverse.
@@ -10,18 +10,20 @@ pub struct Transitions {
     window: Rows,
     next: Rows,
     reverse: Rows,
+    /// Items remembered per row.
+    capacity: usize,
 }
 
 /// How many steps back an event is counted as following.
 const WINDOW: usize = 10;
-/// Items remembered per row.
-const CAPACITY: usize = 64;
 /// Each further step back weighs this much less in the sum over the session.
 const STEP_BACK: f32 = 0.8;
 
-impl Default for Transitions {
-    fn default() -> Self {
-        Self { window: Rows::default(), next: Rows::default(), reverse: Rows::default() }
+impl Transitions {
+    /// Rows of at most `capacity` items.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { window: Rows::default(), next: Rows::default(), reverse: Rows::default(), capacity }
     }
 }
 
@@ -45,20 +47,27 @@ impl Source for Transitions {
             let weight = 1.0 / (distance + 1) as f32;
             self.window.change(before, |row| {
                 row.age(0.99);
-                row.add(item, weight, CAPACITY);
+                row.add(item, weight, self.capacity);
             });
             self.reverse.change(item, |row| {
                 if distance == 0 {
                     row.age(0.95);
                 }
-                row.add(before, weight, CAPACITY);
+                row.add(before, weight, self.capacity);
             });
             if distance == 0 {
                 self.next.change(before, |row| {
                     row.age(0.95);
-                    row.add(item, 1.0, CAPACITY);
+                    row.add(item, 1.0, self.capacity);
                 });
             }
+        }
+    }
+
+    fn dismiss(&mut self, moment: &Moment<'_>, item: ItemIx) {
+        if let Some(last) = moment.recent().next() {
+            self.window.change(last, |row| row.halve(item));
+            self.next.change(last, |row| row.halve(item));
         }
     }
 

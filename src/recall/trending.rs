@@ -70,6 +70,14 @@ impl Source for Trending {
         self.now = now;
     }
 
+    fn dismiss(&mut self, moment: &Moment<'_>, item: ItemIx) {
+        if let Some(popularity) = self.items.get_mut(item as usize) {
+            popularity.counts = popularity.now(moment.now).map(|count| (count - 1.0).max(0.0));
+            popularity.at = moment.now;
+        }
+        self.top.iter_mut().for_each(|top| top.retain(|(_, listed)| *listed != item));
+    }
+
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
         for ((top, half_life), channel) in self.top.iter().zip(HALF_LIVES).zip([Channel::Rising, Channel::Popular]) {
             for &(key, item) in top {

@@ -18,7 +18,7 @@ pub use sections::{
 
 use crate::learning::LearningSettings;
 use crate::model::NetworkSettings;
-use crate::recall::ClusterSettings;
+use crate::recall::{ClusterSettings, RecallError, RecallSettings};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -39,6 +39,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// How the journal is learned from.
     pub learning: LearningSettings,
+    /// The counting sources.
+    pub recall: RecallSettings,
     /// The item clusters.
     pub clusters: ClusterSettings,
     /// What is logged, and how.
@@ -62,6 +64,9 @@ impl Checked for Settings {
         self.events.check()?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.recall.check().map_err(|RecallError::Setting { key, value, least, most }| {
+            OutOfRange::new(format!("recall.{key}"), value, format!("{least} to {most}"))
+        })?;
         self.clusters.check().map_err(|error| OutOfRange::new(format!("clusters.{}", error.key), error.value, error.allowed))
     }
 }

@@ -1,0 +1,133 @@
+//! What the network costs: a step of a session, a training batch, the whole catalogue scored. Dimensions stand in the ids; throughput counts floating-point operations.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sequor::model::{CellKind, Input, NetworkSettings, Position, Scratch, Trainer, Window};
+use std::hint::black_box;
+use std::time::Duration;
+
+const CELLS: [(CellKind, &str, u64); 3] = [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
+
+/// Pseudo-random items, the small numbers more popular.
+fn item(place: u64, items: u64) -> u32 {
+    let mixed = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    let share = mixed as f64 / (1_u64 << 31) as f64;
+    (share * share * share * items as f64) as u32
+}
+
+fn trainer(settings: NetworkSettings, items: u64) -> Trainer {
+    let mut trainer = Trainer::new(settings, 12, 1).expect("the settings are within their ranges");
+    trainer.grow(items as usize);
+    (0..200_000).for_each(|place| trainer.observe(item(place, items)));
+    trainer
+}
+
+/// Windows of four positions.
+fn batch(number: u64, positions: u64, items: u64) -> Vec<Window> {
+    let position = |place: u64| Position {
+        input: Input { item: Some(item(2 * place, items)), ..Default::default() },
+        target: Some(item(2 * place + 1, items)),
+        value: 1.0,
+    };
+    let window = |window: u64| Window { session: window, positions: (4 * window..4 * window + 4).map(position).collect() };
+    (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
+}
+
+/// The gates' two products and the two paths; one multiplication and one addition each.
+fn flops_of_a_step(gates: u64, hidden: u64) -> u64 {
+    2 * hidden * hidden * (2 * gates + 2)
+}
+
+fn session_step(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("session_step");
+    for (cell, name, gates) in CELLS {
+        for hidden in [64, 100] {
+            let settings = NetworkSettings { cell, hidden: hidden as usize, ..Default::default() };
+            let weights = trainer(settings, 10_000).publish(1);
+            let (mut state, mut scratch, mut query, mut place) = (weights.start(), Scratch::default(), Vec::new(), 0);
+            group.throughput(Throughput::Elements(flops_of_a_step(gates, hidden)));
+            group.bench_function(BenchmarkId::new(name, format!("hidden={hidden}")), |bencher| {
+                bencher.iter(|| {
+                    place += 1;
+                    let input = Input { item: Some(item(place, 10_000)), ..Default::default() };
+                    weights.step(&mut state, &input, &mut scratch);
+                    weights.query(&state, &mut query);
+                    black_box(query.first().copied())
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn training_batch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("training_batch");
+    for (cell, name, gates) in CELLS {
+        for (hidden, positions, negatives, items) in [
+            (64, 128, 512, 100_000),
+            (100, 32, 2048, 3_000),
+            (100, 128, 2048, 3_000),
+            (100, 32, 2048, 42_000),
+            (100, 128, 2048, 42_000),
+            (100, 256, 2048, 42_000),
+        ] {
+            let settings = NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
+            let mut trainer = trainer(settings, items);
+            let batches: Vec<Vec<Window>> = (0..64).map(|number| batch(number, positions, items)).collect();
+            // Forward and twice back; duplicates among the columns make the true count a little smaller.
+            let flops = 3 * positions * (flops_of_a_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
+            group.throughput(Throughput::Elements(flops));
+            let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");
+            let mut number = 0;
+            group.bench_function(BenchmarkId::new(name, id), |bencher| {
+                bencher.iter(|| {
+                    number += 1;
+                    black_box(trainer.train(&batches[number % batches.len()], number as u64))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn whole_catalogue(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whole_catalogue");
+    for (hidden, items) in [(64, 100_000), (100, 3_000), (100, 42_000)] {
+        let weights = trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
+        let query: Vec<f32> = (0..hidden).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
+        let mut scratch = Scratch::default();
+        group.throughput(Throughput::Elements(2 * hidden * items));
+        group.bench_function(BenchmarkId::new("top20", format!("hidden={hidden},items={items}")), |bencher| {
+            bencher.iter(|| black_box(weights.top(&query, 20, &mut scratch)));
+        });
+    }
+    group.finish();
+}
+
+fn publication(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publication");
+    let mut trainer = trainer(NetworkSettings::default(), 100_000);
+    let mut held = trainer.publish(0);
+    let mut number = 0;
+    group.bench_function(BenchmarkId::new("after_one_batch", "hidden=100,negatives=1024,items=100000"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            (0..rounds)
+                .map(|_| {
+                    number += 1;
+                    trainer.train(&batch(number, 128, 100_000), number);
+                    let start = std::time::Instant::now();
+                    held = trainer.publish(number);
+                    start.elapsed()
+                })
+                .sum()
+        });
+    });
+    black_box(held.version());
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    targets = session_step, training_batch, whole_catalogue, publication
+}
+criterion_main!(benches);
