@@ -27,7 +27,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.load(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
+        let settings = self.flags.layers(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?.check()?.clone();
         flags::start_log(&settings.log)?;
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {

@@ -27,7 +27,7 @@ mod sessions;
 #[cfg(test)]
 mod testing;
 
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;

@@ -25,16 +25,6 @@ impl Recording {
         Self { idle_gap_ms, ..Self::default() }
     }
 
-    /// The same, with the first items numbered already.
-    #[must_use]
-    pub fn with_items(idle_gap_ms: i64, names: &[Arc<str>]) -> Self {
-        let recording = Self::new(idle_gap_ms);
-        names.iter().for_each(|name| {
-            recording.items.intern(name);
-        });
-        recording
-    }
-
     /// Takes the next event; one of a kind that is not configured is left out.
     pub fn add(&mut self, event: &Event, kinds: &Kinds) {
         let Some(kind) = kinds.id(&event.kind) else { return };
@@ -68,11 +58,17 @@ impl Recording {
         self.sessions.len()
     }
 
-    /// What is tested on by a network that knows only the first `known` items.
+    /// What a network that knows the items of these names, in this order, is tested on.
     #[must_use]
-    pub fn into_test(self, test: f64, known: usize) -> Vec<Vec<Step>> {
+    pub fn into_test(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
+        let mut numbers = vec![None; self.items.len()];
+        for (number, name) in (0..).zip(names) {
+            if let Some(known) = self.items.get(name).and_then(|item| numbers.get_mut(item as usize)) {
+                *known = Some(number);
+            }
+        }
         let mut split = Split::by_time(self.sessions, test);
-        split.keep_known(|item| (item as usize) < known);
+        renumber(&mut split, &numbers);
         split.later
     }
 
@@ -89,11 +85,7 @@ impl Recording {
                 (names.len() - 1) as ItemIx
             });
         }
-        let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
-        outer.keep_known(|item| number(item).is_some());
-        for step in outer.later.iter_mut().flatten() {
-            step.item = step.item.and_then(number);
-        }
+        renumber(&mut outer, &numbers);
         let mut inner = Split::by_time(outer.earlier, settings.validation);
         let mut learned = vec![false; names.len()];
         for item in inner.earlier.iter().flatten().filter_map(|step| step.item) {
@@ -102,13 +94,24 @@ impl Recording {
             }
         }
         inner.keep_known(|item| learned.get(item as usize).copied().unwrap_or(false));
-        Corpus { names, training: inner.earlier, validation: inner.later, test: outer.later }
+        Corpus { idle_gap_ms: self.idle_gap_ms, names, training: inner.earlier, validation: inner.later, test: outer.later }
+    }
+}
+
+/// Gives the items of the later sessions their numbers, and drops those that have none.
+fn renumber(split: &mut Split, numbers: &[Option<ItemIx>]) {
+    let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
+    split.keep_known(|item| number(item).is_some());
+    for step in split.later.iter_mut().flatten() {
+        step.item = step.item.and_then(number);
     }
 }
 
 /// A recording, split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
+    /// Milliseconds without an event after which a new session began.
+    pub idle_gap_ms: i64,
     /// The names of the items by number: those of all sessions but the test's.
     pub names: Vec<Arc<str>>,
     /// What is learned from.

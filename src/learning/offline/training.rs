@@ -85,6 +85,7 @@ pub struct Underway {
 pub struct OfflineTraining {
     settings: OfflineSettings,
     kinds: Kinds,
+    idle_gap_ms: i64,
     names: Vec<Arc<str>>,
     /// Positions of the corpus, to know it again.
     positions: u64,
@@ -122,7 +123,16 @@ impl OfflineTraining {
         if positions == 0 {
             return Err(OfflineError::NothingToPredict);
         }
-        Ok(Self { settings, kinds, names: corpus.names.clone(), positions, trainer: Box::new(trainer), best: None, epochs: Vec::new() })
+        Ok(Self {
+            settings,
+            kinds,
+            idle_gap_ms: corpus.idle_gap_ms,
+            names: corpus.names.clone(),
+            positions,
+            trainer: Box::new(trainer),
+            best: None,
+            epochs: Vec::new(),
+        })
     }
 
     /// Holds the corpus of a training that goes on against the one that it began with, and sets how many epochs there are to be.
@@ -155,6 +165,12 @@ impl OfflineTraining {
     #[must_use]
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
+    }
+
+    /// Milliseconds without an event after which a new session began.
+    #[must_use]
+    pub fn idle_gap_ms(&self) -> i64 {
+        self.idle_gap_ms
     }
 
     /// The names of the items by number.
