@@ -60,7 +60,8 @@ pub(super) struct Train {
 }
 
 /// What training from a recording prefers to what is best on a stream.
-const PREFERRED: [(&str, &str); 3] = [("network.hidden", "100"), ("network.negatives", "2048"), ("network.hidden_dropout", "0.5")];
+const PREFERRED: [(&str, &str); 4] =
+    [("network.hidden", "100"), ("network.negatives", "2048"), ("network.input_dropout", "0.5"), ("network.hidden_dropout", "0.5")];
 
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<()> {
