@@ -1,5 +1,7 @@
 //! What the network costs: a step of a session, a training batch, the whole catalogue scored. Dimensions stand in the ids; throughput counts floating-point operations.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing else to say")]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sequor::model::{CellKind, Input, NetworkSettings, Position, Scratch, Trainer, Window};
 use std::hint::black_box;

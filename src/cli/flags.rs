@@ -56,12 +56,17 @@ impl SettingFlags {
 pub(super) struct Flags {
     #[command(flatten)]
     settings: SettingFlags,
-    /// The folder that holds everything that is kept [default: ./sequor-data].
+    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 impl Flags {
+    /// Whether the command line names the data directory.
+    pub(super) fn names_data_dir(&self) -> bool {
+        self.data_dir.is_some()
+    }
+
     /// The settings in force; `more` are flags of the command's own, by key.
     pub(super) fn layers(&self, more: More<'_>) -> anyhow::Result<Layers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
@@ -107,6 +112,8 @@ pub(super) fn fold(settings: &Settings) -> FoldSettings {
         },
         recall: settings.recall.clone(),
         evaluate_from: 0,
+        evaluate_sources: false,
+        freeze_from: None,
     }
 }
 

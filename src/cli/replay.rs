@@ -13,8 +13,8 @@ use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
 use crate::domain::{Entry, SourceName};
-use crate::metrics::Metrics;
 use crate::learning::FoldSettings;
+use crate::metrics::Metrics;
 use crate::settings::{Durability, Period, Settings};
 use crate::store::Store;
 
@@ -34,6 +34,9 @@ pub(super) struct Replay {
     /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     without: Vec<SourceName>,
+    /// Stop all learning at this event, while sessions go on: what published tables measure.
+    #[arg(long, value_name = "EVENT")]
+    freeze_from: Option<u64>,
     /// Write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -44,7 +47,10 @@ pub(super) struct Replay {
 
 fn source(text: &str) -> Result<SourceName, String> {
     let known = || SourceName::ALL.map(SourceName::as_str).join(", ");
-    SourceName::ALL.into_iter().find(|source| source.as_str() == text).ok_or_else(|| format!("there is no such source; there are {}", known()))
+    SourceName::ALL
+        .into_iter()
+        .find(|source| source.as_str() == text)
+        .ok_or_else(|| format!("there is no such source; there are {}", known()))
 }
 
 /// Events sent to the committer at a time.
@@ -57,6 +63,13 @@ impl Replay {
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = Durability::ProcessCrash;
+        // Of its own and gone afterwards unless one is named: the directory of the settings is a daemon's.
+        let rehearsal;
+        if !self.flags.names_data_dir() {
+            let made = tempfile::Builder::new().prefix("sequor-replay-").tempdir();
+            rehearsal = made.context("cannot make a directory for the replay; name one with --data-dir")?;
+            settings.store.data_dir = rehearsal.path().to_owned();
+        }
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
         }
@@ -65,6 +78,8 @@ impl Replay {
         let mut fold = flags::fold(&settings);
         fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
+        fold.evaluate_sources = true;
+        fold.freeze_from = self.freeze_from;
         fold.recall.without.extend(&self.without);
         let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
         println!("{report}");
@@ -95,16 +110,25 @@ impl Replay {
         let from = match text.parse::<u64>() {
             Ok(number) if !text.contains('.') => number,
             _ => {
-                let share: f64 = text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).with_context(|| {
-                    format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number")
-                })?;
+                let share: f64 = text
+                    .parse()
+                    .ok()
+                    .filter(|share| (0.0..=1.0).contains(share))
+                    .with_context(|| format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number"))?;
                 (events as f64 * share) as u64
             }
         };
         Ok(from)
     }
 
-    async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64, metrics: Arc<Metrics>) -> anyhow::Result<Report> {
+    async fn drive(
+        &self,
+        settings: &Settings,
+        fold: FoldSettings,
+        rules: &Rules,
+        events: u64,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Report> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::plot::{self, Line};
+use crate::domain::SourceName;
 use crate::evaluation::CurvePoint;
 use crate::learning::LearningReport;
 use crate::metrics::Process;
@@ -20,6 +21,10 @@ pub(super) struct Report {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
+    /// Every source alone, over the same steps.
+    sources: Vec<SourceAlone>,
+    /// `None` while the interest head is off.
+    interest_mse: Option<f64>,
     items: usize,
     users: usize,
     training_examples: u64,
@@ -34,6 +39,15 @@ pub(super) struct Report {
     curve: Vec<CurvePoint>,
 }
 
+/// One source's own list.
+#[derive(Debug, Clone, Serialize)]
+struct SourceAlone {
+    source: SourceName,
+    recall_at_20: f64,
+    mrr_at_20: f64,
+    ndcg_at_20: f64,
+}
+
 impl Report {
     pub(super) fn new(file: &Path, learned: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
         let process = Process::read();
@@ -45,6 +59,17 @@ impl Report {
             recall_at_20: learned.counted.recall(),
             mrr_at_20: learned.counted.mrr(),
             ndcg_at_20: learned.counted.ndcg(),
+            sources: SourceName::ALL
+                .into_iter()
+                .zip(&learned.alone)
+                .map(|(source, quality)| SourceAlone {
+                    source,
+                    recall_at_20: quality.recall(),
+                    mrr_at_20: quality.mrr(),
+                    ndcg_at_20: quality.ndcg(),
+                })
+                .collect(),
+            interest_mse: learned.interest.mean(),
             items: learned.items,
             users: learned.users,
             training_examples: learned.training.examples,
@@ -68,8 +93,19 @@ impl fmt::Display for Report {
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
         writeln!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
+        for alone in &self.sources {
+            let name = alone.source.as_str();
+            writeln!(out, "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of its own list", alone.recall_at_20, alone.mrr_at_20)?;
+        }
+        if let Some(error) = self.interest_mse {
+            writeln!(out, "  interest MSE      {error:>12.4}")?;
+        }
         writeln!(out, "  items             {:>12}", self.items)?;
-        writeln!(out, "  trained on        {:>12}   positions in {} batches ({} skipped)", self.training_examples, self.training_batches, self.skipped_batches)?;
+        writeln!(
+            out,
+            "  trained on        {:>12}   positions in {} batches ({} skipped)",
+            self.training_examples, self.training_batches, self.skipped_batches
+        )?;
         writeln!(out, "  events/s          {:>12.0}   in {:.1} s", self.events_per_second, self.elapsed_seconds)?;
         writeln!(out, "  CPU               {:>10.1} s", self.cpu_seconds)?;
         writeln!(out, "  peak RSS          {:>8.1} MiB", self.peak_rss_bytes as f64 / 1_048_576.0)?;

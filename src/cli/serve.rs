@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::{self, Flags};
@@ -33,9 +34,15 @@ impl Serve {
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
+            actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
             let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;
-            println!("sequor is ready: API http://{}  admin http://{}  data {}", door.addresses.api, door.addresses.admin, data_dir.display());
+            println!(
+                "sequor is ready: API http://{}  admin http://{}  data {}",
+                door.addresses.api,
+                door.addresses.admin,
+                data_dir.display()
+            );
             asked_to_stop().await?;
             tracing::info!("stopping: finishing what is under way");
             door.close().await;
@@ -43,6 +50,15 @@ impl Serve {
             tracing::info!(offset, "stopped");
             Ok(())
         })
+    }
+}
+
+/// Sorts the histograms' samples every few seconds: where nobody scrapes they would pile up.
+async fn keep_up(metrics: Arc<Metrics>) {
+    let mut every = actix::clock::interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        metrics.upkeep();
     }
 }
 

@@ -6,13 +6,16 @@ use serde_json::json;
 
 use super::api::{Api, RETRY};
 use super::problem::Problem;
+use super::watch::path;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
+    // What watches a service often asks with HEAD.
+    let read = |at| path(at, "GET, HEAD");
     config
-        .route("/metrics", web::get().to(exposition))
-        .route("/healthz", web::get().to(alive))
-        .route("/readyz", web::get().to(ready))
-        .route("/admin/status", web::get().to(status));
+        .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
+        .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
+        .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(read("/admin/status").route(web::get().to(status)).route(web::head().to(status)));
 }
 
 async fn exposition(api: Data<Api>) -> HttpResponse {

@@ -1,21 +1,29 @@
 //! The public API.
 
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
-use actix_web::error::PayloadError;
 use actix_web::{Error, HttpResponse, rt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::problem::Problem;
+use super::watch::path;
 use crate::actors::system::{System, SystemError};
 use crate::capture::{Fault, Rules, read_body};
 use crate::clock::Clock;
 use crate::domain::{Entry, Impression, Offset, Recommendation, Recommended, Shown, Timestamp};
 use crate::learning::{Answer, Request};
-use crate::metrics::{Endpoint, EventOutcome, Metrics, RecommendationOutcome, StatusClass};
+use crate::metrics::{EventOutcome, Metrics, RecommendationOutcome};
+
+/// Where events come in.
+pub(super) const EVENTS: &str = "/v1/events";
+/// Where a user's recommendations are asked for.
+pub(super) const RECOMMENDATIONS: &str = "/v1/users/{user}/recommendations";
+/// Where recommendations for a session sent along are asked for.
+pub(super) const INLINE: &str = "/v1/recommendations";
 
 /// The longest list that is answered.
 const MAX_LIMIT: usize = 1000;
@@ -39,11 +47,6 @@ impl Api {
     fn metrics(&self) -> &Metrics {
         self.system.metrics_handles()
     }
-}
-
-fn answered(metrics: &Metrics, endpoint: Endpoint, status: u16, began: Instant) {
-    metrics.responses.of(StatusClass::of(status)).increment(1);
-    metrics.request_seconds.of(endpoint).record(began.elapsed());
 }
 
 fn recommended(metrics: &Metrics, list: &Recommendation) {
@@ -72,9 +75,9 @@ impl Names {
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .route("/v1/events", web::post().to(events))
-        .route("/v1/users/{user}/recommendations", web::get().to(recommendations))
-        .route("/v1/recommendations", web::post().to(inline));
+        .service(path(EVENTS, "POST").route(web::post().to(events)))
+        .service(path(RECOMMENDATIONS, "GET").route(web::get().to(recommendations)))
+        .service(path(INLINE, "POST").route(web::post().to(inline)));
 }
 
 /// Answers a request for events once they are durable.
@@ -90,7 +93,6 @@ struct Taken {
 }
 
 async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let began = Instant::now();
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = read_body(&body, &api.rules, api.clock.now())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.events.len()), Vec::new());
@@ -113,14 +115,24 @@ async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpRespon
         taken.duplicates = receipt.duplicates.len();
         taken.offset = Some(receipt.offset);
     }
-    answered(metrics, Endpoint::Events, status.as_u16(), began);
     Ok(HttpResponse::build(status).json(taken))
 }
 
 fn unreadable(error: &Error, max_body: usize) -> Problem {
     match error.as_error::<PayloadError>() {
-        Some(PayloadError::Overflow) => Problem::body_too_large(max_body),
-        _ => Problem::bad_body(error.to_string()),
+        Some(error) => bad_payload(error, max_body),
+        None => Problem::bad_body(error.to_string()),
+    }
+}
+
+/// What is wrong with a body before anything is known of what it holds.
+pub(super) fn bad_payload(error: &PayloadError, max_body: usize) -> Problem {
+    match error {
+        PayloadError::Overflow => Problem::body_too_large(max_body),
+        PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted | PayloadError::Io(_) => {
+            Problem::bad_body("The body is not what its Content-Encoding says, or a part of it is missing.")
+        }
+        other => Problem::bad_body(other.to_string()),
     }
 }
 
@@ -136,14 +148,12 @@ const fn twenty() -> usize {
 }
 
 async fn recommendations(api: Data<Api>, user: Path<String>, query: Query<ListQuery>) -> Result<Json<Recommendation>, Problem> {
-    let began = Instant::now();
     let user = user.into_inner();
     let request = Request { limit: checked_limit(query.limit)?, now: api.clock.now() };
     let answer = api.system.recommend(user.clone(), request).await?;
     let list = named(&api, answer);
     shown(&api, user, &list);
     recommended(api.metrics(), &list);
-    answered(api.metrics(), Endpoint::Recommendations, 200, began);
     Ok(Json(list))
 }
 
@@ -156,7 +166,6 @@ struct Inline {
 }
 
 async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
-    let began = Instant::now();
     let Inline { items, limit } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
@@ -165,7 +174,6 @@ async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendatio
     let answer = api.system.recommend_inline(&items, now, &Request { limit: checked_limit(limit)?, now });
     let list = named(&api, answer);
     recommended(api.metrics(), &list);
-    answered(api.metrics(), Endpoint::InlineRecommendations, 200, began);
     Ok(Json(list))
 }
 

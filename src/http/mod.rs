@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod problem;
 mod server;
+mod watch;
 
 pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};

@@ -2,7 +2,7 @@
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
-use actix_web::middleware::Compress;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::api::{Api, Names};
 use super::problem::Problem;
-use super::{admin, api};
+use super::{admin, api, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
@@ -80,7 +80,9 @@ impl Door {
     pub fn open(system: System, rules: Rules, clock: Clock, settings: &DoorSettings, data_dir: &Path) -> Result<Self, DoorError> {
         let public = listen(&settings.listen, "--listen")?;
         let private = listen(&settings.admin_listen, "--admin-listen")?;
-        let of = |listener: &TcpListener, flag| listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source });
+        let of = |listener: &TcpListener, flag| {
+            listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
+        };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let names = Arc::new(Names::new(clock.now()));
         let shared = Api { system, rules, clock, names, max_body: settings.max_body_bytes };
@@ -117,6 +119,7 @@ impl Door {
 fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
     match error {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body),
+        JsonPayloadError::Payload(error) => api::bad_payload(error, max_body),
         JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
         other => Problem::bad_body(other.to_string()),
     }
@@ -135,7 +138,9 @@ fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, ro
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
+            .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
+            .wrap(from_fn(watch::measured))
             .configure(routes)
             .default_service(web::to(|| async { Err::<&str, Problem>(Problem::unknown_path()) }))
     })

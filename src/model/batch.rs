@@ -16,6 +16,17 @@ pub(super) struct Target {
     pub(super) value: f32,
 }
 
+/// One step of all windows that reach it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Step {
+    /// The first row of the step before; the same windows lie there in the same order.
+    pub(super) before: Option<usize>,
+    /// The step's first row.
+    pub(super) first: usize,
+    /// How many windows reach it.
+    pub(super) rows: usize,
+}
+
 /// A mini-batch's layout. Row `offsets[t] + w` is step t of window w.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
@@ -66,14 +77,12 @@ impl Batch {
         self.sessions.len()
     }
 
-    /// Every step's first row and number of rows, in order of time.
-    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + '_ {
-        self.offsets.windows(2).map(|pair| (pair[0], pair[1] - pair[0]))
-    }
-
-    /// For every step but the first: the first row of the step before, its own first row, and its number of rows.
-    pub(super) fn transitions(&self) -> impl DoubleEndedIterator<Item = (usize, usize, usize)> + '_ {
-        self.offsets.windows(3).map(|triple| (triple[0], triple[1], triple[2] - triple[1]))
+    /// The steps in order of time.
+    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + '_ {
+        self.offsets.windows(2).enumerate().map(|(step, pair)| {
+            let before = step.checked_sub(1).map(|before| self.offsets[before]);
+            Step { before, first: pair[0], rows: pair[1] - pair[0] }
+        })
     }
 }
 
@@ -95,8 +104,9 @@ mod tests {
         assert_eq!(batch.sessions, [3, 4, 1]);
         let items: Vec<_> = batch.inputs.iter().map(|input| input.item.unwrap()).collect();
         assert_eq!(items, [5, 8, 1, 6, 9], "of a long window the last positions");
-        assert_eq!(batch.steps().collect::<Vec<_>>(), [(0, 3), (3, 2)]);
-        assert_eq!(batch.transitions().collect::<Vec<_>>(), [(0, 3, 2)]);
+        let (first, second) = (Step { before: None, first: 0, rows: 3 }, Step { before: Some(0), first: 3, rows: 2 });
+        assert_eq!(batch.steps().collect::<Vec<_>>(), [first, second]);
+        assert_eq!(batch.steps().rev().collect::<Vec<_>>(), [second, first]);
         let targets: Vec<_> = batch.targets.iter().map(|target| (target.row, target.window, target.item)).collect();
         assert_eq!(targets, [(0, 0, 6), (1, 1, 9), (2, 2, 2), (3, 0, 7)], "item 10 is not known yet");
         batch.fill(&[], 2, 10);

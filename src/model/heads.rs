@@ -7,7 +7,7 @@ use super::matmul::{Matrix, matmul, transposed};
 use super::network::{room, zeros};
 use super::parameters::{Parameters, row_width};
 use super::sampler::Sampler;
-use super::settings::LossKind;
+use super::settings::{LossKind, SessionTargets};
 use super::slots::{RowGradients, Slots};
 use super::table::Table;
 use super::values::ValueScale;
@@ -24,12 +24,7 @@ pub(super) struct Heads {
     columns: usize,
     /// By example, its target's column.
     wanted: Vec<usize>,
-    /// (session, column of one of its targets), sorted.
-    session_columns: Vec<(u64, usize)>,
-    /// Columns that are there only as some example's target, where those are no negatives.
-    targets_only: Vec<usize>,
-    /// By column, what the logQ correction takes from the logit.
-    corrections: Vec<f32>,
+    adjustments: Adjustments,
     /// The columns' output rows, `(columns, row width)`.
     weights: Vec<f32>,
     /// A block of queries transposed, `(hidden + 1, lanes)`.
@@ -43,6 +38,34 @@ pub(super) struct Heads {
     /// The interest head's image of every example, `(examples, hidden)`.
     images: Vec<f32>,
     d_images: Vec<f32>,
+}
+
+/// What becomes of a column's logit besides the product.
+#[derive(Debug, Clone, Default)]
+struct Adjustments {
+    /// (session, column of one of its targets), sorted.
+    session_columns: Vec<(u64, usize)>,
+    /// Columns that are there only as some example's target, where those are no negatives.
+    targets_only: Vec<usize>,
+    /// By column, what the logQ correction takes from the logit.
+    corrections: Vec<f32>,
+}
+
+impl Adjustments {
+    /// Adjusts the logits of one example, its lane the first of `logits`, the correction already taken from all: those of its session's other targets, and of columns that are
+    /// there as targets only.
+    fn settle(&self, rule: SessionTargets, logits: &mut [f32], lanes: usize, wanted: usize, session: u64) {
+        let kept = logits[wanted * lanes];
+        self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED);
+        let first = self.session_columns.partition_point(|(other, _)| *other < session);
+        let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+        match rule {
+            SessionTargets::Masked => own.for_each(|column| logits[column * lanes] = MASKED),
+            SessionTargets::Certain => own.for_each(|column| logits[column * lanes] += self.corrections[column]),
+            SessionTargets::Negatives => {}
+        }
+        logits[wanted * lanes] = if rule == SessionTargets::Certain { kept + self.corrections[wanted] } else { kept };
+    }
 }
 
 /// Sums over a batch's examples.
@@ -83,7 +106,7 @@ impl Heads {
         self.drawn.clear();
         sampler.draw(settings.negatives, rng, &mut self.drawn);
         self.drawn.dedup();
-        self.targets_only.clear();
+        self.adjustments.targets_only.clear();
         let mut is_drawn = vec![false; targets];
         for item in &self.drawn {
             if let Some(known) = slots.slot(*item).and_then(|slot| is_drawn.get_mut(slot)) {
@@ -91,14 +114,14 @@ impl Heads {
             }
         }
         if !settings.in_batch {
-            self.targets_only.extend((0..targets).filter(|column| !is_drawn[*column]));
+            self.adjustments.targets_only.extend((0..targets).filter(|column| !is_drawn[*column]));
         }
         self.columns = slots.rows().len();
-        self.session_columns.clear();
+        self.adjustments.session_columns.clear();
         let sessions = batch.targets.iter().map(|target| batch.sessions[target.window]);
-        self.session_columns.extend(sessions.zip(self.wanted.iter().copied()));
-        self.session_columns.sort_unstable();
-        self.session_columns.dedup();
+        self.adjustments.session_columns.extend(sessions.zip(self.wanted.iter().copied()));
+        self.adjustments.session_columns.sort_unstable();
+        self.adjustments.session_columns.dedup();
         let (width, examples) = (row_width(settings.hidden), if settings.in_batch { batch.targets.len() } else { 0 });
         room(&mut self.weights, self.columns * width);
         for (item, weights) in slots.rows().iter().zip(self.weights.chunks_exact_mut(width)) {
@@ -106,10 +129,10 @@ impl Heads {
                 weights.copy_from_slice(row);
             }
         }
-        self.corrections.clear();
-        self.corrections.extend(slots.rows().iter().map(|item| sampler.expected(*item, settings.negatives, examples)));
+        self.adjustments.corrections.clear();
+        self.adjustments.corrections.extend(slots.rows().iter().map(|item| sampler.expected(*item, settings.negatives, examples)));
         let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
-        correct(&mut self.corrections, weight);
+        correct(&mut self.adjustments.corrections, weight);
     }
 
     /// Both losses and their gradients; `outputs` holds o of every row, `(rows, hidden)`.
@@ -160,9 +183,10 @@ impl Heads {
             let turned = transposed(&mut self.transposed, queries, lanes);
             room(&mut self.logits, columns * lanes);
             matmul(&mut self.logits, lanes, weights, turned, false);
-            subtract_by_row(&mut self.logits, lanes, &self.corrections);
+            subtract_by_row(&mut self.logits, lanes, &self.adjustments.corrections);
             for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
-                mask(&mut self.logits[lane..], lanes, *wanted, &self.targets_only, &self.session_columns, batch.sessions[target.window]);
+                let session = batch.sessions[target.window];
+                self.adjustments.settle(settings.session_targets, &mut self.logits[lane..], lanes, *wanted, session);
             }
             loss += next_item(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
             let gradient = Matrix::strided(&self.logits, columns, targets.len(), lanes);
@@ -237,13 +261,4 @@ kernel! {
             *value = weight * ln(chance(*value));
         }
     }
-}
-
-/// Masks what is no negative of an example, `logits` beginning at its lane: the other targets of its session, and `targets_only`.
-fn mask(logits: &mut [f32], lanes: usize, wanted: usize, targets_only: &[usize], session_columns: &[(u64, usize)], session: u64) {
-    let kept = logits[wanted * lanes];
-    let first = session_columns.partition_point(|(other, _)| *other < session);
-    let own = session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| column);
-    own.chain(targets_only).for_each(|column| logits[column * lanes] = MASKED);
-    logits[wanted * lanes] = kept;
 }

@@ -24,6 +24,6 @@ mod values;
 mod weights;
 
 pub use input::{Attributes, GAP_BUCKETS, Input, Position, Window, gap_bucket};
-pub use settings::{CellKind, LossKind, NetworkSettings, OptimiserKind, SettingsError, Unsound};
+pub use settings::{CellKind, LossKind, NetworkSettings, OptimiserKind, SessionTargets, SettingsError, Unsound};
 pub use trainer::{BatchReport, Trainer};
 pub use weights::{HiddenState, Scratch, Top, Weights};

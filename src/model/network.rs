@@ -1,6 +1,6 @@
 //! The network over a batch, forward and back: embeddings, recurrent layers, and the short paths from the input to the output.
 
-use super::batch::Batch;
+use super::batch::{Batch, Step};
 use super::cells::Past;
 use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
 use super::matmul::{Matrix, matmul, transposed};
@@ -112,7 +112,7 @@ impl Pass {
             parameters.embed(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
         zeros(&mut self.start, windows * hidden * settings.cell.state());
         for layer in 0..settings.layers {
@@ -126,7 +126,8 @@ impl Pass {
         }
         if settings.input_memory {
             zeros(&mut self.memory, rows * hidden);
-            for (before, first, rows) in batch.transitions() {
+            for Step { before, first, rows } in batch.steps() {
+                let Some(before) = before else { continue };
                 let (past, now) = self.memory.split_at_mut(first * hidden);
                 let before = rows_of(before, rows, hidden);
                 remember(now, &past[before.clone()], &self.inputs[before], settings.memory_decay);
@@ -160,8 +161,7 @@ impl Pass {
         room(&mut layer.states, rows * state);
         room(&mut layer.outputs, rows * hidden);
         room(&mut layer.recurrent, rows * wide);
-        let mut before = None;
-        for (first, rows) in batch.steps() {
+        for Step { before, first, rows } in batch.steps() {
             let recurrent = &mut layer.recurrent[rows_of(first, rows, wide)];
             let (past, now) = layer.states.split_at_mut(first * state);
             let previous = match before {
@@ -182,7 +182,6 @@ impl Pass {
                 output.copy_from_slice(&state[..hidden]);
             }
             multiply(outputs, &layer.mask);
-            before = Some(first);
         }
     }
 
@@ -207,7 +206,8 @@ impl Pass {
             room(&mut self.d_memory, rows * hidden);
             let weights = transposed(&mut self.transposed, square(&layout.input_memory), hidden);
             matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
-            for (before, first, rows) in batch.transitions().rev() {
+            for Step { before, first, rows } in batch.steps().rev() {
+                let Some(before) = before else { continue };
                 let (past, now) = self.d_memory.split_at_mut(first * hidden);
                 let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
                 let d_x = &mut self.d_inputs[rows_of(before, rows, hidden)];
@@ -219,7 +219,7 @@ impl Pass {
             self.layer_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|(first, rows)| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
     }
 
@@ -235,9 +235,7 @@ impl Pass {
         room(&mut self.d_gates, rows * wide);
         room(&mut self.d_recurrent, rows * wide);
         zeros(&mut self.carry, batch.windows() * state);
-        let befores = batch.steps().map(|(first, _)| Some(first));
-        let befores: Vec<Option<usize>> = std::iter::once(None).chain(befores).collect();
-        for ((first, rows), before) in batch.steps().zip(befores).collect::<Vec<_>>().into_iter().rev() {
+        for Step { before, first, rows } in batch.steps().rev() {
             let carry = &mut self.carry[..rows * state];
             let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
             multiply(d_now, &layer.mask);
@@ -256,7 +254,8 @@ impl Pass {
             }
         }
         zeros(&mut self.shifted, rows * hidden);
-        for (before, first, rows) in batch.transitions() {
+        for Step { before, first, rows } in batch.steps() {
+            let Some(before) = before else { continue };
             self.shifted[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(before, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);

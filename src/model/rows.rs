@@ -26,10 +26,6 @@ impl Rows {
         self.len
     }
 
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Makes the table at least `len` rows long; `fill` writes each new row, which comes to it as zeros.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         while self.len < len {

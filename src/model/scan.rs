@@ -22,22 +22,27 @@ pub(super) struct Scan {
 }
 
 impl CodeBlock {
-    /// Encodes the `rows` first rows of a block, each `width` values of which the first `hidden` are the embedding and the next the bias.
-    fn new(block: &[f32], width: usize, hidden: usize, rows: usize) -> Self {
-        let mut codes = vec![[[0; BLOCK]; 2]; hidden.div_ceil(2)];
-        let (mut scales, mut biases) = ([0.0; BLOCK], [f32::NEG_INFINITY; BLOCK]);
-        let places = scales.iter_mut().zip(&mut biases);
-        for (row, (values, (scale, bias))) in block.chunks_exact(width).take(rows).zip(places).enumerate() {
-            let largest = values[..hidden].iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-            (*scale, *bias) = (largest / 127.0, values[hidden]);
-            if largest > 0.0 {
-                let factor = 127.0 / largest;
-                for (dimension, value) in values[..hidden].iter().enumerate() {
-                    codes[dimension / 2][row / HALF][row % HALF * 2 + dimension % 2] = (value * factor).round() as i8;
-                }
+    /// A block without rows.
+    fn new(hidden: usize) -> Self {
+        Self { codes: vec![[[0; BLOCK]; 2]; hidden.div_ceil(2)], scales: [0.0; BLOCK], biases: [f32::NEG_INFINITY; BLOCK] }
+    }
+}
+
+kernel! {
+    /// Encodes one row of a block.
+    fn encode<'a>(block: &'a mut CodeBlock, row: usize, embedding: &'a [f32], bias: f32) -> () {
+        let mut largest = 0.0_f32;
+        for value in embedding {
+            largest = largest.max(value.abs());
+        }
+        let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        (block.scales[row], block.biases[row]) = (largest / 127.0, bias);
+        let (half, place) = (row / HALF, row % HALF * 2);
+        for (codes, values) in block.codes.iter_mut().zip(embedding.chunks(2)) {
+            for (code, value) in codes[half][place..].iter_mut().zip(values) {
+                *code = (value * factor).round_ties_even() as i8;
             }
         }
-        Self { codes, scales, biases }
     }
 }
 
@@ -132,18 +137,12 @@ fn score_blocks(blocks: &[Arc<CodeBlock>], query: &CodedQuery, out: &mut [f32]) 
 }
 
 impl Scan {
-    /// Encodes anew the blocks of the named rows of `table`, whose first `hidden` values are the embedding.
+    /// Encodes anew the named rows of `table`, whose first `hidden` values are the embedding and the next the bias.
     pub(super) fn update(&mut self, table: &Rows, hidden: usize, rows: &[u32]) {
-        let mut blocks: Vec<usize> = rows.iter().map(|row| *row as usize / BLOCK).collect();
-        blocks.sort_unstable();
-        blocks.dedup();
-        for block in blocks {
-            let rows = table.len().saturating_sub(block * BLOCK).min(BLOCK);
-            let Some(values) = table.block(block) else { continue };
-            let codes = Arc::new(CodeBlock::new(values, table.width(), hidden, rows));
-            match self.blocks.get_mut(block) {
-                Some(place) => *place = codes,
-                None => self.blocks.push(codes),
+        self.blocks.grow(table.len().div_ceil(BLOCK), || Arc::new(CodeBlock::new(hidden)));
+        for row in rows.iter().map(|row| *row as usize) {
+            if let (Some(values), Some(block)) = (table.row(row), self.blocks.get_mut(row / BLOCK)) {
+                encode(Arc::make_mut(block), row % BLOCK, &values[..hidden], values[hidden]);
             }
         }
     }

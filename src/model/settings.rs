@@ -24,6 +24,19 @@ pub enum LossKind {
     BprMax,
 }
 
+/// What the other targets of its own session are to an example. They are far more frequent in its batch than popularity supposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionTargets {
+    /// No negatives. Best where a session browses among alike items.
+    Masked,
+    /// Negatives that are certain to be there, as the example's own target is: neither takes part in the logQ correction, which makes the sampled partition an unbiased estimate of
+    /// the whole one. Best where sessions repeat themselves, so that the order within a session matters.
+    Certain,
+    /// Negatives like all others.
+    Negatives,
+}
+
 /// How gradients become steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,7 +49,8 @@ pub enum OptimiserKind {
     Adam,
 }
 
-/// Everything that shapes the network and its learning. The defaults are those of `LSTM + both paths` trained on a stream.
+/// Everything that shapes the network and its learning. The defaults are those that learn most from one pass over a stream of clicks with six times as many replayed windows: dropping
+/// the input, which the short paths carry to the output, matters more than dropping the cell's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
@@ -74,8 +88,10 @@ pub struct NetworkSettings {
     pub negatives_alpha: f32,
     /// Weight of the logQ correction of cross-entropy, in [0, 1].
     pub logq: f32,
-    /// The other examples' targets are negatives too (never those of the same session).
+    /// The other examples' targets are negatives too.
     pub in_batch: bool,
+    /// What the other targets of its own session are to an example.
+    pub session_targets: SessionTargets,
     /// Share of the input dropped in training, in [0, 0.95]; one mask a window.
     pub input_dropout: f32,
     /// Share of every layer's output dropped in training, towards the recurrence and towards what is above, in [0, 0.95]; one mask a window and layer.
@@ -104,7 +120,7 @@ impl Default for NetworkSettings {
     fn default() -> Self {
         Self {
             cell: CellKind::Lstm,
-            hidden: 100,
+            hidden: 64,
             layers: 1,
             window: 20,
             input_to_output: true,
@@ -117,11 +133,12 @@ impl Default for NetworkSettings {
             attributes_max: 100_000,
             loss: LossKind::CrossEntropy,
             bpr_regularisation: 1.0,
-            negatives: 1024,
+            negatives: 512,
             negatives_alpha: 0.5,
             logq: 1.0,
             in_batch: true,
-            input_dropout: 0.0,
+            session_targets: SessionTargets::Masked,
+            input_dropout: 0.5,
             hidden_dropout: 0.5,
             optimiser: OptimiserKind::Adagrad,
             learning_rate: 0.1,

@@ -179,6 +179,14 @@ impl Weights {
         }
     }
 
+    /// The state after a window of inputs, oldest first, beginning anew: how a session catches up with newer weights.
+    #[must_use]
+    pub fn follow(&self, inputs: &[Input], scratch: &mut Scratch) -> HiddenState {
+        let mut state = self.start();
+        inputs.iter().for_each(|input| self.step(&mut state, input, scratch));
+        state
+    }
+
     fn layer_step(&self, layer: &mut [f32], below: &[f32], place: &LayerLayout, scratch: &mut Scratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         let Scratch { gates, recurrent, next, .. } = scratch;
@@ -237,7 +245,8 @@ impl Weights {
     #[must_use]
     pub fn top_of(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut Scratch) -> Top {
         let Scratch { scores, .. } = scratch;
-        let mut items: Vec<(ItemIx, f32)> = items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
+        let mut items: Vec<(ItemIx, f32)> =
+            items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
         scores.clear();
         scores.extend(items.iter().map(|(_, score)| *score));
         let log_partition = log_sum_exp(scores);

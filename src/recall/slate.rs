@@ -190,6 +190,20 @@ impl Slate {
         })
     }
 
+    /// The rank that one channel alone gives an item among those that it named, 1 for the best, ties by the smaller number; `None` if it did not name it.
+    #[must_use]
+    pub fn rank(&self, channel: Channel, item: ItemIx) -> Option<usize> {
+        let bit = 1 << channel as u16;
+        let place = self.items.find(item).filter(|&place| self.named.get(place).is_some_and(|named| named & bit != 0))?;
+        let weight = self.evidence.get(place)?[channel as usize];
+        let others = self.items.keys().iter().zip(&self.evidence).zip(&self.named).filter(|(_, named)| **named & bit != 0);
+        let better = others.filter(|((other, evidence), _)| {
+            let theirs = evidence[channel as usize];
+            theirs > weight || (theirs == weight && **other < item)
+        });
+        Some(1 + better.count())
+    }
+
     /// The best `limit` gathered items by one channel, best first, ties by the smaller number.
     pub fn best(&self, channel: Channel, limit: usize) -> Vec<(ItemIx, f32)> {
         let named = self.items.keys().iter().zip(&self.evidence).zip(&self.named).filter(|(_, named)| **named >> channel as u16 & 1 == 1);

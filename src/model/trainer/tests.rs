@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::input::{Input, Position};
-use crate::model::settings::{CellKind, LossKind, OptimiserKind};
+use crate::model::settings::{CellKind, LossKind, OptimiserKind, SessionTargets};
 use crate::model::weights::Scratch;
 
 const ITEMS: usize = 12;
@@ -113,8 +113,12 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
 fn gradients_agree_with_differences_for_every_cell_loss_and_head() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
         for loss in [LossKind::CrossEntropy, LossKind::BprMax] {
-            for (layers, tied, in_batch) in [(1, true, true), (2, false, true), (3, true, false)] {
-                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, ..everything() };
+            for (layers, tied, in_batch, session_targets) in [
+                (1, true, true, SessionTargets::Masked),
+                (2, false, true, SessionTargets::Certain),
+                (3, true, false, SessionTargets::Negatives),
+            ] {
+                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..everything() };
                 let error = gradient_error(settings);
                 assert!(error < 1e-3, "{cell:?}, {loss:?}, {layers} layers, tied {tied}: off by {error}");
             }

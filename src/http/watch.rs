@@ -1,0 +1,96 @@
+//! What every request passes on its way, wherever it is going.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_ENCODING;
+use actix_web::middleware::Next;
+use actix_web::web::{self, Data};
+use actix_web::{Error, HttpResponse, Resource};
+use std::time::Instant;
+
+use super::api::{Api, EVENTS, INLINE, RECOMMENDATIONS};
+use super::problem::Problem;
+use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
+
+/// The encodings that a body may be packed in.
+const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
+
+/// A path, and the `methods` that it takes: any other is told them. Its routes are the caller's to add.
+pub(super) fn path(path: &'static str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
+}
+
+/// Measures every request, also one that was refused before its handler ran.
+///
+/// # Errors
+/// Whatever `next` says.
+pub(super) async fn measured(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let began = Instant::now();
+    let answer = next.call(request).await;
+    let (status, endpoint) = match &answer {
+        Ok(answer) => (answer.status(), endpoint(answer.request().match_pattern().as_deref())),
+        Err(error) => (error.as_response_error().status_code(), Endpoint::Other),
+    };
+    let metrics = api.system.metrics_handles();
+    metrics.responses.of(StatusClass::of(status.as_u16())).increment(1);
+    metrics.request_seconds.of(endpoint).record(began.elapsed());
+    if let Some(outcome) = unanswered(status)
+        && matches!(endpoint, Endpoint::Recommendations | Endpoint::InlineRecommendations)
+    {
+        metrics.recommendations.of(outcome).increment(1);
+    }
+    answer
+}
+
+fn endpoint(pattern: Option<&str>) -> Endpoint {
+    match pattern {
+        Some(EVENTS) => Endpoint::Events,
+        Some(RECOMMENDATIONS) => Endpoint::Recommendations,
+        Some(INLINE) => Endpoint::InlineRecommendations,
+        Some("/metrics" | "/healthz" | "/readyz" | "/admin/status") => Endpoint::Admin,
+        _ => Endpoint::Other,
+    }
+}
+
+/// What became of a question that got no list.
+fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(RecommendationOutcome::Overloaded),
+        status if status.is_server_error() => Some(RecommendationOutcome::Failed),
+        status if status.is_client_error() => Some(RecommendationOutcome::Refused),
+        _ => None,
+    }
+}
+
+/// Refuses a body in an encoding that is not known, which would otherwise be read as if it were in none.
+///
+/// # Errors
+/// [`Problem::unsupported_body`] for such a body; whatever `next` says for others.
+pub(super) async fn understood(request: ServiceRequest, next: Next<impl MessageBody>) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {
+        let name = encoding.to_str().unwrap_or_default().trim();
+        if !ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            return Err(Problem::unsupported_body(ENCODINGS.join(", ")).into());
+        }
+    }
+    next.call(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_without_a_list_has_an_outcome() {
+        let outcome = |status: u16| unanswered(StatusCode::from_u16(status).unwrap());
+        assert_eq!(outcome(200), None);
+        assert_eq!(outcome(404), Some(RecommendationOutcome::Refused));
+        assert_eq!(outcome(503), Some(RecommendationOutcome::Overloaded));
+        assert_eq!(outcome(500), Some(RecommendationOutcome::Failed));
+    }
+}

@@ -1,0 +1,282 @@
+//! The public API as its callers see it: every answer word for word where a caller may branch on it.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use crate::daemon::{Answer, Home, event, until};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A zstd frame that holds the bytes as they are, in one raw block (RFC 8878, 3.1.1): magic, a descriptor that says "one segment, its size in one
+/// byte", that size, then the block's header (last, raw, size) and the bytes.
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let size = u8::try_from(bytes.len()).unwrap();
+    let header = (u32::from(size) << 3 | 1).to_le_bytes();
+    [&[0x28, 0xB5, 0x2F, 0xFD, 0x20, size], &header[..3], bytes].concat()
+}
+
+#[track_caller]
+fn assert_problem(answer: &Answer, body: &Value) {
+    assert_eq!(
+        (answer.status, answer.content_type.as_str()),
+        (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
+    );
+    assert_eq!(&answer.json(), body);
+}
+
+#[test]
+fn events_come_as_one_object_as_an_array_or_as_lines() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let one = event("e1", "ann", "tea").to_string();
+    let array = json!([event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
+    let lines = format!("{}\n{}\r\n\n{}\n", event("e4", "bob", "tea"), event("e5", "bob", "cup"), event("e6", "bob", "pot"));
+    for (body, accepted, offset) in [(&one, 1, 1), (&array, 2, 3), (&lines, 3, 6)] {
+        let answer = daemon.post("/v1/events", body);
+        assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"));
+        assert_eq!(answer.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"rejected":[],"offset":{offset}}}"#));
+    }
+    assert_eq!(daemon.next_offset(), 6);
+}
+
+#[test]
+fn a_repeated_id_changes_nothing_and_is_said_to_be_a_duplicate() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let receipt = daemon.send(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
+    assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "rejected": [], "offset": 2 }));
+    let receipt = daemon.send(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
+    assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 3 }));
+    let receipt = daemon.send(&[event("e3", "bob", "jug")]);
+    assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "rejected": [], "offset": 3 }));
+    // Without an id nothing can be told apart: the same again is another event.
+    let nameless = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
+    assert_eq!(daemon.send(&[nameless.clone(), nameless])["accepted"], 2);
+}
+
+#[test]
+fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let body = json!([event("e1", "ann", "tea"), { "user_id": "ann", "type": "view" }, event("e2", "", "cup"), event("e3", "ann", "pot")]);
+    let answer = daemon.post("/v1/events", &body.to_string());
+    assert_eq!(answer.status, 200);
+    let rejected = json!([
+        { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search may go without" },
+        { "index": 2, "field": "user_id", "code": "empty", "reason": "`user_id` is empty" },
+    ]);
+    assert_eq!(answer.json(), json!({ "accepted": 2, "duplicates": 0, "rejected": rejected, "offset": 2 }));
+
+    let lines = format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
+    let answer = daemon.post("/v1/events", &lines).json();
+    let place = |fault: &Value| (fault["index"].clone(), fault["line"].clone(), fault["code"].clone());
+    let rejected: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(place).collect();
+    assert_eq!(rejected, [(json!(1), json!(2), json!("wrong_type")), (json!(2), json!(3), json!("unknown_kind"))]);
+    assert_eq!((&answer["accepted"], &answer["offset"]), (&json!(1), &json!(3)));
+
+    let nothing = daemon.post("/v1/events", r#"[{"user_id":"ann","type":"view"}]"#);
+    assert_eq!((nothing.status, &nothing.json()["accepted"], &nothing.json()["offset"]), (400, &json!(0), &Value::Null));
+    let misspelt = daemon.post("/v1/events", r#"{"user_id":"ann","type":"view","item_id":"tea","sesion_id":"s"}"#).json();
+    assert_eq!((&misspelt["accepted"], &misspelt["warnings"][0]["code"]), (&json!(1), &json!("unknown_field")));
+}
+
+/// Sessions of two kinds that share no item, so that what a list is about can be told from its items' names.
+fn teach_two_worlds(daemon: &crate::daemon::Daemon) {
+    for round in 0..20 {
+        for world in ["sea", "sky"] {
+            let user = format!("{world}-{round}");
+            let walk: Vec<_> =
+                (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{world}{}", (round + step) % 8))).collect();
+            daemon.send(&walk);
+        }
+    }
+    daemon.learned(240);
+}
+
+fn about(world: &str, items: &[String]) -> bool {
+    items.iter().take(3).filter(|item| item.starts_with(world)).count() >= 2
+}
+
+#[test]
+fn recommendations_follow_what_the_user_does() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.items("ann"), [""; 0], "nothing is known yet");
+    teach_two_worlds(&daemon);
+    let answer = daemon.get("/v1/users/ann/recommendations?limit=5").json();
+    assert_eq!(answer["items"].as_array().unwrap().len(), 5, "a stranger is shown what is liked: {answer}");
+    for item in answer["items"].as_array().unwrap() {
+        assert!(item["score"].is_number() && item["source"].is_string(), "{item}");
+    }
+    let other = daemon.get("/v1/users/ann/recommendations?limit=5").json();
+    assert_ne!(answer["recommendation_id"], other["recommendation_id"]);
+
+    daemon.send(&[event("a1", "ann", "sea1"), event("a2", "ann", "sea2")]);
+    let sea = daemon.items("ann");
+    assert!(about("sea", &sea), "{sea:?}");
+    daemon.send(&[event("a3", "ann", "sky1"), event("a4", "ann", "sky2"), event("a5", "ann", "sky3")]);
+    let sky = daemon.items("ann");
+    assert!(about("sky", &sky), "{sky:?}");
+    assert_eq!(sky.iter().collect::<std::collections::BTreeSet<_>>().len(), sky.len(), "no item twice: {sky:?}");
+}
+
+#[test]
+fn a_session_sent_along_is_answered_and_leaves_no_trace() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    teach_two_worlds(&daemon);
+    let (users, offset) = (daemon.status()["users"].clone(), daemon.next_offset());
+    for (items, world) in [(json!(["sea1", "sea2"]), "sea"), (json!(["sky4", "never seen", "sky5"]), "sky")] {
+        let answer = daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 4 }).to_string());
+        let list = answer.items();
+        assert!(list.len() == 4 && about(world, &list), "{list:?}");
+    }
+    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).items().len(), 16, "all that is known, and no more");
+    // Had anything been journalled, this event would not be the next entry.
+    assert_eq!(daemon.send(&[event("last", "ann", "sea1")])["offset"], offset + 1);
+    daemon.learned(offset + 1);
+    assert_eq!(daemon.status()["users"].as_u64(), users.as_u64().map(|users| users + 1));
+}
+
+#[test]
+fn what_is_shown_is_journalled() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    daemon.send(&[event("e1", "ann", "tea")]);
+    daemon.learned(1);
+    assert_eq!(daemon.items("ann"), ["tea"]);
+    until("the impression in the journal", || (daemon.next_offset() == 2).then_some(()));
+}
+
+#[test]
+fn lists_have_a_length_within_bounds() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let many: Vec<_> = (0..40).map(|number| event(&format!("e{number}"), "ann", &format!("item{number}"))).collect();
+    daemon.send(&many);
+    daemon.learned(40);
+    let length = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).items().len();
+    assert_eq!((length(""), length("?limit=1"), length("?limit=1000")), (20, 1, 40));
+    for limit in ["0", "1001"] {
+        let refused = json!({
+            "type": "/problems/out-of-range", "title": "A parameter is out of range", "status": 400, "field": "limit", "allowed": "1 to 1000",
+            "detail": format!("`limit` is {limit}; it must be 1 to 1000."),
+        });
+        assert_problem(&daemon.get(&format!("/v1/users/ann/recommendations?limit={limit}")), &refused);
+        assert_problem(&daemon.post("/v1/recommendations", &format!(r#"{{"items":["item1"],"limit":{limit}}}"#)), &refused);
+    }
+    let long = json!({ "items": vec!["item1"; 1001] }).to_string();
+    let refused = json!({
+        "type": "/problems/out-of-range", "title": "A parameter is out of range", "status": 400, "field": "items", "allowed": "a list of at most 1000",
+        "detail": "`items` is a list of 1001; it must be a list of at most 1000.",
+    });
+    assert_problem(&daemon.post("/v1/recommendations", &long), &refused);
+}
+
+#[test]
+fn what_cannot_be_asked_is_answered_with_a_problem() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let parameter = |detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": "query" });
+    assert_problem(
+        &daemon.get("/v1/users/ann/recommendations?limit=few"),
+        &parameter("Query deserialize error: invalid digit found in string"),
+    );
+    assert_problem(
+        &daemon.get("/v1/users/ann/recommendations?limt=3"),
+        &parameter("Query deserialize error: unknown field `limt`, expected `limit`"),
+    );
+
+    let nothing = json!({
+        "type": "/problems/unknown-path", "title": "There is nothing here", "status": 404, "detail": "The path leads to nothing that is served here.",
+    });
+    assert_problem(&daemon.get("/v1/nothing"), &nothing);
+    assert_problem(&daemon.post("/", "{}"), &nothing);
+    assert_problem(&daemon.admin("/v1/events"), &nothing);
+    assert_problem(&daemon.get("/metrics"), &nothing);
+
+    let not_allowed = |allowed: &str| {
+        json!({
+            "type": "/problems/method-not-allowed", "title": "The method is not allowed", "status": 405, "allowed": allowed,
+            "detail": format!("This path takes {allowed}."),
+        })
+    };
+    for (answer, allowed) in [
+        (daemon.get("/v1/events"), "POST"),
+        (daemon.get("/v1/recommendations"), "POST"),
+        (daemon.post("/v1/users/ann/recommendations", "{}"), "GET"),
+    ] {
+        assert_problem(&answer, &not_allowed(allowed));
+        assert_eq!(answer.headers["allow"], allowed);
+    }
+    let bad = |detail: &str| json!({ "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400, "detail": detail });
+    assert_problem(
+        &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
+        &bad("Json deserialize error: unknown field `limits`, expected `items` or `limit` at line 1 column 25"),
+    );
+    assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
+    let home = Home::new();
+    let daemon = home.start(&["server.max_body_bytes=4096", "server.max_batch=10"]);
+    let too_large = json!({
+        "type": "/problems/body-too-large", "title": "The body is too large", "status": 413, "allowed": "at most 4096 bytes",
+        "detail": "The body has more than 4096 bytes; send it in parts.",
+    });
+    let events: Vec<_> = (0..9).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
+    let fits = json!(events).to_string();
+    let large = format!("{fits}{}", " ".repeat(4097 - fits.len()));
+    assert_problem(&daemon.post("/v1/events", &large), &too_large);
+    assert_problem(&daemon.try_post("/v1/events", &[("content-encoding", "gzip")], &gzip(large.as_bytes())).unwrap(), &too_large);
+    assert_problem(&daemon.post("/v1/recommendations", &json!({ "items": ["x".repeat(5000)] }).to_string()), &too_large);
+
+    let eleven: Vec<_> = (0..11).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
+    let too_many = json!({
+        "type": "/problems/too-many-events", "title": "Too many events in one request", "status": 413, "allowed": "at most 10 events",
+        "detail": "The body holds 11 events; send them in parts.",
+    });
+    assert_problem(&daemon.post("/v1/events", &json!(eleven).to_string()), &too_many);
+    assert_eq!(daemon.next_offset(), 0, "nothing of them was taken");
+    assert_eq!(daemon.post("/v1/events", &fits).json()["accepted"], 9);
+}
+
+#[test]
+fn packed_bodies_are_unpacked() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let packed = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
+    for (encoding, body) in [
+        ("gzip", gzip(event("e1", "ann", "tea").to_string().as_bytes())),
+        ("zstd", zstd(event("e2", "ann", "cup").to_string().as_bytes())),
+        ("identity", event("e3", "ann", "pot").to_string().into_bytes()),
+    ] {
+        let answer = packed(encoding, &body);
+        assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(1)), "{encoding}: {}", answer.body);
+    }
+    let whole = gzip(event("e4", "ann", "tea").to_string().as_bytes());
+    for torn in [&whole[..whole.len() / 2], b"no gzip at all"] {
+        let answer = packed("gzip", torn);
+        let told = json!({
+            "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400,
+            "detail": "The body is not what its Content-Encoding says, or a part of it is missing.",
+        });
+        assert_problem(&answer, &told);
+    }
+    let unknown = json!({
+        "type": "/problems/unsupported-body", "title": "The body is not understood", "status": 415, "allowed": "gzip, deflate, br, zstd, identity",
+        "detail": "The body is of a type or in an encoding that is not understood.",
+    });
+    assert_problem(&packed("compress", b"{}"), &unknown);
+    assert_eq!(daemon.next_offset(), 3);
+    daemon.assert_healthy();
+}

@@ -1,0 +1,230 @@
+//! The real binary: started, asked, killed, started again.
+//!
+//! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a hang reaches: no test depends on speed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::Agent;
+
+/// How long a condition may take to come true. Far more than any needs on a slow machine: a bound for hangs, not a measure.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Settings that make learning cheap: these tests are about what is kept and answered, not about how good it is.
+pub(crate) const SMALL: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
+
+/// Looks again and again until `look` finds something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The binary under test, with nothing of this process's settings in its environment.
+pub(crate) fn sequor() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SEQUOR_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    sequor().args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A data directory that outlives the daemons that run on it.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// The command line that serves from here on free ports, with settings such as `server.max_batch=3`.
+    fn serve(&self, settings: &[&str]) -> Command {
+        let mut command = sequor();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
+        for setting in SMALL.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    pub(crate) fn start(&self, settings: &[&str]) -> Daemon {
+        let addresses = self.data().join("addresses.json");
+        // What an earlier daemon left here leads nowhere.
+        let _ = fs::remove_file(&addresses);
+        let log = self.path().join("log");
+        let written = File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = self.serve(settings);
+        let mut child = command.stdout(written.try_clone().unwrap()).stderr(written).spawn().unwrap();
+        let found: Value = until("addresses.json", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the daemon did not start ({status}):\n{}", fs::read_to_string(&log).unwrap());
+            }
+            // Read while it is being written it is no JSON yet.
+            serde_json::from_str(&fs::read_to_string(&addresses).ok()?).ok()
+        });
+        let address = |name: &str| found[name].as_str().unwrap().to_owned();
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
+        until("readiness", || (daemon.admin("/readyz").status == 200).then_some(()));
+        daemon
+    }
+
+    /// Starts a daemon that is expected to give up, and returns what it said.
+    pub(crate) fn start_in_vain(&self, settings: &[&str]) -> Output {
+        self.serve(settings).output().unwrap()
+    }
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    api: String,
+    admin: String,
+    agent: Agent,
+    log: PathBuf,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the daemon's log:\n{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+impl Daemon {
+    /// Sends a signal, such as `KILL`, from whichever thread.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());
+    }
+
+    /// Dies at once, as by `kill -9`, unless it is dead already.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Is asked to stop, and does.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        until("the daemon's end", || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.api)).call()).unwrap()
+    }
+
+    pub(crate) fn admin(&self, path: &str) -> Answer {
+        read(self.agent.get(format!("{}{path}", self.admin)).call()).unwrap()
+    }
+
+    /// Sends a body with headers such as `("content-encoding", "gzip")`; `Err` if no answer came.
+    pub(crate) fn try_post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, ureq::Error> {
+        let mut request = self.agent.post(format!("{}{path}", self.api));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.send(body))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
+        self.try_post(path, &[("content-type", "application/json")], body.as_bytes()).unwrap()
+    }
+
+    /// Sends events and expects all of them to be taken or known; returns the receipt.
+    pub(crate) fn send(&self, events: &[Value]) -> Value {
+        let answer = self.post("/v1/events", &json!(events).to_string());
+        assert_eq!((answer.status, &answer.json()["rejected"]), (200, &json!([])), "{}", answer.body);
+        answer.json()
+    }
+
+    /// A user's list, as item ids.
+    pub(crate) fn items(&self, user: &str) -> Vec<String> {
+        self.get(&format!("/v1/users/{user}/recommendations")).items()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.admin("/admin/status").json()
+    }
+
+    /// The offset that the journal's next entry will have.
+    pub(crate) fn next_offset(&self) -> u64 {
+        self.status()["journal"]["next_offset"].as_u64().unwrap()
+    }
+
+    /// Waits until the journal has so many entries and all of them are learned.
+    pub(crate) fn learned(&self, entries: u64) {
+        until("learning to catch up", || {
+            let status = self.status();
+            let at = |part: &str| status[part]["next_offset"].as_u64().unwrap();
+            (at("journal") >= entries && at("learning") == at("journal")).then_some(())
+        });
+    }
+
+    /// Still answers, as it should after whatever it was sent.
+    pub(crate) fn assert_healthy(&self) {
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(self.admin(path).status, 200, "{path}");
+        }
+    }
+}
+
+/// An answer over HTTP, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The items of a recommendation, best first.
+    pub(crate) fn items(&self) -> Vec<String> {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.json()["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, ureq::Error> {
+    let mut answer = answer?;
+    let headers = answer.headers().clone();
+    let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+    Ok(Answer { status: answer.status().as_u16(), content_type, headers, body: answer.body_mut().read_to_string()? })
+}
+
+/// An event with an id of its own.
+pub(crate) fn event(id: &str, user: &str, item: &str) -> Value {
+    json!({ "event_id": id, "user_id": user, "type": "view", "item_id": item })
+}

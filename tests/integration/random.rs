@@ -1,0 +1,46 @@
+//! Numbers that look random and are the same in every run.
+
+/// SplitMix64 [Steele et al. 2014].
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of `0..bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// One step of somebody's walk: who, and on which item.
+pub(crate) struct Visit {
+    pub(crate) user: String,
+    pub(crate) item: String,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+}
+
+/// Many users, walking at once through a ring of items, mostly to the next one: something to learn.
+pub(crate) fn walks(seed: u64, visits: usize) -> Vec<Visit> {
+    const ITEMS: u64 = 60;
+    let mut random = Random(seed);
+    let mut walkers: Vec<(u64, u64)> = (0..10).map(|number| (number, number * 6)).collect();
+    let mut next_user = 10;
+    let step = |number: usize| {
+        let place = random.below(walkers.len() as u64) as usize;
+        if random.below(8) == 0 {
+            walkers[place] = (next_user, random.below(ITEMS));
+            next_user += 1;
+        }
+        let (user, item) = &mut walkers[place];
+        *item = if random.below(5) == 0 { random.below(ITEMS) } else { (*item + 1) % ITEMS };
+        Visit { user: format!("user{user}"), item: format!("item{item}"), at: 1_700_000_000_000 + number as u64 * 1000 }
+    };
+    (0..visits).map(step).collect()
+}

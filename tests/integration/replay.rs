@@ -1,0 +1,238 @@
+//! `sequor replay` as its users see it: figures, files, exit codes, messages.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::daemon::{SMALL, run};
+use crate::random::walks;
+
+const EVENTS: usize = 2000;
+
+fn csv(visits: usize) -> String {
+    let mut text = "user,item,event,timestamp\n".to_owned();
+    for visit in walks(6, visits) {
+        writeln!(text, "{},{},view,{}", visit.user, visit.item, visit.at).unwrap();
+    }
+    text
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A folder with one file in it.
+fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+/// Replays a file with a small network that learns often.
+fn replay(file: &Path, more: &[&str]) -> Output {
+    let mut arguments =
+        vec!["replay", file.to_str().unwrap(), "--set", "learning.interval=64", "--set", "clusters.every=512", "--set", "clusters.lag=128"];
+    for setting in SMALL {
+        arguments.extend(["--set", setting]);
+    }
+    arguments.extend(more);
+    run(&arguments)
+}
+
+/// The figures of a replay that ended well.
+fn figures(file: &Path, more: &[&str]) -> Value {
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let output = replay(file, &[more, &["--json", json.path().to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap()
+}
+
+/// Expects exit code 1, and returns what was said.
+fn refused(output: &Output) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("sequor: ")), "{said}");
+    said
+}
+
+#[test]
+fn two_replays_differ_in_nothing_but_what_they_cost() {
+    let (_folder, file) = file("walks.csv", csv(EVENTS));
+    let learned = |more: &[&str]| {
+        let mut figures = figures(&file, more);
+        for cost in ["events_per_second", "elapsed_seconds", "cpu_seconds", "peak_rss_bytes", "journal_bytes"] {
+            assert!(figures.as_object_mut().unwrap().remove(cost).is_some_and(|cost| cost.as_f64() > Some(0.0)), "{cost}");
+        }
+        figures
+    };
+    let first = learned(&[]);
+    // However the work is spread.
+    for shards in ["1", "5"] {
+        assert_eq!(learned(&["--set", &format!("session.shards={shards}")]), first);
+    }
+    assert!(first["training_batches"].as_u64() > Some(10) && first["recall_at_20"].as_f64() > Some(0.1), "{first}");
+    assert_ne!(learned(&["--set", "learning.seed=43"])["ndcg_at_20"], first["ndcg_at_20"]);
+}
+
+#[test]
+fn the_steps_counted_are_those_of_the_protocol() {
+    let (_folder, file) = file("walks.csv", csv(EVENTS));
+    let figures = figures(&file, &[]);
+    // Events of the second half whose user has an earlier event.
+    let mut seen = HashSet::new();
+    let steps = walks(6, EVENTS)
+        .into_iter()
+        .enumerate()
+        .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2)
+        .count();
+    assert_eq!((&figures["events"], &figures["rejected"], &figures["evaluated_steps"]), (&EVENTS.into(), &0.into(), &steps.into()));
+    for figure in ["recall_at_20", "mrr_at_20", "ndcg_at_20"] {
+        assert!((0.0..=1.0).contains(&figures[figure].as_f64().unwrap()), "{figure}");
+    }
+}
+
+#[test]
+fn the_counted_part_may_be_chosen() {
+    let (_folder, file) = file("walks.csv", csv(400));
+    let steps = |from: &str| figures(&file, &["--evaluate-from", from])["evaluated_steps"].as_u64().unwrap();
+    let all = steps("0");
+    assert_eq!((all, steps("0.0"), steps("1.0")), (all, all, 0));
+    assert_eq!(steps("300"), steps("0.75"));
+    let said = refused(&replay(&file, &["--evaluate-from", "1.5"]));
+    assert!(said.contains("--evaluate-from 1.5: give a fraction from 0.0 to 1.0, or an event's number"), "{said}");
+}
+
+#[test]
+fn the_table_and_the_picture_show_the_figures() {
+    let (folder, file) = file("walks.csv.gz", gzip(csv(600).as_bytes()));
+    let picture = folder.path().join("curve.svg");
+    let output = replay(&file, &["--plot", picture.to_str().unwrap()]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for row in [
+        "events                     600   (0 rejected)",
+        "evaluated steps",
+        "Recall@20",
+        "MRR@20",
+        "NDCG@20",
+        "events/s",
+        "peak RSS",
+        "on disk",
+    ] {
+        assert!(table.contains(row), "{row} is not in\n{table}");
+    }
+    let picture = fs::read_to_string(picture).unwrap();
+    assert!(
+        picture.starts_with("<svg")
+            && picture.trim_end().ends_with("</svg>")
+            && picture.contains("Recall@20")
+            && picture.contains("<polyline")
+    );
+}
+
+#[test]
+fn lines_of_json_are_replayed_as_rows_are() {
+    let (_folder, rows) = file("walks.csv", csv(500));
+    let json: String = walks(6, 500)
+        .iter()
+        .map(|visit| {
+            format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n", visit.user, visit.item, visit.at)
+        })
+        .collect();
+    let (_folder, lines) = file("walks.ndjson.gz", gzip(json.as_bytes()));
+    let of = |file: &Path| figures(file, &[])["ndcg_at_20"].as_f64();
+    assert_eq!(of(&rows), of(&lines));
+}
+
+#[test]
+fn a_source_can_be_left_out() {
+    let (_folder, file) = file("walks.csv", csv(EVENTS));
+    assert_eq!(figures(&file, &["--without", "network"])["training_batches"], 0);
+    let without = figures(&file, &["--without", "transitions", "--without", "neighbours"]);
+    assert_ne!(without["ndcg_at_20"], figures(&file, &[])["ndcg_at_20"]);
+    let unknown = replay(&file, &["--without", "magic"]);
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        unknown.status.code() == Some(2) && said.contains("there is no such source; there are network, clusters, transitions"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_line() {
+    let whole = gzip(csv(3000).as_bytes());
+    for (name, bytes, expected) in [
+        ("truncated.csv.gz", &whole[..whole.len() - 4], "truncated.csv.gz:3002: the gzip stream ends too early; the file is truncated"),
+        ("column.csv", b"user,item,event\nu,i,view\n", "column.csv:1: the header lacks the column `timestamp`"),
+        ("twice.csv", b"user,item,event,timestamp,item\n", "twice.csv:1: the header names the column `item` twice"),
+        ("empty.csv", b"", "empty.csv:1: the file is empty"),
+        ("empty.ndjson", b"\n", "empty.ndjson holds no event"),
+        ("header.csv", b"user,item,event,timestamp\n", "header.csv holds no event"),
+    ] {
+        let (_folder, path) = file(name, bytes);
+        let said = refused(&replay(&path, &[]));
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+    let said = refused(&replay(Path::new("/nonexistent/walks.csv"), &[]));
+    assert!(said.contains("/nonexistent/walks.csv: cannot be opened: No such file or directory"), "{said}");
+}
+
+#[test]
+fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
+    let mut rows = csv(100);
+    rows.push_str("u,i,view\nu,i,glance,1700000000\nu,i,view,1700000000\n");
+    let (_folder, file) = file("rows.csv", rows);
+    let output = replay(&file, &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("rows.csv: line 102: the row has 3 columns where the header has 4"), "{said}");
+    assert!(said.contains("rows.csv: line 103: `type` is `glance`, which is unknown"), "{said}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("101   (2 rejected)"));
+}
+
+#[test]
+fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there() {
+    let (folder, file) = file("walks.csv", csv(200));
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = crate::daemon::sequor();
+    let output = command.args(["replay"]).arg(&file).current_dir(folder.path()).env("TMPDIR", &temporary).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "the replay's own directory is gone");
+    assert!(!folder.path().join("sequor-data").exists(), "a daemon's directory is left alone");
+
+    let kept = folder.path().join("kept");
+    let named = ["--data-dir", kept.to_str().unwrap()];
+    assert!(replay(&file, &named).status.success());
+    let said = refused(&replay(&file, &named));
+    assert!(said.contains("already holds a journal; give the replay an empty directory with --data-dir"), "{said}");
+}
+
+/// The recorded behaviour of a shop, one pass, against the least that the network, the counts and the ranker must reach together.
+#[test]
+fn a_recorded_shop_is_predicted() {
+    let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let file = folder.join("yoochoose100k.csv.gz");
+    if !file.is_file() {
+        // Written past the capture of the test's output, so that it is seen.
+        writeln!(std::io::stderr(), "LEFT OUT: {} is not there, so no recorded behaviour is replayed (set SEQUOR_DATA)", file.display())
+            .unwrap();
+        return;
+    }
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let output = run(&["replay", file.to_str().unwrap(), "--json", json.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
+    assert_eq!((&figures["events"], &figures["evaluated_steps"]), (&83_291.into(), &31_260.into()));
+    assert!(figures["recall_at_20"].as_f64() >= Some(0.62) && figures["mrr_at_20"].as_f64() >= Some(0.32), "{figures}");
+}

@@ -1,0 +1,151 @@
+//! What a restart finds again: everything that was acknowledged, whatever ended the daemon.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, event, until};
+use crate::random::{Random, Visit, walks};
+
+fn as_events(visits: &[Visit]) -> Vec<Value> {
+    let event = |(number, visit): (usize, &Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
+    visits.iter().enumerate().map(event).collect()
+}
+
+/// The file of the checkpoint that contains so many entries.
+fn checkpoint(home: &Home, entries: usize) -> PathBuf {
+    home.data().join(format!("checkpoints/{entries:020}.checkpoint"))
+}
+
+/// A daemon that has taken everybody's events and shown ann one list, which stands in the journal.
+fn with_ann(home: &Home) -> Daemon {
+    let daemon = home.start(&[]);
+    daemon.send(&others());
+    daemon.send(&hers());
+    daemon.learned(153);
+    daemon.items("ann");
+    until("the impression in the journal", || (daemon.next_offset() == 154).then_some(()));
+    daemon
+}
+
+/// Fewer than `learning.interval`: the weights stay what they were, and a list depends on them through every hidden state.
+fn others() -> Vec<Value> {
+    as_events(&walks(1, 150))
+}
+
+fn hers() -> Vec<Value> {
+    vec![event("h1", "ann", "item7"), event("h2", "ann", "item8"), event("h3", "ann", "item9")]
+}
+
+#[test]
+fn after_kill_nine_it_goes_on_as_if_it_had_never_died() {
+    let (home, undisturbed) = (Home::new(), Home::new());
+    with_ann(&home).kill();
+    let (daemon, twin) = (home.start(&[]), with_ann(&undisturbed));
+    for daemon in [&daemon, &twin] {
+        daemon.learned(154);
+        assert_eq!(daemon.next_offset(), 154);
+    }
+    let list = daemon.items("ann");
+    assert_eq!(list, twin.items("ann"));
+    assert_eq!(daemon.send(&hers())["duplicates"], 3);
+    assert_eq!(daemon.send(&others())["duplicates"], 150);
+    // A step after the restart continues the session from before it.
+    for daemon in [&daemon, &twin] {
+        assert_eq!(daemon.send(&[event("h4", "ann", "item10")])["accepted"], 1);
+        daemon.learned(156);
+    }
+    let moved = daemon.items("ann");
+    assert_eq!(moved, twin.items("ann"));
+    assert_ne!(moved, list);
+}
+
+#[test]
+fn asked_to_stop_it_leaves_everything_in_order() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    daemon.send(&as_events(&walks(2, 100)));
+    daemon.send(&[event("h1", "ann", "item7")]);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert!(checkpoint(&home, 101).is_file());
+
+    let daemon = home.start(&[]);
+    let status = daemon.status();
+    assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
+    assert_eq!(
+        daemon.send(&[event("h1", "ann", "item7"), event("h2", "ann", "item8")]),
+        json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 102 })
+    );
+    assert_eq!(daemon.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_directory_is_refused() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let second = home.start_in_vain(&[]);
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("sequor: ") && said.contains(home.data().to_str().unwrap()) && said.contains("another process"), "{said}");
+    daemon.assert_healthy();
+    assert_eq!(daemon.send(&[event("e1", "ann", "tea")])["accepted"], 1);
+}
+
+/// Small strides, so that a few thousand events cross many borders, clusterings and checkpoints.
+const STRIDES: [&str; 4] = ["learning.interval=64", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=700"];
+
+const BATCH: usize = 40;
+
+/// What was learned of all of it, as the checkpoint that a daemon writes when asked to stop.
+fn learned(home: &Home, daemon: Daemon, entries: usize) -> Vec<u8> {
+    daemon.learned(entries as u64);
+    let status = daemon.status();
+    assert!(
+        status["learning"]["weights_version"].as_u64() > Some(10) && status["catalog"]["clusters"].as_u64() > Some(1),
+        "too little was learned: {status}"
+    );
+    assert_eq!(daemon.terminate().code(), Some(0));
+    fs::read(checkpoint(home, entries)).unwrap()
+}
+
+#[test]
+fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
+    let events = as_events(&walks(3, 3000));
+    let undisturbed = Home::new();
+    let daemon = undisturbed.start(&STRIDES);
+    for batch in events.chunks(BATCH) {
+        daemon.send(batch);
+    }
+    let expected = learned(&undisturbed, daemon, events.len());
+
+    let home = Home::new();
+    let mut daemon = home.start(&STRIDES);
+    let mut random = Random(4);
+    let last = events.len() / BATCH;
+    let mut kills: Vec<usize> = (0..4).map(|_| random.below(last as u64) as usize).collect();
+    for (number, batch) in events.chunks(BATCH).enumerate() {
+        if let Some(place) = kills.iter().position(|kill| *kill == number) {
+            kills.remove(place);
+            // Falls before, into or after the commit, and into whatever learning is at by then.
+            let after = Duration::from_micros(random.below(10_000));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(after);
+                    daemon.signal("KILL");
+                });
+                let _ = daemon.try_post("/v1/events", &[], json!(batch).to_string().as_bytes());
+            });
+            daemon.kill();
+            daemon = home.start(&STRIDES);
+        }
+        // What was acknowledged before the kill is a duplicate now; what was not is taken now.
+        daemon.send(batch);
+    }
+    let found = learned(&home, daemon, events.len());
+    assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
+    let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
+    assert_eq!((expected.len(), None), (found.len(), differ), "the first byte that differs");
+}
