@@ -75,7 +75,13 @@ impl Flags {
 }
 
 /// Refuses a setting of a section that was set to something else than what a checkpoint was made with; one that nobody set gives way.
-pub(super) fn give_way<T: Serialize>(layers: &Layers<Settings>, section: &str, ours: &T, theirs: &T, except: &[&str]) -> anyhow::Result<()> {
+pub(super) fn give_way<T: Serialize>(
+    layers: &Layers<Settings>,
+    section: &str,
+    ours: &T,
+    theirs: &T,
+    except: &[&str],
+) -> anyhow::Result<()> {
     let (ours, theirs) = (toml::Table::try_from(ours)?, toml::Table::try_from(theirs)?);
     for (name, value) in ours.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
         let key = format!("{section}.{name}");

@@ -208,7 +208,8 @@ impl Table {
             examples_per_second: took.map(|took| report.examples as f64 / took.as_secs_f64().max(1e-9)),
         };
         let quality = &report.scores.quality;
-        let interest = if self.with_interest { format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN)) } else { String::new() };
+        let interest =
+            if self.with_interest { format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN)) } else { String::new() };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
         self.print(&format!(
             "{epoch:>5}  {:>6.4}  {:>9.4}  {:>6.4}  {:>7.4}{interest}  {speed:>10}  {:>7}",
@@ -251,7 +252,15 @@ struct Report {
 }
 
 impl Report {
-    fn new(train: &Train, training: &OfflineTraining, corpus: &Corpus, rejected: u64, figures: Figures, table: Table, elapsed: Duration) -> Self {
+    fn new(
+        train: &Train,
+        training: &OfflineTraining,
+        corpus: &Corpus,
+        rejected: u64,
+        figures: Figures,
+        table: Table,
+        elapsed: Duration,
+    ) -> Self {
         if let Some(bar) = &table.bar {
             bar.finish_and_clear();
         }

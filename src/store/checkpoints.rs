@@ -70,7 +70,9 @@ impl Checkpoints {
             }
             match open_checkpoint(&path) {
                 Ok(reader) if reader.offset == offset => return Ok(Some(reader)),
-                Ok(reader) => tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over"),
+                Ok(reader) => {
+                    tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over")
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
             }
         }

@@ -154,7 +154,12 @@ pub(super) mod tests {
         recording.add(&Event { kind: Kind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
         assert_eq!((recording.events(), recording.sessions()), (5, 3));
         assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
-        assert!(recording.sessions.iter().all(|session| session.iter().map(|step| step.boundary).eq((0..session.len()).map(|place| place == 0))));
+        assert!(
+            recording
+                .sessions
+                .iter()
+                .all(|session| session.iter().map(|step| step.boundary).eq((0..session.len()).map(|place| place == 0)))
+        );
     }
 
     #[test]

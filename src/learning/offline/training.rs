@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::corpus::Corpus;
+use super::super::pretrained::Pretrained;
 use super::super::window::training_window;
+use super::corpus::Corpus;
 use super::scoring::{Scores, score_sessions};
 use super::settings::{OfflineSettings, OfflineSettingsError};
 
@@ -29,7 +30,9 @@ pub enum OfflineError {
     #[error("no session to learn from has an event that chose an item after another event: there is nothing to predict")]
     NothingToPredict,
     /// The loss or the gradient of every mini-batch was not finite.
-    #[error("all {batches} mini-batches of epoch {epoch} were skipped, because loss or gradient were not finite; lower network.learning_rate (it is {rate}) or set network.clip")]
+    #[error(
+        "all {batches} mini-batches of epoch {epoch} were skipped, because loss or gradient were not finite; lower network.learning_rate (it is {rate}) or set network.clip"
+    )]
     Diverged {
         /// From 1.
         epoch: usize,
@@ -210,10 +213,10 @@ impl OfflineTraining {
         self.best.as_mut().map_or(&mut self.trainer, |best| &mut best.trainer).publish(version)
     }
 
-    /// The network after the best epoch, to learn on, and the names of its items.
+    /// The network after the best epoch, for a daemon to begin with.
     #[must_use]
-    pub fn into_best(self) -> (Box<Trainer>, Vec<Arc<str>>) {
-        (self.best.map_or(self.trainer, |best| best.trainer), self.names)
+    pub fn into_pretrained(self) -> Pretrained {
+        Pretrained::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
     }
 
     /// Learns once from every position of the training sessions, in an order drawn for this epoch, and scores the result. `tell` hears of every mini-batch.
