@@ -7,9 +7,11 @@ mod desk;
 mod features;
 pub mod lanes;
 mod mood;
+mod normaliser;
 mod ranker;
 
 pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
 pub use mood::Mood;
+pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
