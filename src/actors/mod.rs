@@ -7,6 +7,7 @@
 pub mod committer;
 pub mod gate;
 pub mod model;
+pub mod origin;
 pub mod session;
 pub mod shard;
 pub mod system;

@@ -8,6 +8,8 @@ mod fold;
 mod follower;
 mod history;
 mod moods;
+mod offline;
+mod pretrained;
 mod settings;
 mod snapshot;
 mod training;
@@ -22,6 +24,10 @@ pub use fold::{FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;
 pub use moods::Moods;
+pub use offline::{
+    Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
+};
+pub use pretrained::Pretrained;
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::Snapshot;
 pub use training::{Trained, Training, TrainingReport};
