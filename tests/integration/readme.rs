@@ -33,7 +33,10 @@ fn the_blocks_with_curl_do_what_they_promise() {
     for block in tried {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && said.contains(r#""recommendation_id""#) && said.contains(r#""item_id":"teapot""#), "{block}\n{said}");
+        assert!(
+            output.status.success() && said.contains(r#""recommendation_id""#) && said.contains(r#""item_id":"teapot""#),
+            "{block}\n{said}"
+        );
         assert!(!said.contains("/problems/"), "{said}");
     }
     assert_eq!(daemon.status()["catalog"]["items"], 3);
@@ -45,7 +48,11 @@ fn the_other_commands_exist() {
     let commands: Vec<_> = blocks(&page).into_iter().filter(|block| !block.contains("curl")).map(str::trim).collect();
     assert_eq!(
         commands,
-        ["cargo run --release -- serve", "bash tests/run", "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"]
+        [
+            "cargo run --release -- serve",
+            "bash tests/run",
+            "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"
+        ]
     );
     let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
     for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {
