@@ -12,3 +12,4 @@ mod replay;
 mod restart;
 mod settings;
 mod tidy;
+mod train;
