@@ -11,6 +11,7 @@ mod settings;
 mod snapshot;
 mod training;
 mod users;
+mod vocabulary;
 mod window;
 
 pub use answer::{Answer, Judge, Request, Workspace, answer};
@@ -24,3 +25,4 @@ pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::Snapshot;
 pub use training::{Trained, Training, TrainingReport};
 pub use users::{User, Users};
+pub use vocabulary::Vocabulary;
