@@ -79,7 +79,7 @@ fn encode(criterion: &mut Criterion) {
 
 fn sessions(criterion: &mut Criterion) {
     let step = |at| Step { item: Some(7), kind: 0, boundary: false, at, value: 1.0 };
-    let session = Session { number: 1, session_id: None, steps: (0..50).map(step).collect() };
+    let session = Session { number: 1, begun: 0, session_id: None, steps: (0..50).map(step).collect() };
     let record = SessionRecord { applied: 9, session, hidden: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
     let dir = tempfile::tempdir().unwrap();

@@ -5,10 +5,13 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::Offset;
-use crate::learning::{Learner, LearnerError, LearningReport, Snapshot};
-use crate::metrics::Metrics;
+use crate::domain::{Offset, SourceName};
+use crate::learning::{Learner, LearnerError, LearningReport, PLACES, Snapshot};
+use crate::metrics::{Metrics, Place};
 use crate::store::{Store, StoreError, codec};
+
+/// Counts by source and place.
+type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
 
 /// Why the model actor stopped learning.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,20 @@ impl ModelActor {
             metrics.live_recall_at_20.set(report.live.recall());
             metrics.live_mrr_at_20.set(report.live.mrr());
             metrics.live_ndcg_at_20.set(report.live.ndcg());
+        }
+        if let Some(error) = report.interest.recent() {
+            metrics.live_interest_mse.set(error);
+        }
+        let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
+        for (number, source) in SourceName::ALL.into_iter().enumerate() {
+            for (column, place) in Place::ALL.into_iter().enumerate() {
+                let grown = |new: &Grid, old: &Grid| new[number][column] - old[number][column];
+                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
+                metrics.shown_items.of(source).increment(shown);
+                metrics.shown_items_by_place.of(place).increment(shown);
+                metrics.credited_choices.of(source).increment(chosen);
+                metrics.credited_choices_by_place.of(place).increment(chosen);
+            }
         }
         metrics.items.set(report.items as f64);
         metrics.recall_clusters.set(report.clusters as f64);

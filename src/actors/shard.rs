@@ -104,11 +104,11 @@ impl ShardActor {
             let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
             self.active.insert(user.to_owned(), Active { actor, dirty: false, last_tick: self.tick });
         }
-        let active = self.active.get_mut(user);
-        Ok(active.map(|active| {
+        let mut active = self.active.get_mut(user);
+        if let Some(active) = &mut active {
             active.last_tick = self.tick;
-            active
-        }))
+        }
+        Ok(active)
     }
 
     /// Stores every changed session, in one batch.

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
-use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::session::Happened;
+use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::worker::Beside;
 use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
 use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Queue};
-use crate::store::{codec, Committer, CommitterSettings, Receipt, Store, StoreError};
+use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -225,12 +225,21 @@ impl System {
 }
 
 /// The fold as its newest checkpoint left it, or one that has learned nothing if there is none, or only one made under other settings.
-fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kept: usize, metrics: &Metrics) -> Result<Learner, SystemError> {
+fn load(
+    store: &Store,
+    dictionary: &Arc<Dictionary>,
+    settings: FoldSettings,
+    kept: usize,
+    metrics: &Metrics,
+) -> Result<Learner, SystemError> {
     let mut state = None;
     if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
         match codec::decode_from(&mut checkpoint) {
             Ok(read) => state = Some(read),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the checkpoint is of another build; learning afresh from the journal"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the checkpoint is of another build; learning afresh from the journal"
+            ),
         }
     }
     let training = Beside::start(metrics.training_seconds.clone());
@@ -239,7 +248,13 @@ fn load(store: &Store, dictionary: &Arc<Dictionary>, settings: FoldSettings, kep
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.
-fn recover(store: &Store, dictionary: &Dictionary, fold: &FoldSettings, shards: &[Addr<ShardActor>], through: Offset) -> Result<(), SystemError> {
+fn recover(
+    store: &Store,
+    dictionary: &Dictionary,
+    fold: &FoldSettings,
+    shards: &[Addr<ShardActor>],
+    through: Offset,
+) -> Result<(), SystemError> {
     let mut next = through;
     loop {
         let entries = store.journal().read(next, 4096)?;

@@ -13,8 +13,8 @@ use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
 use crate::domain::{Entry, SourceName};
-use crate::metrics::Metrics;
 use crate::learning::FoldSettings;
+use crate::metrics::Metrics;
 use crate::settings::{Durability, Period, Settings};
 use crate::store::Store;
 
@@ -47,7 +47,10 @@ pub(super) struct Replay {
 
 fn source(text: &str) -> Result<SourceName, String> {
     let known = || SourceName::ALL.map(SourceName::as_str).join(", ");
-    SourceName::ALL.into_iter().find(|source| source.as_str() == text).ok_or_else(|| format!("there is no such source; there are {}", known()))
+    SourceName::ALL
+        .into_iter()
+        .find(|source| source.as_str() == text)
+        .ok_or_else(|| format!("there is no such source; there are {}", known()))
 }
 
 /// Events sent to the committer at a time.
@@ -107,16 +110,25 @@ impl Replay {
         let from = match text.parse::<u64>() {
             Ok(number) if !text.contains('.') => number,
             _ => {
-                let share: f64 = text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).with_context(|| {
-                    format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number")
-                })?;
+                let share: f64 = text
+                    .parse()
+                    .ok()
+                    .filter(|share| (0.0..=1.0).contains(share))
+                    .with_context(|| format!("--evaluate-from {text}: give a fraction from 0.0 to 1.0, or an event's number"))?;
                 (events as f64 * share) as u64
             }
         };
         Ok(from)
     }
 
-    async fn drive(&self, settings: &Settings, fold: FoldSettings, rules: &Rules, events: u64, metrics: Arc<Metrics>) -> anyhow::Result<Report> {
+    async fn drive(
+        &self,
+        settings: &Settings,
+        fold: FoldSettings,
+        rules: &Rules,
+        events: u64,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Report> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());

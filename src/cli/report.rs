@@ -23,6 +23,8 @@ pub(super) struct Report {
     ndcg_at_20: f64,
     /// Every source alone, over the same steps.
     sources: Vec<SourceAlone>,
+    /// `None` while the interest head is off.
+    interest_mse: Option<f64>,
     items: usize,
     users: usize,
     training_examples: u64,
@@ -60,8 +62,14 @@ impl Report {
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learned.alone)
-                .map(|(source, quality)| SourceAlone { source, recall_at_20: quality.recall(), mrr_at_20: quality.mrr(), ndcg_at_20: quality.ndcg() })
+                .map(|(source, quality)| SourceAlone {
+                    source,
+                    recall_at_20: quality.recall(),
+                    mrr_at_20: quality.mrr(),
+                    ndcg_at_20: quality.ndcg(),
+                })
                 .collect(),
+            interest_mse: learned.interest.mean(),
             items: learned.items,
             users: learned.users,
             training_examples: learned.training.examples,
@@ -89,8 +97,15 @@ impl fmt::Display for Report {
             let name = alone.source.as_str();
             writeln!(out, "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of its own list", alone.recall_at_20, alone.mrr_at_20)?;
         }
+        if let Some(error) = self.interest_mse {
+            writeln!(out, "  interest MSE      {error:>12.4}")?;
+        }
         writeln!(out, "  items             {:>12}", self.items)?;
-        writeln!(out, "  trained on        {:>12}   positions in {} batches ({} skipped)", self.training_examples, self.training_batches, self.skipped_batches)?;
+        writeln!(
+            out,
+            "  trained on        {:>12}   positions in {} batches ({} skipped)",
+            self.training_examples, self.training_batches, self.skipped_batches
+        )?;
         writeln!(out, "  events/s          {:>12.0}   in {:.1} s", self.events_per_second, self.elapsed_seconds)?;
         writeln!(out, "  CPU               {:>10.1} s", self.cpu_seconds)?;
         writeln!(out, "  peak RSS          {:>8.1} MiB", self.peak_rss_bytes as f64 / 1_048_576.0)?;

@@ -37,7 +37,12 @@ impl Serve {
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
             let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;
-            println!("sequor is ready: API http://{}  admin http://{}  data {}", door.addresses.api, door.addresses.admin, data_dir.display());
+            println!(
+                "sequor is ready: API http://{}  admin http://{}  data {}",
+                door.addresses.api,
+                door.addresses.admin,
+                data_dir.display()
+            );
             asked_to_stop().await?;
             tracing::info!("stopping: finishing what is under way");
             door.close().await;

@@ -1,9 +1,11 @@
 //! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then train) and by the split protocol.
 
 mod curve;
+mod error;
 mod quality;
 
 pub use curve::{Curve, CurvePoint};
+pub use error::SquaredError;
 pub use quality::{Quality, Sliding};
 
 /// The cut-off of every reported list metric.

@@ -1,8 +1,8 @@
 //! The public API.
 
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Json, Path, Query, ServiceConfig};
-use actix_web::error::PayloadError;
 use actix_web::{Error, HttpResponse, rt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub struct Problem {
     /// What happened this time, and what can be done.
     detail: String,
     #[serde(flatten)]
-    members: Members,
+    members: Box<Members>,
 }
 
 /// The members beyond those of RFC 9457; absent where they do not apply.
@@ -47,7 +47,7 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 
 impl Problem {
     fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Members::default() }
+        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::default() }
     }
 
     /// 400: the body cannot be read.

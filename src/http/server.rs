@@ -80,7 +80,9 @@ impl Door {
     pub fn open(system: System, rules: Rules, clock: Clock, settings: &DoorSettings, data_dir: &Path) -> Result<Self, DoorError> {
         let public = listen(&settings.listen, "--listen")?;
         let private = listen(&settings.admin_listen, "--admin-listen")?;
-        let of = |listener: &TcpListener, flag| listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source });
+        let of = |listener: &TcpListener, flag| {
+            listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
+        };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let names = Arc::new(Names::new(clock.now()));
         let shared = Api { system, rules, clock, names, max_body: settings.max_body_bytes };

@@ -37,13 +37,22 @@ pub struct Workspace {
     /// The network's.
     pub network: Scratch,
     query: Vec<f32>,
+    interest: Vec<f32>,
     /// The ranker's.
     pub desk: Desk,
 }
 
 impl Default for Workspace {
     fn default() -> Self {
-        Self { network: Scratch::default(), query: Vec::new(), desk: Desk::new(KEPT) }
+        Self { network: Scratch::default(), query: Vec::new(), interest: Vec::new(), desk: Desk::new(KEPT) }
+    }
+}
+
+impl Workspace {
+    /// The value that the network predicts of the follower last considered choosing an item; `None` if its interest head is off or the item unknown to it.
+    #[must_use]
+    pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
+        if self.interest.is_empty() { None } else { weights.interest(&self.interest, item) }
     }
 }
 
@@ -62,9 +71,10 @@ impl Judge<'_> {
     /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
     /// sources' neighbours, if the asker knows it.
     pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
-        let Workspace { network, query, desk } = workspace;
+        let Workspace { network, query, interest, desk } = workspace;
         let top = self.weights.map(|weights| {
             weights.query(follower.hidden(pace, weights, network), query);
+            weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
         let moment = Moment { steps: follower.session.current(), session, begun: follower.session.begun, now: self.now };

@@ -1,16 +1,17 @@
 //! The learner: the fold itself.
 
-use crate::domain::{Catalog, Dictionary, Entry, Event, ItemAct, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
-use crate::evaluation::{Curve, Quality, Sliding};
+use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemAct, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
+use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
-use crate::recall::{Channel, ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources};
+use crate::recall::{Channel, ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources, is_dismissal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::answer::{Judge, Workspace};
 use super::background::{Background, Lost};
 use super::clustering::{Clustered, Clustering};
+use super::credit::Clickthrough;
 use super::follower::Pace;
 use super::moods::Moods;
 use super::settings::LearningSettings;
@@ -83,6 +84,10 @@ pub struct LearningReport {
     pub counted: Quality,
     /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
     pub alone: [Quality; SourceName::ALL.len()],
+    /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
+    pub interest: SquaredError,
+    /// Items shown and chosen.
+    pub clickthrough: Clickthrough,
     /// Quality along the stream.
     pub curve: Curve,
     /// The network's training.
@@ -109,6 +114,8 @@ pub struct State {
     live: Sliding,
     counted: Quality,
     alone: [Quality; SourceName::ALL.len()],
+    interest: SquaredError,
+    clickthrough: Clickthrough,
     curve: Curve,
 }
 
@@ -134,6 +141,8 @@ impl State {
             live: Sliding::new(learning.live_window),
             counted: Quality::default(),
             alone: Default::default(),
+            interest: SquaredError::default(),
+            clickthrough: Clickthrough::default(),
             curve: Curve::new(1000),
             settings,
         })
@@ -187,8 +196,8 @@ impl Learner {
         }
         match entry {
             Entry::Event(event) => self.event(offset, event),
+            Entry::Impression(impression) => self.impression(offset, impression),
             Entry::Item(change) => self.item(change),
-            Entry::Impression(_) => {}
         }
         self.state.next = offset + 1;
         self.cross()
@@ -229,12 +238,14 @@ impl Learner {
         LearningReport {
             events: state.events,
             items: state.items,
-            users: state.users.len(),
+            users: state.users.count(),
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
             live: state.live.quality(),
             counted: state.counted,
             alone: state.alone,
+            interest: state.interest,
+            clickthrough: state.clickthrough,
             curve: state.curve.clone(),
             training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
         }
@@ -243,16 +254,22 @@ impl Learner {
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
-        let State { settings, users, moods, sessions, sources, ranker, training, clustering, alone, .. } = &mut self.state;
+        let State { settings, users, moods, sessions, sources, ranker, training, clustering, alone, interest, clickthrough, .. } =
+            &mut self.state;
         let frozen = settings.freeze_from.is_some_and(|from| number >= from);
         let user = users.see(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
         let clusters = clustering.current().filter(|_| !settings.recall.without.contains(&SourceName::Clusters)).cloned();
 
+        if let Some(item) = chosen {
+            user.display.choose(item, step.at, settings.learning.credit_window_ms, clickthrough);
+        }
+
         // Test.
         let known = !user.follower.session.steps.is_empty();
         let mut rank = None;
-        if let Some(item) = chosen.filter(|_| known) {
+        let judged = step.item.filter(|_| known && (chosen.is_some() || is_dismissal(&step)));
+        if let Some(item) = judged {
             let judge = Judge {
                 weights: weights.as_deref(),
                 clusters: clusters.as_deref(),
@@ -262,6 +279,17 @@ impl Learner {
                 now: offset,
             };
             judge.consider(&mut user.follower, user.session, &user.mood, &settings.pace, &mut self.workspace);
+            if let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
+                && number >= settings.evaluate_from
+            {
+                interest.count(predicted, step.value, settings.learning.live_window);
+            }
+            let desk = &mut self.workspace.desk;
+            if chosen.is_none() && !frozen {
+                desk.teach_dismissal(ranker, item);
+            }
+        }
+        if let Some(item) = chosen.filter(|_| known) {
             let desk = &mut self.workspace.desk;
             rank = desk.rank_of(item);
             let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
@@ -314,6 +342,16 @@ impl Learner {
         *items = (*items).max(item as usize + 1);
         if let (Some(training), Some(known)) = (training, catalog.get(item)) {
             training.describe(item, vocabulary.number(known));
+        }
+    }
+
+    fn impression(&mut self, offset: Offset, impression: &Impression) {
+        let State { users, clickthrough, .. } = &mut self.state;
+        let display = &mut users.see(&impression.user_id, offset).display;
+        for (place, shown) in impression.items.iter().enumerate() {
+            if let Some(item) = self.dictionary.get(&shown.item_id) {
+                display.show(item, shown.source, place + 1, impression.timestamp, clickthrough);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod background;
 mod clustering;
+mod credit;
 mod fold;
 mod follower;
 mod history;
@@ -17,6 +18,7 @@ mod window;
 pub use answer::{Answer, Judge, Request, Workspace, answer};
 pub use background::{Background, Inline, Job, Lost};
 pub use clustering::{Clustered, Clustering};
+pub use credit::{Clickthrough, Display, PLACES};
 pub use fold::{FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;

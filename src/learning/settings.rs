@@ -25,6 +25,8 @@ pub struct LearningSettings {
     pub hidden_kept: u64,
     /// The fold forgets a user's sequence after so many entries without an event. At least `hidden_kept`.
     pub users_kept: u64,
+    /// Milliseconds after being shown within which a choice is credited to the recommendation. At least 0.
+    pub credit_window_ms: i64,
     /// Steps over which the live metrics slide. 1..=1,000,000.
     pub live_window: usize,
     /// Everything random follows from it: the same seed, the same draws.
@@ -43,6 +45,7 @@ impl Default for LearningSettings {
             refresh_after: 8,
             hidden_kept: 50_000,
             users_kept: 1_000_000,
+            credit_window_ms: 30 * 60 * 1000,
             live_window: 10_000,
             seed: 42,
         }
@@ -67,7 +70,7 @@ impl LearningSettings {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), LearningSettingsError> {
-        let rules: [(bool, &'static str, String, &'static str); 9] = [
+        let rules: [(bool, &'static str, String, &'static str); 10] = [
             ((1..=65_536).contains(&self.interval), "interval", self.interval.to_string(), "1..=65536"),
             (self.replay_ratio <= 64, "replay_ratio", self.replay_ratio.to_string(), "0..=64"),
             (self.replay_half_life >= 1.0, "replay_half_life", self.replay_half_life.to_string(), "1 and above"),
@@ -81,6 +84,7 @@ impl LearningSettings {
                 self.users_kept.to_string(),
                 "hidden_kept and above",
             ),
+            (self.credit_window_ms >= 0, "credit_window_ms", self.credit_window_ms.to_string(), "0 and above"),
             ((1..=1_000_000).contains(&self.live_window), "live_window", self.live_window.to_string(), "1..=1000000"),
         ];
         match rules.into_iter().find(|(fits, ..)| !fits) {

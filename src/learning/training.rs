@@ -1,7 +1,7 @@
 //! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
 
 use crate::domain::{ItemIx, Kinds, Step};
-use crate::model::{SettingsError, NetworkSettings, Trainer, Weights, Window};
+use crate::model::{NetworkSettings, SettingsError, Trainer, Weights, Window};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rustc_hash::FxHashSet;
@@ -187,8 +187,7 @@ impl Training {
     fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &Kinds, settings: &LearningSettings) -> Vec<Window> {
         let mut once = FxHashSet::default();
         let touched: Vec<u64> = self.touched.drain(..).filter(|session| once.insert(*session)).collect();
-        let mut windows: Vec<Window> =
-            touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
+        let mut windows: Vec<Window> = touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
         let wanted = windows.len() * settings.replay_ratio;
         windows.extend((0..wanted).filter_map(|_| self.history.draw(rng, settings.replay_half_life, kinds, settings.window)));
         for place in (1..windows.len()).rev() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::credit::Display;
 use super::follower::Follower;
 use crate::recall::SessionIx;
 
@@ -18,6 +19,8 @@ pub struct User<M> {
     pub session: SessionIx,
     /// What the ranker keeps of the session.
     pub mood: M,
+    /// What was shown lately.
+    pub display: Display,
     last_seen: Offset,
 }
 
@@ -54,13 +57,7 @@ impl<M> From<Users<M>> for Stored<M> {
 impl<M> From<Stored<M>> for Users<M> {
     fn from(stored: Stored<M>) -> Self {
         let seen = stored.users.iter().map(|(id, user)| (user.last_seen, Arc::clone(id))).collect();
-        Self {
-            users: stored.users.into_iter().collect(),
-            seen,
-            quiet: 0,
-            hidden_kept: stored.hidden_kept,
-            users_kept: stored.users_kept,
-        }
+        Self { users: stored.users.into_iter().collect(), seen, quiet: 0, hidden_kept: stored.hidden_kept, users_kept: stored.users_kept }
     }
 }
 
@@ -91,7 +88,7 @@ impl<M: Default> Users<M> {
 
     /// How many are remembered.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.users.len()
     }
 
@@ -126,6 +123,6 @@ mod tests {
         users.see("cyd", 16);
         assert!(users.get_mut("bob").is_none(), "11 entries ago");
         assert_eq!(users.get_mut("ann").map(|user| user.session), Some(7), "an older sighting does not forget a user who came back");
-        assert_eq!(users.len(), 2);
+        assert_eq!(users.count(), 2);
     }
 }

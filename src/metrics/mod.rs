@@ -100,6 +100,25 @@ handle::labels! {
     }
 }
 
+handle::labels! {
+    /// Where in a list an item stood.
+    Place "place" {
+        /// The first.
+        First "1",
+        /// The second or third.
+        Top "2-3",
+        /// The fourth to tenth.
+        Middle "4-10",
+        /// After the tenth.
+        Tail "11+",
+    }
+}
+
+impl Place {
+    /// Every place, in order.
+    pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Tail];
+}
+
 impl Label for SourceName {
     const KEY: &'static str = "source";
     const VALUES: &'static [&'static str] = &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
@@ -196,6 +215,15 @@ declare! {
     /// Candidates brought before ranking, by source.
     "sequor_candidates_total" Unit::Count candidates: By<SourceName, Counter>,
 
+    /// Items shown to users, by the source that brought them.
+    "sequor_shown_items_total" Unit::Count shown_items: By<SourceName, Counter>,
+    /// Items chosen within the credit window after they were shown, by the source that had brought them.
+    "sequor_credited_choices_total" Unit::Count credited_choices: By<SourceName, Counter>,
+    /// Items shown to users, by their place in the list.
+    "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: By<Place, Counter>,
+    /// Items chosen within the credit window after they were shown, by the place at which they had stood.
+    "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: By<Place, Counter>,
+
     // Live quality: every event is a test before it teaches.
     /// Events that were a test: a target whose user had an earlier event.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
@@ -217,9 +245,6 @@ const LATENCY_BUCKETS: [f64; 17] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3
 /// Bounds of histograms of counts.
 const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// Bounds of histograms of reciprocal ranks. A bound lies just below 1/k, so that what exceeds it has rank k or better; nothing but a miss is below the first.
-const RANK_BUCKETS: [f64; 6] = [0.049, 0.099, 0.199, 0.332, 0.499, 0.999];
-
 /// The name of the metric that says what runs.
 const BUILD_INFO: &str = "sequor_build_info";
 
@@ -233,7 +258,6 @@ impl Metrics {
         for declared in Self::TABLE.iter().filter(|declared| declared.kind == Type::Histogram) {
             let bounds: &[f64] = match declared.unit {
                 Unit::Seconds => &LATENCY_BUCKETS,
-                Unit::Ratio => &RANK_BUCKETS,
                 _ => &SIZE_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
@@ -323,10 +347,6 @@ mod tests {
         metrics.request_seconds.of(Endpoint::Events).record(0.0002);
         metrics.queue_depth.of(Queue::Learner).set(7.0);
         metrics.recommended_items.of(SourceName::Session).increment(1);
-        for rank in [1.0, 2.0, 20.0] {
-            metrics.evaluated_reciprocal_rank.record(1.0 / rank);
-        }
-        metrics.evaluated_reciprocal_rank.record(0.0);
         metrics.upkeep();
         let text = metrics.render();
         for line in [
@@ -336,9 +356,6 @@ mod tests {
             "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.00025\"} 1",
             "sequor_queue_depth{queue=\"learner\"} 7",
             "sequor_recommended_items_total{source=\"session\"} 1",
-            "sequor_evaluated_reciprocal_rank_bucket{le=\"0.049\"} 1",
-            "sequor_evaluated_reciprocal_rank_bucket{le=\"0.999\"} 3",
-            "sequor_evaluated_reciprocal_rank_sum 1.55",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

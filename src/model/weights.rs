@@ -245,7 +245,8 @@ impl Weights {
     #[must_use]
     pub fn top_of(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut Scratch) -> Top {
         let Scratch { scores, .. } = scratch;
-        let mut items: Vec<(ItemIx, f32)> = items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
+        let mut items: Vec<(ItemIx, f32)> =
+            items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
         scores.clear();
         scores.extend(items.iter().map(|(_, score)| *score));
         let log_partition = log_sum_exp(scores);

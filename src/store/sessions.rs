@@ -101,7 +101,8 @@ mod tests {
 
     fn record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
         let step = |n| Step { item: (n % 3 > 0).then_some(n), kind: 1, boundary: n == 0, at: i64::from(seed) + i64::from(n), value: 0.5 };
-        let session = Session { number: seed, session_id: (seed > 4).then(|| seed.to_string()), steps: (0..steps).map(step).collect() };
+        let session =
+            Session { number: seed, begun: 7, session_id: (seed > 4).then(|| seed.to_string()), steps: (0..steps).map(step).collect() };
         SessionRecord { applied: u64::from(seed), session, hidden: vec![seed as u8; hidden] }
     }
 

@@ -24,7 +24,10 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 
 #[track_caller]
 fn assert_problem(answer: &Answer, body: &Value) {
-    assert_eq!((answer.status, answer.content_type.as_str()), (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json"));
+    assert_eq!(
+        (answer.status, answer.content_type.as_str()),
+        (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
+    );
     assert_eq!(&answer.json(), body);
 }
 
@@ -89,7 +92,8 @@ fn teach_two_worlds(daemon: &crate::daemon::Daemon) {
     for round in 0..20 {
         for world in ["sea", "sky"] {
             let user = format!("{world}-{round}");
-            let walk: Vec<_> = (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{world}{}", (round + step) % 8))).collect();
+            let walk: Vec<_> =
+                (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{world}{}", (round + step) % 8))).collect();
             daemon.send(&walk);
         }
     }
@@ -180,11 +184,15 @@ fn lists_have_a_length_within_bounds() {
 fn what_cannot_be_asked_is_answered_with_a_problem() {
     let home = Home::new();
     let daemon = home.start(&[]);
-    let parameter = |detail: &str| {
-        json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": "query" })
-    };
-    assert_problem(&daemon.get("/v1/users/ann/recommendations?limit=few"), &parameter("Query deserialize error: invalid digit found in string"));
-    assert_problem(&daemon.get("/v1/users/ann/recommendations?limt=3"), &parameter("Query deserialize error: unknown field `limt`, expected `limit`"));
+    let parameter = |detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": "query" });
+    assert_problem(
+        &daemon.get("/v1/users/ann/recommendations?limit=few"),
+        &parameter("Query deserialize error: invalid digit found in string"),
+    );
+    assert_problem(
+        &daemon.get("/v1/users/ann/recommendations?limt=3"),
+        &parameter("Query deserialize error: unknown field `limt`, expected `limit`"),
+    );
 
     let nothing = json!({
         "type": "/problems/unknown-path", "title": "There is nothing here", "status": 404, "detail": "The path leads to nothing that is served here.",
@@ -213,10 +221,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad("Json deserialize error: unknown field `limits`, expected `items` or `limit` at line 1 column 25"),
     );
-    assert_problem(
-        &daemon.post("/v1/events", " \n"),
-        &bad("the body is empty; send one event, an array of events, or one event a line"),
-    );
+    assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));
     daemon.assert_healthy();
 }
 

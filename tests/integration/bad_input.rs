@@ -15,9 +15,21 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
     vec![
         ("malformed JSON", r#"{"user_id":"ann","type":}"#.to_owned(), json!("type"), "syntax", "not JSON"),
         ("no JSON", "user=ann".to_owned(), Value::Null, "wrong_type", "an event is a JSON object"),
-        ("an unknown type", r#"{"user_id":"ann","type":"veiw","item_id":"tea"}"#.to_owned(), json!("type"), "unknown_kind", "known are view, click"),
+        (
+            "an unknown type",
+            r#"{"user_id":"ann","type":"veiw","item_id":"tea"}"#.to_owned(),
+            json!("type"),
+            "unknown_kind",
+            "known are view, click",
+        ),
         ("an empty id", r#"{"user_id":"","type":"view","item_id":"tea"}"#.to_owned(), json!("user_id"), "empty", "`user_id` is empty"),
-        ("an id of 300 bytes", format!(r#"{{"user_id":"ann","type":"view","item_id":"{long}"}}"#), json!("item_id"), "too_long", "at most 256"),
+        (
+            "an id of 300 bytes",
+            format!(r#"{{"user_id":"ann","type":"view","item_id":"{long}"}}"#),
+            json!("item_id"),
+            "too_long",
+            "at most 256",
+        ),
         ("a control character", with(r#""session_id":"a\u0007b""#), json!("session_id"), "control_character", "control character"),
         ("NaN", with(r#""value":NaN"#), json!("value"), "not_finite", "NaN"),
         ("a value beyond 32 bits", with(r#""value":1e39"#), json!("value"), "not_finite", "32-bit"),
@@ -27,7 +39,13 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
         ("a time without offset", with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
         ("a field given twice", with(r#""user_id":"bob""#), json!("user_id"), "repeated", "given twice"),
         ("properties that are none", with(r#""properties":[1]"#), json!("properties"), "wrong_type", "must be an object"),
-        ("properties without bottom", with(&format!(r#""properties":{{"a":{}{}}}"#, "[".repeat(20), "]".repeat(20))), json!("properties"), "too_deep", "8 levels"),
+        (
+            "properties without bottom",
+            with(&format!(r#""properties":{{"a":{}{}}}"#, "[".repeat(20), "]".repeat(20))),
+            json!("properties"),
+            "too_deep",
+            "8 levels",
+        ),
         ("no item", r#"{"user_id":"ann","type":"view"}"#.to_owned(), json!("item_id"), "missing", "`item_id` is missing"),
     ]
 }
@@ -51,7 +69,11 @@ fn one_bad_event_costs_itself_alone() {
             taken += 2;
             assert_eq!(receipt["offset"], taken, "{what}: {receipt}");
             let [fault] = receipt["rejected"].as_array().unwrap().as_slice() else { panic!("{what}: {receipt}") };
-            assert_eq!((&fault["index"], &fault["line"], &fault["field"], &fault["code"]), (&json!(1), &line, &field, &json!(code)), "{what}: {fault}");
+            assert_eq!(
+                (&fault["index"], &fault["line"], &fault["field"], &fault["code"]),
+                (&json!(1), &line, &field, &json!(code)),
+                "{what}: {fault}"
+            );
             assert!(fault["reason"].as_str().unwrap().contains(reason), "{what}: {fault}");
         }
         daemon.assert_healthy();

@@ -15,7 +15,8 @@ fn value(text: &str, series: &str) -> f64 {
 fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     let home = Home::new();
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
-    let events: Vec<_> = (0..100).map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9))).collect();
+    let events: Vec<_> =
+        (0..100).map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9))).collect();
     daemon.send(&events);
     daemon.send(&events[..3]);
     assert_eq!(daemon.post("/v1/events", "{}").status, 400);
@@ -68,7 +69,8 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
         }
     }
 
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     match promtool {
         Ok(mut promtool) => {
             promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -85,7 +87,9 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
 fn every_series_is_there_before_anything_happens() {
     let home = Home::new();
     let text = home.start(&[]).admin("/metrics").body;
-    for series in ["sequor_events_total{outcome=\"accepted\"}", "sequor_training_batches_total", "sequor_request_seconds_count{endpoint=\"events\"}"] {
+    for series in
+        ["sequor_events_total{outcome=\"accepted\"}", "sequor_training_batches_total", "sequor_request_seconds_count{endpoint=\"events\"}"]
+    {
         assert_eq!(value(&text, series), 0.0, "{series}");
     }
     assert!(value(&text, "sequor_live_recall_at_20").is_nan());

@@ -41,7 +41,8 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 
 /// Replays a file with a small network that learns often.
 fn replay(file: &Path, more: &[&str]) -> Output {
-    let mut arguments = vec!["replay", file.to_str().unwrap(), "--set", "learning.interval=64", "--set", "clusters.every=512", "--set", "clusters.lag=128"];
+    let mut arguments =
+        vec!["replay", file.to_str().unwrap(), "--set", "learning.interval=64", "--set", "clusters.every=512", "--set", "clusters.lag=128"];
     for setting in SMALL {
         arguments.extend(["--set", setting]);
     }
@@ -90,7 +91,11 @@ fn the_steps_counted_are_those_of_the_protocol() {
     let figures = figures(&file, &[]);
     // Events of the second half whose user has an earlier event.
     let mut seen = HashSet::new();
-    let steps = walks(6, EVENTS).into_iter().enumerate().filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2).count();
+    let steps = walks(6, EVENTS)
+        .into_iter()
+        .enumerate()
+        .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2)
+        .count();
     assert_eq!((&figures["events"], &figures["rejected"], &figures["evaluated_steps"]), (&EVENTS.into(), &0.into(), &steps.into()));
     for figure in ["recall_at_20", "mrr_at_20", "ndcg_at_20"] {
         assert!((0.0..=1.0).contains(&figures[figure].as_f64().unwrap()), "{figure}");
@@ -114,11 +119,25 @@ fn the_table_and_the_picture_show_the_figures() {
     let picture = folder.path().join("curve.svg");
     let output = replay(&file, &["--plot", picture.to_str().unwrap()]);
     let table = String::from_utf8(output.stdout).unwrap();
-    for row in ["events                     600   (0 rejected)", "evaluated steps", "Recall@20", "MRR@20", "NDCG@20", "events/s", "peak RSS", "on disk"] {
+    for row in [
+        "events                     600   (0 rejected)",
+        "evaluated steps",
+        "Recall@20",
+        "MRR@20",
+        "NDCG@20",
+        "events/s",
+        "peak RSS",
+        "on disk",
+    ] {
         assert!(table.contains(row), "{row} is not in\n{table}");
     }
     let picture = fs::read_to_string(picture).unwrap();
-    assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>") && picture.contains("Recall@20") && picture.contains("<polyline"));
+    assert!(
+        picture.starts_with("<svg")
+            && picture.trim_end().ends_with("</svg>")
+            && picture.contains("Recall@20")
+            && picture.contains("<polyline")
+    );
 }
 
 #[test]
@@ -126,7 +145,9 @@ fn lines_of_json_are_replayed_as_rows_are() {
     let (_folder, rows) = file("walks.csv", csv(500));
     let json: String = walks(6, 500)
         .iter()
-        .map(|visit| format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n", visit.user, visit.item, visit.at))
+        .map(|visit| {
+            format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n", visit.user, visit.item, visit.at)
+        })
         .collect();
     let (_folder, lines) = file("walks.ndjson.gz", gzip(json.as_bytes()));
     let of = |file: &Path| figures(file, &[])["ndcg_at_20"].as_f64();
@@ -141,7 +162,10 @@ fn a_source_can_be_left_out() {
     assert_ne!(without["ndcg_at_20"], figures(&file, &[])["ndcg_at_20"]);
     let unknown = replay(&file, &["--without", "magic"]);
     let said = String::from_utf8(unknown.stderr).unwrap();
-    assert!(unknown.status.code() == Some(2) && said.contains("there is no such source; there are network, clusters, transitions"), "{said}");
+    assert!(
+        unknown.status.code() == Some(2) && said.contains("there is no such source; there are network, clusters, transitions"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -201,7 +225,8 @@ fn a_recorded_shop_is_predicted() {
     let file = folder.join("yoochoose100k.csv.gz");
     if !file.is_file() {
         // Written past the capture of the test's output, so that it is seen.
-        writeln!(std::io::stderr(), "LEFT OUT: {} is not there, so no recorded behaviour is replayed (set SEQUOR_DATA)", file.display()).unwrap();
+        writeln!(std::io::stderr(), "LEFT OUT: {} is not there, so no recorded behaviour is replayed (set SEQUOR_DATA)", file.display())
+            .unwrap();
         return;
     }
     let json = tempfile::NamedTempFile::new().unwrap();

@@ -11,9 +11,7 @@ use crate::daemon::{Daemon, Home, event, until};
 use crate::random::{Random, Visit, walks};
 
 fn as_events(visits: &[Visit]) -> Vec<Value> {
-    let event = |(number, visit): (usize, &Visit)| {
-        json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at })
-    };
+    let event = |(number, visit): (usize, &Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
     visits.iter().enumerate().map(event).collect()
 }
 
@@ -77,7 +75,10 @@ fn asked_to_stop_it_leaves_everything_in_order() {
     let daemon = home.start(&[]);
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
-    assert_eq!(daemon.send(&[event("h1", "ann", "item7"), event("h2", "ann", "item8")]), json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 102 }));
+    assert_eq!(
+        daemon.send(&[event("h1", "ann", "item7"), event("h2", "ann", "item8")]),
+        json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 102 })
+    );
     assert_eq!(daemon.terminate().code(), Some(0));
 }
 
@@ -102,7 +103,10 @@ const BATCH: usize = 40;
 fn learned(home: &Home, daemon: Daemon, entries: usize) -> Vec<u8> {
     daemon.learned(entries as u64);
     let status = daemon.status();
-    assert!(status["learning"]["weights_version"].as_u64() > Some(10) && status["catalog"]["clusters"].as_u64() > Some(1), "too little was learned: {status}");
+    assert!(
+        status["learning"]["weights_version"].as_u64() > Some(10) && status["catalog"]["clusters"].as_u64() > Some(1),
+        "too little was learned: {status}"
+    );
     assert_eq!(daemon.terminate().code(), Some(0));
     fs::read(checkpoint(home, entries)).unwrap()
 }
