@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-use crate::domain::{Dictionary, Entry, Kinds, Offset, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::store::{SessionRecord, codec};
 
@@ -16,6 +16,8 @@ use crate::store::{SessionRecord, codec};
 pub struct Surroundings {
     /// The snapshot published last.
     pub published: Arc<ArcSwap<Snapshot>>,
+    /// The catalog, with every change that was acknowledged.
+    pub catalog: Arc<ArcSwap<Catalog>>,
     /// How followers move.
     pub pace: Pace,
     /// Working memory.

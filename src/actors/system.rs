@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::worker::Beside;
-use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
+use crate::domain::{Catalog, Dictionary, Entry, Kind, Offset, Step, Timestamp};
 use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
@@ -67,6 +68,7 @@ pub struct System {
     gate: Gate,
     dictionary: Arc<Dictionary>,
     published: Arc<ArcSwap<Snapshot>>,
+    catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
@@ -86,15 +88,17 @@ impl System {
         let fold = Arc::new(settings.fold.clone());
         let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics)?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
+        let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
+        let catalog = live.shown();
 
         let through = store.sessions().through()?.min(end);
         let stored = Arc::new(Stored::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
                 let (store, metrics, published) = (store.clone(), Arc::clone(&metrics), Arc::clone(&published));
-                let (pace, stored, idle) = (fold.pace, Arc::clone(&stored), settings.idle);
+                let (pace, catalog, stored, idle) = (fold.pace, Arc::clone(&catalog), Arc::clone(&stored), settings.idle);
                 ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-                    ShardActor::new(number, store, metrics, published, pace, stored, idle)
+                    ShardActor::new(number, store, metrics, published, catalog, pace, stored, idle)
                 })
             })
             .collect();
@@ -102,9 +106,9 @@ impl System {
 
         let model = ModelActor::new(learner, store.clone(), Arc::clone(&metrics), Arc::clone(&published), settings.checkpointing);
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
-        let committer = CommitterActor::new(core, fold.kinds.clone(), Arc::clone(&metrics), shards.clone(), model.clone());
+        let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, committer, shards, model, fold, metrics })
+        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, catalog, committer, shards, model, fold, metrics })
     }
 
     /// Room for entries, at once or not at all.
@@ -162,6 +166,12 @@ impl System {
     #[must_use]
     pub fn dictionary(&self) -> &Dictionary {
         &self.dictionary
+    }
+
+    /// The catalog, with every change that was acknowledged.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
     }
 
     /// The snapshot published last.

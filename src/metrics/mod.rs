@@ -134,6 +134,8 @@ declare! {
     "sequor_events_total" Unit::Count events: By<EventOutcome, Counter>,
     /// Events that were taken, by kind.
     "sequor_accepted_events_total" Unit::Count accepted_events: ByKind,
+    /// Changes of the catalog that were taken.
+    "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Questions for recommendations, by what became of them.
     "sequor_recommendations_total" Unit::Count recommendations: By<RecommendationOutcome, Counter>,
     /// Time from a request's arrival to its answer.
