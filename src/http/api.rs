@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::items;
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::system::{System, SystemError};
@@ -77,10 +78,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(path(EVENTS, "POST").route(web::post().to(events)))
         .service(path(RECOMMENDATIONS, "GET").route(web::get().to(recommendations)))
-        .service(path(INLINE, "POST").route(web::post().to(inline)));
+        .service(path(INLINE, "POST").route(web::post().to(inline)))
+        .configure(items::routes);
 }
 
-/// Answers a request for events once they are durable.
+/// What became of a request's records.
 #[derive(Debug, Serialize)]
 struct Taken {
     accepted: usize,
@@ -88,15 +90,22 @@ struct Taken {
     rejected: Vec<Fault>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Fault>,
-    /// The journal's next offset once these events were in it.
+    /// The journal's next offset once these records were in it; `None` if there were none to take.
     offset: Option<Offset>,
+}
+
+impl Taken {
+    fn answer(self) -> HttpResponse {
+        let status = if self.offset.is_none() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        HttpResponse::build(status).json(self)
+    }
 }
 
 async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = read_body(&body, &api.rules, api.clock.now())?;
-    let (mut entries, mut rejected) = (Vec::with_capacity(reading.events.len()), Vec::new());
-    for event in reading.events {
+    let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
+    for event in reading.records {
         match event {
             Ok(event) => entries.push(Entry::Event(event)),
             Err(fault) => rejected.push(fault),
@@ -104,21 +113,31 @@ async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpRespon
     }
     let metrics = api.metrics();
     metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings: reading.warnings, offset: None };
-    let status = if entries.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let taken = append(&api, entries, rejected, reading.warnings).await?;
+    metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
+    metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
+    Ok(taken.answer())
+}
+
+/// Answers a request for entries once they are durable.
+pub(super) async fn take(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<HttpResponse, Problem> {
+    Ok(append(api, entries, rejected, warnings).await?.answer())
+}
+
+async fn append(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
+    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None };
     if !entries.is_empty() {
         let permit = api.system.enter(entries.len())?;
         let receipt = api.system.append(entries, permit).await?;
-        metrics.events.of(EventOutcome::Accepted).increment(receipt.accepted as u64);
-        metrics.events.of(EventOutcome::Duplicate).increment(receipt.duplicates.len() as u64);
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
         taken.offset = Some(receipt.offset);
     }
-    Ok(HttpResponse::build(status).json(taken))
+    Ok(taken)
 }
 
-fn unreadable(error: &Error, max_body: usize) -> Problem {
+/// What is wrong with a body that could not be taken off the wire.
+pub(super) fn unreadable(error: &Error, max_body: usize) -> Problem {
     match error.as_error::<PayloadError>() {
         Some(error) => bad_payload(error, max_body),
         None => Problem::bad_body(error.to_string()),

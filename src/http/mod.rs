@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod items;
 mod problem;
 mod server;
 mod watch;

@@ -10,6 +10,7 @@ use actix_web::{Error, HttpResponse, Resource};
 use std::time::Instant;
 
 use super::api::{Api, EVENTS, INLINE, RECOMMENDATIONS};
+use super::items::{ITEM, ITEMS};
 use super::problem::Problem;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
@@ -52,6 +53,7 @@ fn endpoint(pattern: Option<&str>) -> Endpoint {
         Some(EVENTS) => Endpoint::Events,
         Some(RECOMMENDATIONS) => Endpoint::Recommendations,
         Some(INLINE) => Endpoint::InlineRecommendations,
+        Some(ITEM | ITEMS) => Endpoint::Items,
         Some("/metrics" | "/healthz" | "/readyz" | "/admin/status") => Endpoint::Admin,
         _ => Endpoint::Other,
     }

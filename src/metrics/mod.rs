@@ -52,6 +52,8 @@ handle::labels! {
         Recommendations "recommendations",
         /// Recommendations for a session sent along.
         InlineRecommendations "inline_recommendations",
+        /// The catalog.
+        Items "items",
         /// Anything on the admin endpoint.
         Admin "admin",
         /// Anything else.
