@@ -5,11 +5,13 @@
 
 mod desk;
 mod features;
+mod filter;
 pub mod lanes;
 mod mood;
 mod ranker;
 
 pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
+pub use filter::{Filter, FilterError};
 pub use mood::Mood;
 pub use ranker::{HIDDEN, Ranker, Units};
