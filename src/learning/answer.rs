@@ -72,13 +72,15 @@ impl Judge<'_> {
     /// sources' neighbours, if the asker knows it.
     pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
         let Workspace { network, query, interest, desk } = workspace;
-        let top = self.weights.map(|weights| {
+        // Before the first border the network knows no item, and has nothing to say.
+        let weights = self.weights.filter(|weights| weights.items() > 0);
+        let top = weights.map(|weights| {
             weights.query(follower.hidden(pace, weights, network), query);
             weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
         let moment = Moment { steps: follower.session.current(), session, begun: follower.session.begun, now: self.now };
-        match (self.weights, &top) {
+        match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, follower);
                 let logit = |item| weights.score(query, item);

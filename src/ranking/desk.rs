@@ -79,6 +79,7 @@ impl Desk {
         self.features.fill(&self.slate, moment, mood, best);
         self.items.clear();
         self.items.extend(self.slate.items());
+        ranker.normalise(&mut self.features);
         ranker.score(&self.features, &self.items, &mut self.hidden, &mut self.scores);
     }
 
@@ -115,7 +116,7 @@ impl Desk {
     /// The share features of an item's channels, `None` if it is no candidate: what [`Mood::learn`] takes.
     #[must_use]
     pub fn shares(&self, item: ItemIx) -> Option<&[f32; CHANNELS]> {
-        self.features.items.get(self.slate.position(item)?)?.first_chunk()
+        self.features.raw.get(self.slate.position(item)?)?.first_chunk()
     }
 
     /// Teaches the ranker that `item` came at the moment last considered. Returns the loss −ln p(item) in nats, `None` if it was no candidate: then there is nothing to learn.

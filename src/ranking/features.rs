@@ -10,30 +10,35 @@ pub const ITEM: usize = 2 * CHANNELS + FACTS;
 pub const MOMENT: usize = 3 * CHANNELS;
 
 /// The features of one moment, reused from moment to moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Features {
     /// `(candidates, ITEM)`, all about 0 to 2.
+    pub raw: Vec<[f32; ITEM]>,
+    /// `(MOMENT)`, all about 0 to 2.
+    pub raw_moment: [f32; MOMENT],
+    /// `(candidates, ITEM)`, brought to one scale: what the ranker sees.
     pub items: Vec<[f32; ITEM]>,
-    /// `(MOMENT)`
-    pub moment: Vec<f32>,
+    /// `(MOMENT)`, likewise.
+    pub moment: [f32; MOMENT],
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self { raw: Vec::new(), raw_moment: [0.0; MOMENT], items: Vec::new(), moment: [0.0; MOMENT] }
+    }
 }
 
 impl Features {
-    /// Computes the features of the slate's kept candidates. `confidence` is the network's largest log-probability, if there is a network.
+    /// Computes the raw features of the slate's kept candidates. `confidence` is the network's largest log-probability, if there is a network.
     pub fn fill(&mut self, slate: &Slate, moment: &Moment<'_>, mood: &Mood, confidence: Option<f32>) {
-        pulp::Arch::new().dispatch(Items { features: self, slate });
-        let out = &mut self.moment;
-        out.clear();
-        out.extend(slate.totals().iter().map(|total| ln(1.0 + total) * 0.3));
-        out.extend(mood.given);
+        pulp::Arch::new().dispatch(Items { raw: &mut self.raw, slate });
         let mut recent = moment.recent();
         let (last, before) = (recent.next(), recent.next());
         let gap = match moment.steps {
             [.., before, last] => last.at.saturating_sub(before.at).max(0) as f32 / 1000.0,
             _ => 0.0,
         };
-        let new_session = moment.steps.last().is_some_and(|step| step.boundary);
-        out.extend([
+        let shape = [
             ln(1.0 + moment.steps.len() as f32) * 0.3,
             f32::from(last.is_some() && moment.recent().skip(1).any(|item| Some(item) == last)),
             f32::from(last.is_some() && last == before),
@@ -41,14 +46,18 @@ impl Features {
             mood.repeats,
             mood.held,
             confidence.map_or(0.0, |log_probability| (log_probability.max(-12.0) + 12.0) / 12.0),
-            f32::from(new_session),
-        ]);
-        out.resize(MOMENT, 0.0);
+            f32::from(moment.steps.last().is_some_and(|step| step.boundary)),
+        ];
+        let evidence = slate.totals().iter().map(|total| ln(1.0 + total) * 0.3);
+        self.raw_moment = [0.0; MOMENT];
+        for (out, x) in self.raw_moment.iter_mut().zip(evidence.chain(mood.given).chain(shape)) {
+            *out = x;
+        }
     }
 }
 
 struct Items<'a> {
-    features: &'a mut Features,
+    raw: &'a mut Vec<[f32; ITEM]>,
     slate: &'a Slate,
 }
 
@@ -57,11 +66,11 @@ impl pulp::NullaryFnOnce for Items<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { features, slate } = self;
+        let Self { raw, slate } = self;
         let scale = slate.totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
-        features.items.clear();
-        features.items.resize(slate.len(), [0.0; ITEM]);
-        for ((evidence, facts, named), out) in slate.rows().zip(&mut features.items) {
+        raw.clear();
+        raw.resize(slate.len(), [0.0; ITEM]);
+        for ((evidence, facts, named), out) in slate.rows().zip(raw) {
             for lane in 0..CHANNELS {
                 // From 0 for a share of nothing to 1.84 for all.
                 out[lane] = (ln(evidence[lane] * scale[lane] + 1e-4) + 9.210_34) * 0.2;

@@ -8,10 +8,12 @@ mod features;
 mod filter;
 pub mod lanes;
 mod mood;
+mod normaliser;
 mod ranker;
 
 pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
 pub use filter::{Filter, FilterError};
 pub use mood::Mood;
+pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};

@@ -2,6 +2,7 @@
 
 use super::features::{Features, ITEM, MOMENT};
 use super::lanes::exp;
+use super::normaliser::Normaliser;
 use crate::domain::{ItemIx, Pages};
 use pulp::Simd;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -64,6 +65,7 @@ pub struct Ranker {
     /// Summed since the last step.
     gradient: Weights,
     summed: u32,
+    normaliser: Normaliser,
     /// Per item: bias and Adagrad's sum of squares.
     biases: Pages<(f32, f32), 64>,
 }
@@ -78,7 +80,19 @@ impl Ranker {
         weights.linear.iter_mut().take(crate::recall::CHANNELS).for_each(|weight| *weight = 0.5);
         let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.moment.as_flattened_mut()).chain(&mut weights.out);
         drawn.for_each(|weight| *weight = draw());
-        Self { weights, squares: Weights::constant(SQUARES), gradient: Weights::constant(0.0), summed: 0, biases: Pages::default() }
+        Self {
+            weights,
+            squares: Weights::constant(SQUARES),
+            gradient: Weights::constant(0.0),
+            summed: 0,
+            normaliser: Normaliser::default(),
+            biases: Pages::default(),
+        }
+    }
+
+    /// Fills the features that the ranker sees from the raw ones.
+    pub fn normalise(&self, features: &mut Features) {
+        self.normaliser.apply(features);
     }
 
     /// Scores each candidate. `hidden` and `scores` are made as long as `items`.
@@ -96,6 +110,7 @@ impl Ranker {
         let Some(probability) = scores.get_mut(target) else { return 0.0 };
         let loss = -probability.max(f32::MIN_POSITIVE).ln();
         *probability -= 1.0;
+        self.normaliser.learn(features);
         let Self { weights, squares, gradient, summed, .. } = self;
         pulp::Arch::new().dispatch(Backward { weights, features, hidden, deltas: scores, gradient });
         *summed += 1;

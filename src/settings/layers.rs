@@ -222,7 +222,8 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
         let distance = |known: &String| {
             let whole = strsim::damerau_levenshtein(known, key);
             // `listen` at the root, or in a wrong section, is more likely `server.listen` than anything that merely looks like it.
-            whole.min(1 + strsim::damerau_levenshtein(&last(known), &last(key)))
+            // But a short last part is soon like another, so a slip in it counts double.
+            whole.min(1 + 2 * strsim::damerau_levenshtein(&last(known), &last(key)))
         };
         let known = leaves(&self.defaults).into_iter().map(|(path, _)| path.join("."));
         known.map(|known| (distance(&known), known)).min().filter(|(distance, _)| *distance <= 3).map(|(_, known)| known)

@@ -128,6 +128,21 @@ fn recommendations_follow_what_the_user_does() {
 }
 
 #[test]
+fn the_first_few_events_are_followed_before_the_network_knows_an_item() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let walk = ["tea", "cup", "pot", "jug"];
+    let others: Vec<_> = (0..5).flat_map(|user| walk.map(|item| event(&format!("{user}-{item}"), &format!("user{user}"), item))).collect();
+    daemon.send(&others);
+    daemon.send(&[event("a1", "ann", "tea")]);
+    daemon.learned(21);
+    let answer = daemon.get("/v1/users/ann/recommendations").json();
+    assert!(answer["items"].as_array().unwrap().iter().all(|item| item["score"].is_number()), "{answer}");
+    let after = |item: &str| daemon.post("/v1/recommendations", &json!({ "items": [item] }).to_string()).items();
+    assert_ne!(after("tea"), after("pot"));
+}
+
+#[test]
 fn a_session_sent_along_is_answered_and_leaves_no_trace() {
     let home = Home::new();
     let daemon = home.start(&[]);

@@ -120,6 +120,11 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
+    /// The public API's address, as `http://host:port`.
+    pub(crate) fn api(&self) -> &str {
+        &self.api
+    }
+
     /// Sends a signal, such as `KILL`, from whichever thread.
     pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());

@@ -8,6 +8,8 @@ mod crash;
 mod daemon;
 mod metrics;
 mod random;
+mod readme;
 mod replay;
 mod restart;
+mod settings;
 mod tidy;

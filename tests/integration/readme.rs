@@ -1,0 +1,65 @@
+//! What the newcomer's page says, tried.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use sequor::settings::Settings;
+
+use crate::daemon::Home;
+
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// The blocks that are to be copied into a shell.
+fn blocks(page: &str) -> Vec<&str> {
+    page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_blocks_with_curl_do_what_they_promise() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        // Written past the capture of the test's output, so that it is seen.
+        writeln!(std::io::stderr(), "LEFT OUT: the README's commands are not tried, since curl is not installed").unwrap();
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let page = page();
+    let tried: Vec<_> = blocks(&page).into_iter().filter(|block| block.contains("curl")).collect();
+    assert_eq!(tried.len(), 2, "one block to try it, one that asks");
+    for block in tried {
+        let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains(r#""recommendation_id""#) && said.contains(r#""item_id":"teapot""#), "{block}\n{said}");
+        assert!(!said.contains("/problems/"), "{said}");
+    }
+    assert_eq!(daemon.status()["catalog"]["items"], 3);
+}
+
+#[test]
+fn the_other_commands_exist() {
+    let page = page();
+    let commands: Vec<_> = blocks(&page).into_iter().filter(|block| !block.contains("curl")).map(str::trim).collect();
+    assert_eq!(
+        commands,
+        ["cargo run --release -- serve", "bash tests/run", "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"]
+    );
+    let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
+    for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {
+        assert!(help("serve").contains(flag) && page.contains(flag), "{flag}");
+    }
+    for flag in ["--json", "--plot", "--evaluate-from", "--idle-gap", "--data-dir"] {
+        assert!(help("replay").contains(flag) && page.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn every_section_of_the_settings_has_a_row() {
+    let page = page();
+    for section in toml::Table::try_from(Settings::default()).unwrap().keys() {
+        assert!(page.contains(&format!("| `[{section}")), "README.md does not say what [{section}] governs");
+    }
+}
