@@ -113,10 +113,10 @@ impl Handler<Recommend> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Recommend { request, reply }: Recommend, _: &mut Self::Context) {
-        let snapshot = self.surroundings.published.load();
+        let (snapshot, catalog) = (self.surroundings.published.load(), self.surroundings.catalog.load());
         let mut workspace = self.surroundings.workspace.borrow_mut();
         // The asker may have gone meanwhile.
-        let _ = reply.send(answer(&snapshot, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
+        let _ = reply.send(answer(&snapshot, &catalog, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
     }
 }
 

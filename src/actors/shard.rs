@@ -226,8 +226,8 @@ impl Handler<Ask> for ShardActor {
             }
             None => {
                 let around = &self.surroundings;
-                let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-                let _ = ask.reply.send(answer(&snapshot, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
+                let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
+                let _ = ask.reply.send(answer(&snapshot, &catalog, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
             }
         }
     }

@@ -13,8 +13,8 @@ use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, St
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::worker::Beside;
-use crate::domain::{Catalog, Dictionary, Entry, Kind, Offset, Step, Timestamp};
-use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer};
+use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
+use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer, similar, trending};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
 
@@ -151,15 +151,31 @@ impl System {
 
     /// What somebody may want next of whom only these items are known; nothing is kept.
     #[must_use]
-    pub fn recommend_inline(&self, items: &[String], now: Timestamp, request: &Request) -> Answer {
-        let (snapshot, mut workspace) = (self.published.load(), Workspace::default());
+    pub fn recommend_inline(&self, items: &[String], request: &Request) -> Answer {
+        let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), Workspace::default());
         let mut follower = Follower::default();
         let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
         for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
-            let step = Step { item: Some(item), kind, boundary: false, at: now, value: self.fold.kinds.rule(kind).value };
+            let step = Step { item: Some(item), kind, boundary: false, at: request.now, value: self.fold.kinds.rule(kind).value };
             follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut workspace.network);
         }
-        answer(&snapshot, &mut follower, &self.fold.pace, request, &mut workspace)
+        let mut answer = answer(&snapshot, &catalog, &mut follower, &self.fold.pace, request, &mut workspace);
+        if answer.fallback == Fallback::UnknownUser {
+            answer.fallback = Fallback::UnknownItems;
+        }
+        answer
+    }
+
+    /// Items like one.
+    #[must_use]
+    pub fn similar(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        similar(&self.published.load(), &self.catalog.load(), item, limit, &self.fold.pace, now)
+    }
+
+    /// What is trending, of one category or of all.
+    #[must_use]
+    pub fn trending(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        trending(&self.published.load(), &self.catalog.load(), category, limit, now)
     }
 
     /// The name of an item.
@@ -178,6 +194,12 @@ impl System {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
+    }
+
+    /// The kinds of event in force.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.fold.kinds
     }
 
     /// The gate.

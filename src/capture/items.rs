@@ -48,7 +48,8 @@ pub fn check_item_id(item_id: String) -> Result<String, Fault> {
 
 fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
     let mut fields = object(text)?;
-    let item_id = id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
+    let item_id =
+        id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
     let patch = attributes(fields, warn)?;
     let act = match op.as_deref() {
@@ -149,7 +150,13 @@ fn available(value: &Value) -> Result<bool, Fault> {
 }
 
 fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>, Fault> {
-    let unreadable = || Fault::new(field, Code::BadTimestamp, format!("`{field}` is neither an RFC 3339 date and time with an offset nor milliseconds since 1970"));
+    let unreadable = || {
+        Fault::new(
+            field,
+            Code::BadTimestamp,
+            format!("`{field}` is neither an RFC 3339 date and time with an offset nor milliseconds since 1970"),
+        )
+    };
     let at = match value {
         Value::Null => return Ok(None),
         Value::String(text) => timestamp::from_rfc3339(text).map_err(|_| unreadable())?,
@@ -220,9 +227,13 @@ mod tests {
         let reading = read_items(body.as_bytes(), 10, 7).unwrap();
         let taken: Vec<_> = reading.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
         assert_eq!(taken, [("a", 7), ("b", 7), ("c", 7)]);
-        let faults: Vec<_> = reading.records.iter().filter_map(|change| change.as_ref().err()).map(|fault| (fault.line, fault.code)).collect();
+        let faults: Vec<_> =
+            reading.records.iter().filter_map(|change| change.as_ref().err()).map(|fault| (fault.line, fault.code)).collect();
         assert_eq!(faults, [(Some(3), Code::Syntax), (Some(5), Code::Missing), (Some(6), Code::UnknownOp)]);
-        assert_eq!(reading.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(), [(Some(2), Code::UnknownField)]);
+        assert_eq!(
+            reading.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),
+            [(Some(2), Code::UnknownField)]
+        );
         assert_eq!(read_items(body.as_bytes(), 5, 7), Err(BodyError::TooMany { record: "item", records: 6, limit: 5 }));
     }
 

@@ -44,7 +44,9 @@ pub(super) fn read_records<T>(
     let mut reading = Reading { records: Vec::new(), warnings: Vec::new() };
     for (index, piece) in (0..).zip(pieces(body, record, limit)?) {
         let taken = match piece {
-            Piece::Whole(text, line) => read(text, &mut |warning| reading.warnings.push(warning.at(index, line))).map_err(|fault| fault.at(index, line)),
+            Piece::Whole(text, line) => {
+                read(text, &mut |warning| reading.warnings.push(warning.at(index, line))).map_err(|fault| fault.at(index, line))
+            }
             Piece::Torn(reason) => Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)),
         };
         reading.records.push(taken);

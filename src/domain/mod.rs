@@ -10,7 +10,7 @@ mod kind;
 mod pages;
 mod session;
 
-pub use candidate::{Candidate, Recommendation, Recommended, SourceName};
+pub use candidate::{Candidate, Explained, Fallback, MovedBy, Recommendation, Recommended, Removed, SourceName};
 pub use catalog::Catalog;
 pub use dictionary::{Dictionary, ItemIx};
 pub use entry::{Entry, Impression, Offset, Shown};

@@ -17,9 +17,9 @@ pub(super) const ITEM: &str = "/v1/items/{item}";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     let item = path(ITEM, "GET, PUT, PATCH, DELETE");
-    config.service(path(ITEMS, "POST").route(web::post().to(bulk))).service(
-        item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)),
-    );
+    config
+        .service(path(ITEMS, "POST").route(web::post().to(bulk)))
+        .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 
 async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {

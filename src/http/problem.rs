@@ -1,6 +1,7 @@
 //! What went wrong, as RFC 9457 `application/problem+json`.
 
 use crate::capture::{BodyError, Fault};
+use crate::learning::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -34,6 +35,8 @@ struct Members {
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
     /// Whole seconds; the header `Retry-After` too.
@@ -113,6 +116,22 @@ impl Problem {
     #[must_use]
     pub fn bad_parameter(field: &str, detail: impl Into<String>) -> Self {
         Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).field(field)
+    }
+
+    /// 400: a filter is no expression; the member `column` points at the place.
+    #[must_use]
+    pub fn bad_filter(fault: &FilterError) -> Self {
+        let detail = format!("At column {}, {}.", fault.column, fault.reason);
+        let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).field("filter");
+        problem.members.column = Some(fault.column);
+        problem
+    }
+
+    /// 404: no answer of that id was given to this user, or it was too long ago.
+    #[must_use]
+    pub fn unknown_recommendation() -> Self {
+        let detail = "No answer of this id was given to this user lately; ask for a new one.";
+        Self::new("unknown-recommendation", "The answer is not known", StatusCode::NOT_FOUND, detail).field("recommendation_id")
     }
 
     /// 404: no event of this user was ever taken.

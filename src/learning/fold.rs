@@ -223,6 +223,7 @@ impl Learner {
             offset: state.next,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
+            items: state.items,
             catalog: state.catalog.clone(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),

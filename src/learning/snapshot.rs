@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub(super) offset: Offset,
     pub(super) weights: Option<Arc<Weights>>,
     pub(super) clusters: Option<Arc<Clusters>>,
+    /// Items that are known.
+    pub(super) items: usize,
     pub(super) catalog: Catalog,
     pub(super) sources: Sources,
     pub(super) ranker: Ranker,

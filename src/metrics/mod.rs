@@ -52,6 +52,8 @@ handle::labels! {
         Recommendations "recommendations",
         /// Recommendations for a session sent along.
         InlineRecommendations "inline_recommendations",
+        /// What is trending, and what is like an item.
+        Lists "lists",
         /// The catalog.
         Items "items",
         /// Anything on the admin endpoint.

@@ -137,6 +137,12 @@ impl Filter {
         parser::parse(text).map(Self)
     }
 
+    /// The items of a category.
+    #[must_use]
+    pub fn category(name: &str) -> Self {
+        Self(Expression::Text(TextField::Category, vec![name.to_owned()]))
+    }
+
     /// Whether an item satisfies it.
     #[must_use]
     pub fn admits(&self, item: &Item) -> bool {

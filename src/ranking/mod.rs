@@ -10,6 +10,7 @@ pub mod lanes;
 mod mood;
 mod normaliser;
 mod ranker;
+mod selection;
 
 pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
@@ -17,3 +18,4 @@ pub use filter::{Filter, FilterError};
 pub use mood::Mood;
 pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
+pub use selection::{Selection, Terms};

@@ -40,7 +40,13 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         },
     );
     let text = || proptest::option::of(".{0,12}");
-    let put = (proptest::collection::vec(".{0,12}", 0..3), text(), proptest::option::of(0.0..1e9), any::<bool>(), proptest::option::of(any::<i64>()))
+    let put = (
+        proptest::collection::vec(".{0,12}", 0..3),
+        text(),
+        proptest::option::of(0.0..1e9),
+        any::<bool>(),
+        proptest::option::of(any::<i64>()),
+    )
         .prop_map(|(categories, brand, price, available, expires)| {
             ItemAct::Put(Item { tags: categories.clone(), categories, brand, price, available, published: None, expires })
         });

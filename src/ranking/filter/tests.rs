@@ -49,7 +49,9 @@ fn every_test_says_what_it_means() {
         assert!(!Filter::parse(&format!("not ({text})")).unwrap().admits(&tea()), "not ({text})");
     }
     let nothing = Item::default();
-    for text in ["price < 5", "price >= 0", "brand = leaf", "category in (tea)", "has price", "has category", "expires < 99", "available = false"] {
+    for text in
+        ["price < 5", "price >= 0", "brand = leaf", "category in (tea)", "has price", "has category", "expires < 99", "available = false"]
+    {
         assert!(!Filter::parse(text).unwrap().admits(&nothing), "{text}");
     }
     assert!(Filter::parse("price != 5 and category != tea").unwrap().admits(&nothing), "!= is the opposite of =");
@@ -97,7 +99,13 @@ fn a_fault_is_pointed_at() {
 
 /// An expression as it is written, and whether it holds for [`tea`].
 fn written() -> impl Strategy<Value = (String, bool)> {
-    let tests = [("category = tea", true), ("price>5", false), ("brand in ('x', \"it's\")", true), ("available=false", false), ("has expires", false)];
+    let tests = [
+        ("category = tea", true),
+        ("price>5", false),
+        ("brand in ('x', \"it's\")", true),
+        ("available=false", false),
+        ("has expires", false),
+    ];
     let leaf = proptest::sample::select(tests.to_vec()).prop_map(|(text, holds)| (text.to_owned(), holds));
     leaf.prop_recursive(4, 24, 2, |inner| {
         prop_oneof![
