@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod committer;
 pub mod gate;
 pub mod model;
+pub mod origin;
 pub mod session;
 pub mod shard;
 pub mod system;

@@ -2,6 +2,7 @@
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -10,11 +11,14 @@ use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
+use super::origin::{number_items, origin};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
-use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, Workspace, answer, similar, trending};
+use crate::learning::{
+    Answer, FoldSettings, Follower, Learner, LearnerError, Pretrained, Request, Snapshot, Workspace, answer, similar, trending,
+};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
 
@@ -47,6 +51,18 @@ pub enum SystemError {
     /// The model actor could not write its state.
     #[error("the learned state could not be written")]
     Model(#[source] Arc<ModelError>),
+    /// Learning began with another network.
+    #[error("learning in {} began with another network; another one needs an empty data directory", dir.display())]
+    OtherOrigin {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The network that learning began with does not agree with the items.
+    #[error("the items in {} are not numbered as by the network that learning began with", dir.display())]
+    OtherItems {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// A bounded queue is full.
     #[error("too much is under way: {0}")]
     Busy(#[from] Full),
@@ -83,10 +99,14 @@ impl System {
     /// # Errors
     /// [`SystemError`] if the journal cannot be read or the settings cannot run.
     pub fn start(store: Store, settings: SystemSettings, metrics: Arc<Metrics>) -> Result<Self, SystemError> {
+        let pretrained = origin(&store)?;
+        if let Some(pretrained) = &pretrained {
+            number_items(&store, pretrained)?;
+        }
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, end) = (core.dictionary(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
-        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics)?;
+        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, pretrained, &metrics)?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
         let catalog = live.shown();
@@ -256,12 +276,13 @@ impl System {
     }
 }
 
-/// The fold as its newest checkpoint left it, or one that has learned nothing if there is none, or only one made under other settings.
+/// The fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings.
 fn load(
     store: &Store,
     dictionary: &Arc<Dictionary>,
     settings: FoldSettings,
     kept: usize,
+    pretrained: Option<Pretrained>,
     metrics: &Metrics,
 ) -> Result<Learner, SystemError> {
     let mut state = None;
@@ -276,7 +297,7 @@ fn load(
     }
     let training = Beside::start(metrics.training_seconds.clone());
     let clustering = Beside::start(metrics.recall_clustering_seconds.clone());
-    Ok(Learner::new(settings, Arc::clone(dictionary), state, Box::new(training), Box::new(clustering))?)
+    Ok(Learner::new(settings, Arc::clone(dictionary), state, pretrained, Box::new(training), Box::new(clustering))?)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.

@@ -1,7 +1,8 @@
 //! From flags, environment and file to the settings of each room.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
+use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -11,21 +12,53 @@ use crate::actors::system::SystemSettings;
 use crate::capture::Rules;
 use crate::http::DoorSettings;
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogSettings, Settings};
+use crate::settings::{Durability, Layers, LogFormat, LogSettings, Origin, Settings};
 use crate::store::{self, CommitterSettings, StoreOptions};
 
-/// Flags that every command takes which runs the actors. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
+/// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Flags {
+pub(super) struct SettingFlags {
     /// Settings in TOML.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
     /// Any setting by its key, such as `network.hidden=64`; may be given more than once.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// A command's own flags, by the key of the setting.
+type More<'a> = &'a [(&'a str, Option<String>)];
+
+impl SettingFlags {
+    /// The settings in force, over the defaults that the command `prefers`.
+    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: More<'_>) -> anyhow::Result<Layers<Settings>> {
+        let mut layers = Layers::<Settings>::new()?.defaults(prefers)?;
+        if let Some(file) = &self.config {
+            layers = layers.file(file)?;
+        }
+        layers = layers.environment(std::env::vars())?;
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
+            layers = layers.flag(key.trim(), value.trim())?;
+        }
+        for (key, value) in more {
+            if let Some(value) = value {
+                layers = layers.flag(key, value)?;
+            }
+        }
+        layers.check()?;
+        Ok(layers)
+    }
+}
+
+/// Flags that every command takes which runs the actors.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    settings: SettingFlags,
+    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 impl Flags {
@@ -35,26 +68,29 @@ impl Flags {
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.
-    pub(super) fn load(&self, more: &[(&str, Option<String>)]) -> anyhow::Result<Settings> {
-        let mut layers = Layers::<Settings>::new()?;
-        if let Some(file) = &self.config {
-            layers = layers.file(file)?;
-        }
-        layers = layers.environment(std::env::vars())?;
-        for pair in &self.set {
-            let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
-            layers = layers.flag(key.trim(), value.trim())?;
-        }
-        if let Some(folder) = &self.data_dir {
-            layers = layers.flag("store.data_dir", &folder.to_string_lossy())?;
-        }
-        for (key, value) in more {
-            if let Some(value) = value {
-                layers = layers.flag(key, value)?;
-            }
-        }
-        Ok(layers.check()?.clone())
+    pub(super) fn layers(&self, more: More<'_>) -> anyhow::Result<Layers<Settings>> {
+        let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
+        self.settings.layers(&[], &[more, &[("store.data_dir", folder)]].concat())
     }
+}
+
+/// Refuses a setting of a section that was set to something else than what a checkpoint was made with; one that nobody set gives way.
+pub(super) fn give_way<T: Serialize>(
+    layers: &Layers<Settings>,
+    section: &str,
+    ours: &T,
+    theirs: &T,
+    except: &[&str],
+) -> anyhow::Result<()> {
+    let (ours, theirs) = (toml::Table::try_from(ours)?, toml::Table::try_from(theirs)?);
+    for (name, value) in ours.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
+        let key = format!("{section}.{name}");
+        let origin = layers.origin(&key);
+        if let Some(other) = theirs.get(name).filter(|other| *other != value && origin != Origin::Default) {
+            bail!("{key} = {value} (from {origin}): the checkpoint was made with {other}");
+        }
+    }
+    Ok(())
 }
 
 /// Starts logging to standard error.

@@ -1,9 +1,14 @@
 //! One file per command.
 
+mod evaluate;
 mod flags;
+mod plot;
+mod recording;
 mod replay;
 mod report;
 mod serve;
+mod train;
+mod trained;
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +26,10 @@ enum Command {
     Serve(serve::Serve),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
     Replay(replay::Replay),
+    /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
+    Train(train::Train),
+    /// Test a trained network on the last sessions of recorded behaviour.
+    Evaluate(evaluate::Evaluate),
 }
 
 impl Cli {
@@ -32,6 +41,8 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Train(train) => train.run(),
+            Command::Evaluate(evaluate) => evaluate.run(),
         }
     }
 }

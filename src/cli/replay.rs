@@ -58,7 +58,7 @@ const STRETCH: usize = 512;
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut settings = self.flags.load(&[])?;
+        let mut settings = self.flags.layers(&[])?.check()?.clone();
         flags::start_log(&settings.log)?;
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
@@ -88,7 +88,7 @@ impl Replay {
             std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
         if let Some(file) = &self.plot {
-            write_plot(&report, file).with_context(|| format!("cannot draw {}", file.display()))?;
+            write_plot(&report, file)?;
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! What a replay found, as a table, as JSON, as a picture.
 
-use plotters::prelude::*;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::plot::{self, Line};
 use crate::domain::SourceName;
 use crate::evaluation::CurvePoint;
 use crate::learning::LearningReport;
@@ -115,25 +115,10 @@ impl fmt::Display for Report {
 
 /// Draws Recall@20 and MRR@20 over the stream.
 pub(super) fn write_plot(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let root = SVGBackend::new(file, (960, 480)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let highest = report.curve.iter().map(|point| point.recall).fold(0.1, f64::max);
-    let mut chart = ChartBuilder::on(&root)
-        .caption(format!("{}: learning as it goes", report.file), ("sans-serif", 20))
-        .margin(16)
-        .x_label_area_size(40)
-        .y_label_area_size(56)
-        .build_cartesian_2d(0_u64..report.events.max(1), 0.0..highest * 1.1)?;
-    chart.configure_mesh().x_desc("events").y_desc("within each stretch").light_line_style(WHITE).draw()?;
-    type Value = fn(&CurvePoint) -> f64;
-    let lines: [(&str, RGBColor, Value); 2] =
-        [("Recall@20", RGBColor(0, 114, 178), |point| point.recall), ("MRR@20", RGBColor(213, 94, 0), |point| point.mrr)];
-    for (name, colour, value) in lines {
-        let points = report.curve.iter().map(|point| (point.from, value(point)));
-        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-        series.label(name).legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(2)));
-    }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
-    root.present()?;
-    Ok(())
+    let line = |name, value: fn(&CurvePoint) -> f64| {
+        let points = report.curve.iter().map(|point| (point.from as f64, value(point)));
+        Line { name, points: points.collect() }
+    };
+    let lines = [line("Recall@20", |point| point.recall), line("MRR@20", |point| point.mrr)];
+    plot::draw(file, &format!("{}: learning as it goes", report.file), "events", "within each stretch", &lines)
 }

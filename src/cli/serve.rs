@@ -2,11 +2,14 @@
 
 use anyhow::Context;
 use clap::Args;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::{self, Flags};
+use super::trained;
+use crate::actors::origin::{begin_with, origin};
 use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::http::Door;
@@ -24,16 +27,28 @@ pub(super) struct Serve {
     /// Where the admin endpoint listens; port 0 takes a free one [default: 127.0.0.1:9090].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
+    /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the first event. The data directory keeps it.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.load(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
+        let layers = self.flags.layers(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
+        let mut settings = layers.check()?.clone();
         flags::start_log(&settings.log)?;
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
+            if let Some(file) = &self.checkpoint {
+                let pretrained = trained::read(file)?.into_pretrained();
+                begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
+            }
+            if let Some(pretrained) = origin(&store)? {
+                flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
+                settings.network = pretrained.network().clone();
+            }
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
             let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;

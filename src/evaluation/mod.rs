@@ -3,10 +3,12 @@
 mod curve;
 mod error;
 mod quality;
+mod split;
 
 pub use curve::{Curve, CurvePoint};
 pub use error::SquaredError;
 pub use quality::{Quality, Sliding};
+pub use split::{Split, rank_of};
 
 /// The cut-off of every reported list metric.
 pub const K: usize = 20;

@@ -14,6 +14,7 @@ use super::clustering::{Clustered, Clustering};
 use super::credit::Clickthrough;
 use super::follower::Pace;
 use super::moods::Moods;
+use super::pretrained::Pretrained;
 use super::settings::LearningSettings;
 use super::snapshot::Snapshot;
 use super::training::{Trained, Training, TrainingReport};
@@ -49,6 +50,9 @@ pub enum LearnerError {
     /// The network's settings cannot run.
     #[error("the network cannot be built")]
     Network(#[from] SettingsError),
+    /// The network to begin with is another than the settings describe.
+    #[error("the network to begin with was made with other network settings, or reads kinds of event that are not those of the settings")]
+    Unsuitable,
     /// The sources' settings cannot run.
     #[error("the sources cannot be built")]
     Recall(#[from] RecallError),
@@ -120,14 +124,22 @@ pub struct State {
 }
 
 impl State {
-    fn new(settings: FoldSettings) -> Result<Self, LearnerError> {
+    fn new(settings: FoldSettings, pretrained: Option<Pretrained>) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
+        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
+            return Err(LearnerError::Unsuitable);
+        }
+        let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
         let with_network = !settings.recall.without.contains(&SourceName::Network);
-        let training = with_network.then(|| Training::new(settings.network.clone(), settings.kinds.len(), learning)).transpose()?;
+        let training = match pretrained.map(Pretrained::into_trainer) {
+            _ if !with_network => None,
+            Some(trainer) => Some(Training::with(trainer, learning)),
+            None => Some(Training::new(settings.network.clone(), settings.kinds.len(), learning)?),
+        };
         Ok(Self {
             next: 0,
             events: 0,
-            items: 0,
+            items,
             catalog: Catalog::default(),
             vocabulary: Vocabulary::new(settings.network.attributes_max),
             sessions: 0,
@@ -160,22 +172,23 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry. A state that was learned under other settings is another
-    /// fold's and is not used.
+    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry, if need be with a network that was trained before. A state
+    /// that was learned under other settings is another fold's and is not used.
     ///
     /// # Errors
-    /// [`LearnerError::Network`] if the network's settings cannot run.
+    /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`] if the network to begin with is another.
     pub fn new(
         settings: FoldSettings,
         dictionary: Arc<Dictionary>,
         state: Option<State>,
+        pretrained: Option<Pretrained>,
         training: Box<dyn Background<Trained>>,
         clustering: Box<dyn Background<Clustered>>,
     ) -> Result<Self, LearnerError> {
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state.filter(|state| state.settings == settings) {
             Some(state) => state,
-            None => State::new(settings)?,
+            None => State::new(settings, pretrained)?,
         };
         Ok(Self { state, dictionary, clusters, training, clustering, workspace: Workspace::default() })
     }

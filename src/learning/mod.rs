@@ -10,6 +10,8 @@ mod follower;
 mod history;
 mod lists;
 mod moods;
+mod offline;
+mod pretrained;
 mod request;
 mod settings;
 mod snapshot;
@@ -28,6 +30,10 @@ pub use follower::{Follower, Pace};
 pub use history::History;
 pub use lists::{similar, trending};
 pub use moods::Moods;
+pub use offline::{
+    Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
+};
+pub use pretrained::Pretrained;
 pub use request::{Answer, Pick, Request, answer};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::Snapshot;

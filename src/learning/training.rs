@@ -78,10 +78,15 @@ impl Training {
     /// # Errors
     /// [`SettingsError`] if the network's settings cannot run.
     pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, SettingsError> {
-        let mut trainer = Trainer::new(network, kinds, settings.seed)?;
+        Ok(Self::with(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
+    }
+
+    /// A network that goes on from what it has learned elsewhere.
+    #[must_use]
+    pub fn with(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
         let visible = trainer.publish(0);
-        Ok(Self {
-            trainer: Some(Box::new(trainer)),
+        Self {
+            trainer: Some(trainer),
             visible,
             ready: None,
             history: History::new(settings.history),
@@ -89,7 +94,7 @@ impl Training {
             observed: Vec::new(),
             described: Vec::new(),
             total: TrainingReport::default(),
-        })
+        }
     }
 
     /// The weights in use.

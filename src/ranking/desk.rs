@@ -76,8 +76,8 @@ impl Desk {
             for (item, evidence, facts) in self.slate.describe() {
                 let log_probability = ((network.logit)(item) - network.log_partition).clamp(LEAST, 0.0);
                 facts[Fact::Listed as usize] = f32::from(evidence[Channel::Network as usize] > 0.0);
-                facts[Fact::Network as usize] = (log_probability - LEAST) / -LEAST;
-                facts[Fact::Below as usize] = (best.unwrap_or(0.0) - log_probability) * 0.1;
+                facts[Fact::Network as usize] = log_probability - LEAST;
+                facts[Fact::Below as usize] = (best.unwrap_or(0.0) - log_probability).max(0.0);
                 evidence[Channel::Network as usize] = log_probability.exp();
             }
         }

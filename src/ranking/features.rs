@@ -1,8 +1,8 @@
 //! What the ranker is told of each candidate and of the moment.
 
 use super::Mood;
-use super::lanes::ln;
-use crate::recall::{CHANNELS, FACTS, Fact, Moment, Slate};
+use crate::recall::lanes::ln;
+use crate::recall::{CHANNELS, Channel, FACTS, Fact, Moment, Slate};
 
 /// Features of a candidate: the logarithm of its share on each channel, of the weight behind it, and the facts.
 pub const ITEM: usize = 2 * CHANNELS + FACTS;
@@ -68,6 +68,10 @@ impl pulp::NullaryFnOnce for Items<'_> {
     fn call(self) {
         let Self { raw, slate } = self;
         let scale = slate.totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
+        let (mut plain, mut logarithmic) = ([0.0; FACTS], [0.0; FACTS]);
+        for fact in Fact::ALL {
+            (plain[fact as usize], logarithmic[fact as usize]) = fact.scale();
+        }
         raw.clear();
         raw.resize(slate.len(), [0.0; ITEM]);
         for ((evidence, facts, named), out) in slate.rows().zip(raw) {
@@ -78,8 +82,12 @@ impl pulp::NullaryFnOnce for Items<'_> {
             for lane in 0..CHANNELS {
                 out[CHANNELS + lane] = ln(1.0 + evidence[lane]) * 0.3;
             }
-            out[2 * CHANNELS..].copy_from_slice(facts);
-            out[2 * CHANNELS + Fact::Named as usize] = named as f32 * 0.1;
+            let mut facts = *facts;
+            facts[Fact::Named as usize] = named as f32;
+            facts[Fact::Holders as usize] = evidence[Channel::Holders as usize];
+            for lane in 0..FACTS {
+                out[2 * CHANNELS + lane] = plain[lane] * facts[lane] + logarithmic[lane] * ln(1.0 + facts[lane]);
+            }
         }
     }
 }

@@ -6,7 +6,6 @@
 mod desk;
 mod features;
 mod filter;
-pub mod lanes;
 mod mood;
 mod normaliser;
 mod ranker;
@@ -19,3 +18,6 @@ pub use mood::Mood;
 pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
 pub use selection::{Selection, Terms};
+
+#[cfg(test)]
+mod tests;

@@ -137,10 +137,10 @@ mod tests {
     #[test]
     fn normalised_features_have_mean_zero_and_one_spread_whatever_their_scale() {
         let mut normaliser = Normaliser::default();
-        let mut features = Features::default();
         // Feature f of candidate c is 10·f + (0.1 + f)·(±1): its mean is 10·f, its standard deviation 0.1 + f.
-        features.raw =
-            (0..8).map(|c| std::array::from_fn(|f| 10.0 * f as f32 + (0.1 + f as f32) * if c % 2 == 0 { 1.0 } else { -1.0 })).collect();
+        let value = |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
+        let raw = (0..8).map(|c| std::array::from_fn(|f| value(c, f))).collect();
+        let mut features = Features { raw, ..Features::default() };
         for _ in 0..4000 {
             normaliser.learn(&features);
         }

@@ -104,17 +104,17 @@ impl Channel {
     }
 }
 
-/// What is told of a candidate beside its evidence.
+/// What is told of a candidate beside its evidence. No fact is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
-    /// Logarithm of the number of sessions that held the item.
+    /// In how many sessions it came.
     Sessions,
-    /// Logarithm of the number of events since it was last seen anywhere.
+    /// How many events ago it was last seen anywhere.
     Idle,
-    /// Logarithm of the number of events since it was first seen anywhere.
+    /// How many events ago it was first seen anywhere.
     Age,
-    /// Logarithm of its popularity of the hour against that of the day.
-    Rising,
+    /// Its popularity of the hour over that of the day.
+    Trend,
     /// 1 if it is the item of the last step.
     Last,
     /// 1 if it is the item of the step before the last, and not of the last.
@@ -123,20 +123,53 @@ pub enum Fact {
     Seen,
     /// 1 / its place from the session's end, 0 if the session does not hold it.
     Place,
-    /// Logarithm of how often this session holds it.
+    /// How often this session holds it.
     Times,
-    /// How often the item is repeated once seen.
+    /// How often, 0 to 1, the item is a repetition when it comes.
     Repeated,
     /// The same, if the session holds it; else 0.
     SeenRepeated,
-    /// The network's log-probability, from 0 (e⁻¹² or less) to 1.
+    /// The network's log-probability, counted from that of e⁻¹².
     Network,
     /// 1 if the network lists it among its best.
     Listed,
     /// How many channels name it.
     Named,
+    /// How far the network's log-probability is below that of its best.
+    Below,
     /// How many neighbours hold it.
     Holders,
-    /// How far the network puts it below its best.
-    Below,
+}
+
+impl Fact {
+    /// Every fact, in the order of its lane.
+    pub const ALL: [Self; super::FACTS] = [
+        Self::Sessions,
+        Self::Idle,
+        Self::Age,
+        Self::Trend,
+        Self::Last,
+        Self::BeforeLast,
+        Self::Seen,
+        Self::Place,
+        Self::Times,
+        Self::Repeated,
+        Self::SeenRepeated,
+        Self::Network,
+        Self::Listed,
+        Self::Named,
+        Self::Below,
+        Self::Holders,
+    ];
+
+    /// Factors `(a, b)` by which a fact x becomes the feature `a·x + b·ln(1 + x)`: counts by their logarithm, all else as it is.
+    #[must_use]
+    pub fn scale(self) -> (f32, f32) {
+        match self {
+            Self::Sessions | Self::Idle | Self::Age => (0.0, 0.1),
+            Self::Trend | Self::Times => (0.0, 0.5),
+            Self::Network | Self::Named | Self::Below | Self::Holders => (0.1, 0.0),
+            _ => (1.0, 0.0),
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod channel;
 mod clusters;
 mod contexts;
+pub mod lanes;
 mod moment;
 mod neighbours;
 mod newcomers;
@@ -170,3 +171,6 @@ impl Sources {
         SourceName::ALL.into_iter().map(|name| (name, self.all().filter(|source| source.name() == name).map(|source| source.bytes()).sum()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in e-commerce at scale", SIGMOD 2022.
 
+use super::slate::{Hood, Similar};
 use super::{Channel, Moment, SessionIx, Slate, Source};
 use crate::domain::{ItemIx, Offset, Pages, SourceName, Step};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ pub struct Neighbours {
     /// A ring: session `n` stands at `n % capacity`.
     sessions: Pages<Arc<Past>, 64>,
     /// Per item, sessions in the order in which they first held it; only the last few count.
-    holders: Pages<Arc<Vec<SessionIx>>, 64>,
+    holders: Pages<Arc<Vec<SessionIx>>, 16>,
     capacity: usize,
     /// Sessions looked at per item.
     recent: usize,
@@ -34,11 +35,45 @@ const LENGTH: usize = 50;
 /// Steps of the session under way that look for neighbours.
 const MATCHED: usize = 10;
 
+/// What a shared item counts, by its place from the end of the session under way: 1 for the last, 0.1 for the tenth.
+fn weight(back: u32) -> f32 {
+    1.0 - back as f32 / MATCHED as f32
+}
+
 impl Neighbours {
     /// Remembers at most `capacity` sessions, looks at the `recent` last of each item, and lets the `nearest` most similar vote.
     #[must_use]
     pub fn new(capacity: usize, recent: usize, nearest: usize) -> Self {
         Self { sessions: Pages::default(), holders: Pages::default(), capacity: capacity.max(1), recent, nearest }
+    }
+
+    /// Leaves the most similar sessions in the workspace, the oldest first.
+    fn find(&self, moment: &Moment<'_>, hood: &mut Hood) {
+        hood.sessions.clear();
+        hood.similar.clear();
+        for (place, item) in moment.recent().take(MATCHED).enumerate() {
+            if moment.recent().take(place).any(|later| later == item) {
+                continue;
+            }
+            let back = place as u32;
+            for &session in self.holders.get(item as usize).into_iter().flat_map(|holders| holders.iter().rev().take(self.recent)) {
+                if session != moment.session
+                    && let Some((at, new)) = hood.sessions.enter(session)
+                {
+                    if new {
+                        hood.similar.push(Similar { session, similarity: 0.0, anchor: item, back });
+                    }
+                    hood.similar[at].similarity += weight(back);
+                }
+            }
+        }
+        if hood.similar.len() > self.nearest {
+            // The recent win ties.
+            let by = |a: &Similar, b: &Similar| b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session));
+            hood.similar.select_nth_unstable_by(self.nearest, by);
+            hood.similar.truncate(self.nearest);
+        }
+        hood.similar.sort_unstable_by_key(|similar| similar.session);
     }
 
     fn past(&self, session: SessionIx) -> Option<&Past> {
@@ -84,66 +119,28 @@ impl Source for Neighbours {
     }
 
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        let (mut sessions, mut similar, mut nearest) = (
-            std::mem::replace(&mut slate.sessions, super::Tally::new(1)),
-            std::mem::take(&mut slate.similar),
-            std::mem::take(&mut slate.nearest),
-        );
-        sessions.clear();
-        similar.clear();
-        let mut matched = [0; MATCHED];
-        let mut count = 0;
-        for (back, item) in moment.recent().take(MATCHED).enumerate() {
-            if matched[..count].contains(&item) {
-                continue;
-            }
-            matched[count] = item;
-            let weight = 1.0 - 0.1 * back as f32;
-            let Some(holders) = self.holders.get(item as usize) else { continue };
-            for &session in holders.iter().rev().take(self.recent) {
-                if let Some((place, new)) = sessions.enter(session) {
-                    if new {
-                        similar.push((0.0, count as u32));
-                    }
-                    similar[place].0 += weight;
-                }
-            }
-            count += 1;
-        }
-        nearest.clear();
-        nearest.extend(similar.iter().enumerate().map(|(place, &(similarity, _))| (similarity, place as u32)));
-        let keys = sessions.keys();
-        if nearest.len() > self.nearest {
-            nearest
-                .select_nth_unstable_by(self.nearest, |a, b| b.0.total_cmp(&a.0).then_with(|| keys[b.1 as usize].cmp(&keys[a.1 as usize])));
-            nearest.truncate(self.nearest);
-        }
-        nearest.sort_unstable_by_key(|&(_, place)| place);
-        let (mut total, mut follow) = (0.0, 0.0);
-        for &(similarity, place) in &nearest {
-            let session = keys[place as usize];
+        self.find(moment, &mut slate.hood);
+        let (mut votes, mut follows) = (0.0, 0.0);
+        for near in 0..slate.hood.similar.len() {
+            let Similar { session, similarity, anchor, back } = slate.hood.similar[near];
+            // A reader does not know the number of the session under way, but when it began.
             let Some(past) = self.past(session).filter(|past| past.begun != moment.begun) else { continue };
-            let anchor = matched[similar[place as usize].1 as usize];
-            let back = similar[place as usize].1 as f32;
-            let vote = similarity * (1.0 - 0.1 * back);
-            let at = past.items.iter().rposition(|item| *item == anchor);
-            for (j, &item) in past.items.iter().enumerate() {
-                slate.add(item, Channel::Neighbours, vote);
-                slate.add(item, Channel::Holders, 1.0);
-                total += vote;
-                if let Some(at) = at
-                    && j > at
-                {
-                    let weight = vote / (j - at) as f32;
-                    slate.add(item, Channel::Following, weight);
-                    follow += weight;
-                }
+            let vote = similarity * weight(back);
+            let anchored = past.items.iter().rposition(|item| *item == anchor);
+            let (before, after) = past.items.split_at(anchored.map_or(past.items.len(), |place| place + 1));
+            for &item in before {
+                slate.add_all(item, [(Channel::Neighbours, vote), (Channel::Holders, 1.0)]);
             }
+            for (distance, &item) in after.iter().enumerate() {
+                let follow = vote / (distance + 1) as f32;
+                slate.add_all(item, [(Channel::Neighbours, vote), (Channel::Holders, 1.0), (Channel::Following, follow)]);
+                follows += follow;
+            }
+            votes += vote * past.items.len() as f32;
         }
-        slate.weigh(Channel::Neighbours, total);
-        slate.weigh(Channel::Following, follow);
-        slate.weigh(Channel::Holders, nearest.len() as f32);
-        (slate.sessions, slate.similar, slate.nearest) = (sessions, similar, nearest);
+        slate.weigh(Channel::Neighbours, votes);
+        slate.weigh(Channel::Following, follows);
+        slate.weigh(Channel::Holders, slate.hood.similar.len() as f32);
     }
 
     fn bytes(&self) -> usize {

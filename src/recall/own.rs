@@ -48,7 +48,7 @@ impl Source for Own {
                 let times = moment.recent().filter(|seen| *seen == item).count();
                 facts[Fact::Seen as usize] = 1.0;
                 facts[Fact::Place as usize] = 1.0 / (place + 1) as f32;
-                facts[Fact::Times as usize] = (times as f32).ln() * 0.5;
+                facts[Fact::Times as usize] = times as f32;
                 facts[Fact::SeenRepeated as usize] = rate;
                 facts[Fact::BeforeLast as usize] = f32::from(place == 1);
             }

@@ -82,7 +82,7 @@ impl Row {
 /// A row for every item, each behind its own `Arc`, so that a copy shares all that has not changed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Rows {
-    rows: Pages<Arc<Row>, 64>,
+    rows: Pages<Arc<Row>, 16>,
 }
 
 impl Rows {
@@ -108,5 +108,42 @@ impl Rows {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.rows.iter().map(|row| size_of::<Arc<Row>>() + 2 * size_of::<usize>() + size_of::<Row>() + row.heap_bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(row: &Row, item: ItemIx) -> f32 {
+        row.iter().find(|(known, _)| *known == item).map_or(0.0, |(_, weight)| weight)
+    }
+
+    #[test]
+    fn weights_decay_by_one_factor_per_step_however_many_steps() {
+        let mut row = Row::default();
+        row.add(1, 1.0, 8);
+        // 0.5^60 is beyond the unit's limit, so the row is rescaled on the way.
+        for _ in 0..60 {
+            row.age(0.5);
+            row.add(2, 1.0, 8);
+        }
+        // 1 + 1/2 + 1/4 + … = 2.
+        assert!((weight(&row, 2) - 2.0).abs() < 1e-5);
+        assert!((row.total() - 2.0).abs() < 1e-5);
+        assert!(weight(&row, 1) < 1e-15);
+    }
+
+    #[test]
+    fn a_full_row_forgets_its_lightest_item_and_keeps_its_total() {
+        let mut row = Row::default();
+        for (item, weight) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
+            row.add(item, weight, 3);
+        }
+        row.add(4, 0.5, 3);
+        assert_eq!([1, 2, 3, 4].map(|item| weight(&row, item)), [3.0, 0.0, 2.0, 0.5]);
+        assert_eq!(row.total(), 6.5);
+        row.halve(1);
+        assert_eq!(weight(&row, 1), 1.5);
     }
 }

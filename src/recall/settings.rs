@@ -24,7 +24,7 @@ pub struct RecallSettings {
 
 impl Default for RecallSettings {
     fn default() -> Self {
-        Self { row_items: 64, contexts: 1 << 18, sessions: 1 << 18, sessions_per_item: 500, neighbours: 100, without: Vec::new() }
+        Self { row_items: 64, contexts: 1 << 18, sessions: 1 << 18, sessions_per_item: 250, neighbours: 150, without: Vec::new() }
     }
 }
 

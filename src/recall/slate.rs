@@ -1,11 +1,11 @@
 //! The candidates of one moment with the evidence that each source gave them.
 
-use super::{Channel, Moment, Tally};
+use super::{Channel, Moment, SessionIx, Tally};
 use crate::domain::{ItemIx, SourceName};
 
 /// Lanes of a candidate's evidence, one a [`Channel`].
 pub const CHANNELS: usize = 16;
-/// Lanes of a candidate's facts, one a [`Fact`].
+/// Lanes of a candidate's facts, one a [`Fact`](super::Fact).
 pub const FACTS: usize = 16;
 
 /// How many items a slate can gather before it is cut; what comes beyond is not taken.
@@ -22,10 +22,25 @@ pub struct Slate {
     totals: [f32; CHANNELS],
     order: Vec<(f32, u32)>,
     kept: Vec<u32>,
-    /// Workspace of the neighbours: similarity and the place of the latest match, by session.
+    pub(super) hood: Hood,
+}
+
+/// Workspace of the neighbours.
+#[derive(Debug, Clone)]
+pub(super) struct Hood {
     pub(super) sessions: Tally,
-    pub(super) similar: Vec<(f32, u32)>,
-    pub(super) nearest: Vec<(f32, u32)>,
+    /// By the session's place: the session, how similar it is, and which of the matched items it shares that came last.
+    pub(super) similar: Vec<Similar>,
+}
+
+/// A session like the one under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Similar {
+    pub(super) session: SessionIx,
+    pub(super) similarity: f32,
+    /// The latest item of the session under way that it shares, and that item's place from the end.
+    pub(super) anchor: ItemIx,
+    pub(super) back: u32,
 }
 
 impl Default for Slate {
@@ -38,9 +53,7 @@ impl Default for Slate {
             totals: [0.0; CHANNELS],
             order: Vec::new(),
             kept: Vec::new(),
-            sessions: Tally::new(1 << 14),
-            similar: Vec::new(),
-            nearest: Vec::new(),
+            hood: Hood { sessions: Tally::new(1 << 14), similar: Vec::new() },
         }
     }
 }
@@ -59,13 +72,22 @@ impl Slate {
     /// Adds evidence to an item, which becomes a candidate by it.
     #[inline]
     pub fn add(&mut self, item: ItemIx, channel: Channel, weight: f32) {
+        self.add_all(item, [(channel, weight)]);
+    }
+
+    /// Adds evidence on several channels at once.
+    #[inline]
+    pub fn add_all<const N: usize>(&mut self, item: ItemIx, weights: [(Channel, f32); N]) {
         if let Some((place, new)) = self.items.enter(item) {
             if new {
                 self.evidence.push([0.0; CHANNELS]);
                 self.named.push(0);
             }
-            self.evidence[place][channel as usize] += weight;
-            self.named[place] |= 1 << channel as u16;
+            let (evidence, named) = (&mut self.evidence[place], &mut self.named[place]);
+            for (channel, weight) in weights {
+                evidence[channel as usize] += weight;
+                *named |= 1 << channel as u16;
+            }
         }
     }
 
@@ -211,5 +233,52 @@ impl Slate {
         list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         list.truncate(limit);
         list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Step;
+
+    fn step(item: ItemIx, value: f32) -> Step {
+        Step { item: Some(item), kind: 0, boundary: false, at: 0, value }
+    }
+
+    fn slate() -> Slate {
+        let mut slate = Slate::default();
+        for (item, weight) in [(9, 4.0), (3, 2.0), (5, 2.0), (7, 1.0)] {
+            slate.add(item, Channel::Window, weight);
+        }
+        slate.add(7, Channel::Popular, 1.0);
+        slate.weigh(Channel::Window, 9.0);
+        slate.weigh(Channel::Popular, 100.0);
+        slate
+    }
+
+    #[test]
+    fn the_cut_keeps_the_largest_shares_and_breaks_ties_by_number() {
+        let mut slate = slate();
+        slate.cut(2, &Moment { steps: &[], session: 0, begun: 0, now: 0 });
+        assert_eq!(slate.items().collect::<Vec<_>>(), [9, 3]);
+        assert_eq!(slate.position(3), Some(1));
+        assert_eq!(slate.position(5), None);
+        assert_eq!(slate.best(Channel::Window, 3), [(9, 4.0), (3, 2.0), (5, 2.0)]);
+    }
+
+    #[test]
+    fn what_was_waved_away_is_no_candidate_until_chosen_again() {
+        let mut slate = slate();
+        slate.cut(10, &Moment { steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)], session: 0, begun: 0, now: 0 });
+        assert_eq!(slate.items().collect::<Vec<_>>(), [9, 5, 7]);
+    }
+
+    #[test]
+    fn a_candidate_is_credited_to_the_first_source_that_named_it() {
+        let mut slate = slate();
+        slate.cut(10, &Moment { steps: &[], session: 0, begun: 0, now: 0 });
+        assert_eq!(slate.position(7).map(|position| slate.source(position)), Some(SourceName::Transitions));
+        let counts: Vec<_> = SourceName::ALL.into_iter().zip(slate.brought()).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts, [(SourceName::Transitions, 4), (SourceName::Trending, 1)]);
     }
 }

@@ -79,3 +79,44 @@ impl Tally {
         &self.keys
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn places_are_those_of_first_entry_and_clearing_forgets(rounds in prop::collection::vec(prop::collection::vec(0u32..40, 0..60), 1..6)) {
+            let mut tally = Tally::new(16);
+            for keys in rounds {
+                tally.clear();
+                let mut model = HashMap::new();
+                for key in keys {
+                    let next = model.len();
+                    let expected = match model.get(&key) {
+                        Some(&place) => Some((place, false)),
+                        None if next >= 16 => None,
+                        None => { model.insert(key, next); Some((next, true)) }
+                    };
+                    prop_assert_eq!(tally.enter(key), expected);
+                }
+                for key in 0..40 {
+                    prop_assert_eq!(tally.find(key), model.get(&key).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_stamp_may_wrap() {
+        let mut tally = Tally::new(4);
+        tally.enter(7);
+        for _ in 0..0x1_0000 {
+            tally.clear();
+            assert_eq!(tally.find(7), None);
+        }
+        assert_eq!(tally.enter(7), Some((0, true)));
+    }
+}

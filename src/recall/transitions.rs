@@ -27,12 +27,14 @@ impl Transitions {
     }
 }
 
-fn pour(row: Option<&Row>, channel: Channel, weight: f32, slate: &mut Slate) {
-    if let Some(row) = row {
-        for (item, share) in row.iter() {
-            slate.add(item, channel, share * weight);
-        }
-        slate.weigh(channel, row.total() * weight);
+/// Adds a row's items to the slate on several channels at once, each with its factor.
+fn pour<const N: usize>(row: Option<&Row>, channels: [(Channel, f32); N], slate: &mut Slate) {
+    let Some(row) = row else { return };
+    for (item, weight) in row.iter() {
+        slate.add_all(item, channels.map(|(channel, factor)| (channel, factor * weight)));
+    }
+    for (channel, factor) in channels {
+        slate.weigh(channel, factor * row.total());
     }
 }
 
@@ -72,21 +74,19 @@ impl Source for Transitions {
     }
 
     fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        let mut weight = 1.0;
+        let mut factor = 1.0;
         for (back, item) in moment.recent().take(WINDOW).enumerate() {
             let row = self.window.get(item);
-            if back == 0 {
-                pour(row, Channel::Window, 1.0, slate);
-                pour(self.next.get(item), Channel::Next, 1.0, slate);
+            match back {
+                0 => {
+                    pour(row, [(Channel::Windows, factor), (Channel::Window, 1.0)], slate);
+                    pour(self.next.get(item), [(Channel::Next, 1.0)], slate);
+                    pour(self.reverse.get(item), [(Channel::Reverse, 1.0)], slate);
+                }
+                1 => pour(row, [(Channel::Windows, factor), (Channel::Previous, 1.0)], slate),
+                _ => pour(row, [(Channel::Windows, factor)], slate),
             }
-            if back == 1 {
-                pour(row, Channel::Previous, 1.0, slate);
-            }
-            pour(row, Channel::Windows, weight, slate);
-            if back == 0 {
-                pour(self.reverse.get(item), Channel::Reverse, 1.0, slate);
-            }
-            weight *= STEP_BACK;
+            factor *= STEP_BACK;
         }
     }
 

@@ -1,8 +1,10 @@
 //! What many choose now.
 
+use super::lanes::exp;
 use super::{Channel, Fact, Moment, Slate, Source};
 use crate::domain::{ItemIx, Pages, SourceName, Step};
 use serde::{Deserialize, Serialize};
+use std::f32::consts::LN_2;
 
 /// Half-lives of the two popularities, in events.
 const HALF_LIVES: [f32; 2] = [300.0, 5_000.0];
@@ -19,10 +21,15 @@ struct Popularity {
     sessions: u32,
 }
 
+/// What is left of one after `events`.
+fn decay(events: f32, half_life: f32) -> f32 {
+    exp(-events * (LN_2 / half_life))
+}
+
 impl Popularity {
     fn now(&self, now: u64) -> [f32; 2] {
         let idle = now.saturating_sub(self.at) as f32;
-        [self.counts[0] * (-idle / HALF_LIVES[0]).exp2(), self.counts[1] * (-idle / HALF_LIVES[1]).exp2()]
+        [self.counts[0] * decay(idle, HALF_LIVES[0]), self.counts[1] * decay(idle, HALF_LIVES[1])]
     }
 }
 
@@ -71,7 +78,7 @@ impl Source for Trending {
         }
         let elapsed = now.saturating_sub(self.now) as f32;
         for (((total, half_life), top), count) in self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts) {
-            *total = *total * (-elapsed / half_life).exp2() + 1.0;
+            *total = *total * decay(elapsed, half_life) + 1.0;
             let key = f64::from(count.log2()) + now as f64 / f64::from(half_life);
             if let Some(known) = top.iter_mut().find(|(_, known)| *known == item) {
                 known.0 = key;
@@ -101,8 +108,8 @@ impl Source for Trending {
             }
         }
         let elapsed = moment.now.saturating_sub(self.now) as f32;
-        slate.weigh(Channel::Rising, self.totals[0] * (-elapsed / HALF_LIVES[0]).exp2());
-        slate.weigh(Channel::Popular, self.totals[1] * (-elapsed / HALF_LIVES[1]).exp2());
+        slate.weigh(Channel::Rising, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
+        slate.weigh(Channel::Popular, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
     }
 
     fn describe(&self, moment: &Moment<'_>, slate: &mut Slate) {
@@ -111,10 +118,10 @@ impl Source for Trending {
             let counts = popularity.now(moment.now);
             evidence[Channel::Rising as usize] = counts[0];
             evidence[Channel::Popular as usize] = counts[1];
-            facts[Fact::Sessions as usize] = (1.0 + popularity.sessions as f32).ln() * 0.2;
-            facts[Fact::Idle as usize] = (1.0 + moment.now.saturating_sub(popularity.at) as f32).ln() * 0.1;
-            facts[Fact::Age as usize] = (1.0 + moment.now.saturating_sub(popularity.first) as f32).ln() * 0.1;
-            facts[Fact::Rising as usize] = ((counts[0] + 0.1) / (counts[1] + 0.1)).ln() * 0.3;
+            facts[Fact::Sessions as usize] = popularity.sessions as f32;
+            facts[Fact::Idle as usize] = moment.now.saturating_sub(popularity.at) as f32;
+            facts[Fact::Age as usize] = moment.now.saturating_sub(popularity.first) as f32;
+            facts[Fact::Trend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
         }
     }
 

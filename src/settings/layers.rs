@@ -124,6 +124,17 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
         Ok(Self { tree: defaults.clone(), defaults, settings, origins: BTreeMap::new() })
     }
 
+    /// Lays other defaults over the defaults: what a command prefers if nobody says otherwise.
+    ///
+    /// # Errors
+    /// If a key or a value is none.
+    pub fn defaults(self, preferred: &[(&str, &str)]) -> Result<Self, SettingsError> {
+        preferred.iter().try_fold(self, |layers, (key, text)| {
+            let path: Vec<_> = key.split('.').map(str::to_owned).collect();
+            layers.set_text(&path, text, &Origin::Default)
+        })
+    }
+
     /// Lays a TOML file over what is there.
     ///
     /// # Errors
@@ -183,7 +194,9 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
         leaves(&self.tree).into_iter().map(row).collect()
     }
 
-    fn origin(&self, key: &str) -> Origin {
+    /// Where a key's value came from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 

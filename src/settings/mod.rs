@@ -16,7 +16,7 @@ pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,
 };
 
-use crate::learning::LearningSettings;
+use crate::learning::{LearningSettings, OfflineSettings};
 use crate::model::NetworkSettings;
 use crate::recall::{ClusterSettings, RecallError, RecallSettings};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// How the journal is learned from.
     pub learning: LearningSettings,
+    /// How a recording is learned from, by `sequor train`.
+    pub train: OfflineSettings,
     /// The counting sources.
     pub recall: RecallSettings,
     /// The item clusters.
@@ -67,6 +69,7 @@ impl Checked for Settings {
         self.recall.check().map_err(|RecallError::Setting { key, value, least, most }| {
             OutOfRange::new(format!("recall.{key}"), value, format!("{least} to {most}"))
         })?;
+        self.train.check().map_err(|error| OutOfRange::new(format!("train.{}", error.key), error.value, error.allowed))?;
         self.clusters.check().map_err(|error| OutOfRange::new(format!("clusters.{}", error.key), error.value, error.allowed))
     }
 }

@@ -51,30 +51,9 @@ impl Checkpoints {
     where
         E: From<StoreError>,
     {
-        let path = self.path(offset);
-        let unfinished = path.with_extension(UNFINISHED);
-        let written = self.write_unfinished(offset, &unfinished, fill);
-        if written.is_err() {
-            // Best effort: what stays is removed when the directory is opened again.
-            let _ = std::fs::remove_file(&unfinished);
-        }
-        let length = written?;
-        std::fs::rename(&unfinished, &path).map_err(StoreError::io("renaming", &unfinished))?;
-        sync_directory(&self.dir)?;
+        let length = write_checkpoint(&self.path(offset), offset, fill)?;
         self.prune()?;
         Ok(length)
-    }
-
-    fn write_unfinished<E>(&self, offset: Offset, path: &Path, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
-    where
-        E: From<StoreError>,
-    {
-        let file = File::create(path).map_err(StoreError::io("creating", path))?;
-        let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
-        // Room for the header, which is known only afterwards.
-        writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
-        fill(&mut writer)?;
-        Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)
     }
 
     /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, to be read from; `None` if there is none. One that is damaged, or that
@@ -89,8 +68,11 @@ impl Checkpoints {
                 tracing::warn!(path = %path.display(), journal_end, "a checkpoint contains more than the journal; passed over");
                 continue;
             }
-            match verify(&path, offset) {
-                Ok(reader) => return Ok(Some(reader)),
+            match open_checkpoint(&path) {
+                Ok(reader) if reader.offset == offset => return Ok(Some(reader)),
+                Ok(reader) => {
+                    tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over")
+                }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
             }
         }
@@ -199,17 +181,65 @@ fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     header
 }
 
-/// Reads the file through once and compares; then returns it, set to the payload's begin.
-fn verify(path: &Path, offset: Offset) -> io::Result<CheckpointReader> {
-    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
-    let mut found = [0; HEADER];
-    file.read_exact(&mut found)?;
-    let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    match found.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk()).map(|format| u32::from_le_bytes(*format)) {
-        Some(FORMAT) => {}
-        Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
-        None => return damaged("it does not begin as a checkpoint does".to_owned()),
+/// Writes one checkpoint file, durably: what was there by that name is there until the new one is whole. `fill` writes the payload, in as small pieces as it
+/// likes. Returns the payload's length in bytes.
+///
+/// # Errors
+/// What `fill` or the disk says.
+pub fn write_checkpoint<E>(path: &Path, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+where
+    E: From<StoreError>,
+{
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".");
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    let written = write_unfinished(offset, &unfinished, fill);
+    if written.is_err() {
+        // Best effort: what stays is replaced the next time.
+        let _ = std::fs::remove_file(&unfinished);
     }
+    let length = written?;
+    std::fs::rename(&unfinished, path).map_err(StoreError::io("renaming", &unfinished))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_directory(folder.unwrap_or(Path::new(".")))?;
+    Ok(length)
+}
+
+fn write_unfinished<E>(offset: Offset, path: &Path, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
+where
+    E: From<StoreError>,
+{
+    let file = File::create(path).map_err(StoreError::io("creating", path))?;
+    let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
+    // Room for the header, which is known only afterwards.
+    writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
+    fill(&mut writer)?;
+    Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)
+}
+
+/// Reads one checkpoint file through and verifies it; then it is set to the payload's begin.
+///
+/// # Errors
+/// [`StoreError::Io`] if it cannot be read or is not what was written.
+pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
+    verify(path).map_err(StoreError::io("reading", path))
+}
+
+fn verify(path: &Path) -> io::Result<CheckpointReader> {
+    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
+    let mut found = Vec::with_capacity(HEADER);
+    file.by_ref().take(HEADER as u64).read_to_end(&mut found)?;
+    let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    let Some(rest) = found.strip_prefix(&MAGIC) else {
+        return damaged("it does not begin as a checkpoint does".to_owned());
+    };
+    match rest.first_chunk().map(|format| u32::from_le_bytes(*format)) {
+        None | Some(FORMAT) => {}
+        Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
+    }
+    let number = |from: usize| found.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let (offset, claimed) = (number(12), number(20));
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut length = 0;
@@ -220,7 +250,10 @@ fn verify(path: &Path, offset: Offset) -> io::Result<CheckpointReader> {
         length += bytes.len() as u64;
     }
     if header(offset, length, hasher) != found {
-        return damaged("its header does not agree with its name, its length or its payload's checksum".to_owned());
+        return damaged(match found.len() == HEADER && length == claimed {
+            true => "it is damaged: its checksum is another".to_owned(),
+            false => format!("it is truncated or damaged: its payload has {length} bytes, and {claimed} are claimed"),
+        });
     }
     file.seek(SeekFrom::Start(HEADER as u64))?;
     Ok(CheckpointReader { offset, payload: file.take(length) })

@@ -67,6 +67,14 @@ pub enum StoreError {
         /// The database's own words.
         reason: String,
     },
+    /// What learning begins with can no longer be chosen.
+    #[error("the journal in {} has {entries} entries already: what learning begins with can only be set in an empty data directory", dir.display())]
+    Begun {
+        /// The data directory.
+        dir: PathBuf,
+        /// How many entries there are.
+        entries: Offset,
+    },
     /// An earlier write failed, so what the disk holds is unknown until the store is opened again.
     #[error("the store in {} takes no more writes since one failed; it must be reopened", dir.display())]
     Failed {

@@ -7,6 +7,7 @@
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
+//! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
 //!
 //! The journal is the truth. Everything else is a fold of it that says how far it reaches, so that a restart folds only the tail. All trees share one
@@ -27,7 +28,7 @@ mod sessions;
 #[cfg(test)]
 mod testing;
 
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;
@@ -66,6 +67,9 @@ impl Default for StoreOptions {
         Self { cache_bytes: 64 << 20 }
     }
 }
+
+/// The file's name in the data directory.
+const ORIGIN: &str = "origin";
 
 /// The open store of one data directory. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -154,6 +158,31 @@ impl Store {
     /// [`StoreError::Io`] if their directory cannot be created or read.
     pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
         Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
+    }
+
+    /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if it cannot be read or is not what was written.
+    pub fn origin(&self) -> Result<Option<CheckpointReader>, StoreError> {
+        let path = self.shared.dir.join(ORIGIN);
+        match open_checkpoint(&path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    /// Writes, durably, what learning begins with: only before the journal's first entry, since everything after it is a fold that began so.
+    ///
+    /// # Errors
+    /// [`StoreError::Begun`] if the journal has an entry, or what `fill` or the disk says.
+    pub fn set_origin<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
+        let entries = self.journal().next_offset()?;
+        if entries > 0 {
+            return Err(StoreError::Begun { dir: self.shared.dir.clone(), entries }.into());
+        }
+        write_checkpoint(&self.shared.dir.join(ORIGIN), 0, fill)?;
+        Ok(())
     }
 
     /// Makes durable whatever was written so far, session records and item names too.

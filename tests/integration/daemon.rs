@@ -60,12 +60,17 @@ impl Home {
         self.path().join("data")
     }
 
-    /// The command line that serves from here on free ports, with settings such as `server.max_batch=3`.
+    /// The command line that serves from here on free ports, with settings such as `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
         let mut command = sequor();
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
         for setting in SMALL.iter().chain(settings) {
-            command.args(["--set", setting]);
+            // A flag of the command's own is given whole, such as `--checkpoint=FILE`.
+            if setting.starts_with("--") {
+                command.arg(setting)
+            } else {
+                command.args(["--set", setting])
+            };
         }
         command.stdin(Stdio::null());
         command

@@ -13,3 +13,4 @@ mod replay;
 mod restart;
 mod settings;
 mod tidy;
+mod train;

@@ -48,7 +48,11 @@ fn the_other_commands_exist() {
     let commands: Vec<_> = blocks(&page).into_iter().filter(|block| !block.contains("curl")).map(str::trim).collect();
     assert_eq!(
         commands,
-        ["cargo run --release -- serve", "bash tests/run", "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"]
+        [
+            "cargo run --release -- serve",
+            "bash tests/run",
+            "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"
+        ]
     );
     let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
     for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {

@@ -39,7 +39,14 @@ fn others() -> Vec<Value> {
 }
 
 fn hers() -> Vec<Value> {
-    vec![event("h1", "ann", "item7"), event("h2", "ann", "item8"), event("h3", "ann", "item9")]
+    vec![hers_at(1), hers_at(2), hers_at(3)]
+}
+
+/// Ann's event of that second: what she is shown may depend on how long ago she did what.
+fn hers_at(second: u64) -> Value {
+    let mut event = event(&format!("h{second}"), "ann", &format!("item{}", 6 + second));
+    event["timestamp"] = json!(1_700_000_200_000 + second * 1000);
+    event
 }
 
 #[test]
@@ -59,7 +66,7 @@ fn after_kill_nine_it_goes_on_as_if_it_had_never_died() {
     for daemon in [&daemon, &twin] {
         // Behind what was shown, in the one as in the other.
         daemon.learned(155);
-        assert_eq!(daemon.send(&[event("h4", "ann", "item10")])["accepted"], 1);
+        assert_eq!(daemon.send(&[hers_at(4)])["accepted"], 1);
         daemon.learned(156);
     }
     let moved = daemon.items("ann");

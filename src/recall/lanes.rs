@@ -24,3 +24,20 @@ pub fn exp(x: f32) -> f32 {
     let p = 1.0 + f * (1.0 + f * (0.5 + f * (0.166_666_67 + f * (0.041_666_67 + f * (0.008_333_33 + f * 0.001_388_89)))));
     p * f32::from_bits(((whole as i32 + 127) << 23) as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{exp, ln};
+
+    #[test]
+    fn logarithm_and_exponential_are_close_to_the_true_ones() {
+        for step in -2000..2000 {
+            let x = step as f32 * 0.0123;
+            let (near, true_value) = (exp(x), f64::from(x).exp());
+            assert!((f64::from(near) / true_value - 1.0).abs() < 3e-6, "exp({x}) = {near}");
+            let power = true_value as f32;
+            assert!((f64::from(ln(power)) - f64::from(power).ln()).abs() < 5e-5, "ln({power}) = {}", ln(power));
+        }
+        assert_eq!((exp(0.0), ln(1.0)), (1.0, 0.0));
+    }
+}

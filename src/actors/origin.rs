@@ -1,0 +1,52 @@
+//! What learning began with: kept in the store, so that every start begins the same fold.
+
+use std::io::Read;
+
+use super::system::SystemError;
+use crate::domain::ItemIx;
+use crate::learning::Pretrained;
+use crate::store::{Durability, Store, StoreError, codec};
+
+/// The network that the fold of this store begins with; `None` if it begins with one that has learned nothing.
+///
+/// # Errors
+/// [`SystemError::Store`] if it cannot be read.
+pub fn origin(store: &Store) -> Result<Option<Pretrained>, SystemError> {
+    let Some(mut file) = store.origin()? else { return Ok(None) };
+    Ok(Some(codec::decode_from(&mut file).map_err(StoreError::from)?))
+}
+
+/// Makes a network the one that the fold of this store begins with. Nothing happens if it is already.
+///
+/// # Errors
+/// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are events already, or if it cannot be written.
+pub fn begin_with(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
+    if let Some(mut file) = store.origin()? {
+        let mut kept = Vec::new();
+        file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
+        let given = codec::encode(pretrained).map_err(StoreError::from)?;
+        return if kept == given { Ok(()) } else { Err(SystemError::OtherOrigin { dir: store.dir().to_owned() }) };
+    }
+    Ok(store.set_origin::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
+}
+
+/// Gives the items of the network that the fold begins with their numbers, which are the first ones.
+///
+/// # Errors
+/// [`SystemError::OtherItems`] if other items have them, or what the store says.
+pub(super) fn number_items(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
+    let items = store.items().load()?;
+    let stored = items.len();
+    // A start that died on the way may have left a part of them.
+    if stored < pretrained.names().len() && store.journal().next_offset()? == 0 {
+        for name in pretrained.names() {
+            items.intern(name);
+        }
+        store.items().append(&items, ItemIx::try_from(stored).unwrap_or(ItemIx::MAX), 0)?;
+        store.sync(Durability::PowerLoss)?;
+    }
+    if (0 as ItemIx..).zip(pretrained.names()).any(|(number, name)| items.get(name) != Some(number)) {
+        return Err(SystemError::OtherItems { dir: store.dir().to_owned() });
+    }
+    Ok(())
+}

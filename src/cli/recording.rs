@@ -1,0 +1,39 @@
+//! A file of recorded behaviour, read whole.
+
+use anyhow::bail;
+use std::path::Path;
+
+use crate::capture::{FileEvents, Rules};
+use crate::domain::Kinds;
+use crate::learning::Recording;
+
+/// Rows that are refused are told, but not more than so many.
+const TOLD: u64 = 10;
+
+/// A recording, and how many of its rows were refused.
+pub(super) struct Read {
+    pub(super) recording: Recording,
+    pub(super) rejected: u64,
+}
+
+/// Reads a file's events into sessions, and tells the first bad rows on standard error.
+pub(super) fn read(file: &Path, kinds: &Kinds, idle_gap_ms: i64) -> anyhow::Result<Read> {
+    let rules = Rules { kinds: kinds.clone(), ..Rules::default() };
+    let mut recording = Recording::new(idle_gap_ms);
+    let mut rejected = 0;
+    for event in FileEvents::open(file, &rules, i64::MAX / 2)? {
+        match event? {
+            Ok(event) => recording.add(&event, kinds),
+            Err(fault) => {
+                rejected += 1;
+                if rejected <= TOLD {
+                    eprintln!("{}: {fault}", file.display());
+                }
+            }
+        }
+    }
+    if recording.events() == 0 {
+        bail!("{} holds no event", file.display());
+    }
+    Ok(Read { recording, rejected })
+}

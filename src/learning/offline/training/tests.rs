@@ -1,0 +1,83 @@
+use super::super::corpus::Recording;
+use super::super::corpus::tests::event;
+use super::*;
+
+/// Sessions that walk around a ring of items, so that what comes next can be learned.
+fn corpus(settings: &OfflineSettings) -> Corpus {
+    let mut recording = Recording::new(i64::MAX);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+    for session in 0..600 {
+        let (start, steps) = (rng.next_u64() % 200, 2 + rng.next_u64() % 30);
+        for step in 0..steps {
+            recording.add(&event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0), &Kinds::default());
+        }
+    }
+    recording.into_corpus(settings)
+}
+
+fn network() -> NetworkSettings {
+    NetworkSettings { hidden: 16, negatives: 32, ..Default::default() }
+}
+
+fn run(training: &mut OfflineTraining, corpus: &Corpus) {
+    while !training.is_finished() {
+        training.epoch(corpus, |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn every_position_is_in_one_part() {
+    let corpus = corpus(&OfflineSettings::default());
+    let parts = cut(&corpus.training, 20);
+    let mut places: Vec<_> = parts.iter().flat_map(|part| part.positions.clone().map(|place| (part.session, place))).collect();
+    let all: Vec<_> =
+        corpus.training.iter().enumerate().flat_map(|(session, steps)| (0..steps.len() - 1).map(move |place| (session, place))).collect();
+    assert_eq!(places.len(), all.len());
+    places.sort_unstable();
+    assert_eq!(places, all);
+    assert!(parts.iter().all(|part| part.positions.len() <= 20));
+    let kinds = Kinds::default();
+    let predicted: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part.window(&corpus.training, &kinds).unwrap().positions)
+        .filter_map(|position| position.target)
+        .collect();
+    assert_eq!(predicted, targets(&corpus.training, &kinds).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ring_is_learned_and_the_best_epoch_is_kept() {
+    let settings = OfflineSettings { epochs: 30, patience: 2, ..Default::default() };
+    let corpus = corpus(&settings);
+    let mut training = OfflineTraining::new(settings, network(), Kinds::default(), &corpus).unwrap();
+    run(&mut training, &corpus);
+    let best = training.epochs()[training.best_epoch() - 1].scores;
+    assert!(training.epochs().iter().all(|epoch| epoch.scores.quality.recall() <= best.quality.recall()));
+    assert_eq!(training.epochs().len(), training.best_epoch() + 2, "once Recall@20 is 1 it cannot rise");
+    let weights = training.best_weights();
+    assert_eq!(score_sessions(&weights, &corpus.validation, training.kinds()), best, "the weights are those of the best epoch");
+    let mut longer = OfflineTraining::new(
+        OfflineSettings { epochs: 30, patience: 30, ..training.settings().clone() },
+        network(),
+        Kinds::default(),
+        &corpus,
+    )
+    .unwrap();
+    run(&mut longer, &corpus);
+    assert!(longer.epochs().last().unwrap().scores.quality.mrr() > 0.8, "{:?}", longer.epochs().last());
+}
+
+#[test]
+fn what_cannot_be_learned_is_refused() {
+    let settings = OfflineSettings::default();
+    let new = |events: &[(&str, &str)]| {
+        let mut recording = Recording::new(i64::MAX);
+        events.iter().for_each(|(user, item)| recording.add(&event(user, item, 0), &Kinds::default()));
+        let corpus = recording.into_corpus(&settings);
+        OfflineTraining::new(settings.clone(), network(), Kinds::default(), &corpus).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
+    let strangers: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();
+    let lonely: Vec<_> = strangers.iter().zip(["x", "y"].into_iter().cycle()).map(|(user, item)| (user.as_str(), item)).collect();
+    assert!(matches!(new(&lonely), OfflineError::NothingToPredict));
+}
