@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
+use super::catalog::LiveCatalog;
 use super::gate::Permit;
 use super::model::{Advance, ModelActor};
 use super::session::Happened;
@@ -30,6 +31,7 @@ pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<Dictionary>,
     kinds: Kinds,
+    catalog: LiveCatalog,
     metrics: Arc<Metrics>,
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
@@ -41,9 +43,16 @@ pub struct CommitterActor {
 impl CommitterActor {
     /// A committer that delivers to those shards and wakes that model actor.
     #[must_use]
-    pub fn new(core: Committer, kinds: Kinds, metrics: Arc<Metrics>, shards: Vec<Addr<ShardActor>>, model: Addr<ModelActor>) -> Self {
+    pub fn new(
+        core: Committer,
+        kinds: Kinds,
+        catalog: LiveCatalog,
+        metrics: Arc<Metrics>,
+        shards: Vec<Addr<ShardActor>>,
+        model: Addr<ModelActor>,
+    ) -> Self {
         let dictionary = core.dictionary();
-        Self { core, dictionary, kinds, metrics, shards, model, gathered: Vec::new(), failed: false }
+        Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), failed: false }
     }
 
     fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
@@ -57,9 +66,11 @@ impl CommitterActor {
         outcome
     }
 
-    fn deliver(&self, committed: Committed, permits: Vec<Permit>) {
+    fn deliver(&mut self, committed: Committed, permits: Vec<Permit>) {
         let permits = Arc::new(permits);
         let through = committed.first + committed.entries.len() as u64;
+        let changed = self.catalog.change(&committed);
+        self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, Happened)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for delivered in committed.entries {
             if let Some((user, happened)) = Happened::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-use crate::domain::{Dictionary, Entry, Kinds, Offset, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::store::{SessionRecord, codec};
 
@@ -16,6 +16,8 @@ use crate::store::{SessionRecord, codec};
 pub struct Surroundings {
     /// The snapshot published last.
     pub published: Arc<ArcSwap<Snapshot>>,
+    /// The catalog, with every change that was acknowledged.
+    pub catalog: Arc<ArcSwap<Catalog>>,
     /// How followers move.
     pub pace: Pace,
     /// Working memory.
@@ -111,10 +113,10 @@ impl Handler<Recommend> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Recommend { request, reply }: Recommend, _: &mut Self::Context) {
-        let snapshot = self.surroundings.published.load();
+        let (snapshot, catalog) = (self.surroundings.published.load(), self.surroundings.catalog.load());
         let mut workspace = self.surroundings.workspace.borrow_mut();
         // The asker may have gone meanwhile.
-        let _ = reply.send(answer(&snapshot, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
+        let _ = reply.send(answer(&snapshot, &catalog, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
     }
 }
 

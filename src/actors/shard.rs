@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::gate::Permit;
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
-use crate::domain::Offset;
+use crate::domain::{Catalog, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -77,16 +77,18 @@ impl ShardActor {
 
     /// An empty shard.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that a shard shares with the rest of the system")]
     pub fn new(
         number: usize,
         store: Store,
         metrics: Arc<Metrics>,
         published: Arc<ArcSwap<Snapshot>>,
+        catalog: Arc<ArcSwap<Catalog>>,
         pace: Pace,
         stored: Arc<Stored>,
         idle: Duration,
     ) -> Self {
-        let surroundings = Rc::new(Surroundings { published, pace, workspace: RefCell::new(Workspace::default()) });
+        let surroundings = Rc::new(Surroundings { published, catalog, pace, workspace: RefCell::new(Workspace::default()) });
         let idle_ticks = idle.as_secs().max(1) / Self::TICK.as_secs();
         Self { number, store, metrics, surroundings, active: FxHashMap::default(), delivered: 0, stored, tick: 0, idle_ticks }
     }
@@ -224,8 +226,8 @@ impl Handler<Ask> for ShardActor {
             }
             None => {
                 let around = &self.surroundings;
-                let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-                let _ = ask.reply.send(answer(&snapshot, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
+                let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
+                let _ = ask.reply.send(answer(&snapshot, &catalog, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
             }
         }
     }

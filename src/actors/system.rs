@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
@@ -14,8 +15,10 @@ use super::origin::{number_items, origin};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
 use super::worker::Beside;
-use crate::domain::{Dictionary, Entry, Kind, Offset, Step, Timestamp};
-use crate::learning::{Answer, FoldSettings, Follower, Learner, LearnerError, Pretrained, Request, Snapshot, Workspace, answer};
+use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
+use crate::learning::{
+    Answer, FoldSettings, Follower, Learner, LearnerError, Pretrained, Request, Snapshot, Workspace, answer, similar, trending,
+};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
 
@@ -81,6 +84,7 @@ pub struct System {
     gate: Gate,
     dictionary: Arc<Dictionary>,
     published: Arc<ArcSwap<Snapshot>>,
+    catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
@@ -104,15 +108,17 @@ impl System {
         let fold = Arc::new(settings.fold.clone());
         let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, pretrained, &metrics)?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
+        let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
+        let catalog = live.shown();
 
         let through = store.sessions().through()?.min(end);
         let stored = Arc::new(Stored::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
                 let (store, metrics, published) = (store.clone(), Arc::clone(&metrics), Arc::clone(&published));
-                let (pace, stored, idle) = (fold.pace, Arc::clone(&stored), settings.idle);
+                let (pace, catalog, stored, idle) = (fold.pace, Arc::clone(&catalog), Arc::clone(&stored), settings.idle);
                 ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-                    ShardActor::new(number, store, metrics, published, pace, stored, idle)
+                    ShardActor::new(number, store, metrics, published, catalog, pace, stored, idle)
                 })
             })
             .collect();
@@ -120,9 +126,9 @@ impl System {
 
         let model = ModelActor::new(learner, store.clone(), Arc::clone(&metrics), Arc::clone(&published), settings.checkpointing);
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
-        let committer = CommitterActor::new(core, fold.kinds.clone(), Arc::clone(&metrics), shards.clone(), model.clone());
+        let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, committer, shards, model, fold, metrics })
+        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, catalog, committer, shards, model, fold, metrics })
     }
 
     /// Room for entries, at once or not at all.
@@ -165,15 +171,31 @@ impl System {
 
     /// What somebody may want next of whom only these items are known; nothing is kept.
     #[must_use]
-    pub fn recommend_inline(&self, items: &[String], now: Timestamp, request: &Request) -> Answer {
-        let (snapshot, mut workspace) = (self.published.load(), Workspace::default());
+    pub fn recommend_inline(&self, items: &[String], request: &Request) -> Answer {
+        let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), Workspace::default());
         let mut follower = Follower::default();
         let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
         for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
-            let step = Step { item: Some(item), kind, boundary: false, at: now, value: self.fold.kinds.rule(kind).value };
+            let step = Step { item: Some(item), kind, boundary: false, at: request.now, value: self.fold.kinds.rule(kind).value };
             follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut workspace.network);
         }
-        answer(&snapshot, &mut follower, &self.fold.pace, request, &mut workspace)
+        let mut answer = answer(&snapshot, &catalog, &mut follower, &self.fold.pace, request, &mut workspace);
+        if answer.fallback == Fallback::UnknownUser {
+            answer.fallback = Fallback::UnknownItems;
+        }
+        answer
+    }
+
+    /// Items like one.
+    #[must_use]
+    pub fn similar(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        similar(&self.published.load(), &self.catalog.load(), item, limit, &self.fold.pace, now)
+    }
+
+    /// What is trending, of one category or of all.
+    #[must_use]
+    pub fn trending(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        trending(&self.published.load(), &self.catalog.load(), category, limit, now)
     }
 
     /// The name of an item.
@@ -182,10 +204,22 @@ impl System {
         &self.dictionary
     }
 
+    /// The catalog, with every change that was acknowledged.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
     /// The snapshot published last.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
+    }
+
+    /// The kinds of event in force.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.fold.kinds
     }
 
     /// The gate.

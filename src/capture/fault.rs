@@ -1,4 +1,4 @@
-//! What is wrong with one event, said so that its sender can mend it.
+//! What is wrong with one event or item, said so that its sender can mend it.
 
 use serde::Serialize;
 use std::fmt;
@@ -35,18 +35,24 @@ pub enum Code {
     TooLarge,
     /// The properties are nested too deeply.
     TooDeep,
+    /// A list holds too much.
+    TooMany,
+    /// A number is not within its range.
+    OutOfRange,
+    /// What is to be done with an item is neither put, patch nor delete.
+    UnknownOp,
     /// A field is given twice.
     Repeated,
-    /// A field that no event has; the event is taken all the same and the fault is a warning.
+    /// A field that no such record has; the record is taken all the same and the fault is a warning.
     UnknownField,
 }
 
-/// One refused event, or one warning about an event that was taken. Serialises as an entry of the receipt's `rejected` list.
+/// One refused event or item, or one warning about one that was taken. Serialises as an entry of the receipt's `rejected` list.
 ///
 /// Reasons never repeat an id: they may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The event's place among those sent, from 0.
+    /// Its place among those sent, from 0.
     pub index: u64,
     /// The line it stands in, from 1, where the format has lines.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,9 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
 use super::fault::{Code, Fault};
+use super::frame::{BodyError, Piece, pieces};
 use super::rules::{Draft, Rules, excerpt};
-use super::{split, timestamp};
+use super::timestamp;
 use crate::domain::{Event, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,28 +14,12 @@ use std::fmt;
 const FIELDS: [&str; 8] = ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties"];
 
 /// What a body held.
-#[derive(Debug, Default, PartialEq)]
-pub struct Reading {
-    /// Each event, taken or refused, in the order of the body.
-    pub events: Vec<Result<Event, Fault>>,
-    /// Fields that no event has, in events that were taken all the same. A receipt should tell them: they are often misspelt.
+#[derive(Debug, PartialEq)]
+pub struct Reading<T> {
+    /// Each record, taken or refused, in the order of the body.
+    pub records: Vec<Result<T, Fault>>,
+    /// Fields that no record has, in records that were taken all the same. A receipt should tell them: they are often misspelt.
     pub warnings: Vec<Fault>,
-}
-
-/// Why nothing of a body can be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// It holds nothing.
-    #[error("the body is empty; send one event, an array of events, or one event a line")]
-    Empty,
-    /// It holds more events than one request may.
-    #[error("the body holds {events} events; at most {limit} are allowed in one request")]
-    TooManyEvents {
-        /// How many it holds.
-        events: usize,
-        /// How many are allowed.
-        limit: usize,
-    },
 }
 
 /// Reads the body of a request: one JSON object, a JSON array of objects, or one object a line. A fault, of syntax too, costs only
@@ -42,60 +27,31 @@ pub enum BodyError {
 ///
 /// # Errors
 /// If the body is empty or holds more events than the rules allow; then nothing is taken.
-pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading, BodyError> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
-    let mut reading = Reading::default();
-    match body {
-        [] => return Err(BodyError::Empty),
-        [b'[', inner @ ..] => {
-            let (elements, rest) = split::elements(inner);
-            let torn = match rest {
-                None => Some("the array never closes"),
-                Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
-            };
-            // An array that never closes ends in an element that is torn itself.
-            let whole = elements.len() - usize::from(rest.is_none());
-            check_count(elements.len(), rules)?;
-            for element in elements.iter().take(whole) {
-                reading.take(element, None, rules, received_at);
+pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading<Event>, BodyError> {
+    read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
+}
+
+/// Reads every record of a body by `read`, which tells fields that no record has to the function it is given.
+///
+/// # Errors
+/// If the body is empty or holds more records than `limit`.
+pub(super) fn read_records<T>(
+    body: &[u8],
+    record: &'static str,
+    limit: usize,
+    read: impl Fn(&[u8], &mut dyn FnMut(Fault)) -> Result<T, Fault>,
+) -> Result<Reading<T>, BodyError> {
+    let mut reading = Reading { records: Vec::new(), warnings: Vec::new() };
+    for (index, piece) in (0..).zip(pieces(body, record, limit)?) {
+        let taken = match piece {
+            Piece::Whole(text, line) => {
+                read(text, &mut |warning| reading.warnings.push(warning.at(index, line))).map_err(|fault| fault.at(index, line))
             }
-            if let Some(reason) = torn {
-                let index = reading.events.len() as u64;
-                reading.events.push(Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)));
-            }
-        }
-        _ if !has_lines(body) => reading.take(body, None, rules, received_at),
-        _ => {
-            let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
-            check_count(lines().count(), rules)?;
-            for (number, line) in lines() {
-                reading.take(line.trim_ascii(), Some(number), rules, received_at);
-            }
-        }
+            Piece::Torn(reason) => Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)),
+        };
+        reading.records.push(taken);
     }
     Ok(reading)
-}
-
-impl Reading {
-    fn take(&mut self, text: &[u8], line: Option<u64>, rules: &Rules, received_at: Timestamp) {
-        let index = self.events.len() as u64;
-        let event = read_event(text, rules, received_at, &mut |warning| self.warnings.push(warning.at(index, line)));
-        self.events.push(event.map_err(|fault| fault.at(index, line)));
-    }
-}
-
-fn check_count(events: usize, rules: &Rules) -> Result<(), BodyError> {
-    let limit = rules.max_events;
-    if events > limit { Err(BodyError::TooManyEvents { events, limit }) } else { Ok(()) }
-}
-
-/// Whether the body is one event a line, one of them perhaps torn, and not one event, perhaps torn, in many lines: its first line is a value
-/// by itself, or a later one looks like an object of its own.
-fn has_lines(body: &[u8]) -> bool {
-    let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    !split::is_one_value(body)
-        && (lines.next().is_some_and(|first| first.len() < body.len() && split::is_one_value(first))
-            || lines.any(|line| line.starts_with(b"{") && line.ends_with(b"}")))
 }
 
 /// Reads one JSON object as an event; fields that no event has are told to `warn`.
@@ -247,12 +203,12 @@ mod tests {
     const NOW: Timestamp = 1_700_000_000_000;
     const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
 
-    fn read(body: &str) -> Reading {
+    fn read(body: &str) -> Reading<Event> {
         read_body(body.as_bytes(), &Rules::default(), NOW).unwrap()
     }
 
     fn only_fault(body: &str) -> Fault {
-        let mut events = read(body).events;
+        let mut events = read(body).records;
         assert_eq!(events.len(), 1, "{body}");
         events.remove(0).unwrap_err()
     }
@@ -263,7 +219,7 @@ mod tests {
             r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
                 "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
         );
-        let event = reading.events.into_iter().next().unwrap().unwrap();
+        let event = reading.records.into_iter().next().unwrap().unwrap();
         assert_eq!(event.event_id.as_deref(), Some("e1"));
         assert_eq!(event.user_id, "üser");
         assert_eq!(event.session_id.as_deref(), Some("s"));
@@ -274,13 +230,13 @@ mod tests {
 
     #[test]
     fn an_object_an_array_and_lines_are_the_same() {
-        let one = read(GOOD).events;
+        let one = read(GOOD).records;
         assert!(one[0].is_ok());
         let pretty = "{\n  \"user_id\": \"u\",\n  \"type\": \"view\",\n  \"item_id\": \"i\"\n}\n";
-        assert_eq!(read(pretty).events, one);
-        assert_eq!(read(&format!("\u{feff} [{GOOD}, {GOOD}]\n")).events, [one.clone(), one.clone()].concat());
-        assert_eq!(read(&format!("{GOOD}\r\n\n{GOOD}\n")).events, [one.clone(), one].concat());
-        assert_eq!(read("[]"), Reading::default());
+        assert_eq!(read(pretty).records, one);
+        assert_eq!(read(&format!("\u{feff} [{GOOD}, {GOOD}]\n")).records, [one.clone(), one.clone()].concat());
+        assert_eq!(read(&format!("{GOOD}\r\n\n{GOOD}\n")).records, [one.clone(), one].concat());
+        assert_eq!(read("[]"), Reading { records: Vec::new(), warnings: Vec::new() });
     }
 
     #[test]
@@ -323,16 +279,16 @@ mod tests {
     #[test]
     fn a_fault_costs_only_its_own_element_or_line() {
         let reading = read(&format!(r#"[{GOOD},{{"user_id":"u",nope}},{GOOD}]"#));
-        assert_eq!(reading.events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-        assert_eq!(reading.events[1].as_ref().unwrap_err().index, 1);
+        assert_eq!(reading.records.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(reading.records[1].as_ref().unwrap_err().index, 1);
         let reading = read(&format!("{{\"user_id\":\"torn\n\n{GOOD}\nnope\n{GOOD}"));
-        let places: Vec<_> = reading.events.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
+        let places: Vec<_> = reading.records.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
         assert_eq!(places, [Some((0, Some(1))), None, Some((2, Some(4))), None]);
     }
 
     #[test]
     fn lines_are_told_from_one_torn_object() {
-        let count = |body: &str| read(body).events.iter().map(Result::is_ok).collect::<Vec<_>>();
+        let count = |body: &str| read(body).records.iter().map(Result::is_ok).collect::<Vec<_>>();
         assert_eq!(count(&format!("{GOOD}\nnope")), [true, false]);
         assert_eq!(count(&format!("nope\n{GOOD}")), [false, true]);
         assert_eq!(count("{\n  \"user_id\": \"u\",\n  \"properties\": {\n    \"a\": 1\n  }\n"), [false]);
@@ -351,27 +307,27 @@ mod tests {
     #[test]
     fn a_torn_array_gives_what_it_holds() {
         let reading = read(&format!(r#"[{GOOD},{{"user_id":"u""#));
-        assert!(reading.events[0].is_ok());
-        assert_eq!(reading.events[1].as_ref().unwrap_err().reason, "the array never closes; the rest is not read");
+        assert!(reading.records[0].is_ok());
+        assert_eq!(reading.records[1].as_ref().unwrap_err().reason, "the array never closes; the rest is not read");
         let reading = read(&format!("[{GOOD}] {GOOD}"));
-        assert_eq!(reading.events.len(), 2);
-        assert!(reading.events[1].as_ref().unwrap_err().reason.starts_with("something follows the array"));
+        assert_eq!(reading.records.len(), 2);
+        assert!(reading.records[1].as_ref().unwrap_err().reason.starts_with("something follows the array"));
     }
 
     #[test]
     fn bodies_of_nothing_and_of_too_much_are_refused_whole() {
         let rules = Rules { max_events: 2, ..Rules::default() };
-        assert_eq!(read_body(b" \n", &rules, NOW), Err(BodyError::Empty));
+        assert_eq!(read_body(b" \n", &rules, NOW), Err(BodyError::Empty { record: "event" }));
         let three = [GOOD, GOOD, GOOD];
         for body in [three.join("\n"), format!("[{}]", three.join(","))] {
-            assert_eq!(read_body(body.as_bytes(), &rules, NOW), Err(BodyError::TooManyEvents { events: 3, limit: 2 }));
+            assert_eq!(read_body(body.as_bytes(), &rules, NOW), Err(BodyError::TooMany { record: "event", records: 3, limit: 2 }));
         }
     }
 
     #[test]
     fn a_field_that_no_event_has_is_told_but_costs_nothing() {
         let reading = read(r#"[{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}]"#);
-        assert!(reading.events[0].is_ok());
+        assert!(reading.records[0].is_ok());
         assert_eq!((reading.warnings.len(), reading.warnings[0].code), (1, Code::UnknownField));
         assert!(reading.warnings[0].reason.contains("`sesion_id`"));
     }
@@ -386,14 +342,14 @@ mod tests {
         fn any_mangled_event_is_answered_and_spares_its_neighbours(cut in 0..GOOD.len(), byte in "[ -~]") {
             let mangled = format!("{}{byte}{}", &GOOD[..cut], &GOOD[cut..]);
             let reading = read(&format!("{GOOD}\n{mangled}\n{GOOD}"));
-            prop_assert_eq!(reading.events.len(), 3);
-            prop_assert!(reading.events[0].is_ok() && reading.events[2].is_ok());
+            prop_assert_eq!(reading.records.len(), 3);
+            prop_assert!(reading.records[0].is_ok() && reading.records[2].is_ok());
         }
 
         #[test]
         fn ids_survive_whatever_their_letters(user in "\\PC{1,40}", item in "\\PC{1,40}") {
             let body = serde_json::json!({ "user_id": user, "type": "view", "item_id": item }).to_string();
-            let event = read(&body).events.remove(0).unwrap();
+            let event = read(&body).records.remove(0).unwrap();
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

@@ -1,4 +1,4 @@
-//! Outside formats in, validated [`Event`](crate::domain::Event)s out.
+//! Outside formats in, validated [`Event`](crate::domain::Event)s and [`ItemChange`](crate::domain::ItemChange)s out.
 //!
 //! Every format fills a [`Draft`] and every draft meets the same [`Rules`]: what is refused in a request is refused in a file, for the
 //! same reason and under the same [`Code`]. A refusal is a [`Fault`] that names the place, the field and the reason, and never spoils
@@ -7,6 +7,8 @@
 mod csv;
 mod fault;
 mod file;
+mod frame;
+mod items;
 mod json;
 mod lines;
 mod rules;
@@ -15,5 +17,7 @@ mod timestamp;
 
 pub use fault::{Code, Fault};
 pub use file::{FileError, FileEvents};
-pub use json::{BodyError, Reading, read_body};
+pub use frame::BodyError;
+pub use items::{MAX_CATEGORIES, MAX_TAGS, check_item_id, read_item, read_items, read_patch};
+pub use json::{Reading, read_body};
 pub use rules::{Draft, MAX_DEPTH, MAX_EARLY_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, Rules};

@@ -92,11 +92,16 @@ pub(super) fn excerpt(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_control()).take(40).collect()
 }
 
-fn missing(field: &'static str) -> Fault {
+/// The fault of a required field that is absent.
+pub(super) fn missing(field: &'static str) -> Fault {
     Fault::new(field, Code::Missing, format!("`{field}` is missing"))
 }
 
-fn id(field: &'static str, text: Cow<'_, str>) -> Result<String, Fault> {
+/// Passes an id, or a name, that is neither empty nor too long and holds no control character.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(super) fn id(field: &'static str, text: Cow<'_, str>) -> Result<String, Fault> {
     let length = text.len();
     if length == 0 {
         return Err(Fault::new(field, Code::Empty, format!("`{field}` is empty")));

@@ -1,18 +1,20 @@
 //! What the journal holds.
 
-use super::{Event, SourceName, Timestamp};
+use super::{Event, ItemChange, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
 pub type Offset = u64;
 
-/// One journalled fact. Everything that is learned or remembered is a fold of these, in their order.
+/// One journalled fact. Everything that is learned or remembered is a fold of these, in their order. A new variant goes to the end: the journal keeps them by place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A user did something.
     Event(Event),
     /// A list was shown to a user.
     Impression(Impression),
+    /// The catalog says something of an item.
+    Item(ItemChange),
 }
 
 /// A recommendation as it was shown, so that the event that follows can be credited to it.

@@ -1,17 +1,21 @@
 //! Plain data that every room speaks: events, items, sessions, candidates, recommendations. No I/O, no clock, no randomness.
 
 mod candidate;
+mod catalog;
 mod dictionary;
 mod entry;
 mod event;
+mod item;
 mod kind;
 mod pages;
 mod session;
 
-pub use candidate::{Candidate, Recommendation, Recommended, SourceName};
+pub use candidate::{Candidate, Explained, Fallback, MovedBy, Recommendation, Recommended, Removed, SourceName};
+pub use catalog::Catalog;
 pub use dictionary::{Dictionary, ItemIx};
 pub use entry::{Entry, Impression, Offset, Shown};
 pub use event::{Event, Timestamp};
+pub use item::{Item, ItemAct, ItemChange, ItemPatch};
 pub use kind::{Kind, KindId, KindRule, Kinds};
 pub use pages::Pages;
 pub use session::{Session, Step};

@@ -2,9 +2,13 @@
 
 mod admin;
 mod api;
+mod items;
+mod lists;
+mod pages;
 mod problem;
 mod server;
 mod watch;
+mod wishes;
 
 pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};

@@ -1,6 +1,7 @@
 //! What went wrong, as RFC 9457 `application/problem+json`.
 
-use crate::capture::BodyError;
+use crate::capture::{BodyError, Fault};
+use crate::learning::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -34,6 +35,8 @@ struct Members {
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
     /// Whole seconds; the header `Retry-After` too.
@@ -72,6 +75,28 @@ impl Problem {
             .allowed(format!("at most {limit} events"))
     }
 
+    /// 413: the body holds more items than one request may.
+    #[must_use]
+    pub fn too_many_items(items: usize, limit: usize) -> Self {
+        let detail = format!("The body holds {items} items; send them in parts.");
+        Self::new("too-many-items", "Too many items in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
+            .allowed(format!("at most {limit} items"))
+    }
+
+    /// 400: what is said of an item breaks a rule.
+    #[must_use]
+    pub fn bad_item(fault: &Fault) -> Self {
+        let problem = Self::new("bad-item", "The item is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
+        fault.field.into_iter().fold(problem, Self::field)
+    }
+
+    /// 404: neither an event nor the catalog ever named the item, or it was deleted.
+    #[must_use]
+    pub fn unknown_item() -> Self {
+        let detail = "No event and no change of the catalog has named the item, or it was deleted.";
+        Self::new("unknown-item", "The item is not known", StatusCode::NOT_FOUND, detail).field("item")
+    }
+
     /// 415: the body is in an encoding or of a type that is not understood.
     #[must_use]
     pub fn unsupported_body(allowed: impl Into<String>) -> Self {
@@ -91,6 +116,22 @@ impl Problem {
     #[must_use]
     pub fn bad_parameter(field: &str, detail: impl Into<String>) -> Self {
         Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).field(field)
+    }
+
+    /// 400: a filter is no expression; the member `column` points at the place.
+    #[must_use]
+    pub fn bad_filter(fault: &FilterError) -> Self {
+        let detail = format!("At column {}, {}.", fault.column, fault.reason);
+        let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).field("filter");
+        problem.members.column = Some(fault.column);
+        problem
+    }
+
+    /// 404: no answer of that id was given to this user, or it was too long ago.
+    #[must_use]
+    pub fn unknown_recommendation() -> Self {
+        let detail = "No answer of this id was given to this user lately; ask for a new one.";
+        Self::new("unknown-recommendation", "The answer is not known", StatusCode::NOT_FOUND, detail).field("recommendation_id")
     }
 
     /// 404: no event of this user was ever taken.
@@ -169,8 +210,9 @@ impl Problem {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Empty => Self::bad_body(error.to_string()),
-            BodyError::TooManyEvents { events, limit } => Self::too_many_events(events, limit),
+            BodyError::Empty { .. } => Self::bad_body(error.to_string()),
+            BodyError::TooMany { record: "item", records, limit } => Self::too_many_items(records, limit),
+            BodyError::TooMany { records, limit, .. } => Self::too_many_events(records, limit),
         }
     }
 }
@@ -256,9 +298,9 @@ mod tests {
 
     #[test]
     fn what_capture_refuses_whole_is_a_problem() {
-        let problem = Problem::from(BodyError::TooManyEvents { events: 1001, limit: 1000 });
+        let problem = Problem::from(BodyError::TooMany { record: "event", records: 1001, limit: 1000 });
         assert_eq!(problem.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(Problem::from(BodyError::Empty).status_code(), StatusCode::BAD_REQUEST);
+        assert_eq!(Problem::from(BodyError::Empty { record: "event" }).status_code(), StatusCode::BAD_REQUEST);
         assert!(shown(&Problem::bad_body("torn").line(7)).contains(r#""line":7"#));
     }
 }

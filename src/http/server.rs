@@ -85,7 +85,7 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let names = Arc::new(Names::new(clock.now()));
-        let shared = Api { system, rules, clock, names, max_body: settings.max_body_bytes };
+        let shared = Api { system, rules, clock, names, pages: Arc::default(), max_body: settings.max_body_bytes };
         let servers = [
             serve(public, shared.clone(), settings.workers, settings.max_body_bytes, api::routes),
             serve(private, shared, 1, settings.max_body_bytes, admin::routes),

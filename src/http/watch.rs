@@ -9,7 +9,9 @@ use actix_web::web::{self, Data};
 use actix_web::{Error, HttpResponse, Resource};
 use std::time::Instant;
 
-use super::api::{Api, EVENTS, INLINE, RECOMMENDATIONS};
+use super::api::{Api, EVENTS};
+use super::items::{ITEM, ITEMS};
+use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
@@ -52,6 +54,8 @@ fn endpoint(pattern: Option<&str>) -> Endpoint {
         Some(EVENTS) => Endpoint::Events,
         Some(RECOMMENDATIONS) => Endpoint::Recommendations,
         Some(INLINE) => Endpoint::InlineRecommendations,
+        Some(SIMILAR | TRENDING) => Endpoint::Lists,
+        Some(ITEM | ITEMS) => Endpoint::Items,
         Some("/metrics" | "/healthz" | "/readyz" | "/admin/status") => Endpoint::Admin,
         _ => Endpoint::Other,
     }

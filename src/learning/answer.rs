@@ -1,30 +1,11 @@
 //! "What next?": from a user's state and what is learned to a ranked list. The session actors answer with it, and the fold tests with it.
 
-use crate::domain::{Candidate, ItemIx, Offset, Timestamp};
+use crate::domain::{ItemIx, Offset};
 use crate::model::{Scratch, Top, Weights};
 use crate::ranking::{Desk, Mood, NetworkView, Ranker};
 use crate::recall::{ClusterSettings, Clusters, Moment, SessionIx, Sources};
 
 use super::follower::{Follower, Pace};
-use super::snapshot::Snapshot;
-
-/// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// The longest list wanted.
-    pub limit: usize,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// What is answered.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
-    /// The version of the weights that ranked it.
-    pub weights_version: u64,
-    /// Best first; equals by the smaller item number.
-    pub items: Vec<Candidate>,
-}
 
 /// Candidates that are ranked, at least.
 const KEPT: usize = 256;
@@ -112,13 +93,4 @@ impl Judge<'_> {
         let members = clusters.members(clusters.of(last, embedding)).iter().rev().take(LISTED);
         members.map(|&item| (item, weights.score(query, item))).collect()
     }
-}
-
-/// Answers a request from what a snapshot holds.
-pub fn answer(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, request: &Request, workspace: &mut Workspace) -> Answer {
-    let mood = snapshot.moods.get(follower.session.begun);
-    snapshot.judge().consider(follower, SessionIx::MAX, &mood, pace, workspace);
-    let mut items = Vec::new();
-    workspace.desk.best(request.limit, |_| true, &mut items);
-    Answer { weights_version: snapshot.weights_version(), items }
 }

@@ -1,6 +1,6 @@
 //! The learner: the fold itself.
 
-use crate::domain::{Dictionary, Entry, Event, Impression, ItemIx, Kinds, Offset, SourceName, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemAct, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
 use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
@@ -19,6 +19,7 @@ use super::settings::LearningSettings;
 use super::snapshot::Snapshot;
 use super::training::{Trained, Training, TrainingReport};
 use super::users::Users;
+use super::vocabulary::Vocabulary;
 
 /// Everything that governs what is learned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +105,8 @@ pub struct State {
     next: Offset,
     events: u64,
     items: usize,
+    catalog: Catalog,
+    vocabulary: Vocabulary,
     sessions: SessionIx,
     users: Users<Mood>,
     moods: Moods,
@@ -137,6 +140,8 @@ impl State {
             next: 0,
             events: 0,
             items,
+            catalog: Catalog::default(),
+            vocabulary: Vocabulary::new(settings.network.attributes_max),
             sessions: 0,
             moods: Moods::default(),
             users: Users::new(learning.hidden_kept, learning.users_kept),
@@ -205,6 +210,7 @@ impl Learner {
         match entry {
             Entry::Event(event) => self.event(offset, event),
             Entry::Impression(impression) => self.impression(offset, impression),
+            Entry::Item(change) => self.item(change),
         }
         self.state.next = offset + 1;
         self.cross()
@@ -230,6 +236,8 @@ impl Learner {
             offset: state.next,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
+            items: state.items,
+            catalog: state.catalog.clone(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
             moods: state.moods.clone(),
@@ -334,6 +342,20 @@ impl Learner {
         self.state.events += 1;
         if chosen.is_some() && known {
             self.count(number, rank);
+        }
+    }
+
+    /// The catalog says something of an item. One that it names first is new to the sources.
+    fn item(&mut self, change: &ItemChange) {
+        let Some(item) = self.dictionary.get(&change.item_id) else { return };
+        let State { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
+        catalog.apply(item, &change.act);
+        if item as usize >= *items && change.act != ItemAct::Delete {
+            sources.announce(item);
+        }
+        *items = (*items).max(item as usize + 1);
+        if let (Some(training), Some(known)) = (training, catalog.get(item)) {
+            training.describe(item, vocabulary.number(known));
         }
     }
 

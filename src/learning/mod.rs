@@ -4,31 +4,41 @@ mod answer;
 mod background;
 mod clustering;
 mod credit;
+mod explain;
 mod fold;
 mod follower;
 mod history;
+mod lists;
 mod moods;
 mod offline;
 mod pretrained;
+mod request;
 mod settings;
 mod snapshot;
 mod training;
 mod users;
+mod vocabulary;
 mod window;
 
-pub use answer::{Answer, Judge, Request, Workspace, answer};
+pub use answer::{Judge, Workspace};
 pub use background::{Background, Inline, Job, Lost};
 pub use clustering::{Clustered, Clustering};
 pub use credit::{Clickthrough, Display, PLACES};
+pub use explain::{Explanation, Moved};
 pub use fold::{FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;
+pub use lists::{similar, trending};
 pub use moods::Moods;
 pub use offline::{
     Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
 };
 pub use pretrained::Pretrained;
+pub use request::{Answer, Pick, Request, answer};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::Snapshot;
 pub use training::{Trained, Training, TrainingReport};
 pub use users::{User, Users};
+pub use vocabulary::Vocabulary;
+
+pub use crate::ranking::{Filter, FilterError};

@@ -1,6 +1,6 @@
 //! What readers see: everything learned up to one offset, immutable.
 
-use crate::domain::Offset;
+use crate::domain::{Catalog, Offset};
 use crate::model::Weights;
 use crate::ranking::Ranker;
 use crate::recall::{ClusterSettings, Clusters, Sources};
@@ -15,6 +15,9 @@ pub struct Snapshot {
     pub(super) offset: Offset,
     pub(super) weights: Option<Arc<Weights>>,
     pub(super) clusters: Option<Arc<Clusters>>,
+    /// Items that are known.
+    pub(super) items: usize,
+    pub(super) catalog: Catalog,
     pub(super) sources: Sources,
     pub(super) ranker: Ranker,
     pub(super) moods: Moods,
@@ -26,6 +29,12 @@ impl Snapshot {
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
+    }
+
+    /// What the catalog says of every item, up to this snapshot's offset.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The network's weights; `None` if the network is left out.

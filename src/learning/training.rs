@@ -66,6 +66,8 @@ pub struct Training {
     history: History,
     touched: Vec<u64>,
     observed: Vec<ItemIx>,
+    /// Items whose attributes have changed, with the numbers of their values.
+    described: Vec<(ItemIx, Box<[u32]>)>,
     /// All trainings whose result has come.
     total: TrainingReport,
 }
@@ -90,6 +92,7 @@ impl Training {
             history: History::new(settings.history),
             touched: Vec::new(),
             observed: Vec::new(),
+            described: Vec::new(),
             total: TrainingReport::default(),
         }
     }
@@ -119,6 +122,11 @@ impl Training {
         self.observed.extend(chosen);
     }
 
+    /// An item has these attributes from now on.
+    pub fn describe(&mut self, item: ItemIx, attributes: Box<[u32]>) {
+        self.described.push((item, attributes));
+    }
+
     /// Crosses a border: the training before it comes into use, and one on what was touched since begins, over a catalog of `items`.
     ///
     /// # Errors
@@ -137,11 +145,15 @@ impl Training {
         }
         let mut trainer = self.trainer.take().ok_or(Lost)?;
         let observed = std::mem::take(&mut self.observed);
+        let described = std::mem::take(&mut self.described);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ border.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.draw(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
         background.start(Box::new(move || {
             trainer.grow(items);
+            for (item, attributes) in described {
+                trainer.set_attributes(item, &attributes);
+            }
             for item in observed {
                 trainer.observe(item);
             }

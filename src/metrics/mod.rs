@@ -52,6 +52,10 @@ handle::labels! {
         Recommendations "recommendations",
         /// Recommendations for a session sent along.
         InlineRecommendations "inline_recommendations",
+        /// What is trending, and what is like an item.
+        Lists "lists",
+        /// The catalog.
+        Items "items",
         /// Anything on the admin endpoint.
         Admin "admin",
         /// Anything else.
@@ -134,6 +138,8 @@ declare! {
     "sequor_events_total" Unit::Count events: By<EventOutcome, Counter>,
     /// Events that were taken, by kind.
     "sequor_accepted_events_total" Unit::Count accepted_events: ByKind,
+    /// Changes of the catalog that were taken.
+    "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Questions for recommendations, by what became of them.
     "sequor_recommendations_total" Unit::Count recommendations: By<RecommendationOutcome, Counter>,
     /// Time from a request's arrival to its answer.

@@ -129,7 +129,7 @@ impl Default for NetworkSettings {
             tied: true,
             kinds: false,
             gaps: false,
-            attributes: false,
+            attributes: true,
             attributes_max: 100_000,
             loss: LossKind::CrossEntropy,
             bpr_regularisation: 1.0,

@@ -45,6 +45,11 @@ impl Desk {
         }
     }
 
+    /// Keeps at most `limit` candidates of the moments to come.
+    pub fn keep(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
     /// Gathers, cuts, describes and scores the candidates of a moment. `clusters` are candidates with their logits, found by the embeddings.
     pub fn consider(
         &mut self,

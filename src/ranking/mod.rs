@@ -5,15 +5,19 @@
 
 mod desk;
 mod features;
+mod filter;
 mod mood;
 mod normaliser;
 mod ranker;
+mod selection;
 
 pub use desk::{Desk, NetworkView};
 pub use features::{Features, ITEM, MOMENT};
+pub use filter::{Filter, FilterError};
 pub use mood::Mood;
 pub use normaliser::Normaliser;
 pub use ranker::{HIDDEN, Ranker, Units};
+pub use selection::{Selection, Terms};
 
 #[cfg(test)]
 mod tests;

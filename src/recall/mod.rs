@@ -143,6 +143,18 @@ impl Sources {
         self.newcomers.announce(item);
     }
 
+    /// The most popular items with their popularity as of the entry `now`, best first.
+    #[must_use]
+    pub fn trending(&self, now: u64) -> Vec<(ItemIx, f32)> {
+        self.trending.listed(now)
+    }
+
+    /// An item's popularity as of the entry `now`: a count of its choices that halves every 5,000 entries.
+    #[must_use]
+    pub fn popularity(&self, item: ItemIx, now: u64) -> f32 {
+        self.trending.popularity(item, now)
+    }
+
     /// Empties the slate and gathers the candidates of all sources in it.
     pub fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
         slate.clear();

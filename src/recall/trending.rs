@@ -43,6 +43,22 @@ pub struct Trending {
     now: u64,
 }
 
+impl Trending {
+    /// The popularity of the day: an item's decayed count as of the entry `now`.
+    #[must_use]
+    pub fn popularity(&self, item: ItemIx, now: u64) -> f32 {
+        self.items.get(item as usize).map_or(0.0, |popularity| popularity.now(now)[1])
+    }
+
+    /// The most popular items of the day with their popularity, best first, ties by the smaller number.
+    #[must_use]
+    pub fn listed(&self, now: u64) -> Vec<(ItemIx, f32)> {
+        let mut listed: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
+        listed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        listed
+    }
+}
+
 impl Source for Trending {
     fn name(&self) -> SourceName {
         SourceName::Trending

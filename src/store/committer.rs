@@ -176,10 +176,11 @@ fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
     Delivered { offset, entry, item }
 }
 
-/// The item that an entry may be the first to name. An impression shows only items that an event has named.
+/// The item that an entry may be the first to name. An impression shows only items that something else has named.
 fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.item_id.as_deref(),
+        Entry::Item(change) => Some(&change.item_id),
         Entry::Impression(_) => None,
     }
 }
@@ -187,7 +188,7 @@ fn item_of(entry: &Entry) -> Option<&str> {
 fn event_id(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.event_id.as_deref(),
-        Entry::Impression(_) => None,
+        Entry::Impression(_) | Entry::Item(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
-use crate::domain::{Entry, Event, Impression, Kind, Shown, SourceName};
+use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Shown, SourceName};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -39,7 +39,22 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
             Entry::Impression(Impression { recommendation_id, user_id, timestamp, weights_version, items })
         },
     );
-    prop_oneof![4 => event, 1 => impression]
+    let text = || proptest::option::of(".{0,12}");
+    let put = (
+        proptest::collection::vec(".{0,12}", 0..3),
+        text(),
+        proptest::option::of(0.0..1e9),
+        any::<bool>(),
+        proptest::option::of(any::<i64>()),
+    )
+        .prop_map(|(categories, brand, price, available, expires)| {
+            ItemAct::Put(Item { tags: categories.clone(), categories, brand, price, available, published: None, expires })
+        });
+    let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
+        .prop_map(|(brand, available)| ItemAct::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
+    let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemAct::Delete)])
+        .prop_map(|(item_id, timestamp, act)| Entry::Item(ItemChange { item_id, timestamp, act }));
+    prop_oneof![4 => event, 1 => impression, 1 => change]
 }
 
 /// Several entries.

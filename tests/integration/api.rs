@@ -199,14 +199,17 @@ fn lists_have_a_length_within_bounds() {
 fn what_cannot_be_asked_is_answered_with_a_problem() {
     let home = Home::new();
     let daemon = home.start(&[]);
-    let parameter = |detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": "query" });
+    let parameter = |field: &str, detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": field });
     assert_problem(
         &daemon.get("/v1/users/ann/recommendations?limit=few"),
-        &parameter("Query deserialize error: invalid digit found in string"),
+        &parameter("limit", "`limit` must be a whole number, at least 0."),
     );
     assert_problem(
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
-        &parameter("Query deserialize error: unknown field `limt`, expected `limit`"),
+        &parameter(
+            "limt",
+            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, recommendation_id, offset.",
+        ),
     );
 
     let nothing = json!({
@@ -234,7 +237,9 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     let bad = |detail: &str| json!({ "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400, "detail": detail });
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
-        &bad("Json deserialize error: unknown field `limits`, expected `items` or `limit` at line 1 column 25"),
+        &bad(
+            "Json deserialize error: unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain` at line 1 column 25",
+        ),
     );
     assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));
     daemon.assert_healthy();

@@ -168,6 +168,12 @@ impl Daemon {
         self.try_post(path, &[("content-type", "application/json")], body.as_bytes()).unwrap()
     }
 
+    /// Asks by any method, with a body.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api)).body(body.to_owned()).unwrap();
+        read(self.agent.run(request)).unwrap()
+    }
+
     /// Sends events and expects all of them to be taken or known; returns the receipt.
     pub(crate) fn send(&self, events: &[Value]) -> Value {
         let answer = self.post("/v1/events", &json!(events).to_string());

@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod catalog;
 mod crash;
 mod daemon;
 mod metrics;

@@ -1,0 +1,247 @@
+//! Changes of the catalog as JSON: an item's attributes, or many items at once.
+
+use super::fault::{Code, Fault};
+use super::frame::BodyError;
+use super::json::{Reading, read_records};
+use super::rules::{excerpt, id, missing};
+use super::timestamp;
+use crate::domain::{Item, ItemAct, ItemChange, ItemPatch, Timestamp};
+use serde_json::{Map, Value};
+
+/// The most categories of one item.
+pub const MAX_CATEGORIES: usize = 16;
+/// The most tags of one item.
+pub const MAX_TAGS: usize = 64;
+
+/// Reads the attributes of one item: what it is from now on. A `null` is as good as nothing.
+///
+/// # Errors
+/// The first fault, without a place.
+pub fn read_item(text: &[u8], warn: &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault> {
+    put(attributes(object(text)?, warn)?)
+}
+
+/// Reads a change of some attributes of one item, as a JSON merge patch (RFC 7396): what is absent stays, a `null` takes away.
+///
+/// # Errors
+/// The first fault, without a place.
+pub fn read_patch(text: &[u8], warn: &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault> {
+    attributes(object(text)?, warn).map(ItemAct::Patch)
+}
+
+/// Reads the body of a request that changes many items: one JSON object, an array of them, or one a line. Each names its `item_id`, its attributes, and, in `op`,
+/// whether these are put (if it says nothing), patched, or the item deleted. A fault costs only the object that it stands in.
+///
+/// # Errors
+/// If the body is empty or holds more than `limit` changes; then nothing is taken.
+pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<Reading<ItemChange>, BodyError> {
+    read_records(body, "item", limit, |text, warn| read_change(text, received_at, warn))
+}
+
+/// Holds an item's id, as it stands in a path, against the rules.
+///
+/// # Errors
+/// If it breaks one.
+pub fn check_item_id(item_id: String) -> Result<String, Fault> {
+    id("item_id", item_id.into())
+}
+
+fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
+    let mut fields = object(text)?;
+    let item_id =
+        id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
+    let op = string("op", fields.remove("op").unwrap_or_default())?;
+    let patch = attributes(fields, warn)?;
+    let act = match op.as_deref() {
+        None | Some("put") => put(patch)?,
+        Some("patch") => ItemAct::Patch(patch),
+        Some("delete") => ItemAct::Delete,
+        Some(other) => {
+            let reason = format!("`op` is `{}`, which is unknown; known are put, patch, delete", excerpt(other));
+            return Err(Fault::new("op", Code::UnknownOp, reason));
+        }
+    };
+    Ok(ItemChange { item_id, timestamp: received_at, act })
+}
+
+fn put(patch: ItemPatch) -> Result<ItemAct, Fault> {
+    let mut item = Item::default();
+    patch.apply(&mut item);
+    Ok(ItemAct::Put(item))
+}
+
+fn object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
+    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the item is not UTF-8"))?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Fault::new(None, Code::WrongType, "an item is a JSON object")),
+        Err(error) => Err(Fault::new(None, Code::Syntax, format!("not JSON: {error}"))),
+    }
+}
+
+fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(Fault)) -> Result<ItemPatch, Fault> {
+    let mut patch = ItemPatch::default();
+    for (name, value) in fields {
+        match name.as_str() {
+            "categories" => patch.categories = Some(list("categories", value, MAX_CATEGORIES)?),
+            "brand" => patch.brand = Some(string("brand", value)?.map(|brand| id("brand", brand.into())).transpose()?),
+            "price" => patch.price = Some(price(&value)?),
+            "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
+            "available" => patch.available = Some(available(&value)?),
+            "published" => patch.published = Some(point_in_time("published", &value)?),
+            "expires" => patch.expires = Some(point_in_time("expires", &value)?),
+            other => warn(Fault::new(None, Code::UnknownField, format!("an item has no field `{}`", excerpt(other)))),
+        }
+    }
+    Ok(patch)
+}
+
+fn wrong_type(field: &'static str, wanted: &str) -> Fault {
+    Fault::new(field, Code::WrongType, format!("`{field}` must be {wanted}"))
+}
+
+fn string(field: &'static str, value: Value) -> Result<Option<String>, Fault> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(wrong_type(field, "a string")),
+    }
+}
+
+/// A list of names, each once.
+fn list(field: &'static str, value: Value, most: usize) -> Result<Vec<String>, Fault> {
+    let values = match value {
+        Value::Null => Vec::new(),
+        Value::Array(values) => values,
+        _ => return Err(wrong_type(field, "a list of strings")),
+    };
+    if values.len() > most {
+        return Err(Fault::new(field, Code::TooMany, format!("`{field}` holds {}; at most {most} are allowed", values.len())));
+    }
+    let mut names: Vec<String> = Vec::with_capacity(values.len());
+    for value in values {
+        let Value::String(name) = value else { return Err(wrong_type(field, "a list of strings")) };
+        let name = id(field, name.into())?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn price(value: &Value) -> Result<Option<f64>, Fault> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Number(number) => match number.as_f64().filter(|price| price.is_finite()) {
+            Some(price) if price >= 0.0 => Ok(Some(price)),
+            Some(_) => Err(Fault::new("price", Code::OutOfRange, "`price` is negative")),
+            None => Err(Fault::new("price", Code::NotFinite, "`price` is not a finite number")),
+        },
+        _ => Err(wrong_type("price", "a number")),
+    }
+}
+
+fn available(value: &Value) -> Result<bool, Fault> {
+    match value {
+        Value::Null => Ok(true),
+        Value::Bool(available) => Ok(*available),
+        _ => Err(wrong_type("available", "true or false")),
+    }
+}
+
+fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>, Fault> {
+    let unreadable = || {
+        Fault::new(
+            field,
+            Code::BadTimestamp,
+            format!("`{field}` is neither an RFC 3339 date and time with an offset nor milliseconds since 1970"),
+        )
+    };
+    let at = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => timestamp::from_rfc3339(text).map_err(|_| unreadable())?,
+        Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| unreadable())?,
+        _ => return Err(unreadable()),
+    };
+    if at < 0 { Err(Fault::new(field, Code::TooEarly, format!("`{field}` lies before 1970"))) } else { Ok(Some(at)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fault(text: &str) -> (Option<&'static str>, Code) {
+        let fault = read_item(text.as_bytes(), &mut |_| {}).unwrap_err();
+        (fault.field, fault.code)
+    }
+
+    #[test]
+    fn reads_every_attribute() {
+        let text = r#"{"categories":["tea","green","tea"],"brand":"b","price":2.5,"tags":["new"],"available":false,
+            "published":"2014-04-01T01:15:41Z","expires":1396314942000}"#;
+        let item = Item {
+            categories: vec!["tea".to_owned(), "green".to_owned()],
+            brand: Some("b".to_owned()),
+            price: Some(2.5),
+            tags: vec!["new".to_owned()],
+            available: false,
+            published: Some(1_396_314_941_000),
+            expires: Some(1_396_314_942_000),
+        };
+        assert_eq!(read_item(text.as_bytes(), &mut |_| {}), Ok(ItemAct::Put(item)));
+        assert_eq!(read_item(b"{}", &mut |_| {}), Ok(ItemAct::Put(Item::default())));
+    }
+
+    #[test]
+    fn a_null_in_a_patch_takes_away() {
+        let patch = ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
+        assert_eq!(read_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemAct::Patch(patch)));
+    }
+
+    #[test]
+    fn every_bad_attribute_is_named() {
+        let long = "x".repeat(257);
+        assert_eq!(fault("[]"), (None, Code::WrongType));
+        assert_eq!(fault("{"), (None, Code::Syntax));
+        assert_eq!(fault(r#"{"categories":"tea"}"#), (Some("categories"), Code::WrongType));
+        assert_eq!(fault(r#"{"categories":[1]}"#), (Some("categories"), Code::WrongType));
+        assert_eq!(fault(r#"{"tags":[""]}"#), (Some("tags"), Code::Empty));
+        assert_eq!(fault(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), Code::TooMany));
+        assert_eq!(fault(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), Code::TooLong));
+        assert_eq!(fault(r#"{"brand":"a\u0000"}"#), (Some("brand"), Code::ControlCharacter));
+        assert_eq!(fault(r#"{"price":"2"}"#), (Some("price"), Code::WrongType));
+        assert_eq!(fault(r#"{"price":-0.1}"#), (Some("price"), Code::OutOfRange));
+        assert_eq!(fault(r#"{"available":1}"#), (Some("available"), Code::WrongType));
+        assert_eq!(fault(r#"{"expires":"soon"}"#), (Some("expires"), Code::BadTimestamp));
+        assert_eq!(fault(r#"{"published":-1}"#), (Some("published"), Code::TooEarly));
+    }
+
+    #[test]
+    fn many_items_are_read_line_by_line() {
+        let body = concat!(
+            "{\"item_id\":\"a\",\"price\":1}\n",
+            "{\"item_id\":\"b\",\"op\":\"patch\",\"colour\":\"red\"}\nnope\n",
+            "{\"item_id\":\"c\",\"op\":\"delete\"}\n{\"op\":\"put\"}\n{\"item_id\":\"d\",\"op\":\"drop\"}",
+        );
+        let reading = read_items(body.as_bytes(), 10, 7).unwrap();
+        let taken: Vec<_> = reading.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
+        assert_eq!(taken, [("a", 7), ("b", 7), ("c", 7)]);
+        let faults: Vec<_> =
+            reading.records.iter().filter_map(|change| change.as_ref().err()).map(|fault| (fault.line, fault.code)).collect();
+        assert_eq!(faults, [(Some(3), Code::Syntax), (Some(5), Code::Missing), (Some(6), Code::UnknownOp)]);
+        assert_eq!(
+            reading.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),
+            [(Some(2), Code::UnknownField)]
+        );
+        assert_eq!(read_items(body.as_bytes(), 5, 7), Err(BodyError::TooMany { record: "item", records: 6, limit: 5 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_items(&body, 100, 0);
+            let _ = read_patch(&body, &mut |_| {});
+        }
+    }
+}

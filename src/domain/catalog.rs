@@ -1,0 +1,103 @@
+//! What the catalog says of every item.
+
+use super::{Item, ItemAct, ItemIx, Pages, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What the catalog says of one item.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+enum Place {
+    /// Nothing: the item is known by its events, if at all.
+    #[default]
+    Blank,
+    /// What it is.
+    Described(Arc<Item>),
+    /// It is gone.
+    Deleted,
+}
+
+/// The items' attributes by number: a fold of the journal's catalog changes. Clones share what has not changed.
+///
+/// ```
+/// use sequor::domain::{Catalog, Item, ItemAct};
+///
+/// let mut catalog = Catalog::default();
+/// catalog.apply(7, &ItemAct::Put(Item { price: Some(2.5), ..Item::default() }));
+/// let published = catalog.clone();
+/// catalog.apply(7, &ItemAct::Delete);
+/// assert_eq!(published.get(7).and_then(|item| item.price), Some(2.5));
+/// assert!(catalog.get(7).is_none());
+/// ```
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Catalog {
+    places: Pages<Place, 64>,
+    described: usize,
+}
+
+/// What an item is of which the catalog says nothing.
+static BLANK: Item =
+    Item { categories: Vec::new(), brand: None, price: None, tags: Vec::new(), available: true, published: None, expires: None };
+
+impl Catalog {
+    /// Takes in a change. A patch of an item that is only known by its events describes it; one of a deleted item changes nothing.
+    pub fn apply(&mut self, item: ItemIx, act: &ItemAct) {
+        self.places.grow(item as usize + 1, Place::default);
+        let Some(place) = self.places.get_mut(item as usize) else { return };
+        let was = matches!(place, Place::Described(_));
+        match (act, &mut *place) {
+            (ItemAct::Put(new), _) => *place = Place::Described(Arc::new(new.clone())),
+            (ItemAct::Delete, _) => *place = Place::Deleted,
+            (ItemAct::Patch(patch), Place::Described(known)) => patch.apply(Arc::make_mut(known)),
+            (ItemAct::Patch(patch), Place::Blank) => {
+                let mut new = Item::default();
+                patch.apply(&mut new);
+                *place = Place::Described(Arc::new(new));
+            }
+            (ItemAct::Patch(_), Place::Deleted) => {}
+        }
+        let is = matches!(place, Place::Described(_));
+        self.described = self.described + usize::from(is) - usize::from(was);
+    }
+
+    /// What an item is; one that the catalog does not describe is blank and available. `None` for a deleted one.
+    #[must_use]
+    pub fn get(&self, item: ItemIx) -> Option<&Item> {
+        match self.places.get(item as usize) {
+            None | Some(Place::Blank) => Some(&BLANK),
+            Some(Place::Described(known)) => Some(known),
+            Some(Place::Deleted) => None,
+        }
+    }
+
+    /// What an item is, if it may be recommended at a time.
+    #[must_use]
+    pub fn offered(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
+        self.get(item).filter(|known| known.is_offered(now))
+    }
+
+    /// How many items are described.
+    #[must_use]
+    pub fn described(&self) -> usize {
+        self.described
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ItemPatch;
+
+    #[test]
+    fn a_deleted_item_stays_deleted_until_it_is_put_again() {
+        let mut catalog = Catalog::default();
+        let patch = ItemAct::Patch(ItemPatch { available: Some(false), ..ItemPatch::default() });
+        catalog.apply(3, &patch);
+        assert_eq!((catalog.described(), catalog.offered(3, 0)), (1, None));
+        catalog.apply(3, &ItemAct::Delete);
+        catalog.apply(3, &patch);
+        assert_eq!((catalog.described(), catalog.get(3)), (0, None));
+        catalog.apply(3, &ItemAct::Put(Item::default()));
+        assert_eq!((catalog.described(), catalog.get(3)), (1, Some(&Item::default())));
+        assert_eq!((catalog.get(2), catalog.get(99)), (Some(&Item::default()), Some(&Item::default())), "what is not described is blank");
+    }
+}

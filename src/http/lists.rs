@@ -1,0 +1,245 @@
+//! Lists of items that somebody may want.
+
+use actix_web::rt;
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use serde::{Deserialize, Serialize};
+
+use super::api::Api;
+use super::pages::Given;
+use super::problem::Problem;
+use super::watch::path;
+use super::wishes::{self, Pairs, Wishes};
+use crate::domain::{Candidate, Entry, Explained, Fallback, Impression, MovedBy, Recommendation, Recommended, Removed, Shown, SourceName};
+use crate::learning::{Answer, Explanation, Pick};
+use crate::metrics::RecommendationOutcome;
+
+/// Where a user's recommendations are asked for.
+pub(super) const RECOMMENDATIONS: &str = "/v1/users/{user}/recommendations";
+/// Where recommendations for a session sent along are asked for.
+pub(super) const INLINE: &str = "/v1/recommendations";
+
+/// Where items like one are asked for.
+pub(super) const SIMILAR: &str = "/v1/items/{item}/similar";
+/// Where what is trending is asked for.
+pub(super) const TRENDING: &str = "/v1/trending";
+
+/// The longest inline session.
+const MAX_INLINE: usize = 1000;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(path(RECOMMENDATIONS, "GET").route(web::get().to(recommendations)))
+        .service(path(INLINE, "POST").route(web::post().to(inline)))
+        .service(path(SIMILAR, "GET").route(web::get().to(similar)))
+        .service(path(TRENDING, "GET").route(web::get().to(trending)));
+}
+
+/// Which page of an answer is asked for.
+struct Page {
+    recommendation_id: String,
+    offset: Option<usize>,
+    limit: usize,
+}
+
+/// What a query for a user's recommendations asks.
+enum Question {
+    New(Wishes),
+    Next(Page),
+}
+
+impl Question {
+    const PAGE: [&str; 2] = ["recommendation_id", "offset"];
+
+    fn read(query: &[(String, String)]) -> Result<Self, Problem> {
+        let (mut wishes, mut recommendation_id, mut offset) = (Wishes::default(), None, None);
+        for (name, value) in query {
+            match name.as_str() {
+                "recommendation_id" => recommendation_id = Some(value.clone()),
+                "offset" => offset = Some(wishes::whole(name, value)?),
+                other if wishes.take(other, value)? => {}
+                other => return Err(wishes::unknown(other, &[&Wishes::NAMES[..], &Self::PAGE].concat())),
+            }
+        }
+        let Some(recommendation_id) = recommendation_id else {
+            let detail = "`offset` counts from an answer that was given; name it by `recommendation_id`.";
+            return if offset.is_some() { Err(Problem::bad_parameter("offset", detail)) } else { Ok(Self::New(wishes)) };
+        };
+        if wishes != (Wishes { limit: wishes.limit, ..Wishes::default() }) {
+            let detail =
+                "The next page of an answer has the wishes of the first; beside `recommendation_id` there may be `offset` and `limit`.";
+            return Err(Problem::bad_parameter("recommendation_id", detail));
+        }
+        Ok(Self::Next(Page { recommendation_id, offset, limit: wishes::limit(wishes.limit)? }))
+    }
+}
+
+async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
+    let user = user.into_inner();
+    let recommendation_id = api.names.next();
+    let (given, list) = match Question::read(&query)? {
+        Question::New(wishes) => {
+            let answer = api.system.recommend(user.clone(), wishes.request(&api)?).await?;
+            let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
+            let (shown, weights_version) = (answer.items.len(), answer.weights_version);
+            (Given { user: user.clone(), ranking, begin: 0, shown, weights_version }, named(&api, recommendation_id.clone(), answer))
+        }
+        Question::Next(page) => {
+            let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
+            let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
+            let (items, removed) = turn(&api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
+            let given = Given { begin, shown: items.len() + removed.unavailable, ..first };
+            let answer = Answer { weights_version: given.weights_version, items, removed, ..Answer::default() };
+            (given, named(&api, recommendation_id.clone(), answer))
+        }
+    };
+    api.pages.keep(recommendation_id, given);
+    shown(&api, user, &list);
+    recommended(&api, &list);
+    Ok(Json(list))
+}
+
+/// The first of these that are still offered, and how many before them are not.
+fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, Removed) {
+    let (catalog, now) = (api.system.catalog(), api.clock.now());
+    let (mut items, mut removed) = (Vec::new(), Removed::default());
+    for candidate in ranking {
+        if items.len() >= limit {
+            break;
+        }
+        match catalog.offered(candidate.item, now) {
+            Some(_) => items.push(Pick::from(*candidate)),
+            None => removed.unavailable += 1,
+        }
+    }
+    (items, removed)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inline {
+    items: Vec<String>,
+    limit: Option<usize>,
+    exclude: Option<Vec<String>>,
+    exclude_seen: Option<bool>,
+    filter: Option<String>,
+    diversity: Option<usize>,
+    explain: Option<bool>,
+}
+
+async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
+    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain } = body.into_inner();
+    if items.len() > MAX_INLINE {
+        return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
+    }
+    let usual = Wishes::default();
+    let wishes = Wishes {
+        limit: limit.unwrap_or(usual.limit),
+        exclude: exclude.unwrap_or_default(),
+        exclude_seen: exclude_seen.unwrap_or_default(),
+        filter,
+        diversity,
+        explain: explain.unwrap_or_default(),
+    };
+    let answer = api.system.recommend_inline(&items, &wishes.request(&api)?);
+    let list = named(&api, api.names.next(), answer);
+    recommended(&api, &list);
+    Ok(Json(list))
+}
+
+/// A list that is nobody's own.
+#[derive(Debug, Serialize)]
+struct Listing {
+    items: Vec<Recommended>,
+}
+
+impl Listing {
+    fn new(api: &Api, list: Vec<Candidate>) -> Json<Self> {
+        Json(Self { items: list.into_iter().filter_map(|candidate| with_name(api, Pick::from(candidate))).collect() })
+    }
+}
+
+async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
+    let mut limit = Wishes::default().limit;
+    for (name, value) in query.iter() {
+        match name.as_str() {
+            "limit" => limit = wishes::whole(name, value)?,
+            other => return Err(wishes::unknown(other, &["limit"])),
+        }
+    }
+    let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+    Ok(Listing::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
+}
+
+async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
+    let (mut limit, mut category) = (Wishes::default().limit, None);
+    for (name, value) in query.iter() {
+        match name.as_str() {
+            "limit" => limit = wishes::whole(name, value)?,
+            "category" => category = Some(value.as_str()),
+            other => return Err(wishes::unknown(other, &["limit", "category"])),
+        }
+    }
+    Ok(Listing::new(&api, api.system.trending(category, wishes::limit(limit)?, api.clock.now())))
+}
+
+/// The answer with names in place of numbers.
+fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation {
+    let items = answer.items.into_iter().filter_map(|pick| with_name(api, pick));
+    let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
+    Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
+}
+
+fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<Recommended> {
+    let item_id = api.system.dictionary().name(candidate.item)?.to_string();
+    let explanation = explanation.map(|explanation| explained(api, &explanation));
+    Some(Recommended { item_id, score: candidate.score, source: candidate.source, interest, explanation })
+}
+
+fn explained(api: &Api, explanation: &Explanation) -> Explained {
+    let dictionary = api.system.dictionary();
+    let moved_by = explanation.moved.map(|moved| MovedBy {
+        item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
+        kind: api.system.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
+        events_back: moved.back,
+        rank: moved.rank,
+        rank_without: moved.without,
+    });
+    Explained { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
+}
+
+/// Journals what was shown, without letting the answer wait for it. When the journal has no room, the impression is counted as lost: only a click's credit
+/// hangs on it.
+fn shown(api: &Api, user_id: String, list: &Recommendation) {
+    if list.items.is_empty() {
+        return;
+    }
+    let Ok(permit) = api.system.enter(1) else {
+        api.metrics().impressions_lost.increment(1);
+        return;
+    };
+    let impression = Entry::Impression(Impression {
+        recommendation_id: list.recommendation_id.clone(),
+        user_id,
+        timestamp: api.clock.now(),
+        weights_version: list.weights_version,
+        items: list.items.iter().map(|item| Shown { item_id: item.item_id.clone(), source: item.source }).collect(),
+    });
+    let system = api.system.clone();
+    rt::spawn(async move {
+        if system.append(vec![impression], permit).await.is_err() {
+            system.metrics_handles().impressions_lost.increment(1);
+        }
+    });
+}
+
+fn recommended(api: &Api, list: &Recommendation) {
+    let metrics = api.metrics();
+    let outcome = match list.fallback {
+        Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::Cold,
+        Fallback::None | Fallback::FilteredOut => RecommendationOutcome::Answered,
+    };
+    metrics.recommendations.of(outcome).increment(1);
+    for item in &list.items {
+        metrics.recommended_items.of(item.source).increment(1);
+    }
+}

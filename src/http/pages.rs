@@ -1,0 +1,62 @@
+//! Answers given lately, to be turned to their next page.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::Candidate;
+
+/// How many answers are kept; of each at most [`crate::learning::Request::MAX_LIMIT`] places of 12 bytes.
+const KEPT: usize = 1024;
+
+/// The rankings of the answers given last, each under the id of its answer: the next page of an answer is cut from the same ranking, so that no item comes twice
+/// and none is passed over, whatever has been learned meanwhile. Bounded, and gone with the process; an answer too long ago has to be asked for anew.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    given: Mutex<VecDeque<(String, Given)>>,
+}
+
+/// An answer, and what would come after it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Given {
+    /// Whose it is.
+    pub(super) user: String,
+    /// The whole ranking that it is cut from, best first.
+    pub(super) ranking: Arc<[Candidate]>,
+    /// Where in it the answer begins.
+    pub(super) begin: usize,
+    /// How many of it the answer held.
+    pub(super) shown: usize,
+    /// The version of the weights that ranked it.
+    pub(super) weights_version: u64,
+}
+
+impl Pages {
+    /// Keeps an answer; the oldest is let go if there are too many.
+    pub(super) fn keep(&self, recommendation_id: String, given: Given) {
+        let mut all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEPT {
+            all.pop_front();
+        }
+        all.push_back((recommendation_id, given));
+    }
+
+    /// The answer of that id, if it was given to that user and is kept.
+    pub(super) fn find(&self, recommendation_id: &str, user: &str) -> Option<Given> {
+        let all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().rev().find(|(id, given)| id == recommendation_id && given.user == user).map(|(_, given)| given.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answers_are_kept_each_for_its_user() {
+        let pages = Pages::default();
+        let given = |begin| Given { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0 };
+        (0..=KEPT).for_each(|number| pages.keep(format!("r{number}"), given(number)));
+        assert_eq!(pages.find("r0", "ann"), None, "the oldest has gone");
+        assert_eq!((pages.find("r1", "ann"), pages.find("r1", "bob")), (Some(given(1)), None));
+    }
+}

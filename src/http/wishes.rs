@@ -1,0 +1,128 @@
+//! What a request for a list may wish, as it stands in a query or a body.
+
+use actix_web::web::Query;
+use std::str::FromStr;
+
+use super::api::Api;
+use super::problem::Problem;
+use crate::domain::ItemIx;
+use crate::learning::{Filter, Request};
+
+/// The most items that one request may exclude.
+const MAX_EXCLUDED: usize = 1000;
+
+/// A query, pair by pair: a name that stands in it twice is seen twice.
+pub(super) type Pairs = Query<Vec<(String, String)>>;
+
+/// The wishes of a body, and of a query once it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wishes {
+    pub(super) limit: usize,
+    pub(super) exclude: Vec<String>,
+    pub(super) exclude_seen: bool,
+    pub(super) filter: Option<String>,
+    pub(super) diversity: Option<usize>,
+    pub(super) explain: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { limit: 20, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false }
+    }
+}
+
+impl Wishes {
+    /// The parameters of a query that are wishes.
+    pub(super) const NAMES: [&str; 6] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain"];
+
+    /// Takes a parameter of a query; `false` if it is no wish.
+    ///
+    /// # Errors
+    /// 400 if its value cannot be read.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        match name {
+            "limit" => self.limit = whole(name, value)?,
+            "exclude" => self.exclude.extend(value.split(',').filter(|item| !item.is_empty()).map(str::to_owned)),
+            "exclude_seen" => self.exclude_seen = truth(name, value)?,
+            "filter" => self.filter = Some(value.to_owned()),
+            "diversity" => self.diversity = Some(whole(name, value)?),
+            "explain" => self.explain = truth(name, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The request that they make.
+    ///
+    /// # Errors
+    /// 400 if one of them is out of its range or no filter.
+    pub(super) fn request(&self, api: &Api) -> Result<Request, Problem> {
+        if self.exclude.len() > MAX_EXCLUDED {
+            return Err(Problem::out_of_range("exclude", format!("a list of {}", self.exclude.len()), "a list of at most 1000"));
+        }
+        if let Some(diversity) = self.diversity.filter(|most| !(1..=Request::MAX_LIMIT).contains(most)) {
+            return Err(Problem::out_of_range("diversity", diversity, "1 to 1000"));
+        }
+        let dictionary = api.system.dictionary();
+        let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
+        exclude.sort_unstable();
+        let filter = self.filter.as_deref().map(Filter::parse).transpose().map_err(|fault| Problem::bad_filter(&fault))?;
+        Ok(Request {
+            exclude,
+            exclude_seen: self.exclude_seen,
+            filter,
+            diversity: self.diversity,
+            explain: self.explain,
+            ..Request::new(limit(self.limit)?, api.clock.now())
+        })
+    }
+}
+
+/// Passes a length of a list.
+///
+/// # Errors
+/// 400 if it is out of its range.
+pub(super) fn limit(limit: usize) -> Result<usize, Problem> {
+    let fits = (1..=Request::MAX_LIMIT).contains(&limit);
+    fits.then_some(limit).ok_or_else(|| Problem::out_of_range("limit", limit, "1 to 1000"))
+}
+
+/// A parameter that is a whole number.
+///
+/// # Errors
+/// 400 if it is none.
+pub(super) fn whole(name: &str, value: &str) -> Result<usize, Problem> {
+    read(name, value, "a whole number, at least 0")
+}
+
+fn truth(name: &str, value: &str) -> Result<bool, Problem> {
+    read(name, value, "true or false")
+}
+
+fn read<T: FromStr>(name: &str, value: &str, wanted: &str) -> Result<T, Problem> {
+    value.parse().map_err(|_| Problem::bad_parameter(name, format!("`{name}` must be {wanted}.")))
+}
+
+/// 400: the query has a parameter that is not known here.
+pub(super) fn unknown(name: &str, known: &[&str]) -> Problem {
+    let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
+    Problem::bad_parameter(&name, format!("There is no parameter `{name}`; there are {}.", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_pair_by_pair() {
+        let mut wishes = Wishes::default();
+        for (name, value) in [("exclude", "tea,,cup"), ("exclude", "pot"), ("limit", "5"), ("explain", "true"), ("diversity", "2")] {
+            assert!(wishes.take(name, value).unwrap());
+        }
+        let exclude = ["tea", "cup", "pot"].map(str::to_owned).to_vec();
+        assert_eq!(wishes, Wishes { limit: 5, exclude, explain: true, diversity: Some(2), ..Wishes::default() });
+        assert!(!wishes.take("limits", "5").unwrap());
+        assert!(wishes.take("limit", "-1").is_err() && wishes.take("explain", "yes").is_err());
+        assert!(Wishes::NAMES.iter().all(|name| matches!(wishes.take(name, "1"), Ok(true) | Err(_))));
+    }
+}

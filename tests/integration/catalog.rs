@@ -1,0 +1,295 @@
+//! The catalog: what is said of items, and that it holds from the moment of its acknowledgement on.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, event};
+
+fn put(daemon: &Daemon, item: &str, attributes: &Value) {
+    let answer = daemon.ask("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
+    assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(1)), "{}", answer.body);
+}
+
+#[test]
+fn an_item_is_put_patched_and_deleted() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let unknown = json!({
+        "type": "/problems/unknown-item", "title": "The item is not known", "status": 404, "field": "item",
+        "detail": "No event and no change of the catalog has named the item, or it was deleted.",
+    });
+    for answer in [daemon.get("/v1/items/tea"), daemon.ask("PATCH", "/v1/items/tea", "{}"), daemon.ask("DELETE", "/v1/items/tea", "")] {
+        assert_eq!((answer.status, answer.json()), (404, unknown.clone()));
+    }
+    assert_eq!(daemon.next_offset(), 0);
+
+    put(
+        &daemon,
+        "tea",
+        &json!({ "categories": ["drinks"], "brand": "leaf", "price": 2.5, "tags": ["green"], "expires": 4_102_444_800_000_i64 }),
+    );
+    let mut tea = json!({
+        "item_id": "tea", "categories": ["drinks"], "brand": "leaf", "price": 2.5, "tags": ["green"], "available": true, "published": null,
+        "expires": 4_102_444_800_000_i64,
+    });
+    assert_eq!(daemon.get("/v1/items/tea").json(), tea);
+
+    let answer = daemon.ask("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
+    let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "an item has no field `colour`" });
+    assert_eq!(answer.json(), json!({ "accepted": 1, "duplicates": 0, "rejected": [], "warnings": [warning], "offset": 2 }));
+    (tea["brand"], tea["available"]) = (Value::Null, json!(false));
+    assert_eq!(daemon.get("/v1/items/tea").json(), tea);
+
+    assert_eq!(daemon.ask("DELETE", "/v1/items/tea", "").status, 200);
+    assert_eq!(daemon.get("/v1/items/tea").status, 404);
+    assert_eq!(daemon.ask("PATCH", "/v1/items/tea", "{}").status, 404, "a deleted item stays deleted");
+    put(&daemon, "tea", &json!({}));
+    assert_eq!(daemon.get("/v1/items/tea").json()["brand"], Value::Null);
+    // An item that only an event has named has no attributes and is available.
+    daemon.send(&[event("e1", "ann", "a cup")]);
+    assert_eq!(daemon.get("/v1/items/a%20cup").json()["available"], json!(true));
+    assert_eq!(daemon.ask("PATCH", "/v1/items/a%20cup", r#"{"price":3}"#).status, 200);
+    assert_eq!(daemon.get("/v1/items/a%20cup").json()["price"], json!(3.0));
+}
+
+#[test]
+fn what_breaks_a_rule_is_named_and_changes_nothing() {
+    let home = Home::new();
+    let daemon = home.start(&["server.max_batch=3"]);
+    let answer = daemon.ask("PUT", "/v1/items/tea", r#"{"price":-1}"#);
+    let problem = json!({
+        "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative.", "field": "price",
+    });
+    assert_eq!((answer.status, answer.json()), (400, problem));
+    assert_eq!(daemon.ask("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);
+    assert_eq!(daemon.ask("PUT", "/v1/items/tea", "").status, 400);
+    assert_eq!(daemon.next_offset(), 0);
+
+    let lines = "{\"item_id\":\"tea\",\"price\":2}\nnope\n{\"item_id\":\"cup\",\"categories\":\"pots\"}";
+    let answer = daemon.post("/v1/items", lines);
+    let place = |fault: &Value| (fault["line"].clone(), fault["field"].clone(), fault["code"].clone());
+    let rejected: Vec<_> = answer.json()["rejected"].as_array().unwrap().iter().map(place).collect();
+    assert_eq!(rejected, [(json!(2), Value::Null, json!("syntax")), (json!(3), json!("categories"), json!("wrong_type"))]);
+    assert_eq!((answer.status, &answer.json()["accepted"], daemon.next_offset()), (200, &json!(1), 1));
+    let four = vec![json!({ "item_id": "tea" }); 4];
+    assert_eq!(daemon.post("/v1/items", &json!(four).to_string()).status, 413);
+    assert_eq!(daemon.post("/v1/items", "[{}]").status, 400);
+    assert_eq!((daemon.get("/v1/items").status, daemon.ask("POST", "/v1/items/tea", "{}").status), (405, 405));
+}
+
+#[test]
+fn the_catalog_outlives_the_process() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    put(&daemon, "tea", &json!({ "price": 1 }));
+    put(&daemon, "cup", &json!({ "price": 2 }));
+    daemon.terminate();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/items/tea").json()["price"], json!(1.0), "from the checkpoint");
+    put(&daemon, "tea", &json!({ "price": 3 }));
+    assert_eq!(daemon.ask("DELETE", "/v1/items/cup", "").status, 200);
+    daemon.kill();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/items/tea").json()["price"], json!(3.0), "from the journal's tail");
+    assert_eq!(daemon.get("/v1/items/cup").status, 404);
+}
+
+/// Twelve items: two of three are tea, one of three a cup; the price is the number. Four users have gone through them in their order.
+fn shop(daemon: &Daemon) {
+    let item = |number: usize| {
+        let category = if number % 3 == 2 { "cups" } else { "tea" };
+        json!({ "item_id": format!("item{number}"), "categories": [category], "price": number })
+    };
+    let items: Vec<_> = (0..12).map(item).collect();
+    assert_eq!(daemon.post("/v1/items", &json!(items).to_string()).json()["accepted"], json!(12));
+    let views =
+        |user: usize| (0..12).map(move |number| event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}")));
+    let events: Vec<_> = (0..4).flat_map(views).collect();
+    daemon.send(&events);
+    daemon.send(&[event("a1", "ann", "item0"), event("a2", "ann", "item1")]);
+    daemon.learned(62);
+}
+
+fn ask(daemon: &Daemon, query: &str) -> Value {
+    let answer = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    list["items"].as_array().unwrap().iter().map(|item| item["item_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    shop(&daemon);
+    let all = ask(&daemon, "");
+    let mut sorted = ids(&all);
+    sorted.sort_unstable();
+    let mut every: Vec<_> = (0..12).map(|number| format!("item{number}")).collect();
+    every.sort_unstable();
+    assert_eq!(sorted, every);
+    let removed = |excluded, seen, filtered, unavailable, diversity| json!({ "excluded": excluded, "seen": seen, "filtered": filtered, "unavailable": unavailable, "diversity": diversity });
+    assert_eq!((&all["fallback"], &all["removed"]), (&json!("none"), &removed(0, 0, 0, 0, 0)));
+
+    let list = ask(&daemon, "exclude=item3,item4,none&exclude_seen=true&limit=8");
+    assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(2, 2, 0, 0, 0)));
+    assert!(["item0", "item1", "item3", "item4"].iter().all(|gone| !ids(&list).contains(&(*gone).to_owned())));
+
+    let list = ask(&daemon, "filter=category%20=%20cups%20and%20price%20%3C%209&limit=5");
+    let mut cups = ids(&list);
+    cups.sort_unstable();
+    assert_eq!(cups, ["item2", "item5", "item8"]);
+    assert_eq!((&list["fallback"], &list["removed"]), (&json!("filtered_out"), &removed(0, 0, 9, 0, 0)));
+
+    let list = ask(&daemon, "diversity=2&limit=12");
+    assert_eq!(ids(&list).len(), 4, "two of each category");
+    assert_eq!(list["removed"], removed(0, 0, 0, 0, 8));
+
+    // What cannot be had is gone as soon as that is acknowledged, learned or not.
+    put(&daemon, "item5", &json!({ "available": false }));
+    put(&daemon, "item6", &json!({ "expires": 1000 }));
+    put(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
+    assert_eq!(daemon.ask("DELETE", "/v1/items/item8", "").status, 200);
+    let list = ask(&daemon, "limit=8");
+    assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(0, 0, 0, 4, 0)));
+    assert!((5..9).all(|gone| !ids(&list).contains(&format!("item{gone}"))));
+
+    let body =
+        json!({ "items": ["item2"], "exclude": ["item3"], "exclude_seen": true, "filter": "price >= 2", "diversity": 1, "limit": 1 });
+    let inline = daemon.post("/v1/recommendations", &body.to_string()).json();
+    assert_eq!((ids(&inline).len(), &inline["fallback"]), (1, &json!("none")));
+    assert!(!["item0", "item1", "item2", "item3"].contains(&ids(&inline)[0].as_str()));
+}
+
+#[test]
+fn what_an_answer_falls_short_of_is_named() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let list = ask(&daemon, "");
+    assert_eq!((&list["fallback"], &list["items"]), (&json!("empty_catalog"), &json!([])));
+    shop(&daemon);
+    let nobody = daemon.get("/v1/users/nobody/recommendations").json();
+    assert_eq!((&nobody["fallback"], ids(&nobody).len()), (&json!("unknown_user"), 12));
+    let list = ask(&daemon, "filter=price%20%3E%20100");
+    assert_eq!((&list["fallback"], &list["items"]), (&json!("filtered_out"), &json!([])));
+    let unknown = daemon.post("/v1/recommendations", r#"{"items":["no such item"]}"#).json();
+    assert_eq!((&unknown["fallback"], ids(&unknown).len()), (&json!("unknown_items"), 12));
+    // A long list is filled with what is popular, though no candidate was that.
+    assert_eq!(ids(&ask(&daemon, "limit=1000")).len(), 12);
+}
+
+#[test]
+fn a_bad_wish_is_pointed_at() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let answer = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
+    let problem = json!({
+        "type": "/problems/bad-filter", "title": "The filter cannot be read", "status": 400, "field": "filter", "column": 9,
+        "detail": "At column 9, a number is expected.",
+    });
+    assert_eq!((answer.status, answer.json()), (400, problem));
+    let inline = daemon.post("/v1/recommendations", r#"{"items":[],"filter":"prise = 1"}"#);
+    assert_eq!((inline.status, &inline.json()["column"]), (400, &json!(1)));
+    for (query, field) in [
+        ("diversity=0", "diversity"),
+        ("limit=10001", "limit"),
+        ("limit=-1", "limit"),
+        ("explain=yes", "explain"),
+        ("offset=3", "offset"),
+        ("recommendation_id=r&explain=true", "recommendation_id"),
+        ("limits=3", "limits"),
+    ] {
+        let answer = daemon.get(&format!("/v1/users/ann/recommendations?{query}"));
+        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{query}");
+    }
+    let excluded = vec!["tea"; 1001].join(",");
+    assert_eq!(daemon.get(&format!("/v1/users/ann/recommendations?exclude={excluded}")).json()["field"], json!("exclude"));
+}
+
+#[test]
+fn an_answer_is_turned_page_by_page() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    shop(&daemon);
+    let whole = ids(&ask(&daemon, "limit=12"));
+    let first = ask(&daemon, "limit=5");
+    let id = first["recommendation_id"].as_str().unwrap();
+    assert_eq!(ids(&first), whole[..5]);
+    // What is learned between two pages does not shuffle them.
+    daemon.send(&[event("b1", "ann", "item11")]);
+    let second = ask(&daemon, &format!("recommendation_id={id}&limit=3"));
+    assert_eq!(ids(&second), whole[5..8], "the next page begins where the answer ended");
+    assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is an impression of its own");
+    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&offset=2&limit=3"))), whole[2..5]);
+    let third = second["recommendation_id"].as_str().unwrap();
+    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={third}"))), whole[8..], "a page can be turned too");
+    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
+    let gone = daemon.ask("DELETE", &format!("/v1/items/{}", whole[5]), "");
+    assert_eq!(gone.status, 200);
+    assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&limit=3"))), whole[6..9]);
+    for path in
+        [format!("/v1/users/bob/recommendations?recommendation_id={id}"), "/v1/users/ann/recommendations?recommendation_id=r0".to_owned()]
+    {
+        let answer = daemon.get(&path);
+        assert_eq!((answer.status, &answer.json()["type"]), (404, &json!("/problems/unknown-recommendation")));
+    }
+}
+
+#[test]
+fn an_explanation_names_sources_and_the_event_that_moved_the_item() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    shop(&daemon);
+    assert!(ask(&daemon, "")["items"][0].get("explanation").is_none());
+    let list = ask(&daemon, "explain=true");
+    let items = list["items"].as_array().unwrap();
+    let follower = items.iter().find(|item| item["item_id"] == json!("item2")).unwrap();
+    let sources = follower["explanation"]["sources"].as_object().unwrap();
+    assert!(sources["transitions"].as_f64().unwrap() > 0.0 && sources.values().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())));
+    let moved: Vec<_> = items.iter().map(|item| &item["explanation"]["moved_by"]).filter(|moved| !moved.is_null()).collect();
+    assert!(!moved.is_empty(), "{list}");
+    for moved in moved {
+        assert!(["item0", "item1"].contains(&moved["item_id"].as_str().unwrap()) && moved["type"] == json!("view"));
+        let rank = moved["rank"].as_u64().unwrap();
+        assert!(moved["rank_without"].as_u64().is_none_or(|without| without > rank));
+    }
+}
+
+#[test]
+fn what_is_trending_and_what_is_alike() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    assert_eq!(daemon.get("/v1/trending").json(), json!({ "items": [] }));
+    shop(&daemon);
+    daemon.send(&(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>());
+    daemon.learned(67);
+    let trending = daemon.get("/v1/trending?limit=3").json();
+    assert_eq!((ids(&trending)[0].as_str(), ids(&trending).len(), &trending["items"][0]["source"]), ("item8", 3, &json!("trending")));
+    assert_eq!(ids(&daemon.get("/v1/trending?category=cups").json()).len(), 4);
+    assert_eq!(daemon.get("/v1/trending?category=none").json(), json!({ "items": [] }));
+
+    let similar = ids(&daemon.get("/v1/items/item4/similar?limit=4").json());
+    assert_eq!(similar.len(), 4);
+    assert!(similar.contains(&"item5".to_owned()) && similar.contains(&"item3".to_owned()), "{similar:?}");
+    assert!(!similar.contains(&"item4".to_owned()));
+    put(&daemon, "mug", &json!({ "categories": ["cups"] }));
+    daemon.learned(68);
+    let alike = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
+    assert!(["item2", "item5", "item8", "item11"].iter().all(|cup| alike.contains(&(*cup).to_owned())), "{alike:?}");
+    assert_eq!(daemon.get("/v1/items/none/similar").status, 404);
+    assert_eq!(daemon.get("/v1/items/item4/similar?limit=0").status, 400);
+}
+
+#[test]
+fn an_item_is_recommended_before_anyone_has_seen_it() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    shop(&daemon);
+    put(&daemon, "fresh", &json!({ "categories": ["tea"] }));
+    daemon.learned(63);
+    let list = ask(&daemon, "limit=13");
+    let fresh = list["items"].as_array().unwrap().iter().find(|item| item["item_id"] == json!("fresh")).unwrap();
+    assert_eq!(fresh["source"], json!("new"), "{list}");
+}
