@@ -1,6 +1,6 @@
 //! `sequor evaluate`: a trained network against sessions that it never learned from.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
@@ -39,6 +39,12 @@ impl Evaluate {
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let read = recording::read(&self.file, training.kinds(), idle_gap_ms)?;
         let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.names());
+        if test.is_empty() {
+            bail!(
+                "{} has no session to test on: none of those kept back has two events of items that were learned; see --test",
+                self.file.display()
+            );
+        }
         let scores = score_sessions(&training.best_weights(), &test, training.kinds());
         let evaluation = Evaluation {
             file: self.file.display().to_string(),
@@ -118,6 +124,9 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.evaluated_steps == 0 {
+            return write!(out, "  evaluated steps   {:>12}", "none");
+        }
         writeln!(out, "  evaluated steps   {:>12}", self.evaluated_steps)?;
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evaluate::{Figures, write_json};
@@ -15,7 +15,7 @@ use super::plot::{self, Line};
 use super::{recording, trained};
 use crate::learning::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
 use crate::metrics::Process;
-use crate::settings::{Layers, Period, Settings};
+use crate::settings::{Layers, Origin, Period, Settings};
 
 /// Arguments of `sequor train`.
 #[derive(Debug, Args)]
@@ -78,6 +78,8 @@ impl Train {
             ],
         )?;
         flags::start_log(&layers.check()?.log)?;
+        // Told now, not after the first epoch.
+        [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
         let began = Instant::now();
         let (mut training, corpus, rejected) = self.begin(&layers)?;
         let mut table = Table::new(&training, &corpus);
@@ -129,11 +131,19 @@ impl Train {
         let read = recording::read(&self.file, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
         let epochs = match layers.origin("train.epochs") {
-            crate::settings::Origin::Default => training.settings().epochs,
+            Origin::Default => training.settings().epochs,
             _ => settings.train.epochs,
         };
         training.resume(epochs, &corpus)?;
         Ok((training, corpus, read.rejected))
+    }
+}
+
+fn in_a_folder(file: &Path) -> anyhow::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => bail!("cannot write {}: there is no folder {}", file.display(), folder.display()),
+        None => Ok(()),
     }
 }
 
@@ -283,7 +293,7 @@ impl Report {
         }
     }
 
-    fn plot(&self, file: &std::path::Path) -> anyhow::Result<()> {
+    fn plot(&self, file: &Path) -> anyhow::Result<()> {
         let line = |name, value: fn(&Figures) -> f64| Line {
             name,
             points: self.epochs.iter().map(|row| (row.epoch as f64, value(&row.figures))).collect(),

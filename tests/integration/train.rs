@@ -153,6 +153,8 @@ fn what_is_no_checkpoint_of_this_training_is_refused() {
     assert!(said.contains("another recording"), "{said}");
     assert_eq!(fs::read(&checkpoint).unwrap(), whole, "nothing of it was touched");
 
+    let said = refused(&train(&file, &["--checkpoint", "/nonexistent/c"]));
+    assert!(said.contains("there is no folder /nonexistent"), "{said}");
     let absent = folder.path().join("absent");
     let said = refused(&train(&file, &["--resume", "--checkpoint", absent.to_str().unwrap()]));
     assert!(said.contains(absent.to_str().unwrap()), "{said}");
@@ -191,6 +193,18 @@ fn a_learning_rate_that_diverges_is_named() {
     if checkpoint.exists() {
         assert!(run(&["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()]).status.success());
     }
+}
+
+#[test]
+fn with_nothing_kept_back_there_is_nothing_to_test() {
+    let (folder, file) = recording(17);
+    let checkpoint = folder.path().join("c");
+    let output = trained(&file, &checkpoint, &["--test", "0", "--validation", "0", "--epochs", "2"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("evaluated steps           none"), "{table}");
+    let evaluate = ["evaluate", file.to_str().unwrap(), "--checkpoint", checkpoint.to_str().unwrap()];
+    assert!(refused(&run(&evaluate)).contains("no session to test on"));
+    assert!(run(&[&evaluate[..], &["--test", "0.5"]].concat()).status.success());
 }
 
 fn inline(daemon: &Daemon, items: &[&str]) -> Vec<String> {
