@@ -6,8 +6,10 @@ use crate::recall::{CHANNELS, Channel, FACTS, Fact, Moment, Slate};
 
 /// Features of a candidate: the logarithm of its share on each channel, of the weight behind it, and the facts.
 pub const ITEM: usize = 2 * CHANNELS + FACTS;
-/// Features of a moment: the evidence on each channel, the session's mood, and the session's shape.
-pub const MOMENT: usize = 3 * CHANNELS;
+/// Features of a moment: on each channel the evidence, the largest share and the session's mood; the facts of the last item; the session's shape.
+pub const MOMENT: usize = 3 * CHANNELS + FACTS + SHAPE;
+/// Features of a session's shape.
+const SHAPE: usize = 8;
 
 /// The features of one moment, reused from moment to moment.
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ impl Features {
             [.., before, last] => last.at.saturating_sub(before.at).max(0) as f32 / 1000.0,
             _ => 0.0,
         };
-        let shape = [
+        let shape: [f32; SHAPE] = [
             ln(1.0 + moment.steps.len() as f32) * 0.3,
             f32::from(last.is_some() && moment.recent().skip(1).any(|item| Some(item) == last)),
             f32::from(last.is_some() && last == before),
@@ -49,8 +51,12 @@ impl Features {
             f32::from(moment.steps.last().is_some_and(|step| step.boundary)),
         ];
         let evidence = slate.totals().iter().map(|total| ln(1.0 + total) * 0.3);
-        self.raw_moment = [0.0; MOMENT];
-        for (out, x) in self.raw_moment.iter_mut().zip(evidence.chain(mood.given).chain(shape)) {
+        let best = self.raw.iter().fold([0.0f32; CHANNELS], |mut best, item| {
+            best.iter_mut().zip(item).for_each(|(best, share)| *best = best.max(*share));
+            best
+        });
+        let facts = last.and_then(|last| self.raw.get(slate.position(last)?)?.last_chunk()).copied().unwrap_or([0.0; FACTS]);
+        for (out, x) in self.raw_moment.iter_mut().zip(evidence.chain(best).chain(mood.given).chain(facts).chain(shape)) {
             *out = x;
         }
     }

@@ -15,7 +15,7 @@ pub const HIDDEN: usize = 32;
 pub type Units = [f32; HIDDEN];
 
 /// Learning rate of Adagrad for the shared weights.
-const RATE: f32 = 0.05;
+const RATE: f32 = 0.08;
 /// The same for the items' biases.
 const BIAS_RATE: f32 = 0.02;
 /// Where Adagrad's sums of squares begin.

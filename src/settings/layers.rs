@@ -332,6 +332,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_prefers_gives_way_to_whatever_was_set() {
+        let preferred = [("network.hidden", "100"), ("network.negatives", "2048")];
+        let layers = layers().defaults(&preferred).unwrap().flag("network.hidden", "32").unwrap();
+        let settings = layers.check().unwrap();
+        assert_eq!((settings.network.hidden, settings.network.negatives), (32, 2048));
+        assert_eq!((layers.origin("network.hidden"), layers.origin("network.negatives")), (Origin::Flag, Origin::Default));
+        assert!(Layers::<Settings>::new().unwrap().defaults(&[("network.hiden", "1")]).is_err());
+    }
+
+    #[test]
     fn the_later_layer_wins_and_each_value_knows_its_own() {
         let (_folder, path) = file("[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n");
         let environment = [("SEQUOR_SERVER__MAX_BATCH".to_owned(), "20".to_owned()), ("SEQUOR_SERVER__WORKERS".to_owned(), "4".to_owned())];

@@ -51,13 +51,20 @@ fn the_other_commands_exist() {
         [
             "cargo run --release -- serve",
             "bash tests/run",
-            "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg"
+            "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg",
+            "cargo run --release -- train FILE.csv.gz --checkpoint trained.ckpt --json figures.json --plot curves.svg\n\
+             cargo run --release -- evaluate FILE.csv.gz --checkpoint trained.ckpt\n\
+             cargo run --release -- serve --checkpoint trained.ckpt"
         ]
     );
     let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
     for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {
         assert!(help("serve").contains(flag) && page.contains(flag), "{flag}");
     }
+    for flag in ["--checkpoint", "--json", "--plot", "--test", "--validation", "--patience", "--epochs", "--resume"] {
+        assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
+    }
+    assert!(help("evaluate").contains("--checkpoint") && help("serve").contains("--checkpoint"));
     for flag in ["--json", "--plot", "--evaluate-from", "--idle-gap", "--data-dir"] {
         assert!(help("replay").contains(flag) && page.contains(flag), "{flag}");
     }

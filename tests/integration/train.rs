@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use sequor::capture::{FileEvents, Rules};
+use sequor::learning::{OfflineSettings, Recording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -234,4 +237,50 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     daemon.terminate();
     let said = refused(&unlearned.start_in_vain(&[&begin]));
     assert!(said.contains("1 entries already"), "{said}");
+}
+
+/// Recorded behaviour where there is some.
+fn recorded(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let file = folder.join(name);
+    if !file.is_file() {
+        // Written past the capture of the test's output, so that it is seen.
+        let mut loud = std::io::stderr();
+        writeln!(loud, "LEFT OUT: {} is not there, so nothing is learned from it (set SEQUOR_DATA)", file.display()).unwrap();
+    }
+    file.is_file().then_some(file)
+}
+
+/// Published figures on these recordings count so many steps.
+#[test]
+fn the_recorded_shops_and_songs_are_split_as_everybody_splits_them() {
+    for (name, steps) in [
+        ("yoochoose100k.csv.gz", 6_654),
+        ("retailrocket_seq.csv.gz", 51_773),
+        ("diginetica_seq.csv.gz", 76_336),
+        ("30music10.csv.gz", 30_438),
+    ] {
+        let Some(file) = recorded(name) else { continue };
+        let mut recording = Recording::new(i64::MAX);
+        let rules = Rules::default();
+        for event in FileEvents::open(&file, &rules, i64::MAX / 2).unwrap() {
+            recording.add(&event.unwrap().unwrap(), &rules.kinds);
+        }
+        let corpus = recording.into_corpus(&OfflineSettings::default());
+        assert_eq!(corpus.test.iter().map(|session| session.len() - 1).sum::<usize>(), steps, "{name}");
+    }
+}
+
+/// Two epochs with the offline settings, against a floor well below what they reach (0.709 / 0.380).
+#[test]
+fn a_recorded_shop_is_learned() {
+    let Some(file) = recorded("yoochoose100k.csv.gz") else { return };
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let arguments =
+        ["train", file.to_str().unwrap(), "--epochs", "2", "--set", "network.cell=gru", "--json", json.path().to_str().unwrap()];
+    let output = run(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures = read(json.path());
+    assert_eq!(figures["evaluated_steps"], 6_654);
+    assert!(figures["recall_at_20"].as_f64() >= Some(0.69) && figures["mrr_at_20"].as_f64() >= Some(0.36), "{figures}");
 }

@@ -104,3 +104,52 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Kind;
+    use crate::model::{NetworkSettings, Trainer};
+
+    #[test]
+    fn ranks_and_errors_are_those_of_one_step_at_a_time() {
+        let kinds = Kinds::default();
+        let network = NetworkSettings { hidden: 12, interest_weight: 1.0, initial_scale: 1.0, ..Default::default() };
+        let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
+        trainer.grow(50);
+        let weights = trainer.publish(1);
+        let [view, search] = [Kind::View, Kind::Search].map(|kind| kinds.id(&kind).unwrap());
+        let step = |place: u32| Step {
+            item: (place % 9 != 4).then_some(place * 7 % 50),
+            kind: if place % 9 == 4 { search } else { view },
+            boundary: false,
+            at: 0,
+            value: place as f32,
+        };
+        // More steps than are scored at a time, and the last ones fewer.
+        let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
+        let found = score_sessions(&weights, &sessions, &kinds);
+
+        let (mut quality, mut errors) = (Quality::default(), Vec::new());
+        let (mut scratch, mut query, mut interest) = (Scratch::default(), Vec::new(), Vec::new());
+        for session in &sessions {
+            let mut state = weights.start();
+            for (place, pair) in session.windows(2).enumerate() {
+                weights.step(&mut state, &input(session, place).unwrap(), &mut scratch);
+                let Some(item) = pair[1].item else { continue };
+                weights.query(&state, &mut query);
+                let better = |other: &u32| {
+                    let (other_score, score) = (weights.score(&query, *other), weights.score(&query, item));
+                    other_score > score || (other_score == score && *other < item)
+                };
+                quality.count(Some(1 + (0..50).filter(better).count()));
+                weights.interest_query(&query, &mut interest);
+                errors.push(f64::from(weights.interest(&interest, item).unwrap() - pair[1].value).powi(2));
+            }
+        }
+        assert!(quality.steps > 128);
+        assert_eq!(found.quality, quality);
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        assert!((found.interest_mse().unwrap() - mean).abs() < 1e-9 * mean);
+    }
+}

@@ -26,7 +26,7 @@ pub struct OfflineSettings {
 
 impl Default for OfflineSettings {
     fn default() -> Self {
-        Self { epochs: 10, batch: 64, test: 0.1, validation: 0.02, patience: 3, warmup: 0, decay: 1.0, seed: 42 }
+        Self { epochs: 10, batch: 64, test: 0.1, validation: 0.02, patience: 3, warmup: 0, decay: 0.8, seed: 42 }
     }
 }
 

@@ -1,4 +1,5 @@
-use super::super::{Store, StoreOptions};
+use super::super::testing::event;
+use super::super::{Durability, Store, StoreOptions};
 use super::*;
 use proptest::prelude::*;
 
@@ -113,4 +114,56 @@ fn a_value_streams_through_the_codec() {
     let mut reader = checkpoints.newest(1).unwrap().unwrap();
     assert_eq!(super::super::codec::decode_from::<Vec<f32>, _>(&mut reader).unwrap(), weights);
     assert_eq!(reader.remaining(), 0);
+}
+
+#[test]
+fn a_file_of_its_own_is_replaced_once_the_new_one_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trained.ckpt");
+    let write = |bytes: &'static [u8], fails: bool| {
+        write_checkpoint::<StoreError>(&path, 3, |writer| {
+            writer.write_all(bytes).map_err(StoreError::io("writing", Path::new("")))?;
+            if fails { Err(StoreError::Failed { dir: "d".into() }) } else { Ok(()) }
+        })
+    };
+    let read = || {
+        let mut reader = open_checkpoint(&path)?;
+        let mut payload = Vec::new();
+        reader.read_to_end(&mut payload).unwrap();
+        Ok::<_, StoreError>((reader.offset(), payload))
+    };
+    assert!(read().unwrap_err().to_string().contains("trained.ckpt"));
+    write(b"one", false).unwrap();
+    write(b"half of", true).unwrap_err();
+    assert_eq!(read().unwrap(), (3, b"one".to_vec()));
+    write(b"two and more", false).unwrap();
+    assert_eq!(read().unwrap(), (3, b"two and more".to_vec()));
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1);
+
+    let whole = std::fs::read(&path).unwrap();
+    let said = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        read().unwrap_err().to_string()
+    };
+    assert!(said(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes, and 12 are claimed"));
+    assert!(said(&[&whole[..HEADER], b"two and lore"].concat()).contains("its checksum is another"));
+    assert!(said(b"PK").contains("it does not begin as a checkpoint does"));
+}
+
+#[test]
+fn what_learning_begins_with_is_set_before_the_first_entry_or_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert!(store.origin().unwrap().is_none());
+    let set = |bytes: &'static [u8]| {
+        store.set_origin::<StoreError>(|writer| writer.write_all(bytes).map_err(StoreError::io("writing", Path::new(""))))
+    };
+    set(b"weights").unwrap();
+    store.journal().append(&[event(1)], Durability::ProcessCrash).unwrap();
+    assert!(matches!(set(b"others"), Err(StoreError::Begun { entries: 1, .. })));
+    let mut payload = Vec::new();
+    store.origin().unwrap().unwrap().read_to_end(&mut payload).unwrap();
+    assert_eq!(payload, b"weights");
+    std::fs::write(dir.path().join("origin"), "something else").unwrap();
+    assert!(store.origin().is_err());
 }

@@ -47,7 +47,7 @@ fn every_position_is_in_one_part() {
 
 #[test]
 fn a_ring_is_learned_and_the_best_epoch_is_kept() {
-    let settings = OfflineSettings { epochs: 30, patience: 2, ..Default::default() };
+    let settings = OfflineSettings { epochs: 30, patience: 2, decay: 1.0, ..Default::default() };
     let corpus = corpus(&settings);
     let mut training = OfflineTraining::new(settings, network(), Kinds::default(), &corpus).unwrap();
     run(&mut training, &corpus);
