@@ -1,6 +1,6 @@
 //! The learner: the fold itself.
 
-use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemAct, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
 use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
@@ -345,17 +345,25 @@ impl Learner {
         }
     }
 
-    /// The catalog says something of an item. One that it names first is new to the sources.
+    /// The catalog says something of an item. One that it names first is new to the sources, and begins in the network where those stand whose attributes it shares.
     fn item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let State { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
         catalog.apply(item, &change.act);
-        if item as usize >= *items && change.act != ItemAct::Delete {
+        let new = item as usize >= *items;
+        *items = (*items).max(item as usize + 1);
+        let Some(known) = catalog.get(item) else { return };
+        if new {
             sources.announce(item);
         }
-        *items = (*items).max(item as usize + 1);
-        if let (Some(training), Some(known)) = (training, catalog.get(item)) {
-            training.describe(item, vocabulary.number(known));
+        let values = vocabulary.number(known);
+        let alike = vocabulary.alike(&values);
+        vocabulary.hold(item, &values);
+        if let Some(training) = training {
+            if new && !alike.is_empty() {
+                training.introduce(item, alike);
+            }
+            training.describe(item, values);
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Training {
     observed: Vec<ItemIx>,
     /// Items whose attributes have changed, with the numbers of their values.
     described: Vec<(ItemIx, Box<[u32]>)>,
+    /// New items, with those whose attributes they share.
+    introduced: Vec<(ItemIx, Vec<ItemIx>)>,
     /// All trainings whose result has come.
     total: TrainingReport,
 }
@@ -93,6 +95,7 @@ impl Training {
             touched: Vec::new(),
             observed: Vec::new(),
             described: Vec::new(),
+            introduced: Vec::new(),
             total: TrainingReport::default(),
         }
     }
@@ -127,6 +130,11 @@ impl Training {
         self.described.push((item, attributes));
     }
 
+    /// An item is new, and like these: it begins where they stand.
+    pub fn introduce(&mut self, item: ItemIx, alike: Vec<ItemIx>) {
+        self.introduced.push((item, alike));
+    }
+
     /// Crosses a border: the training before it comes into use, and one on what was touched since begins, over a catalog of `items`.
     ///
     /// # Errors
@@ -146,6 +154,7 @@ impl Training {
         let mut trainer = self.trainer.take().ok_or(Lost)?;
         let observed = std::mem::take(&mut self.observed);
         let described = std::mem::take(&mut self.described);
+        let introduced = std::mem::take(&mut self.introduced);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ border.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.draw(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
@@ -153,6 +162,9 @@ impl Training {
             trainer.grow(items);
             for (item, attributes) in described {
                 trainer.set_attributes(item, &attributes);
+            }
+            for (item, alike) in introduced {
+                trainer.resemble(item, &alike);
             }
             for item in observed {
                 trainer.observe(item);

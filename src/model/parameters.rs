@@ -169,6 +169,17 @@ impl Parameters<Table> {
         }
     }
 
+    /// Gives an item the mean of the rows of others, for input and output alike.
+    pub(super) fn resemble(&mut self, item: u32, others: &[u32]) {
+        for table in [&mut self.items].into_iter().chain(&mut self.outputs) {
+            let mut mean = vec![0.0; table.width()];
+            for row in others.iter().filter_map(|other| table.row(*other as usize)) {
+                accumulate(&mut mean, 1.0 / others.len() as f32, row);
+            }
+            table.set(item, &mean);
+        }
+    }
+
     /// Sets an item's attributes, with rows for those never named before.
     pub(super) fn set_attributes(&mut self, item: u32, attributes: &[u32]) {
         let (seed, scale, max) = (self.seed, self.settings.initial_scale, self.settings.attributes_max);

@@ -106,6 +106,11 @@ impl Sampler {
         }
     }
 
+    /// How many targets an item was.
+    pub(super) fn count(&self, item: ItemIx) -> u32 {
+        self.counts.get(item as usize).copied().unwrap_or(0)
+    }
+
     fn total(&self) -> u64 {
         self.levels.last().and_then(|top| top.first()).copied().unwrap_or(0)
     }

@@ -73,6 +73,14 @@ impl Table {
         self.chunks.get_mut(row / CHUNK)?.get_mut(start..start + stride).map(|row| row.split_at_mut(width))
     }
 
+    /// Writes a row anew, leaving its memories alone; nothing happens beyond the last.
+    pub(super) fn set(&mut self, row: u32, new: &[f32]) {
+        if let Some((values, _)) = self.row_mut(row as usize).filter(|(values, _)| values.len() == new.len()) {
+            values.copy_from_slice(new);
+            self.changed.slot(row);
+        }
+    }
+
     /// Hands every named row, its memories and its gradient (one row of `gradients` each) to `step`.
     pub(super) fn update(&mut self, rows: &[u32], gradients: &[f32], step: impl Fn(&mut [f32], &mut [f32], &[f32])) {
         for (row, gradient) in rows.iter().zip(gradients.chunks_exact(self.width.max(1))) {

@@ -162,6 +162,16 @@ impl Trainer {
         self.attributes_changed = true;
     }
 
+    /// Lets an item that nothing is known of begin where others stand: its rows become the mean of theirs, of those that were targets at least once. Without any it stays
+    /// as it is.
+    pub fn resemble(&mut self, item: ItemIx, others: &[ItemIx]) {
+        let Learned { parameters, sampler, .. } = &mut self.learned;
+        let learned: Vec<ItemIx> = others.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
+        if !learned.is_empty() {
+            parameters.resemble(item, &learned);
+        }
+    }
+
     /// Counts a target that came: negatives are drawn by these counts. Without rows for the item it is not counted.
     pub fn observe(&mut self, item: ItemIx) {
         self.learned.sampler.observe(item);

@@ -271,3 +271,21 @@ fn a_snapshot_comes_back_from_its_bytes() {
     assert_eq!(again.top(&query, 5, &mut Scratch::default()), weights.top(&query, 5, &mut Scratch::default()));
     assert_eq!((again.version(), again.start()), (7, weights.start()));
 }
+
+#[test]
+fn an_item_begins_as_the_mean_of_what_it_resembles() {
+    for tied in [true, false] {
+        let mut trainer = trainer(NetworkSettings { tied, ..everything() });
+        trainer.publish(1);
+        trainer.grow(ITEMS + 2);
+        let unlike = trainer.publish(2);
+        let new = ITEMS as u32;
+        // The second has never been a target: its rows mean nothing.
+        trainer.resemble(new, &[3, new + 1, 4]);
+        trainer.resemble(new + 1, &[new, new + 1]);
+        let weights = trainer.publish(3);
+        let mean: Vec<f32> = weights.embedding(3).unwrap().iter().zip(weights.embedding(4).unwrap()).map(|(a, b)| (a + b) / 2.0).collect();
+        assert!(weights.embedding(new).unwrap().iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "tied: {tied}");
+        assert_eq!(weights.embedding(new + 1), unlike.embedding(new + 1), "without an example it stays as it is");
+    }
+}
