@@ -56,7 +56,7 @@ impl ModelActor {
     /// Entries folded between two looks into the mailbox.
     const STRETCH: usize = 2048;
     /// The shortest time between two publications while the journal runs ahead.
-    const PUBLISH: Duration = Duration::from_millis(50);
+    const PUBLISH: Duration = Duration::from_millis(200);
 
     /// A shell around a fold that stands where its checkpoint left it.
     #[must_use]

@@ -243,7 +243,9 @@ impl System {
         metrics.in_flight_events_limit.set(self.gate.bound() as f64);
         metrics.queue_depth.of(Queue::Committer).set(self.gate.inside() as f64);
         metrics.queue_limit.of(Queue::Committer).set(self.gate.bound() as f64);
-        metrics.learner_lag_entries.set(end - self.published.load().offset() as f64);
+        let published = self.published.load();
+        metrics.learner_lag_entries.set(end - published.offset() as f64);
+        published.source_bytes().for_each(|(source, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
         metrics

@@ -184,6 +184,9 @@ async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem
 
 /// The answer with names in place of numbers.
 fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation {
+    for (source, count) in SourceName::ALL.into_iter().zip(answer.brought) {
+        api.metrics().candidates.of(source).increment(count as u64);
+    }
     let items = answer.items.into_iter().filter_map(|pick| with_name(api, pick));
     let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
     Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }

@@ -64,7 +64,8 @@ impl Judge<'_> {
         match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, follower);
-                let logit = |item| weights.score(query, item);
+                // What the scan has given already spares fetching a row for every candidate.
+                let logit = |item| Weights::scanned(network, item).unwrap_or_else(|| weights.score(query, item));
                 let view = NetworkView { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 desk.consider(self.sources, self.ranker, &moment, mood, Some(&view), &near);
             }

@@ -161,6 +161,12 @@ impl State {
     }
 }
 
+/// Whether an offset is one of the `1 / every` that are drawn; none if that is 0. Neighbouring offsets are drawn independently, so that no rhythm of the traffic meets that of the draws.
+fn is_drawn(offset: Offset, every: u64) -> bool {
+    let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
+}
+
 /// Folds the journal, entry by entry: test, then learn.
 pub struct Learner {
     state: State,
@@ -281,9 +287,13 @@ impl Learner {
 
         // Test.
         let known = !user.follower.session.steps.is_empty();
+        let tests = is_drawn(offset, settings.learning.evaluate_every);
+        let teaches = is_drawn(offset, settings.learning.teach_every);
         let mut rank = None;
-        let judged = step.item.filter(|_| known && (chosen.is_some() || is_dismissal(&step)));
+        let judged = step.item.filter(|_| known && (tests || teaches) && (chosen.is_some() || is_dismissal(&step)));
         if let Some(item) = judged {
+            // A mere test leaves no trace.
+            let hidden = (!teaches).then(|| user.follower.known_hidden().cloned());
             let judge = Judge {
                 weights: weights.as_deref(),
                 clusters: clusters.as_deref(),
@@ -293,28 +303,33 @@ impl Learner {
                 now: offset,
             };
             judge.consider(&mut user.follower, user.session, &user.mood, &settings.pace, &mut self.workspace);
-            if let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
-                && number >= settings.evaluate_from
-            {
-                interest.count(predicted, step.value, settings.learning.live_window);
+            if let Some(hidden) = hidden {
+                user.follower.set_hidden(hidden);
             }
-            let desk = &mut self.workspace.desk;
-            if chosen.is_none() && !frozen {
-                desk.teach_dismissal(ranker, item);
-            }
-        }
-        if let Some(item) = chosen.filter(|_| known) {
-            let desk = &mut self.workspace.desk;
-            rank = desk.rank_of(item);
-            let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
-            user.mood.learn(desk.shares(item), repeated);
-            if settings.evaluate_sources && number >= settings.evaluate_from {
-                for (quality, source) in alone.iter_mut().zip(SourceName::ALL) {
-                    quality.count(desk.slate().rank(Channel::of(source), item));
+            if tests && number >= settings.evaluate_from {
+                if let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item)) {
+                    interest.count(predicted, step.value, settings.learning.live_window);
+                }
+                if settings.evaluate_sources && chosen.is_some() {
+                    for (quality, source) in alone.iter_mut().zip(SourceName::ALL) {
+                        quality.count(self.workspace.desk.slate().rank(Channel::of(source), item));
+                    }
                 }
             }
-            if !frozen {
-                desk.teach(ranker, item);
+            let desk = &mut self.workspace.desk;
+            if chosen.is_some() {
+                rank = desk.rank_of(item);
+            }
+            if teaches && chosen.is_some() {
+                let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
+                user.mood.learn(desk.shares(item), repeated);
+            }
+            match chosen {
+                _ if frozen || !teaches => {}
+                Some(_) => {
+                    desk.teach(ranker, item);
+                }
+                None => desk.teach_dismissal(ranker, item),
             }
         }
 
@@ -340,7 +355,7 @@ impl Learner {
             training.touch(u64::from(user.session), &user.follower.session.steps, chosen, settings.learning.window);
         }
         self.state.events += 1;
-        if chosen.is_some() && known {
+        if chosen.is_some() && known && tests {
             self.count(number, rank);
         }
     }
@@ -410,3 +425,6 @@ impl Learner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,11 @@ impl Follower {
         self.hidden.as_ref()
     }
 
+    /// Puts back a hidden state that was known before.
+    pub fn set_hidden(&mut self, hidden: Option<HiddenState>) {
+        self.hidden = hidden;
+    }
+
     /// Lets the hidden state go; it is computed afresh when it is next needed.
     pub fn forget_hidden(&mut self) {
         self.hidden = None;

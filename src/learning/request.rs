@@ -62,6 +62,8 @@ pub struct Answer {
     pub rest: Vec<Candidate>,
     /// How many ranked candidates were left out.
     pub removed: Removed,
+    /// How many of the ranked candidates each source named, in the order of [`SourceName::ALL`].
+    pub brought: [usize; SourceName::ALL.len()],
     /// What the answer falls short of.
     pub fallback: Fallback,
 }
@@ -99,6 +101,7 @@ pub fn answer(
     judge.consider(follower, SessionIx::MAX, &mood, pace, workspace);
     let mut ranked = Vec::new();
     workspace.desk.best(usize::MAX, |_| true, &mut ranked);
+    let brought = workspace.desk.slate().brought();
 
     let steps = &follower.session.steps;
     let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
@@ -134,5 +137,5 @@ pub fn answer(
     let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
     let picks = taken.into_iter().zip(interests).zip(explanations);
     let items = picks.map(|((candidate, interest), explanation)| Pick { candidate, interest, explanation }).collect();
-    Answer { weights_version: snapshot.weights_version(), items, rest, removed, fallback }
+    Answer { weights_version: snapshot.weights_version(), items, rest, removed, brought, fallback }
 }

@@ -27,6 +27,10 @@ pub struct LearningSettings {
     pub users_kept: u64,
     /// Milliseconds after being shown within which a choice is credited to the recommendation. At least 0.
     pub credit_window_ms: i64,
+    /// One step in so many, chosen by its offset, is a test before it teaches, for the live metrics; 0: none. What is learned does not depend on it. 0..=1,000,000.
+    pub evaluate_every: u64,
+    /// The ranker learns from one step in so many, chosen by its offset: testing aside, the rest spares ranking. 1..=1,000,000.
+    pub teach_every: u64,
     /// Steps over which the live metrics slide. 1..=1,000,000.
     pub live_window: usize,
     /// Everything random follows from it: the same seed, the same draws.
@@ -46,6 +50,8 @@ impl Default for LearningSettings {
             hidden_kept: 50_000,
             users_kept: 1_000_000,
             credit_window_ms: 30 * 60 * 1000,
+            evaluate_every: 1,
+            teach_every: 1,
             live_window: 10_000,
             seed: 42,
         }
@@ -70,7 +76,7 @@ impl LearningSettings {
     /// # Errors
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), LearningSettingsError> {
-        let rules: [(bool, &'static str, String, &'static str); 10] = [
+        let rules: [(bool, &'static str, String, &'static str); 12] = [
             ((1..=65_536).contains(&self.interval), "interval", self.interval.to_string(), "1..=65536"),
             (self.replay_ratio <= 64, "replay_ratio", self.replay_ratio.to_string(), "0..=64"),
             (self.replay_half_life >= 1.0, "replay_half_life", self.replay_half_life.to_string(), "1 and above"),
@@ -85,6 +91,8 @@ impl LearningSettings {
                 "hidden_kept and above",
             ),
             (self.credit_window_ms >= 0, "credit_window_ms", self.credit_window_ms.to_string(), "0 and above"),
+            (self.evaluate_every <= 1_000_000, "evaluate_every", self.evaluate_every.to_string(), "0..=1000000"),
+            ((1..=1_000_000).contains(&self.teach_every), "teach_every", self.teach_every.to_string(), "1..=1000000"),
             ((1..=1_000_000).contains(&self.live_window), "live_window", self.live_window.to_string(), "1..=1000000"),
         ];
         match rules.into_iter().find(|(fits, ..)| !fits) {

@@ -1,6 +1,6 @@
 //! What readers see: everything learned up to one offset, immutable.
 
-use crate::domain::{Catalog, Offset};
+use crate::domain::{Catalog, Offset, SourceName};
 use crate::model::Weights;
 use crate::ranking::Ranker;
 use crate::recall::{ClusterSettings, Clusters, Sources};
@@ -47,6 +47,11 @@ impl Snapshot {
     #[must_use]
     pub fn weights_version(&self) -> u64 {
         self.weights().map_or(0, Weights::version)
+    }
+
+    /// The bytes that each candidate source takes, about.
+    pub fn source_bytes(&self) -> impl Iterator<Item = (SourceName, usize)> {
+        self.sources.bytes()
     }
 
     /// All of it, as who answers needs it.

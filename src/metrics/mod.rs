@@ -218,8 +218,10 @@ declare! {
     "sequor_recall_clustering_seconds" Unit::Seconds recall_clustering_seconds: Histogram,
     /// Items recommended, by the source that brought them.
     "sequor_recommended_items_total" Unit::Count recommended_items: By<SourceName, Counter>,
-    /// Candidates brought before ranking, by source.
+    /// Candidates that were ranked for answers, by source; one that several sources brought counts in each.
     "sequor_candidates_total" Unit::Count candidates: By<SourceName, Counter>,
+    /// Memory of the candidate sources, about.
+    "sequor_recall_bytes" Unit::Bytes recall_bytes: By<SourceName, Gauge>,
 
     /// Items shown to users, by the source that brought them.
     "sequor_shown_items_total" Unit::Count shown_items: By<SourceName, Counter>,

@@ -100,22 +100,17 @@ pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
     }
 }
 
-/// Replaces every value by its exponential less `shift`, e^(x − shift), and returns their sum.
+/// Σ e^(x − shift).
 #[inline(always)]
-pub(super) fn exp_and_sum(values: &mut [f32], shift: f32) -> f32 {
+pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
     let mut sums = [0.0_f32; LANES];
-    let mut chunks = values.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
+    let (chunks, tail) = values.as_chunks::<LANES>();
+    for chunk in chunks {
         for (sum, value) in sums.iter_mut().zip(chunk) {
-            *value = exp(*value - shift);
-            *sum += *value;
+            *sum += exp(*value - shift);
         }
     }
-    let tail = chunks.into_remainder().iter_mut().fold(0.0, |sum, value| {
-        *value = exp(*value - shift);
-        sum + *value
-    });
-    sums.iter().sum::<f32>() + tail
+    sums.iter().sum::<f32>() + tail.iter().map(|value| exp(*value - shift)).sum::<f32>()
 }
 
 /// The largest value; −∞ of none.
@@ -216,8 +211,7 @@ mod tests {
             let expected: f32 = a.iter().map(|x| x * x).sum();
             assert_eq!(dot(&a, &a), expected);
             assert_eq!(largest(&a), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });
-            let mut zeros = vec![1.0; len];
-            assert_eq!(exp_and_sum(&mut zeros, 1.0), len as f32);
+            assert_eq!(sum_of_exponentials(&vec![1.0; len], 1.0), len as f32);
         }
         assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
     }

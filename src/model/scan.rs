@@ -1,15 +1,24 @@
 //! Scoring the whole catalogue: output rows as 8-bit codes, sixteen rows side by side.
 
 use super::math::kernel;
-use super::rows::{BLOCK, Rows};
+use super::rows::Rows;
 use crate::domain::Pages;
 use std::sync::Arc;
 
-/// Sixteen rows as codes. An item's logit is about `bias + scale · Σ code · query`.
+/// Rows that are scored side by side.
+const SIDE: usize = 16;
+/// Rows of a block: so many that the processor reads ahead within one, so few that a changed row copies little.
+const BLOCK: usize = 4 * SIDE;
+/// Rows of half a side: the sums of one vector.
+const HALF: usize = SIDE / 2;
+
+/// A block of rows as codes. An item's logit is about `bias + scale · Σ code · query`.
 #[derive(Debug, Clone)]
 struct CodeBlock {
-    /// `(pairs of dimensions, rows, 2)`, eight rows in each half, so that a vector holds two dimensions of eight rows and no sum runs across rows.
-    codes: Vec<[[i8; BLOCK]; 2]>,
+    /// `(sides, fours of dimensions, rows, 4)`, eight rows in each half, so that a vector holds four dimensions of eight rows and no sum runs across rows.
+    codes: Vec<[[i8; HALF * 4]; 2]>,
+    /// By row, the sum of its codes.
+    sums: [f32; BLOCK],
     scales: [f32; BLOCK],
     /// −∞ beyond the last item.
     biases: [f32; BLOCK],
@@ -18,14 +27,7 @@ struct CodeBlock {
 /// The codes of a whole table. Clones share what has not changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scan {
-    blocks: Pages<Arc<CodeBlock>, 64>,
-}
-
-impl CodeBlock {
-    /// A block without rows.
-    fn new(hidden: usize) -> Self {
-        Self { codes: vec![[[0; BLOCK]; 2]; hidden.div_ceil(2)], scales: [0.0; BLOCK], biases: [f32::NEG_INFINITY; BLOCK] }
-    }
+    blocks: Pages<Arc<CodeBlock>, 16>,
 }
 
 kernel! {
@@ -36,46 +38,64 @@ kernel! {
             largest = largest.max(value.abs());
         }
         let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        (block.scales[row], block.biases[row]) = (largest / 127.0, bias);
-        let (half, place) = (row / HALF, row % HALF * 2);
-        for (codes, values) in block.codes.iter_mut().zip(embedding.chunks(2)) {
+        let (side, half, place) = (row / SIDE, row % SIDE / HALF, row % HALF * 4);
+        let fours = embedding.len().div_ceil(4);
+        let mut sum = 0;
+        for (codes, values) in block.codes[side * fours..].iter_mut().zip(embedding.chunks(4)) {
             for (code, value) in codes[half][place..].iter_mut().zip(values) {
                 *code = (value * factor).round_ties_even() as i8;
+                sum += i32::from(*code);
             }
         }
+        (block.sums[row], block.scales[row], block.biases[row]) = (sum as f32, largest / 127.0, bias);
     }
 }
 
-/// A query as integers: pairs of dimensions, and what one unit of a product is worth.
+/// A query as integers: about `least + unit · code`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CodedQuery {
-    pairs: Vec<[i16; 2]>,
+    /// Fours of dimensions, each code at most [`CodedQuery::LARGEST`].
+    fours: Vec<[u8; 4]>,
+    least: f32,
     unit: f32,
 }
 
 impl CodedQuery {
-    /// The largest code: with 127 for a row's and 1,024 dimensions a sum of products stays within 32 bits.
-    const LARGEST: f32 = 16_000.0;
+    /// The largest code: with 127 for a row's the sum of two products stays within 16 bits, as the processor takes them.
+    const LARGEST: f32 = 127.0;
 
     pub(super) fn encode(&mut self, query: &[f32]) {
-        let largest = query.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        let factor = if largest > 0.0 { Self::LARGEST / largest } else { 0.0 };
-        self.unit = largest / Self::LARGEST;
-        self.pairs.clear();
-        let code = |value: Option<&f32>| value.map_or(0, |value| (value * factor).round() as i16);
-        self.pairs.extend(query.chunks(2).map(|pair| [code(pair.first()), code(pair.get(1))]));
+        let (least, largest) = query.iter().fold((0.0_f32, 0.0_f32), |(least, largest), value| (least.min(*value), largest.max(*value)));
+        let range = largest - least;
+        let factor = if range > 0.0 { Self::LARGEST / range } else { 0.0 };
+        (self.least, self.unit) = (least, range / Self::LARGEST);
+        self.fours.clear();
+        let code = |value: Option<&f32>| value.map_or(0, |value| ((value - least) * factor).round_ties_even() as u8);
+        self.fours.extend(query.chunks(4).map(|four| [0, 1, 2, 3].map(|place| code(four.get(place)))));
     }
 }
 
-/// Rows of half a block.
-const HALF: usize = BLOCK / 2;
-
 impl CodeBlock {
-    /// The logits of the sums of products.
+    /// A block without rows.
+    fn new(hidden: usize) -> Self {
+        Self {
+            codes: vec![[[0; HALF * 4]; 2]; BLOCK / SIDE * hidden.div_ceil(4)],
+            sums: [0.0; BLOCK],
+            scales: [0.0; BLOCK],
+            biases: [f32::NEG_INFINITY; BLOCK],
+        }
+    }
+
+    /// The logits of the rows, of whose codes `products` takes the sums of products with the query's, a side at a time.
     #[inline(always)]
-    fn logits(&self, sums: &[i32], unit: f32, out: &mut [f32]) {
-        for (((out, sum), scale), bias) in out.iter_mut().zip(sums).zip(&self.scales).zip(&self.biases) {
-            *out = (*sum as f32 * unit).mul_add(*scale, *bias);
+    fn logits(&self, query: &CodedQuery, out: &mut [f32], products: impl Fn(&[[[i8; HALF * 4]; 2]]) -> [i32; SIDE]) {
+        let mut sums = [0; BLOCK];
+        for (sums, codes) in sums.as_chunks_mut().0.iter_mut().zip(self.codes.chunks_exact(query.fours.len().max(1))) {
+            *sums = products(codes);
+        }
+        let rows = self.sums.iter().zip(&self.scales).zip(&self.biases);
+        for ((out, product), ((sum, scale), bias)) in out.iter_mut().zip(&sums).zip(rows) {
+            *out = (*product as f32).mul_add(query.unit, sum * query.least).mul_add(*scale, *bias);
         }
     }
 }
@@ -84,21 +104,23 @@ kernel! {
     /// Writes the approximate logits of blocks, on any processor.
     fn score_plainly<'a>(blocks: &'a [Arc<CodeBlock>], query: &'a CodedQuery, out: &'a mut [f32]) -> () {
         for (block, out) in blocks.iter().zip(out.chunks_exact_mut(BLOCK)) {
-            let mut sums = [0_i32; BLOCK];
-            for (codes, pair) in block.codes.iter().zip(&query.pairs) {
-                let (first, second) = (i32::from(pair[0]), i32::from(pair[1]));
-                for (sum, code) in sums.iter_mut().zip(codes.as_flattened().chunks_exact(2)) {
-                    *sum += i32::from(code[0]) * first + i32::from(code[1]) * second;
+            block.logits(query, out, |codes| {
+                let mut sums = [0_i32; SIDE];
+                for (codes, four) in codes.iter().zip(&query.fours) {
+                    let four = four.map(i32::from);
+                    for (sum, codes) in sums.iter_mut().zip(codes.as_flattened().as_chunks::<4>().0) {
+                        *sum += codes.iter().zip(four).map(|(code, query)| i32::from(*code) * query).sum::<i32>();
+                    }
                 }
-            }
-            block.logits(&sums, query.unit, out);
+                sums
+            });
         }
     }
 }
 
-/// The same with the instruction that multiplies two pairs and adds them: the sums are the same integers.
+/// The same with the instructions that multiply bytes and add neighbours: the sums are the same integers.
 #[cfg(target_arch = "x86_64")]
-struct ScoreByPairs<'a> {
+struct ScoreByFours<'a> {
     simd: pulp::x86::V3,
     blocks: &'a [Arc<CodeBlock>],
     query: &'a CodedQuery,
@@ -106,23 +128,30 @@ struct ScoreByPairs<'a> {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl pulp::NullaryFnOnce for ScoreByPairs<'_> {
+impl pulp::NullaryFnOnce for ScoreByFours<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         let Self { simd, blocks, query, out } = self;
+        let ones = simd.avx._mm256_set1_epi16(1);
         for (block, out) in blocks.iter().zip(out.chunks_exact_mut(BLOCK)) {
-            let mut sums = [simd.avx._mm256_setzero_si256(); 2];
-            for (codes, pair) in block.codes.iter().zip(&query.pairs) {
-                let pair = simd.avx._mm256_set1_epi32(pulp::cast(*pair));
-                for (sum, codes) in sums.iter_mut().zip(codes) {
-                    let codes = simd.avx2._mm256_cvtepi8_epi16(pulp::cast(*codes));
-                    *sum = simd.avx2._mm256_add_epi32(*sum, simd.avx2._mm256_madd_epi16(codes, pair));
-                }
-            }
-            let sums: [i32; BLOCK] = pulp::cast(sums);
-            block.logits(&sums, query.unit, out);
+            block.logits(
+                query,
+                out,
+                #[inline(always)]
+                |codes| {
+                    let mut sums = [simd.avx._mm256_setzero_si256(); 2];
+                    for (codes, four) in codes.iter().zip(&query.fours) {
+                        let four = simd.avx._mm256_set1_epi32(pulp::cast(*four));
+                        for (sum, codes) in sums.iter_mut().zip(codes) {
+                            let pairs = simd.avx2._mm256_maddubs_epi16(four, pulp::cast(*codes));
+                            *sum = simd.avx2._mm256_add_epi32(*sum, simd.avx2._mm256_madd_epi16(pairs, ones));
+                        }
+                    }
+                    pulp::cast(sums)
+                },
+            );
         }
     }
 }
@@ -131,7 +160,7 @@ impl pulp::NullaryFnOnce for ScoreByPairs<'_> {
 fn score_blocks(blocks: &[Arc<CodeBlock>], query: &CodedQuery, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(ScoreByPairs { simd, blocks, query, out });
+        return simd.vectorize(ScoreByFours { simd, blocks, query, out });
     }
     score_plainly(blocks, query, out);
 }
@@ -181,9 +210,9 @@ mod tests {
             let (mut coded, mut scores) = (CodedQuery::default(), Vec::new());
             coded.encode(&query);
             Scan::of(&table, hidden).score(&coded, &mut scores);
-            assert_eq!(scores.len(), 48);
+            assert_eq!(scores.len(), BLOCK);
             let scan = Scan::of(&table, hidden);
-            let mut plain = vec![0.0; 48];
+            let mut plain = vec![0.0; BLOCK];
             scan.blocks.pages().for_each(|page| score_plainly(page, &coded, &mut plain));
             assert_eq!(scores, plain, "every processor ranks alike");
             for (row, score) in scores.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Published weights: immutable, shared by every reader; and the hidden state that they advance.
 
 use super::input::Input;
-use super::math::{add_product, exp_and_sum, inner_product, kernel, largest};
+use super::math::{add_product, inner_product, kernel, largest, sum_of_exponentials};
 use super::parameters::{LayerLayout, Parameters};
 use super::rows::Rows;
 use super::scan::{CodedQuery, Scan};
@@ -64,6 +64,8 @@ pub struct Scratch {
     next: Vec<f32>,
     coded: CodedQuery,
     scores: Vec<f32>,
+    peaks: Vec<f32>,
+    order: Vec<f32>,
     chosen: Vec<(f32, ItemIx)>,
 }
 
@@ -77,37 +79,39 @@ pub struct Top {
 }
 
 kernel! {
-    /// The largest value.
-    fn peak<'a>(values: &'a [f32]) -> f32 {
-        largest(values)
+    /// Writes the largest score of every [`STRETCH`].
+    fn find_peaks<'a>(scores: &'a [f32], peaks: &'a mut Vec<f32>) -> () {
+        peaks.clear();
+        peaks.extend(scores.chunks(STRETCH).map(largest));
     }
 
-    /// `ln Σ exp(x)`; what is in `scores` is lost.
-    fn log_sum_exp<'a>(scores: &'a mut [f32]) -> f32 {
-        let peak = largest(scores);
-        peak + exp_and_sum(scores, peak).ln()
+    /// `ln Σ exp(x)`.
+    fn log_sum_exp<'a>(scores: &'a [f32], peak: f32) -> f32 {
+        peak + sum_of_exponentials(scores, peak).ln()
     }
 }
 
-/// Candidates beyond half of `k` again that are scored exactly, so that the codes' error does not cost a place.
-const SPARE: usize = 32;
+/// Scores that are passed over together if none of them can be chosen.
+const STRETCH: usize = 32;
 
-/// Writes the `count` largest scores with their places into `chosen`, in no order; of equals the smaller places.
-fn select(scores: &[f32], count: usize, chosen: &mut Vec<(f32, ItemIx)>) {
+/// Candidates beyond `k` that are scored exactly, so that the codes' error hardly ever costs a place.
+const SPARE: usize = 16;
+
+/// Writes the `count` largest scores with their places into `chosen`, in no order; of equals the smaller places. `peaks` holds the largest score of every [`STRETCH`].
+fn select(scores: &[f32], peaks: &[f32], order: &mut Vec<f32>, count: usize, chosen: &mut Vec<(f32, ItemIx)>) {
+    order.clear();
+    order.extend_from_slice(peaks);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    let mut least = f32::NEG_INFINITY;
+    // Every peak is a score: at least `count` scores reach the `count`-th peak.
+    let bar = match count.checked_sub(1) {
+        Some(place) if place < peaks.len() => *order.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1,
+        _ => f32::NEG_INFINITY,
+    };
     chosen.clear();
-    for (block, scores) in scores.chunks(64).enumerate() {
-        if peak(scores) <= least {
-            continue;
-        }
-        let places = (block * 64..).map(|place| place as ItemIx);
-        chosen.extend(scores.iter().copied().zip(places).filter(|(score, _)| *score > least));
-        // Pruned only now and then: every time down to `count`, whose least is the bar for all that follow.
-        if chosen.len() >= 4 * count.max(16) {
-            chosen.select_nth_unstable_by(count, best_first);
-            chosen.truncate(count);
-            least = chosen.iter().map(|(score, _)| *score).fold(f32::INFINITY, f32::min);
+    for (stretch, (scores, peak)) in scores.chunks(STRETCH).zip(peaks).enumerate() {
+        if *peak >= bar {
+            let places = (stretch * STRETCH..).map(|place| place as ItemIx);
+            chosen.extend(scores.iter().copied().zip(places).filter(|(score, _)| *score >= bar && *score > f32::NEG_INFINITY));
         }
     }
     if chosen.len() > count {
@@ -230,26 +234,34 @@ impl Weights {
     /// The `k` best items of the whole catalogue: the best few times `k` by their 8-bit codes, scored again exactly. The partition is that of the codes.
     #[must_use]
     pub fn top(&self, query: &[f32], k: usize, scratch: &mut Scratch) -> Top {
-        let Scratch { coded, scores, chosen, .. } = scratch;
+        let Scratch { coded, scores, peaks, order, chosen, .. } = scratch;
         coded.encode(query);
         self.scan.score(coded, scores);
-        select(scores, SPARE + k + k / 2, chosen);
-        let log_partition = log_sum_exp(scores);
+        find_peaks(scores, peaks);
+        select(scores, peaks, order, SPARE + k, chosen);
+        let log_partition = log_sum_exp(scores, peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let mut items: Vec<(ItemIx, f32)> = chosen.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         Top { items, log_partition }
     }
 
+    /// The logit that [`Weights::top`], asked last with this `scratch`, gave an item by its code; `None` if it scored no such item.
+    #[must_use]
+    pub fn scanned(scratch: &Scratch, item: ItemIx) -> Option<f32> {
+        scratch.scores.get(item as usize).copied()
+    }
+
     /// The `k` best of some items, scored exactly; the partition is over those items alone.
     #[must_use]
     pub fn top_of(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut Scratch) -> Top {
-        let Scratch { scores, .. } = scratch;
+        let Scratch { scores, order, .. } = scratch;
+        scores.clear();
         let mut items: Vec<(ItemIx, f32)> =
             items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
-        scores.clear();
-        scores.extend(items.iter().map(|(_, score)| *score));
-        let log_partition = log_sum_exp(scores);
+        order.clear();
+        order.extend(items.iter().map(|(_, score)| *score));
+        let log_partition = log_sum_exp(order, order.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         Top { items, log_partition }

@@ -188,12 +188,13 @@ impl Slate {
     /// How many of the kept candidates each source named, in the order of [`SourceName::ALL`].
     #[must_use]
     pub fn brought(&self) -> [usize; SourceName::ALL.len()] {
+        let channels = SourceName::ALL.map(|source| {
+            let own = Channel::ALL.into_iter().filter(|channel| channel.source() == source);
+            own.fold(0_u16, |bits, channel| bits | 1 << channel as u16)
+        });
         let mut counts = [0; SourceName::ALL.len()];
         for named in self.kept.iter().filter_map(|&place| self.named.get(place as usize)) {
-            for (count, source) in counts.iter_mut().zip(SourceName::ALL) {
-                *count +=
-                    usize::from(Channel::ALL.into_iter().any(|channel| channel.source() == source && named >> channel as u16 & 1 == 1));
-            }
+            counts.iter_mut().zip(channels).for_each(|(count, bits)| *count += usize::from(named & bits != 0));
         }
         counts
     }

@@ -1,0 +1,195 @@
+//! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
+
+use super::*;
+use crate::domain::{Item, ItemAct, Kind};
+use crate::learning::{Follower, Inline, Request, Workspace, answer};
+use proptest::prelude::*;
+
+/// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind that chooses nothing, and one user in ten comes back after an hour.
+fn journal(len: u64) -> Vec<Entry> {
+    (0..len)
+        .map(|n| {
+            let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let (user, walked) = (n % 40, n / 40);
+            let item = if mixed.is_multiple_of(5) { mixed % 12 } else { (user + walked) % 12 };
+            let kind = if mixed.is_multiple_of(17) { "search" } else { "view" };
+            Entry::Event(event(&format!("u{user}"), kind, &format!("i{item}"), (n * 1_000 + walked / 3 % 2 * 3_600_000) as i64))
+        })
+        .collect()
+}
+
+fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
+    let item_id = Some(item.to_owned());
+    Event {
+        event_id: None,
+        user_id: user.to_owned(),
+        session_id: None,
+        kind: Kind::from_name(kind),
+        item_id,
+        value: None,
+        timestamp,
+        properties: None,
+    }
+}
+
+fn settings() -> FoldSettings {
+    let network = NetworkSettings { hidden: 8, negatives: 16, ..Default::default() };
+    let learning = LearningSettings { interval: 16, batch: 8, ..Default::default() };
+    FoldSettings { learning, network, ..Default::default() }
+}
+
+struct Shop {
+    learner: Learner,
+    dictionary: Arc<Dictionary>,
+}
+
+impl Shop {
+    fn new(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>) -> Self {
+        let (training, clustering) = (Box::<Inline<Trained>>::default(), Box::<Inline<Clustered>>::default());
+        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, None, training, clustering).unwrap(), dictionary }
+    }
+
+    /// Folds entries, naming their items as the committer would.
+    fn fold(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match entry {
+                Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) => {
+                    self.dictionary.intern(item);
+                }
+                _ => {}
+            }
+            self.learner.fold(self.learner.next_offset(), entry).unwrap();
+        }
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        bytes(self.learner.state().unwrap())
+    }
+
+    /// What was learned, without what was measured.
+    fn learned(&mut self) -> Vec<Vec<u8>> {
+        let State { catalog, users, moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
+        vec![bytes(catalog), bytes(users), bytes(moods), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
+    }
+
+    /// Stops, is written, read and goes on.
+    fn pause(mut self) -> Self {
+        let written = self.bytes();
+        let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+        Self::new(self.learner.state.settings.clone(), self.dictionary, Some(state))
+    }
+}
+
+fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn a_fold_that_was_stopped_anywhere_ends_in_the_same_bytes(at in 0..400_usize) {
+        let journal = journal(400);
+        let mut whole = Shop::new(settings(), Arc::default(), None);
+        whole.fold(&journal);
+        let mut parts = Shop::new(settings(), Arc::default(), None);
+        parts.fold(&journal[..at]);
+        let mut parts = parts.pause();
+        prop_assert_eq!(parts.learner.next_offset(), at as u64, "it goes on where it stood");
+        parts.fold(&journal[at..]);
+        prop_assert!(parts.bytes() == whole.bytes());
+    }
+
+    #[test]
+    fn measuring_leaves_no_trace(every in 0..5_u64, teach_every in 1..4_u64) {
+        let with = |evaluate_every| {
+            let mut settings = settings();
+            (settings.learning.evaluate_every, settings.learning.teach_every) = (evaluate_every, teach_every);
+            let mut shop = Shop::new(settings, Arc::default(), None);
+            shop.fold(&journal(600));
+            (shop.learned(), shop.learner.report().total.steps)
+        };
+        let ((all, steps), (some, fewer)) = (with(1), with(every));
+        prop_assert!(all == some, "every = {}", every);
+        let expected = if every == 0 { 0.0 } else { steps as f64 / every as f64 };
+        prop_assert!((fewer as f64 - expected).abs() < 0.3 * expected + 1.0, "{} of {} steps are tests", fewer, steps);
+    }
+}
+
+#[test]
+fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
+    let with = |teach_every| {
+        let mut settings = settings();
+        settings.learning.teach_every = teach_every;
+        let mut shop = Shop::new(settings, Arc::default(), None);
+        shop.fold(&journal(2_000));
+        (bytes(&shop.learner.state.ranker), shop.learner.report().live)
+    };
+    let (untaught, (always, best), (seldom, good)) = (bytes(&Ranker::new(settings().learning.seed)), with(1), with(10));
+    assert!(untaught != seldom && seldom != always);
+    assert!(good.mrr() > 0.7 * best.mrr(), "{} of {}", good.mrr(), best.mrr());
+}
+
+#[test]
+fn answers_are_those_of_a_fold_that_was_never_stopped() {
+    let journal = journal(600);
+    let mut whole = Shop::new(settings(), Arc::default(), None);
+    whole.fold(&journal[..599]);
+    let mut parts = Shop::new(settings(), Arc::default(), None);
+    parts.fold(&journal[..300]);
+    let mut parts = parts.pause();
+    parts.fold(&journal[300..599]);
+    let asked = |shop: &Shop| {
+        let (snapshot, mut workspace) = (shop.learner.snapshot(), Workspace::default());
+        let mut follower = Follower::default();
+        for (offset, item) in [3, 4, 9].into_iter().enumerate() {
+            let step = Step { item: Some(item), kind: 0, boundary: false, at: 1_000 * offset as i64, value: 0.0 };
+            follower.advance(offset as u64, step, None, &Pace::default(), snapshot.weights(), &mut workspace.network);
+        }
+        let request = Request::new(12, 0);
+        answer(&snapshot, snapshot.catalog(), &mut follower, &Pace::default(), &request, &mut workspace)
+    };
+    let answered = asked(&whole);
+    assert_eq!(answered.items.len(), 12);
+    assert_eq!(asked(&whole), answered, "the same question has the same answer");
+    assert_eq!(asked(&parts), answered);
+}
+
+#[test]
+fn a_new_item_begins_where_items_of_its_kind_stand() {
+    let said = |item: &str, category: &str| {
+        let item = ItemChange {
+            item_id: item.to_owned(),
+            act: ItemAct::Put(Item { categories: vec![category.to_owned()], ..Item::default() }),
+            timestamp: 0,
+        };
+        Entry::Item(item)
+    };
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&(0..12).map(|n| said(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
+    shop.fold(&journal(1_000));
+    shop.fold(&[said("new", "low")]);
+    // Two borders on, its row is in use; nobody has chosen it.
+    shop.fold(&journal(32));
+    let new = shop.dictionary.get("new").unwrap();
+    let snapshot = shop.learner.snapshot();
+    let row = |item| snapshot.weights().unwrap().embedding(item).unwrap().to_vec();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        product(a, b) / (product(a, a) * product(b, b)).sqrt()
+    };
+    let mean = |items: std::ops::Range<ItemIx>| {
+        let rows: Vec<_> = items.map(row).collect();
+        (0..8).map(|dimension| rows.iter().map(|row| row[dimension]).sum::<f32>() / rows.len() as f32).collect::<Vec<_>>()
+    };
+    let (near, far) = (cosine(&row(new), &mean(0..6)), cosine(&row(new), &mean(6..12)));
+    assert!(near > 0.5 && near > far + 0.2, "{near} to its own, {far} to the others");
+}
+
+#[test]
+fn what_comes_out_of_turn_is_refused() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let entry = journal(1).remove(0);
+    assert!(matches!(shop.learner.fold(1, &entry), Err(LearnerError::OutOfTurn { expected: 0, got: 1 })));
+    shop.fold(&[entry]);
+    assert_eq!(shop.learner.next_offset(), 1);
+}
