@@ -65,9 +65,11 @@ impl Home {
         let mut command = sequor();
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
         for setting in SMALL.iter().chain(settings) {
-            // A flag of the command's own is given whole, such as `--checkpoint=FILE`.
+            // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.
             if setting.starts_with("--") {
                 command.arg(setting)
+            } else if let Some((name, value)) = setting.split_once('=').filter(|(name, _)| name.starts_with("SEQUOR_")) {
+                command.env(name, value)
             } else {
                 command.args(["--set", setting])
             };
