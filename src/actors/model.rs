@@ -50,6 +50,8 @@ pub struct Checkpointing {
     pub every: u64,
     /// How many are kept.
     pub kept: usize,
+    /// After each, how many entries of the journal are kept at least; `None`: all.
+    pub retain: Option<u64>,
 }
 
 /// A checkpoint that was written.
@@ -243,8 +245,13 @@ impl ModelActor {
         let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
         let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
         self.checkpointed = offset;
+        let (store, retain) = (self.store.clone(), self.checkpointing.retain);
         self.writer.start(Box::new(move || {
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
+            let begin = retain.map(|keep| store.retain(&checkpoints, keep)).transpose()?;
+            if let Some(begin) = begin {
+                tracing::debug!(begin, "where the journal begins");
+            }
             Ok(Written { offset, bytes })
         }));
         Ok(())
