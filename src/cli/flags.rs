@@ -144,6 +144,7 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
         checkpointing: Checkpointing {
             every: settings.store.checkpoint_every,
             kept: settings.store.checkpoints_kept,
+            forget_after: settings.learning.users_kept,
             // The ids of the window are read from the journal when a daemon starts.
             retain: (settings.store.retain_entries > 0).then(|| settings.store.retain_entries.max(settings.store.dedup_window)),
         },
