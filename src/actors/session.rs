@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::guard::{guarded, may_strike};
@@ -87,18 +88,21 @@ impl SessionActor {
     fn answer(&mut self, request: &Request) -> Option<Answer> {
         let around = Rc::clone(&self.surroundings);
         let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.pace);
+        let began = Instant::now();
         let ask = |follower: &mut Follower| {
             guarded(&around.metrics, Worker::Session, || {
                 answer(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
             })
         };
-        ask(&mut self.follower)
+        let answer = ask(&mut self.follower)
             .or_else(|_| {
                 self.follower = Follower::restore(self.follower.session.clone(), None);
                 around.workspace.replace(Workspace::default());
                 ask(&mut Follower::default())
             })
-            .ok()
+            .ok();
+        around.metrics.recommendation_seconds.record(began.elapsed());
+        answer
     }
 }
 

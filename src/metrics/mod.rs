@@ -244,6 +244,8 @@ declare! {
     "sequor_recall_clusters" Unit::Count recall_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds recall_clustering_seconds: Histogram,
+    /// Time to compute the recommendation of a known user, of the request's time that which is neither waiting nor transport.
+    "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
     /// Items recommended, by the source that brought them.
     "sequor_recommended_items_total" Unit::Count recommended_items: By<SourceName, Counter>,
     /// Candidates that were ranked for answers, by source; one that several sources brought counts in each.
