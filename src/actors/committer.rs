@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 
 use super::catalog::LiveCatalog;
 use super::gate::Permit;
+use super::guard::{guarded, may_strike};
 use super::model::{Advance, ModelActor};
 use super::session::Happened;
 use super::shard::{Deliver, ShardActor, shard_of};
 use crate::domain::{Dictionary, Entry, Kinds};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Worker};
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
 /// Entries to be made durable together, or not at all.
@@ -61,14 +62,22 @@ impl CommitterActor {
             self.failed = false;
             self.deliver(left, Vec::new());
         }
-        let outcome = self.core.commit(requests);
+        // Whether a panic left anything in the journal is found out like after any failure.
+        let metrics = Arc::clone(&self.metrics);
+        let outcome = guarded(&metrics, Worker::Committer, || {
+            for event in requests.iter().flatten().filter_map(Entry::as_event) {
+                may_strike("committer", event.item_id.as_deref());
+            }
+            self.core.commit(requests)
+        });
+        let outcome = outcome.unwrap_or_else(|_| Err(self.core.struck()));
         self.failed = outcome.is_err();
         outcome
     }
 
     fn deliver(&mut self, committed: Committed, permits: Vec<Permit>) {
         let permits = Arc::new(permits);
-        let through = committed.first + committed.entries.len() as u64;
+        let (from, through) = (committed.first, committed.first + committed.entries.len() as u64);
         let changed = self.catalog.change(&committed);
         self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, Happened)>> = self.shards.iter().map(|_| Vec::new()).collect();
@@ -82,7 +91,7 @@ impl CommitterActor {
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
             // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
-            shard.do_send(Deliver { events, through, permits: Some(Arc::clone(&permits)) });
+            shard.do_send(Deliver { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
         // A full mailbox holds a wake-up already.
         let _ = self.model.try_send(Advance);
@@ -131,7 +140,9 @@ impl Handler<Commit> for CommitterActor {
                 self.metrics.commit_seconds.record(began.elapsed());
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
-                self.deliver(committed, permits);
+                // What a panic keeps from the shards they read from the journal, once the next delivery shows the gap.
+                let metrics = Arc::clone(&self.metrics);
+                let _ = guarded(&metrics, Worker::Committer, || self.deliver(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }

@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod committer;
 pub mod gate;
+pub mod guard;
 pub mod model;
 pub mod origin;
 pub mod session;

@@ -2,13 +2,17 @@
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{Offset, SourceName};
-use crate::learning::{Learner, LearnerError, LearningReport, PLACES, Snapshot};
-use crate::metrics::{Metrics, Place};
-use crate::store::{Store, StoreError, codec};
+use super::guard::{Struck, guarded, may_strike};
+use super::system::SystemError;
+use super::worker::Beside;
+use crate::domain::{Dictionary, Entry, Offset, SourceName};
+use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot};
+use crate::metrics::{Metrics, Place, Worker};
+use crate::store::{Quarantined, Reader, Store, StoreError, codec};
 
 /// Counts by source and place.
 type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
@@ -25,6 +29,15 @@ pub enum ModelError {
         #[source]
         source: LearnerError,
     },
+    /// A checkpoint could not be made.
+    #[error("the learned state could not be gathered")]
+    Struck(#[source] Struck),
+    /// Writing a checkpoint died.
+    #[error("the learned state could not be written")]
+    Writer(#[source] Lost),
+    /// Another fold could not be made.
+    #[error("learning could not begin again")]
+    Load(#[source] Box<SystemError>),
     /// The journal could not be read, or a checkpoint not written.
     #[error("the store failed the model")]
     Store(#[from] StoreError),
@@ -39,60 +52,144 @@ pub struct Checkpointing {
     pub kept: usize,
 }
 
+/// A checkpoint that was written.
+struct Written {
+    offset: Offset,
+    bytes: u64,
+}
+
+/// Makes a fold that stands where its newest checkpoint left it.
+pub type Load = Box<dyn FnMut() -> Result<Learner, ModelError> + Send>;
+
 /// Reads the journal in its order, folds it, and publishes snapshots.
+///
+/// A fold that panics, or whose training does, is not to be trusted any more: another takes its place, from the newest checkpoint on. An entry at which that happens twice is
+/// put into quarantine and passed over. As every fold of the same journal meets the same end there, what is learned depends on the journal alone even then.
 pub struct ModelActor {
     learner: Learner,
+    load: Load,
+    /// The entry being folded.
+    at: Offset,
+    /// The entry at which a fold failed last.
+    stumbled: Option<Offset>,
+    /// Entries to pass over.
+    quarantined: BTreeSet<Offset>,
     store: Store,
+    dictionary: Arc<Dictionary>,
     metrics: Arc<Metrics>,
     published: Arc<ArcSwap<Snapshot>>,
     published_at: Instant,
     checkpointing: Checkpointing,
+    /// The offset of the last checkpoint that was begun.
     checkpointed: Offset,
+    /// Writes checkpoints while learning goes on.
+    writer: Beside<Result<Written, StoreError>>,
     failed: bool,
+    /// The fold is not to be trusted, and another could not be made.
+    broken: bool,
     reported: LearningReport,
 }
 
 impl ModelActor {
     /// Entries folded between two looks into the mailbox.
     const STRETCH: usize = 2048;
+    /// How often a fold that could not be made is tried again.
+    const PATIENCE: Duration = Duration::from_secs(1);
     /// The shortest time between two publications while the journal runs ahead.
     const PUBLISH: Duration = Duration::from_millis(200);
 
-    /// A shell around a fold that stands where its checkpoint left it.
-    #[must_use]
+    /// A shell around a fold that stands where its checkpoint left it; `load` makes another.
+    ///
+    /// # Errors
+    /// [`ModelError::Store`] if the quarantine cannot be read.
     pub fn new(
         learner: Learner,
+        load: Load,
         store: Store,
+        dictionary: Arc<Dictionary>,
         metrics: Arc<Metrics>,
         published: Arc<ArcSwap<Snapshot>>,
         checkpointing: Checkpointing,
-    ) -> Self {
-        let (checkpointed, reported) = (learner.next_offset(), learner.report());
-        Self { learner, store, metrics, published, published_at: Instant::now(), checkpointing, checkpointed, failed: false, reported }
+    ) -> Result<Self, ModelError> {
+        let (at, reported) = (learner.next_offset(), learner.report());
+        let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
+        let mut actor = Self {
+            learner,
+            load,
+            at,
+            stumbled: None,
+            quarantined: BTreeSet::new(),
+            store,
+            dictionary,
+            metrics,
+            published,
+            published_at: Instant::now(),
+            checkpointing,
+            checkpointed: at,
+            writer,
+            failed: false,
+            broken: false,
+            reported,
+        };
+        actor.read_quarantine()?;
+        Ok(actor)
+    }
+
+    fn read_quarantine(&mut self) -> Result<(), ModelError> {
+        let all = self.store.quarantine().all()?;
+        self.metrics.quarantined_entries.set(all.len() as f64);
+        self.quarantined = all.into_iter().filter(|noted| noted.reader == Reader::Learner).map(|noted| noted.offset).collect();
+        Ok(())
     }
 
     /// Folds the next stretch of the journal. Says whether there is more.
     fn fold(&mut self) -> Result<bool, ModelError> {
         let mut entries = self.store.journal().entries(self.learner.next_offset())?;
         let mut more = false;
-        for entry in entries.by_ref().take(Self::STRETCH) {
+        for _ in 0..Self::STRETCH {
+            // The journal shows an entry a moment before the committer has numbered its item.
+            if self.learner.next_offset() >= self.dictionary.through() {
+                break;
+            }
+            let Some(entry) = entries.next() else { break };
             let (offset, entry) = entry?;
-            self.learner.fold(offset, &entry).map_err(|source| ModelError::Learner { offset, source })?;
+            self.at = offset;
+            let folded = if self.quarantined.contains(&offset) {
+                self.learner.pass_over(offset)
+            } else {
+                if let Entry::Event(event) = &entry {
+                    may_strike("model", event.item_id.as_deref());
+                }
+                self.learner.fold(offset, &entry)
+            };
+            folded.map_err(|source| ModelError::Learner { offset, source })?;
             if self.published_at.elapsed() >= Self::PUBLISH {
                 self.publish();
             }
-            more = offset + 1 < self.store.journal().next_offset()?;
+            more = offset + 1 < self.dictionary.through();
         }
         if !more {
             self.publish();
         }
-        if self.checkpointing.every > 0 && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every {
-            self.checkpoint()?;
+        let written = self.writer.finished();
+        if let Err(error) = self.note(written) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "a checkpoint could not be written; learning goes on, and the next one is tried in its turn");
+        }
+        if self.checkpointing.every > 0
+            && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every
+            && !self.writer.is_busy()
+        {
+            self.begin_checkpoint()?;
         }
         Ok(more)
     }
 
     fn publish(&mut self) {
+        // A fold that began again at a checkpoint is not shown before it knows what its predecessor knew.
+        if self.learner.next_offset() < self.published.load().offset() {
+            return;
+        }
         let began = Instant::now();
         self.published.store(Arc::new(self.learner.snapshot()));
         self.published_at = Instant::now();
@@ -140,26 +237,107 @@ impl ModelActor {
         self.reported = report;
     }
 
-    fn checkpoint(&mut self) -> Result<(), ModelError> {
-        if self.checkpointed == self.learner.next_offset() && self.checkpointed > 0 {
-            return Ok(());
-        }
-        let began = Instant::now();
+    /// Begins to write where the fold stands, which goes on meanwhile: what is written is a copy.
+    fn begin_checkpoint(&mut self) -> Result<(), ModelError> {
         let offset = self.learner.next_offset();
-        let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?;
+        let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
         let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
-        let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
         self.checkpointed = offset;
-        self.metrics.checkpoint_seconds.record(began.elapsed());
-        self.metrics.checkpoint_bytes.set(bytes as f64);
-        self.metrics.checkpoint_offset.set(offset as f64);
+        self.writer.start(Box::new(move || {
+            let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
+            Ok(Written { offset, bytes })
+        }));
         Ok(())
     }
 
-    fn fail(&mut self, error: &ModelError) {
-        self.failed = true;
-        self.metrics.learning_failed.set(1.0);
-        tracing::error!(error = error as &dyn std::error::Error, "learning has stopped; answers go on from the last snapshot");
+    /// Tells what became of a checkpoint.
+    fn note(&self, outcome: Option<Result<Result<Written, StoreError>, Lost>>) -> Result<(), ModelError> {
+        match outcome {
+            None => Ok(()),
+            Some(Ok(Ok(Written { offset, bytes }))) => {
+                self.metrics.checkpoint_bytes.set(bytes as f64);
+                self.metrics.checkpoint_offset.set(offset as f64);
+                Ok(())
+            }
+            Some(Ok(Err(error))) => {
+                self.metrics.checkpoint_failures.increment(1);
+                Err(error.into())
+            }
+            Some(Err(lost)) => {
+                self.metrics.checkpoint_failures.increment(1);
+                Err(ModelError::Writer(lost))
+            }
+        }
+    }
+
+    /// Writes where the fold stands, and waits for it.
+    fn checkpoint(&mut self) -> Result<(), ModelError> {
+        if self.writer.is_busy() {
+            let written = self.writer.finish();
+            self.note(Some(written))?;
+        }
+        if !self.broken && (self.checkpointed != self.learner.next_offset() || self.checkpointed == 0) {
+            self.begin_checkpoint()?;
+            let written = self.writer.finish();
+            self.note(Some(written))?;
+        }
+        Ok(())
+    }
+
+    /// Folds on; says whether there is more.
+    fn advance(&mut self) -> bool {
+        let metrics = Arc::clone(&self.metrics);
+        let (at, reason) = match guarded(&metrics, Worker::Model, || self.fold()) {
+            Ok(Ok(more)) => {
+                self.stand(Ok(()));
+                return more;
+            }
+            Ok(Err(ModelError::Learner { source: LearnerError::Lost { begun }, .. })) => (begun, "the training panicked".to_owned()),
+            Ok(Err(ModelError::Learner { offset, source })) => (offset, source.to_string()),
+            // Neither the fold's fault nor the entry's.
+            Ok(Err(error)) => {
+                self.stand(Err(error));
+                return false;
+            }
+            Err(struck) => (self.at, struck.to_string()),
+        };
+        let outcome = self.heal(at, reason);
+        let goes_on = outcome.is_ok();
+        self.stand(outcome);
+        goes_on
+    }
+
+    /// Begins again at the newest checkpoint; the second time for the same entry, without it.
+    fn heal(&mut self, at: Offset, reason: String) -> Result<(), ModelError> {
+        if self.stumbled.replace(at) == Some(at) {
+            tracing::error!(offset = at, reason, "an entry cannot be learned from and is put into quarantine");
+            self.store.quarantine().put(&Quarantined { offset: at, reader: Reader::Learner, reason })?;
+        } else {
+            tracing::error!(offset = at, reason, "learning begins again at the newest checkpoint");
+        }
+        self.reload()
+    }
+
+    fn reload(&mut self) -> Result<(), ModelError> {
+        self.broken = true;
+        self.read_quarantine()?;
+        self.learner = (self.load)()?;
+        self.broken = false;
+        (self.at, self.checkpointed, self.reported) = (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
+        Ok(())
+    }
+
+    /// Notes whether learning goes on.
+    fn stand(&mut self, outcome: Result<(), ModelError>) {
+        let failed = outcome.is_err();
+        if failed != self.failed {
+            self.metrics.learning_failed.set(f64::from(u8::from(failed)));
+        }
+        if let Err(error) = outcome {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "learning has stopped and is tried again; answers go on from the last snapshot");
+        }
+        self.failed = failed;
     }
 }
 
@@ -168,6 +346,13 @@ impl Actor for ModelActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.notify(Advance);
+        context.run_interval(Self::PATIENCE, |actor, context| {
+            if actor.failed {
+                let outcome = if actor.broken { actor.reload() } else { Ok(()) };
+                actor.stand(outcome);
+                context.notify(Advance);
+            }
+        });
     }
 }
 
@@ -180,13 +365,8 @@ impl Handler<Advance> for ModelActor {
     type Result = ();
 
     fn handle(&mut self, _: Advance, context: &mut Self::Context) {
-        if self.failed {
-            return;
-        }
-        match self.fold() {
-            Ok(true) => context.notify(Advance),
-            Ok(false) => {}
-            Err(error) => self.fail(&error),
+        if !self.failed && self.advance() {
+            context.notify(Advance);
         }
     }
 }
@@ -224,7 +404,11 @@ impl Handler<Checkpoint> for ModelActor {
     type Result = Result<Offset, Arc<ModelError>>;
 
     fn handle(&mut self, _: Checkpoint, _: &mut Self::Context) -> Self::Result {
-        self.checkpoint().map_err(Arc::new)?;
+        let metrics = Arc::clone(&self.metrics);
+        match guarded(&metrics, Worker::Model, || self.checkpoint()) {
+            Ok(written) => written.map_err(Arc::new)?,
+            Err(struck) => return Err(Arc::new(ModelError::Struck(struck))),
+        }
         Ok(self.checkpointed)
     }
 }

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
-use crate::store::{SessionRecord, codec};
+use crate::metrics::{Metrics, Worker};
+use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, codec};
 
 /// What the session actors of one shard share: they live on one thread.
-#[derive(Debug)]
 pub struct Surroundings {
     /// The snapshot published last.
     pub published: Arc<ArcSwap<Snapshot>>,
@@ -22,10 +23,13 @@ pub struct Surroundings {
     pub pace: Pace,
     /// Working memory.
     pub workspace: RefCell<Workspace>,
+    /// Where an event that cannot be applied is noted.
+    pub quarantine: Quarantine,
+    /// Where a panic is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One active user.
-#[derive(Debug)]
 pub struct SessionActor {
     follower: Follower,
     /// The first entry not yet applied.
@@ -45,6 +49,59 @@ impl SessionActor {
     }
 }
 
+impl SessionActor {
+    /// Appends one event. One that panics is passed over, and the session stays as it was before.
+    fn apply(&mut self, event: &Happened) {
+        let around = Rc::clone(&self.surroundings);
+        let before = self.follower.session.clone();
+        let applied = guarded(&around.metrics, Worker::Session, || {
+            may_strike("session", event.item_id.as_deref());
+            let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
+            let Happened { offset, step, session_id, .. } = event;
+            self.follower.advance(*offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), &mut workspace.network);
+        });
+        if let Err(struck) = applied {
+            self.follower = Follower::restore(before, None);
+            around.workspace.replace(Workspace::default());
+            let noted = around.quarantine.put(&Quarantined { offset: event.offset, reader: Reader::Session, reason: struck.to_string() });
+            if let Err(error) = noted {
+                tracing::error!(error = &error as &dyn std::error::Error, "an event that a session passes over could not be noted");
+            }
+        }
+    }
+
+    /// Computes the hidden state before it is asked for. If that panics it is left to the question.
+    fn catch_up(&mut self) {
+        let around = Rc::clone(&self.surroundings);
+        let caught_up = guarded(&around.metrics, Worker::Session, || {
+            if let Some(weights) = around.published.load().weights() {
+                self.follower.hidden(&around.pace, weights, &mut around.workspace.borrow_mut().network);
+            }
+        });
+        if caught_up.is_err() {
+            self.follower.forget_hidden();
+        }
+    }
+
+    /// Answers from what the session holds; if that panics, as one who is not known.
+    fn answer(&mut self, request: &Request) -> Option<Answer> {
+        let around = Rc::clone(&self.surroundings);
+        let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.pace);
+        let ask = |follower: &mut Follower| {
+            guarded(&around.metrics, Worker::Session, || {
+                answer(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
+            })
+        };
+        ask(&mut self.follower)
+            .or_else(|_| {
+                self.follower = Follower::restore(self.follower.session.clone(), None);
+                around.workspace.replace(Workspace::default());
+                ask(&mut Follower::default())
+            })
+            .ok()
+    }
+}
+
 impl Actor for SessionActor {
     type Context = Context<Self>;
 }
@@ -58,6 +115,8 @@ pub struct Happened {
     pub step: Step,
     /// The site's own id of the visit.
     pub session_id: Option<String>,
+    /// The item by name, where a fault may be asked for.
+    pub item_id: Option<String>,
 }
 
 impl Happened {
@@ -69,7 +128,7 @@ impl Happened {
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
         let step = Step { item, kind, boundary: false, at: event.timestamp, value };
-        Some((event.user_id, Self { offset, step, session_id: event.session_id }))
+        Some((event.user_id, Self { offset, step, session_id: event.session_id, item_id: event.item_id }))
     }
 }
 
@@ -82,20 +141,14 @@ impl Handler<Apply> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Apply(events): Apply, _: &mut Self::Context) {
-        let snapshot = self.surroundings.published.load();
-        let mut workspace = self.surroundings.workspace.borrow_mut();
-        let pace = &self.surroundings.pace;
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is passed over.
-            if event.offset < self.applied {
-                continue;
+            if event.offset >= self.applied {
+                self.apply(&event);
+                self.applied = event.offset + 1;
             }
-            self.follower.advance(event.offset, event.step, event.session_id.as_deref(), pace, snapshot.weights(), &mut workspace.network);
-            self.applied = event.offset + 1;
         }
-        if let Some(weights) = snapshot.weights() {
-            self.follower.hidden(pace, weights, &mut workspace.network);
-        }
+        self.catch_up();
     }
 }
 
@@ -113,10 +166,10 @@ impl Handler<Recommend> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, Recommend { request, reply }: Recommend, _: &mut Self::Context) {
-        let (snapshot, catalog) = (self.surroundings.published.load(), self.surroundings.catalog.load());
-        let mut workspace = self.surroundings.workspace.borrow_mut();
-        // The asker may have gone meanwhile.
-        let _ = reply.send(answer(&snapshot, &catalog, &mut self.follower, &self.surroundings.pace, &request, &mut workspace));
+        if let Some(answer) = self.answer(&request) {
+            // The asker may have gone meanwhile.
+            let _ = reply.send(answer);
+        }
     }
 }
 

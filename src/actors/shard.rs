@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::gate::Permit;
+use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
-use crate::domain::{Catalog, Offset};
+use crate::domain::{Catalog, Dictionary, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Worker};
 use crate::store::{Store, StoreError};
 
 /// The shard of a user.
@@ -44,6 +45,11 @@ impl Stored {
         places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
     }
 
+    /// How far this shard's are.
+    fn of(&self, shard: usize) -> Offset {
+        self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))
+    }
+
     fn raise(&self, shard: usize, through: Offset) {
         if let Some(place) = self.0.get(shard) {
             place.fetch_max(through, Ordering::SeqCst);
@@ -58,15 +64,41 @@ struct Active {
     last_tick: u64,
 }
 
+/// What a shard shares with the rest of the system.
+#[derive(Clone)]
+pub struct Share {
+    /// The shard's number, and how many there are.
+    pub number: (usize, usize),
+    /// Where the sessions are kept.
+    pub store: Store,
+    /// What is recorded.
+    pub metrics: Arc<Metrics>,
+    /// The snapshot published last.
+    pub published: Arc<ArcSwap<Snapshot>>,
+    /// The catalog, with every change that was acknowledged.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The items by name.
+    pub dictionary: Arc<Dictionary>,
+    /// The kinds of event.
+    pub kinds: Kinds,
+    /// How followers move.
+    pub pace: Pace,
+    /// How far each shard's records are stored.
+    pub stored: Arc<Stored>,
+    /// How long an idle session actor lives.
+    pub idle: Duration,
+    /// How many session actors may live in this shard; beyond it those unused longest rest first.
+    pub live: usize,
+}
+
 /// Finds or starts the actor of each of its users, stores what has changed once in a while, and sends idle users to rest.
+///
+/// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins again with what is stored and the journal's tail.
 pub struct ShardActor {
-    number: usize,
-    store: Store,
-    metrics: Arc<Metrics>,
+    share: Share,
     surroundings: Rc<Surroundings>,
     active: FxHashMap<String, Active>,
     delivered: Offset,
-    stored: Arc<Stored>,
     tick: u64,
     idle_ticks: u64,
 }
@@ -77,32 +109,30 @@ impl ShardActor {
 
     /// An empty shard.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that a shard shares with the rest of the system")]
-    pub fn new(
-        number: usize,
-        store: Store,
-        metrics: Arc<Metrics>,
-        published: Arc<ArcSwap<Snapshot>>,
-        catalog: Arc<ArcSwap<Catalog>>,
-        pace: Pace,
-        stored: Arc<Stored>,
-        idle: Duration,
-    ) -> Self {
-        let surroundings = Rc::new(Surroundings { published, catalog, pace, workspace: RefCell::new(Workspace::default()) });
-        let idle_ticks = idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { number, store, metrics, surroundings, active: FxHashMap::default(), delivered: 0, stored, tick: 0, idle_ticks }
+    pub fn new(share: Share) -> Self {
+        let surroundings = Rc::new(Surroundings {
+            published: Arc::clone(&share.published),
+            catalog: Arc::clone(&share.catalog),
+            pace: share.pace,
+            workspace: RefCell::new(Workspace::default()),
+            quarantine: share.store.quarantine(),
+            metrics: Arc::clone(&share.metrics),
+        });
+        let delivered = share.stored.of(share.number.0);
+        let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
+        Self { share, surroundings, active: FxHashMap::default(), delivered, tick: 0, idle_ticks }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
     fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut Active>, StoreError> {
         if !self.active.contains_key(user) {
-            let record = self.store.sessions().get(user)?;
+            let record = self.share.store.sessions().get(user)?;
             if record.is_none() && !make {
                 return Ok(None);
             }
-            let history = if record.is_some() { &self.metrics.sessions_revived } else { &self.metrics.sessions_started };
+            let history = if record.is_some() { &self.share.metrics.sessions_revived } else { &self.share.metrics.sessions_started };
             history.increment(1);
-            self.metrics.live_sessions.increment(1.0);
+            self.share.metrics.live_sessions.increment(1.0);
             let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
             self.active.insert(user.to_owned(), Active { actor, dirty: false, last_tick: self.tick });
         }
@@ -113,73 +143,108 @@ impl ShardActor {
         Ok(active)
     }
 
-    /// Stores every changed session, in one batch.
-    fn flush(&mut self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+    /// Stores every changed session, in one batch. Says how many actors gave no answer: those are gone, and nothing counts as stored.
+    fn flush(&mut self) -> impl Future<Output = Result<usize, StoreError>> + use<> {
         let mut saves = Vec::new();
         for (user, active) in &mut self.active {
             if std::mem::take(&mut active.dirty) {
                 saves.push((user.clone(), active.actor.send(Save)));
             }
         }
-        let (store, stored, number, delivered) = (self.store.clone(), Arc::clone(&self.stored), self.number, self.delivered);
+        let (store, stored, number, delivered) =
+            (self.share.store.clone(), Arc::clone(&self.share.stored), self.share.number.0, self.delivered);
         async move {
+            let asked = saves.len();
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
-            let through = stored.with(number, delivered);
+            let gone = asked - records.len();
+            let through = if gone == 0 { stored.with(number, delivered) } else { store.sessions().through()? };
             store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
-            stored.raise(number, delivered);
-            Ok(())
+            if gone == 0 {
+                stored.raise(number, delivered);
+            }
+            Ok(gone)
         }
     }
-}
 
-impl Actor for ShardActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(4096);
-        context.run_interval(Self::TICK, |shard, context| {
-            shard.tick += 1;
-            let (now, limit) = (shard.tick, shard.idle_ticks);
-            // Only clean sessions may rest: what they hold is stored.
-            shard.active.retain(|_, active| {
-                let rests = !active.dirty && now.saturating_sub(active.last_tick) > limit;
-                if rests {
-                    active.actor.do_send(Leave);
-                    shard.metrics.sessions_passivated.increment(1);
-                    shard.metrics.live_sessions.decrement(1.0);
-                }
-                !rests
-            });
-            let flush = shard.flush().into_actor(shard).map(|outcome, shard, _| {
-                if let Err(error) = outcome {
-                    tracing::error!(shard = shard.number, error = &error as &dyn std::error::Error, "sessions could not be stored");
-                }
-            });
-            // The next tick's flush waits for this one only if it is still under way.
-            context.spawn(flush);
+    /// Lets go whoever was idle too long and, above the number of actors that may live, those unused longest. Only clean sessions may rest: what they hold is stored.
+    fn rest(&mut self) {
+        let mut oldest = self.tick.saturating_sub(self.idle_ticks);
+        let surplus = self.active.len().saturating_sub(self.share.live);
+        if surplus > 0 {
+            let mut ticks: Vec<_> = self.active.values().filter(|active| !active.dirty).map(|active| active.last_tick + 1).collect();
+            if let Some(place) = surplus.min(ticks.len()).checked_sub(1) {
+                oldest = oldest.max(*ticks.select_nth_unstable(place).1);
+            }
+        }
+        let before = self.active.len();
+        self.active.retain(|_, active| {
+            let rests = !active.dirty && active.last_tick < oldest;
+            if rests {
+                active.actor.do_send(Leave);
+            }
+            !rests
         });
+        let resting = before - self.active.len();
+        self.share.metrics.sessions_passivated.increment(resting as u64);
+        self.share.metrics.live_sessions.decrement(resting as f64);
     }
-}
 
-/// Committed events of this shard's users, in journal order.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Deliver {
-    /// User and event.
-    pub events: Vec<(String, Happened)>,
-    /// Everything before this offset has now been delivered.
-    pub through: Offset,
-    /// Their room on the way, given back when all shards have taken them.
-    pub permits: Option<Arc<Vec<Permit>>>,
-}
+    fn tick(&mut self, context: &mut Context<Self>) {
+        self.tick += 1;
+        self.rest();
+        let flush = self.flush().into_actor(self).map(|outcome, shard, _| match outcome {
+            Ok(0) => {}
+            Ok(gone) => {
+                tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
+                shard.share.metrics.panics.of(Worker::Session).increment(gone as u64);
+                shard.heal();
+            }
+            Err(error) => {
+                tracing::error!(shard = shard.share.number.0, error = &error as &dyn std::error::Error, "sessions could not be stored");
+            }
+        });
+        // The next tick's flush waits for this one only if it is still under way.
+        context.spawn(flush);
+    }
 
-impl Handler<Deliver> for ShardActor {
-    type Result = ();
+    /// Does a piece of work; if it panics, begins again with what is stored.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        let metrics = Arc::clone(&self.share.metrics);
+        if guarded(&metrics, Worker::Shard, || work(self)).is_err() && guarded(&metrics, Worker::Shard, || self.heal()).is_err() {
+            tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
+        }
+    }
 
-    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+    /// Lets all session actors go, and puts the journal's tail before those that it concerns.
+    fn heal(&mut self) {
+        self.share.metrics.live_sessions.decrement(self.active.len() as f64);
+        self.active.drain().for_each(|(_, active)| active.actor.do_send(Leave));
+        self.surroundings.workspace.replace(Workspace::default());
+        let (own, shards) = self.share.number;
+        let from = self.share.stored.of(own);
+        let tail = || -> Result<Vec<_>, StoreError> {
+            let mut tail = Vec::new();
+            for read in self.share.store.journal().entries(from)? {
+                let (offset, entry) = read?;
+                if offset >= self.delivered {
+                    break;
+                }
+                let happened = Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds);
+                tail.extend(happened.filter(|(user, _)| shard_of(user, shards) == own));
+            }
+            Ok(tail)
+        };
+        match tail() {
+            Ok(tail) => self.deliver(tail),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the journal's tail could not be read"),
+        }
+    }
+
+    /// Puts events before their sessions.
+    fn deliver(&mut self, events: Vec<(String, Happened)>) {
         let mut by_user: FxHashMap<String, Vec<Happened>> = FxHashMap::default();
-        for (user, happened) in deliver.events {
+        for (user, happened) in events {
             by_user.entry(user).or_default().push(happened);
         }
         for (user, events) in by_user {
@@ -193,26 +258,10 @@ impl Handler<Deliver> for ShardActor {
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),
             }
         }
-        self.delivered = self.delivered.max(deliver.through);
     }
-}
 
-/// Asks what a user may want next.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Ask {
-    /// Whose.
-    pub user: String,
-    /// What is asked.
-    pub request: Request,
-    /// Told the answer; dropped if there is no room for the question.
-    pub reply: oneshot::Sender<Answer>,
-}
-
-impl Handler<Ask> for ShardActor {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
+    /// Hands a question to its session, or answers it as one who is not known.
+    fn ask(&mut self, ask: Ask) {
         let known = match self.actor(&ask.user, false) {
             Ok(active) => active.map(|active| active.actor.clone()),
             Err(error) => {
@@ -233,6 +282,67 @@ impl Handler<Ask> for ShardActor {
     }
 }
 
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(4096);
+        context.run_interval(Self::TICK, |shard, context| shard.guarded(|shard| shard.tick(context)));
+    }
+}
+
+/// Committed events of this shard's users, in journal order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    /// User and event.
+    pub events: Vec<(String, Happened)>,
+    /// Everything before this offset was delivered earlier.
+    pub from: Offset,
+    /// Everything before this offset has now been delivered.
+    pub through: Offset,
+    /// Their room on the way, given back when all shards have taken them.
+    pub permits: Option<Arc<Vec<Permit>>>,
+}
+
+impl Handler<Deliver> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+        let Deliver { events, from, through, permits: _permits } = deliver;
+        let gap = from > self.delivered;
+        // Raised first: what a panic leaves undelivered is read from the journal again.
+        self.delivered = self.delivered.max(through);
+        self.guarded(|shard| {
+            if gap {
+                return shard.heal();
+            }
+            events.iter().for_each(|(_, happened)| may_strike("shard", happened.item_id.as_deref()));
+            shard.deliver(events);
+        });
+    }
+}
+
+/// Asks what a user may want next.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ask {
+    /// Whose.
+    pub user: String,
+    /// What is asked.
+    pub request: Request,
+    /// Told the answer; dropped if there is no room for the question.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+impl Handler<Ask> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
+        self.guarded(|shard| shard.ask(ask));
+    }
+}
+
 /// Stores every changed session now.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
@@ -242,6 +352,6 @@ impl Handler<Flush> for ShardActor {
     type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
 
     fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.flush().into_actor(self).map(|outcome, _, _| outcome.map_err(Arc::new)))
+        Box::pin(self.flush().into_actor(self).map(|outcome, _, _| outcome.map(drop).map_err(Arc::new)))
     }
 }

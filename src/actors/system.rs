@@ -13,13 +13,13 @@ use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
 use super::session::Happened;
-use super::shard::{Ask, Deliver, Flush, ShardActor, Stored, shard_of};
+use super::shard::{Ask, Deliver, Flush, ShardActor, Share, Stored, shard_of};
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{
-    Answer, FoldSettings, Follower, Learner, LearnerError, Pretrained, Request, Snapshot, Workspace, answer, similar, trending,
+    Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
-use crate::metrics::{Metrics, Queue};
+use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
 
 /// How many of each, and how much.
@@ -35,6 +35,8 @@ pub struct SystemSettings {
     pub shards: usize,
     /// How long an idle session actor lives.
     pub idle: Duration,
+    /// How many session actors may live; beyond it those unused longest rest first.
+    pub live: usize,
     /// How often the learned state is written.
     pub checkpointing: Checkpointing,
 }
@@ -106,7 +108,8 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, end) = (core.dictionary(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
-        let learner = load(&store, &dictionary, settings.fold, settings.checkpointing.kept, pretrained, &metrics)?;
+        let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics);
+        let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
         let catalog = live.shown();
@@ -115,16 +118,35 @@ impl System {
         let stored = Arc::new(Stored::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
-                let (store, metrics, published) = (store.clone(), Arc::clone(&metrics), Arc::clone(&published));
-                let (pace, catalog, stored, idle) = (fold.pace, Arc::clone(&catalog), Arc::clone(&stored), settings.idle);
-                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-                    ShardActor::new(number, store, metrics, published, catalog, pace, stored, idle)
-                })
+                let share = Share {
+                    number: (number, settings.shards),
+                    store: store.clone(),
+                    metrics: Arc::clone(&metrics),
+                    published: Arc::clone(&published),
+                    catalog: Arc::clone(&catalog),
+                    dictionary: Arc::clone(&dictionary),
+                    kinds: fold.kinds.clone(),
+                    pace: fold.pace,
+                    stored: Arc::clone(&stored),
+                    idle: settings.idle,
+                    live: settings.live.div_ceil(settings.shards.max(1)),
+                };
+                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(share))
             })
             .collect();
         recover(&store, &dictionary, &fold, &shards, through)?;
 
-        let model = ModelActor::new(learner, store.clone(), Arc::clone(&metrics), Arc::clone(&published), settings.checkpointing);
+        let load = Box::new(move || load().map_err(|error| ModelError::Load(Box::new(error))));
+        let model = ModelActor::new(
+            learner,
+            load,
+            store.clone(),
+            Arc::clone(&dictionary),
+            Arc::clone(&metrics),
+            Arc::clone(&published),
+            settings.checkpointing,
+        )
+        .map_err(|error| SystemError::Model(Arc::new(error)))?;
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
@@ -278,15 +300,26 @@ impl System {
     }
 }
 
-/// The fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings.
-fn load(
+/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next.
+fn loader(
     store: &Store,
     dictionary: &Arc<Dictionary>,
     settings: FoldSettings,
     kept: usize,
-    pretrained: Option<Pretrained>,
     metrics: &Metrics,
-) -> Result<Learner, SystemError> {
+) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
+    let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
+    let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+    let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+    move || {
+        let (training, clustering) = (Box::new(training.another()), Box::new(clustering.another()));
+        let state = newest(&store, kept)?;
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, origin(&store)?, training, clustering)?)
+    }
+}
+
+/// What the newest checkpoint holds, if it is one that this build can read.
+fn newest(store: &Store, kept: usize) -> Result<Option<State>, SystemError> {
     let mut state = None;
     if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
         match codec::decode_from(&mut checkpoint) {
@@ -297,9 +330,7 @@ fn load(
             ),
         }
     }
-    let training = Beside::start(metrics.training_seconds.clone());
-    let clustering = Beside::start(metrics.recall_clustering_seconds.clone());
-    Ok(Learner::new(settings, Arc::clone(dictionary), state, pretrained, Box::new(training), Box::new(clustering))?)
+    Ok(state)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.
@@ -314,7 +345,7 @@ fn recover(
     loop {
         let entries = store.journal().read(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
-        next = last + 1;
+        let from = std::mem::replace(&mut next, last + 1);
         let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
             if let Some((user, happened)) = Happened::of(offset, entry, dictionary, &fold.kinds)
@@ -324,7 +355,7 @@ fn recover(
             }
         }
         for (shard, events) in shards.iter().zip(by_shard) {
-            shard.do_send(Deliver { events, through: next, permits: None });
+            shard.do_send(Deliver { events, from, through: next, permits: None });
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Instant;
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 
 use crate::learning::{Background, Job, Lost};
 
@@ -19,14 +19,15 @@ impl Actor for Worker {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Run(Box<dyn FnOnce() + Send>);
+struct Run(Box<dyn FnOnce() + Send>, Counter);
 
 impl Handler<Run> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Run(job): Run, _: &mut Self::Context) {
+    fn handle(&mut self, Run(job, panics): Run, _: &mut Self::Context) {
         // A job that panics drops its sender with it, which the waiting side sees; the thread goes on.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            panics.increment(1);
             tracing::error!("a background job panicked");
         }
     }
@@ -37,14 +38,40 @@ impl Handler<Run> for Worker {
 pub struct Beside<T> {
     worker: Addr<Worker>,
     seconds: Histogram,
+    panics: Counter,
     running: Option<Receiver<T>>,
 }
 
 impl<T: Send + 'static> Beside<T> {
-    /// Starts the thread, which records how long each job takes. Must be called within an actix system.
+    /// Starts the thread, which records how long each job takes and how many panicked. Must be called within an actix system.
     #[must_use]
-    pub fn start(seconds: Histogram) -> Self {
-        Self { worker: SyncArbiter::start(1, || Worker), seconds, running: None }
+    pub fn start(seconds: Histogram, panics: Counter) -> Self {
+        Self { worker: SyncArbiter::start(1, || Worker), seconds, panics, running: None }
+    }
+
+    /// Another master for the same thread, where the one before is gone; its job, if one is under way, is waited for.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { worker: self.worker.clone(), seconds: self.seconds.clone(), panics: self.panics.clone(), running: None }
+    }
+}
+
+impl<T: Send + 'static> Beside<T> {
+    /// Whether a job is under way, or its result not yet taken.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The result of the job begun last, if there is one already.
+    pub fn finished(&mut self) -> Option<Result<T, Lost>> {
+        let outcome = match self.running.as_ref()?.try_recv() {
+            Ok(result) => Ok(result),
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(Lost),
+        };
+        self.running = None;
+        Some(outcome)
     }
 }
 
@@ -54,11 +81,12 @@ impl<T: Send + 'static> Background<T> for Beside<T> {
         self.running = Some(running);
         // At most one job is ever under way, so the mailbox holds at most one.
         let seconds = self.seconds.clone();
-        self.worker.do_send(Run(Box::new(move || {
+        let run = move || {
             let began = Instant::now();
             let _ = result.send(job());
             seconds.record(began.elapsed());
-        })));
+        };
+        self.worker.do_send(Run(Box::new(run), self.panics.clone()));
     }
 
     fn finish(&mut self) -> Result<T, Lost> {

@@ -139,6 +139,7 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
         committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize },
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
+        live: settings.session.live_max,
         idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
         checkpointing: Checkpointing { every: settings.store.checkpoint_every, kept: settings.store.checkpoints_kept },
     }

@@ -1,6 +1,8 @@
 //! Item names and their dense numbers.
 
+use super::Offset;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An item's number: items are numbered in the order in which the journal first names them.
 pub type ItemIx = u32;
@@ -21,6 +23,7 @@ pub type ItemIx = u32;
 pub struct Dictionary {
     numbers: papaya::HashMap<Arc<str>, ItemIx, rustc_hash::FxBuildHasher>,
     names: boxcar::Vec<Arc<str>>,
+    through: AtomicU64,
 }
 
 impl Dictionary {
@@ -33,6 +36,17 @@ impl Dictionary {
         let number = ItemIx::try_from(self.names.push(Arc::clone(&name))).unwrap_or(ItemIx::MAX);
         self.numbers.pin().insert(name, number);
         number
+    }
+
+    /// Says that every item named before this offset of the journal has its number. Never lowered.
+    pub fn reach(&self, through: Offset) {
+        self.through.fetch_max(through, Ordering::Release);
+    }
+
+    /// Every item named before this offset of the journal has its number: who reads the journal and asks for numbers stops here.
+    #[must_use]
+    pub fn through(&self) -> Offset {
+        self.through.load(Ordering::Acquire)
     }
 
     /// The item's number, if it has one.

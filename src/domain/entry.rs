@@ -17,6 +17,14 @@ pub enum Entry {
     Item(ItemChange),
 }
 
+impl Entry {
+    /// The event, if it is one.
+    #[must_use]
+    pub fn as_event(&self) -> Option<&Event> {
+        if let Self::Event(event) = self { Some(event) } else { None }
+    }
+}
+
 /// A recommendation as it was shown, so that the event that follows can be credited to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Impression {

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::api::{Api, RETRY};
 use super::problem::Problem;
 use super::watch::path;
+use crate::actors::system::SystemError;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
@@ -15,6 +16,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
         .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
         .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(read("/admin/quarantine").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
         .service(read("/admin/status").route(web::get().to(status)).route(web::head().to(status)));
 }
 
@@ -30,9 +32,21 @@ async fn alive() -> HttpResponse {
 async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let standing = api.system.standing().await?;
     if standing.failed {
-        return Err(Problem::not_ready("learning has stopped for an error; the log names it", RETRY));
+        return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
     }
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+}
+
+/// The entries that somebody passes over, with what they hold.
+async fn quarantine(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let store = api.system.store();
+    let noted = store.quarantine().all().map_err(SystemError::from)?;
+    let entries = noted.into_iter().map(|noted| {
+        let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
+        let entry = held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry);
+        json!({ "offset": noted.offset, "reader": noted.reader, "reason": noted.reason, "entry": entry })
+    });
+    Ok(HttpResponse::Ok().json(json!({ "entries": entries.collect::<Vec<_>>() })))
 }
 
 async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {

@@ -7,13 +7,13 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::background::{Background, Lost};
+use super::background::Background;
 
 /// What a clustering hands back.
 pub type Clustered = Result<Clusters, ClusterError>;
 
 /// The clusters in use. A clustering begins every so many entries, from the embeddings of that offset, and is used from a set later offset on.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Clustering {
     current: Option<Arc<Clusters>>,
     /// Done, but not yet due.
@@ -30,9 +30,6 @@ impl Clustering {
     }
 
     /// Begins a clustering, or takes one into use, if the offset is a border for that.
-    ///
-    /// # Errors
-    /// [`Lost`] if a clustering died.
     pub fn cross(
         &mut self,
         next: Offset,
@@ -40,34 +37,30 @@ impl Clustering {
         settings: &ClusterSettings,
         seed: u64,
         background: &mut dyn Background<Clustered>,
-    ) -> Result<(), Lost> {
+    ) {
         if next % settings.every == settings.lag {
-            self.settle(background)?;
+            self.settle(background);
             if let Some(ready) = self.ready.take() {
                 self.current = Some(ready);
             }
         }
         if next.is_multiple_of(settings.every) && weights.items() > 0 {
-            self.settle(background)?;
+            self.settle(background);
             let (weights, most) = (Arc::clone(weights), settings.most);
             background.start(Box::new(move || Clusters::build(&embeddings(&weights), most, seed ^ next)));
             self.running = true;
         }
-        Ok(())
     }
 
-    /// Waits for the clustering under way, without using its result before its border.
-    ///
-    /// # Errors
-    /// [`Lost`] if it died.
-    pub fn settle(&mut self, background: &mut dyn Background<Clustered>) -> Result<(), Lost> {
+    /// Waits for the clustering under way, without using its result before its border. Where it gave none the clusters stay as they were.
+    pub fn settle(&mut self, background: &mut dyn Background<Clustered>) {
         if std::mem::take(&mut self.running) {
-            match background.finish()? {
-                Ok(clusters) => self.ready = Some(Arc::new(clusters)),
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the clusters stay as they were"),
+            match background.finish() {
+                Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
+                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "the clusters stay as they were"),
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the clusters stay as they were"),
             }
         }
-        Ok(())
     }
 }
 

@@ -56,9 +56,12 @@ pub enum LearnerError {
     /// The sources' settings cannot run.
     #[error("the sources cannot be built")]
     Recall(#[from] RecallError),
-    /// A background job died.
-    #[error(transparent)]
-    Lost(#[from] Lost),
+    /// A training died.
+    #[error("the training begun after entry {begun} gave no result")]
+    Lost {
+        /// The last entry before the border at which it began.
+        begun: Offset,
+    },
     /// An entry came out of turn.
     #[error("entry {got} was given where {expected} comes next")]
     OutOfTurn {
@@ -99,7 +102,7 @@ pub struct LearningReport {
 }
 
 /// All that is learned: what a checkpoint holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
     settings: FoldSettings,
     next: Offset,
@@ -174,6 +177,8 @@ pub struct Learner {
     clusters: Arc<ClusterSettings>,
     training: Box<dyn Background<Trained>>,
     clustering: Box<dyn Background<Clustered>>,
+    /// The last entry before the border at which the training under way began.
+    begun: Offset,
     workspace: Workspace,
 }
 
@@ -196,7 +201,7 @@ impl Learner {
             Some(state) => state,
             None => State::new(settings, pretrained)?,
         };
-        Ok(Self { state, dictionary, clusters, training, clustering, workspace: Workspace::default() })
+        Ok(Self { state, dictionary, clusters, training, clustering, begun: 0, workspace: Workspace::default() })
     }
 
     /// The next entry to be folded.
@@ -210,16 +215,29 @@ impl Learner {
     /// # Errors
     /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a background job died.
     pub fn fold(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
-        if offset != self.state.next {
-            return Err(LearnerError::OutOfTurn { expected: self.state.next, got: offset });
-        }
+        self.expect(offset)?;
         match entry {
             Entry::Event(event) => self.event(offset, event),
             Entry::Impression(impression) => self.impression(offset, impression),
             Entry::Item(change) => self.item(change),
         }
         self.state.next = offset + 1;
-        self.cross()
+        self.cross(true)
+    }
+
+    /// Passes over an entry that cannot be learned from. If it stands before a border, no training begins there.
+    ///
+    /// # Errors
+    /// As [`Learner::fold`].
+    pub fn pass_over(&mut self, offset: Offset) -> Result<(), LearnerError> {
+        self.expect(offset)?;
+        self.state.next = offset + 1;
+        self.cross(false)
+    }
+
+    fn expect(&self, offset: Offset) -> Result<(), LearnerError> {
+        let expected = self.state.next;
+        if offset == expected { Ok(()) } else { Err(LearnerError::OutOfTurn { expected, got: offset }) }
     }
 
     /// Everything learned, as it stands: for a checkpoint. Waits for the work under way.
@@ -228,9 +246,10 @@ impl Learner {
     /// [`LearnerError::Lost`] if it died.
     pub fn state(&mut self) -> Result<&State, LearnerError> {
         if let Some(training) = &mut self.state.training {
-            training.settle(self.training.as_mut())?;
+            let begun = self.begun;
+            training.settle(self.training.as_mut()).map_err(|Lost| LearnerError::Lost { begun })?;
         }
-        self.state.clustering.settle(self.clustering.as_mut())?;
+        self.state.clustering.settle(self.clustering.as_mut());
         Ok(&self.state)
     }
 
@@ -413,15 +432,22 @@ impl Learner {
         }
     }
 
-    /// What happens at borders.
-    fn cross(&mut self) -> Result<(), LearnerError> {
+    /// What happens at borders; whether a training may begin there.
+    fn cross(&mut self, begins: bool) -> Result<(), LearnerError> {
         let State { settings, next, items, training, clustering, .. } = &mut self.state;
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
-            let border = *next / settings.learning.interval;
-            training.cross(border, *items, &settings.kinds, &settings.learning, self.training.as_mut())?;
+            let (border, begun) = (*next / settings.learning.interval, self.begun);
+            let lost = |Lost| LearnerError::Lost { begun };
+            training.take_up(self.training.as_mut()).map_err(lost)?;
+            if begins {
+                training.begin(border, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
+                self.begun = next.saturating_sub(1);
+            } else {
+                training.let_go();
+            }
         }
-        clustering.cross(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut())?;
+        clustering.cross(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut());
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl TrainingReport {
 ///
 /// At each border the weights of the training begun at the border before come into use, and a training on the sessions touched since then begins. So a
 /// training has a whole stretch of the journal to run beside testing and counting, and what is learned does not depend on how long it takes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Training {
     /// `None` while a training runs.
     trainer: Option<Box<Trainer>>,
@@ -135,11 +135,28 @@ impl Training {
         self.introduced.push((item, alike));
     }
 
-    /// Crosses a border: the training before it comes into use, and one on what was touched since begins, over a catalog of `items`.
+    /// What happens first at a border: the training begun at the one before comes into use.
     ///
     /// # Errors
-    /// [`Lost`] if the training before it died.
-    pub fn cross(
+    /// [`Lost`] if it died.
+    pub fn take_up(&mut self, background: &mut dyn Background<Trained>) -> Result<(), Lost> {
+        self.settle(background)?;
+        if let Some(weights) = self.ready.take() {
+            self.visible = weights;
+        }
+        Ok(())
+    }
+
+    /// Lets what was touched go untrained.
+    pub fn let_go(&mut self) {
+        self.touched.clear();
+    }
+
+    /// What happens then: a training on what was touched since the border before begins, over a catalog of `items`.
+    ///
+    /// # Errors
+    /// [`Lost`] if the one before was not taken up.
+    pub fn begin(
         &mut self,
         border: u64,
         items: usize,
@@ -147,10 +164,6 @@ impl Training {
         settings: &LearningSettings,
         background: &mut dyn Background<Trained>,
     ) -> Result<(), Lost> {
-        self.settle(background)?;
-        if let Some(weights) = self.ready.take() {
-            self.visible = weights;
-        }
         let mut trainer = self.trainer.take().ok_or(Lost)?;
         let observed = std::mem::take(&mut self.observed);
         let described = std::mem::take(&mut self.described);

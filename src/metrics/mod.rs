@@ -105,6 +105,24 @@ handle::labels! {
 }
 
 handle::labels! {
+    /// An actor, or the thread that works for one.
+    Worker "actor" {
+        /// A user's session.
+        Session "session",
+        /// A shard of users.
+        Shard "shard",
+        /// The committer.
+        Committer "committer",
+        /// The model actor, which learns.
+        Model "model",
+        /// The training beside it.
+        Training "training",
+        /// The recall actor, which clusters.
+        Recall "recall",
+    }
+}
+
+handle::labels! {
     /// Where in a list an item stood.
     Place "place" {
         /// The first.
@@ -165,6 +183,12 @@ declare! {
     /// Sessions that came back from the store.
     "sequor_sessions_revived_total" Unit::Count sessions_revived: Counter,
 
+    // Healing.
+    /// Panics, by the actor that was struck; each was healed from the store and the journal.
+    "sequor_panics_total" Unit::Count panics: By<Worker, Counter>,
+    /// Entries that somebody passes over because they could not be worked on.
+    "sequor_quarantined_entries" Unit::Count quarantined_entries: Gauge,
+
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
@@ -180,6 +204,8 @@ declare! {
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
     /// Time to write a checkpoint.
     "sequor_checkpoint_seconds" Unit::Seconds checkpoint_seconds: Histogram,
+    /// Checkpoints that could not be written.
+    "sequor_checkpoint_failures_total" Unit::Count checkpoint_failures: Counter,
     /// Size of the last checkpoint.
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// The journal offset up to which the last checkpoint has learned.

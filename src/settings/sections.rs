@@ -113,11 +113,13 @@ pub struct SessionSettings {
     pub shards: usize,
     /// After this without an event or a question, at least 1 s, a session leaves the memory for the store; `off`: never.
     pub passivate_after: Period,
+    /// How many sessions stay in memory, 1..=100,000,000, about 3 KB each; beyond it those unused longest leave it first, whatever `passivate_after` says.
+    pub live_max: usize,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { idle_gap: Period::minutes(30), shards: 0, passivate_after: Period::minutes(10) }
+        Self { idle_gap: Period::minutes(30), shards: 0, passivate_after: Period::minutes(10), live_max: 100_000 }
     }
 }
 
@@ -128,6 +130,7 @@ impl SessionSettings {
                 return Err(OutOfRange::new(key, period, "at least 1s, or off"));
             }
         }
+        OutOfRange::unless_within("session.live_max", self.live_max, 1..=100_000_000)?;
         OutOfRange::unless_within("session.shards", self.shards, 0..=256)
     }
 }

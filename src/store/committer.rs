@@ -92,6 +92,7 @@ impl Committer {
                 dedup.remember(offset, dedup::digest(id));
             }
         }
+        items.reach(end);
         Ok(Self { store, durability: settings.durability, items: Arc::new(items), stored_items, dedup, next: end })
     }
 
@@ -139,7 +140,14 @@ impl Committer {
         self.dedup.take(new_ids, offset);
         self.next = offset;
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        self.items.reach(offset);
         Ok((receipts, Committed { first, entries }))
+    }
+
+    /// The error of a commit that ended in a panic: as after any that failed, [`Committer::recover`] has to find out what the disk holds.
+    #[must_use]
+    pub fn struck(&self) -> StoreError {
+        StoreError::Failed { dir: self.store.dir().to_owned() }
     }
 
     /// Opens the store again after a commit failed, and returns the entries that the failed commit left in the journal after all: they were never
@@ -158,6 +166,7 @@ impl Committer {
         self.dedup.take(ids, end);
         self.next = end;
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        self.items.reach(end);
         Ok(Committed { first, entries })
     }
 

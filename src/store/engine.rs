@@ -20,6 +20,7 @@ pub(crate) struct Engine {
     pub(crate) journal: sled::Tree,
     pub(crate) sessions: sled::Tree,
     pub(crate) items: sled::Tree,
+    pub(crate) quarantine: sled::Tree,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
     pub(crate) end: AtomicU64,
     /// One append at a time.
@@ -49,14 +50,14 @@ impl Engine {
         migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
-        let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
+        let (journal, sessions, items, quarantine) = (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?);
         // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
         let end = AtomicU64::new(journal::end_of(&journal, &path)?);
         let failed = AtomicBool::new(false);
-        Ok(Self { journal, sessions, items, end, append: Mutex::default(), db, path, file, synced_blobs, failed })
+        Ok(Self { journal, sessions, items, quarantine, end, append: Mutex::default(), db, path, file, synced_blobs, failed })
     }
 
     /// Makes durable what was written so far.

@@ -6,6 +6,7 @@
 //!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
+//!     quarantine            offset of an entry ‖ who passes over it → why
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
@@ -23,6 +24,7 @@ mod items;
 mod journal;
 pub mod keys;
 mod migrations;
+mod quarantine;
 mod sealed;
 mod sessions;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal};
 pub use migrations::FORMAT;
+pub use quarantine::{Quarantine, Quarantined, Reader};
 pub use sessions::{SessionRecord, Sessions};
 
 use engine::Engine;
@@ -150,6 +153,12 @@ impl Store {
     #[must_use]
     pub fn items(&self) -> Items {
         Items::new(self.clone())
+    }
+
+    /// The notes on entries that are passed over.
+    #[must_use]
+    pub fn quarantine(&self) -> Quarantine {
+        Quarantine::new(self.clone())
     }
 
     /// The checkpoints, of which the newest `keep` are kept (at least one).

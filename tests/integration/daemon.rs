@@ -65,9 +65,11 @@ impl Home {
         let mut command = sequor();
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
         for setting in SMALL.iter().chain(settings) {
-            // A flag of the command's own is given whole, such as `--checkpoint=FILE`.
+            // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.
             if setting.starts_with("--") {
                 command.arg(setting)
+            } else if let Some((name, value)) = setting.split_once('=').filter(|(name, _)| name.starts_with("SEQUOR_")) {
+                command.env(name, value)
             } else {
                 command.args(["--set", setting])
             };
@@ -92,9 +94,12 @@ impl Home {
         if let Some((program, arguments)) = wrapper.split_first() {
             let mut wrapped = Command::new(program);
             wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-            // Whatever of this process's settings the daemon must not see.
-            for (name, _) in command.get_envs() {
-                wrapped.env_remove(name);
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => wrapped.env(name, value),
+                    // Whatever of this process's settings the daemon must not see.
+                    None => wrapped.env_remove(name),
+                };
             }
             command = wrapped;
         }

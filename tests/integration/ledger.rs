@@ -49,7 +49,7 @@ impl Ledger {
             let record = records.remove(&user);
             let applied = record.as_ref().map_or(0, |record| record.applied);
             let mut session = Session::default();
-            for Happened { offset, step, session_id } in events {
+            for Happened { offset, step, session_id, .. } in events {
                 if offset < applied {
                     session.push(offset, step, session_id.as_deref(), Pace::default().idle_gap_ms);
                 } else {

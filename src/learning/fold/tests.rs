@@ -185,6 +185,50 @@ fn a_new_item_begins_where_items_of_its_kind_stand() {
     assert!(near > 0.5 && near > far + 0.2, "{near} to its own, {far} to the others");
 }
 
+/// Runs jobs at once, but loses one.
+struct Losing {
+    jobs: Inline<Trained>,
+    begun: u32,
+    lost: u32,
+}
+
+impl Background<Trained> for Losing {
+    fn start(&mut self, job: crate::learning::Job<Trained>) {
+        self.begun += 1;
+        if self.begun != self.lost {
+            self.jobs.start(job);
+        }
+    }
+
+    fn finish(&mut self) -> Result<Trained, Lost> {
+        self.jobs.finish()
+    }
+}
+
+#[test]
+fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
+    let journal = journal(200);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.learner.training = Box::new(Losing { jobs: Inline::default(), begun: 0, lost: 5 });
+    shop.dictionary.intern("i0");
+    let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.fold(offset as u64, entry) {
+        Err(LearnerError::Lost { begun }) => Some((offset, begun)),
+        outcome => outcome.map(|()| None).unwrap(),
+    });
+    assert_eq!(failed, Some((95, 79)), "the fifth training begins at the border after 79, and is wanted at the next");
+
+    let mut without = Shop::new(settings(), Arc::default(), None);
+    without.fold(&journal[..79]);
+    let mut without = without.pause();
+    without.learner.pass_over(79).unwrap();
+    without.fold(&journal[80..]);
+    let mut whole = Shop::new(settings(), Arc::default(), None);
+    whole.fold(&journal);
+    assert_eq!(without.learner.next_offset(), 200);
+    let batches = [&without, &whole].map(|shop| shop.learner.report().training.batches);
+    assert!(0 < batches[0] && batches[0] < batches[1], "{batches:?}");
+}
+
 #[test]
 fn what_comes_out_of_turn_is_refused() {
     let mut shop = Shop::new(settings(), Arc::default(), None);

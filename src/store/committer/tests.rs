@@ -157,3 +157,29 @@ fn digests_differ_in_both_halves() {
     assert!(a >> 64 != b >> 64 && a as u64 != b as u64 && (a >> 64) as u64 != a as u64);
     assert_eq!(a, dedup::digest("a"));
 }
+
+#[test]
+fn whoever_stops_where_the_names_reach_knows_every_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let mut committer =
+        Committer::open(store.clone(), CommitterSettings { durability: Durability::ProcessCrash, ..Default::default() }).unwrap();
+    let dictionary = committer.dictionary();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..400 {
+                let items = (0..5).map(|item| named_event(None, "u", Some(&format!("i{number}-{item}")))).collect();
+                committer.commit(vec![items]).unwrap();
+            }
+        });
+        let mut next = 0;
+        while next < 2_000 {
+            let through = dictionary.through();
+            for (offset, entry) in store.journal().read(next, (through - next) as usize).unwrap() {
+                let item = entry.as_event().unwrap().item_id.as_deref().unwrap();
+                assert_eq!(dictionary.get(item), Some(offset as u32), "{item}");
+            }
+            next = through;
+        }
+    });
+}

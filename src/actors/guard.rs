@@ -1,0 +1,67 @@
+//! What keeps a panic from spreading: it is counted and told, and the actor that was struck heals itself.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::metrics::{Metrics, Worker};
+
+/// A piece of work that ended in a panic, with what the panic said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a panic: {0}")]
+pub struct Struck(pub String);
+
+/// Does a piece of an actor's work. Whoever calls this must not trust afterwards what the work may have left half done.
+///
+/// # Errors
+/// [`Struck`] if it panicked.
+pub fn guarded<T>(metrics: &Metrics, worker: Worker, work: impl FnOnce() -> T) -> Result<T, Struck> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        metrics.panics.of(worker).increment(1);
+        let struck = Struck(said(panic.as_ref()));
+        tracing::error!(?worker, error = %struck, "an actor was struck and heals itself");
+        struck
+    })
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason given").to_owned()
+}
+
+/// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions alone: so that the tests see it healed. It names where and at which item, as
+/// `model:poison`; with a number, as `model:poison:1`, it strikes so many times only.
+pub(super) fn may_strike(place: &str, item: Option<&str>) {
+    #[cfg(debug_assertions)]
+    fault::strike(place, item);
+    #[cfg(not(debug_assertions))]
+    let _ = (place, item);
+}
+
+#[cfg(debug_assertions)]
+mod fault {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Fault {
+        place: String,
+        item: String,
+        left: AtomicU64,
+    }
+
+    static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
+        let text = std::env::var("SEQUOR_FAULT").ok()?;
+        let mut parts = text.split(':');
+        let (place, item) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let left = parts.next().and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
+        Some(Fault { place, item, left: AtomicU64::new(left) })
+    });
+
+    #[expect(clippy::panic, reason = "it is asked for")]
+    pub(super) fn strike(place: &str, item: Option<&str>) {
+        let Some(fault) = FAULT.as_ref() else { return };
+        let asked = fault.place == place && item == Some(fault.item.as_str());
+        if asked && fault.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            panic!("a fault was asked for at {}", fault.item);
+        }
+    }
+}
