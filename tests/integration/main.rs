@@ -6,6 +6,7 @@ mod bad_input;
 mod catalog;
 mod crash;
 mod daemon;
+mod full;
 mod healing;
 mod ledger;
 mod metrics;
