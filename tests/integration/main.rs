@@ -7,6 +7,7 @@ mod catalog;
 mod crash;
 mod daemon;
 mod full;
+mod fuzz;
 mod healing;
 mod ledger;
 mod metrics;
