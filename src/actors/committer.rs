@@ -162,6 +162,14 @@ impl Handler<Commit> for CommitterActor {
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }
+                if self.core.names_are_due()
+                    && let Err(error) = self.core.persist_items()
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the item names could not be stored; the next start folds them"
+                    );
+                }
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was acknowledged");

@@ -50,12 +50,18 @@ pub struct Checkpointing {
     pub every: u64,
     /// How many are kept.
     pub kept: usize,
+    /// After each, how many entries of the journal are kept at least; `None`: all.
+    pub retain: Option<u64>,
+    /// Session records are forgotten after so many entries without one of their user.
+    pub forget_after: u64,
 }
 
 /// A checkpoint that was written.
 struct Written {
     offset: Offset,
     bytes: u64,
+    /// The user up to whom session records were looked through.
+    swept: Option<String>,
 }
 
 /// Makes a fold that stands where its newest checkpoint left it.
@@ -84,6 +90,8 @@ pub struct ModelActor {
     checkpointed: Offset,
     /// Writes checkpoints while learning goes on.
     writer: Beside<Result<Written, StoreError>>,
+    /// The user up to whom session records were looked through.
+    swept: Option<String>,
     failed: bool,
     /// The fold is not to be trusted, and another could not be made.
     broken: bool,
@@ -93,6 +101,8 @@ pub struct ModelActor {
 impl ModelActor {
     /// Entries folded between two looks into the mailbox.
     const STRETCH: usize = 2048;
+    /// Session records that are looked through after a checkpoint, for those to be forgotten.
+    const SWEPT: usize = 50_000;
     /// How often a fold that could not be made is tried again.
     const PATIENCE: Duration = Duration::from_secs(1);
     /// The shortest time between two publications while the journal runs ahead.
@@ -127,6 +137,7 @@ impl ModelActor {
             checkpointing,
             checkpointed: at,
             writer,
+            swept: None,
             failed: false,
             broken: false,
             reported,
@@ -243,18 +254,25 @@ impl ModelActor {
         let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
         let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
         self.checkpointed = offset;
+        let (store, Checkpointing { retain, forget_after, .. }, swept) = (self.store.clone(), self.checkpointing, self.swept.take());
         self.writer.start(Box::new(move || {
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            Ok(Written { offset, bytes })
+            let begin = retain.map(|keep| store.retain(&checkpoints, keep)).transpose()?;
+            if let Some(begin) = begin {
+                tracing::debug!(begin, "where the journal begins");
+            }
+            let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
+            Ok(Written { offset, bytes, swept })
         }));
         Ok(())
     }
 
     /// Tells what became of a checkpoint.
-    fn note(&self, outcome: Option<Result<Result<Written, StoreError>, Lost>>) -> Result<(), ModelError> {
+    fn note(&mut self, outcome: Option<Result<Result<Written, StoreError>, Lost>>) -> Result<(), ModelError> {
         match outcome {
             None => Ok(()),
-            Some(Ok(Ok(Written { offset, bytes }))) => {
+            Some(Ok(Ok(Written { offset, bytes, swept }))) => {
+                self.swept = swept;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
                 Ok(())

@@ -269,6 +269,7 @@ impl System {
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         published.source_bytes().for_each(|(source, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
         metrics.journal_offset.set(end);
+        metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
         metrics
     }
@@ -313,8 +314,8 @@ fn loader(
     let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
     move || {
         let (training, clustering) = (Box::new(training.another()), Box::new(clustering.another()));
-        let state = newest(&store, kept)?;
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, origin(&store)?, training, clustering)?)
+        let (state, first) = (newest(&store, kept)?, store.journal().begin()?);
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, training, clustering)?)
     }
 }
 

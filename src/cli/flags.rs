@@ -141,7 +141,13 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
         shards: or_one_a_processor(settings.session.shards),
         live: settings.session.live_max,
         idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
-        checkpointing: Checkpointing { every: settings.store.checkpoint_every, kept: settings.store.checkpoints_kept },
+        checkpointing: Checkpointing {
+            every: settings.store.checkpoint_every,
+            kept: settings.store.checkpoints_kept,
+            forget_after: settings.learning.users_kept,
+            // The ids of the window are read from the journal when a daemon starts.
+            retain: (settings.store.retain_entries > 0).then(|| settings.store.retain_entries.max(settings.store.dedup_window)),
+        },
     }
 }
 

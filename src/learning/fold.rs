@@ -183,8 +183,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry, if need be with a network that was trained before. A state
-    /// that was learned under other settings is another fold's and is not used.
+    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry `first`, if need be with a network that was trained before. A state
+    /// that was learned under other settings is another fold's and is not used, but for the catalog where the entries that made it are no more.
     ///
     /// # Errors
     /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`] if the network to begin with is another.
@@ -192,14 +192,22 @@ impl Learner {
         settings: FoldSettings,
         dictionary: Arc<Dictionary>,
         state: Option<State>,
+        first: Offset,
         pretrained: Option<Pretrained>,
         training: Box<dyn Background<Trained>>,
         clustering: Box<dyn Background<Clustered>>,
     ) -> Result<Self, LearnerError> {
         let clusters = Arc::new(settings.clusters.clone());
-        let state = match state.filter(|state| state.settings == settings) {
-            Some(state) => state,
-            None => State::new(settings, pretrained)?,
+        let state = match state {
+            Some(state) if state.settings == settings => state,
+            other => {
+                let mut state = State::new(settings, pretrained)?;
+                if let Some(other) = other.filter(|_| first > 0) {
+                    (state.catalog, state.vocabulary, state.items) = (other.catalog, other.vocabulary, other.items.max(state.items));
+                }
+                state.next = first;
+                state
+            }
         };
         Ok(Self { state, dictionary, clusters, training, clustering, begun: 0, workspace: Workspace::default() })
     }

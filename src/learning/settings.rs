@@ -23,7 +23,7 @@ pub struct LearningSettings {
     pub refresh_after: u64,
     /// The fold keeps a user's hidden state for so many entries after the last event; later it is computed afresh. At least 1.
     pub hidden_kept: u64,
-    /// The fold forgets a user's sequence after so many entries without an event. At least `hidden_kept`.
+    /// A user's sequence is forgotten after so many entries without an event, by the fold and in the store. At least `hidden_kept`.
     pub users_kept: u64,
     /// Milliseconds after being shown within which a choice is credited to the recommendation. At least 0.
     pub credit_window_ms: i64,

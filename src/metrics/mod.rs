@@ -200,6 +200,8 @@ declare! {
     "sequor_impressions_lost_total" Unit::Count impressions_lost: Counter,
     /// The offset that the next entry of the journal will have.
     "sequor_journal_offset" Unit::Count journal_offset: Gauge,
+    /// The first offset that the journal still has.
+    "sequor_journal_begin" Unit::Count journal_begin: Gauge,
     /// Space that the data directory takes on the disk.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
     /// Time to write a checkpoint.

@@ -76,6 +76,8 @@ pub struct StoreSettings {
     pub checkpoint_every: u64,
     /// How many checkpoints are kept, 2..=1000: the last must not be the only one.
     pub checkpoints_kept: usize,
+    /// How many of the latest journal entries are kept at least, 0: all, else 1000..=1,000,000,000,000. Older ones go once everything derived from them is in a checkpoint.
+    pub retain_entries: u64,
 }
 
 impl Default for StoreSettings {
@@ -87,6 +89,7 @@ impl Default for StoreSettings {
             dedup_window: 1_000_000,
             checkpoint_every: 20_000,
             checkpoints_kept: 3,
+            retain_entries: 0,
         }
     }
 }
@@ -99,7 +102,11 @@ impl StoreSettings {
         OutOfRange::unless_within("store.cache_bytes", self.cache_bytes, 16 << 20..=1 << 40)?;
         OutOfRange::unless_within("store.dedup_window", self.dedup_window, 0..=1_000_000_000)?;
         OutOfRange::unless_within("store.checkpoint_every", self.checkpoint_every, 100..=1_000_000_000)?;
-        OutOfRange::unless_within("store.checkpoints_kept", self.checkpoints_kept, 2..=1000)
+        OutOfRange::unless_within("store.checkpoints_kept", self.checkpoints_kept, 2..=1000)?;
+        match self.retain_entries {
+            0 => Ok(()),
+            entries => OutOfRange::unless_within("store.retain_entries", entries, 1000..=1_000_000_000_000),
+        }
     }
 }
 

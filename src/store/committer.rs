@@ -22,6 +22,9 @@ impl Default for CommitterSettings {
     }
 }
 
+/// Entries after which the item names are stored: what a start has to fold again at most.
+const NAMES_EVERY: Offset = 1_000;
+
 /// What became of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -62,6 +65,8 @@ pub struct Committer {
     items: Arc<Dictionary>,
     /// How many of the items are stored by name.
     stored_items: ItemIx,
+    /// The entries before this offset are those that they were folded from.
+    items_through: Offset,
     dedup: Dedup,
     /// The offset that the next entry gets.
     next: Offset,
@@ -82,7 +87,11 @@ impl Committer {
             return Err(StoreError::Gap { from: end, until: folded });
         }
         let mut dedup = Dedup::new(settings.dedup_window);
-        let remembered = dedup.window_before(end);
+        let begin = store.journal().begin()?;
+        let remembered = dedup.window_before(end).max(begin);
+        if named < begin {
+            return Err(StoreError::Gap { from: named, until: begin });
+        }
         for read in store.journal().entries(named.min(remembered))? {
             let (offset, entry) = read?;
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
@@ -93,7 +102,7 @@ impl Committer {
             }
         }
         items.reach(end);
-        Ok(Self { store, durability: settings.durability, items: Arc::new(items), stored_items, dedup, next: end })
+        Ok(Self { store, durability: settings.durability, items: Arc::new(items), stored_items, items_through: named, dedup, next: end })
     }
 
     /// The items by number; it grows with every commit that names new ones.
@@ -176,12 +185,19 @@ impl Committer {
         Ok(Committed { first, entries })
     }
 
+    /// Whether so many entries have come since the item names were stored that it is time to do so again.
+    #[must_use]
+    pub fn names_are_due(&self) -> bool {
+        self.next >= self.items_through.saturating_add(NAMES_EVERY)
+    }
+
     /// Stores the names of the items that are new since the last time, so that a restart need not fold the journal for them.
     ///
     /// # Errors
     /// What the disk says; the names stay to be stored.
     pub fn persist_items(&mut self) -> Result<(), StoreError> {
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
+        self.items_through = self.next;
         Ok(())
     }
 }

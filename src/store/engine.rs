@@ -25,9 +25,11 @@ pub(crate) struct Engine {
     pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
     pub(crate) end: AtomicU64,
+    /// The journal has no entry before this offset any more.
+    pub(crate) begin: AtomicU64,
     /// One append at a time.
     pub(crate) append: Mutex<()>,
-    db: sled::Db,
+    pub(crate) db: sled::Db,
     path: PathBuf,
     /// The database's log through a descriptor of our own, because the database has no call that ends in an `fdatasync`.
     file: File,
@@ -57,9 +59,25 @@ impl Engine {
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
-        let end = AtomicU64::new(journal::end_of(&journal, &path)?);
+        let begin = journal::begin_of(&db)?;
+        let end = AtomicU64::new(journal::end_of(&journal, &path)?.max(begin));
+        let begin = AtomicU64::new(begin);
         let failed = AtomicBool::new(false);
-        Ok(Self { journal, sessions, items, quarantine, number, end, append: Mutex::default(), db, path, file, synced_blobs, failed })
+        Ok(Self {
+            journal,
+            sessions,
+            items,
+            quarantine,
+            number,
+            end,
+            begin,
+            append: Mutex::default(),
+            db,
+            path,
+            file,
+            synced_blobs,
+            failed,
+        })
     }
 
     /// Makes durable what was written so far.

@@ -36,6 +36,36 @@ impl Journal {
         Ok(self.store.engine()?.journal_end())
     }
 
+    /// The first offset that there may be an entry at: 0 until the head of the journal was dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn begin(&self) -> Result<Offset, StoreError> {
+        Ok(self.store.engine()?.begin.load(Ordering::Acquire))
+    }
+
+    /// Drops the records that lie wholly before `floor`, and never the last one. Returns where the journal begins now. Whoever may still have to read an entry must not let
+    /// `floor` pass it.
+    ///
+    /// # Errors
+    /// What the disk says. Where the journal begins is written first: what was not removed then is no entry any more, and goes the next time.
+    pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
+        let engine = self.store.writable()?;
+        let begin = engine.begin.load(Ordering::Acquire);
+        let upto = PieceKey { first: floor.min(engine.journal_end().saturating_sub(1)), piece: u32::MAX }.to_bytes();
+        let Some(key) = engine.journal.range(..=upto).keys().next_back() else { return Ok(begin) };
+        let keep = parse_key(&key.map_err(|source| engine.error("reading", source))?, floor)?.first;
+        if keep <= begin {
+            return Ok(begin);
+        }
+        set_begin(&engine.db, keep).inspect_err(|_| engine.fail())?;
+        engine.begin.store(keep, Ordering::Release);
+        for key in engine.journal.range(..PieceKey { first: keep, piece: 0 }.to_bytes()).keys() {
+            engine.remove(&engine.journal, &key.map_err(|source| engine.error("reading", source))?)?;
+        }
+        Ok(keep)
+    }
+
     /// Appends entries as one record, makes them durable and returns the offset of the first. Readers see them only then. No entries: nothing is done.
     ///
     /// # Errors
@@ -74,12 +104,13 @@ impl Journal {
         let end = engine.journal_end();
         // The record that holds `from` is the last one that begins at or before it.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
-        let holding = match engine.journal.range(..=upto).keys().next_back() {
+        let holding = match engine.journal.range(..=upto).keys().next_back().filter(|_| from >= engine.begin.load(Ordering::Acquire)) {
             Some(key) => parse_key(&key.map_err(|source| engine.error("reading", source))?, from)?.first,
             None => from,
         };
+        let begin = engine.begin.load(Ordering::Acquire);
         let start = if from < end { holding } else { end };
-        let range = PieceKey { first: start, piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
+        let range = PieceKey { first: start.max(begin), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
         let records = Records { pieces: engine.journal.range(range), path: engine.path().to_owned(), next: start, end };
         Ok(Entries { records, current: Vec::new().into_iter(), from })
     }
@@ -169,6 +200,24 @@ impl Iterator for Records {
         }
         None
     }
+}
+
+/// Where the first offset of the journal stands, in the database's default tree.
+const BEGIN_KEY: &[u8] = b"begin";
+
+fn failed(source: sled::Error) -> StoreError {
+    StoreError::Database { action: "asking where the journal begins in", path: "store".into(), source }
+}
+
+/// The first offset that the journal still has, 0 if nothing says otherwise.
+pub(super) fn begin_of(db: &sled::Db) -> Result<Offset, StoreError> {
+    let stored = db.get(BEGIN_KEY).map_err(failed)?;
+    stored.map_or(Ok(0), |value| sealed::open_offset("default", BEGIN_KEY, &value))
+}
+
+/// Writes the first offset that the journal has from now on.
+pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
+    db.insert(BEGIN_KEY, sealed::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
 }
 
 /// The offset after the last whole record.

@@ -25,6 +25,7 @@ mod journal;
 pub mod keys;
 mod migrations;
 mod quarantine;
+mod retention;
 mod sealed;
 mod sessions;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, Session};
+use std::ops::Bound;
 
 /// A user's record.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +66,26 @@ impl Sessions {
             return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
         write(&engine, records, through)
+    }
+
+    /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records, those that follow the user `after` in the order of the ids' bytes, and returns the last
+    /// user looked at, to go on from; `None` once there are no more.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk says.
+    pub fn forget(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
+        let engine = self.store.writable()?;
+        let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let mut last = None;
+        for read in engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(most) {
+            let (key, value) = read.map_err(|source| engine.error("reading", source))?;
+            let user = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+            if decode_record(&key, &value)?.applied <= before {
+                engine.remove(&engine.sessions, &key)?;
+            }
+            last = Some(user.to_owned());
+        }
+        Ok(last)
     }
 
     /// Every journal entry before this offset is in the stored records; 0 if none ever was.
@@ -179,5 +200,23 @@ mod tests {
         assert!(matches!(&error, StoreError::DamagedValue { key, .. } if key == "uann"), "{error}");
         assert_eq!(sessions.get("bob").unwrap(), Some(record(2, 3, 8)));
         assert_eq!(sessions.iter().unwrap().filter(Result::is_err).count(), 1);
+    }
+
+    #[test]
+    fn who_was_long_away_is_forgotten_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let sessions = store.sessions();
+        let records: Vec<_> = (0..10).map(|number| (format!("user{number}"), record(number, 3, 10))).collect();
+        sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 10).unwrap();
+        let mut after = sessions.forget(6, None, 4).unwrap();
+        assert_eq!(after.as_deref(), Some("user3"));
+        let left = || sessions.iter().unwrap().map(|read| read.unwrap().0).collect::<Vec<_>>();
+        assert_eq!(left().len(), 6, "the first four are gone, the rest was not looked at");
+        while after.is_some() {
+            after = sessions.forget(6, after.as_deref(), 4).unwrap();
+        }
+        assert_eq!(left(), ["user7", "user8", "user9"]);
+        assert_eq!(sessions.through().unwrap(), 10);
     }
 }

@@ -16,6 +16,7 @@ mod random;
 mod readme;
 mod replay;
 mod restart;
+mod retention;
 mod settings;
 mod tidy;
 mod trace;

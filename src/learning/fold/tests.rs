@@ -46,7 +46,7 @@ struct Shop {
 impl Shop {
     fn new(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>) -> Self {
         let (training, clustering) = (Box::<Inline<Trained>>::default(), Box::<Inline<Clustered>>::default());
-        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, None, training, clustering).unwrap(), dictionary }
+        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, training, clustering).unwrap(), dictionary }
     }
 
     /// Folds entries, naming their items as the committer would.

@@ -1,0 +1,62 @@
+//! A journal whose head is dropped: what was folded from it stays.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, until};
+use crate::random::walks;
+
+const SETTINGS: [&str; 4] = ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
+
+fn stream(from: usize, upto: usize) -> Vec<Value> {
+    let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
+    walks(9, upto).into_iter().enumerate().skip(from).map(as_event).collect()
+}
+
+fn send_all(daemon: &Daemon, events: &[Value]) {
+    events.chunks(100).for_each(|batch| drop(daemon.send(batch)));
+}
+
+fn begin(daemon: &Daemon) -> u64 {
+    let text = daemon.admin("/metrics").body;
+    text.lines().find_map(|line| line.strip_prefix("sequor_journal_begin ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_was_folded_from_a_dropped_head_stays() {
+    let home = Home::new();
+    let daemon = home.start(&SETTINGS);
+    assert_eq!(daemon.ask("PUT", "/v1/items/item7", r#"{"categories": ["cups"]}"#).status, 200);
+    send_all(&daemon, &stream(0, 4_000));
+    // Sessions are stored once a second; the checkpoint that comes after that lets the head go.
+    let mut sent = 4_000;
+    until("the head to go", || {
+        send_all(&daemon, &stream(sent, sent + 400));
+        sent += 400;
+        daemon.learned(sent as u64 + 1);
+        (begin(&daemon) > 1_000).then_some(())
+    });
+    daemon.kill();
+
+    for cut_short in [true, false] {
+        let daemon = home.start(&SETTINGS);
+        let (dropped, end) = (begin(&daemon), daemon.next_offset());
+        assert!(dropped > 1_000 && end - dropped >= 1_000, "{dropped}..{end}");
+        assert_eq!(daemon.send(&stream(sent - 100, sent))["duplicates"], 100, "the window of ids is kept");
+        daemon.learned(end);
+        assert_eq!(daemon.get("/v1/users/user3/recommendations").items().len(), 20, "a user of the head is known");
+        let cups = daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22");
+        assert_eq!(cups.items(), ["item7"], "{}", cups.body);
+        if cut_short {
+            daemon.kill();
+        } else {
+            assert_eq!(daemon.terminate().code(), Some(0));
+        }
+    }
+
+    // Other settings learn from what is left, and the catalog, which cannot be learned anew, goes over to them.
+    let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
+    let daemon = home.start(&other);
+    daemon.learned(sent as u64 + 1);
+    daemon.assert_healthy();
+    assert_eq!(daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22").items(), ["item7"]);
+}
