@@ -90,11 +90,15 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or holds no such value.
 pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
-    Ok(match usize::try_from(length).unwrap_or(usize::MAX) {
-        ..=SHORT_LIMIT => bincode::serde::decode_from_std_read(stream, RECORD),
-        ..=LONG_LIMIT => bincode::serde::decode_from_std_read(stream, LONG),
-        _ => bincode::serde::decode_from_std_read(stream, LONGEST),
-    }?)
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let read = if length <= SHORT_LIMIT {
+        bincode::serde::decode_from_std_read(stream, RECORD)
+    } else if length <= LONG_LIMIT {
+        bincode::serde::decode_from_std_read(stream, LONG)
+    } else {
+        bincode::serde::decode_from_std_read(stream, LONGEST)
+    };
+    Ok(read?)
 }
 
 #[cfg(test)]
