@@ -2,7 +2,7 @@
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::catalog::LiveCatalog;
@@ -42,6 +42,9 @@ pub struct CommitterActor {
 }
 
 impl CommitterActor {
+    /// How often a store that takes no writes is tried again, at least.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     /// A committer that delivers to those shards and wakes that model actor.
     #[must_use]
     pub fn new(
@@ -56,12 +59,19 @@ impl CommitterActor {
         Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), failed: false }
     }
 
-    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
-        if self.failed {
+    /// Finds out what the disk holds, if a write failed since the last time.
+    fn recover(&mut self) -> Result<(), StoreError> {
+        if self.failed || self.core.has_failed() {
             let left = self.core.recover()?;
             self.failed = false;
+            tracing::info!("the journal takes writes again");
             self.deliver(left, Vec::new());
         }
+        Ok(())
+    }
+
+    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+        self.recover()?;
         // Whether a panic left anything in the journal is found out like after any failure.
         let metrics = Arc::clone(&self.metrics);
         let outcome = guarded(&metrics, Worker::Committer, || {
@@ -104,6 +114,12 @@ impl Actor for CommitterActor {
     fn started(&mut self, context: &mut Self::Context) {
         // The gate bounds what can queue here; a mailbox bound below it would only refuse what was admitted.
         context.set_mailbox_capacity(usize::MAX >> 4);
+        // Not only when something is to be written: who sends only to those that are ready would never find out that this one is.
+        context.run_interval(Self::PATIENCE, |actor, _| {
+            if let Err(error) = actor.recover() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the journal takes no writes yet");
+            }
+        });
     }
 }
 

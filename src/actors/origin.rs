@@ -13,7 +13,8 @@ use crate::store::{Durability, Store, StoreError, codec};
 /// [`SystemError::Store`] if it cannot be read.
 pub fn origin(store: &Store) -> Result<Option<Pretrained>, SystemError> {
     let Some(mut file) = store.origin()? else { return Ok(None) };
-    Ok(Some(codec::decode_from(&mut file).map_err(StoreError::from)?))
+    let length = file.remaining();
+    Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
 }
 
 /// Makes a network the one that the fold of this store begins with. Nothing happens if it is already.

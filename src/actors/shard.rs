@@ -2,6 +2,7 @@
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -50,6 +51,13 @@ impl Stored {
         self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))
     }
 
+    /// Takes back how far this shard's are, where the store has lost some.
+    fn lower(&self, shard: usize, through: Offset) {
+        if let Some(place) = self.0.get(shard) {
+            place.fetch_min(through, Ordering::SeqCst);
+        }
+    }
+
     fn raise(&self, shard: usize, through: Offset) {
         if let Some(place) = self.0.get(shard) {
             place.fetch_max(through, Ordering::SeqCst);
@@ -60,8 +68,17 @@ impl Stored {
 struct Active {
     actor: Addr<SessionActor>,
     dirty: bool,
+    /// Its record is on the way to the store.
+    saving: bool,
     /// The tick of the last event or question.
     last_tick: u64,
+}
+
+impl Active {
+    /// Whether all that it holds is stored.
+    fn may_rest(&self) -> bool {
+        !self.dirty && !self.saving
+    }
 }
 
 /// What a shard shares with the rest of the system.
@@ -99,6 +116,10 @@ pub struct ShardActor {
     surroundings: Rc<Surroundings>,
     active: FxHashMap<String, Active>,
     delivered: Offset,
+    /// The opening of the store that holds what counts as stored.
+    opening: u64,
+    /// The journal could not be read when the sessions were to be begun again: they do not hold all that was delivered.
+    ill: bool,
     tick: u64,
     idle_ticks: u64,
 }
@@ -119,8 +140,9 @@ impl ShardActor {
             metrics: Arc::clone(&share.metrics),
         });
         let delivered = share.stored.of(share.number.0);
+        let opening = share.store.opening().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { share, surroundings, active: FxHashMap::default(), delivered, tick: 0, idle_ticks }
+        Self { share, surroundings, active: FxHashMap::default(), delivered, opening, ill: false, tick: 0, idle_ticks }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
@@ -134,7 +156,7 @@ impl ShardActor {
             history.increment(1);
             self.share.metrics.live_sessions.increment(1.0);
             let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
-            self.active.insert(user.to_owned(), Active { actor, dirty: false, last_tick: self.tick });
+            self.active.insert(user.to_owned(), Active { actor, dirty: false, saving: false, last_tick: self.tick });
         }
         let mut active = self.active.get_mut(user);
         if let Some(active) = &mut active {
@@ -143,28 +165,60 @@ impl ShardActor {
         Ok(active)
     }
 
-    /// Stores every changed session, in one batch. Says how many actors gave no answer: those are gone, and nothing counts as stored.
-    fn flush(&mut self) -> impl Future<Output = Result<usize, StoreError>> + use<> {
-        let mut saves = Vec::new();
-        for (user, active) in &mut self.active {
+    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts
+    /// as stored.
+    fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
+        let ready = self.follow_store();
+        let (mut saves, mut users) = (Vec::new(), Vec::new());
+        for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
             if std::mem::take(&mut active.dirty) {
+                active.saving = true;
                 saves.push((user.clone(), active.actor.send(Save)));
+                users.push(user.clone());
             }
         }
+        let opening = self.opening;
         let (store, stored, number, delivered) =
             (self.share.store.clone(), Arc::clone(&self.share.stored), self.share.number.0, self.delivered);
-        async move {
+        let put = async move {
+            ready?;
             let asked = saves.len();
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
             let gone = asked - records.len();
             let through = if gone == 0 { stored.with(number, delivered) } else { store.sessions().through()? };
-            store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            store.sessions().put_in(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
             if gone == 0 {
                 stored.raise(number, delivered);
             }
             Ok(gone)
+        };
+        put.map(|outcome| (users, outcome))
+    }
+
+    /// Notes what became of sessions that were to be stored: those that could not be are still to be.
+    fn settle(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
+        for user in users {
+            if let Some(active) = self.active.get_mut(user) {
+                active.saving = false;
+                active.dirty |= outcome.is_err();
+            }
         }
+    }
+
+    /// Goes back to what the store holds where it was opened again, since what was stored last may be gone; and tries again what could not be read then.
+    fn follow_store(&mut self) -> Result<(), StoreError> {
+        let (store, own) = (&self.share.store, self.share.number.0);
+        let opening = store.opening()?;
+        if opening != self.opening {
+            self.share.stored.lower(own, store.sessions().through()?);
+            self.opening = opening;
+            self.ill = true;
+        }
+        if self.ill {
+            self.heal();
+        }
+        if self.ill { Err(StoreError::Failed { dir: self.share.store.dir().to_owned() }) } else { Ok(()) }
     }
 
     /// Lets go whoever was idle too long and, above the number of actors that may live, those unused longest. Only clean sessions may rest: what they hold is stored.
@@ -172,14 +226,14 @@ impl ShardActor {
         let mut oldest = self.tick.saturating_sub(self.idle_ticks);
         let surplus = self.active.len().saturating_sub(self.share.live);
         if surplus > 0 {
-            let mut ticks: Vec<_> = self.active.values().filter(|active| !active.dirty).map(|active| active.last_tick + 1).collect();
+            let mut ticks: Vec<_> = self.active.values().filter(|active| active.may_rest()).map(|active| active.last_tick + 1).collect();
             if let Some(place) = surplus.min(ticks.len()).checked_sub(1) {
                 oldest = oldest.max(*ticks.select_nth_unstable(place).1);
             }
         }
         let before = self.active.len();
         self.active.retain(|_, active| {
-            let rests = !active.dirty && active.last_tick < oldest;
+            let rests = active.may_rest() && active.last_tick < oldest;
             if rests {
                 active.actor.do_send(Leave);
             }
@@ -193,15 +247,18 @@ impl ShardActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
         self.rest();
-        let flush = self.flush().into_actor(self).map(|outcome, shard, _| match outcome {
-            Ok(0) => {}
-            Ok(gone) => {
-                tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
-                shard.share.metrics.panics.of(Worker::Session).increment(gone as u64);
-                shard.heal();
-            }
-            Err(error) => {
-                tracing::error!(shard = shard.share.number.0, error = &error as &dyn std::error::Error, "sessions could not be stored");
+        let flush = self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+            shard.settle(&users, &outcome);
+            match outcome {
+                Ok(0) => {}
+                Ok(gone) => {
+                    tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
+                    shard.share.metrics.panics.of(Worker::Session).increment(gone as u64);
+                    shard.heal();
+                }
+                Err(error) => {
+                    tracing::error!(shard = shard.share.number.0, error = &error as &dyn std::error::Error, "sessions could not be stored");
+                }
             }
         });
         // The next tick's flush waits for this one only if it is still under way.
@@ -236,8 +293,14 @@ impl ShardActor {
             Ok(tail)
         };
         match tail() {
-            Ok(tail) => self.deliver(tail),
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the journal's tail could not be read"),
+            Ok(tail) => {
+                self.ill = false;
+                self.deliver(tail);
+            }
+            Err(error) => {
+                self.ill = true;
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal's tail could not be read");
+            }
         }
     }
 
@@ -352,6 +415,9 @@ impl Handler<Flush> for ShardActor {
     type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
 
     fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.flush().into_actor(self).map(|outcome, _, _| outcome.map(drop).map_err(Arc::new)))
+        Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+            shard.settle(&users, &outcome);
+            outcome.map(drop).map_err(Arc::new)
+        }))
     }
 }

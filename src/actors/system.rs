@@ -323,7 +323,8 @@ fn loader(
 fn newest(store: &Store, kept: usize) -> Result<Option<State>, SystemError> {
     let mut state = None;
     if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
-        match codec::decode_from(&mut checkpoint) {
+        let length = checkpoint.remaining();
+        match codec::decode_from(&mut checkpoint, length) {
             Ok(read) => state = Some(read),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,

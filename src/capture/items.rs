@@ -177,6 +177,13 @@ mod tests {
     }
 
     #[test]
+    fn a_price_is_the_number_that_was_written() {
+        // Found by mutated inputs: read a last place off, it was another number when it was written again.
+        let read = read_item(br#"{"price":3901267362473246491.5}"#, &mut |_| {}).unwrap();
+        assert_eq!(read, ItemAct::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
+    }
+
+    #[test]
     fn reads_every_attribute() {
         let text = r#"{"categories":["tea","green","tea"],"brand":"b","price":2.5,"tags":["new"],"available":false,
             "published":"2014-04-01T01:15:41Z","expires":1396314942000}"#;

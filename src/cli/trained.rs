@@ -19,11 +19,12 @@ pub(super) fn write(file: &Path, training: &OfflineTraining) -> anyhow::Result<(
 /// Reads a training.
 pub(super) fn read(file: &Path) -> anyhow::Result<OfflineTraining> {
     let mut source = open_checkpoint(file)?;
-    let kind: String = codec::decode_from(&mut source).unwrap_or_default();
+    let length = source.remaining();
+    let kind: String = codec::decode_from(&mut source, length).unwrap_or_default();
     if kind != KIND {
         bail!("{} is not the checkpoint of a training, or not of this version of sequor", file.display());
     }
-    let training = codec::decode_from(&mut source).with_context(|| format!("{} cannot be used", file.display()))?;
+    let training = codec::decode_from(&mut source, length).with_context(|| format!("{} cannot be used", file.display()))?;
     if source.remaining() > 0 {
         bail!("{} cannot be used: it goes on after the training", file.display());
     }

@@ -34,6 +34,9 @@ async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     if standing.failed {
         return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
     }
+    if api.system.store().has_failed() {
+        return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));
+    }
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }
 

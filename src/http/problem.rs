@@ -174,6 +174,13 @@ impl Problem {
         Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
+    /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be once there is room, without a restart.
+    #[must_use]
+    pub fn disk_full(said: impl Display, retry_after: Duration) -> Self {
+        let detail = format!("Nothing of this request was taken, and it will be once there is room: {said}.");
+        Self::new("disk-full", "The disk is full", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+    }
+
     /// 500: the fault is the service's. What it is stands in the log, not in the answer.
     #[must_use]
     pub fn internal() -> Self {
@@ -284,6 +291,7 @@ mod tests {
             Problem::over_capacity(Duration::from_millis(1200)),
             Problem::too_many_requests(Duration::from_secs(2)),
             Problem::not_ready("The journal is being replayed.", Duration::from_millis(1001)),
+            Problem::disk_full("writing: no space", Duration::from_secs(2)),
         ] {
             assert_eq!(problem.error_response().headers().get(RETRY_AFTER).unwrap(), "2");
             assert!(shown(&problem).contains(r#""retry_after":2"#));

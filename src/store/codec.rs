@@ -11,11 +11,15 @@ use std::io::{Read, Write};
 
 /// The largest value in a record, in bytes: a length that a damaged record claims is refused before memory is asked for it.
 const RECORD_LIMIT: usize = 64 << 20;
-/// The largest streamed value, in bytes.
-const STREAM_LIMIT: usize = 1 << 40;
+/// The largest streamed values, in bytes: of a stream that is shorter than one of these, no more is believed than that. The limit is a part of the reading code, so they
+/// are few.
+const SHORT_LIMIT: usize = RECORD_LIMIT;
+const LONG_LIMIT: usize = 1 << 32;
+const LONGEST_LIMIT: usize = 1 << 40;
 
 const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> = bincode::config::legacy().with_limit::<RECORD_LIMIT>();
-const STREAM: Configuration<LittleEndian, Fixint, Limit<STREAM_LIMIT>> = bincode::config::legacy().with_limit::<STREAM_LIMIT>();
+const LONG: Configuration<LittleEndian, Fixint, Limit<LONG_LIMIT>> = bincode::config::legacy().with_limit::<LONG_LIMIT>();
+const LONGEST: Configuration<LittleEndian, Fixint, Limit<LONGEST_LIMIT>> = bincode::config::legacy().with_limit::<LONGEST_LIMIT>();
 
 /// A value did not turn into bytes, or bytes not into a value.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +84,21 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
-/// Reads a value from a stream. Many small reads: give it a buffered one.
+/// Reads a value from a stream of at most `length` bytes: what it claims beyond them, as bytes of another build's value may, is mostly refused before memory is asked for
+/// it. Many small reads: give it a buffered one.
 ///
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or holds no such value.
-pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R) -> Result<T, CodecError> {
-    Ok(bincode::serde::decode_from_std_read(stream, STREAM)?)
+pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let read = if length <= SHORT_LIMIT {
+        bincode::serde::decode_from_std_read(stream, RECORD)
+    } else if length <= LONG_LIMIT {
+        bincode::serde::decode_from_std_read(stream, LONG)
+    } else {
+        bincode::serde::decode_from_std_read(stream, LONGEST)
+    };
+    Ok(read?)
 }
 
 #[cfg(test)]
@@ -106,6 +119,9 @@ mod tests {
         bytes.extend([0; 8]);
         assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
         assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
+        // Found by mutated inputs: a stream's text of 36 GiB ended the process, a checkpoint of another build among them.
+        let claimed = 38_654_705_666_u64.to_le_bytes();
+        assert!(matches!(decode_from::<String, _>(&mut claimed.as_slice(), 8), Err(CodecError::Decode(_))));
     }
 
     #[test]
@@ -120,7 +136,7 @@ mod tests {
         fn what_is_encoded_decodes(entries in entries(0..20)) {
             let bytes = encode(&entries).unwrap();
             prop_assert_eq!(&decode::<Vec<Entry>>(&bytes).unwrap(), &entries);
-            prop_assert_eq!(&decode_from::<Vec<Entry>, _>(&mut bytes.as_slice()).unwrap(), &entries);
+            prop_assert_eq!(&decode_from::<Vec<Entry>, _>(&mut bytes.as_slice(), bytes.len() as u64).unwrap(), &entries);
         }
 
         #[test]
@@ -139,7 +155,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode::<Vec<Entry>>(&bytes);
-            let _ = decode_from::<Vec<Entry>, _>(&mut bytes.as_slice());
+            let _ = decode_from::<Vec<Entry>, _>(&mut bytes.as_slice(), bytes.len() as u64);
         }
 
         #[test]

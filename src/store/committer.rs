@@ -153,6 +153,12 @@ impl Committer {
         Ok((receipts, Committed { first, entries }))
     }
 
+    /// Whether the store takes no writes until [`Committer::recover`], whoever's write it was that failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.store.has_failed()
+    }
+
     /// The error of a commit that ended in a panic: as after any that failed, [`Committer::recover`] has to find out what the disk holds.
     #[must_use]
     pub fn struck(&self) -> StoreError {

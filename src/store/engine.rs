@@ -21,6 +21,8 @@ pub(crate) struct Engine {
     pub(crate) sessions: sled::Tree,
     pub(crate) items: sled::Tree,
     pub(crate) quarantine: sled::Tree,
+    /// Which opening of its store it is, from 0.
+    pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
     pub(crate) end: AtomicU64,
     /// The journal has no entry before this offset any more.
@@ -38,11 +40,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Opens the database in `dir/store`, migrating it to the present format.
+    /// Opens the database in `dir/store` for the time of that number, migrating it to the present format.
     ///
     /// # Errors
     /// As [`super::Store::open`].
-    pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, options: &StoreOptions, number: u64) -> Result<Self, StoreError> {
         let path = dir.join("store");
         let db = open_database(&path, options)?;
         let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
@@ -61,7 +63,21 @@ impl Engine {
         let end = AtomicU64::new(journal::end_of(&journal, &path)?.max(begin));
         let begin = AtomicU64::new(begin);
         let failed = AtomicBool::new(false);
-        Ok(Self { journal, sessions, items, quarantine, end, begin, append: Mutex::default(), db, path, file, synced_blobs, failed })
+        Ok(Self {
+            journal,
+            sessions,
+            items,
+            quarantine,
+            number,
+            end,
+            begin,
+            append: Mutex::default(),
+            db,
+            path,
+            file,
+            synced_blobs,
+            failed,
+        })
     }
 
     /// Makes durable what was written so far.

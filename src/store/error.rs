@@ -81,6 +81,12 @@ pub enum StoreError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// The store was opened again, and what was written before it may be gone.
+    #[error("the store in {} was opened again meanwhile", dir.display())]
+    Reopened {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// A journal record does not hold what was written.
     #[error("the journal record at offset {offset} is damaged: {reason}")]
     DamagedRecord {

@@ -46,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// What an acknowledged event survives.
@@ -87,6 +88,8 @@ struct Shared {
     options: StoreOptions,
     /// `None` only while it is being opened again, and after that failed.
     engine: RwLock<Option<Arc<Engine>>>,
+    /// How often it was opened again.
+    reopenings: AtomicU64,
     /// Locked for as long as the store is open. Last, so that it is released when the database's files are closed.
     _lock: File,
 }
@@ -108,8 +111,10 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
         }
-        let engine = RwLock::new(Some(Arc::new(Engine::open(dir, options)?)));
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, _lock: lock }) })
+        let engine = RwLock::new(Some(Arc::new(Engine::open(dir, options, 0)?)));
+        Ok(Self {
+            shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, reopenings: AtomicU64::new(0), _lock: lock }),
+        })
     }
 
     /// Closes the database and opens it again, which is how writes come back after one failed: what the disk really holds is found by reading it.
@@ -122,8 +127,17 @@ impl Store {
         probe(&self.shared.dir.join("probe"))?;
         let mut engine = self.shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         *engine = None;
-        *engine = Some(Arc::new(Engine::open(&self.shared.dir, &self.shared.options)?));
+        let number = self.shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
+        *engine = Some(Arc::new(Engine::open(&self.shared.dir, &self.shared.options, number)?));
         Ok(())
+    }
+
+    /// The number of the present opening: what was written in an earlier one and not made durable may be gone.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn opening(&self) -> Result<u64, StoreError> {
+        Ok(self.engine()?.number)
     }
 
     /// Whether a write failed, so that no more are taken until [`Store::reopen`].
@@ -302,11 +316,18 @@ mod tests {
         assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
         // Where the probe cannot be written, nothing is closed.
         std::fs::create_dir(dir.path().join("probe")).unwrap();
+        let ann = SessionRecord { applied: 1, session: crate::domain::Session::default(), hidden: Vec::new() };
+        let put = |opening| store.sessions().put_in(opening, [("ann", &ann)], 1);
         assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
         assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
         std::fs::remove_dir(dir.path().join("probe")).unwrap();
+        assert_eq!(store.opening().unwrap(), 0);
         store.reopen().unwrap();
         assert!(!store.has_failed());
+        // Whoever goes by what an earlier opening took is told that it may be gone.
+        assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
+        assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().through().unwrap()), (None, 0));
+        put(store.opening().unwrap()).unwrap();
         store.journal().append(&[event(2)], Durability::PowerLoss).unwrap();
     }
 

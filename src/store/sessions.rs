@@ -1,5 +1,6 @@
 //! What is remembered of each user, so that a restart need not fold the whole journal.
 
+use super::engine::Engine;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, Session};
@@ -47,14 +48,24 @@ impl Sessions {
     /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `through` is then as before.
     pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        for (user_id, record) in records {
-            let key = keys::user_key(user_id);
-            let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
-            codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
-            envelope.payload().extend_from_slice(&record.hidden);
-            engine.insert(&engine.sessions, &key, envelope.seal(&key))?;
+        write(&engine, records, through)
+    }
+
+    /// Writes as [`Sessions::put`] does, if the store was not opened again since that [`Store::opening`]: `through` counts on what was written before.
+    ///
+    /// # Errors
+    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::put`].
+    pub fn put_in<'r>(
+        &self,
+        opening: u64,
+        records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
+        through: Offset,
+    ) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        if engine.number != opening {
+            return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
-        engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, sealed::offset(keys::SESSIONS_THROUGH, through))
+        write(&engine, records, through)
     }
 
     /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records, those that follow the user `after` in the order of the ids' bytes, and returns the last
@@ -99,6 +110,17 @@ impl Sessions {
             Ok((user_id.to_owned(), decode_record(&key, &value)?))
         }))
     }
+}
+
+fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
+    for (user_id, record) in records {
+        let key = keys::user_key(user_id);
+        let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
+        codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
+        envelope.payload().extend_from_slice(&record.hidden);
+        engine.insert(&engine.sessions, &key, envelope.seal(&key))?;
+    }
+    engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, sealed::offset(keys::SESSIONS_THROUGH, through))
 }
 
 fn damaged(key: &[u8], reason: String) -> StoreError {

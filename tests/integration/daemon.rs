@@ -80,12 +80,29 @@ impl Home {
 
     /// Starts a daemon and waits until it is ready.
     pub(crate) fn start(&self, settings: &[&str]) -> Daemon {
+        self.start_under(&[], settings)
+    }
+
+    /// Starts a daemon by another command, which gets the daemon's as its last arguments and becomes it.
+    pub(crate) fn start_under(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
         let addresses = self.data().join("addresses.json");
         // What an earlier daemon left here leads nowhere.
         let _ = fs::remove_file(&addresses);
         let log = self.path().join("log");
         let written = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = self.serve(settings);
+        if let Some((program, arguments)) = wrapper.split_first() {
+            let mut wrapped = Command::new(program);
+            wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => wrapped.env(name, value),
+                    // Whatever of this process's settings the daemon must not see.
+                    None => wrapped.env_remove(name),
+                };
+            }
+            command = wrapped;
+        }
         let mut child = command.stdout(written.try_clone().unwrap()).stderr(written).spawn().unwrap();
         let found: Value = until("addresses.json", || {
             if let Some(status) = child.try_wait().unwrap() {
@@ -99,6 +116,14 @@ impl Home {
         let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
         until("readiness", || (daemon.admin("/readyz").status == 200).then_some(()));
         daemon
+    }
+
+    /// Starts a daemon and kills it after a while, wherever it may be by then.
+    pub(crate) fn die_starting(&self, settings: &[&str], after: Duration) {
+        let mut child = self.serve(settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts a daemon that is expected to give up, and returns what it said.
@@ -130,6 +155,11 @@ impl Daemon {
     /// The public API's address, as `http://host:port`.
     pub(crate) fn api(&self) -> &str {
         &self.api
+    }
+
+    /// The daemon's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `KILL`, from whichever thread.
@@ -170,10 +200,15 @@ impl Daemon {
         self.try_post(path, &[("content-type", "application/json")], body.as_bytes()).unwrap()
     }
 
+    /// Asks by any method, with a body; `Err` if no answer came.
+    pub(crate) fn try_ask(&self, method: &str, path: &str, body: &str) -> Result<Answer, ureq::Error> {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api)).body(body.to_owned()).unwrap();
+        read(self.agent.run(request))
+    }
+
     /// Asks by any method, with a body.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api)).body(body.to_owned()).unwrap();
-        read(self.agent.run(request)).unwrap()
+        self.try_ask(method, path, body).unwrap()
     }
 
     /// Sends events and expects all of them to be taken or known; returns the receipt.

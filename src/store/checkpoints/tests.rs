@@ -112,7 +112,7 @@ fn a_value_streams_through_the_codec() {
     let weights: Vec<f32> = (0..10_000).map(|n| n as f32).collect();
     checkpoints.write::<StoreError>(1, |writer| Ok(super::super::codec::encode_to(&weights, writer)?)).unwrap();
     let mut reader = checkpoints.newest(1).unwrap().unwrap();
-    assert_eq!(super::super::codec::decode_from::<Vec<f32>, _>(&mut reader).unwrap(), weights);
+    assert_eq!(super::super::codec::decode_from::<Vec<f32>, _>(&mut reader, 50_000).unwrap(), weights);
     assert_eq!(reader.remaining(), 0);
 }
 

@@ -1,0 +1,451 @@
+//! Inputs that nobody meant: valid ones, mutated without end. Nothing may panic, nothing may ask for memory without bound, and what is read must, written
+//! again, be read as the same.
+//!
+//! `cargo test --test integration fuzz -- --ignored` runs each for `SEQUOR_FUZZ_SECONDS` (600 unless set) from the seed `SEQUOR_FUZZ_SEED` (0 unless set); without
+//! `--ignored` each runs for a few thousand inputs.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use sequor::capture::{FileEvents, Rules, read_body, read_item, read_items, read_patch};
+use sequor::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Session, Shown, SourceName, Step};
+use sequor::store::{Durability, Store, StoreOptions, codec};
+use serde_json::{Map, Value, json};
+
+use crate::random::Random;
+
+const NOW: i64 = 1_750_000_000_000;
+
+/// Makes new inputs of known ones.
+struct Mutator {
+    random: Random,
+    corpus: Vec<Vec<u8>>,
+    tokens: &'static [&'static [u8]],
+}
+
+impl Mutator {
+    fn place(&mut self, length: usize) -> usize {
+        self.random.below(length as u64 + 1) as usize
+    }
+
+    /// Where a piece of at most 32 bytes begins and ends.
+    fn piece(&mut self, length: usize) -> std::ops::Range<usize> {
+        let begin = self.place(length);
+        begin..(begin + self.random.below(32) as usize).min(length)
+    }
+
+    fn next(&mut self) -> Vec<u8> {
+        let pick = self.random.below(self.corpus.len() as u64) as usize;
+        let mut input = self.corpus[pick].clone();
+        // Mostly few changes, so that most of it stays valid.
+        for _ in 0..=self.random.below(4) * self.random.below(3) {
+            let at = self.place(input.len());
+            match self.random.below(8) {
+                0 if at < input.len() => input[at] ^= 1 << self.random.below(8),
+                1 if at < input.len() => input[at] = self.random.next() as u8,
+                2 => drop(input.drain(self.piece(input.len()))),
+                3 => {
+                    let again = input[self.piece(input.len())].to_vec();
+                    input.splice(at..at, again);
+                }
+                4 => {
+                    let token = self.tokens[self.random.below(self.tokens.len() as u64) as usize];
+                    let over = self.random.below(2) as usize * token.len();
+                    input.splice(at..(at + over).min(input.len()), token.iter().copied());
+                }
+                5 => {
+                    let other = self.random.below(self.corpus.len() as u64) as usize;
+                    let begin = self.random.below(self.corpus[other].len() as u64 + 1) as usize;
+                    input.truncate(at);
+                    input.extend_from_slice(&self.corpus[other][begin..]);
+                }
+                6 => input.truncate(at),
+                _ => {
+                    let digit = input.iter().position(u8::is_ascii_digit);
+                    if let Some(place) = digit {
+                        input.splice(place..=place, self.random.next().to_string().bytes());
+                    }
+                }
+            }
+        }
+        input.truncate(1 << 16);
+        input
+    }
+}
+
+/// The most memory that this process ever had, in bytes; 0 where that is not told.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() << 10
+}
+
+/// Hands mutated inputs to `check` until the time is over, or, if no time was given, until some thousands are through.
+fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
+    let setting = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
+    let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
+    corpus.iter().for_each(|seed| check(seed));
+    let mut mutator = Mutator { random: Random(setting("SEQUOR_FUZZ_SEED", 0)), corpus, tokens };
+    let (before, began, mut inputs) = (peak(), Instant::now(), 0_u64);
+    while if long { began.elapsed() < time } else { inputs < few } {
+        let input = mutator.next();
+        let _told = Told(&input);
+        check(&input);
+        inputs += 1;
+    }
+    let grown = peak().saturating_sub(before) >> 20;
+    eprintln!("{name}: {inputs} inputs, {grown} MiB more than before");
+    assert!(!long || grown < 512, "{name}: {grown} MiB");
+}
+
+/// Tells the input at which the test panicked.
+struct Told<'a>(&'a [u8]);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the input: {:?}\n{}", self.0, String::from_utf8_lossy(self.0));
+        }
+    }
+}
+
+/// One test for some inputs, and one that is only run when it is asked for, for as long as is wanted.
+macro_rules! target {
+    ($some:ident, $many:ident, $fuzz:ident) => {
+        #[test]
+        fn $some() {
+            $fuzz(false);
+        }
+
+        #[test]
+        #[ignore = "runs for SEQUOR_FUZZ_SECONDS"]
+        fn $many() {
+            $fuzz(true);
+        }
+    };
+}
+
+target!(some_events_are_read_as_they_are_written, fuzz_events, events);
+target!(some_items_are_read_as_they_are_written, fuzz_items, items);
+target!(some_tables_are_read_as_they_are_written, fuzz_tables, tables);
+target!(some_bytes_are_decoded_as_they_are_encoded, fuzz_codec, bytes);
+target!(some_spoilt_journals_are_told, fuzz_journal, journals);
+
+fn texts<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
+    seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
+}
+
+const JSON: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\"",
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    b"null",
+    b"true",
+    b"1e999",
+    b"-0",
+    b"1e-45",
+    b"3.4028236e38",
+    b"0.1",
+    b"\n",
+    b"\r\n",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\xc3\xa9",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"\"user_id\":",
+    b"\"item_id\":",
+    b"\"type\":",
+    b"\"properties\":{\"a\":[[]]}",
+    b"\"timestamp\":",
+    b"\"value\":",
+    b"\"op\":\"patch\",",
+    b"\"2024-02-29T23:59:60+23:59\"",
+    b"                                ",
+];
+
+/// An event as a sender would write it.
+fn written(event: &Event) -> String {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Option<Value>| drop(value.map(|value| fields.insert(name.to_owned(), value)));
+    set("event_id", event.event_id.clone().map(Value::from));
+    set("user_id", Some(json!(event.user_id)));
+    set("session_id", event.session_id.clone().map(Value::from));
+    set("type", Some(json!(event.kind.name())));
+    set("item_id", event.item_id.clone().map(Value::from));
+    set("timestamp", Some(json!(event.timestamp)));
+    set("value", event.value.map(|value| json!(f64::from(value))));
+    let text = Value::Object(fields).to_string();
+    // As it came: its bytes are kept, whatever their order and their spaces.
+    match &event.properties {
+        Some(properties) => format!("{},\"properties\":{properties}}}", text.strip_suffix('}').unwrap()),
+        None => text,
+    }
+}
+
+fn events(long: bool) {
+    let corpus = texts([
+        r#"{"event_id":"e1","user_id":"ann","session_id":"s1","type":"view","item_id":"tea","value":2.5,"timestamp":1700000000000}"#,
+        r#"[{"user_id":"ann","type":"purchase","item_id":"cup","timestamp":"2024-05-01T12:00:00.5+02:00"},{"user_id":"bob","type":"search"}]"#,
+        "{\"user_id\":\"a\",\"type\":\"view\",\"item_id\":\"x\"}\n{\"user_id\":\"b\",\"type\":\"cart\",\"item_id\":\"y\",\"value\":1e3}\r\n\n",
+        r#"{"user_id":"ann","type":"click","item_id":"t\u00e9\ud83c\udf75","properties":{"a":{"b":[1,2.0,null,true,"x"]},"c":"d"}}"#,
+    ]);
+    let rules = Rules::default();
+    fuzz("events", corpus, JSON, long, 4_000, |input| {
+        let Ok(reading) = read_body(input, &rules, NOW) else { return };
+        let taken: Vec<Event> = reading.records.into_iter().flatten().collect();
+        if taken.is_empty() {
+            return;
+        }
+        let lines: Vec<_> = taken.iter().map(written).collect();
+        for body in [format!("[{}]", lines.join(",")), lines.join("\n")] {
+            let again = read_body(body.as_bytes(), &rules, NOW).unwrap();
+            assert_eq!(again.records, taken.iter().cloned().map(Ok).collect::<Vec<_>>(), "{body}");
+            assert_eq!(again.warnings, []);
+        }
+    });
+}
+
+/// A change of an item as a sender would write it, without its id.
+fn attributes(act: &ItemAct) -> Map<String, Value> {
+    let all = |patch: &ItemPatch| {
+        let Value::Object(mut fields) = json!(patch) else { panic!("a patch is an object") };
+        // What is absent stays; what is null takes away.
+        let named = [
+            ("categories", patch.categories.is_some()),
+            ("brand", patch.brand.is_some()),
+            ("price", patch.price.is_some()),
+            ("tags", patch.tags.is_some()),
+            ("available", patch.available.is_some()),
+            ("published", patch.published.is_some()),
+            ("expires", patch.expires.is_some()),
+        ];
+        fields.retain(|name, _| named.contains(&(name, true)));
+        fields
+    };
+    let mut fields = match act {
+        ItemAct::Put(item) => match json!(item) {
+            Value::Object(fields) => fields,
+            other => panic!("{other}"),
+        },
+        ItemAct::Patch(patch) => all(patch),
+        ItemAct::Delete => Map::new(),
+    };
+    let op = match act {
+        ItemAct::Put(_) => "put",
+        ItemAct::Patch(_) => "patch",
+        ItemAct::Delete => "delete",
+    };
+    fields.insert("op".to_owned(), json!(op));
+    fields
+}
+
+fn items(long: bool) {
+    let corpus = texts([
+        r#"{"item_id":"tea","categories":["green","loose"],"brand":"b","price":4.5,"tags":["t"],"available":true,"published":1700000000000,"expires":null}"#,
+        r#"[{"item_id":"cup","op":"patch","price":null,"available":false},{"item_id":"pot","op":"delete"}]"#,
+        "{\"item_id\":\"a\",\"price\":0.1}\n{\"item_id\":\"b\",\"expires\":\"2030-01-01T00:00:00Z\"}",
+    ]);
+    fuzz("items", corpus, JSON, long, 4_000, |input| {
+        let _ = (read_item(input, &mut |_| {}), read_patch(input, &mut |_| {}));
+        let Ok(reading) = read_items(input, 1000, NOW) else { return };
+        let taken: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
+        if taken.is_empty() {
+            return;
+        }
+        let written = |change: &ItemChange| {
+            let mut fields = attributes(&change.act);
+            fields.insert("item_id".to_owned(), json!(change.item_id));
+            Value::Object(fields)
+        };
+        let body = Value::from(taken.iter().map(written).collect::<Vec<_>>()).to_string();
+        let again = read_items(body.as_bytes(), 1000, NOW).unwrap();
+        assert_eq!(again.records, taken.into_iter().map(Ok).collect::<Vec<_>>(), "{body}");
+    });
+}
+
+fn tables(long: bool) {
+    const TOKENS: &[&[u8]] = &[
+        b",",
+        b"\"",
+        b"\"\"",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"user",
+        b"item",
+        b"event",
+        b"timestamp",
+        b"value",
+        b"session",
+        b"event_id",
+        b"\0",
+        b"\xff",
+        b"nan",
+        b"inf",
+        b"1e11",
+        b"-1",
+        b"2024-01-01T00:00:00Z",
+    ];
+    let corpus = texts([
+        "user,item,event,timestamp\nann,tea,view,1700000000\nbob,cup,cart,1700000000123\n",
+        "timestamp,event_id,value,event,item,session,user\r\n2024-05-01T12:00:00Z,e1,2.5,purchase,\"a,b\",s,\"q\"\"q\"\r\n",
+        "user,item,event,timestamp,more\nann,tea,view,1700000000.5,x\n\nbob,,search,1,\n",
+    ]);
+    let rules = Rules::default();
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let events = FileEvents::open(&path, &rules, NOW).ok()?;
+        Some(events.filter_map(|read| read.ok()?.ok()).collect::<Vec<Event>>())
+    };
+    fuzz("tables", corpus, TOKENS, long, 3_000, |input| {
+        let Some(taken) = read("mutated.csv", input) else { return };
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let row = |event: &Event| {
+            // Seconds, since a small number of milliseconds would be taken for seconds.
+            let time = (event.timestamp as f64 / 1000.0).to_string();
+            let value = event.value.map(|value| f64::from(value).to_string()).unwrap_or_default();
+            let texts = [&Some(event.user_id.clone()), &event.item_id, &event.session_id, &event.event_id];
+            let texts = texts.map(|text| text.as_deref().map(quoted).unwrap_or_default()).join(",");
+            format!("{texts},{},{time},{value}\n", event.kind.name())
+        };
+        let table: String =
+            std::iter::once("user,item,session,event_id,event,timestamp,value\n".to_owned()).chain(taken.iter().map(row)).collect();
+        assert_eq!(read("again.csv", table.as_bytes()), Some(taken), "{table}");
+        let _ = read("mutated.ndjson", input);
+        let _ = read("mutated.csv.gz", input);
+    });
+}
+
+fn entries() -> Vec<Entry> {
+    let event = |id: Option<&str>, kind: Kind| Event {
+        event_id: id.map(str::to_owned),
+        user_id: "ann".to_owned(),
+        session_id: id.map(str::to_owned),
+        kind,
+        item_id: Some("tea".to_owned()),
+        value: Some(1.5),
+        timestamp: NOW,
+        properties: Some("{\"a\":1}".to_owned()),
+    };
+    let shown = |name: &str, source| Shown { item_id: name.to_owned(), source };
+    let impression = Impression {
+        recommendation_id: "r1".to_owned(),
+        user_id: "ann".to_owned(),
+        timestamp: NOW,
+        weights_version: 7,
+        items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
+    };
+    let change = |act| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, act });
+    let item = Item { categories: vec!["a".to_owned()], price: Some(2.0), published: Some(NOW), ..Item::default() };
+    vec![
+        Entry::Event(event(Some("e1"), Kind::View)),
+        Entry::Event(event(None, Kind::Custom("wishlist".to_owned()))),
+        Entry::Impression(impression),
+        change(ItemAct::Put(item)),
+        change(ItemAct::Patch(ItemPatch { brand: Some(None), available: Some(true), ..ItemPatch::default() })),
+        change(ItemAct::Delete),
+    ]
+}
+
+const BINARY: &[&[u8]] =
+    &[b"\0\0\0\0\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01", b"\0", b"\0\0\0\x04\0\0\0\0", b"\xff"];
+
+fn bytes(long: bool) {
+    let step = |item| Step { item, kind: 3, boundary: true, at: NOW, value: f32::NAN };
+    let session = Session { number: 2, begun: 9, session_id: Some("s".to_owned()), steps: vec![step(Some(1)), step(None)] };
+    let mut corpus =
+        vec![codec::encode(&entries()).unwrap(), codec::encode(&(5_u64, &session)).unwrap(), codec::encode(&vec!["tea", "cup"]).unwrap()];
+    corpus.extend(entries().iter().map(|entry| codec::encode(entry).unwrap()));
+    fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(input: &[u8]) {
+        if let Ok(value) = codec::decode::<T>(input) {
+            assert!(codec::encode(&value).unwrap() == input, "these bytes are a value that has others");
+        }
+        let streamed = codec::decode_from::<T, _>(&mut &*input, input.len() as u64).map(|value| codec::encode(&value).unwrap());
+        match codec::decode_prefix::<T>(input) {
+            Ok((value, rest)) => assert!(streamed.unwrap() == codec::encode(&value).unwrap() && rest.len() <= input.len()),
+            Err(_) => assert!(streamed.is_err() || input.len() > 1 << 20),
+        }
+    }
+    fuzz("codec", corpus, BINARY, long, 10_000, |input| {
+        canonical::<Vec<Entry>>(input);
+        canonical::<Entry>(input);
+        canonical::<(u64, Session)>(input);
+        canonical::<Vec<String>>(input);
+    });
+}
+
+/// Puts the checksum of what follows it into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖ payload`.
+fn seal(key: &[u8], value: &mut [u8]) {
+    if let Some((head, payload)) = value.split_at_mut_checked(5) {
+        let sum = crc32fast::hash(&[key, &[1], payload].concat());
+        head[0] = 1;
+        head[1..].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// Records are spoilt behind the store's back, some of them sealed again, some removed, repeated or exchanged: the store is opened and read, or says why not.
+fn journals(long: bool) {
+    let home = tempfile::tempdir().unwrap();
+    let open = || Store::open(home.path(), &StoreOptions::default());
+    let written: Vec<Entry> = (0..40).flat_map(|_| entries()).collect();
+    let store = open().unwrap();
+    for (place, some) in [&written[..6], &written[..240], &written[..1], &written[..100]].into_iter().enumerate() {
+        store.journal().append(some, Durability::ProcessCrash).unwrap();
+        assert!(place > 0 || store.journal().next_offset().unwrap() == 6);
+    }
+    drop(store);
+    let database = || sled::open(home.path().join("store")).unwrap();
+    let sound: Vec<(Vec<u8>, Vec<u8>)> = {
+        let tree = database().open_tree("journal").unwrap();
+        tree.iter().map(|read| read.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+    };
+    let corpus = sound.iter().map(|(_, value)| value.clone()).collect();
+    let mut random = Random(1);
+    let (mut opened, mut refused) = (0, 0);
+    fuzz("journal", corpus, BINARY, long, 150, |input| {
+        {
+            let tree = database().open_tree("journal").unwrap();
+            tree.clear().unwrap();
+            sound.iter().for_each(|(key, value)| drop(tree.insert(key, value.as_slice()).unwrap()));
+            let (key, value) = &sound[random.below(sound.len() as u64) as usize];
+            match random.below(6) {
+                0 => drop(tree.remove(key).unwrap()),
+                1 => drop(tree.insert(&sound[random.below(sound.len() as u64) as usize].0, value.as_slice()).unwrap()),
+                2 => drop(tree.insert(&input[..input.len().min(12)], value.as_slice()).unwrap()),
+                3 => drop(tree.insert(key, input).unwrap()),
+                _ => {
+                    // The first piece of a record begins with the number of pieces.
+                    let mut spoilt = input.to_vec();
+                    let first = key[..8].to_vec();
+                    if spoilt.len() > 4 && key[8..] == [0; 4] {
+                        seal(&first, &mut spoilt[4..]);
+                    }
+                    tree.insert(key, spoilt).unwrap();
+                }
+            }
+        }
+        let Ok(store) = open() else {
+            refused += 1;
+            return;
+        };
+        opened += 1;
+        let journal = store.journal();
+        for from in [0, 5, 246, 300] {
+            let read: Vec<_> = journal.entries(from).unwrap().collect();
+            assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the last that is read");
+            let offsets: Vec<_> = read.iter().flatten().map(|(offset, _)| *offset).collect();
+            assert!(offsets.iter().zip(from..).all(|(found, expected)| *found == expected), "entries are missing, and nothing says so");
+        }
+    });
+    assert!(opened > 0 && refused > 0, "{opened} were opened, {refused} refused");
+}

@@ -1,0 +1,106 @@
+//! What a data directory holds, read as a start would read it, and held against what must always hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use sequor::actors::session::Happened;
+use sequor::domain::{Dictionary, Entry, Event, Item, ItemAct, ItemChange, Kinds, Session};
+use sequor::learning::Pace;
+use sequor::store::{Durability, Store, StoreOptions};
+
+/// Copies a directory, with all that is in it.
+pub(crate) fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The journal of a data directory.
+pub(crate) struct Ledger {
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// Reads what a daemon would find that started on this directory now, without touching it; and asserts that every stored session is a fold of the journal.
+    pub(crate) fn of(data: &Path) -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(&data.join("store"), &copy.path().join("store"));
+        let store = Store::open(copy.path(), &StoreOptions::default()).unwrap();
+        let entries = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+        let ledger = Self { entries };
+        ledger.assert_sessions_are_folds(&store);
+        ledger
+    }
+
+    /// Every record is the fold of its user's events before the offset that it names, and nobody's record ends before the offset that all are said to reach.
+    fn assert_sessions_are_folds(&self, store: &Store) {
+        let through = store.sessions().through().unwrap();
+        assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
+        let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
+        for (user, events) in self.by_user() {
+            let record = records.remove(&user);
+            let applied = record.as_ref().map_or(0, |record| record.applied);
+            let mut session = Session::default();
+            for Happened { offset, step, session_id, .. } in events {
+                if offset < applied {
+                    session.push(offset, step, session_id.as_deref(), Pace::default().idle_gap_ms);
+                } else {
+                    assert!(offset >= through, "{user}: the sessions are said to reach {through}, but this one ends at {applied}");
+                }
+            }
+            assert_eq!(record.map(|record| record.session).unwrap_or_default(), session, "{user}");
+        }
+        assert!(records.is_empty(), "of users whom the journal does not know: {records:?}");
+    }
+
+    /// Every user's events, in the order of the journal, as a session takes them.
+    fn by_user(&self) -> BTreeMap<String, Vec<Happened>> {
+        let (dictionary, kinds) = (Dictionary::default(), Kinds::default());
+        let mut users: BTreeMap<String, Vec<Happened>> = BTreeMap::new();
+        for (offset, entry) in (0..).zip(&self.entries) {
+            if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
+                dictionary.intern(item);
+            }
+            if let Some((user, happened)) = Happened::of(offset, entry.clone(), &dictionary, &kinds) {
+                users.entry(user).or_default().push(happened);
+            }
+        }
+        users
+    }
+
+    /// How often each event id stands in the journal.
+    pub(crate) fn event_ids(&self) -> HashMap<&str, usize> {
+        let ids = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Event(event) => event.event_id.as_deref(),
+            _ => None,
+        });
+        let mut counts = HashMap::new();
+        ids.for_each(|id| *counts.entry(id).or_default() += 1);
+        counts
+    }
+
+    /// The prices that items were given, in order.
+    pub(crate) fn prices(&self) -> Vec<f64> {
+        let price = |entry: &Entry| match entry {
+            Entry::Item(ItemChange { act: ItemAct::Put(Item { price, .. }), .. }) => *price,
+            _ => None,
+        };
+        self.entries.iter().filter_map(price).collect()
+    }
+
+    /// Writes the journal, and nothing else, into an empty data directory: all that a start there knows it folds from these entries.
+    pub(crate) fn write_to(&self, data: &Path) {
+        let store = Store::open(data, &StoreOptions::default()).unwrap();
+        for entries in self.entries.chunks(100) {
+            store.journal().append(entries, Durability::ProcessCrash).unwrap();
+        }
+    }
+}
