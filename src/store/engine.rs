@@ -1,10 +1,12 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
+use super::reach::Reach;
 use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
 use crate::domain::Offset;
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +24,10 @@ pub(crate) struct Engine {
     pub(crate) items: sled::Tree,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
     pub(crate) end: AtomicU64,
+    /// How far the journal is known to reach.
+    pub(crate) reach: Reach,
+    /// The format that the store was in when it was opened.
+    pub(crate) format_found: u32,
     /// One append at a time.
     pub(crate) append: Mutex<()>,
     db: sled::Db,
@@ -41,22 +47,44 @@ impl Engine {
     /// As [`super::Store::open`].
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let path = dir.join("store");
+        undo_swap(dir, &path)?;
         let db = open_database(&path, options)?;
+        guarded(&path, || Self::over(db, dir, &path, false))
+    }
+
+    /// As [`Engine::open`], but the last journal record may be damaged.
+    ///
+    /// # Errors
+    /// As [`super::Store::open`].
+    pub(crate) fn open_damaged(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let path = dir.join("store");
+        undo_swap(dir, &path)?;
+        let db = open_database(&path, options)?;
+        guarded(&path, || Self::over(db, dir, &path, true))
+    }
+
+    fn over(db: sled::Db, dir: &Path, path: &Path, lenient: bool) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
         let log = path.join("db");
         let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
         let synced_blobs = Mutex::default();
-        migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
+        let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
+        let reach = Reach::open(dir)?;
         // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
-        let end = AtomicU64::new(journal::end_of(&journal, &path)?);
+        let end = match journal::end_of(&journal, &path) {
+            Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
+            end => end?,
+        };
+        let end = AtomicU64::new(end);
         let failed = AtomicBool::new(false);
-        Ok(Self { journal, sessions, items, end, append: Mutex::default(), db, path, file, synced_blobs, failed })
+        Ok(Self { journal, sessions, items, end, reach, format_found, append: Mutex::default(), db, path, file, synced_blobs, failed })
     }
 
     /// Makes durable what was written so far.
@@ -64,7 +92,8 @@ impl Engine {
     /// # Errors
     /// Whatever the disk says; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability).inspect_err(|_| self.fail())
+        let synced = guarded(&self.path, || sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability));
+        synced.inspect_err(|_| self.fail())
     }
 
     /// Writes one value.
@@ -72,7 +101,8 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
-        tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+        let insert = || tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source));
+        guarded(&self.path, insert).inspect_err(|_| self.fail())
     }
 
     /// Removes one value.
@@ -80,7 +110,8 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
-        tree.remove(key).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+        let remove = || tree.remove(key).map(drop).map_err(|source| self.error("writing", source));
+        guarded(&self.path, remove).inspect_err(|_| self.fail())
     }
 
     /// Reads one value.
@@ -88,7 +119,7 @@ impl Engine {
     /// # Errors
     /// Whatever the database says.
     pub(crate) fn get(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        tree.get(key).map_err(|source| self.error("reading", source))
+        guarded(&self.path, || tree.get(key).map_err(|source| self.error("reading", source)))
     }
 
     /// The database's error, with the file that it is about.
@@ -134,17 +165,110 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match opened {
             Ok(Ok(db)) => return Ok(db),
-            Ok(Err(sled::Error::Io(source))) if source.kind() == std::io::ErrorKind::Other && patience > 0 => {
+            Ok(Err(sled::Error::Io(source))) if is_lock(&source) && patience > 0 => {
                 patience -= 1;
                 std::thread::sleep(pause);
             }
             Ok(Err(source)) => return Err(StoreError::Database { action: "opening", path: path.to_owned(), source }),
-            Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-                return Err(StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() });
-            }
+            Err(panic) => return Err(gave_up(path, panic.as_ref())),
         }
     }
+}
+
+/// Whether the database was refused its own lock; other errors of that kind are damage, for which there is no waiting.
+fn is_lock(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
+}
+
+/// Calls the database, which panics on some kinds of damage to its files.
+///
+/// # Errors
+/// What `call` says, and [`StoreError::Unopenable`] if it panics.
+fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
+}
+
+fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
+}
+
+/// Keys and values of a tree, in their order. Ends after the first error, which may be one of the database's panics.
+pub(crate) struct Pairs {
+    pairs: sled::Iter,
+    path: PathBuf,
+    ended: bool,
+}
+
+impl Pairs {
+    /// What such an iterator of the database in `path` runs through.
+    pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
+        Self { pairs, path: path.to_owned(), ended: false }
+    }
+
+    fn take(
+        &mut self,
+        next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Result<(sled::IVec, sled::IVec), StoreError>> {
+        if self.ended {
+            return None;
+        }
+        let (path, pairs) = (&self.path, &mut self.pairs);
+        let failed = |source| StoreError::Database { action: "reading", path: path.clone(), source };
+        let pair = guarded(path, || next(pairs).transpose().map_err(failed)).transpose();
+        self.ended = !matches!(pair, Some(Ok(_)));
+        pair
+    }
+}
+
+impl Iterator for Pairs {
+    type Item = Result<(sled::IVec, sled::IVec), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Pairs {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take(sled::Iter::next_back)
+    }
+}
+
+/// Waits until the database in that directory is closed: its worker threads hold a closed one for a moment more, and may still write to it.
+///
+/// # Errors
+/// What the file system says, also if it stays open.
+pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
+    let log = path.join("db");
+    let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
+    let (pause, patience) = LOCK_PATIENCE;
+    for _ in 0..patience {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &log)(source)),
+        }
+    }
+    Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// Where a database stands that another one is about to replace.
+pub(crate) fn replaced(dir: &Path) -> PathBuf {
+    dir.join("store.before")
+}
+
+/// A replacement of the database that was cut short is undone; of one that was not, the rest is removed.
+fn undo_swap(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    let before = replaced(dir);
+    if !before.exists() {
+        return Ok(());
+    }
+    if path.exists() {
+        return std::fs::remove_dir_all(&before).map_err(StoreError::io("removing", &before));
+    }
+    std::fs::rename(&before, path).map_err(StoreError::io("renaming", &before))?;
+    sync_directory(dir)
 }
 
 /// Hands what was written to the kernel, which is what survives the death of the process; then, for [`Durability::PowerLoss`], to the disk.

@@ -7,6 +7,7 @@
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
+//! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
 //!
@@ -14,6 +15,8 @@
 //! log and a restart finds a prefix of it: what was written first is there if what was written later is. So a fold writes its values first and how far
 //! they reach last, and needs no transaction.
 
+mod archive;
+mod backup;
 mod checkpoints;
 pub mod codec;
 mod committer;
@@ -23,11 +26,14 @@ mod items;
 mod journal;
 pub mod keys;
 mod migrations;
+mod reach;
 mod sealed;
 mod sessions;
 #[cfg(test)]
 mod testing;
+mod verify;
 
+pub use backup::{Copied, restore};
 pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
@@ -36,6 +42,7 @@ pub use items::Items;
 pub use journal::{Entries, Journal};
 pub use migrations::FORMAT;
 pub use sessions::{SessionRecord, Sessions};
+pub use verify::{Counts, Damage, Findings, Remedy};
 
 use engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -94,7 +101,32 @@ impl Store {
     /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for a format that this binary cannot read,
     /// [`StoreError::Unopenable`] or [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let dir = dir.as_ref();
+        Self::open_by(dir.as_ref(), options, Engine::open)
+    }
+
+    /// Opens the store of a data directory that must have one.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it has none, otherwise as [`Store::open`].
+    pub fn open_existing(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+        present(dir.as_ref())?;
+        Self::open(dir, options)
+    }
+
+    /// Opens a store to look at it, also where its journal's last record is damaged, which [`Store::open`] refuses.
+    ///
+    /// # Errors
+    /// As [`Store::open_existing`].
+    pub fn open_damaged(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+        present(dir.as_ref())?;
+        Self::open_by(dir.as_ref(), options, Engine::open_damaged)
+    }
+
+    fn open_by(
+        dir: &Path,
+        options: &StoreOptions,
+        open: impl FnOnce(&Path, &StoreOptions) -> Result<Engine, StoreError>,
+    ) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         let lock_path = dir.join("lock");
         let lock =
@@ -104,7 +136,7 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
         }
-        let engine = RwLock::new(Some(Arc::new(Engine::open(dir, options)?)));
+        let engine = RwLock::new(Some(Arc::new(open(dir, options)?)));
         Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, _lock: lock }) })
     }
 
@@ -126,6 +158,62 @@ impl Store {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.engine().map_or(true, |engine| engine.has_failed())
+    }
+
+    /// The format that the store was in before this process opened it.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn format_found(&self) -> Result<u32, StoreError> {
+        Ok(self.engine()?.format_found)
+    }
+
+    /// Passes a journal that has every entry that it is known to have had. The database takes damage to its log for the log's end: then the journal ends early,
+    /// and only this says so.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if it ends before, or what reading says.
+    pub fn check_end(&self) -> Result<(), StoreError> {
+        let engine = self.engine()?;
+        let written = engine.reach.found().unwrap_or_else(|reason| {
+            tracing::warn!(path = %engine.reach.path().display(), reason, "how far the journal should reach cannot be told");
+            None
+        });
+        let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().through()?).max(self.sessions().through()?));
+        if known > end { Err(StoreError::Lost { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
+    }
+
+    /// Puts the store in `stage` in place of this one's database, and removes that. Every clone goes on with the new one. A process that dies on the way leaves either
+    /// of them, whole. The files beside the database stay, except that the journal is known to reach as far as the new one does.
+    ///
+    /// # Errors
+    /// What the disk says. If the store then is closed, opening it again finds one of the two.
+    pub fn replace(&self, stage: Self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let (path, new) = (shared.dir.join("store"), stage.shared.dir.join("store"));
+        let end = stage.journal().next_offset()?;
+        stage.close()?;
+        let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
+        *engine = None;
+        engine::wait_closed(&path)?;
+        // Were the swap cut short behind this, it would say less of the old journal, but nothing wrong.
+        reach::Reach::open(&shared.dir)?.raise(end);
+        let before = engine::replaced(&shared.dir);
+        std::fs::rename(&path, &before).map_err(StoreError::io("renaming", &path))?;
+        std::fs::rename(&new, &path).map_err(StoreError::io("renaming", &new))?;
+        sync_directory(&shared.dir)?;
+        *engine = Some(Arc::new(Engine::open(&shared.dir, &shared.options)?));
+        Ok(())
+    }
+
+    /// Closes the store and waits until nothing writes to its files any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if it stays open, as it does while it has other clones.
+    pub fn close(self) -> Result<(), StoreError> {
+        let path = self.shared.dir.join("store");
+        drop(self);
+        engine::wait_closed(&path)
     }
 
     /// The data directory.
@@ -190,7 +278,13 @@ impl Store {
     /// # Errors
     /// What the disk says; the store then counts as failed.
     pub fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        self.writable()?.sync(durability)
+        let engine = self.writable()?;
+        let end = engine.journal_end();
+        engine.sync(durability)?;
+        if durability == Durability::PowerLoss {
+            engine.reach.raise(end);
+        }
+        Ok(())
     }
 
     /// How many bytes the database's files take on the disk.
@@ -212,6 +306,12 @@ impl Store {
         let engine = self.engine()?;
         if engine.has_failed() { Err(StoreError::Failed { dir: self.shared.dir.clone() }) } else { Ok(engine) }
     }
+}
+
+/// Passes a data directory that has a store, or had one when its replacement was cut short.
+fn present(dir: &Path) -> Result<(), StoreError> {
+    let found = dir.join("store").is_dir() || engine::replaced(dir).is_dir();
+    if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 
 /// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a sync.

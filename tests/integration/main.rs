@@ -14,3 +14,4 @@ mod restart;
 mod settings;
 mod tidy;
 mod train;
+mod upkeep;
