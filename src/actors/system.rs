@@ -3,7 +3,7 @@
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -268,7 +268,12 @@ impl System {
     /// # Errors
     /// [`SystemError::Copying`] while another backup is under way, [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
-        let Ok(_one_at_a_time) = self.copying.try_lock() else { return Err(SystemError::Copying) };
+        let _one_at_a_time = match self.copying.try_lock() {
+            Ok(held) => held,
+            // There is nothing in it that a panic could have spoilt.
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(SystemError::Copying),
+        };
         Ok(self.store.backup(target, &mut |_, _| {})?)
     }
 

@@ -48,7 +48,7 @@ impl Export {
             bail!("--to {} lies before --from {}", self.to.unwrap_or_default(), self.from);
         }
         let written = match self.file.as_deref().filter(|file| *file != Path::new("-")) {
-            Some(file) => self.into_file(file),
+            Some(file) => self.write_file(file),
             None => self.write(&mut BufWriter::new(io::stdout().lock())),
         };
         // Whoever reads the output has read enough.
@@ -56,7 +56,7 @@ impl Export {
         written.or_else(|error| if is_cut(&error) { Ok(()) } else { Err(error) })
     }
 
-    fn into_file(&self, file: &Path) -> anyhow::Result<()> {
+    fn write_file(&self, file: &Path) -> anyhow::Result<()> {
         let unwritable = || format!("cannot write {}", file.display());
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut unfinished = NamedTempFile::new_in(folder).with_context(unwritable)?;

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::data;
@@ -43,7 +44,6 @@ impl Rebuild {
         let layers = data::settings(&self.flags)?;
         let mut settings = layers.check()?.clone();
         let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
-        data::hush_panics();
         let store = if self.accept_loss {
             data::open(&settings, |dir, options| Store::open_damaged(dir, options), None)?
         } else {
@@ -60,9 +60,11 @@ impl Rebuild {
             flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
             settings.network = pretrained.network().clone();
         }
-        let stage = tempfile::Builder::new().prefix("rebuild.unfinished-").tempdir_in(store.dir());
-        let stage = stage.with_context(|| format!("cannot write to {}", store.dir().display()))?;
+        let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.begin_copy(&stage.path().join("data"))?;
+        if let Some(pretrained) = origin(&copy)? {
+            number_items(&copy, &pretrained)?;
+        }
         let end = store.journal().next_offset()?;
         let progress = Progress::new(end, "entries copied");
         match store.copy_journal(&copy, end, &mut |done, _| progress.show(done)) {
@@ -93,6 +95,18 @@ impl Rebuild {
     }
 }
 
+/// A directory to build in, which is removed in the end; what an earlier rebuild left that died is removed now: the store is held, so nobody is at work there.
+fn stage_in(dir: &Path) -> std::io::Result<TempDir> {
+    const PREFIX: &str = "rebuild.unfinished-";
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    tempfile::Builder::new().prefix(PREFIX).tempdir_in(dir)
+}
+
 /// The file of a checkpoint in a data directory.
 fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
     dir.join(format!("checkpoints/{offset:020}.checkpoint"))
@@ -100,9 +114,6 @@ fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
 
 /// The items as the journal numbers them, stored.
 fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
-    if let Some(pretrained) = origin(store)? {
-        number_items(store, &pretrained)?;
-    }
     let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
     committer.persist_items()?;
     Ok(committer.dictionary())

@@ -291,24 +291,4 @@ mod tests {
         assert!(matches!(store.copy_to(&target, &mut |_, _| {}), Err(StoreError::Exists { .. })));
         assert_eq!(target.read_dir().unwrap().count(), 0);
     }
-
-    #[test]
-    fn a_store_takes_the_place_of_another_and_a_swap_cut_short_is_undone() {
-        let (dir, store) = store();
-        store.journal().append(&[event(1), event(2), event(3)], Durability::PowerLoss).unwrap();
-        let stage = store.begin_copy(&dir.path().join("stage")).unwrap();
-        stage.journal().append(&[event(4)], Durability::PowerLoss).unwrap();
-        let clone = store.clone();
-        store.replace(stage).unwrap();
-        assert_eq!(journal(&clone), [event(4)]);
-        clone.check_end().unwrap();
-        drop(clone);
-        store.close().unwrap();
-        let data = dir.path().join("data");
-        assert!(!data.join("store.before").exists());
-        std::fs::rename(data.join("store"), data.join("store.before")).unwrap();
-        let store = Store::open_existing(&data, &StoreOptions::default()).unwrap();
-        assert_eq!(journal(&store), [event(4)]);
-        store.check_end().unwrap();
-    }
 }

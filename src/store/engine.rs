@@ -1,7 +1,7 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
 use super::reach::Reach;
-use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
+use super::{Durability, StoreError, StoreOptions, journal, migrations, swap, sync_directory};
 use crate::domain::Offset;
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ impl Engine {
     /// As [`super::Store::open`].
     pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let path = dir.join("store");
-        undo_swap(dir, &path)?;
+        swap::undo(dir, &path)?;
         let db = open_database(&path, options)?;
         guarded(&path, || Self::over(db, dir, &path, false))
     }
@@ -58,7 +58,7 @@ impl Engine {
     /// As [`super::Store::open`].
     pub(crate) fn open_damaged(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let path = dir.join("store");
-        undo_swap(dir, &path)?;
+        swap::undo(dir, &path)?;
         let db = open_database(&path, options)?;
         guarded(&path, || Self::over(db, dir, &path, true))
     }
@@ -251,24 +251,6 @@ pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
         }
     }
     Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
-}
-
-/// Where a database stands that another one is about to replace.
-pub(crate) fn replaced(dir: &Path) -> PathBuf {
-    dir.join("store.before")
-}
-
-/// A replacement of the database that was cut short is undone; of one that was not, the rest is removed.
-fn undo_swap(dir: &Path, path: &Path) -> Result<(), StoreError> {
-    let before = replaced(dir);
-    if !before.exists() {
-        return Ok(());
-    }
-    if path.exists() {
-        return std::fs::remove_dir_all(&before).map_err(StoreError::io("removing", &before));
-    }
-    std::fs::rename(&before, path).map_err(StoreError::io("renaming", &before))?;
-    sync_directory(dir)
 }
 
 /// Hands what was written to the kernel, which is what survives the death of the process; then, for [`Durability::PowerLoss`], to the disk.

@@ -29,6 +29,7 @@ mod migrations;
 mod reach;
 mod sealed;
 mod sessions;
+mod swap;
 #[cfg(test)]
 mod testing;
 mod verify;
@@ -183,29 +184,6 @@ impl Store {
         if known > end { Err(StoreError::Lost { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
     }
 
-    /// Puts the store in `stage` in place of this one's database, and removes that. Every clone goes on with the new one. A process that dies on the way leaves either
-    /// of them, whole. The files beside the database stay, except that the journal is known to reach as far as the new one does.
-    ///
-    /// # Errors
-    /// What the disk says. If the store then is closed, opening it again finds one of the two.
-    pub fn replace(&self, stage: Self) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let (path, new) = (shared.dir.join("store"), stage.shared.dir.join("store"));
-        let end = stage.journal().next_offset()?;
-        stage.close()?;
-        let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
-        *engine = None;
-        engine::wait_closed(&path)?;
-        // Were the swap cut short behind this, it would say less of the old journal, but nothing wrong.
-        reach::Reach::open(&shared.dir)?.raise(end);
-        let before = engine::replaced(&shared.dir);
-        std::fs::rename(&path, &before).map_err(StoreError::io("renaming", &path))?;
-        std::fs::rename(&new, &path).map_err(StoreError::io("renaming", &new))?;
-        sync_directory(&shared.dir)?;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &shared.options)?));
-        Ok(())
-    }
-
     /// Closes the store and waits until nothing writes to its files any more.
     ///
     /// # Errors
@@ -310,7 +288,7 @@ impl Store {
 
 /// Passes a data directory that has a store, or had one when its replacement was cut short.
 fn present(dir: &Path) -> Result<(), StoreError> {
-    let found = dir.join("store").is_dir() || engine::replaced(dir).is_dir();
+    let found = dir.join("store").is_dir() || swap::replaced(dir).is_dir();
     if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod catalog;
 mod crash;
 mod daemon;
+mod damage;
 mod metrics;
 mod random;
 mod readme;

@@ -313,6 +313,7 @@ fn rebuilt_is_what_was_there_to_the_byte() {
     // Whatever the folds were: the journal alone counts.
     fs::write(checkpoint(&data), "no checkpoint").unwrap();
     fs::write(data.join("checkpoints/00000000000000000007.checkpoint"), "an older one").unwrap();
+    fs::create_dir(data.join("rebuild.unfinished-x")).unwrap();
     let table = succeeds(on(&data, &["rebuild"]));
     assert!(table.contains("damages                      0"), "{table}");
     assert!(fs::read(checkpoint(&data)).unwrap() == learned, "what was learned is the same bytes");
@@ -325,6 +326,38 @@ fn rebuilt_is_what_was_there_to_the_byte() {
     assert_eq!(daemon.status()["learning"]["next_offset"], 405, "nothing is left to learn");
     assert_eq!(daemon.send(&events()[..50])["duplicates"], 50);
     assert!(!daemon.items("user1").is_empty());
+}
+
+#[test]
+fn what_learning_began_with_is_kept_and_comes_first() {
+    let home = Home::new();
+    let recording: String = walks(8, 300).iter().map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at)).collect();
+    let (file, trained) = (home.path().join("recording.csv"), home.path().join("trained.ckpt"));
+    fs::write(&file, format!("user,item,event,timestamp\n{recording}")).unwrap();
+    let mut train = sequor();
+    train.arg("train").arg(&file).arg("--checkpoint").arg(&trained).args(["--epochs", "1"]);
+    succeeds(train.args(SMALL.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
+    let daemon = home.start(&[&STRIDES[..], &[&format!("--checkpoint={}", trained.display())]].concat());
+    daemon.send(&events()[..200]);
+    daemon.learned(200);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let data = home.data();
+    succeeds(on(&data, &["verify"]));
+    let (origin, learned) = (fs::read(data.join("origin")).unwrap(), fs::read(checkpoint(&data)).unwrap());
+    succeeds(on(&data, &["rebuild"]));
+    assert!(fs::read(checkpoint(&data)).unwrap() == learned, "what was learned is the same bytes");
+
+    let (target, restored) = (home.path().join("monday.tar.gz"), home.path().join("restored"));
+    succeeds(on(&data, &["backup", target.to_str().unwrap()]));
+    succeeds(on(&restored, &["restore", target.to_str().unwrap()]));
+    assert!(fs::read(restored.join("origin")).unwrap() == origin);
+    succeeds(on(&restored, &["verify"]));
+
+    let mut spoilt = origin;
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    fs::write(data.join("origin"), spoilt).unwrap();
+    refused(on(&data, &["verify"]), &["origin: ", "its checksum is another", "sequor restore"]);
 }
 
 #[test]
