@@ -294,3 +294,15 @@ fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<()
     *synced = present;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_database_is_an_error_with_its_words() {
+        let error = guarded::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
+        assert!(matches!(&error, StoreError::Unopenable { reason, .. } if reason == "tried to read 7"), "{error}");
+        assert!(error.to_string().contains("d/store"), "{error}");
+    }
+}
