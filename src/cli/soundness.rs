@@ -26,7 +26,7 @@ pub(super) fn examine(store: &Store, settings: &Settings) -> Soundness {
     if let Err(error) = &pretrained
         && store.origin().is_ok()
     {
-        findings.add("origin", format!("it cannot be read: {error}"), Remedy::Restore);
+        findings.add("origin", format!("it cannot be read: {error}"), Remedy::Backup);
     }
     // Held against a damaged journal, sessions would only repeat its damage.
     if findings.is_journal_whole()
@@ -150,7 +150,7 @@ pub(super) struct Soundness {
 impl Soundness {
     /// A store that could not even be opened.
     pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
-        let damage = Damage { place: "store".to_owned(), reason: error.to_string(), remedy: Remedy::Restore };
+        let damage = Damage { place: "store".to_owned(), reason: error.to_string(), remedy: Remedy::Backup };
         Self { data_dir: dir.to_owned(), format: FORMAT, counts: Counts::default(), damages: vec![damage] }
     }
 

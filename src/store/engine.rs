@@ -124,7 +124,7 @@ impl Engine {
 
     /// The database's error, with the file that it is about.
     pub(crate) fn error(&self, action: &'static str, source: sled::Error) -> StoreError {
-        StoreError::Database { action, path: self.path.clone(), source }
+        failed(action, &self.path, source)
     }
 
     /// Where the database's files are.
@@ -169,7 +169,7 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
                 patience -= 1;
                 std::thread::sleep(pause);
             }
-            Ok(Err(source)) => return Err(StoreError::Database { action: "opening", path: path.to_owned(), source }),
+            Ok(Err(source)) => return Err(failed("opening", path, source)),
             Err(panic) => return Err(gave_up(path, panic.as_ref())),
         }
     }
@@ -186,6 +186,16 @@ fn is_lock(error: &std::io::Error) -> bool {
 /// What `call` says, and [`StoreError::Unopenable`] if it panics.
 fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
+}
+
+/// The database's error; damage that it notices is told like damage at which it panics.
+fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
+    match source {
+        sled::Error::Corruption { .. } => {
+            StoreError::Unopenable { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
+        }
+        source => StoreError::Database { action, path: path.to_owned(), source },
+    }
 }
 
 fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
@@ -214,8 +224,7 @@ impl Pairs {
             return None;
         }
         let (path, pairs) = (&self.path, &mut self.pairs);
-        let failed = |source| StoreError::Database { action: "reading", path: path.clone(), source };
-        let pair = guarded(path, || next(pairs).transpose().map_err(failed)).transpose();
+        let pair = guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
         self.ended = !matches!(pair, Some(Ok(_)));
         pair
     }

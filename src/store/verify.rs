@@ -24,6 +24,8 @@ pub struct Damage {
 pub enum Remedy {
     /// The truth itself is damaged.
     Restore,
+    /// What nothing can be rebuilt without is damaged.
+    Backup,
     /// A fold of the journal is.
     Rebuild,
     /// It is used by nobody and can be deleted.
@@ -40,6 +42,7 @@ impl Remedy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Restore => "restore a backup with `sequor restore`; without one, `sequor rebuild --accept-loss` keeps what comes before",
+            Self::Backup => "only a backup helps: `sequor restore`",
             Self::Rebuild => "`sequor rebuild` makes it anew from the journal",
             Self::Delete => "delete the file: it is passed over, and what it held is learned again from the journal",
             Self::Settings => "verify with the settings of the daemon (--config, --set); if these are they, `sequor rebuild`",
@@ -92,10 +95,10 @@ impl Findings {
         self.damages.push(Damage { place: place.into(), reason: reason.to_string(), remedy });
     }
 
-    /// Whether the journal itself is whole, so that folds can be held against it.
+    /// Whether the journal itself is whole, and what its folds begin with, so that they can be held against it.
     #[must_use]
     pub fn is_journal_whole(&self) -> bool {
-        self.damages.iter().all(|damage| damage.remedy != Remedy::Restore)
+        self.damages.iter().all(|damage| !matches!(damage.remedy, Remedy::Restore | Remedy::Backup))
     }
 }
 
@@ -127,6 +130,9 @@ impl Store {
             0
         });
         let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
+        if let Err(error) = self.origin() {
+            findings.add("origin", error, Remedy::Backup);
+        }
         // What is left of a damaged journal numbers its items otherwise.
         let named = Named { whole: findings.is_journal_whole(), ..named };
         check_reach(&engine, end, &mut findings);
@@ -315,9 +321,6 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
 }
 
 fn check_checkpoints(store: &Store, end: Offset, findings: &mut Findings) {
-    if let Err(error) = store.origin() {
-        findings.add("origin", error, Remedy::Restore);
-    }
     let checkpoints = Checkpoints::at(&store.dir().join("checkpoints"));
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,

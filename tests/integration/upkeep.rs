@@ -128,7 +128,7 @@ fn a_whole_directory_verifies_and_damage_is_told_by_place_reason_and_remedy() {
     fs::write(&file, whole).unwrap();
 
     fs::write(data.join("store/db"), vec![1; 4096]).unwrap();
-    refused(on(&data, &["verify"]), &["store", "sequor restore"]);
+    refused(on(&data, &["verify"]), &["store", "is damaged", "only a backup helps: `sequor restore`"]);
     // And nothing is made where nothing is.
     let nowhere = home.path().join("nowhere");
     for command in ["verify", "rebuild", "migrate", "export"] {
@@ -357,7 +357,10 @@ fn what_learning_began_with_is_kept_and_comes_first() {
     let middle = spoilt.len() / 2;
     spoilt[middle] ^= 1;
     fs::write(data.join("origin"), spoilt).unwrap();
-    refused(on(&data, &["verify"]), &["origin: ", "its checksum is another", "sequor restore"]);
+    refused(
+        on(&data, &["verify"]),
+        &["origin: ", "its checksum is another", "only a backup helps: `sequor restore`", "damaged in one place"],
+    );
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn checkpoints_and_origin_are_read_through() {
     assert!(damage.place.contains("00005.checkpoint") && damage.remedy == Remedy::Delete, "{damage:?}");
     std::fs::remove_file(file(5)).unwrap();
     std::fs::write(dir.path().join("origin"), "nothing").unwrap();
-    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", Remedy::Restore));
+    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", Remedy::Backup));
 }
 
 #[test]
