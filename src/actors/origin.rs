@@ -35,7 +35,7 @@ pub fn begin_with(store: &Store, pretrained: &Pretrained) -> Result<(), SystemEr
 ///
 /// # Errors
 /// [`SystemError::OtherItems`] if other items have them, or what the store says.
-pub(super) fn number_items(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
+pub fn number_items(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
     let items = store.items().load()?;
     let stored = items.len();
     // A start that died on the way may have left a part of them.

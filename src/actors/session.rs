@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
+use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
@@ -71,19 +72,6 @@ impl SessionActor {
         }
     }
 
-    /// Computes the hidden state before it is asked for. If that panics it is left to the question.
-    fn catch_up(&mut self) {
-        let around = Rc::clone(&self.surroundings);
-        let caught_up = guarded(&around.metrics, Worker::Session, || {
-            if let Some(weights) = around.published.load().weights() {
-                self.follower.hidden(&around.pace, weights, &mut around.workspace.borrow_mut().network);
-            }
-        });
-        if caught_up.is_err() {
-            self.follower.forget_hidden();
-        }
-    }
-
     /// Answers from what the session holds; if that panics, as one who is not known.
     fn answer(&mut self, request: &Request) -> Option<Answer> {
         let around = Rc::clone(&self.surroundings);
@@ -139,12 +127,17 @@ impl Happened {
 /// Events of this user, in journal order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Apply(pub Vec<Happened>);
+pub struct Apply {
+    /// The events.
+    pub events: Vec<Happened>,
+    /// Their room on the way, given back when all their sessions have taken them.
+    pub permits: Option<Arc<Vec<Permit>>>,
+}
 
 impl Handler<Apply> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Apply(events): Apply, _: &mut Self::Context) {
+    fn handle(&mut self, Apply { events, permits: _permits }: Apply, _: &mut Self::Context) {
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is passed over.
             if event.offset >= self.applied {
@@ -152,7 +145,6 @@ impl Handler<Apply> for SessionActor {
                 self.applied = event.offset + 1;
             }
         }
-        self.catch_up();
     }
 }
 

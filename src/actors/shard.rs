@@ -295,7 +295,7 @@ impl ShardActor {
         match tail() {
             Ok(tail) => {
                 self.ill = false;
-                self.deliver(tail);
+                self.deliver(tail, None);
             }
             Err(error) => {
                 self.ill = true;
@@ -305,7 +305,7 @@ impl ShardActor {
     }
 
     /// Puts events before their sessions.
-    fn deliver(&mut self, events: Vec<(String, Happened)>) {
+    fn deliver(&mut self, events: Vec<(String, Happened)>, permits: Option<&Arc<Vec<Permit>>>) {
         let mut by_user: FxHashMap<String, Vec<Happened>> = FxHashMap::default();
         for (user, happened) in events {
             by_user.entry(user).or_default().push(happened);
@@ -315,7 +315,7 @@ impl ShardActor {
                 Ok(Some(active)) => {
                     active.dirty = true;
                     // Bounded by the gate, see the committer.
-                    active.actor.do_send(Apply(events));
+                    active.actor.do_send(Apply { events, permits: permits.map(Arc::clone) });
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),
@@ -364,7 +364,7 @@ pub struct Deliver {
     pub from: Offset,
     /// Everything before this offset has now been delivered.
     pub through: Offset,
-    /// Their room on the way, given back when all shards have taken them.
+    /// Their room on the way, given back when all their sessions have taken them.
     pub permits: Option<Arc<Vec<Permit>>>,
 }
 
@@ -372,7 +372,7 @@ impl Handler<Deliver> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
-        let Deliver { events, from, through, permits: _permits } = deliver;
+        let Deliver { events, from, through, permits } = deliver;
         let gap = from > self.delivered;
         // Raised first: what a panic leaves undelivered is read from the journal again.
         self.delivered = self.delivered.max(through);
@@ -381,7 +381,7 @@ impl Handler<Deliver> for ShardActor {
                 return shard.heal();
             }
             events.iter().for_each(|(_, happened)| may_strike("shard", happened.item_id.as_deref()));
-            shard.deliver(events);
+            shard.deliver(events, permits.as_ref());
         });
     }
 }

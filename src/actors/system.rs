@@ -2,8 +2,8 @@
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -20,7 +20,7 @@ use crate::learning::{
     Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Receipt, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -68,6 +68,9 @@ pub enum SystemError {
     /// A bounded queue is full.
     #[error("too much is under way: {0}")]
     Busy(#[from] Full),
+    /// A backup is under way.
+    #[error("another backup is under way")]
+    Copying,
     /// An actor is gone.
     #[error("the {0} is not running")]
     Gone(&'static str),
@@ -92,6 +95,8 @@ pub struct System {
     model: Addr<ModelActor>,
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
+    /// Held by the backup under way.
+    copying: Arc<Mutex<()>>,
 }
 
 impl System {
@@ -150,7 +155,8 @@ impl System {
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        Ok(Self { store, gate: Gate::new(settings.max_in_flight), dictionary, published, catalog, committer, shards, model, fold, metrics })
+        let (gate, copying) = (Gate::new(settings.max_in_flight), Arc::default());
+        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, copying })
     }
 
     /// Room for entries, at once or not at all.
@@ -280,6 +286,20 @@ impl System {
         &self.store
     }
 
+    /// Makes a backup while everything goes on, see [`Store::backup`]: whatever was acknowledged when this was called is in it. Blocks until it is whole.
+    ///
+    /// # Errors
+    /// [`SystemError::Copying`] while another backup is under way, [`SystemError::Store`] for what kept it from being made.
+    pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
+        let _one_at_a_time = match self.copying.try_lock() {
+            Ok(held) => held,
+            // There is nothing in it that a panic could have spoilt.
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(SystemError::Copying),
+        };
+        Ok(self.store.backup(target, &mut |_, _| {})?)
+    }
+
     /// How learning stands.
     ///
     /// # Errors
@@ -297,6 +317,8 @@ impl System {
             shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
         }
         self.committer.send(Persist).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
+        // The database keeps what was written last to itself for a while, and the process ends without its farewell.
+        self.store.sync(Durability::PowerLoss)?;
         self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
     }
 }

@@ -48,6 +48,7 @@ pub fn check_item_id(item_id: String) -> Result<String, Fault> {
 
 fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
     let mut fields = object(text)?;
+    exported(&mut fields)?;
     let item_id =
         id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
@@ -62,6 +63,18 @@ fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault))
         }
     };
     Ok(ItemChange { item_id, timestamp: received_at, act })
+}
+
+/// Takes out what an export adds to a change: what it is, where it stood, and when it arrived.
+fn exported(fields: &mut Map<String, Value>) -> Result<(), Fault> {
+    let Some(entry) = string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
+    if entry != "item" {
+        let reason = format!("this is an exported `{}`, not an item; events go to /v1/events, impressions nowhere", excerpt(&entry));
+        return Err(Fault::new("entry", Code::WrongType, reason));
+    }
+    fields.remove("offset");
+    fields.remove("timestamp");
+    Ok(())
 }
 
 fn put(patch: ItemPatch) -> Result<ItemAct, Fault> {

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The fields of an event, in the order in which [`Object::values`] holds them.
-const FIELDS: [&str; 8] = ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties"];
+/// The fields of an event, in the order in which [`Object::values`] holds them. The last two are those that an export adds: what it is, and where it stood.
+const FIELDS: [&str; 10] = ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "entry", "offset"];
 
 /// What a body held.
 #[derive(Debug, PartialEq)]
@@ -67,7 +67,11 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
     if let Some(field) = object.repeated {
         return Err(Fault::new(field, Code::Repeated, format!("`{field}` is given twice")));
     }
-    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties] = object.values;
+    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, entry, _] = object.values;
+    if let Some(entry) = string("entry", entry)?.filter(|entry| entry != "event") {
+        let reason = format!("this is an exported `{}`, not an event; items go to /v1/items, impressions nowhere", excerpt(&entry));
+        return Err(Fault::new("entry", Code::WrongType, reason));
+    }
     let draft = Draft {
         event_id: string("event_id", event_id)?,
         user_id: string("user_id", user_id)?,

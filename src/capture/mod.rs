@@ -5,6 +5,7 @@
 //! its neighbours. Time comes in as `received_at`; nothing here reads a clock.
 
 mod csv;
+mod export;
 mod fault;
 mod file;
 mod frame;
@@ -15,6 +16,7 @@ mod rules;
 mod split;
 mod timestamp;
 
+pub use export::{ENTRIES, entry_name, write_entry};
 pub use fault::{Code, Fault};
 pub use file::{FileError, FileEvents};
 pub use frame::BodyError;

@@ -1,14 +1,23 @@
 //! One file per command.
 
+mod backup;
+mod data;
 mod evaluate;
+mod export;
 mod flags;
+mod migrate;
 mod plot;
+mod progress;
+mod rebuild;
 mod recording;
 mod replay;
 mod report;
+mod restore;
 mod serve;
+mod soundness;
 mod train;
 mod trained;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -30,6 +39,18 @@ enum Command {
     Train(train::Train),
     /// Test a trained network on the last sessions of recorded behaviour.
     Evaluate(evaluate::Evaluate),
+    /// Verify a data directory: every checksum, every reference, every count.
+    Verify(verify::Verify),
+    /// Back a data directory up, into a directory or a .tar.gz, also while a daemon serves it.
+    Backup(backup::Backup),
+    /// Make a data directory of a backup.
+    Restore(restore::Restore),
+    /// Write the journal as lines of JSON, in the shapes that the API takes.
+    Export(export::Export),
+    /// Make item names, session records and what was learned anew from the journal.
+    Rebuild(rebuild::Rebuild),
+    /// Bring a data directory of an earlier version to the present format.
+    Migrate(migrate::Migrate),
 }
 
 impl Cli {
@@ -43,6 +64,12 @@ impl Cli {
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Verify(verify) => verify.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
+            Command::Export(export) => export.run(),
+            Command::Rebuild(rebuild) => rebuild.run(),
+            Command::Migrate(migrate) => migrate.run(),
         }
     }
 }

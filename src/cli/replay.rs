@@ -2,13 +2,12 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::flags::{self, Flags};
+use super::progress::Progress;
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
@@ -136,7 +135,7 @@ impl Replay {
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
         let system = System::start(store, system_settings, metrics)?;
-        let progress = Progress::new(events);
+        let progress = Progress::new(events, "events learned");
         let began = Instant::now();
         let mut faults = 0_u64;
         let mut batch = Vec::with_capacity(STRETCH);
@@ -182,36 +181,4 @@ async fn send(system: &System, batch: &mut Vec<Entry>) -> anyhow::Result<()> {
         system.append(entries, permit).await?;
     }
     Ok(())
-}
-
-/// A bar on a terminal, a line every tenth otherwise.
-struct Progress {
-    bar: Option<ProgressBar>,
-    events: u64,
-    tenth: std::cell::Cell<u64>,
-}
-
-impl Progress {
-    fn new(events: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events  {per_sec}  {eta} left");
-            ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self { bar, events, tenth: std::cell::Cell::new(0) }
-    }
-
-    fn show(&self, learned: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(learned);
-        } else if learned * 10 / self.events.max(1) > self.tenth.get() {
-            self.tenth.set(learned * 10 / self.events.max(1));
-            eprintln!("{learned} of {} events learned", self.events);
-        }
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

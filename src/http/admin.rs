@@ -1,13 +1,18 @@
 //! The admin endpoint.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, Query, ServiceConfig};
+use futures_util::stream;
+use serde::Deserialize;
 use serde_json::json;
+use std::path::PathBuf;
 
 use super::api::{Api, RETRY};
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::system::SystemError;
+use crate::capture::{ENTRIES, entry_name, write_entry};
+use crate::domain::Offset;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
@@ -17,6 +22,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
         .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
         .service(read("/admin/quarantine").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
+        .service(path("/admin/backup", "POST").route(web::post().to(backup)))
+        .service(path("/admin/journal", "GET").route(web::get().to(journal)))
         .service(read("/admin/status").route(web::get().to(status)).route(web::head().to(status)));
 }
 
@@ -50,6 +57,76 @@ async fn quarantine(api: Data<Api>) -> Result<HttpResponse, Problem> {
         json!({ "offset": noted.offset, "reader": noted.reader, "reason": noted.reason, "entry": entry })
     });
     Ok(HttpResponse::Ok().json(json!({ "entries": entries.collect::<Vec<_>>() })))
+}
+
+/// What is to be backed up where.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    target: PathBuf,
+}
+
+/// Makes a backup while everything goes on; the answer comes when it is whole.
+async fn backup(api: Data<Api>, Json(Target { target }): Json<Target>) -> Result<HttpResponse, Problem> {
+    if !target.is_absolute() {
+        return Err(Problem::bad_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
+    }
+    let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
+    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(|error| match error {
+        SystemError::Copying => Problem::not_ready("Another backup is under way.", RETRY),
+        SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
+        other => other.into(),
+    })
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stretch {
+    from: Option<Offset>,
+    to: Option<Offset>,
+    only: Option<String>,
+}
+
+/// Entries that are read at a time.
+const STRETCH: usize = 1024;
+
+/// The journal as lines of JSON, up to where it ends when this is asked.
+async fn journal(api: Data<Api>, Query(stretch): Query<Stretch>) -> Result<HttpResponse, Problem> {
+    if let Some(only) = stretch.only.as_deref().filter(|only| !ENTRIES.contains(only)) {
+        return Err(Problem::out_of_range("only", only, ENTRIES.join(", ")));
+    }
+    let end = api.system.store().journal().next_offset().map_err(SystemError::from)?;
+    let end = stretch.to.map_or(end, |to| to.min(end));
+    let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
+    let lines = stream::try_unfold(stretch.from.unwrap_or(0).max(begin), move |next| {
+        let (api, only) = (api.clone(), stretch.only.clone());
+        async move {
+            if next >= end {
+                return Ok(None);
+            }
+            let read = web::block(move || read_lines(&api, next, end, only.as_deref())).await;
+            read.map_err(|_| Problem::internal())?.map(Some)
+        }
+    });
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming::<_, Problem>(lines))
+}
+
+/// The next lines, and the offset after them.
+fn read_lines(api: &Api, from: Offset, end: Offset, only: Option<&str>) -> Result<(Bytes, Offset), Problem> {
+    let entries = api.system.store().journal().read(from, STRETCH).map_err(|error| {
+        // The answer has begun: all that can be done is to cut it short.
+        tracing::error!(error = &error as &dyn std::error::Error, "the journal could not be read on");
+        Problem::internal()
+    })?;
+    let (mut lines, mut next) = (Vec::new(), end);
+    for (offset, entry) in entries.iter().filter(|(offset, _)| *offset < end) {
+        if only.is_none_or(|only| only == entry_name(entry)) {
+            write_entry(*offset, entry, &mut lines).map_err(|_| Problem::internal())?;
+        }
+        next = offset + 1;
+    }
+    Ok((lines.into(), next))
 }
 
 async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {

@@ -146,6 +146,12 @@ impl Problem {
         Self::new("unknown-path", "There is nothing here", StatusCode::NOT_FOUND, "The path leads to nothing that is served here.")
     }
 
+    /// 409: what was asked for cannot be done as things stand.
+    #[must_use]
+    pub fn not_done(detail: impl Into<String>) -> Self {
+        Self::new("not-done", "It could not be done", StatusCode::CONFLICT, detail)
+    }
+
     /// 405: the path takes other methods.
     #[must_use]
     pub fn method_not_allowed(allowed: impl Into<String>) -> Self {

@@ -42,6 +42,20 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
+    /// The directory as it is, to read from: nothing is created or removed, since another may be writing there.
+    pub(super) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), keep: 1 }
+    }
+
+    /// Removes every checkpoint but that of `offset`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if one cannot be removed.
+    pub fn keep_only(&self, offset: Offset) -> Result<(), StoreError> {
+        let others = self.offsets()?.into_iter().filter(|other| *other != offset).map(|other| self.path(other));
+        others.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+    }
+
     /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
     /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
     ///
@@ -103,13 +117,14 @@ impl Checkpoints {
             .try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    fn path(&self, offset: Offset) -> PathBuf {
+    pub(super) fn path(&self, offset: Offset) -> PathBuf {
         // As many digits as the largest offset has: the order of names is that of offsets.
         self.dir.join(format!("{offset:020}.{EXTENSION}"))
     }
 
     fn files(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
-        let listed: Result<Vec<_>, _> = self.dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        let listed = self.dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>());
+        let listed = listed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) });
         listed.map(Vec::into_iter).map_err(StoreError::io("listing", &self.dir))
     }
 }

@@ -76,16 +76,12 @@ impl Committer {
     /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids.
     ///
     /// # Errors
-    /// [`StoreError::Gap`] if a fold in the store has seen entries that the journal has not, or what reading the store says.
+    /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what reading the store says.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
         let (named, end) = (store.items().through()?, store.journal().next_offset()?);
-        // The log of the store ends where the first damage to it begins: then the journal ends early, and says so only by this.
-        let folded = named.max(store.sessions().through()?);
-        if folded > end {
-            return Err(StoreError::Gap { from: end, until: folded });
-        }
+        store.check_end()?;
         let mut dedup = Dedup::new(settings.dedup_window);
         let begin = store.journal().begin()?;
         let remembered = dedup.window_before(end).max(begin);
@@ -208,7 +204,7 @@ fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
 }
 
 /// The item that an entry may be the first to name. An impression shows only items that something else has named.
-fn item_of(entry: &Entry) -> Option<&str> {
+pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),

@@ -1,10 +1,12 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
-use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
+use super::reach::Reach;
+use super::{Durability, StoreError, StoreOptions, journal, migrations, swap, sync_directory};
 use crate::domain::Offset;
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +29,10 @@ pub(crate) struct Engine {
     pub(crate) end: AtomicU64,
     /// The journal has no entry before this offset any more.
     pub(crate) begin: AtomicU64,
+    /// How far the journal is known to reach.
+    pub(crate) reach: Reach,
+    /// The format that the store was in when it was opened.
+    pub(crate) format_found: u32,
     /// One append at a time.
     pub(crate) append: Mutex<()>,
     pub(crate) db: sled::Db,
@@ -46,21 +52,43 @@ impl Engine {
     /// As [`super::Store::open`].
     pub(crate) fn open(dir: &Path, options: &StoreOptions, number: u64) -> Result<Self, StoreError> {
         let path = dir.join("store");
+        swap::undo(dir, &path)?;
         let db = open_database(&path, options)?;
+        guarded(&path, || Self::over(db, dir, &path, number, false))
+    }
+
+    /// As [`Engine::open`], but the last journal record may be damaged.
+    ///
+    /// # Errors
+    /// As [`super::Store::open`].
+    pub(crate) fn open_damaged(dir: &Path, options: &StoreOptions, number: u64) -> Result<Self, StoreError> {
+        let path = dir.join("store");
+        swap::undo(dir, &path)?;
+        let db = open_database(&path, options)?;
+        guarded(&path, || Self::over(db, dir, &path, number, true))
+    }
+
+    fn over(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
         let log = path.join("db");
         let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
         let synced_blobs = Mutex::default();
-        migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
+        let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items, quarantine) = (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?);
+        let reach = Reach::open(dir)?;
         // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
         let begin = journal::begin_of(&db)?;
-        let end = AtomicU64::new(journal::end_of(&journal, &path)?.max(begin));
+        let end = match journal::end_of(&journal, &path) {
+            Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
+            end => end?,
+        };
+        let end = AtomicU64::new(end.max(begin));
         let begin = AtomicU64::new(begin);
         let failed = AtomicBool::new(false);
         Ok(Self {
@@ -71,6 +99,8 @@ impl Engine {
             number,
             end,
             begin,
+            reach,
+            format_found,
             append: Mutex::default(),
             db,
             path,
@@ -85,7 +115,8 @@ impl Engine {
     /// # Errors
     /// Whatever the disk says; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability).inspect_err(|_| self.fail())
+        let synced = guarded(&self.path, || sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability));
+        synced.inspect_err(|_| self.fail())
     }
 
     /// Writes one value.
@@ -93,7 +124,8 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
-        tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+        let insert = || tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source));
+        guarded(&self.path, insert).inspect_err(|_| self.fail())
     }
 
     /// Removes one value.
@@ -101,7 +133,8 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
-        tree.remove(key).map(drop).map_err(|source| self.error("writing", source)).inspect_err(|_| self.fail())
+        let remove = || tree.remove(key).map(drop).map_err(|source| self.error("writing", source));
+        guarded(&self.path, remove).inspect_err(|_| self.fail())
     }
 
     /// Reads one value.
@@ -109,12 +142,12 @@ impl Engine {
     /// # Errors
     /// Whatever the database says.
     pub(crate) fn get(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        tree.get(key).map_err(|source| self.error("reading", source))
+        guarded(&self.path, || tree.get(key).map_err(|source| self.error("reading", source)))
     }
 
     /// The database's error, with the file that it is about.
     pub(crate) fn error(&self, action: &'static str, source: sled::Error) -> StoreError {
-        StoreError::Database { action, path: self.path.clone(), source }
+        failed(action, &self.path, source)
     }
 
     /// Where the database's files are.
@@ -155,17 +188,101 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match opened {
             Ok(Ok(db)) => return Ok(db),
-            Ok(Err(sled::Error::Io(source))) if source.kind() == std::io::ErrorKind::Other && patience > 0 => {
+            Ok(Err(sled::Error::Io(source))) if is_lock(&source) && patience > 0 => {
                 patience -= 1;
                 std::thread::sleep(pause);
             }
-            Ok(Err(source)) => return Err(StoreError::Database { action: "opening", path: path.to_owned(), source }),
-            Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-                return Err(StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() });
-            }
+            Ok(Err(source)) => return Err(failed("opening", path, source)),
+            Err(panic) => return Err(gave_up(path, panic.as_ref())),
         }
     }
+}
+
+/// Whether the database was refused its own lock; other errors of that kind are damage, for which there is no waiting.
+fn is_lock(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
+}
+
+/// Calls the database, which panics on some kinds of damage to its files.
+///
+/// # Errors
+/// What `call` says, and [`StoreError::Unopenable`] if it panics.
+fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
+}
+
+/// The database's error; damage that it notices is told like damage at which it panics.
+fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
+    match source {
+        sled::Error::Corruption { .. } => {
+            StoreError::Unopenable { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
+        }
+        source => StoreError::Database { action, path: path.to_owned(), source },
+    }
+}
+
+fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
+}
+
+/// Keys and values of a tree, in their order. Ends after the first error, which may be one of the database's panics.
+pub(crate) struct Pairs {
+    pairs: sled::Iter,
+    path: PathBuf,
+    ended: bool,
+}
+
+impl Pairs {
+    /// What such an iterator of the database in `path` runs through.
+    pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
+        Self { pairs, path: path.to_owned(), ended: false }
+    }
+
+    fn take(
+        &mut self,
+        next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Result<(sled::IVec, sled::IVec), StoreError>> {
+        if self.ended {
+            return None;
+        }
+        let (path, pairs) = (&self.path, &mut self.pairs);
+        let pair = guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
+        self.ended = !matches!(pair, Some(Ok(_)));
+        pair
+    }
+}
+
+impl Iterator for Pairs {
+    type Item = Result<(sled::IVec, sled::IVec), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Pairs {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take(sled::Iter::next_back)
+    }
+}
+
+/// Waits until the database in that directory is closed: its worker threads hold a closed one for a moment more, and may still write to it.
+///
+/// # Errors
+/// What the file system says, also if it stays open.
+pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
+    let log = path.join("db");
+    let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
+    let (pause, patience) = LOCK_PATIENCE;
+    for _ in 0..patience {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+            Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &log)(source)),
+        }
+    }
+    Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
 }
 
 /// Hands what was written to the kernel, which is what survives the death of the process; then, for [`Durability::PowerLoss`], to the disk.
@@ -208,4 +325,16 @@ fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<()
     }
     *synced = present;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_database_is_an_error_with_its_words() {
+        let error = guarded::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
+        assert!(matches!(&error, StoreError::Unopenable { reason, .. } if reason == "tried to read 7"), "{error}");
+        assert!(error.to_string().contains("d/store"), "{error}");
+    }
 }

@@ -27,6 +27,40 @@ pub enum StoreError {
         /// The newest format that this binary reads.
         supported: u32,
     },
+    /// There is no store where one should be.
+    #[error("there is no store in {}; name the data directory with --data-dir", dir.display())]
+    Absent {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// What should be made is there already.
+    #[error("{} is there already, and nothing is overwritten; choose another name, or move it away", path.display())]
+    Exists {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// The journal ends before entries that are known to have been in it.
+    #[error(
+        "the journal in {} ends at offset {end}, but {known} entries were in it: its files are damaged or not complete; restore them from a backup, \
+         or give up the missing entries with `sequor rebuild --accept-loss`",
+        dir.display()
+    )]
+    Lost {
+        /// The data directory.
+        dir: PathBuf,
+        /// Where the journal ends.
+        end: Offset,
+        /// Where it is known to have ended.
+        known: Offset,
+    },
+    /// An archive is not a backup.
+    #[error("{} is no backup: {reason}", path.display())]
+    NoBackup {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store holds data, but nothing says in which format.
     #[error("the store in {} holds data but no format version; restore it from a backup", dir.display())]
     NoFormat {
@@ -59,8 +93,8 @@ pub enum StoreError {
         /// What it said.
         source: sled::Error,
     },
-    /// The embedded database gave up on its own files while opening them.
-    #[error("the database {} is damaged beyond opening ({reason}); restore it from a backup", path.display())]
+    /// The embedded database gave up on its own files.
+    #[error("the database {} is damaged and gave up ({reason}); restore it from a backup", path.display())]
     Unopenable {
         /// The database's directory.
         path: PathBuf,

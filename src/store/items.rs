@@ -1,5 +1,6 @@
 //! The names of the items, by number: a fold of the journal, kept so that a restart need not fold it all.
 
+use super::engine::Pairs;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Dictionary, ItemIx, Offset};
@@ -66,8 +67,8 @@ impl Items {
     pub fn load(&self) -> Result<Dictionary, StoreError> {
         let engine = self.store.engine()?;
         let dictionary = Dictionary::default();
-        for read in engine.items.iter() {
-            let (key, value) = read.map_err(|source| engine.error("reading", source))?;
+        for read in Pairs::new(engine.items.iter(), engine.path()) {
+            let (key, value) = read?;
             let Ok(number) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
                 continue;
             };

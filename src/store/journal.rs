@@ -5,7 +5,7 @@
 //! record also says how many there are (`pieces: u32 ‖ bytes`), and it is written last: as a restart finds a prefix of what was written, a
 //! record whose first piece is there is whole, and pieces without a first one are what remains of an append that did not finish.
 
-use super::engine::Engine;
+use super::engine::{Engine, Pairs};
 use super::keys::PieceKey;
 use super::sealed::{self, Envelope};
 use super::{Durability, Store, StoreError, codec};
@@ -42,6 +42,23 @@ impl Journal {
     /// [`StoreError::Failed`] if the store could not be reopened.
     pub fn begin(&self) -> Result<Offset, StoreError> {
         Ok(self.store.engine()?.begin.load(Ordering::Acquire))
+    }
+
+    /// Lets a journal that has no entry yet begin at an offset, as the copy of one whose head was dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Begun`] if it has one, or what the disk says.
+    pub fn start_at(&self, begin: Offset) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = engine.journal_end();
+        if entries > 0 {
+            return Err(StoreError::Begun { dir: self.store.dir().to_owned(), entries });
+        }
+        set_begin(&engine.db, begin).inspect_err(|_| engine.fail())?;
+        engine.begin.store(begin, Ordering::Release);
+        engine.end.store(begin, Ordering::Release);
+        Ok(())
     }
 
     /// Drops the records that lie wholly before `floor`, and never the last one. Returns where the journal begins now. Whoever may still have to read an entry must not let
@@ -82,7 +99,11 @@ impl Journal {
         remove_leftovers(&engine, first)?;
         write_pieces(&engine, first, &record)?;
         engine.sync(durability)?;
-        engine.end.store(first + entries.len() as Offset, Ordering::Release);
+        let end = first + entries.len() as Offset;
+        if durability == Durability::PowerLoss {
+            engine.reach.raise(end);
+        }
+        engine.end.store(end, Ordering::Release);
         Ok(first)
     }
 
@@ -104,14 +125,15 @@ impl Journal {
         let end = engine.journal_end();
         // The record that holds `from` is the last one that begins at or before it.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
-        let holding = match engine.journal.range(..=upto).keys().next_back().filter(|_| from >= engine.begin.load(Ordering::Acquire)) {
-            Some(key) => parse_key(&key.map_err(|source| engine.error("reading", source))?, from)?.first,
+        let known = from >= engine.begin.load(Ordering::Acquire);
+        let holding = match Pairs::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| known) {
+            Some(pair) => parse_key(&pair?.0, from)?.first,
             None => from,
         };
         let begin = engine.begin.load(Ordering::Acquire);
         let start = if from < end { holding } else { end };
         let range = PieceKey { first: start.max(begin), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
-        let records = Records { pieces: engine.journal.range(range), path: engine.path().to_owned(), next: start, end };
+        let records = Records { pieces: Pairs::new(engine.journal.range(range), engine.path()), next: start, end };
         Ok(Entries { records, current: Vec::new().into_iter(), from })
     }
 }
@@ -142,9 +164,8 @@ impl Iterator for Entries {
 }
 
 /// Runs through the journal's records, putting their pieces together.
-struct Records {
-    pieces: sled::Iter,
-    path: std::path::PathBuf,
+pub(super) struct Records {
+    pieces: Pairs,
     /// The offset at which the next record has to begin.
     next: Offset,
     end: Offset,
@@ -157,10 +178,15 @@ impl std::fmt::Debug for Records {
 }
 
 impl Records {
+    /// The records from the one that begins at `first` on.
+    pub(super) fn from(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
+        let pieces = Pairs::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
+        Self { pieces, next: first, end: Offset::MAX }
+    }
+
     /// The next piece and its key.
     fn piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
-        let read = self.pieces.next()?.map_err(|source| StoreError::Database { action: "reading", path: self.path.clone(), source });
-        Some(read.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
+        Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
     }
 
     /// The record whose first piece this is.
@@ -222,16 +248,31 @@ pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> 
 
 /// The offset after the last whole record.
 pub(super) fn end_of(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
-    for key in journal.iter().keys().rev() {
-        let key =
-            parse_key(&key.map_err(|source| StoreError::Database { action: "reading", path: path.to_owned(), source })?, Offset::MAX)?;
+    let Some(first) = last_record(journal, path)? else { return Ok(0) };
+    let mut last = Records::from(journal, path, first);
+    last.next().transpose().map(|_| last.next)
+}
+
+/// Where the last record begins, whole or not.
+pub(super) fn last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
+    for pair in Pairs::new(journal.iter(), path).rev() {
+        let key = parse_key(&pair?.0, Offset::MAX)?;
         if key.piece == 0 {
-            let pieces = journal.range(key.to_bytes()..);
-            let mut last = Records { pieces, path: path.to_owned(), next: key.first, end: Offset::MAX };
-            return last.next().transpose().map(|_| last.next);
+            return Ok(Some(key.first));
         }
     }
-    Ok(0)
+    Ok(None)
+}
+
+/// Where the first record at or after `from` begins, whole or not.
+pub(super) fn record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
+    for pair in Pairs::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
+        let key = parse_key(&pair?.0, from)?;
+        if key.piece == 0 {
+            return Ok(Some(key.first));
+        }
+    }
+    Ok(None)
 }
 
 fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
@@ -265,10 +306,7 @@ fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, 
 /// Removes what an append that did not finish left at or after `first`.
 fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
     let from = PieceKey { first, piece: 0 }.to_bytes();
-    engine.journal.range(from..).keys().try_for_each(|key| {
-        let key = key.map_err(|source| engine.error("reading", source))?;
-        engine.remove(&engine.journal, &key)
-    })
+    Pairs::new(engine.journal.range(from..), engine.path()).try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
 }
 
 /// Writes the record's pieces, the first one last.

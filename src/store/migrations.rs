@@ -25,7 +25,7 @@ fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
     if journal::begin_of(db)? > 0 { Ok(()) } else { journal::set_begin(db, 0) }
 }
 
-/// Brings the store to `target`, running the steps that lead there. `sync` makes durable what was written so far.
+/// Brings the store to `target`, running the steps that lead there, and returns the format that it was in. `sync` makes durable what was written so far.
 ///
 /// # Errors
 /// [`StoreError::Newer`] and [`StoreError::NoFormat`] for a store that this binary cannot read, [`StoreError::NoMigration`] if a step is missing, and
@@ -36,7 +36,7 @@ pub(crate) fn migrate(
     target: u32,
     steps: &[Step],
     sync: impl Fn() -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+) -> Result<u32, StoreError> {
     let failed = |source| StoreError::Database { action: "migrating", path: dir.to_owned(), source };
     let raise = |format: u32| {
         db.insert(FORMAT_KEY, &format.to_le_bytes()).map_err(failed)?;
@@ -44,10 +44,12 @@ pub(crate) fn migrate(
     };
     let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
         // A store that was never more than created has only the (empty) default tree.
-        return if db.is_empty() && db.tree_names().len() <= 1 { raise(target) } else { Err(StoreError::NoFormat { dir: dir.to_owned() }) };
+        let is_fresh = db.is_empty() && db.tree_names().len() <= 1;
+        return if is_fresh { raise(target).map(|()| target) } else { Err(StoreError::NoFormat { dir: dir.to_owned() }) };
     };
     let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::NoFormat { dir: dir.to_owned() })?;
-    let mut found = u32::from_le_bytes(format);
+    let begun = u32::from_le_bytes(format);
+    let mut found = begun;
     if found > target {
         return Err(StoreError::Newer { dir: dir.to_owned(), found, supported: target });
     }
@@ -59,7 +61,7 @@ pub(crate) fn migrate(
         raise(found)?;
         tracing::info!(format = found, "the store was migrated");
     }
-    Ok(())
+    Ok(begun)
 }
 
 #[cfg(test)]
@@ -115,8 +117,8 @@ mod tests {
     fn steps_run_once_and_in_order() {
         let db = database();
         migrate(&db, Path::new("d"), 1, STEPS, || Ok(())).unwrap();
-        for _ in 0..2 {
-            migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap();
+        for found in [1, 3] {
+            assert_eq!(migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap(), found);
             assert_eq!(db.get("steps").unwrap().unwrap().as_ref(), [1, 2]);
         }
     }

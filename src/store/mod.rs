@@ -8,6 +8,7 @@
 //!     items                 number of the first name → names
 //!     quarantine            offset of an entry ‖ who passes over it → why
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
+//! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
 //!
@@ -15,6 +16,8 @@
 //! log and a restart finds a prefix of it: what was written first is there if what was written later is. So a fold writes its values first and how far
 //! they reach last, and needs no transaction.
 
+mod archive;
+mod backup;
 mod checkpoints;
 pub mod codec;
 mod committer;
@@ -25,12 +28,16 @@ mod journal;
 pub mod keys;
 mod migrations;
 mod quarantine;
+mod reach;
 mod retention;
 mod sealed;
 mod sessions;
+mod swap;
 #[cfg(test)]
 mod testing;
+mod verify;
 
+pub use backup::{Copied, restore};
 pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
@@ -40,6 +47,7 @@ pub use journal::{Entries, Journal};
 pub use migrations::FORMAT;
 pub use quarantine::{Quarantine, Quarantined, Reader};
 pub use sessions::{SessionRecord, Sessions};
+pub use verify::{Counts, Damage, Findings, Remedy};
 
 use engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -101,7 +109,32 @@ impl Store {
     /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for a format that this binary cannot read,
     /// [`StoreError::Unopenable`] or [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let dir = dir.as_ref();
+        Self::open_by(dir.as_ref(), options, Engine::open)
+    }
+
+    /// Opens the store of a data directory that must have one.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it has none, otherwise as [`Store::open`].
+    pub fn open_existing(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+        present(dir.as_ref())?;
+        Self::open(dir, options)
+    }
+
+    /// Opens a store to look at it, also where its journal's last record is damaged, which [`Store::open`] refuses.
+    ///
+    /// # Errors
+    /// As [`Store::open_existing`].
+    pub fn open_damaged(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+        present(dir.as_ref())?;
+        Self::open_by(dir.as_ref(), options, Engine::open_damaged)
+    }
+
+    fn open_by(
+        dir: &Path,
+        options: &StoreOptions,
+        open: impl FnOnce(&Path, &StoreOptions, u64) -> Result<Engine, StoreError>,
+    ) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         let lock_path = dir.join("lock");
         let lock =
@@ -111,7 +144,7 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
         }
-        let engine = RwLock::new(Some(Arc::new(Engine::open(dir, options, 0)?)));
+        let engine = RwLock::new(Some(Arc::new(open(dir, options, 0)?)));
         Ok(Self {
             shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, reopenings: AtomicU64::new(0), _lock: lock }),
         })
@@ -144,6 +177,39 @@ impl Store {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.engine().map_or(true, |engine| engine.has_failed())
+    }
+
+    /// The format that the store was in before this process opened it.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn format_found(&self) -> Result<u32, StoreError> {
+        Ok(self.engine()?.format_found)
+    }
+
+    /// Passes a journal that has every entry that it is known to have had. The database takes damage to its log for the log's end: then the journal ends early,
+    /// and only this says so.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if it ends before, or what reading says.
+    pub fn check_end(&self) -> Result<(), StoreError> {
+        let engine = self.engine()?;
+        let written = engine.reach.found().unwrap_or_else(|reason| {
+            tracing::warn!(path = %engine.reach.path().display(), reason, "how far the journal should reach cannot be told");
+            None
+        });
+        let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().through()?).max(self.sessions().through()?));
+        if known > end { Err(StoreError::Lost { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
+    }
+
+    /// Closes the store and waits until nothing writes to its files any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if it stays open, as it does while it has other clones.
+    pub fn close(self) -> Result<(), StoreError> {
+        let path = self.shared.dir.join("store");
+        drop(self);
+        engine::wait_closed(&path)
     }
 
     /// The data directory.
@@ -214,7 +280,13 @@ impl Store {
     /// # Errors
     /// What the disk says; the store then counts as failed.
     pub fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        self.writable()?.sync(durability)
+        let engine = self.writable()?;
+        let end = engine.journal_end();
+        engine.sync(durability)?;
+        if durability == Durability::PowerLoss {
+            engine.reach.raise(end);
+        }
+        Ok(())
     }
 
     /// How many bytes the database's files take on the disk.
@@ -236,6 +308,12 @@ impl Store {
         let engine = self.engine()?;
         if engine.has_failed() { Err(StoreError::Failed { dir: self.shared.dir.clone() }) } else { Ok(engine) }
     }
+}
+
+/// Passes a data directory that has a store, or had one when its replacement was cut short.
+fn present(dir: &Path) -> Result<(), StoreError> {
+    let found = dir.join("store").is_dir() || swap::replaced(dir).is_dir();
+    if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 
 /// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a sync.

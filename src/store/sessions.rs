@@ -1,6 +1,6 @@
 //! What is remembered of each user, so that a restart need not fold the whole journal.
 
-use super::engine::Engine;
+use super::engine::{Engine, Pairs};
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, Session};
@@ -104,8 +104,8 @@ impl Sessions {
     /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(engine.sessions.scan_prefix(keys::USERS).map(move |read| {
-            let (key, value) = read.map_err(|source| engine.error("reading", source))?;
+        Ok(Pairs::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).map(|read| {
+            let (key, value) = read?;
             let user_id = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
             Ok((user_id.to_owned(), decode_record(&key, &value)?))
         }))
@@ -127,7 +127,7 @@ fn damaged(key: &[u8], reason: String) -> StoreError {
     StoreError::DamagedValue { tree: TREE, key: String::from_utf8_lossy(key).into_owned(), reason }
 }
 
-fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
+pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
     let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
     let ((applied, session), hidden) = codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
     Ok(SessionRecord { applied, session, hidden: hidden.to_vec() })

@@ -162,6 +162,11 @@ impl Daemon {
         self.child.id()
     }
 
+    /// The admin endpoint's address, as `http://host:port`.
+    pub(crate) fn admin_address(&self) -> &str {
+        &self.admin
+    }
+
     /// Sends a signal, such as `KILL`, from whichever thread.
     pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap().success());
@@ -209,6 +214,12 @@ impl Daemon {
     /// Asks by any method, with a body.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         self.try_ask(method, path, body).unwrap()
+    }
+
+    /// Asks the admin endpoint by any method, with a JSON body.
+    pub(crate) fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin));
+        read(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap())).unwrap()
     }
 
     /// Sends events and expects all of them to be taken or known; returns the receipt.

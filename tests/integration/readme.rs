@@ -54,7 +54,13 @@ fn the_other_commands_exist() {
             "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg",
             "cargo run --release -- train FILE.csv.gz --checkpoint trained.ckpt --json figures.json --plot curves.svg\n\
              cargo run --release -- evaluate FILE.csv.gz --checkpoint trained.ckpt\n\
-             cargo run --release -- serve --checkpoint trained.ckpt"
+             cargo run --release -- serve --checkpoint trained.ckpt",
+            "cargo run --release -- backup /backups/monday --url http://127.0.0.1:9090\n\
+             cargo run --release -- restore /backups/monday --data-dir sequor-data\n\
+             cargo run --release -- verify\n\
+             cargo run --release -- export events.ndjson.gz --only event\n\
+             cargo run --release -- rebuild\n\
+             cargo run --release -- migrate"
         ]
     );
     let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
@@ -63,6 +69,16 @@ fn the_other_commands_exist() {
     }
     for flag in ["--checkpoint", "--json", "--plot", "--test", "--validation", "--patience", "--epochs", "--resume"] {
         assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
+    }
+    for (command, flags) in [
+        ("backup", &["--url", "--data-dir"][..]),
+        ("restore", &["--data-dir"]),
+        ("verify", &["--json", "--data-dir"]),
+        ("export", &["--from", "--to", "--only", "--url"]),
+        ("rebuild", &["--accept-loss", "--json", "--set"]),
+        ("migrate", &["--data-dir"]),
+    ] {
+        assert!(flags.iter().all(|flag| help(command).contains(flag) && page.contains(flag)), "{command}: {flags:?}");
     }
     assert!(help("evaluate").contains("--checkpoint") && help("serve").contains("--checkpoint"));
     for flag in ["--json", "--plot", "--evaluate-from", "--idle-gap", "--data-dir"] {

@@ -1,8 +1,10 @@
 //! A journal whose head is dropped: what was folded from it stays.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, until};
+use crate::daemon::{Daemon, Home, SMALL, sequor, until};
 use crate::random::walks;
 
 const SETTINGS: [&str; 4] = ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
@@ -52,6 +54,32 @@ fn what_was_folded_from_a_dropped_head_stays() {
             assert_eq!(daemon.terminate().code(), Some(0));
         }
     }
+
+    // What is left is sound, and is kept like any other.
+    let on = |data: &Path, arguments: &[&str]| {
+        let mut command = sequor();
+        command.args(arguments).arg("--data-dir").arg(data);
+        SMALL.iter().chain(&SETTINGS).for_each(|setting| drop(command.args(["--set", setting])));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let backup = home.path().join("backup.tar.gz");
+    let restored = home.path().join("restored");
+    for (data, arguments, code, said) in [
+        (&home.data(), vec!["verify"], 0, "damages                      0"),
+        (&home.data(), vec!["backup", backup.to_str().unwrap()], 0, ""),
+        (&restored, vec!["restore", backup.to_str().unwrap()], 0, ""),
+        (&restored, vec!["verify"], 0, "damages                      0"),
+        (&restored, vec!["rebuild"], 1, "was dropped (store.retain_entries)"),
+    ] {
+        let (found, text) = on(data, &arguments);
+        assert!(found == Some(code) && text.contains(said), "{arguments:?}: {text}");
+    }
+    let journal = |data| on(data, &["export"]).1;
+    let (there, here) = (journal(&restored), journal(&home.data()));
+    assert_eq!(there, here);
+    let first: Value = serde_json::from_str(here.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
     // Other settings learn from what is left, and the catalog, which cannot be learned anew, goes over to them.
     let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();

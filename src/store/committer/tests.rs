@@ -137,7 +137,7 @@ fn a_journal_that_ends_before_its_folds_is_refused() {
     let store = committer.store.clone();
     store.sessions().put([], 3).unwrap();
     let refused = Committer::open(store, CommitterSettings::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::Gap { from: 1, until: 3 }), "{refused}");
+    assert!(matches!(refused, StoreError::Lost { end: 1, known: 3, .. }), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
+
+use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Offset, Timestamp};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// The names of the entries' kinds, as the field `entry` has them.
+pub const ENTRIES: [&str; 3] = ["event", "impression", "item"];
+
+/// The name of an entry's kind, one of [`ENTRIES`].
+#[must_use]
+pub fn entry_name(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Event(_) => "event",
+        Entry::Impression(_) => "impression",
+        Entry::Item(_) => "item",
+    }
+}
+
+/// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
+/// change; an impression is what was shown.
+///
+/// # Errors
+/// If it has no form in JSON, which no entry has that was taken from outside.
+pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let name = entry_name(entry);
+    match entry {
+        Entry::Event(event) => write(Line { offset, entry: name, rest: EventLine::new(event)? }, lines),
+        Entry::Impression(impression) => write(Line { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
+        Entry::Item(change) => write(Line { offset, entry: name, rest: ItemLine::new(change) }, lines),
+    }
+}
+
+fn write<T: Serialize>(line: Line<T>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *lines, &line)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Line<T> {
+    offset: Offset,
+    entry: &'static str,
+    #[serde(flatten)]
+    rest: T,
+}
+
+#[derive(Serialize)]
+struct EventLine<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'e str>,
+    user_id: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'e str>,
+    r#type: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Number>,
+    timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    properties: Option<Box<RawValue>>,
+}
+
+impl<'e> EventLine<'e> {
+    fn new(event: &'e Event) -> Result<Self, serde_json::Error> {
+        // Between two tokens a line's end is a space; within one JSON has none.
+        let properties = event.properties.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
+        Ok(Self {
+            event_id: event.event_id.as_deref(),
+            user_id: &event.user_id,
+            session_id: event.session_id.as_deref(),
+            r#type: event.kind.name(),
+            item_id: event.item_id.as_deref(),
+            value: event.value.map(Number::new),
+            timestamp: event.timestamp,
+            properties: properties.transpose()?,
+        })
+    }
+}
+
+/// A 32-bit number, written so that reading it as 64 bits and narrowing that gives the same one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Number {
+    Short(f32),
+    Exact(f64),
+}
+
+impl Number {
+    #[expect(clippy::cast_possible_truncation, reason = "this is what it looks at")]
+    fn new(value: f32) -> Self {
+        let narrowed = value.to_string().parse::<f64>().map(|wide| wide as f32);
+        if narrowed == Ok(value) { Self::Short(value) } else { Self::Exact(value.into()) }
+    }
+}
+
+#[derive(Serialize)]
+struct ImpressionLine<'e> {
+    recommendation_id: &'e str,
+    user_id: &'e str,
+    timestamp: Timestamp,
+    weights_version: u64,
+    items: Vec<ShownLine<'e>>,
+}
+
+#[derive(Serialize)]
+struct ShownLine<'e> {
+    item_id: &'e str,
+    source: &'static str,
+}
+
+impl<'e> ImpressionLine<'e> {
+    fn new(impression: &'e Impression) -> Self {
+        Self {
+            recommendation_id: &impression.recommendation_id,
+            user_id: &impression.user_id,
+            timestamp: impression.timestamp,
+            weights_version: impression.weights_version,
+            items: impression.items.iter().map(|shown| ShownLine { item_id: &shown.item_id, source: shown.source.as_str() }).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ItemLine<'e> {
+    op: &'static str,
+    item_id: &'e str,
+    timestamp: Timestamp,
+    #[serde(flatten)]
+    attributes: Attributes<'e>,
+}
+
+/// What is said of an item; what is not said is absent, what is taken away is `null`.
+#[derive(Default, Serialize)]
+struct Attributes<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    categories: Option<&'e [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brand: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<Option<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'e [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<Option<Timestamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Option<Timestamp>>,
+}
+
+impl<'e> ItemLine<'e> {
+    fn new(change: &'e ItemChange) -> Self {
+        let (op, attributes) = match &change.act {
+            ItemAct::Put(item) => ("put", Attributes::of(item)),
+            ItemAct::Patch(patch) => ("patch", Attributes::changed(patch)),
+            ItemAct::Delete => ("delete", Attributes::default()),
+        };
+        Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
+    }
+}
+
+impl<'e> Attributes<'e> {
+    fn of(item: &'e Item) -> Self {
+        Self {
+            categories: Some(&item.categories),
+            brand: item.brand.as_deref().map(Some),
+            price: item.price.map(Some),
+            tags: Some(&item.tags),
+            available: Some(item.available),
+            published: item.published.map(Some),
+            expires: item.expires.map(Some),
+        }
+    }
+
+    fn changed(patch: &'e ItemPatch) -> Self {
+        Self {
+            categories: patch.categories.as_deref(),
+            brand: patch.brand.as_ref().map(Option::as_deref),
+            price: patch.price,
+            tags: patch.tags.as_deref(),
+            available: patch.available,
+            published: patch.published,
+            expires: patch.expires,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Rules, read_body, read_items};
+    use super::*;
+    use crate::domain::{Kind, Shown, SourceName};
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = 1_700_000_000_000;
+
+    fn line(entry: &Entry) -> String {
+        let mut lines = Vec::new();
+        write_entry(7, entry, &mut lines).unwrap();
+        String::from_utf8(lines).unwrap()
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[^\\p{Cc}]{1,20}"
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_comes_back_from_its_line(
+            (event_id, user_id, session_id, item_id) in (proptest::option::of(name()), name(), proptest::option::of(name()), name()),
+            value in proptest::option::of(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO),
+            timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"),
+        ) {
+            let properties = properties.map(|text| serde_json::json!({ "a": text, "b": [1.50, {}] }).to_string());
+            let event = Event { event_id, user_id, session_id, kind: Kind::Rate, item_id: Some(item_id), value, timestamp, properties };
+            let line = line(&Entry::Event(event.clone()));
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let reading = read_body(line.as_bytes(), &Rules::default(), NOW).unwrap();
+            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(event)], vec![]), "{}", line);
+        }
+
+        #[test]
+        fn a_change_of_an_item_comes_back_from_its_line(
+            item_id in name(), act in 0..3, names in proptest::collection::hash_set(name(), 0..4), text in proptest::option::of(name()),
+            price in proptest::option::of(0.0..1e12_f64), available in any::<bool>(), at in proptest::option::of(0..NOW), said in any::<bool>(),
+        ) {
+            let names: Vec<String> = names.into_iter().collect();
+            let act = match act {
+                0 => ItemAct::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None }),
+                1 => ItemAct::Patch(ItemPatch {
+                    categories: said.then_some(names), brand: said.then_some(text), price: Some(price), tags: None, available: Some(available),
+                    published: said.then_some(at), expires: None,
+                }),
+                _ => ItemAct::Delete,
+            };
+            let change = ItemChange { item_id, timestamp: NOW, act };
+            let line = line(&Entry::Item(change.clone()));
+            let reading = read_items(line.as_bytes(), 9, NOW).unwrap();
+            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(change)], vec![]), "{}", line);
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_says_what_it_is() {
+        let event = Event {
+            event_id: None,
+            user_id: "u".to_owned(),
+            session_id: None,
+            kind: Kind::View,
+            item_id: Some("i".to_owned()),
+            value: Some(0.1),
+            timestamp: 1,
+            properties: Some("{\r\n \"a\": 1\n}".to_owned()),
+        };
+        assert_eq!(
+            line(&Entry::Event(event)),
+            "{\"offset\":7,\"entry\":\"event\",\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\",\"value\":0.1,\"timestamp\":1,\"properties\":{   \"a\": 1 }}\n"
+        );
+        let impression = Entry::Impression(Impression {
+            recommendation_id: "r".to_owned(),
+            user_id: "u".to_owned(),
+            timestamp: 2,
+            weights_version: 3,
+            items: vec![Shown { item_id: "i".to_owned(), source: SourceName::Trending }],
+        });
+        assert_eq!(
+            line(&impression),
+            "{\"offset\":7,\"entry\":\"impression\",\"recommendation_id\":\"r\",\"user_id\":\"u\",\"timestamp\":2,\"weights_version\":3,\
+             \"items\":[{\"item_id\":\"i\",\"source\":\"trending\"}]}\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_as_what_it_is() {
+        let body = "{\"offset\":7,\"entry\":\"item\",\"op\":\"delete\",\"item_id\":\"i\"}";
+        let fault = read_body(body.as_bytes(), &Rules::default(), NOW).unwrap().records.remove(0).unwrap_err();
+        assert_eq!(fault.field, Some("entry"));
+        let body = "{\"offset\":7,\"entry\":\"event\",\"item_id\":\"i\"}";
+        let fault = read_items(body.as_bytes(), 9, NOW).unwrap().records.remove(0).unwrap_err();
+        assert_eq!(fault.field, Some("entry"));
+    }
+}

@@ -1,0 +1,82 @@
+//! The data directory of a command that looks after it.
+
+use anyhow::{Context, anyhow};
+use std::path::Path;
+use std::time::Duration;
+
+use super::flags::{self, Flags};
+use crate::settings::{Layers, Settings};
+use crate::store::{Store, StoreError, StoreOptions};
+
+/// The settings in force, with the log started.
+pub(super) fn settings(flags: &Flags) -> anyhow::Result<Layers<Settings>> {
+    let layers = flags.layers(&[])?;
+    flags::start_log(&layers.check()?.log)?;
+    Ok(layers)
+}
+
+/// Opens the store that the settings name, by `open`. If a daemon holds it, the error says how to go through the daemon with `command`, which may be no way for it.
+pub(super) fn open(
+    settings: &Settings,
+    open: impl FnOnce(&Path, &StoreOptions) -> Result<Store, StoreError>,
+    command: Option<&str>,
+) -> anyhow::Result<Store> {
+    let dir = &settings.store.data_dir;
+    open(dir, &flags::store_options(settings)).map_err(|error| match (error, command) {
+        (StoreError::Held { dir }, Some(command)) => {
+            let admin = admin_of(&dir).unwrap_or_else(|| "http://127.0.0.1:9090".to_owned());
+            anyhow!(
+                "the data directory {} is held by another process; if that is a daemon, go through it: `{command} --url {admin}`",
+                dir.display()
+            )
+        }
+        (error, _) => error.into(),
+    })
+}
+
+/// The admin endpoint of the daemon that serves a directory, as it wrote it down.
+fn admin_of(dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(dir.join("addresses.json")).ok()?;
+    let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(addresses.get("admin")?.as_str()?.to_owned())
+}
+
+/// Says no word of the database's panics on damaged files: they are caught, and told as what they are.
+pub(super) fn hush_panics() {
+    std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
+}
+
+/// A running daemon's admin endpoint.
+pub(super) struct Admin<'u> {
+    url: &'u str,
+    agent: ureq::Agent,
+}
+
+impl<'u> Admin<'u> {
+    pub(super) fn new(url: &'u str) -> Self {
+        // Without a bound for the whole: what it is asked for takes as long as the data is large.
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10))).build();
+        Self { url: url.trim_end_matches('/'), agent: agent.into() }
+    }
+
+    pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
+        self.answered(self.agent.post(format!("{}{path}", self.url)).send_json(body))
+    }
+
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<ureq::Body> {
+        self.answered(self.agent.get(format!("{}{path}", self.url)).call())
+    }
+
+    /// The body of a good answer; of another, what it says.
+    fn answered(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<ureq::Body> {
+        let mut answer = answer.with_context(|| format!("{} does not answer; is it the address of an admin endpoint?", self.url))?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        let status = answer.status();
+        let body = answer.body_mut().read_to_string().unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        let said = problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
+        Err(anyhow!("{} refused ({status}): {said}", self.url))
+    }
+}

@@ -1,0 +1,44 @@
+//! How far a long command has come, on standard error.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// A bar on a terminal, a line every tenth otherwise.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    of: u64,
+    what: &'static str,
+    tenth: Cell<u64>,
+    began: Instant,
+}
+
+impl Progress {
+    /// What is done by then needs no lines.
+    const QUIET: Duration = Duration::from_secs(2);
+
+    /// Of so many: `what` says of what, and what is done with them, such as "events learned".
+    pub(super) fn new(of: u64, what: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {prefix}  {per_sec}  {eta} left");
+            ProgressBar::new(of).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(what)
+        });
+        Self { bar, of, what, tenth: Cell::new(0), began: Instant::now() }
+    }
+
+    pub(super) fn show(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        } else if done * 10 / self.of.max(1) > self.tenth.get() && self.began.elapsed() >= Self::QUIET {
+            self.tenth.set(done * 10 / self.of.max(1));
+            eprintln!("{done} of {} {}", self.of, self.what);
+        }
+    }
+
+    pub(super) fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

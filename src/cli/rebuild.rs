@@ -1,0 +1,185 @@
+//! `sequor rebuild`: everything that is a fold of the journal, made anew from it.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::data;
+use super::evaluate::write_json;
+use super::flags::{self, Flags};
+use super::progress::Progress;
+use super::soundness::{examine, fold_sessions};
+use crate::actors::origin::{number_items, origin};
+use crate::actors::worker::Beside;
+use crate::domain::{Dictionary, Offset};
+use crate::learning::{FoldSettings, Learner};
+use crate::metrics::{Metrics, Worker};
+use crate::settings::Settings;
+use crate::store::{Committer, CommitterSettings, Durability, Reader, SessionRecord, Store, StoreError, codec};
+
+/// Arguments of `sequor rebuild`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Item names, session records and what was learned are folds of the journal: they are folded again, under the settings given (give those of the daemon), \
+    into a new database beside the old one, which then takes its place. Until then nothing is changed, and there must be room for both. The same journal and the same settings \
+    give the same bytes, so that a daemon goes on as if nothing had been. The daemon must be stopped; its next start has nothing left to learn.\n\n\
+    A journal that is damaged or lacks entries is refused: restore a backup. Where there is none, --accept-loss goes on with the entries before the damage."
+)]
+pub(super) struct Rebuild {
+    #[command(flatten)]
+    flags: Flags,
+    /// Give up the journal's entries from the first damage on, for good.
+    #[arg(long)]
+    accept_loss: bool,
+    /// Write what the final verification found as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Rebuild {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let layers = data::settings(&self.flags)?;
+        let mut settings = layers.check()?.clone();
+        let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
+        let store = if self.accept_loss {
+            data::open(&settings, |dir, options| Store::open_damaged(dir, options), None)?
+        } else {
+            let store = data::open(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
+                .downcast_ref::<StoreError>(
+            ) {
+                Some(StoreError::DamagedRecord { .. }) => error.context(way_out),
+                _ => error,
+            })?;
+            store.check_end()?;
+            store
+        };
+        let begin = store.journal().begin()?;
+        if begin > 0 {
+            bail!(
+                "the journal in {} begins at offset {begin}: what came before it was dropped (store.retain_entries), and only a whole journal can be folded anew",
+                store.dir().display()
+            );
+        }
+        if let Some(pretrained) = origin(&store)? {
+            flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
+            settings.network = pretrained.network().clone();
+        }
+        let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
+        let copy = store.begin_copy(&stage.path().join("data"))?;
+        if let Some(pretrained) = origin(&copy)? {
+            number_items(&copy, &pretrained)?;
+        }
+        let end = store.journal().next_offset()?;
+        let progress = Progress::new(end, "entries copied");
+        match store.copy_journal(&copy, end, &mut |done, _| progress.show(done)) {
+            Err(error) if self.accept_loss => eprintln!("given up from here on: {error}"),
+            copied => copied.context(way_out)?,
+        }
+        progress.done();
+
+        let names = rebuild_items(&copy)?;
+        rebuild_sessions(&copy, &names, &settings)?;
+        let fold = flags::fold(&settings);
+        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let offset = relearn(copy.clone(), names, fold, &metrics)?;
+        copy.sync(Durability::PowerLoss)?;
+
+        let learned = checkpoint(copy.dir(), offset);
+        store.replace(copy)?;
+        let checkpoints = store.checkpoints(usize::MAX)?;
+        std::fs::rename(&learned, checkpoint(store.dir(), offset)).with_context(|| format!("cannot move {}", learned.display()))?;
+        checkpoints.keep_only(offset)?;
+
+        let found = examine(&store, &settings);
+        println!("{found}");
+        if let Some(file) = &self.json {
+            write_json(file, &found)?;
+        }
+        found.verdict()
+    }
+}
+
+/// A directory to build in, which is removed in the end; what an earlier rebuild left that died is removed now: the store is held, so nobody is at work there.
+fn stage_in(dir: &Path) -> std::io::Result<TempDir> {
+    const PREFIX: &str = "rebuild.unfinished-";
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    tempfile::Builder::new().prefix(PREFIX).tempdir_in(dir)
+}
+
+/// The file of a checkpoint in a data directory.
+fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
+    dir.join(format!("checkpoints/{offset:020}.checkpoint"))
+}
+
+/// The items as the journal numbers them, stored.
+fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
+    let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
+    committer.persist_items()?;
+    Ok(committer.dictionary())
+}
+
+/// Every user's sequence, stored. Its hidden state is computed afresh when the user comes back.
+fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
+    let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
+    let (kinds, idle_gap_ms) = (settings.events.kinds(), settings.session.idle_gap.as_millis());
+    fold_sessions(
+        store,
+        names,
+        &kinds,
+        idle_gap_ms,
+        "entries folded into sessions",
+        |_| Offset::MAX,
+        |users, _| {
+            let record = |(user, folded): (String, super::soundness::Folded)| {
+                (user, SessionRecord { applied: folded.applied, session: folded.session, hidden: Vec::new() })
+            };
+            let records: Vec<_> = users.into_iter().map(record).collect();
+            sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
+        },
+    )?;
+    Ok(sessions.put([], end)?)
+}
+
+/// What the journal teaches, written as the checkpoint of its end.
+fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
+    actix::System::new().block_on(async move {
+        let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+        let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+        let pretrained = origin(&store)?;
+        let mut learner = Learner::new(fold, names, None, 0, pretrained, Box::new(training), Box::new(clustering))?;
+        let (reply, told) = oneshot::channel();
+        // On a thread of its own: this one hands jobs on to those of training and clustering.
+        std::thread::spawn(move || {
+            let learn = || -> anyhow::Result<Offset> {
+                let end = store.journal().next_offset()?;
+                let progress = Progress::new(end, "entries learned");
+                let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
+                let passed_over: BTreeSet<Offset> = passed_over.map(|noted| noted.offset).collect();
+                for entry in store.journal().entries(0)? {
+                    let (offset, entry) = entry?;
+                    let folded = if passed_over.contains(&offset) { learner.pass_over(offset) } else { learner.fold(offset, &entry) };
+                    folded.with_context(|| format!("learning failed at offset {offset}"))?;
+                    progress.show(offset + 1);
+                }
+                let state = learner.state()?;
+                store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
+                progress.done();
+                Ok(end)
+            };
+            let _ = reply.send({ learn }());
+        });
+        match told.await {
+            Ok(learned) => learned,
+            Err(_) => bail!("learning died; its last words stand in the log"),
+        }
+    })
+}

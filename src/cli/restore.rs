@@ -1,0 +1,48 @@
+//! `sequor restore`: a backup becomes a data directory again.
+
+use anyhow::bail;
+use clap::Args;
+use std::path::PathBuf;
+
+use super::data;
+use super::flags::{self, Flags};
+use super::soundness::examine;
+use crate::store::{StoreError, restore};
+
+/// Arguments of `sequor restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sequor restore monday.tar.gz --data-dir sequor-data\n\n\
+    The directory must be empty or absent: move a damaged one away first. The backup is verified before it gets its place, and is itself only read. Events that were taken after \
+    the backup are not in it; senders that give each event an `event_id` can send them again.")]
+pub(super) struct Restore {
+    /// What `sequor backup` made: a directory, or a file that ends in .tar.gz.
+    backup: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Restore {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if !self.flags.names_data_dir() {
+            bail!("say where to, with --data-dir: an empty directory, or one that is not there yet");
+        }
+        let layers = data::settings(&self.flags)?;
+        let settings = layers.check()?;
+        data::hush_panics();
+        let dir = &settings.store.data_dir;
+        let found = restore::<_, anyhow::Error>(&self.backup, dir, &flags::store_options(settings), |store| {
+            let found = examine(store, settings).named(dir);
+            if found.damages().iter().any(|damage| damage.is_serious()) {
+                println!("{found}");
+                bail!("the backup {} is damaged; nothing was restored", self.backup.display());
+            }
+            Ok(found)
+        })
+        .map_err(|error| match error.downcast_ref::<StoreError>() {
+            Some(StoreError::Exists { path }) => anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display()),
+            _ => error,
+        })?;
+        println!("{found}");
+        Ok(())
+    }
+}

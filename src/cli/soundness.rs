@@ -1,0 +1,212 @@
+//! A store held against what its journal says, and the words for what was found.
+
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::progress::Progress;
+use crate::actors::origin::origin;
+use crate::actors::session::Happened;
+use crate::actors::shard::shard_of;
+use crate::domain::{Dictionary, Kinds, Offset, Session};
+use crate::settings::Settings;
+use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Entries for which one pass over the journal keeps the sessions in memory.
+const A_PASS: u64 = 2_000_000;
+
+/// Everything that can be held against something else in a store is.
+pub(super) fn examine(store: &Store, settings: &Settings) -> Soundness {
+    let progress = Progress::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
+    let pretrained = origin(store);
+    let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
+    let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
+    progress.done();
+    if let Err(error) = &pretrained
+        && store.origin().is_ok()
+    {
+        findings.add("origin", format!("it cannot be read: {error}"), Remedy::Backup);
+    }
+    // Held against a damaged journal, sessions would only repeat its damage.
+    if findings.is_journal_whole()
+        && let Err(error) = check_sessions(store, &names, settings, &mut findings)
+    {
+        findings.add("journal", error, Remedy::Restore);
+    }
+    let Findings { counts, damages } = findings;
+    let format = store.format_found().unwrap_or(FORMAT);
+    Soundness { data_dir: store.dir().to_owned(), format, counts, damages }
+}
+
+/// A user's events, folded.
+#[derive(Debug, Default)]
+pub(super) struct Folded {
+    /// The sequence.
+    pub(super) session: Session,
+    /// The first offset that is not in it; 0 if nothing is.
+    pub(super) applied: Offset,
+    /// Where to stop.
+    until: Offset,
+    /// The first event from there on.
+    next: Option<Offset>,
+    /// The last event of all.
+    last: Offset,
+}
+
+/// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
+pub(super) fn fold_sessions(
+    store: &Store,
+    names: &Dictionary,
+    kinds: &Kinds,
+    idle_gap_ms: i64,
+    what: &'static str,
+    until: impl Fn(&str) -> Offset,
+    mut folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+    let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
+    let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
+    let passes = usize::try_from(end / A_PASS + 1).unwrap_or(1);
+    let progress = Progress::new(end * passes as u64, what);
+    for pass in 0..passes {
+        let mut users: FxHashMap<String, Folded> = FxHashMap::default();
+        for entry in store.journal().entries(begin)? {
+            let (offset, entry) = entry?;
+            progress.show(pass as u64 * end + offset);
+            let Some((user, happened)) = Happened::of(offset, entry, names, kinds) else { continue };
+            if shard_of(&user, passes) != pass {
+                continue;
+            }
+            let user = match users.get_mut(&user) {
+                Some(known) => known,
+                None => {
+                    let new = Folded { until: until(&user), ..Folded::default() };
+                    users.entry(user).or_insert(new)
+                }
+            };
+            user.last = offset;
+            if offset < user.until {
+                if !passed_over.contains(&offset) {
+                    user.session.push(offset, happened.step, happened.session_id.as_deref(), idle_gap_ms);
+                }
+                user.applied = offset + 1;
+            } else {
+                user.next.get_or_insert(offset);
+            }
+        }
+        folded(users, &|user| shard_of(user, passes) == pass)?;
+    }
+    progress.done();
+    Ok(())
+}
+
+/// Every session record against the fold of its user's events, as far as it says to reach.
+fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findings: &mut Findings) -> Result<(), StoreError> {
+    let (kinds, idle_gap_ms) = (&settings.events.kinds(), settings.session.idle_gap.as_millis());
+    let sessions = store.sessions();
+    let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+    let through = sessions.through().unwrap_or(0);
+    let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
+    fold_sessions(store, names, kinds, idle_gap_ms, "entries held against the sessions", until, |mut users, is_of_this_pass| {
+        for record in sessions.iter()? {
+            // A record that cannot be read was told of.
+            let Ok((user, record)) = record else { continue };
+            if !is_of_this_pass(&user) {
+                continue;
+            }
+            let place = format!("sessions, user {user}");
+            let Some(folded) = users.remove(&user) else {
+                // All that is known of this user may lie in a head that was dropped.
+                if begin > 0 && record.applied <= begin {
+                    continue;
+                }
+                findings.add(place, "the journal has no event of this user", Remedy::Settings);
+                continue;
+            };
+            if folded.next.is_some_and(|next| next < through) {
+                let reason = format!("it reaches offset {}, and all should reach {through}", record.applied);
+                findings.add(&place, reason, Remedy::Rebuild);
+            }
+            if (folded.applied, &folded.session) == (record.applied, &record.session) {
+                continue;
+            }
+            let bare = |session: &Session| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+            // Of a journal whose head was dropped the end of a sequence is all that can be folded.
+            if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
+                continue;
+            }
+            if folded.applied == record.applied && bare(&folded.session) == bare(&record.session) {
+                findings.add(place, "its borders, kinds or values are not those that the settings give", Remedy::Settings);
+            } else {
+                findings.add(place, "its sequence is not that of the user's events in the journal", Remedy::Rebuild);
+            }
+        }
+        for (user, folded) in users {
+            let is_kept = folded.last.saturating_add(settings.learning.users_kept) >= end;
+            if is_kept && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
+                findings.add(
+                    format!("sessions, user {user}"),
+                    format!("there is no record, and all should reach {through}"),
+                    Remedy::Rebuild,
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What was found, to be shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Soundness {
+    data_dir: PathBuf,
+    format: u32,
+    counts: Counts,
+    damages: Vec<Damage>,
+}
+
+impl Soundness {
+    /// A store that could not even be opened.
+    pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
+        let damage = Damage { place: "store".to_owned(), reason: error.to_string(), remedy: Remedy::Backup };
+        Self { data_dir: dir.to_owned(), format: FORMAT, counts: Counts::default(), damages: vec![damage] }
+    }
+
+    /// As of another directory, where it will stand.
+    pub(super) fn named(mut self, dir: &Path) -> Self {
+        self.data_dir = dir.to_owned();
+        self
+    }
+
+    pub(super) fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// An error if there is any damage; it is for the exit code, the damage itself having been shown.
+    pub(super) fn verdict(&self) -> anyhow::Result<()> {
+        match self.damages.len() {
+            0 => Ok(()),
+            1 => anyhow::bail!("{} is damaged in one place", self.data_dir.display()),
+            places => anyhow::bail!("{} is damaged in {places} places", self.data_dir.display()),
+        }
+    }
+}
+
+impl fmt::Display for Soundness {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        writeln!(out, "{}, format {}", self.data_dir.display(), self.format)?;
+        writeln!(out, "  journal entries   {:>12}   in {} records", counts.entries, counts.records)?;
+        writeln!(out, "    events          {:>12}", counts.events)?;
+        writeln!(out, "    impressions     {:>12}", counts.impressions)?;
+        writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
+        writeln!(out, "  item names        {:>12}", counts.items)?;
+        writeln!(out, "  session records   {:>12}", counts.sessions)?;
+        writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;
+        write!(out, "  damages           {:>12}", self.damages.len())?;
+        for damage in &self.damages {
+            write!(out, "\n{}: {}\n  -> {}", damage.place, damage.reason, damage.remedy.as_str())?;
+        }
+        Ok(())
+    }
+}

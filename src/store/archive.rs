@@ -1,0 +1,171 @@
+//! A data directory as one file, `.tar.gz`, and back.
+
+use super::StoreError;
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use std::fs::{File, TryLockError};
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, Builder, EntryType};
+
+/// How much is read or written at once.
+const BUFFER: usize = 1 << 18;
+
+/// What of a data directory is worth keeping: the rest is a running daemon's.
+pub(super) const PARTS: [&str; 4] = ["store", "checkpoints", "origin", "end"];
+
+/// Packs the data directory `dir`, which no process has open, into a new file, durably.
+///
+/// # Errors
+/// [`StoreError::Io`] if the file is there, or a file cannot be read or written.
+pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
+    let written = File::create_new(file).and_then(|archive| {
+        let packed = GzEncoder::new(BufWriter::with_capacity(BUFFER, archive), Compression::fast());
+        let mut builder = Builder::new(packed);
+        for part in PARTS {
+            let path = dir.join(part);
+            if path.is_dir() {
+                builder.append_dir_all(part, &path)?;
+            } else if path.is_file() {
+                builder.append_path_with_name(&path, part)?;
+            }
+        }
+        let mut archive = builder.into_inner()?.finish()?;
+        archive.flush()?;
+        archive.get_ref().sync_all()
+    });
+    written.map_err(StoreError::io("packing", file))
+}
+
+/// Unpacks what [`pack`] packed into a directory that is there and empty, durably.
+///
+/// # Errors
+/// [`StoreError::NoBackup`] if it holds anything but files and folders of its own, [`StoreError::Io`] if it is damaged or not complete, or cannot be written.
+pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("unpacking", file)(source);
+    let archive = File::open(file).map_err(failed)?;
+    let mut archive = Archive::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, archive)));
+    for entry in archive.entries().map_err(failed)? {
+        let mut entry = entry.map_err(failed)?;
+        let path = entry.path().map_err(failed)?.into_owned();
+        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let target = dir.join(&path);
+        match entry.header().entry_type() {
+            EntryType::Directory if is_inside => std::fs::create_dir_all(&target).map_err(StoreError::io("creating", &target))?,
+            EntryType::Regular if is_inside => {
+                let written = File::create_new(&target).and_then(|mut file| {
+                    std::io::copy(&mut entry, &mut file)?;
+                    file.sync_all()
+                });
+                written.map_err(StoreError::io("writing", &target))?;
+            }
+            _ => return Err(StoreError::NoBackup { path: file.to_owned(), reason: format!("it holds {}", path.display()) }),
+        }
+    }
+    // The checksum stands behind the archive's end.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(failed)?;
+    Ok(())
+}
+
+/// Copies the data directory `from` file by file into the directory `to`, which is there and empty, durably. `from` is only read.
+///
+/// # Errors
+/// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open, [`StoreError::Io`] if a file cannot be read or written.
+pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
+    if !from.join("store").is_dir() {
+        let reason = "it is neither a `.tar.gz` nor a directory with a store in it".to_owned();
+        return Err(StoreError::NoBackup { path: from.to_owned(), reason });
+    }
+    let lock = File::open(from.join("lock")).ok();
+    if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+        return Err(StoreError::Held { dir: from.to_owned() });
+    }
+    for part in PARTS {
+        let (path, target) = (from.join(part), to.join(part));
+        if path.is_dir() {
+            copy_files(&path, &target)?;
+        } else if path.is_file() {
+            copy_file(&path, &target)?;
+        }
+    }
+    super::sync_directory(to)
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let copied = File::open(from).and_then(|mut bytes| {
+        let mut file = File::create_new(to)?;
+        std::io::copy(&mut bytes, &mut file)?;
+        file.sync_all()
+    });
+    copied.map_err(StoreError::io("copying", from))
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<(), StoreError> {
+    std::fs::create_dir(to).map_err(StoreError::io("creating", to))?;
+    let listed: Result<Vec<PathBuf>, _> = from.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    for path in listed.map_err(StoreError::io("listing", from))? {
+        let Some(name) = path.file_name() else { continue };
+        let target = to.join(name);
+        if path.is_dir() {
+            copy_files(&path, &target)?;
+        } else {
+            copy_file(&path, &target)?;
+        }
+    }
+    super::sync_directory(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_directory_comes_back_and_a_damaged_or_foreign_archive_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to, file) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("it.tar.gz"));
+        fs::create_dir_all(from.join("store/blobs")).unwrap();
+        fs::write(from.join("store/blobs/1"), vec![7; 300_000]).unwrap();
+        fs::write(from.join("end"), "").unwrap();
+        fs::write(from.join("lock"), "").unwrap();
+        pack(&from, &file).unwrap();
+        assert!(pack(&from, &file).is_err(), "nothing is overwritten");
+        fs::create_dir(&to).unwrap();
+        unpack(&file, &to).unwrap();
+        let copied = dir.path().join("copied");
+        fs::create_dir(&copied).unwrap();
+        copy_data(&from, &copied).unwrap();
+        for to in [to, copied] {
+            assert_eq!((fs::read(to.join("store/blobs/1")).unwrap(), fs::read(to.join("end")).unwrap()), (vec![7; 300_000], Vec::new()));
+            assert!(!to.join("lock").exists());
+        }
+
+        let whole = fs::read(&file).unwrap();
+        for damage in 0..2 {
+            let mut bytes = whole.clone();
+            if damage == 0 {
+                // The last bytes of a gzip stream are its checksum and its length.
+                let at = bytes.len() - 6;
+                bytes[at] ^= 1;
+            } else {
+                bytes.truncate(bytes.len() - 9);
+            }
+            let (damaged, to) = (dir.path().join(format!("{damage}.tar.gz")), dir.path().join(format!("to{damage}")));
+            fs::write(&damaged, bytes).unwrap();
+            fs::create_dir(&to).unwrap();
+            assert!(unpack(&damaged, &to).is_err());
+        }
+
+        let strange = dir.path().join("strange.tar.gz");
+        let mut builder = Builder::new(GzEncoder::new(File::create(&strange).unwrap(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "store", "/etc").unwrap();
+        builder.into_inner().unwrap().finish().unwrap();
+        let refused = unpack(&strange, &dir.path().join("to0")).unwrap_err();
+        assert!(matches!(refused, StoreError::NoBackup { .. }), "{refused}");
+    }
+}

@@ -1,0 +1,297 @@
+//! A copy of a store that may be written to meanwhile, made through what any reader sees.
+//!
+//! The folds are read before the journal's end is, so that none of the copy's reaches beyond its journal; each says how far it reaches, and a start folds the rest.
+
+use super::archive::{PARTS, copy_data, pack, unpack};
+use super::checkpoints::Checkpoints;
+use super::{Durability, Store, StoreError, StoreOptions, sync_directory};
+use crate::domain::Offset;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a copy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Journal entries: the copy's journal ends here.
+    pub entries: u64,
+    /// Item names.
+    pub items: usize,
+    /// Session records.
+    pub sessions: u64,
+    /// The offset of the newest checkpoint; `None` if none verified.
+    pub checkpoint: Option<Offset>,
+}
+
+/// Entries that are copied as one record.
+const STRETCH: usize = 1024;
+/// Session records that are copied at a time.
+const RECORDS: usize = 256;
+
+impl Store {
+    /// Makes a backup: the new file `target` if it ends in `.tar.gz`, else the new directory `target`, which can be served as it is. Whatever was in the journal when this
+    /// began is in it. It has another name until it is whole and on the disk. `observe` is told how many entries are copied, and of how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if `target` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the backup says: then
+    /// nothing is left of it.
+    pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<Copied, StoreError> {
+        let absent = || match target.symlink_metadata() {
+            Ok(_) => Err(StoreError::Exists { path: target.to_owned() }),
+            Err(_) => Ok(()),
+        };
+        absent()?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let stage = tempfile::Builder::new().prefix(&format!("{name}.unfinished-")).tempdir_in(folder);
+        let stage = stage.map_err(StoreError::io("writing to", folder))?;
+        let data = stage.path().join("data");
+        let copied = self.copy_to(&data, observe)?;
+        if is_archive(target) {
+            let file = stage.path().join("archive");
+            pack(&data, &file)?;
+            // A link, unlike a renaming, never replaces anything.
+            std::fs::hard_link(&file, target).map_err(StoreError::io("writing", target))?;
+        } else {
+            sync_directory(&data)?;
+            absent()?;
+            std::fs::rename(&data, target).map_err(StoreError::io("writing", target))?;
+        }
+        sync_directory(folder)?;
+        Ok(copied)
+    }
+
+    /// Copies everything of value into the new directory `dir`, durably: the journal, every session record, the item names, the newest checkpoint that verifies, and what learning
+    /// began with. Whatever was in the journal when this began is in the copy. `observe` is told how many entries are copied, and of how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the copy says: then what was
+    /// copied so far is left.
+    pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<Copied, StoreError> {
+        self.check_end()?;
+        let copy = self.begin_copy(dir)?;
+
+        let through = self.sessions().through()?;
+        let (mut sessions, mut batch) = (0, Vec::with_capacity(RECORDS));
+        let put = |batch: &mut Vec<(String, _)>| {
+            let records = std::mem::take(batch);
+            copy.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)
+        };
+        for record in self.sessions().iter()? {
+            batch.push(record?);
+            sessions += 1;
+            if batch.len() >= RECORDS {
+                put(&mut batch)?;
+            }
+        }
+        put(&mut batch)?;
+
+        let named = self.items().through()?;
+        let items = self.items().load()?;
+        copy.items().append(&items, 0, named)?;
+
+        let end = self.journal().next_offset()?;
+        self.copy_journal(&copy, end, observe)?;
+        let checkpoint = self.copy_checkpoint(&copy, end)?;
+        copy.sync(Durability::PowerLoss)?;
+        copy.close()?;
+        Ok(Copied { entries: end, items: items.len(), sessions, checkpoint })
+    }
+
+    /// A new store in the new directory `dir` that learning begins alike in, and has nothing else yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if `dir` is there, or what reading this store or writing the other says.
+    pub fn begin_copy(&self, dir: &Path) -> Result<Self, StoreError> {
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::Exists { path: dir.to_owned() }),
+            made => made.map_err(StoreError::io("creating", dir))?,
+        }
+        let copy = Self::open(dir, &StoreOptions::default())?;
+        if let Some(mut origin) = self.origin()? {
+            copy.set_origin(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
+        }
+        copy.journal().start_at(self.journal().begin()?)?;
+        self.quarantine().all()?.iter().try_for_each(|noted| copy.quarantine().put(noted))?;
+        Ok(copy)
+    }
+
+    /// Appends the journal's entries before `end` to the journal of a copy that has none, and makes them durable.
+    ///
+    /// # Errors
+    /// What reading this journal says, the entries before the damage being copied, or writing the other.
+    pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        let begin = copy.journal().begin()?;
+        let mut entries = self.journal().entries(begin)?;
+        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(STRETCH), begin, Ok(()));
+        while copied < end {
+            let wanted = usize::try_from(end - copied).unwrap_or(STRETCH).min(STRETCH);
+            for entry in entries.by_ref().take(wanted) {
+                match entry {
+                    Ok((_, entry)) => batch.push(entry),
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            if batch.is_empty() {
+                break;
+            }
+            copied = copy.journal().append(&batch, Durability::ProcessCrash)? + batch.len() as u64;
+            batch.clear();
+            observe(copied, end);
+        }
+        copy.sync(Durability::PowerLoss)?;
+        outcome
+    }
+
+    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another process or thread may be writing checkpoints.
+    fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
+        let present = Checkpoints::at(&self.dir().join("checkpoints"));
+        // The one that was the newest may be removed before it is opened, for one that is newer still.
+        let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
+        let Some(mut newest) = newest else { return Ok(None) };
+        let offset = newest.offset();
+        let path = present.path(offset);
+        let failed = StoreError::io("copying", &path);
+        copy.checkpoints(1)?.write(offset, |file| io::copy(&mut newest, file).map(drop).map_err(failed))?;
+        Ok(Some(offset))
+    }
+}
+
+/// Whether a backup of that name is one file.
+fn is_archive(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().ends_with(".tar.gz")
+}
+
+/// Brings a backup, in either form, into the data directory `dir`, which must be empty or absent; it holds the directory meanwhile. What `check` refuses is not brought in: it is
+/// shown the store before anything has its place.
+///
+/// # Errors
+/// [`StoreError::Exists`] if there is something in `dir`, [`StoreError::NoBackup`] and [`StoreError::Io`] for a backup that is none or cannot be read, and what `check`, opening the
+/// store or writing says: `dir` is then as before.
+pub fn restore<T, E: From<StoreError>>(
+    backup: &Path,
+    dir: &Path,
+    options: &StoreOptions,
+    check: impl FnOnce(&Store) -> Result<T, E>,
+) -> Result<T, E> {
+    let made = !dir.exists();
+    std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
+    let restored = restore_into(backup, dir, options, check);
+    if restored.is_err() && made {
+        // Best effort: what was made for nothing is empty.
+        let _ = std::fs::remove_file(dir.join("lock"));
+        let _ = std::fs::remove_dir(dir);
+    }
+    restored
+}
+
+fn restore_into<T, E: From<StoreError>>(
+    backup: &Path,
+    dir: &Path,
+    options: &StoreOptions,
+    check: impl FnOnce(&Store) -> Result<T, E>,
+) -> Result<T, E> {
+    let listed: Result<Vec<PathBuf>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    // What a file system of its own has at its root, and a file that says nothing.
+    let counts = |path: &PathBuf| !path.ends_with("lost+found") && !path.ends_with("lock");
+    if listed.map_err(StoreError::io("listing", dir))?.iter().any(counts) {
+        return Err(StoreError::Exists { path: dir.to_owned() }.into());
+    }
+    let lock_path = dir.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }.into()),
+        Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source).into()),
+    }
+    let stage = tempfile::Builder::new().prefix("restore.unfinished-").tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
+    if backup.is_dir() {
+        copy_data(backup, stage.path())?
+    } else {
+        unpack(backup, stage.path())?
+    }
+    let store = Store::open_existing(stage.path(), options).map_err(|error| match error {
+        StoreError::Absent { .. } => StoreError::NoBackup { path: backup.to_owned(), reason: "there is no store in it".to_owned() },
+        error => error,
+    })?;
+    store.check_end()?;
+    let checked = check(&store)?;
+    store.close()?;
+    // The store comes last: without it nothing else means anything.
+    for part in PARTS.iter().rev() {
+        let (from, to) = (stage.path().join(part), dir.join(part));
+        if from.exists() {
+            std::fs::rename(&from, &to).map_err(StoreError::io("renaming", &from))?;
+        }
+    }
+    sync_directory(dir)?;
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{entries, event};
+    use super::super::{Committer, CommitterSettings, SessionRecord};
+    use super::*;
+    use crate::domain::{Entry, Session};
+    use proptest::prelude::*;
+    use std::io::{Read, Write};
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
+        (dir, store)
+    }
+
+    fn journal(store: &Store) -> Vec<Entry> {
+        store.journal().entries(0).unwrap().map(|entry| entry.unwrap().1).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn a_copy_is_the_same_store(appends in proptest::collection::vec(entries(0..40), 0..4), origin in any::<bool>()) {
+            let (dir, store) = store();
+            if origin {
+                store.set_origin::<StoreError>(|file| file.write_all(b"begun with").map_err(StoreError::io("writing", Path::new("")))).unwrap();
+            }
+            let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
+            committer.commit(appends).unwrap();
+            committer.persist_items().unwrap();
+            let record = SessionRecord { applied: 1, session: Session::default(), hidden: vec![1; 300] };
+            let users: Vec<String> = (0..600).map(|number| format!("user-{number}")).collect();
+            let end = store.journal().next_offset().unwrap();
+            store.sessions().put(users.iter().map(|user| (user.as_str(), &record)), end).unwrap();
+            store.checkpoints(2).unwrap().write::<StoreError>(end, |file| file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")))).unwrap();
+
+            let target = dir.path().join("copy");
+            let mut told = (0, 0);
+            let copied = store.copy_to(&target, &mut |done, of| told = (done, of)).unwrap();
+            prop_assert_eq!(told, (end, end));
+            let copy = Store::open(&target, &StoreOptions::default()).unwrap();
+            prop_assert_eq!(copied, Copied { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
+            prop_assert_eq!(journal(&copy), journal(&store));
+            let all = |store: &Store| store.sessions().iter().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+            prop_assert_eq!(all(&copy), all(&store));
+            prop_assert_eq!((copy.sessions().through().unwrap(), copy.items().through().unwrap()), (end, end));
+            let names = |store: &Store| { let names = store.items().load().unwrap(); (0..names.len() as u32).map(|n| names.name(n)).collect::<Vec<_>>() };
+            prop_assert_eq!(names(&copy), names(&store));
+            prop_assert_eq!(copy.origin().unwrap().is_some(), origin);
+            let mut learned = Vec::new();
+            copy.checkpoints(1).unwrap().newest(end).unwrap().unwrap().read_to_end(&mut learned).unwrap();
+            prop_assert_eq!(learned, b"learned");
+            copy.check_end().unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_overwritten() {
+        let (dir, store) = store();
+        store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
+        let target = dir.path().join("copy");
+        std::fs::create_dir(&target).unwrap();
+        assert!(matches!(store.copy_to(&target, &mut |_, _| {}), Err(StoreError::Exists { .. })));
+        assert_eq!(target.read_dir().unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,157 @@
+use super::super::testing::{event, flip};
+use super::super::{Committer, CommitterSettings, Durability, SessionRecord, StoreOptions};
+use super::*;
+use crate::domain::Step;
+use std::io::Write;
+use std::path::Path;
+
+/// A store with everything in it: twenty events, their items, two sessions, a checkpoint.
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
+    for first in [0, 10] {
+        committer.commit(vec![(first..first + 10).map(event).collect()]).unwrap();
+    }
+    committer.persist_items().unwrap();
+    let step = Step { item: Some(3), kind: 0, boundary: true, at: 1, value: 1.0 };
+    let record = |applied| SessionRecord { applied, session: Session { steps: vec![step], ..Session::default() }, hidden: vec![1, 2] };
+    store.sessions().put([("ann", &record(3)), ("bob", &record(20))], 20).unwrap();
+    checkpoint(&store, 20);
+    (dir, store)
+}
+
+fn checkpoint(store: &Store, offset: Offset) {
+    let write = |file: &mut super::super::CheckpointWriter| file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")));
+    store.checkpoints(9).unwrap().write::<StoreError>(offset, write).unwrap();
+}
+
+/// The only damage of a store.
+fn only(store: &Store) -> Damage {
+    let mut damages = store.verify(&[], &mut |_| {}).0.damages;
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    damages.remove(0)
+}
+
+#[test]
+fn a_whole_store_is_counted() {
+    let (_dir, store) = store();
+    let mut told = 0;
+    let findings = store.verify(&[], &mut |entries| told = entries).0;
+    assert_eq!(findings.damages, []);
+    let expected = Counts { records: 2, entries: 20, events: 20, impressions: 0, item_changes: 0, items: 11, sessions: 2, checkpoints: 1 };
+    assert_eq!((findings.counts, told), (expected, 20));
+}
+
+#[test]
+fn damage_in_the_journal_is_named_and_what_follows_is_read() {
+    let (_dir, store) = store();
+    let tree = store.engine().unwrap().journal.clone();
+    let key = |first| keys::PieceKey { first, piece: 0 }.to_bytes();
+    flip(&tree, &key(0), 40);
+    let damage = only(&store);
+    assert_eq!((damage.place.as_str(), damage.remedy), ("journal, offset 0", Remedy::Restore));
+    assert!(damage.reason.contains("checksum"), "{damage:?}");
+    assert_eq!(store.verify(&[], &mut |_| {}).0.counts.entries, 10, "the second record is whole");
+    tree.remove(key(0)).unwrap();
+    assert!(only(&store).reason.contains("from offset 0 to 10"));
+}
+
+#[test]
+fn a_damaged_last_record_is_looked_at_though_nothing_can_be_appended() {
+    let (dir, store) = store();
+    flip(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
+    store.close().unwrap();
+    assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 10, .. })));
+    let store = Store::open_damaged(dir.path(), &StoreOptions::default()).unwrap();
+    let findings = store.verify(&[], &mut |_| {}).0;
+    assert!(findings.damages[0].place == "journal, offset 10" && !findings.is_journal_whole(), "{findings:?}");
+}
+
+#[test]
+fn a_journal_that_ends_early_is_told() {
+    let (dir, store) = store();
+    store.engine().unwrap().journal.remove(keys::PieceKey { first: 10, piece: 0 }.to_bytes()).unwrap();
+    store.sessions().put([], 10).unwrap();
+    store.close().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let damages = store.verify(&[], &mut |_| {}).0.damages;
+    assert!(damages[0].reason.contains("20 entries were in it") && damages[0].remedy == Remedy::Restore, "{damages:?}");
+    assert!(matches!(store.check_end(), Err(StoreError::Lost { end: 10, known: 20, .. })));
+}
+
+#[test]
+fn what_a_process_left_that_died_appending_is_no_damage() {
+    let (_dir, store) = store();
+    store.engine().unwrap().journal.insert(keys::PieceKey { first: 20, piece: 1 }.to_bytes(), b"half").unwrap();
+    assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
+}
+
+#[test]
+fn items_must_be_those_of_the_journal() {
+    let (_dir, store) = store();
+    let tree = store.engine().unwrap().items.clone();
+    flip(&tree, &0_u32.to_be_bytes(), 9);
+    let damages = store.verify(&[], &mut |_| {}).0.damages;
+    assert!(damages[0].place == "items, from number 0" && damages[0].remedy == Remedy::Rebuild, "{damages:?}");
+    // Whole, but in another order.
+    let other = Dictionary::default();
+    other.intern("item-1");
+    for number in 0..11 {
+        other.intern(&format!("item-{number}"));
+    }
+    store.items().append(&other, 0, 20).unwrap();
+    assert!(only(&store).reason.contains("number 0 is `item-1`; by the journal it is `item-0`"));
+    // Those that learning began with come first.
+    let first: Vec<Arc<str>> = vec!["item-1".into()];
+    assert_eq!(store.verify(&first, &mut |_| {}).0.damages, []);
+    tree.remove(0_u32.to_be_bytes()).unwrap();
+    let reason = store.verify(&first, &mut |_| {}).0.damages.remove(0).reason;
+    assert!(reason.contains("there are 0 names, and 11"), "{reason}");
+}
+
+#[test]
+fn sessions_must_refer_to_what_there_is() {
+    let (_dir, store) = store();
+    let step = |item| Step { item: Some(item), kind: 0, boundary: true, at: 1, value: 1.0 };
+    let record =
+        |applied, item| SessionRecord { applied, session: Session { steps: vec![step(item)], ..Session::default() }, hidden: vec![] };
+    store.sessions().put([("ann", &record(21, 3))], 20).unwrap();
+    assert!(only(&store).reason.contains("offset 21, the journal only 20"));
+    store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
+    assert!(only(&store).reason.contains("item number 11, and there are 11"));
+    flip(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
+    assert_eq!(only(&store).place, "sessions, user ann");
+    store.sessions().put([("ann", &record(20, 1))], 21).unwrap();
+    assert!(only(&store).reason.contains("they reach offset 21"));
+}
+
+#[test]
+fn checkpoints_and_origin_are_read_through() {
+    let (dir, store) = store();
+    checkpoint(&store, 21);
+    assert!(only(&store).reason.contains("more than the journal"));
+    let file = |offset: u64| dir.path().join(format!("checkpoints/{offset:020}.checkpoint"));
+    std::fs::rename(file(21), file(5)).unwrap();
+    assert!(only(&store).reason.contains("that of offset 21"));
+    std::fs::write(file(5), "no checkpoint").unwrap();
+    let damage = only(&store);
+    assert!(damage.place.contains("00005.checkpoint") && damage.remedy == Remedy::Delete, "{damage:?}");
+    std::fs::remove_file(file(5)).unwrap();
+    std::fs::write(dir.path().join("origin"), "nothing").unwrap();
+    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", Remedy::Backup));
+}
+
+#[test]
+fn a_damaged_note_of_the_end_is_told_and_written_anew() {
+    let (dir, store) = store();
+    store.close().unwrap();
+    std::fs::write(dir.path().join("end"), "7").unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!(only(&store).remedy, Remedy::Nothing);
+    store.check_end().unwrap();
+    store.journal().append(&[event(20)], Durability::PowerLoss).unwrap();
+    store.close().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
+}
