@@ -148,7 +148,13 @@ impl ShardActor {
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
     fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut Active>, StoreError> {
         if !self.active.contains_key(user) {
-            let record = self.share.store.sessions().get(user)?;
+            let record = match self.share.store.sessions().get(user) {
+                Err(StoreError::DamagedValue { reason, .. }) => {
+                    tracing::error!(user, reason, "a session record is damaged; the session is folded anew from the journal");
+                    return self.fold_anew(user).map(Some);
+                }
+                read => read?,
+            };
             if record.is_none() && !make {
                 return Ok(None);
             }
@@ -163,6 +169,28 @@ impl ShardActor {
             active.last_tick = self.tick;
         }
         Ok(active)
+    }
+
+    /// Starts the user's actor with nothing but what the journal says. That takes a pass over the journal: the price of damage.
+    fn fold_anew(&mut self, user: &str) -> Result<&mut Active, StoreError> {
+        let (journal, until) = (self.share.store.journal(), self.delivered);
+        let mut events = Vec::new();
+        for read in journal.entries(journal.begin()?)? {
+            let (offset, entry) = read?;
+            if offset >= until {
+                break;
+            }
+            if entry.as_event().is_some_and(|event| event.user_id == user) {
+                let happened = Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds);
+                events.extend(happened.map(|(_, happened)| happened));
+            }
+        }
+        let actor = SessionActor::new(None, Rc::clone(&self.surroundings)).start();
+        actor.do_send(Apply { events, permits: None });
+        self.share.metrics.sessions_revived.increment(1);
+        self.share.metrics.live_sessions.increment(1.0);
+        let active = Active { actor, dirty: true, saving: false, last_tick: self.tick };
+        Ok(self.active.entry(user.to_owned()).insert_entry(active).into_mut())
     }
 
     /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts

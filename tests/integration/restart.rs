@@ -168,3 +168,33 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
     let daemon = home.start(&STRIDES);
     assert!(learned(&home, daemon, events.len()) == expected);
 }
+
+#[test]
+fn a_damaged_session_record_is_folded_anew() {
+    let home = Home::new();
+    let daemon = home.start(&UNTRAINED);
+    daemon.send(&others());
+    daemon.send(&hers());
+    daemon.learned(153);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    {
+        let database = sled::open(home.data().join("store")).unwrap();
+        let sessions = database.open_tree("sessions").unwrap();
+        let mut record = sessions.get("uann").unwrap().unwrap().to_vec();
+        record[20] ^= 4;
+        sessions.insert("uann", record).unwrap();
+    }
+    let seen = |daemon: &Daemon| {
+        let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=true&limit=1000").items();
+        ["item7", "item8", "item9", "item10"].map(|item| !list.contains(&item.to_owned()))
+    };
+    let daemon = home.start(&UNTRAINED);
+    assert_eq!(seen(&daemon), [true, true, true, false]);
+    daemon.send(&[hers_at(4)]);
+    assert_eq!(seen(&daemon), [true; 4]);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let daemon = home.start(&UNTRAINED);
+    assert_eq!(seen(&daemon), [true; 4]);
+    let log = fs::read_to_string(home.path().join("log")).unwrap();
+    assert_eq!(log.matches("folded anew").count(), 1, "{log}");
+}

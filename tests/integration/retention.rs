@@ -59,7 +59,9 @@ fn what_was_folded_from_a_dropped_head_stays() {
     let on = |data: &Path, arguments: &[&str]| {
         let mut command = sequor();
         command.args(arguments).arg("--data-dir").arg(data);
-        SMALL.iter().chain(&SETTINGS).for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in SMALL.iter().chain(&SETTINGS) {
+            command.args(["--set", setting]);
+        }
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
