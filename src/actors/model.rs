@@ -257,7 +257,7 @@ impl ModelActor {
         let (store, Checkpointing { retain, forget_after, .. }, swept) = (self.store.clone(), self.checkpointing, self.swept.take());
         self.writer.start(Box::new(move || {
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            let begin = retain.map(|keep| store.retain(&checkpoints, keep)).transpose()?;
+            let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
             if let Some(begin) = begin {
                 tracing::debug!(begin, "where the journal begins");
             }

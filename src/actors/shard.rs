@@ -120,6 +120,8 @@ pub struct ShardActor {
     opening: u64,
     /// The journal could not be read when the sessions were to be begun again: they do not hold all that was delivered.
     ill: bool,
+    /// A flush begun by an earlier tick is under way.
+    flushing: bool,
     tick: u64,
     idle_ticks: u64,
 }
@@ -142,7 +144,7 @@ impl ShardActor {
         let delivered = share.stored.of(share.number.0);
         let opening = share.store.opening().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { share, surroundings, active: FxHashMap::default(), delivered, opening, ill: false, tick: 0, idle_ticks }
+        Self { share, surroundings, active: FxHashMap::default(), delivered, opening, ill: false, flushing: false, tick: 0, idle_ticks }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
@@ -251,18 +253,19 @@ impl ShardActor {
 
     /// Lets go whoever was idle too long and, above the number of actors that may live, those unused longest. Only clean sessions may rest: what they hold is stored.
     fn rest(&mut self) {
-        let mut oldest = self.tick.saturating_sub(self.idle_ticks);
-        let surplus = self.active.len().saturating_sub(self.share.live);
-        if surplus > 0 {
-            let mut ticks: Vec<_> = self.active.values().filter(|active| active.may_rest()).map(|active| active.last_tick + 1).collect();
-            if let Some(place) = surplus.min(ticks.len()).checked_sub(1) {
-                oldest = oldest.max(*ticks.select_nth_unstable(place).1);
-            }
-        }
+        let oldest = self.tick.saturating_sub(self.idle_ticks);
+        let mut surplus = self.active.len().saturating_sub(self.share.live);
+        let mut ticks: Vec<_> =
+            self.active.values().filter(|_| surplus > 0).filter(|active| active.may_rest()).map(|active| active.last_tick).collect();
+        // Beyond the bar all go; of those at the bar as many as are left to go.
+        let bar = surplus.min(ticks.len()).checked_sub(1).map(|place| *ticks.select_nth_unstable(place).1);
+        surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < bar).count());
         let before = self.active.len();
         self.active.retain(|_, active| {
-            let rests = active.may_rest() && active.last_tick < oldest;
+            let at_bar = Some(active.last_tick) == bar && surplus > 0;
+            let rests = active.may_rest() && (active.last_tick < oldest || Some(active.last_tick) < bar || at_bar);
             if rests {
+                surplus -= usize::from(at_bar);
                 active.actor.do_send(Leave);
             }
             !rests
@@ -275,7 +278,12 @@ impl ShardActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
         self.rest();
+        // Where the store is slower than the events come, one flush takes what several would have.
+        if std::mem::replace(&mut self.flushing, true) {
+            return;
+        }
         let flush = self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+            shard.flushing = false;
             shard.settle(&users, &outcome);
             match outcome {
                 Ok(0) => {}
@@ -289,7 +297,6 @@ impl ShardActor {
                 }
             }
         });
-        // The next tick's flush waits for this one only if it is still under way.
         context.spawn(flush);
     }
 
@@ -303,6 +310,7 @@ impl ShardActor {
 
     /// Lets all session actors go, and puts the journal's tail before those that it concerns.
     fn heal(&mut self) {
+        self.flushing = false;
         self.share.metrics.live_sessions.decrement(self.active.len() as f64);
         self.active.drain().for_each(|(_, active)| active.actor.do_send(Leave));
         self.surroundings.workspace.replace(Workspace::default());

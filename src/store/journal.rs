@@ -65,7 +65,7 @@ impl Journal {
     /// `floor` pass it.
     ///
     /// # Errors
-    /// What the disk says. Where the journal begins is written first: what was not removed then is no entry any more, and goes the next time.
+    /// What the disk says. Where the journal begins is made durable first: what was not removed then is no entry any more, and goes the next time.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
         let begin = engine.begin.load(Ordering::Acquire);
@@ -76,6 +76,7 @@ impl Journal {
             return Ok(begin);
         }
         set_begin(&engine.db, keep).inspect_err(|_| engine.fail())?;
+        engine.sync(Durability::PowerLoss)?;
         engine.begin.store(keep, Ordering::Release);
         for key in engine.journal.range(..PieceKey { first: keep, piece: 0 }.to_bytes()).keys() {
             engine.remove(&engine.journal, &key.map_err(|source| engine.error("reading", source))?)?;

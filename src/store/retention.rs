@@ -5,13 +5,13 @@ use crate::domain::Offset;
 
 impl Store {
     /// Lets the journal go but for its last `keep` entries and what is still needed: every entry that is in the session records, the item names and the oldest of the
-    /// `checkpoints` is in everything that is derived from the journal. Returns where the journal begins now.
+    /// `checkpoints` is in everything that is derived from the journal. None goes that is not `learned`: the checkpoints may be those of a fold under other settings, which was further. Returns where the journal begins now.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn retain(&self, checkpoints: &Checkpoints, keep: u64) -> Result<Offset, StoreError> {
+    pub fn retain(&self, checkpoints: &Checkpoints, keep: u64, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
-        let learned = checkpoints.offsets()?.first().copied().unwrap_or(0);
+        let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
         let wanted = journal.next_offset()?.saturating_sub(keep);
         let floor = wanted.min(learned).min(self.sessions().through()?).min(self.items().through()?);
         journal.drop_before(floor)
@@ -33,7 +33,7 @@ mod tests {
         let mut committer = Committer::open(store.clone(), settings.clone()).unwrap();
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
-        let begin = |keep| store.retain(&checkpoints, keep).unwrap();
+        let begin = |keep| store.retain(&checkpoints, keep, 100).unwrap();
         assert_eq!(begin(0), 0, "nobody has folded anything yet");
         committer.persist_items().unwrap();
         store.sessions().put([], 90).unwrap();
@@ -41,6 +41,7 @@ mod tests {
         for offset in [70, 80] {
             checkpoints.write(offset, |_| Ok::<_, StoreError>(())).unwrap();
         }
+        assert_eq!(store.retain(&checkpoints, 0, 40).unwrap(), 40, "a fold under other settings has come no further");
         assert_eq!(begin(50), 50);
         assert_eq!(begin(0), 70, "the older checkpoint needs the rest");
         assert!(matches!(store.journal().read(69, 1), Err(StoreError::Gap { from: 69, until: 70 })));
