@@ -76,7 +76,7 @@ impl CommitterActor {
         let metrics = Arc::clone(&self.metrics);
         let outcome = guarded(&metrics, Worker::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
-                may_strike("committer", event.item_id.as_deref());
+                may_strike("committer", || event.item_id.as_deref());
             }
             self.core.commit(requests)
         });

@@ -30,9 +30,9 @@ fn said(panic: &(dyn Any + Send)) -> String {
 
 /// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions alone: so that the tests see it healed. It names where and at which item, as
 /// `model:poison`; with a number, as `model:poison:1`, it strikes so many times only.
-pub(super) fn may_strike(place: &str, item: Option<&str>) {
+pub(super) fn may_strike<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
-    fault::strike(place, item);
+    fault::strike(place, item().as_ref().map(AsRef::as_ref));
     #[cfg(not(debug_assertions))]
     let _ = (place, item);
 }

@@ -12,5 +12,6 @@ pub mod model;
 pub mod origin;
 pub mod session;
 pub mod shard;
+pub mod stored;
 pub mod system;
 pub mod worker;

@@ -169,7 +169,7 @@ impl ModelActor {
                 self.learner.pass_over(offset)
             } else {
                 if let Entry::Event(event) = &entry {
-                    may_strike("model", event.item_id.as_deref());
+                    may_strike("model", || event.item_id.as_deref());
                 }
                 self.learner.fold(offset, &entry)
             };

@@ -25,10 +25,19 @@ pub struct Surroundings {
     pub pace: Pace,
     /// Working memory.
     pub workspace: RefCell<Workspace>,
+    /// The items by name.
+    pub dictionary: Arc<Dictionary>,
     /// Where an event that cannot be applied is noted.
     pub quarantine: Quarantine,
     /// Where a panic is counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl Surroundings {
+    /// The name of the item that an event is about.
+    pub(super) fn item_of(&self, happened: &Happened) -> Option<Arc<str>> {
+        self.dictionary.name(happened.step.item?)
+    }
 }
 
 /// One active user.
@@ -49,17 +58,15 @@ impl SessionActor {
         };
         Self { follower, applied, surroundings }
     }
-}
 
-impl SessionActor {
     /// Appends one event. One that panics is passed over, and the session stays as it was before.
     fn apply(&mut self, event: &Happened) {
         let around = Rc::clone(&self.surroundings);
         let before = self.follower.session.clone();
         let applied = guarded(&around.metrics, Worker::Session, || {
-            may_strike("session", event.item_id.as_deref());
+            may_strike("session", || around.item_of(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-            let Happened { offset, step, session_id, .. } = event;
+            let Happened { offset, step, session_id } = event;
             self.follower.advance(*offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), &mut workspace.network);
         });
         if let Err(struck) = applied {
@@ -107,8 +114,6 @@ pub struct Happened {
     pub step: Step,
     /// The site's own id of the visit.
     pub session_id: Option<String>,
-    /// The item by name, where a fault may be asked for.
-    pub item_id: Option<String>,
 }
 
 impl Happened {
@@ -120,7 +125,7 @@ impl Happened {
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
         let step = Step { item, kind, boundary: false, at: event.timestamp, value };
-        Some((event.user_id, Self { offset, step, session_id: event.session_id, item_id: event.item_id }))
+        Some((event.user_id, Self { offset, step, session_id: event.session_id }))
     }
 }
 

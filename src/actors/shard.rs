@@ -9,17 +9,17 @@ use std::cell::RefCell;
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
+use super::stored::Stored;
 use crate::domain::{Catalog, Dictionary, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
-use crate::store::{Store, StoreError};
+use crate::store::{SessionRecord, Store, StoreError};
 
 /// The shard of a user.
 #[must_use]
@@ -27,42 +27,6 @@ pub fn shard_of(user: &str, shards: usize) -> usize {
     let mut hasher = rustc_hash::FxHasher::default();
     hasher.write(user.as_bytes());
     (hasher.finish() >> 32) as usize % shards.max(1)
-}
-
-/// How far each shard's records are stored; the least of them is how far all are.
-#[derive(Debug)]
-pub struct Stored(Vec<AtomicU64>);
-
-impl Stored {
-    /// So many shards, all stored up to `through`.
-    #[must_use]
-    pub fn new(shards: usize, through: Offset) -> Self {
-        Self((0..shards).map(|_| AtomicU64::new(through)).collect())
-    }
-
-    /// How far all would be stored if this shard were up to `through`.
-    fn with(&self, shard: usize, through: Offset) -> Offset {
-        let places = self.0.iter().enumerate();
-        places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
-    }
-
-    /// How far this shard's are.
-    fn of(&self, shard: usize) -> Offset {
-        self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))
-    }
-
-    /// Takes back how far this shard's are, where the store has lost some.
-    fn lower(&self, shard: usize, through: Offset) {
-        if let Some(place) = self.0.get(shard) {
-            place.fetch_min(through, Ordering::SeqCst);
-        }
-    }
-
-    fn raise(&self, shard: usize, through: Offset) {
-        if let Some(place) = self.0.get(shard) {
-            place.fetch_max(through, Ordering::SeqCst);
-        }
-    }
 }
 
 struct Active {
@@ -139,6 +103,7 @@ impl ShardActor {
             pace: share.pace,
             workspace: RefCell::new(Workspace::default()),
             quarantine: share.store.quarantine(),
+            dictionary: Arc::clone(&share.dictionary),
             metrics: Arc::clone(&share.metrics),
         });
         let delivered = share.stored.of(share.number.0);
@@ -160,11 +125,7 @@ impl ShardActor {
             if record.is_none() && !make {
                 return Ok(None);
             }
-            let history = if record.is_some() { &self.share.metrics.sessions_revived } else { &self.share.metrics.sessions_started };
-            history.increment(1);
-            self.share.metrics.live_sessions.increment(1.0);
-            let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
-            self.active.insert(user.to_owned(), Active { actor, dirty: false, saving: false, last_tick: self.tick });
+            self.start(user, record);
         }
         let mut active = self.active.get_mut(user);
         if let Some(active) = &mut active {
@@ -173,26 +134,39 @@ impl ShardActor {
         Ok(active)
     }
 
+    fn start(&mut self, user: &str, record: Option<SessionRecord>) -> &mut Active {
+        let metrics = &self.share.metrics;
+        let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
+        history.increment(1);
+        metrics.live_sessions.increment(1.0);
+        let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
+        let active = Active { actor, dirty: false, saving: false, last_tick: self.tick };
+        self.active.entry(user.to_owned()).insert_entry(active).into_mut()
+    }
+
     /// Starts the user's actor with nothing but what the journal says. That takes a pass over the journal: the price of damage.
     fn fold_anew(&mut self, user: &str) -> Result<&mut Active, StoreError> {
-        let (journal, until) = (self.share.store.journal(), self.delivered);
+        let begin = self.share.store.journal().begin()?;
+        let events = self.delivered_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
+        let active = self.start(user, None);
+        active.actor.do_send(Apply { events, permits: None });
+        active.dirty = true;
+        Ok(active)
+    }
+
+    /// What was delivered of the journal from an offset on, of the users that `wanted` names.
+    fn delivered_since(&self, from: Offset, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Happened)>, StoreError> {
         let mut events = Vec::new();
-        for read in journal.entries(journal.begin()?)? {
+        for read in self.share.store.journal().entries(from)? {
             let (offset, entry) = read?;
-            if offset >= until {
+            if offset >= self.delivered {
                 break;
             }
-            if entry.as_event().is_some_and(|event| event.user_id == user) {
-                let happened = Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds);
-                events.extend(happened.map(|(_, happened)| happened));
+            if entry.as_event().is_some_and(|event| wanted(&event.user_id)) {
+                events.extend(Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds));
             }
         }
-        let actor = SessionActor::new(None, Rc::clone(&self.surroundings)).start();
-        actor.do_send(Apply { events, permits: None });
-        self.share.metrics.sessions_revived.increment(1);
-        self.share.metrics.live_sessions.increment(1.0);
-        let active = Active { actor, dirty: true, saving: false, last_tick: self.tick };
-        Ok(self.active.entry(user.to_owned()).insert_entry(active).into_mut())
+        Ok(events)
     }
 
     /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts
@@ -279,7 +253,7 @@ impl ShardActor {
         self.tick += 1;
         self.rest();
         // Where the store is slower than the events come, one flush takes what several would have.
-        if std::mem::replace(&mut self.flushing, true) {
+        if self.flushing {
             return;
         }
         let flush = self.flush().into_actor(self).map(|(users, outcome), shard, _| {
@@ -297,6 +271,7 @@ impl ShardActor {
                 }
             }
         });
+        self.flushing = true;
         context.spawn(flush);
     }
 
@@ -310,25 +285,11 @@ impl ShardActor {
 
     /// Lets all session actors go, and puts the journal's tail before those that it concerns.
     fn heal(&mut self) {
-        self.flushing = false;
         self.share.metrics.live_sessions.decrement(self.active.len() as f64);
         self.active.drain().for_each(|(_, active)| active.actor.do_send(Leave));
         self.surroundings.workspace.replace(Workspace::default());
         let (own, shards) = self.share.number;
-        let from = self.share.stored.of(own);
-        let tail = || -> Result<Vec<_>, StoreError> {
-            let mut tail = Vec::new();
-            for read in self.share.store.journal().entries(from)? {
-                let (offset, entry) = read?;
-                if offset >= self.delivered {
-                    break;
-                }
-                let happened = Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds);
-                tail.extend(happened.filter(|(user, _)| shard_of(user, shards) == own));
-            }
-            Ok(tail)
-        };
-        match tail() {
+        match self.delivered_since(self.share.stored.of(own), |user| shard_of(user, shards) == own) {
             Ok(tail) => {
                 self.ill = false;
                 self.deliver(tail, None);
@@ -416,7 +377,7 @@ impl Handler<Deliver> for ShardActor {
             if gap {
                 return shard.heal();
             }
-            events.iter().for_each(|(_, happened)| may_strike("shard", happened.item_id.as_deref()));
+            events.iter().for_each(|(_, happened)| may_strike("shard", || shard.surroundings.item_of(happened)));
             shard.deliver(events, permits.as_ref());
         });
     }

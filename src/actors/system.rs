@@ -13,7 +13,8 @@ use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
 use super::session::Happened;
-use super::shard::{Ask, Deliver, Flush, ShardActor, Share, Stored, shard_of};
+use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
+use super::stored::Stored;
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{

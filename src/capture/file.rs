@@ -291,18 +291,4 @@ mod tests {
         let absent = FileEvents::open(Path::new("/nonexistent.csv"), &rules, NOW).map(|_| ()).unwrap_err();
         assert!(matches!(absent, FileError::Open { .. }), "{absent}");
     }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release --lib capture::file -- --ignored --nocapture"]
-    fn rows_per_second() {
-        let text = rows(1_000_000);
-        for (name, bytes) in [("a.csv", text.as_bytes().to_vec()), ("a.csv.gz", gzip(text.as_bytes()))] {
-            let (_folder, path) = file(name, &bytes);
-            let rules = Rules::default();
-            let start = std::time::Instant::now();
-            let taken = FileEvents::open(&path, &rules, NOW).unwrap().filter(|event| matches!(event, Ok(Ok(_)))).count();
-            println!("{name}: {:.2} million rows a second", taken as f64 / start.elapsed().as_secs_f64() / 1e6);
-            assert_eq!(taken, 1_000_000);
-        }
-    }
 }

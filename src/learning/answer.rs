@@ -65,7 +65,7 @@ impl Judge<'_> {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, follower);
                 // What the scan has given already spares fetching a row for every candidate.
-                let logit = |item| Weights::scanned(network, item).unwrap_or_else(|| weights.score(query, item));
+                let logit = |item| network.scanned(item).unwrap_or_else(|| weights.score(query, item));
                 let view = NetworkView { top: &top.items, log_partition: top.log_partition, logit: &logit };
                 desk.consider(self.sources, self.ranker, &moment, mood, Some(&view), &near);
             }

@@ -69,6 +69,14 @@ pub struct Scratch {
     chosen: Vec<(f32, ItemIx)>,
 }
 
+impl Scratch {
+    /// The logit that [`Weights::top`], asked last with this room, gave an item by its code; `None` if it scored no such item.
+    #[must_use]
+    pub fn scanned(&self, item: ItemIx) -> Option<f32> {
+        self.scores.get(item as usize).copied()
+    }
+}
+
 /// The best of the whole catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Top {
@@ -244,12 +252,6 @@ impl Weights {
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         Top { items, log_partition }
-    }
-
-    /// The logit that [`Weights::top`], asked last with this `scratch`, gave an item by its code; `None` if it scored no such item.
-    #[must_use]
-    pub fn scanned(scratch: &Scratch, item: ItemIx) -> Option<f32> {
-        scratch.scores.get(item as usize).copied()
     }
 
     /// The `k` best of some items, scored exactly; the partition is over those items alone.

@@ -14,6 +14,7 @@ use sequor::domain::{Entry, Event, Item, ItemAct, ItemChange, Kind, Offset, Sess
 use sequor::store::{CheckpointWriter, Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, StoreOptions, restore};
 use tempfile::TempDir;
 
+use crate::ledger::copy_all;
 use crate::random::Random;
 
 const USERS: u64 = 40;
@@ -98,7 +99,7 @@ impl Original {
             store.close().unwrap();
         }
         // Looked at in a copy: each opening puts what the one before wrote into the database's own snapshot, and damage to what is in none is another case.
-        copy(&dir, &home.path().join("looked-at"));
+        copy_all(&dir, &home.path().join("looked-at"));
         let store = Store::open(home.path().join("looked-at"), &StoreOptions::default()).unwrap();
         let findings = store.verify(&[], &mut |_| {}).0;
         assert_eq!(findings.damages, []);
@@ -190,19 +191,6 @@ impl Original {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in from.read_dir().unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The files of a directory, smaller ones as likely as larger ones, the database's log more often than all others.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -267,7 +255,7 @@ fn damage_is_refused_or_found_or_does_no_harm() {
                     }
                     let home = tempfile::tempdir().unwrap();
                     let dir = home.path().join("data");
-                    copy(&original.data(), &dir);
+                    copy_all(&original.data(), &dir);
                     let how = damage(&dir, &mut Random(seed.wrapping_mul(1_000_003).wrapping_add(time)));
                     let judged = catch_unwind(AssertUnwindSafe(|| original.judge(&dir)));
                     match judged {
