@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_newer_store_is_refused_with_both_versions() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Store::open(dir.path(), &StoreOptions::default()).unwrap());
+        Store::open(dir.path(), &StoreOptions::default()).unwrap().close().unwrap();
         let db = sled::open(dir.path().join("store")).unwrap();
         db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
         drop(db);

@@ -1,4 +1,4 @@
-//! The admin endpoint.
+//! The store: what is in quarantine, the journal's lines, backups.
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, Json, Query, ServiceConfig};
@@ -7,44 +7,18 @@ use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
 
-use super::api::{Api, RETRY};
-use super::problem::Problem;
-use super::watch::path;
 use crate::actors::system::SystemError;
 use crate::capture::{ENTRIES, entry_name, write_entry};
 use crate::domain::Offset;
+use crate::http::api::{Api, RETRY};
+use crate::http::problem::Problem;
+use crate::http::watch::path;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    // What watches a service often asks with HEAD.
-    let read = |at| path(at, "GET, HEAD");
     config
-        .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
-        .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
-        .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
-        .service(read("/admin/quarantine").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
+        .service(path("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
         .service(path("/admin/backup", "POST").route(web::post().to(backup)))
-        .service(path("/admin/journal", "GET").route(web::get().to(journal)))
-        .service(read("/admin/status").route(web::get().to(status)).route(web::head().to(status)));
-}
-
-async fn exposition(api: Data<Api>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
-}
-
-async fn alive() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "alive" }))
-}
-
-/// Ready once learning stands and the journal takes writes.
-async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let standing = api.system.standing().await?;
-    if standing.failed {
-        return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
-    }
-    if api.system.store().has_failed() {
-        return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));
-    }
-    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+        .service(path("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
 /// The entries that somebody passes over, with what they hold.
@@ -127,33 +101,4 @@ fn read_lines(api: &Api, from: Offset, end: Offset, only: Option<&str>) -> Resul
         next = offset + 1;
     }
     Ok((lines.into(), next))
-}
-
-async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let standing = api.system.standing().await?;
-    let report = &standing.report;
-    let journal = api.system.store().journal().next_offset().unwrap_or_default();
-    Ok(HttpResponse::Ok().json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "journal": { "next_offset": journal, "bytes_on_disk": api.system.store().size_on_disk().unwrap_or_default() },
-        "learning": {
-            "next_offset": standing.next,
-            "lag_entries": journal.saturating_sub(standing.next),
-            "failed": standing.failed,
-            "weights_version": api.system.snapshot().weights_version(),
-            "batches": report.training.batches,
-            "skipped_batches": report.training.skipped,
-            "examples": report.training.examples,
-            "mean_loss": report.training.mean_loss(),
-        },
-        "quality": {
-            "steps": report.total.steps,
-            "recall_at_20": report.live.recall(),
-            "mrr_at_20": report.live.mrr(),
-            "ndcg_at_20": report.live.ndcg(),
-        },
-        "catalog": { "items": report.items, "clusters": report.clusters },
-        "users": report.users,
-        "in_flight": { "entries": api.system.gate().inside(), "bound": api.system.gate().bound() },
-    })))
 }

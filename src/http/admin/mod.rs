@@ -1,0 +1,43 @@
+//! The admin endpoint: what watches and steers the service.
+
+mod status;
+mod store;
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, ServiceConfig};
+use serde_json::json;
+
+use super::api::{Api, RETRY};
+use super::problem::Problem;
+use super::watch::path;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    // What watches a service often asks with HEAD.
+    let read = |at| path(at, "GET, HEAD");
+    config
+        .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
+        .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
+        .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
+        .configure(status::routes)
+        .configure(store::routes);
+}
+
+async fn exposition(api: Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
+}
+
+async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "alive" }))
+}
+
+/// Ready once learning stands and the journal takes writes.
+async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let standing = api.system.standing().await?;
+    if standing.failed {
+        return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
+    }
+    if api.system.store().has_failed() {
+        return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+}
