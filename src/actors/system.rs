@@ -12,16 +12,17 @@ use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
+use super::past::{KeptPast, decode};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{
-    Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
+    Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -336,26 +337,16 @@ fn loader(
     let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
     let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
     move || {
-        let (training, clustering) = (Box::new(training.another()), Box::new(clustering.another()));
+        let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
+        let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
         let (state, first) = (newest(&store, kept)?, store.journal().begin()?);
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, training, clustering)?)
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
     }
 }
 
 /// What the newest checkpoint holds, if it is one that this build can read.
 fn newest(store: &Store, kept: usize) -> Result<Option<State>, SystemError> {
-    let mut state = None;
-    if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
-        let length = checkpoint.remaining();
-        match codec::decode_from(&mut checkpoint, length) {
-            Ok(read) => state = Some(read),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the checkpoint is of another build; learning afresh from the journal"
-            ),
-        }
-    }
-    Ok(state)
+    Ok(store.checkpoints(kept)?.newest(store.journal().next_offset()?)?.and_then(decode))
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.

@@ -1,11 +1,11 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
-use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Offset, Timestamp};
+use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, ModelAct, ModelChange, Offset, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The names of the entries' kinds, as the field `entry` has them.
-pub const ENTRIES: [&str; 3] = ["event", "impression", "item"];
+pub const ENTRIES: [&str; 4] = ["event", "impression", "item", "model"];
 
 /// The name of an entry's kind, one of [`ENTRIES`].
 #[must_use]
@@ -14,11 +14,12 @@ pub fn entry_name(entry: &Entry) -> &'static str {
         Entry::Event(_) => "event",
         Entry::Impression(_) => "impression",
         Entry::Item(_) => "item",
+        Entry::Model(_) => "model",
     }
 }
 
 /// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
-/// change; an impression is what was shown.
+/// change; an impression is what was shown, a change of the model what was done to it.
 ///
 /// # Errors
 /// If it has no form in JSON, which no entry has that was taken from outside.
@@ -28,6 +29,7 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Event(event) => write(Line { offset, entry: name, rest: EventLine::new(event)? }, lines),
         Entry::Impression(impression) => write(Line { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
         Entry::Item(change) => write(Line { offset, entry: name, rest: ItemLine::new(change) }, lines),
+        Entry::Model(change) => write(Line { offset, entry: name, rest: ModelLine::new(change) }, lines),
     }
 }
 
@@ -119,6 +121,25 @@ impl<'e> ImpressionLine<'e> {
             weights_version: impression.weights_version,
             items: impression.items.iter().map(|shown| ShownLine { item_id: &shown.item_id, source: shown.source.as_str() }).collect(),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct ModelLine {
+    act: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Offset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Number>,
+    cause: &'static str,
+    timestamp: Timestamp,
+}
+
+impl ModelLine {
+    fn new(change: &ModelChange) -> Self {
+        let to = if let ModelAct::Rollback { to } = change.act { Some(to) } else { None };
+        let value = if let ModelAct::LearningRate { value } = change.act { Some(Number::new(value)) } else { None };
+        Self { act: change.act.name(), to, value, cause: change.cause.name(), timestamp: change.timestamp }
     }
 }
 

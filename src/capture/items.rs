@@ -69,7 +69,7 @@ fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault))
 fn exported(fields: &mut Map<String, Value>) -> Result<(), Fault> {
     let Some(entry) = string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
     if entry != "item" {
-        let reason = format!("this is an exported `{}`, not an item; events go to /v1/events, impressions nowhere", excerpt(&entry));
+        let reason = format!("this is an exported `{}`, not an item; events go to /v1/events, anything else nowhere", excerpt(&entry));
         return Err(Fault::new("entry", Code::WrongType, reason));
     }
     fields.remove("offset");

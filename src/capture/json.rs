@@ -69,7 +69,7 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
     }
     let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, entry, _] = object.values;
     if let Some(entry) = string("entry", entry)?.filter(|entry| entry != "event") {
-        let reason = format!("this is an exported `{}`, not an event; items go to /v1/items, impressions nowhere", excerpt(&entry));
+        let reason = format!("this is an exported `{}`, not an event; items go to /v1/items, anything else nowhere", excerpt(&entry));
         return Err(Fault::new("entry", Code::WrongType, reason));
     }
     let draft = Draft {

@@ -14,9 +14,10 @@ use super::flags::{self, Flags};
 use super::progress::Progress;
 use super::soundness::{examine, fold_sessions};
 use crate::actors::origin::{number_items, origin};
+use crate::actors::past::KeptPast;
 use crate::actors::worker::Beside;
 use crate::domain::{Dictionary, Offset};
-use crate::learning::{FoldSettings, Learner};
+use crate::learning::{Aides, FoldSettings, Learner};
 use crate::metrics::{Metrics, Worker};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, Reader, SessionRecord, Store, StoreError, codec};
@@ -93,6 +94,8 @@ impl Rebuild {
         let checkpoints = store.checkpoints(usize::MAX)?;
         std::fs::rename(&learned, checkpoint(store.dir(), offset)).with_context(|| format!("cannot move {}", learned.display()))?;
         checkpoints.keep_only(offset)?;
+        // They may be of entries that were given up.
+        store.restore_points(1)?.keep_only(Offset::MAX)?;
 
         let found = examine(&store, &settings);
         println!("{found}");
@@ -155,7 +158,9 @@ fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &M
         let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
         let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
         let pretrained = origin(&store)?;
-        let mut learner = Learner::new(fold, names, None, 0, pretrained, Box::new(training), Box::new(clustering))?;
+        let past = KeptPast::new(store.clone(), Arc::clone(&names), fold.clone());
+        let aides = Aides { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };
+        let mut learner = Learner::new(fold, names, None, 0, pretrained, aides)?;
         let (reply, told) = oneshot::channel();
         // On a thread of its own: this one hands jobs on to those of training and clustering.
         std::thread::spawn(move || {

@@ -200,6 +200,7 @@ impl fmt::Display for Soundness {
         writeln!(out, "    events          {:>12}", counts.events)?;
         writeln!(out, "    impressions     {:>12}", counts.impressions)?;
         writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
+        writeln!(out, "    model changes   {:>12}", counts.model_changes)?;
         writeln!(out, "  item names        {:>12}", counts.items)?;
         writeln!(out, "  session records   {:>12}", counts.sessions)?;
         writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;

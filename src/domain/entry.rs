@@ -1,6 +1,6 @@
 //! What the journal holds.
 
-use super::{Event, ItemChange, SourceName, Timestamp};
+use super::{Event, ItemChange, ModelChange, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
@@ -15,6 +15,8 @@ pub enum Entry {
     Impression(Impression),
     /// The catalog says something of an item.
     Item(ItemChange),
+    /// The model is steered.
+    Model(ModelChange),
 }
 
 impl Entry {

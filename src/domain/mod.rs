@@ -9,6 +9,7 @@ mod item;
 mod kind;
 mod pages;
 mod session;
+mod steering;
 
 pub use candidate::{Candidate, Explained, Fallback, MovedBy, Recommendation, Recommended, Removed, SourceName};
 pub use catalog::Catalog;
@@ -19,3 +20,4 @@ pub use item::{Item, ItemAct, ItemChange, ItemPatch};
 pub use kind::{Kind, KindId, KindRule, Kinds};
 pub use pages::Pages;
 pub use session::{Session, Step};
+pub use steering::{Cause, ModelAct, ModelChange};

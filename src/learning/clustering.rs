@@ -20,6 +20,10 @@ pub struct Clustering {
     ready: Option<Arc<Clusters>>,
     #[serde(skip)]
     running: bool,
+    /// Where the one begun last comes into use.
+    due: Option<Offset>,
+    /// One is to begin at once.
+    asked: bool,
 }
 
 impl Clustering {
@@ -27,6 +31,11 @@ impl Clustering {
     #[must_use]
     pub fn current(&self) -> Option<&Arc<Clusters>> {
         self.current.as_ref()
+    }
+
+    /// The next offset to be crossed begins a clustering, border or not.
+    pub fn ask(&mut self) {
+        self.asked = true;
     }
 
     /// Begins a clustering, or takes one into use, if the offset is a border for that.
@@ -38,14 +47,16 @@ impl Clustering {
         seed: u64,
         background: &mut dyn Background<Clustered>,
     ) {
-        if next % settings.every == settings.lag {
+        if self.due == Some(next) {
+            self.due = None;
             self.settle(background);
             if let Some(ready) = self.ready.take() {
                 self.current = Some(ready);
             }
         }
-        if next.is_multiple_of(settings.every) && weights.items() > 0 {
+        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.items() > 0 {
             self.settle(background);
+            self.due = Some(next + settings.lag);
             let (weights, most) = (Arc::clone(weights), settings.most);
             background.start(Box::new(move || Clusters::build(&embeddings(&weights), most, seed ^ next)));
             self.running = true;

@@ -1,48 +1,24 @@
 //! The learner: the fold itself.
 
-use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
-use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
-use crate::model::{NetworkSettings, SettingsError};
-use crate::ranking::{Mood, Ranker};
-use crate::recall::{Channel, ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources, is_dismissal};
-use serde::{Deserialize, Serialize};
+mod state;
+mod steering;
+
+pub use state::{FoldSettings, LearningReport, State};
+
+use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
+use crate::model::SettingsError;
+use crate::ranking::Mood;
+use crate::recall::{Channel, ClusterSettings, Moment, RecallError, is_dismissal};
 use std::sync::Arc;
 
 use super::answer::{Judge, Workspace};
 use super::background::{Background, Lost};
-use super::clustering::{Clustered, Clustering};
-use super::credit::Clickthrough;
-use super::follower::Pace;
-use super::moods::Moods;
+use super::clustering::Clustered;
+use super::past::{Past, PastError};
 use super::pretrained::Pretrained;
-use super::settings::LearningSettings;
 use super::snapshot::Snapshot;
-use super::training::{Trained, Training, TrainingReport};
-use super::users::Users;
-use super::vocabulary::Vocabulary;
-
-/// Everything that governs what is learned.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FoldSettings {
-    /// Borders, windows, replay.
-    pub learning: LearningSettings,
-    /// The network.
-    pub network: NetworkSettings,
-    /// The clusters.
-    pub clusters: ClusterSettings,
-    /// What each kind of event means.
-    pub kinds: Kinds,
-    /// How followers move.
-    pub pace: Pace,
-    /// The counting sources, and which sources are left out.
-    pub recall: RecallSettings,
-    /// The number of the event from which on steps count towards [`LearningReport::counted`].
-    pub evaluate_from: u64,
-    /// Of the counted steps, measure every source alone too.
-    pub evaluate_sources: bool,
-    /// The number of the event from which on nothing is learned any more, while sessions go on: what published tables measure.
-    pub freeze_from: Option<u64>,
-}
+use super::training::Trained;
+use super::vitals::Vitals;
 
 /// Why the fold cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +38,15 @@ pub enum LearnerError {
         /// The last entry before the border at which it began.
         begun: Offset,
     },
+    /// What the model was at an earlier offset cannot be told.
+    #[error("the model cannot be rolled back to offset {to}")]
+    Past {
+        /// The offset.
+        to: Offset,
+        /// Why.
+        #[source]
+        source: PastError,
+    },
     /// An entry came out of turn.
     #[error("entry {got} was given where {expected} comes next")]
     OutOfTurn {
@@ -72,102 +57,20 @@ pub enum LearnerError {
     },
 }
 
-/// What was measured and trained so far.
-#[derive(Debug, Clone)]
-pub struct LearningReport {
-    /// Events folded.
-    pub events: u64,
-    /// Items known.
-    pub items: usize,
-    /// Users remembered.
-    pub users: usize,
-    /// Clusters in use.
-    pub clusters: usize,
-    /// Quality over every step.
-    pub total: Quality,
-    /// Quality over the last steps.
-    pub live: Quality,
-    /// Quality over the steps from `evaluate_from` on.
-    pub counted: Quality,
-    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
-    pub alone: [Quality; SourceName::ALL.len()],
-    /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
-    pub interest: SquaredError,
-    /// Items shown and chosen.
-    pub clickthrough: Clickthrough,
-    /// Quality along the stream.
-    pub curve: Curve,
-    /// The network's training.
-    pub training: TrainingReport,
-}
-
-/// All that is learned: what a checkpoint holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct State {
-    settings: FoldSettings,
-    next: Offset,
-    events: u64,
-    items: usize,
-    catalog: Catalog,
-    vocabulary: Vocabulary,
-    sessions: SessionIx,
-    users: Users<Mood>,
-    moods: Moods,
-    sources: Sources,
-    ranker: Ranker,
-    training: Option<Training>,
-    clustering: Clustering,
-    total: Quality,
-    live: Sliding,
-    counted: Quality,
-    alone: [Quality; SourceName::ALL.len()],
-    interest: SquaredError,
-    clickthrough: Clickthrough,
-    curve: Curve,
-}
-
-impl State {
-    fn new(settings: FoldSettings, pretrained: Option<Pretrained>) -> Result<Self, LearnerError> {
-        let learning = &settings.learning;
-        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
-            return Err(LearnerError::Unsuitable);
-        }
-        let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
-        let with_network = !settings.recall.without.contains(&SourceName::Network);
-        let training = match pretrained.map(Pretrained::into_trainer) {
-            _ if !with_network => None,
-            Some(trainer) => Some(Training::with(trainer, learning)),
-            None => Some(Training::new(settings.network.clone(), settings.kinds.len(), learning)?),
-        };
-        Ok(Self {
-            next: 0,
-            events: 0,
-            items,
-            catalog: Catalog::default(),
-            vocabulary: Vocabulary::new(settings.network.attributes_max),
-            sessions: 0,
-            moods: Moods::default(),
-            users: Users::new(learning.hidden_kept, learning.users_kept),
-            sources: Sources::new(&settings.recall, &settings.kinds)?,
-            ranker: Ranker::new(learning.seed),
-            training,
-            clustering: Clustering::default(),
-            total: Quality::default(),
-            live: Sliding::new(learning.live_window),
-            counted: Quality::default(),
-            alone: Default::default(),
-            interest: SquaredError::default(),
-            clickthrough: Clickthrough::default(),
-            curve: Curve::new(1000),
-            settings,
-        })
-    }
-}
-
 /// Whether an offset is one of the `1 / every` that are drawn; none if that is 0. Neighbouring offsets are drawn independently, so that no rhythm of the traffic meets that of the draws.
 fn is_drawn(offset: Offset, every: u64) -> bool {
     let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
+}
+
+/// What a learner does not do by itself.
+pub struct Aides {
+    /// Trains the network.
+    pub training: Box<dyn Background<Trained>>,
+    /// Clusters the items.
+    pub clustering: Box<dyn Background<Clustered>>,
+    /// Remembers what was learned earlier.
+    pub past: Box<dyn Past>,
 }
 
 /// Folds the journal, entry by entry: test, then learn.
@@ -177,6 +80,7 @@ pub struct Learner {
     clusters: Arc<ClusterSettings>,
     training: Box<dyn Background<Trained>>,
     clustering: Box<dyn Background<Clustered>>,
+    past: Box<dyn Past>,
     /// The last entry before the border at which the training under way began.
     begun: Offset,
     workspace: Workspace,
@@ -194,9 +98,9 @@ impl Learner {
         state: Option<State>,
         first: Offset,
         pretrained: Option<Pretrained>,
-        training: Box<dyn Background<Trained>>,
-        clustering: Box<dyn Background<Clustered>>,
+        aides: Aides,
     ) -> Result<Self, LearnerError> {
+        let Aides { training, clustering, past } = aides;
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state {
             Some(state) if state.settings == settings => state,
@@ -209,7 +113,7 @@ impl Learner {
                 state
             }
         };
-        Ok(Self { state, dictionary, clusters, training, clustering, begun: 0, workspace: Workspace::default() })
+        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, workspace: Workspace::default() })
     }
 
     /// The next entry to be folded.
@@ -221,13 +125,14 @@ impl Learner {
     /// Folds one entry.
     ///
     /// # Errors
-    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a background job died.
+    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a background job died; [`LearnerError::Past`] if it asks for a past that is not known.
     pub fn fold(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
         self.expect(offset)?;
         match entry {
             Entry::Event(event) => self.event(offset, event),
             Entry::Impression(impression) => self.impression(offset, impression),
             Entry::Item(change) => self.item(change),
+            Entry::Model(change) => self.steer(offset, change)?,
         }
         self.state.next = offset + 1;
         self.cross(true)
@@ -253,12 +158,23 @@ impl Learner {
     /// # Errors
     /// [`LearnerError::Lost`] if it died.
     pub fn state(&mut self) -> Result<&State, LearnerError> {
-        if let Some(training) = &mut self.state.training {
-            let begun = self.begun;
-            training.settle(self.training.as_mut()).map_err(|Lost| LearnerError::Lost { begun })?;
+        let State { training, clustering, .. } = &mut self.state;
+        if let Some(training) = training {
+            training.settle(self.training.as_mut()).map_err(|Lost| LearnerError::Lost { begun: self.begun })?;
         }
-        self.state.clustering.settle(self.clustering.as_mut());
+        clustering.settle(self.clustering.as_mut());
         Ok(&self.state)
+    }
+
+    /// What was done to the model last, oldest first, with where it stands in the journal.
+    pub fn acts(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
+        self.state.acts.iter()
+    }
+
+    /// How the model is doing.
+    #[must_use]
+    pub fn vitals(&self) -> &Vitals {
+        &self.state.vitals
     }
 
     /// What readers may see of it.
@@ -281,29 +197,16 @@ impl Learner {
     /// What was measured and trained so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
-        let state = &self.state;
-        LearningReport {
-            events: state.events,
-            items: state.items,
-            users: state.users.count(),
-            clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
-            total: state.total,
-            live: state.live.quality(),
-            counted: state.counted,
-            alone: state.alone,
-            interest: state.interest,
-            clickthrough: state.clickthrough,
-            curve: state.curve.clone(),
-            training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
-        }
+        self.state.report()
     }
 
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
-        let State { settings, users, moods, sessions, sources, ranker, training, clustering, alone, interest, clickthrough, .. } =
-            &mut self.state;
-        let frozen = settings.freeze_from.is_some_and(|from| number >= from);
+        let State {
+            settings, users, moods, sessions, sources, ranker, training, clustering, alone, interest, clickthrough, paused, ..
+        } = &mut self.state;
+        let frozen = *paused || settings.freeze_from.is_some_and(|from| number >= from);
         let user = users.see(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
         let clusters = clustering.current().filter(|_| !settings.recall.without.contains(&SourceName::Clusters)).cloned();
@@ -375,11 +278,13 @@ impl Learner {
         }
         moods.set(begun, user.mood);
         user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
-        if let Some(training) = training.as_mut().filter(|_| !frozen) {
+        if let Some(training) = training {
             if begins {
                 training.begin_session(u64::from(user.session));
             }
-            training.touch(u64::from(user.session), &user.follower.session.steps, chosen, settings.learning.window);
+            if !frozen {
+                training.touch(u64::from(user.session), &user.follower.session.steps, chosen, settings.learning.window);
+            }
         }
         self.state.events += 1;
         if chosen.is_some() && known && tests {
@@ -434,6 +339,7 @@ impl Learner {
         let state = &mut self.state;
         state.total.count(rank);
         state.live.count(rank);
+        state.vitals.tested(rank);
         state.curve.count(number, rank);
         if number >= state.settings.evaluate_from {
             state.counted.count(rank);
@@ -442,12 +348,14 @@ impl Learner {
 
     /// What happens at borders; whether a training may begin there.
     fn cross(&mut self, begins: bool) -> Result<(), LearnerError> {
-        let State { settings, next, items, training, clustering, .. } = &mut self.state;
+        let State { settings, next, items, training, clustering, vitals, .. } = &mut self.state;
+        vitals.pass(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
             let (border, begun) = (*next / settings.learning.interval, self.begun);
             let lost = |Lost| LearnerError::Lost { begun };
             training.take_up(self.training.as_mut()).map_err(lost)?;
+            vitals.trained(training.total());
             if begins {
                 training.begin(border, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
                 self.begun = next.saturating_sub(1);

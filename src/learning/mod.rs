@@ -11,12 +11,15 @@ mod history;
 mod lists;
 mod moods;
 mod offline;
+mod past;
 mod pretrained;
 mod request;
+mod safety;
 mod settings;
 mod snapshot;
 mod training;
 mod users;
+mod vitals;
 mod vocabulary;
 mod window;
 
@@ -25,7 +28,7 @@ pub use background::{Background, Inline, Job, Lost};
 pub use clustering::{Clustered, Clustering};
 pub use credit::{Clickthrough, Display, PLACES};
 pub use explain::{Explanation, Moved};
-pub use fold::{FoldSettings, Learner, LearnerError, LearningReport, State};
+pub use fold::{Aides, FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;
 pub use lists::{similar, trending};
@@ -33,12 +36,15 @@ pub use moods::Moods;
 pub use offline::{
     Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
 };
+pub use past::{Past, PastError};
 pub use pretrained::Pretrained;
 pub use request::{Answer, Pick, Request, answer};
+pub use safety::{SafetySettings, SafetySettingsError, is_discarded};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::Snapshot;
 pub use training::{Trained, Training, TrainingReport};
 pub use users::{User, Users};
+pub use vitals::{Averages, Mark, Vitals};
 pub use vocabulary::Vocabulary;
 
 pub use crate::ranking::{Filter, FilterError};

@@ -70,6 +70,10 @@ pub struct Training {
     described: Vec<(ItemIx, Box<[u32]>)>,
     /// New items, with those whose attributes they share.
     introduced: Vec<(ItemIx, Vec<ItemIx>)>,
+    /// The step size from the next training on.
+    learning_rate: f32,
+    /// What is added to a border's number to give the version of its weights: it grows when the weights are exchanged, so that a hidden state never goes on from those before.
+    versions: u64,
     /// All trainings whose result has come.
     total: TrainingReport,
 }
@@ -86,7 +90,7 @@ impl Training {
     /// A network that goes on from what it has learned elsewhere.
     #[must_use]
     pub fn with(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
-        let visible = trainer.publish(0);
+        let (visible, learning_rate) = (trainer.publish(0), trainer.learning_rate());
         Self {
             trainer: Some(trainer),
             visible,
@@ -96,6 +100,8 @@ impl Training {
             observed: Vec::new(),
             described: Vec::new(),
             introduced: Vec::new(),
+            learning_rate,
+            versions: 0,
             total: TrainingReport::default(),
         }
     }
@@ -106,10 +112,38 @@ impl Training {
         &self.visible
     }
 
+    /// The trainer, when no training runs.
+    #[cfg(test)]
+    pub(super) fn trainer(&self) -> Option<&Trainer> {
+        self.trainer.as_deref()
+    }
+
     /// What all trainings so far did.
     #[must_use]
     pub fn total(&self) -> &TrainingReport {
         &self.total
+    }
+
+    /// The step size from the next training on.
+    #[must_use]
+    pub fn learning_rate(&self) -> f32 {
+        self.learning_rate
+    }
+
+    /// From the next training on the step size is another.
+    pub fn set_learning_rate(&mut self, rate: f32) {
+        self.learning_rate = rate;
+    }
+
+    /// The network becomes that of `earlier`, a settled one; what is known of sessions and items stays. The training under way must have been waited for. `border` is
+    /// the number of the last border; a hidden state that is older than `refresh_after` versions is computed afresh, and after this every one is.
+    pub fn roll_back(&mut self, earlier: Self, border: u64, refresh_after: u64) {
+        self.versions += refresh_after;
+        let version = border + self.versions;
+        self.trainer = earlier.trainer;
+        self.visible = Arc::new(earlier.visible.renumbered(version));
+        self.ready = earlier.ready.map(|weights| Arc::new(weights.renumbered(version)));
+        self.learning_rate = earlier.learning_rate;
     }
 
     /// A session begins; sessions are numbered in this order.
@@ -171,8 +205,10 @@ impl Training {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ border.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let windows = self.draw(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
+        let (learning_rate, version) = (self.learning_rate, border + self.versions);
         background.start(Box::new(move || {
             trainer.grow(items);
+            trainer.set_learning_rate(learning_rate);
             for (item, attributes) in described {
                 trainer.set_attributes(item, &attributes);
             }
@@ -193,7 +229,7 @@ impl Training {
                     report.gradient_norm += f64::from(done.gradient_norm);
                 }
             }
-            let weights = trainer.publish(border);
+            let weights = trainer.publish(version);
             Trained { trainer, weights, report }
         }));
         Ok(())

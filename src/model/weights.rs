@@ -139,6 +139,12 @@ impl Weights {
         self.version
     }
 
+    /// The same weights under another number.
+    #[must_use]
+    pub fn renumbered(&self, version: u64) -> Self {
+        Self { version, ..self.clone() }
+    }
+
     /// The settings of the network.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {

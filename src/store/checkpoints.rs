@@ -93,6 +93,18 @@ impl Checkpoints {
         Ok(None)
     }
 
+    /// The checkpoint of exactly that offset, to be read from; `None` if there is none that verifies.
+    #[must_use]
+    pub fn of(&self, offset: Offset) -> Option<CheckpointReader> {
+        let path = self.path(offset);
+        if !path.exists() {
+            return None;
+        }
+        let opened = open_checkpoint(&path)
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"));
+        opened.ok().filter(|reader| reader.offset == offset)
+    }
+
     /// The offsets of the checkpoints that are there, ascending, whether or not they verify.
     ///
     /// # Errors

@@ -208,14 +208,14 @@ pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),
-        Entry::Impression(_) => None,
+        Entry::Impression(_) | Entry::Model(_) => None,
     }
 }
 
 fn event_id(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.event_id.as_deref(),
-        Entry::Impression(_) | Entry::Item(_) => None,
+        Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) => None,
     }
 }
 

@@ -250,6 +250,20 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
     }
 
+    /// The checkpoints as they are, to read from while another writes there.
+    #[must_use]
+    pub fn present_checkpoints(&self) -> Checkpoints {
+        Checkpoints::at(&self.shared.dir.join("checkpoints"))
+    }
+
+    /// The states that a rollback went to or left, of which the newest `keep` are kept.
+    ///
+    /// # Errors
+    /// As [`Store::checkpoints`].
+    pub fn restore_points(&self, keep: usize) -> Result<Checkpoints, StoreError> {
+        Checkpoints::open(&self.shared.dir.join("restore-points"), keep)
+    }
+
     /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.
     ///
     /// # Errors

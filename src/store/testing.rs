@@ -1,6 +1,8 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
-use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Shown, SourceName};
+use crate::domain::{
+    Cause, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, ModelAct, ModelChange, Shown, SourceName,
+};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -54,7 +56,16 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         .prop_map(|(brand, available)| ItemAct::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
     let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemAct::Delete)])
         .prop_map(|(item_id, timestamp, act)| Entry::Item(ItemChange { item_id, timestamp, act }));
-    prop_oneof![4 => event, 1 => impression, 1 => change]
+    let act = prop_oneof![
+        any::<u64>().prop_map(|to| ModelAct::Rollback { to }),
+        Just(ModelAct::Pause),
+        Just(ModelAct::Resume),
+        (1e-6_f32..10.0).prop_map(|value| ModelAct::LearningRate { value }),
+        Just(ModelAct::Recluster),
+    ];
+    let cause = prop_oneof![Just(Cause::Operator), Just(Cause::Loss), Just(Cause::Quality)];
+    let steered = (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, act, cause }));
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered]
 }
 
 /// Several entries.

@@ -73,6 +73,8 @@ pub struct Counts {
     pub impressions: u64,
     /// Of those, changes of items.
     pub item_changes: u64,
+    /// Of those, acts upon the model.
+    pub model_changes: u64,
     /// Item names.
     pub items: u64,
     /// Session records.
@@ -230,6 +232,7 @@ fn count(entry: &Entry, counts: &mut Counts) {
         Entry::Event(_) => counts.events += 1,
         Entry::Impression(_) => counts.impressions += 1,
         Entry::Item(_) => counts.item_changes += 1,
+        Entry::Model(_) => counts.model_changes += 1,
     }
 }
 

@@ -1,9 +1,13 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{Item, ItemAct, Kind};
-use crate::learning::{Follower, Inline, Request, Workspace, answer};
+use crate::domain::{Cause, Item, ItemAct, Kind, ModelAct, ModelChange};
+use crate::learning::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
+use crate::model::NetworkSettings;
+use crate::ranking::Ranker;
 use proptest::prelude::*;
+use serde::Serialize;
+use std::sync::Mutex;
 
 /// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind that chooses nothing, and one user in ten comes back after an hour.
 fn journal(len: u64) -> Vec<Entry> {
@@ -41,12 +45,33 @@ fn settings() -> FoldSettings {
 struct Shop {
     learner: Learner,
     dictionary: Arc<Dictionary>,
+    told: Told,
+}
+
+/// All entries folded.
+type Told = Arc<Mutex<Vec<Entry>>>;
+
+/// A past that is always folded anew.
+struct Again(Arc<Dictionary>, Told);
+
+impl Past for Again {
+    fn recall(&mut self, present: &State, to: Offset) -> Result<State, PastError> {
+        let journal = self.1.lock().unwrap()[..to as usize].to_vec();
+        let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
+        shop.fold(&journal);
+        Ok(shop.learner.state()?.clone())
+    }
 }
 
 impl Shop {
     fn new(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>) -> Self {
+        Self::over(settings, dictionary, state, Told::default())
+    }
+
+    fn over(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>, told: Told) -> Self {
         let (training, clustering) = (Box::<Inline<Trained>>::default(), Box::<Inline<Clustered>>::default());
-        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, training, clustering).unwrap(), dictionary }
+        let aides = Aides { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
+        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
     }
 
     /// Folds entries, naming their items as the committer would.
@@ -59,6 +84,7 @@ impl Shop {
                 _ => {}
             }
             self.learner.fold(self.learner.next_offset(), entry).unwrap();
+            self.told.lock().unwrap().push(entry.clone());
         }
     }
 
@@ -76,8 +102,12 @@ impl Shop {
     fn pause(mut self) -> Self {
         let written = self.bytes();
         let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
-        Self::new(self.learner.state.settings.clone(), self.dictionary, Some(state))
+        Self::over(self.learner.state.settings.clone(), self.dictionary, Some(state), self.told)
     }
+}
+
+fn steered(act: ModelAct) -> Entry {
+    Entry::Model(ModelChange { timestamp: 0, act, cause: Cause::Operator })
 }
 
 fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
@@ -88,7 +118,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn a_fold_that_was_stopped_anywhere_ends_in_the_same_bytes(at in 0..400_usize) {
-        let journal = journal(400);
+        let mut journal = journal(400);
+        let acts = [(90, ModelAct::Rollback { to: 50 }), (150, ModelAct::Pause), (170, ModelAct::Resume), (200, ModelAct::LearningRate { value: 0.3 })];
+        for (place, act) in acts.into_iter().chain([(260, ModelAct::Recluster), (300, ModelAct::Rollback { to: 90 }), (333, ModelAct::Rollback { to: 270 })]) {
+            journal[place] = steered(act);
+        }
         let mut whole = Shop::new(settings(), Arc::default(), None);
         whole.fold(&journal);
         let mut parts = Shop::new(settings(), Arc::default(), None);
@@ -236,4 +270,98 @@ fn what_comes_out_of_turn_is_refused() {
     assert!(matches!(shop.learner.fold(1, &entry), Err(LearnerError::OutOfTurn { expected: 0, got: 1 })));
     shop.fold(&[entry]);
     assert_eq!(shop.learner.next_offset(), 1);
+}
+
+#[test]
+fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
+    let journal = journal(900);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let model = |shop: &mut Shop| {
+        let State { ranker, training, clustering, .. } = shop.learner.state().unwrap();
+        (bytes(&training.as_ref().unwrap().trainer()), bytes(ranker), bytes(clustering))
+    };
+    shop.fold(&journal[..400]);
+    let before = model(&mut shop);
+    shop.fold(&journal[400..700]);
+    let (after, known) = (model(&mut shop), shop.learned()[..4].to_vec());
+    assert!(before != after);
+    let version = shop.learner.snapshot().weights_version();
+    shop.fold(&[steered(ModelAct::Rollback { to: 400 })]);
+    assert!(model(&mut shop) == before, "it is what it was");
+    assert!(shop.learned()[..4] == known, "and what is remembered of users and counted stays");
+    assert!(
+        shop.learner.snapshot().weights_version() >= version + settings().learning.refresh_after,
+        "no hidden state goes on from other weights"
+    );
+    shop.fold(&[steered(ModelAct::Rollback { to: 700 })]);
+    assert!(model(&mut shop) == after);
+    assert_eq!(shop.learner.acts().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
+    shop.fold(&journal[700..]);
+    assert!(model(&mut shop) != after, "learning goes on");
+}
+
+#[test]
+fn items_that_came_later_are_known_after_a_rollback() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let said = |name: &str| {
+        let item = Item { categories: vec!["tea".to_owned()], ..Item::default() };
+        Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, act: ItemAct::Put(item) })
+    };
+    shop.fold(&(0..12).map(|n| said(&format!("i{n}"))).collect::<Vec<_>>());
+    shop.fold(&journal(400));
+    shop.fold(&[said("late")]);
+    shop.fold(&journal(60));
+    shop.fold(&[steered(ModelAct::Rollback { to: 300 })]);
+    shop.fold(&journal(64));
+    let late = shop.dictionary.get("late").unwrap();
+    let snapshot = shop.learner.snapshot();
+    let embedding = snapshot.weights().unwrap().embedding(late).unwrap();
+    assert!(embedding.iter().any(|value| *value != 0.0));
+}
+
+#[test]
+fn nothing_is_learned_while_it_is_paused() {
+    let journal = journal(600);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&journal[..320]);
+    shop.fold(&[steered(ModelAct::Pause)]);
+    // The training under way still comes into use.
+    shop.fold(&journal[320..400]);
+    let learned = |shop: &mut Shop| {
+        let State { sources, ranker, .. } = shop.learner.state().unwrap();
+        (bytes(sources), bytes(ranker))
+    };
+    let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
+    shop.fold(&journal[400..500]);
+    assert!(learned(&mut shop) == before && shop.learner.report().paused);
+    assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
+    shop.fold(&[steered(ModelAct::Resume)]);
+    shop.fold(&journal[500..]);
+    assert!(learned(&mut shop) != before && shop.learner.report().training.batches > batches);
+}
+
+#[test]
+fn another_learning_rate_learns_otherwise() {
+    let journal = journal(400);
+    let with = |value: Option<f32>| {
+        let mut shop = Shop::new(settings(), Arc::default(), None);
+        shop.fold(&journal[..200]);
+        if let Some(value) = value {
+            shop.fold(&[steered(ModelAct::LearningRate { value })]);
+            assert_eq!(shop.learner.report().learning_rate, Some(value));
+        }
+        shop.fold(&journal[200..]);
+        shop.learned()[5].clone()
+    };
+    assert!(with(Some(0.01)) != with(Some(0.2)));
+}
+
+#[test]
+fn a_recluster_makes_clusters_before_their_time() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&journal(300));
+    assert_eq!(shop.learner.report().clusters, 0);
+    shop.fold(&[steered(ModelAct::Recluster)]);
+    shop.fold(&journal(settings().clusters.lag));
+    assert!(shop.learner.report().clusters > 0);
 }

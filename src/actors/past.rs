@@ -1,0 +1,95 @@
+//! What was learned earlier, from the disk or from the journal.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::origin::origin;
+use crate::domain::{Dictionary, Offset};
+use crate::learning::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
+use crate::store::{CheckpointReader, Checkpoints, Reader, Store, StoreError, codec};
+
+/// How many states that were rolled back to or from are kept.
+const POINTS: usize = 8;
+
+/// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the nearest one before it. It keeps the state that was asked for, and the one that
+/// was left, as restore points: whoever folds the same entries again finds them there.
+pub struct KeptPast {
+    store: Store,
+    dictionary: Arc<Dictionary>,
+    settings: FoldSettings,
+}
+
+impl KeptPast {
+    /// The past of a fold over that store under these settings.
+    #[must_use]
+    pub fn new(store: Store, dictionary: Arc<Dictionary>, settings: FoldSettings) -> Self {
+        Self { store, dictionary, settings }
+    }
+
+    /// The state of exactly that offset, if it is on the disk.
+    fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<State> {
+        let is_ours = |state: &State| *state.settings() == self.settings;
+        places.iter().find_map(|place| place.of(at).and_then(decode).filter(is_ours))
+    }
+
+    /// Folds the journal up to `to`, from the nearest state before it.
+    fn fold(&self, places: &[&Checkpoints], to: Offset) -> Result<State, PastError> {
+        let mut offsets = BTreeSet::new();
+        for place in places {
+            offsets.extend(place.offsets()?);
+        }
+        let begin = self.store.journal().begin()?;
+        let earlier = offsets.range(begin..to).rev().find_map(|at| self.find(places, *at));
+        if earlier.is_none() && begin > 0 {
+            return Err(format!("no state from before it is kept, and the journal's entries before {begin} were dropped").into());
+        }
+        let aides = Aides {
+            training: Box::<Inline<_>>::default(),
+            clustering: Box::<Inline<_>>::default(),
+            past: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
+        };
+        let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, origin(&self.store)?, aides)?;
+        let noted = self.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
+        let passed_over: BTreeSet<Offset> = noted.map(|noted| noted.offset).collect();
+        for entry in self.store.journal().entries(learner.next_offset())? {
+            let (offset, entry) = entry?;
+            if offset >= to {
+                break;
+            }
+            if passed_over.contains(&offset) { learner.pass_over(offset)? } else { learner.fold(offset, &entry)? }
+        }
+        Ok(learner.state()?.clone())
+    }
+}
+
+impl Past for KeptPast {
+    fn recall(&mut self, present: &State, to: Offset) -> Result<State, PastError> {
+        let at = present.next_offset();
+        if to > at {
+            return Err("it lies in the future".into());
+        }
+        let points = self.store.restore_points(POINTS)?;
+        let places = [&points, &self.store.present_checkpoints()];
+        keep(&points, present)?;
+        let state = match self.find(&places, to) {
+            Some(state) => state,
+            None => self.fold(&places, to)?,
+        };
+        keep(&points, &state)?;
+        Ok(state)
+    }
+}
+
+fn keep(points: &Checkpoints, state: &State) -> Result<(), StoreError> {
+    points.write::<StoreError>(state.next_offset(), |file| Ok(codec::encode_to(state, file)?)).map(drop)
+}
+
+/// What a checkpoint holds, if it is one that this build can read.
+pub fn decode(mut checkpoint: CheckpointReader) -> Option<State> {
+    let length = checkpoint.remaining();
+    let read = codec::decode_from(&mut checkpoint, length);
+    read.inspect_err(|error| {
+        tracing::warn!(error = error as &dyn std::error::Error, "the checkpoint is of another build; learning afresh from the journal");
+    })
+    .ok()
+}

@@ -1,0 +1,55 @@
+//! The model is steered: paused, rolled back, clustered anew.
+
+use crate::domain::{ItemIx, ModelAct, ModelChange, Offset};
+
+use super::{Learner, LearnerError, State};
+
+/// Acts upon the model that are remembered.
+const ACTS: usize = 64;
+
+impl Learner {
+    /// The model is steered.
+    pub(super) fn steer(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
+        match change.act {
+            ModelAct::Pause => self.state.paused = true,
+            ModelAct::Resume => self.state.paused = false,
+            ModelAct::LearningRate { value } => {
+                if let Some(training) = &mut self.state.training {
+                    training.set_learning_rate(value);
+                }
+            }
+            ModelAct::Recluster => self.state.clustering.ask(),
+            ModelAct::Rollback { to } => self.roll_back(to)?,
+        }
+        let acts = &mut self.state.acts;
+        if acts.len() >= ACTS {
+            acts.pop_front();
+        }
+        acts.push_back((offset, *change));
+        Ok(())
+    }
+
+    /// Network, ranker and clusters become what they were. What the catalog has said since is said again: their rows may not know it.
+    fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
+        self.state()?;
+        let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::Past { to, source })?;
+        let State { settings, next, items, catalog, vocabulary, training, vitals, .. } = &mut self.state;
+        let known_then = earlier.items;
+        if let (Some(training), Some(earlier)) = (training, earlier.training) {
+            training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);
+            for item in (0..*items).filter_map(|item| ItemIx::try_from(item).ok()) {
+                let Some(known) = catalog.get(item) else { continue };
+                let values = vocabulary.number(known);
+                if item as usize >= known_then {
+                    let mut alike = vocabulary.alike(&values);
+                    alike.retain(|other| *other != item);
+                    training.introduce(item, alike);
+                }
+                training.describe(item, values);
+            }
+        }
+        vitals.begin_again(to);
+        (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
+        Ok(())
+    }
+}
