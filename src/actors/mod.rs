@@ -15,4 +15,5 @@ pub mod session;
 pub mod shard;
 pub mod stored;
 pub mod system;
+pub mod watchdog;
 pub mod worker;

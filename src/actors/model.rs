@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::guard::{Struck, guarded, may_strike};
 use super::system::SystemError;
 use super::worker::Beside;
-use crate::domain::{Dictionary, Entry, Offset, SourceName};
-use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot};
+use crate::domain::{Dictionary, Entry, ModelAct, ModelChange, Offset, SourceName};
+use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot, Vitals};
 use crate::metrics::{Metrics, Place, Worker};
 use crate::store::{Quarantined, Reader, Store, StoreError, codec};
 
@@ -92,6 +92,8 @@ pub struct ModelActor {
     writer: Beside<Result<Written, StoreError>>,
     /// The user up to whom session records were looked through.
     swept: Option<String>,
+    /// Acts upon the model from this entry on are still to be counted.
+    uncounted: Offset,
     failed: bool,
     /// The fold is not to be trusted, and another could not be made.
     broken: bool,
@@ -122,6 +124,8 @@ impl ModelActor {
         checkpointing: Checkpointing,
     ) -> Result<Self, ModelError> {
         let (at, reported) = (learner.next_offset(), learner.report());
+        // Those before were counted when they were made, if by another process.
+        let uncounted = store.journal().next_offset()?;
         let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
         let mut actor = Self {
             learner,
@@ -138,6 +142,7 @@ impl ModelActor {
             checkpointed: at,
             writer,
             swept: None,
+            uncounted,
             failed: false,
             broken: false,
             reported,
@@ -241,6 +246,14 @@ impl ModelActor {
                 metrics.credited_choices_by_place.of(place).increment(chosen);
             }
         }
+        for (_, change) in self.learner.acts().filter(|(offset, _)| *offset >= self.uncounted) {
+            if matches!(change.act, ModelAct::Rollback { .. }) {
+                metrics.rollbacks.of(change.cause).increment(1);
+            }
+        }
+        self.uncounted = self.uncounted.max(self.learner.next_offset());
+        metrics.learning_paused.set(f64::from(u8::from(report.paused)));
+        metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
         metrics.items.set(report.items as f64);
         metrics.recall_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);
@@ -403,13 +416,24 @@ pub struct Standing {
     pub failed: bool,
     /// What was measured and trained.
     pub report: LearningReport,
+    /// What was done to the model last, oldest first, with where it stands in the journal.
+    pub acts: Vec<(Offset, ModelChange)>,
+    /// How the model is doing.
+    pub vitals: Vitals,
 }
 
 impl Handler<HowFar> for ModelActor {
     type Result = MessageResult<HowFar>;
 
     fn handle(&mut self, _: HowFar, _: &mut Self::Context) -> Self::Result {
-        MessageResult(Standing { next: self.learner.next_offset(), failed: self.failed, report: self.learner.report() })
+        let learner = &self.learner;
+        MessageResult(Standing {
+            next: learner.next_offset(),
+            failed: self.failed,
+            report: learner.report(),
+            acts: learner.acts().copied().collect(),
+            vitals: learner.vitals().clone(),
+        })
     }
 }
 

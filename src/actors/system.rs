@@ -3,6 +3,7 @@
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -17,12 +18,17 @@ use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::worker::Beside;
-use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
+use crate::domain::{
+    Candidate, Catalog, Cause, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, ModelAct, ModelChange, Offset, Step, Timestamp,
+};
 use crate::learning::{
     Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError};
+
+/// How often, and how many times, it is asked whether the fold has come to an act.
+const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -70,6 +76,17 @@ pub enum SystemError {
     /// A bounded queue is full.
     #[error("too much is under way: {0}")]
     Busy(#[from] Full),
+    /// The model cannot go back there.
+    #[error("no state of offset {to} is kept; there are those of {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
+    NoPoint {
+        /// Where it was to go.
+        to: Offset,
+        /// Where it can go.
+        points: Vec<Offset>,
+    },
+    /// Nothing is taken any more.
+    #[error("the daemon is being drained and takes nothing any more")]
+    Draining,
     /// A backup is under way.
     #[error("another backup is under way")]
     Copying,
@@ -99,6 +116,8 @@ pub struct System {
     metrics: Arc<Metrics>,
     /// Held by the backup under way.
     copying: Arc<Mutex<()>>,
+    /// Nothing is taken any more.
+    draining: Arc<AtomicBool>,
 }
 
 impl System {
@@ -158,15 +177,16 @@ impl System {
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, copying) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, copying })
+        let draining = Arc::default();
+        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, copying, draining })
     }
 
     /// Room for entries, at once or not at all.
     ///
     /// # Errors
-    /// [`SystemError::Busy`] if there is none.
+    /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any more.
     pub fn enter(&self, entries: usize) -> Result<Permit, SystemError> {
-        Ok(self.gate.enter(entries)?)
+        if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.enter(entries)?) }
     }
 
     /// Room for entries, waited for.
@@ -310,6 +330,47 @@ impl System {
         self.model.send(HowFar).await.map_err(|_| SystemError::Gone("model actor"))
     }
 
+    /// Does something to the model: writes it to the journal and waits, for a while, until the fold has come there. Returns where it stands in the journal.
+    ///
+    /// # Errors
+    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says: then nothing was done.
+    pub async fn steer(&self, act: ModelAct, cause: Cause, now: Timestamp) -> Result<Offset, SystemError> {
+        if let ModelAct::Rollback { to } = act {
+            let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
+            if !points.contains(&to) {
+                return Err(SystemError::NoPoint { to, points });
+            }
+        }
+        let change = Entry::Model(ModelChange { timestamp: now, act, cause });
+        let receipt = self.append(vec![change], self.gate.enter(1)?).await?;
+        for _ in 0..STEERING.1 {
+            if self.standing().await?.next >= receipt.offset {
+                break;
+            }
+            actix::clock::sleep(STEERING.0).await;
+        }
+        Ok(receipt.offset.saturating_sub(1))
+    }
+
+    /// Writes the learned state to the disk. Returns the offset up to which it reaches.
+    ///
+    /// # Errors
+    /// What kept it from being written.
+    pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
+        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+    }
+
+    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while.
+    pub fn drain(&self, on: bool) {
+        self.draining.store(on, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Stores everything that a start would otherwise have to fold again: sessions, items, the learned state.
     ///
     /// # Errors
@@ -321,7 +382,7 @@ impl System {
         self.committer.send(Persist).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends without its farewell.
         self.store.sync(Durability::PowerLoss)?;
-        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+        self.checkpoint().await
     }
 }
 

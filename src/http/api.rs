@@ -141,6 +141,7 @@ impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
             SystemError::Busy(_) => Self::over_capacity(RETRY),
+            SystemError::NoPoint { .. } => Self::not_done(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),
             other => Self::not_ready(format!("{other}."), RETRY),

@@ -10,7 +10,7 @@ mod process;
 pub use handle::{By, ByKind, Declaration, Handle, Label, Type, Unit};
 pub use process::Process;
 
-use crate::domain::{Kinds, SourceName};
+use crate::domain::{Cause, Kinds, SourceName};
 use handle::declare;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -141,6 +141,15 @@ impl Place {
     pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Tail];
 }
 
+impl Label for Cause {
+    const KEY: &'static str = "reason";
+    const VALUES: &'static [&'static str] = &["operator", "loss", "quality"];
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
 impl Label for SourceName {
     const KEY: &'static str = "source";
     const VALUES: &'static [&'static str] = &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
@@ -232,6 +241,12 @@ declare! {
     "sequor_training_loss" Unit::None training_loss: Gauge,
     /// Euclidean norm of the last mini-batch's gradient before clipping.
     "sequor_training_gradient_norm" Unit::None training_gradient_norm: Gauge,
+    /// Times that the model was rolled back, by what for.
+    "sequor_rollbacks_total" Unit::Count rollbacks: By<Cause, Counter>,
+    /// 1 while learning is paused.
+    "sequor_learning_paused" Unit::None learning_paused: Gauge,
+    /// Step size of the network's training.
+    "sequor_learning_rate" Unit::None learning_rate: Gauge,
     /// Version of the weights that sessions read.
     "sequor_weights_version" Unit::None weights_version: Gauge,
     /// Time to publish a snapshot.

@@ -16,7 +16,7 @@ pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,
 };
 
-use crate::learning::{LearningSettings, OfflineSettings};
+use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
 use crate::model::NetworkSettings;
 use crate::recall::{ClusterSettings, RecallError, RecallSettings};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ pub struct Settings {
     pub recall: RecallSettings,
     /// The item clusters.
     pub clusters: ClusterSettings,
+    /// When the model is rolled back without being asked.
+    pub safety: SafetySettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -66,6 +68,7 @@ impl Checked for Settings {
         self.events.check()?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;
         self.recall.check().map_err(|RecallError::Setting { key, value, least, most }| {
             OutOfRange::new(format!("recall.{key}"), value, format!("{least} to {most}"))
         })?;

@@ -5,11 +5,13 @@
 //! synced, and only then given its own, so that a file of that name is whole unless the disk damaged it.
 
 use super::{StoreError, sync_directory};
-use crate::domain::Offset;
+use crate::domain::{Offset, Timestamp};
 use crc32fast::Hasher;
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const MAGIC: [u8; 8] = *b"SQRCKPT\n";
 /// The layout above.
@@ -20,6 +22,17 @@ const EXTENSION: &str = "checkpoint";
 const UNFINISHED: &str = "unfinished";
 /// How much is read or written at once.
 const BUFFER: usize = 1 << 18;
+
+/// A state that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// The first journal offset that it does not contain.
+    pub offset: Offset,
+    /// The file's size.
+    pub bytes: u64,
+    /// When the file was written, in milliseconds since 1970.
+    pub written_at: Timestamp,
+}
 
 /// The checkpoints of a data directory.
 #[derive(Debug, Clone)]
@@ -91,6 +104,20 @@ impl Checkpoints {
             }
         }
         Ok(None)
+    }
+
+    /// The checkpoints that are there, ascending by offset, whether or not they verify.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+        let point = |offset| {
+            let file = self.path(offset).metadata().ok()?;
+            let since = file.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let written_at = since.and_then(|since| Timestamp::try_from(since.as_millis()).ok()).unwrap_or_default();
+            Some(Point { offset, bytes: file.len(), written_at })
+        };
+        Ok(self.offsets()?.into_iter().filter_map(point).collect())
     }
 
     /// The checkpoint of exactly that offset, to be read from; `None` if there is none that verifies.

@@ -38,7 +38,7 @@ mod testing;
 mod verify;
 
 pub use backup::{Copied, restore};
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;
@@ -56,6 +56,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+/// The folder of the states that a rollback went to or left.
+const RESTORE_POINTS: &str = "restore-points";
 
 /// What an acknowledged event survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -256,12 +259,24 @@ impl Store {
         Checkpoints::at(&self.shared.dir.join("checkpoints"))
     }
 
+    /// Every state on the disk that the model can go back to, ascending by offset.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a directory cannot be read.
+    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+        let mut points = self.present_checkpoints().points()?;
+        points.extend(Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS)).points()?);
+        points.sort_unstable_by_key(|point| point.offset);
+        points.dedup_by_key(|point| point.offset);
+        Ok(points)
+    }
+
     /// The states that a rollback went to or left, of which the newest `keep` are kept.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
     pub fn restore_points(&self, keep: usize) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(&self.shared.dir.join("restore-points"), keep)
+        Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), keep)
     }
 
     /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.
