@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError, StoreOptions};
 /// The settings in force, with the log started.
 pub(super) fn settings(flags: &Flags) -> anyhow::Result<Layers<Settings>> {
     let layers = flags.layers(&[])?;
-    flags::start_log(&layers.check()?.log)?;
+    drop(flags::start_log(&layers.check()?.log)?);
     Ok(layers)
 }
 
@@ -46,25 +46,38 @@ pub(super) fn hush_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
+/// Where the token of the admin endpoint's lock is looked for.
+pub(super) const TOKEN: &str = "SEQUOR_ADMIN_TOKEN";
+
 /// A running daemon's admin endpoint.
 pub(super) struct Admin<'u> {
     url: &'u str,
     agent: ureq::Agent,
+    /// What is sent as `Authorization`; empty: nothing.
+    authorization: String,
 }
 
 impl<'u> Admin<'u> {
     pub(super) fn new(url: &'u str) -> Self {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10))).build();
-        Self { url: url.trim_end_matches('/'), agent: agent.into() }
+        Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: String::new() }.with_token(std::env::var(TOKEN).ok())
+    }
+
+    /// With the token of the endpoint's lock; that of the environment if there is none.
+    pub(super) fn with_token(mut self, token: Option<String>) -> Self {
+        if let Some(token) = token {
+            self.authorization = format!("Bearer {token}");
+        }
+        self
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {
-        self.answered(self.agent.post(format!("{}{path}", self.url)).send_json(body))
+        self.answered(self.agent.post(format!("{}{path}", self.url)).header("Authorization", &self.authorization).send_json(body))
     }
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<ureq::Body> {
-        self.answered(self.agent.get(format!("{}{path}", self.url)).call())
+        self.answered(self.agent.get(format!("{}{path}", self.url)).header("Authorization", &self.authorization).call())
     }
 
     /// The body of a good answer; of another, what it says.

@@ -5,14 +5,16 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::capture::Rules;
 use crate::http::DoorSettings;
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogSettings, Origin, Settings};
+use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Settings};
 use crate::store::{self, CommitterSettings, StoreOptions};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
@@ -93,15 +95,26 @@ pub(super) fn give_way<T: Serialize>(
     Ok(())
 }
 
-/// Starts logging to standard error.
-pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{},actix_server=warn,sled=warn", settings.level.as_str()))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match settings.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
+/// Sets the level of the log.
+pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+/// Starts logging to standard error. What is returned changes the level.
+pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
+    // A level makes a filter that can be read: the fallback is never used.
+    let filter = |level: LogLevel| EnvFilter::try_new(format!("{},actix_server=warn,sled=warn", level.as_str())).unwrap_or_default();
+    let (level, handle) = reload::Layer::new(filter(settings.level));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match settings.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+    let started = tracing_subscriber::registry().with(level).with(lines).try_init();
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    Ok(Box::new(move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the level of the log stays as it was");
+        }
+    }))
 }
 
 /// What the fold is governed by.
@@ -158,6 +171,7 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         admin_listen: settings.server.admin_listen.to_string(),
         workers: or_one_a_processor(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
+        admin_token: settings.server.admin_token.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod admin;
 mod backup;
 mod data;
 mod evaluate;
@@ -33,6 +34,8 @@ pub struct Cli {
 enum Command {
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
+    /// Look into a running daemon and steer it, through its admin endpoint.
+    Admin(admin::Steer),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
     Replay(replay::Replay),
     /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
@@ -61,6 +64,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Admin(steer) => steer.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),

@@ -58,7 +58,7 @@ const STRETCH: usize = 512;
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut settings = self.flags.layers(&[])?.check()?.clone();
-        flags::start_log(&settings.log)?;
+        drop(flags::start_log(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = Durability::ProcessCrash;

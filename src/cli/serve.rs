@@ -11,9 +11,11 @@ use super::flags::{self, Flags};
 use super::trained;
 use crate::actors::origin::{begin_with, origin};
 use crate::actors::system::System;
+use crate::actors::watchdog::watch;
 use crate::clock::Clock;
 use crate::http::Door;
 use crate::metrics::Metrics;
+use crate::settings::Live;
 use crate::store::Store;
 
 /// Arguments of `sequor serve`.
@@ -34,9 +36,15 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let layers = self.flags.layers(&[("server.listen", self.listen), ("server.admin_listen", self.admin_listen)])?;
+        let more = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
+        let layers = self.flags.layers(&more)?;
         let mut settings = layers.check()?.clone();
-        flags::start_log(&settings.log)?;
+        let set_level = flags::start_log(&settings.log)?;
+        let read = {
+            let (flags, more) = (self.flags.clone(), more.clone());
+            move || flags.layers(&more).map_err(Into::into)
+        };
+        let live = Arc::new(Live::new(&layers, &settings, Box::new(read), set_level));
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
@@ -51,7 +59,16 @@ impl Serve {
             }
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
-            let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;
+            let door = Door::open(
+                system.clone(),
+                flags::rules(&settings),
+                Clock::system(),
+                &flags::door(&settings),
+                Arc::clone(&live),
+                &data_dir,
+            )?;
+            actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
+            actix::spawn(heed(live));
             println!(
                 "sequor is ready: API http://{}  admin http://{}  data {}",
                 door.addresses.api,
@@ -74,6 +91,17 @@ async fn keep_up(metrics: Arc<Metrics>) {
     loop {
         every.tick().await;
         metrics.upkeep();
+    }
+}
+
+/// Reads the settings again at each SIGHUP.
+async fn heed(live: Arc<Live>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return tracing::warn!("SIGHUP is not listened for") };
+    while hangups.recv().await.is_some() {
+        match live.reload() {
+            Ok(reloaded) => tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again"),
+            Err(error) => tracing::error!(error = &*error as &dyn std::error::Error, "the settings stay as they were"),
+        }
     }
 }
 

@@ -77,7 +77,7 @@ impl Train {
                 ("train.seed", self.seed.map(|seed| seed.to_string())),
             ],
         )?;
-        flags::start_log(&layers.check()?.log)?;
+        drop(flags::start_log(&layers.check()?.log)?);
         // Told now, not after the first epoch.
         [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
         let began = Instant::now();

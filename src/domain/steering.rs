@@ -26,7 +26,7 @@ pub enum ModelAct {
     Pause,
     /// Learning goes on.
     Resume,
-    /// The network's step size is another, above 0 and at most 10.
+    /// The network's step size is another, above 0.
     LearningRate {
         /// The new one.
         value: f32,

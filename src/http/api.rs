@@ -18,6 +18,7 @@ use crate::capture::{Fault, Rules, read_body};
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Timestamp};
 use crate::metrics::{EventOutcome, Metrics};
+use crate::settings::Live;
 
 /// Where events come in.
 pub(super) const EVENTS: &str = "/v1/events";
@@ -31,6 +32,7 @@ pub(super) struct Api {
     pub(super) names: Arc<Names>,
     pub(super) pages: Arc<Pages>,
     pub(super) max_body: usize,
+    pub(super) live: Arc<Live>,
 }
 
 /// After how long it is worth to ask again.

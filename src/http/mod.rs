@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod items;
 mod lists;
+mod lock;
 mod pages;
 mod problem;
 mod server;

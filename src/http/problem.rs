@@ -4,7 +4,7 @@ use crate::capture::{BodyError, Fault};
 use crate::learning::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 use std::fmt::{self, Display};
@@ -51,6 +51,14 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 impl Problem {
     fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
         Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::default() }
+    }
+
+    /// 401: the admin endpoint wants its token.
+    #[must_use]
+    pub fn locked() -> Self {
+        let detail =
+            "Send `Authorization: Bearer` with the token of server.admin_token; a browser asks for it as a password, with any user name.";
+        Self::new("locked", "The admin endpoint is locked", StatusCode::UNAUTHORIZED, detail)
     }
 
     /// 400: the body cannot be read.
@@ -252,6 +260,9 @@ impl ResponseError for Problem {
             && let Some(allowed) = &self.members.allowed
         {
             response.insert_header((ALLOW, allowed.as_str()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.append_header((WWW_AUTHENTICATE, "Bearer")).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
         response.insert_header(content_type).json(self)

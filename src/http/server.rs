@@ -2,7 +2,7 @@
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
-use actix_web::middleware::{Compress, from_fn};
+use actix_web::middleware::{Compress, Condition, from_fn};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
 use serde::Serialize;
@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::api::{Api, Names};
+use super::lock::Token;
 use super::problem::Problem;
-use super::{admin, api, watch};
+use super::{admin, api, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
+use crate::settings::Live;
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct DoorSettings {
     pub workers: usize,
     /// The largest body that is read.
     pub max_body_bytes: usize,
+    /// What whoever comes to the admin endpoint must know; empty: nothing.
+    pub admin_token: String,
 }
 
 /// The addresses in use.
@@ -77,7 +81,14 @@ impl Door {
     ///
     /// # Errors
     /// [`DoorError`] if an address cannot be listened on or written down.
-    pub fn open(system: System, rules: Rules, clock: Clock, settings: &DoorSettings, data_dir: &Path) -> Result<Self, DoorError> {
+    pub fn open(
+        system: System,
+        rules: Rules,
+        clock: Clock,
+        settings: &DoorSettings,
+        live: Arc<Live>,
+        data_dir: &Path,
+    ) -> Result<Self, DoorError> {
         let public = listen(&settings.listen, "--listen")?;
         let private = listen(&settings.admin_listen, "--admin-listen")?;
         let of = |listener: &TcpListener, flag| {
@@ -85,10 +96,11 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let names = Arc::new(Names::new(clock.now()));
-        let shared = Api { system, rules, clock, names, pages: Arc::default(), max_body: settings.max_body_bytes };
+        let shared = Api { system, rules, clock, names, pages: Arc::default(), max_body: settings.max_body_bytes, live };
+        let token = Token::new(&settings.admin_token);
         let servers = [
-            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, api::routes),
-            serve(private, shared, 1, settings.max_body_bytes, admin::routes),
+            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, None, api::routes),
+            serve(private, shared, 1, settings.max_body_bytes, token, admin::routes),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
@@ -129,7 +141,14 @@ fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
 }
 
-fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, routes: fn(&mut ServiceConfig)) -> io::Result<Server> {
+fn serve(
+    listener: TcpListener,
+    shared: Api,
+    workers: usize,
+    max_body: usize,
+    token: Option<Token>,
+    routes: fn(&mut ServiceConfig),
+) -> io::Result<Server> {
     let shared = Data::new(shared);
     let server = HttpServer::new(move || {
         App::new()
@@ -138,6 +157,8 @@ fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, ro
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
+            .app_data(Data::new(token.clone()))
+            .wrap(Condition::new(token.is_some(), from_fn(lock::unlocked)))
             .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
             .wrap(from_fn(watch::measured))

@@ -56,7 +56,7 @@ fn endpoint(pattern: Option<&str>) -> Endpoint {
         Some(INLINE) => Endpoint::InlineRecommendations,
         Some(SIMILAR | TRENDING) => Endpoint::Lists,
         Some(ITEM | ITEMS) => Endpoint::Items,
-        Some("/metrics" | "/healthz" | "/readyz" | "/admin/status" | "/admin/backup" | "/admin/journal") => Endpoint::Admin,
+        Some(path) if path.starts_with("/admin") || matches!(path, "/metrics" | "/healthz" | "/readyz") => Endpoint::Admin,
         _ => Endpoint::Other,
     }
 }

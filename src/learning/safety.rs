@@ -142,6 +142,11 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_beyond_all_bounds_does_not_become_usual() {
+        assert_eq!(judged(&lived(24_000, 17_000, Some(2), 1e9, 0)), [(ModelAct::Rollback { to: 15_000 }, Cause::Loss)]);
+    }
+
+    #[test]
     fn the_second_time_it_stops_and_so_it_does_where_there_is_no_way_back() {
         let rolled = |cause| (15_600, ModelChange { timestamp: 0, act: ModelAct::Rollback { to: 5_000 }, cause });
         let ill = lived(20_000, 17_000, None, 5.0, 0);

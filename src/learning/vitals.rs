@@ -18,12 +18,14 @@ pub struct Averages {
 }
 
 impl Averages {
-    /// Takes one value; each mean is plain until it has as many values as it spans.
-    fn take(&mut self, value: f64, recently: f64, usually: f64) {
+    /// Takes one value; each mean is plain until it has as many values as it spans. What is far beyond the usual does not soon become usual: a value counts there as `most` times
+    /// the mean at most.
+    fn take(&mut self, value: f64, recently: f64, usually: f64, most: f64) {
         self.count += 1;
         let plain = 1.0 / self.count as f64;
+        let bounded = if self.count > 1 { value.min(most * self.usual) } else { value };
         self.recent += (value - self.recent) * plain.max(1.0 / recently);
-        self.usual += (value - self.usual) * plain.max(1.0 / usually);
+        self.usual += (bounded - self.usual) * plain.max(1.0 / usually);
     }
 
     /// The recent mean by the usual one; 1 where there is none.
@@ -60,6 +62,8 @@ impl Vitals {
     pub const RECENTLY: (f64, f64) = (1_000.0, 10.0);
     /// Steps, and trainings, that the usual means span.
     const USUALLY: (f64, f64) = (20_000.0, 1_000.0);
+    /// A loss counts towards the usual one as so many times that at most.
+    const LOSS_MOST: f64 = 3.0;
     /// Entries between two marks.
     const EVERY: u64 = 500;
     /// Marks that are kept.
@@ -68,7 +72,7 @@ impl Vitals {
     /// A step was a test: what was chosen had that rank.
     pub fn tested(&mut self, rank: Option<usize>) {
         let worth = rank.filter(|rank| (1..=crate::evaluation::K).contains(rank)).map_or(0.0, |rank| 1.0 / rank as f64);
-        self.now.quality.take(worth, Self::RECENTLY.0, Self::USUALLY.0);
+        self.now.quality.take(worth, Self::RECENTLY.0, Self::USUALLY.0, f64::INFINITY);
     }
 
     /// At a border: `all` trainings so far.
@@ -79,7 +83,7 @@ impl Vitals {
             self.now.wasted += (skipped as f64 / (batches + skipped) as f64 - self.now.wasted) / Self::RECENTLY.1;
         }
         if batches > 0 {
-            self.now.loss.take((all.loss - earlier.loss) / batches as f64, Self::RECENTLY.1, Self::USUALLY.1);
+            self.now.loss.take((all.loss - earlier.loss) / batches as f64, Self::RECENTLY.1, Self::USUALLY.1, Self::LOSS_MOST);
         }
     }
 

@@ -183,9 +183,9 @@ impl Trainer {
         self.learned.learning_rate
     }
 
-    /// Sets the step size of the batches to come; one that is not within (0, 10] is ignored.
+    /// Sets the step size of the batches to come; one that is not a number above 0 is ignored.
     pub fn set_learning_rate(&mut self, rate: f32) {
-        if rate > 0.0 && rate <= 10.0 {
+        if rate > 0.0 && rate.is_finite() {
             self.learned.learning_rate = rate;
         }
     }

@@ -7,10 +7,12 @@
 //! A section is any serde struct with a default; [`Layers`] learns the keys from the defaults and needs no list of them.
 
 mod layers;
+mod live;
 mod period;
 mod sections;
 
 pub use layers::{Layers, Origin, SettingsError};
+pub use live::{Live, ReloadError, Reloaded, Row};
 pub use period::Period;
 pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,

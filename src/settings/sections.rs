@@ -15,6 +15,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Where the admin endpoint listens; port 0 takes a free one.
     pub admin_listen: SocketAddr,
+    /// What whoever comes to the admin endpoint must know, empty or at least 16 characters; one is needed where the endpoint can be reached from another machine.
+    pub admin_token: String,
     /// Threads that serve the public API, 0..=256; 0: one a processor.
     pub workers: usize,
     /// The largest body of a request, in bytes, 1 KiB..=1 GiB, before and after it is unpacked.
@@ -30,6 +32,7 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+            admin_token: String::new(),
             workers: 0,
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
@@ -42,6 +45,13 @@ impl ServerSettings {
     pub(super) fn check(&self) -> Result<(), OutOfRange> {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
+        }
+        // The token itself is never shown.
+        if (1..16).contains(&self.admin_token.chars().count()) {
+            return Err(OutOfRange::new("server.admin_token", "…", "at least 16 characters"));
+        }
+        if self.admin_token.is_empty() && !self.admin_listen.ip().is_loopback() {
+            return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "a loopback address, unless server.admin_token is set"));
         }
         OutOfRange::unless_within("server.workers", self.workers, 0..=256)?;
         OutOfRange::unless_within("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;

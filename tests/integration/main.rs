@@ -19,6 +19,7 @@ mod replay;
 mod restart;
 mod retention;
 mod settings;
+mod steering;
 mod tidy;
 mod trace;
 mod train;

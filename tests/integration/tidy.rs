@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("learning", &["domain", "model", "recall", "ranking", "evaluation"]),
     ("settings", &["domain", "model", "recall", "ranking", "learning"]),
     ("actors", &["domain", "model", "learning", "store", "clock", "metrics"]),
-    ("http", &["domain", "capture", "learning", "actors", "clock", "metrics"]),
+    ("http", &["domain", "capture", "learning", "settings", "actors", "clock", "metrics"]),
     (
         "cli",
         &[

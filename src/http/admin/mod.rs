@@ -1,5 +1,7 @@
 //! The admin endpoint: what watches and steers the service.
 
+mod model;
+mod settings;
 mod status;
 mod store;
 
@@ -18,6 +20,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
         .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
         .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
+        .configure(model::routes)
+        .configure(settings::routes)
         .configure(status::routes)
         .configure(store::routes);
 }
@@ -35,6 +39,9 @@ async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let standing = api.system.standing().await?;
     if standing.failed {
         return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
+    }
+    if api.system.is_draining() {
+        return Err(Problem::not_ready("the daemon is being drained: it takes nothing any more, and answers go on", RETRY));
     }
     if api.system.store().has_failed() {
         return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));

@@ -1,0 +1,175 @@
+//! The model: how it does, and what can be done to it.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::actors::system::SystemError;
+use crate::domain::{Cause, ModelAct, ModelChange, Offset, Timestamp};
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+use crate::http::watch::path;
+use crate::learning::{Mark, Vitals, is_discarded};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(path("/admin/model", "GET, HEAD").route(web::get().to(model)).route(web::head().to(model)))
+        .service(path("/admin/model/checkpoint", "POST").route(web::post().to(checkpoint)))
+        .service(path("/admin/model/rollback", "POST").route(web::post().to(rollback)))
+        .service(path("/admin/model/pause", "POST").route(web::post().to(pause)))
+        .service(path("/admin/model/resume", "POST").route(web::post().to(resume)))
+        .service(path("/admin/model/learning-rate", "POST").route(web::post().to(learning_rate)))
+        .service(path("/admin/recall/recluster", "POST").route(web::post().to(recluster)));
+}
+
+/// Where the model stands.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Model {
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) learning_rate: Option<f32>,
+    pub(in crate::http) paused: bool,
+    /// Over all trainings, in nats.
+    pub(in crate::http) mean_loss: Option<f64>,
+    /// How it is doing against how it usually does.
+    pub(in crate::http) now: Mark,
+    /// How it did.
+    pub(in crate::http) marks: Vec<Mark>,
+    /// Where it can go back to, ascending.
+    pub(in crate::http) checkpoints: Vec<Kept>,
+    /// What was done to it last, newest first.
+    pub(in crate::http) acts: Vec<Act>,
+}
+
+/// A state that the model can go back to.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Kept {
+    /// The first entry that it does not contain.
+    pub(in crate::http) offset: Offset,
+    pub(in crate::http) bytes: u64,
+    pub(in crate::http) written_at: Timestamp,
+    /// A rollback went back behind it.
+    pub(in crate::http) discarded: bool,
+}
+
+/// Something that was done to the model.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Act {
+    pub(in crate::http) offset: Offset,
+    pub(in crate::http) timestamp: Timestamp,
+    pub(in crate::http) act: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) to: Option<Offset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) value: Option<f32>,
+    pub(in crate::http) reason: &'static str,
+}
+
+impl Act {
+    fn new((offset, change): &(Offset, ModelChange)) -> Self {
+        let (mut to, mut value) = (None, None);
+        match change.act {
+            ModelAct::Rollback { to: offset } => to = Some(offset),
+            ModelAct::LearningRate { value: rate } => value = Some(rate),
+            ModelAct::Pause | ModelAct::Resume | ModelAct::Recluster => {}
+        }
+        Self { offset: *offset, timestamp: change.timestamp, act: change.act.name(), to, value, reason: change.cause.name() }
+    }
+}
+
+/// How the model stands, asked of the model actor.
+///
+/// # Errors
+/// If that or the disk does not answer.
+pub(in crate::http) async fn standing(api: &Api) -> Result<Model, Problem> {
+    let standing = api.system.standing().await?;
+    let points = api.system.store().points().map_err(SystemError::from)?;
+    let vitals: &Vitals = &standing.vitals;
+    Ok(Model {
+        weights_version: api.system.snapshot().weights_version(),
+        learning_rate: standing.report.learning_rate,
+        paused: standing.report.paused,
+        mean_loss: standing.report.training.mean_loss(),
+        now: *vitals.now(),
+        marks: vitals.marks().copied().collect(),
+        checkpoints: points
+            .into_iter()
+            .map(|point| Kept {
+                offset: point.offset,
+                bytes: point.bytes,
+                written_at: point.written_at,
+                discarded: is_discarded(point.offset, &standing.acts),
+            })
+            .collect(),
+        acts: standing.acts.iter().rev().map(Act::new).collect(),
+    })
+}
+
+async fn model(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(standing(&api).await?))
+}
+
+/// A body without members: a form of another site cannot send it, being no form.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+async fn checkpoint(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    to: Option<Offset>,
+}
+
+/// Back to where it was asked, or to the newest checkpoint that was not itself rolled back.
+async fn rollback(api: Data<Api>, Json(Rollback { to }): Json<Rollback>) -> Result<HttpResponse, Problem> {
+    let to = match to {
+        Some(to) => to,
+        None => {
+            let known = standing(&api).await?.checkpoints;
+            let newest = known.iter().rev().find(|kept| !kept.discarded).map(|kept| kept.offset);
+            newest.ok_or_else(|| Problem::not_done("There is no checkpoint to go back to yet."))?
+        }
+    };
+    let offset = steer(&api, ModelAct::Rollback { to }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
+}
+
+async fn pause(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelAct::Pause).await?)
+}
+
+async fn resume(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelAct::Resume).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LearningRate {
+    value: f32,
+}
+
+async fn learning_rate(api: Data<Api>, Json(LearningRate { value }): Json<LearningRate>) -> Result<HttpResponse, Problem> {
+    if !(value > 0.0 && value <= 1000.0) {
+        return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
+    }
+    done(steer(&api, ModelAct::LearningRate { value }).await?)
+}
+
+async fn recluster(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelAct::Recluster).await?)
+}
+
+/// Does something to the model because somebody asked for it.
+async fn steer(api: &Api, act: ModelAct) -> Result<Offset, Problem> {
+    let offset = api.system.steer(act, Cause::Operator, api.clock.now()).await?;
+    tracing::info!(offset, act = act.name(), "the model is steered");
+    Ok(offset)
+}
+
+fn done(offset: Offset) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({ "offset": offset })))
+}

@@ -1,0 +1,63 @@
+//! The settings in force, and what can be changed while the daemon runs.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+use crate::http::watch::path;
+use crate::settings::LogLevel;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(path("/admin/settings", "GET, HEAD").route(web::get().to(settings)).route(web::head().to(settings)))
+        .service(path("/admin/settings/reload", "POST").route(web::post().to(reload)))
+        .service(path("/admin/log-level", "POST").route(web::post().to(log_level)))
+        .service(path("/admin/drain", "POST").route(web::post().to(drain)));
+}
+
+async fn settings(api: Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "settings": api.live.rows() }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+async fn reload(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+    let reloaded = api.live.reload().map_err(|error| Problem::not_done(format!("The settings stay as they were: {error}.")))?;
+    tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again");
+    Ok(HttpResponse::Ok().json(reloaded))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Level {
+    level: LogLevel,
+}
+
+async fn log_level(api: Data<Api>, Json(Level { level }): Json<Level>) -> HttpResponse {
+    api.live.set_level(level);
+    HttpResponse::Ok().json(json!({ "level": level }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    #[serde(default = "yes")]
+    on: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Nothing is taken any more, and what was is brought to the disk with all that was learned of it: the daemon can be stopped, and starts again at once. Or the other way round.
+async fn drain(api: Data<Api>, Json(Drain { on }): Json<Drain>) -> Result<HttpResponse, Problem> {
+    api.system.drain(on);
+    tracing::info!(on, "draining");
+    let offset = if on { Some(api.system.rest().await?) } else { None };
+    Ok(HttpResponse::Ok().json(json!({ "draining": on, "offset": offset })))
+}

@@ -1,0 +1,239 @@
+//! The model is steered while it runs: what that does to it is a fold of the journal like everything else, and a model that is poisoned is taken back.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, run, sequor, until};
+use crate::random::walks;
+
+const SETTINGS: [&str; 3] = ["learning.interval=16", "store.checkpoint_every=1000", "store.checkpoints_kept=50"];
+
+fn stream(seed: u64, events: usize) -> Vec<Value> {
+    let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("{seed}-{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
+    walks(seed, events).into_iter().enumerate().map(as_event).collect()
+}
+
+/// Sends events and waits until they are learned.
+fn teach(daemon: &Daemon, events: &[Value]) {
+    events.chunks(100).for_each(|batch| drop(daemon.send(batch)));
+    daemon.learned(0);
+}
+
+fn act(daemon: &Daemon, path: &str, body: &Value) -> Value {
+    let answer = daemon.ask_admin("POST", path, &body.to_string());
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    answer.json()
+}
+
+fn model(daemon: &Daemon) -> Value {
+    daemon.admin("/admin/model").json()
+}
+
+/// `sequor admin …` on that daemon.
+fn admin(daemon: &Daemon, arguments: &[&str]) -> Value {
+    let output = run(&[&["admin", "--url", daemon.admin_address()], arguments].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The state that a daemon leaves which has learned everything.
+fn left_by(home: &Home, daemon: Daemon) -> (u64, Vec<u8>) {
+    daemon.learned(0);
+    let end = daemon.next_offset();
+    assert_eq!(daemon.terminate().code(), Some(0));
+    (end, checkpoint(&home.data(), end))
+}
+
+fn checkpoint(data: &Path, end: u64) -> Vec<u8> {
+    fs::read(data.join(format!("checkpoints/{end:020}.checkpoint"))).unwrap()
+}
+
+/// What a rebuild from the journal makes of it.
+fn rebuilt(home: &Home, end: u64) -> Vec<u8> {
+    let mut command = sequor();
+    command.arg("rebuild").arg("--data-dir").arg(home.data());
+    for setting in crate::daemon::SMALL.iter().chain(&SETTINGS) {
+        command.args(["--set", setting]);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    checkpoint(&home.data(), end)
+}
+
+#[test]
+fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
+    let (home, events) = (Home::new(), stream(5, 1_200));
+    let daemon = home.start(&SETTINGS);
+    teach(&daemon, &events[..400]);
+    let early = act(&daemon, "/admin/model/checkpoint", &json!({}))["offset"].as_u64().unwrap();
+    teach(&daemon, &events[400..800]);
+    let late = admin(&daemon, &["checkpoint"])["offset"].as_u64().unwrap();
+    assert_eq!((early, late), (400, 800));
+
+    // The same weights give the same lists: nothing else has changed.
+    let lists = |daemon: &Daemon| {
+        let similar = |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).items();
+        events[..8].iter().map(similar).collect::<Vec<_>>()
+    };
+    let before = lists(&daemon);
+    let back = act(&daemon, "/admin/model/rollback", &json!({ "to": early }));
+    assert_eq!(back, json!({ "offset": 800, "to": 400 }));
+    let known = model(&daemon);
+    assert_eq!(
+        (&known["acts"][0]["act"], &known["acts"][0]["to"], &known["acts"][0]["reason"]),
+        (&json!("rollback"), &json!(400), &json!("operator"))
+    );
+    let discarded: Vec<_> = known["checkpoints"].as_array().unwrap().iter().map(|kept| (&kept["offset"], &kept["discarded"])).collect();
+    assert_eq!(discarded, [(&json!(400), &json!(false)), (&json!(800), &json!(true))]);
+    let forward = admin(&daemon, &["rollback", "--to", "800"]);
+    assert_eq!(forward, json!({ "offset": 801, "to": 800 }));
+    assert_eq!(lists(&daemon), before);
+    assert_eq!(admin(&daemon, &["rollback"])["to"], json!(400), "the newest that was not itself rolled back");
+    admin(&daemon, &["rollback", "--to", "800"]);
+
+    assert_eq!(act(&daemon, "/admin/model/learning-rate", &json!({ "value": 0.02 })), json!({ "offset": 804 }));
+    assert_eq!(model(&daemon)["learning_rate"].as_f64().map(|rate| (rate * 1e6).round()), Some(20_000.0));
+    admin(&daemon, &["recluster"]);
+    teach(&daemon, &events[800..1_000]);
+    admin(&daemon, &["pause"]);
+    teach(&daemon, &events[1_000..1_050]);
+    assert_eq!(model(&daemon)["paused"], json!(true));
+    admin(&daemon, &["resume"]);
+    // Killed: what was done is done again, from a checkpoint and the journal.
+    daemon.kill();
+    let daemon = home.start(&SETTINGS);
+    teach(&daemon, &events[1_050..]);
+    let metrics = daemon.admin("/metrics").body;
+    assert!(metrics.contains("sequor_learning_paused 0\n") && metrics.contains("sequor_rollbacks_total{reason=\"operator\"} 0\n"));
+    let (end, left) = left_by(&home, daemon);
+    assert!(rebuilt(&home, end) == left, "a rebuild ends in the same bytes");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_and_says_why() {
+    let home = Home::new();
+    let daemon = home.start(&SETTINGS);
+    teach(&daemon, &stream(6, 50));
+    let refused = |path: &str, body: &str| {
+        let answer = daemon.ask_admin("POST", path, body);
+        (answer.status, answer.json()["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    let (status, detail) = refused("/admin/model/rollback", r#"{"to": 7}"#);
+    assert!(status == 409 && detail.contains("offset 7"), "{detail}");
+    assert_eq!(refused("/admin/model/rollback", "{}").0, 409);
+    assert_eq!(refused("/admin/model/learning-rate", r#"{"value": 0}"#).0, 400);
+    assert_eq!(refused("/admin/model/pause", "").0, 400);
+    assert_eq!(daemon.ask_admin("GET", "/admin/model/pause", "").status, 405);
+    // A form of another site cannot say that its body is JSON.
+    let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address())).config().http_status_as_error(false).build();
+    assert_eq!(form.header("content-type", "text/plain").send("{}").unwrap().status(), 415);
+    assert_eq!(model(&daemon)["acts"], json!([]));
+}
+
+#[test]
+fn a_poisoned_model_is_taken_back_and_answers_go_on() {
+    let (home, events) = (Home::new(), stream(7, 6_000));
+    let settings = [&SETTINGS[..], &["safety.warm_up=100"]].concat();
+    let daemon = home.start(&settings);
+    teach(&daemon, &events[..3_000]);
+    act(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
+    let mut sent = 3_000;
+    let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|act| act["act"] == "rollback").cloned();
+    let rollback = until("the rollback", || {
+        if sent < events.len() {
+            teach(&daemon, &events[sent..sent + 100]);
+            sent += 100;
+        }
+        assert_eq!(daemon.items("user1").len(), 20, "answers go on");
+        rolled_back(&daemon)
+    });
+    assert!(rollback["to"].as_u64().unwrap() < 3_000 && ["loss", "quality"].contains(&rollback["reason"].as_str().unwrap()), "{rollback}");
+    let known = model(&daemon);
+    assert!(known["learning_rate"].as_f64().unwrap() < 1.0, "with the weights came the learning rate: {known}");
+    let series = format!("sequor_rollbacks_total{{reason={}}} 1\n", rollback["reason"]);
+    until("the alert's metric", || daemon.admin("/metrics").body.contains(&series).then_some(()));
+    teach(&daemon, &events[sent..]);
+    let (end, left) = left_by(&home, daemon);
+    assert!(rebuilt(&home, end) == left, "a rebuild comes to the same, without judging again");
+}
+
+#[test]
+fn settings_are_shown_and_read_again() {
+    let home = Home::new();
+    let file = home.path().join("sequor.toml");
+    fs::write(&file, "[log]\nlevel = \"info\"\n[safety]\nloss_rise = 4.0\n").unwrap();
+    let daemon = home.start(&[&format!("--config={}", file.display())]);
+    let row = |key: &str| {
+        let rows = admin(&daemon, &["settings"])["settings"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["key"] == key).unwrap()
+    };
+    assert_eq!(
+        row("safety.loss_rise"),
+        json!({ "key": "safety.loss_rise", "value": "4.0", "source": { "file": file }, "reloadable": true })
+    );
+    assert_eq!(row("network.hidden")["source"], json!("flag"));
+    fs::write(&file, "[log]\nlevel = \"debug\"\n[safety]\nloss_rise = 5.0\n[server]\nmax_batch = 5\n").unwrap();
+    daemon.signal("HUP");
+    until("the reload", || (row("safety.loss_rise")["value"] == "5.0").then_some(()));
+    assert_eq!((row("log.level")["value"].as_str(), row("server.max_batch")["value"].as_str()), (Some("\"debug\""), Some("1000")));
+    assert_eq!(admin(&daemon, &["reload"]), json!({ "changed": [], "waiting": ["server.max_batch"] }));
+    fs::write(&file, "[safety]\nloss_rise = 0.5\n").unwrap();
+    let output = run(&["admin", "--url", daemon.admin_address(), "reload"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("safety.loss_rise"));
+    assert_eq!(admin(&daemon, &["log-level", "warn"]), json!({ "level": "warn" }));
+    assert_eq!(row("log.level")["value"], json!("\"warn\""));
+}
+
+#[test]
+fn a_drained_daemon_answers_and_takes_nothing() {
+    let (home, events) = (Home::new(), stream(8, 60));
+    let daemon = home.start(&SETTINGS);
+    teach(&daemon, &events);
+    assert_eq!(admin(&daemon, &["drain"]), json!({ "draining": true, "offset": 60 }));
+    assert_eq!(daemon.admin("/readyz").status, 503);
+    let refused = daemon.post("/v1/events", &json!([events[0]]).to_string());
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(!daemon.items("user1").is_empty());
+    admin(&daemon, &["drain", "--off"]);
+    assert_eq!(daemon.admin("/readyz").status, 200);
+    daemon.send(&events[..1]);
+}
+
+#[test]
+fn beyond_loopback_the_admin_endpoint_is_locked() {
+    let home = Home::new();
+    let open = run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "0.0.0.0:0", "--data-dir", home.data().to_str().unwrap()]);
+    assert!(!open.status.success() && String::from_utf8_lossy(&open.stderr).contains("server.admin_token"));
+    let token = "a-token-of-twenty-four-x";
+    let daemon = home.start(&[&format!("SEQUOR_SERVER__ADMIN_TOKEN={token}")]);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(daemon.admin(path).status, 200);
+    }
+    for path in ["/metrics", "/admin/status", "/admin/settings", "/nowhere"] {
+        let locked = daemon.admin(path);
+        assert_eq!((locked.status, locked.headers.get_all("www-authenticate").iter().count()), (401, 2), "{path}");
+    }
+    assert_eq!(daemon.ask_admin("POST", "/admin/model/pause", "{}").status, 401);
+    let status = |credentials: &str| {
+        let output = Command::new("curl")
+            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &format!("Authorization: {credentials}")])
+            .arg(format!("{}/metrics", daemon.admin_address()))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        (status(&format!("Bearer {token}")), status("Bearer another"), status("nonsense")),
+        ("200".into(), "401".into(), "401".into())
+    );
+    // base64 of `me:` and the token.
+    assert_eq!(status("Basic bWU6YS10b2tlbi1vZi10d2VudHktZm91ci14"), "200");
+    let output = sequor().args(["admin", "--url", daemon.admin_address(), "--token", token, "settings"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !shown.contains(token) && shown.contains("admin_token"));
+    assert!(!run(&["admin", "--url", daemon.admin_address(), "status"]).status.success());
+}
