@@ -14,4 +14,5 @@ pub mod session;
 pub mod shard;
 pub mod stored;
 pub mod system;
+pub mod upkeep;
 pub mod worker;

@@ -3,7 +3,7 @@
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -15,13 +15,14 @@ use super::origin::{number_items, origin};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
+use super::upkeep::Upkeep;
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{
     Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError, codec};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -69,9 +70,12 @@ pub enum SystemError {
     /// A bounded queue is full.
     #[error("too much is under way: {0}")]
     Busy(#[from] Full),
-    /// A backup is under way.
-    #[error("another backup is under way")]
+    /// The store is being copied.
+    #[error("a backup or a compaction is under way")]
     Copying,
+    /// It was broken off.
+    #[error("the daemon is stopping")]
+    Stopping,
     /// An actor is gone.
     #[error("the {0} is not running")]
     Gone(&'static str),
@@ -96,8 +100,7 @@ pub struct System {
     model: Addr<ModelActor>,
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
-    /// Held by the backup under way.
-    copying: Arc<Mutex<()>>,
+    upkeep: Upkeep,
 }
 
 impl System {
@@ -142,11 +145,12 @@ impl System {
             .collect();
         recover(&store, &dictionary, &fold, &shards, through)?;
 
+        let upkeep = Upkeep::new(store.clone(), Arc::clone(&metrics));
         let load = Box::new(move || load().map_err(|error| ModelError::Load(Box::new(error))));
         let model = ModelActor::new(
             learner,
             load,
-            store.clone(),
+            upkeep.clone(),
             Arc::clone(&dictionary),
             Arc::clone(&metrics),
             Arc::clone(&published),
@@ -156,8 +160,8 @@ impl System {
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        let (gate, copying) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, copying })
+        let gate = Gate::new(settings.max_in_flight);
+        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, upkeep })
     }
 
     /// Room for entries, at once or not at all.
@@ -278,6 +282,7 @@ impl System {
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
+        metrics.store_live_bytes.set(self.store.live_bytes_counted().unwrap_or_default() as f64);
         metrics
     }
 
@@ -290,15 +295,23 @@ impl System {
     /// Makes a backup while everything goes on, see [`Store::backup`]: whatever was acknowledged when this was called is in it. Blocks until it is whole.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another backup is under way, [`SystemError::Store`] for what kept it from being made.
+    /// [`SystemError::Copying`] while another one or a compaction is under way, [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
-        let _one_at_a_time = match self.copying.try_lock() {
-            Ok(held) => held,
-            // There is nothing in it that a panic could have spoilt.
-            Err(TryLockError::Poisoned(held)) => held.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(SystemError::Copying),
-        };
-        Ok(self.store.backup(target, &mut |_, _| {})?)
+        self.upkeep.backup(target)
+    }
+
+    /// Gives disk back while everything goes on, see [`Store::compact`]. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`SystemError::Copying`] while another one or a backup is under way, [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what kept it from being
+    /// done.
+    pub fn compact(&self) -> Result<Compacted, SystemError> {
+        self.upkeep.compact()
+    }
+
+    /// Breaks off what would keep a stop waiting and loses nothing by it.
+    pub fn hurry(&self) {
+        self.upkeep.stop();
     }
 
     /// How learning stands.
@@ -337,25 +350,25 @@ fn loader(
     let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
     move || {
         let (training, clustering) = (Box::new(training.another()), Box::new(clustering.another()));
-        let (state, first) = (newest(&store, kept)?, store.journal().begin()?);
+        let (state, first) = (newest(&store, kept, &settings)?, store.journal().begin()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, training, clustering)?)
     }
 }
 
-/// What the newest checkpoint holds, if it is one that this build can read.
-fn newest(store: &Store, kept: usize) -> Result<Option<State>, SystemError> {
-    let mut state = None;
-    if let Some(mut checkpoint) = store.checkpoints(kept)?.newest(store.journal().next_offset()?)? {
+/// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
+fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
+    let checkpoints = store.checkpoints(kept)?;
+    let (mut within, mut other) = (Some(store.journal().next_offset()?), None);
+    while let Some(mut checkpoint) = within.map_or(Ok(None), |end| checkpoints.newest(end))? {
+        within = checkpoint.offset().checked_sub(1);
         let length = checkpoint.remaining();
-        match codec::decode_from(&mut checkpoint, length) {
-            Ok(read) => state = Some(read),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the checkpoint is of another build; learning afresh from the journal"
-            ),
+        match codec::decode_from::<State, _>(&mut checkpoint, length) {
+            Ok(state) if state.suits(settings) => return Ok(Some(state)),
+            Ok(state) => other = other.or(Some(state)),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a checkpoint is of another build; passed over"),
         }
     }
-    Ok(state)
+    Ok(other)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.

@@ -23,6 +23,16 @@ impl Entry {
     pub fn as_event(&self) -> Option<&Event> {
         if let Self::Event(event) = self { Some(event) } else { None }
     }
+
+    /// When it happened.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self {
+            Self::Event(event) => event.timestamp,
+            Self::Impression(impression) => impression.timestamp,
+            Self::Item(change) => change.timestamp,
+        }
+    }
 }
 
 /// A recommendation as it was shown, so that the event that follows can be credited to it.

@@ -127,6 +127,12 @@ pub struct State {
 }
 
 impl State {
+    /// Whether it was learned under these settings, so that a fold under them can go on from it.
+    #[must_use]
+    pub fn suits(&self, settings: &FoldSettings) -> bool {
+        self.settings == *settings
+    }
+
     fn new(settings: FoldSettings, pretrained: Option<Pretrained>) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
         if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
@@ -199,7 +205,7 @@ impl Learner {
     ) -> Result<Self, LearnerError> {
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state {
-            Some(state) if state.settings == settings => state,
+            Some(state) if state.suits(&settings) => state,
             other => {
                 let mut state = State::new(settings, pretrained)?;
                 if let Some(other) = other.filter(|_| first > 0) {

@@ -59,6 +59,9 @@ impl Checkpoints {
     /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
     /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
     ///
+    /// A fold only goes forward, so whatever is further than what it writes is another fold's, under other settings. Those are counted by themselves: they neither push out what this
+    /// one writes nor are pushed out by it before it has come as far.
+    ///
     /// # Errors
     /// What `fill` or the disk says. The checkpoints are then as before.
     pub fn write<E>(&self, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
@@ -66,7 +69,7 @@ impl Checkpoints {
         E: From<StoreError>,
     {
         let length = write_checkpoint(&self.path(offset), offset, fill)?;
-        self.prune()?;
+        self.prune(offset)?;
         Ok(length)
     }
 
@@ -107,12 +110,11 @@ impl Checkpoints {
         Ok(offsets)
     }
 
-    fn prune(&self) -> Result<(), StoreError> {
-        let offsets = self.offsets()?;
-        let surplus = offsets.len().saturating_sub(self.keep);
-        offsets
-            .into_iter()
-            .take(surplus)
+    fn prune(&self, written: Offset) -> Result<(), StoreError> {
+        let (own, others): (Vec<_>, Vec<_>) = self.offsets()?.into_iter().partition(|offset| *offset <= written);
+        let surplus = |offsets: Vec<Offset>| offsets.into_iter().rev().skip(self.keep);
+        surplus(own)
+            .chain(surplus(others))
             .map(|offset| self.path(offset))
             .try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
