@@ -357,10 +357,8 @@ fn loader(
 
 /// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
 fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
-    let checkpoints = store.checkpoints(kept)?;
-    let (mut within, mut other) = (Some(store.journal().next_offset()?), None);
-    while let Some(mut checkpoint) = within.map_or(Ok(None), |end| checkpoints.newest(end))? {
-        within = checkpoint.offset().checked_sub(1);
+    let mut other = None;
+    for mut checkpoint in store.checkpoints(kept)?.descending(store.journal().next_offset()?)? {
         let length = checkpoint.remaining();
         match codec::decode_from::<State, _>(&mut checkpoint, length) {
             Ok(state) if state.suits(settings) => return Ok(Some(state)),

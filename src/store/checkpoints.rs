@@ -79,21 +79,30 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
     pub fn newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
-        for offset in self.offsets()?.into_iter().rev() {
+        Ok(self.descending(journal_end)?.next())
+    }
+
+    /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there, one after the other, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn descending(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
+        let read = move |offset: Offset| {
             let path = self.path(offset);
             if offset > journal_end {
                 tracing::warn!(path = %path.display(), journal_end, "a checkpoint contains more than the journal; passed over");
-                continue;
+                return None;
             }
             match open_checkpoint(&path) {
-                Ok(reader) if reader.offset == offset => return Ok(Some(reader)),
+                Ok(reader) if reader.offset == offset => return Some(reader),
                 Ok(reader) => {
                     tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over")
                 }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
             }
-        }
-        Ok(None)
+            None
+        };
+        Ok(self.offsets()?.into_iter().rev().filter_map(read))
     }
 
     /// The offsets of the checkpoints that are there, ascending, whether or not they verify.
