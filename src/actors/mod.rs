@@ -15,5 +15,6 @@ pub mod session;
 pub mod shard;
 pub mod stored;
 pub mod system;
+pub mod upkeep;
 pub mod watchdog;
 pub mod worker;

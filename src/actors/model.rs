@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::guard::{Struck, guarded, may_strike};
 use super::system::SystemError;
+use super::upkeep::Upkeep;
 use super::worker::Beside;
 use crate::domain::{Dictionary, Entry, ModelAct, ModelChange, Offset, SourceName};
 use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot, Vitals};
 use crate::metrics::{Metrics, Place, Worker};
-use crate::store::{Quarantined, Reader, Store, StoreError, codec};
+use crate::store::{Quarantined, Reader, Retention, Store, StoreError, codec};
 
 /// Counts by source and place.
 type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
@@ -44,14 +45,16 @@ pub enum ModelError {
 }
 
 /// How often and how deep the learned state is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpointing {
     /// Entries between two checkpoints; 0: only at the end.
     pub every: u64,
     /// How many are kept.
     pub kept: usize,
-    /// After each, how many entries of the journal are kept at least; `None`: all.
-    pub retain: Option<u64>,
+    /// After each, how much of the journal is kept at least; `None`: all.
+    pub retain: Option<Retention>,
+    /// After each, how many times what is in it the database may take on the disk; 0: any.
+    pub compact_ratio: f64,
     /// Session records are forgotten after so many entries without one of their user.
     pub forget_after: u64,
 }
@@ -86,6 +89,7 @@ pub struct ModelActor {
     published: Arc<ArcSwap<Snapshot>>,
     published_at: Instant,
     checkpointing: Checkpointing,
+    upkeep: Upkeep,
     /// The offset of the last checkpoint that was begun.
     checkpointed: Offset,
     /// Writes checkpoints while learning goes on.
@@ -117,7 +121,7 @@ impl ModelActor {
     pub fn new(
         learner: Learner,
         load: Load,
-        store: Store,
+        upkeep: Upkeep,
         dictionary: Arc<Dictionary>,
         metrics: Arc<Metrics>,
         published: Arc<ArcSwap<Snapshot>>,
@@ -125,7 +129,7 @@ impl ModelActor {
     ) -> Result<Self, ModelError> {
         let (at, reported) = (learner.next_offset(), learner.report());
         // Those before were counted when they were made, if by another process.
-        let uncounted = store.journal().next_offset()?;
+        let uncounted = upkeep.store().journal().next_offset()?;
         let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
         let mut actor = Self {
             learner,
@@ -133,12 +137,13 @@ impl ModelActor {
             at,
             stumbled: None,
             quarantined: BTreeSet::new(),
-            store,
+            store: upkeep.store().clone(),
             dictionary,
             metrics,
             published,
             published_at: Instant::now(),
             checkpointing,
+            upkeep,
             checkpointed: at,
             writer,
             swept: None,
@@ -267,7 +272,8 @@ impl ModelActor {
         let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
         let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
         self.checkpointed = offset;
-        let (store, Checkpointing { retain, forget_after, .. }, swept) = (self.store.clone(), self.checkpointing, self.swept.take());
+        let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
+        let Checkpointing { retain, forget_after, compact_ratio, .. } = self.checkpointing;
         self.writer.start(Box::new(move || {
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
             let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
@@ -275,6 +281,7 @@ impl ModelActor {
                 tracing::debug!(begin, "where the journal begins");
             }
             let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
+            upkeep.compact_if_due(compact_ratio);
             Ok(Written { offset, bytes, swept })
         }));
         Ok(())

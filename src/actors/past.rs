@@ -28,8 +28,7 @@ impl KeptPast {
 
     /// The state of exactly that offset, if it is on the disk.
     fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<State> {
-        let is_ours = |state: &State| *state.settings() == self.settings;
-        places.iter().find_map(|place| place.of(at).and_then(decode).filter(is_ours))
+        places.iter().find_map(|place| place.of(at).and_then(decode).filter(|state| state.suits(&self.settings)))
     }
 
     /// Folds the journal up to `to`, from the nearest state before it.
@@ -89,7 +88,7 @@ pub fn decode(mut checkpoint: CheckpointReader) -> Option<State> {
     let length = checkpoint.remaining();
     let read = codec::decode_from(&mut checkpoint, length);
     read.inspect_err(|error| {
-        tracing::warn!(error = error as &dyn std::error::Error, "the checkpoint is of another build; learning afresh from the journal");
+        tracing::warn!(error = error as &dyn std::error::Error, "a checkpoint is of another build; passed over");
     })
     .ok()
 }

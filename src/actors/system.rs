@@ -3,8 +3,8 @@
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -17,6 +17,7 @@ use super::past::{KeptPast, decode};
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
+use super::upkeep::Upkeep;
 use super::worker::Beside;
 use crate::domain::{
     Candidate, Catalog, Cause, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, ModelAct, ModelChange, Offset, Step, Timestamp,
@@ -25,7 +26,7 @@ use crate::learning::{
     Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError};
+use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError};
 
 /// How often, and how many times, it is asked whether the fold has come to an act.
 const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
@@ -87,9 +88,12 @@ pub enum SystemError {
     /// Nothing is taken any more.
     #[error("the daemon is being drained and takes nothing any more")]
     Draining,
-    /// A backup is under way.
-    #[error("another backup is under way")]
+    /// The store is being copied.
+    #[error("a backup or a compaction is under way")]
     Copying,
+    /// It was broken off.
+    #[error("the daemon is stopping")]
+    Stopping,
     /// An actor is gone.
     #[error("the {0} is not running")]
     Gone(&'static str),
@@ -114,8 +118,7 @@ pub struct System {
     model: Addr<ModelActor>,
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
-    /// Held by the backup under way.
-    copying: Arc<Mutex<()>>,
+    upkeep: Upkeep,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
 }
@@ -162,11 +165,12 @@ impl System {
             .collect();
         recover(&store, &dictionary, &fold, &shards, through)?;
 
+        let upkeep = Upkeep::new(store.clone(), Arc::clone(&metrics));
         let load = Box::new(move || load().map_err(|error| ModelError::Load(Box::new(error))));
         let model = ModelActor::new(
             learner,
             load,
-            store.clone(),
+            upkeep.clone(),
             Arc::clone(&dictionary),
             Arc::clone(&metrics),
             Arc::clone(&published),
@@ -176,9 +180,8 @@ impl System {
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        let (gate, copying) = (Gate::new(settings.max_in_flight), Arc::default());
-        let draining = Arc::default();
-        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, copying, draining })
+        let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
+        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, upkeep, draining })
     }
 
     /// Room for entries, at once or not at all.
@@ -299,6 +302,7 @@ impl System {
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
+        metrics.store_live_bytes.set(self.store.live_bytes_counted().unwrap_or_default() as f64);
         metrics
     }
 
@@ -311,15 +315,23 @@ impl System {
     /// Makes a backup while everything goes on, see [`Store::backup`]: whatever was acknowledged when this was called is in it. Blocks until it is whole.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another backup is under way, [`SystemError::Store`] for what kept it from being made.
+    /// [`SystemError::Copying`] while another one or a compaction is under way, [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
-        let _one_at_a_time = match self.copying.try_lock() {
-            Ok(held) => held,
-            // There is nothing in it that a panic could have spoilt.
-            Err(TryLockError::Poisoned(held)) => held.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(SystemError::Copying),
-        };
-        Ok(self.store.backup(target, &mut |_, _| {})?)
+        self.upkeep.backup(target)
+    }
+
+    /// Gives disk back while everything goes on, see [`Store::compact`]. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`SystemError::Copying`] while another one or a backup is under way, [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what kept it from being
+    /// done.
+    pub fn compact(&self) -> Result<Compacted, SystemError> {
+        self.upkeep.compact()
+    }
+
+    /// Breaks off what would keep a stop waiting and loses nothing by it.
+    pub fn hurry(&self) {
+        self.upkeep.stop();
     }
 
     /// How learning stands.
@@ -400,14 +412,21 @@ fn loader(
     move || {
         let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
-        let (state, first) = (newest(&store, kept)?, store.journal().begin()?);
+        let (state, first) = (newest(&store, kept, &settings)?, store.journal().begin()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
     }
 }
 
-/// What the newest checkpoint holds, if it is one that this build can read.
-fn newest(store: &Store, kept: usize) -> Result<Option<State>, SystemError> {
-    Ok(store.checkpoints(kept)?.newest(store.journal().next_offset()?)?.and_then(decode))
+/// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
+fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
+    let mut other = None;
+    for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
+        if state.suits(settings) {
+            return Ok(Some(state));
+        }
+        other = other.or(Some(state));
+    }
+    Ok(other)
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.

@@ -14,8 +14,8 @@ use crate::actors::system::SystemSettings;
 use crate::capture::Rules;
 use crate::http::DoorSettings;
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Settings};
-use crate::store::{self, CommitterSettings, StoreOptions};
+use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Settings};
+use crate::store::{self, CommitterSettings, Retention, StoreOptions};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -159,7 +159,11 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
             kept: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
             // The ids of the window are read from the journal when a daemon starts.
-            retain: (settings.store.retain_entries > 0).then(|| settings.store.retain_entries.max(settings.store.dedup_window)),
+            retain: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| Retention {
+                entries: settings.store.retain_entries.max(settings.store.dedup_window),
+                period_ms: (settings.store.retain_for != Period::OFF).then(|| settings.store.retain_for.as_millis()),
+            }),
+            compact_ratio: settings.store.compact_ratio,
         },
     }
 }

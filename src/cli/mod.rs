@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+mod compact;
 mod data;
 mod evaluate;
 mod export;
@@ -46,6 +47,8 @@ enum Command {
     Verify(verify::Verify),
     /// Back a data directory up, into a directory or a .tar.gz, also while a daemon serves it.
     Backup(backup::Backup),
+    /// Give back the disk that the database no longer needs, also while a daemon serves it.
+    Compact(compact::Compact),
     /// Make a data directory of a backup.
     Restore(restore::Restore),
     /// Write the journal as lines of JSON, in the shapes that the API takes.
@@ -70,6 +73,7 @@ impl Cli {
             Command::Evaluate(evaluate) => evaluate.run(),
             Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
+            Command::Compact(compact) => compact.run(),
             Command::Restore(restore) => restore.run(),
             Command::Export(export) => export.run(),
             Command::Rebuild(rebuild) => rebuild.run(),

@@ -77,6 +77,7 @@ impl Serve {
             );
             asked_to_stop().await?;
             tracing::info!("stopping: finishing what is under way");
+            system.hurry();
             door.close().await;
             let offset = system.rest().await?;
             tracing::info!(offset, "stopped");

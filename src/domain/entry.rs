@@ -25,6 +25,17 @@ impl Entry {
     pub fn as_event(&self) -> Option<&Event> {
         if let Self::Event(event) = self { Some(event) } else { None }
     }
+
+    /// When it happened.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self {
+            Self::Event(event) => event.timestamp,
+            Self::Impression(impression) => impression.timestamp,
+            Self::Item(change) => change.timestamp,
+            Self::Model(change) => change.timestamp,
+        }
+    }
 }
 
 /// A recommendation as it was shown, so that the event that follows can be credited to it.

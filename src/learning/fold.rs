@@ -103,7 +103,7 @@ impl Learner {
         let Aides { training, clustering, past } = aides;
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state {
-            Some(state) if state.settings == settings => state,
+            Some(state) if state.suits(&settings) => state,
             other => {
                 let mut state = State::new(settings, pretrained)?;
                 if let Some(other) = other.filter(|_| first > 0) {

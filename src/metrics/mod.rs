@@ -213,6 +213,10 @@ declare! {
     "sequor_journal_begin" Unit::Count journal_begin: Gauge,
     /// Space that the data directory takes on the disk.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
+    /// What the database holds, in keys and values; 0 until the first checkpoint since the start, after which it is counted.
+    "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
+    /// How often the database was written anew to give disk back.
+    "sequor_compactions_total" Unit::Count compactions: Counter,
     /// Time to write a checkpoint.
     "sequor_checkpoint_seconds" Unit::Seconds checkpoint_seconds: Histogram,
     /// Checkpoints that could not be written.

@@ -88,6 +88,11 @@ pub struct StoreSettings {
     pub checkpoints_kept: usize,
     /// How many of the latest journal entries are kept at least, 0: all, else 1000..=1,000,000,000,000. Older ones go once everything derived from them is in a checkpoint.
     pub retain_entries: u64,
+    /// How long a journal entry is kept at least, by its own timestamp against the last entry's, at least 1 min; `off`: by `retain_entries` alone. Where both are set an entry goes once
+    /// both let it.
+    pub retain_for: Period,
+    /// How many times what is in it the database may take on the disk before it is written anew, 0: any, else 1.5..=100. Below 64 MiB it never is.
+    pub compact_ratio: f64,
 }
 
 impl Default for StoreSettings {
@@ -100,6 +105,8 @@ impl Default for StoreSettings {
             checkpoint_every: 20_000,
             checkpoints_kept: 3,
             retain_entries: 0,
+            retain_for: Period::OFF,
+            compact_ratio: 3.0,
         }
     }
 }
@@ -113,10 +120,13 @@ impl StoreSettings {
         OutOfRange::unless_within("store.dedup_window", self.dedup_window, 0..=1_000_000_000)?;
         OutOfRange::unless_within("store.checkpoint_every", self.checkpoint_every, 100..=1_000_000_000)?;
         OutOfRange::unless_within("store.checkpoints_kept", self.checkpoints_kept, 2..=1000)?;
-        match self.retain_entries {
-            0 => Ok(()),
-            entries => OutOfRange::unless_within("store.retain_entries", entries, 1000..=1_000_000_000_000),
+        if self.retain_entries > 0 {
+            OutOfRange::unless_within("store.retain_entries", self.retain_entries, 1000..=1_000_000_000_000)?;
         }
+        if self.retain_for.as_millis() < 60_000 {
+            return Err(OutOfRange::new("store.retain_for", self.retain_for, "at least 1m, or off"));
+        }
+        if self.compact_ratio == 0.0 { Ok(()) } else { OutOfRange::unless_within("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
     }
 }
 
@@ -277,6 +287,9 @@ mod tests {
         assert_eq!(refused(|s| s.server.max_in_flight_events = 10), "server.max_in_flight_events = 10: must be 1000 to 16777216");
         assert!(refused(|s| s.server.admin_listen = s.server.listen).starts_with("server.admin_listen = 127.0.0.1:8080"));
         assert_eq!(refused(|s| s.store.checkpoints_kept = 1), "store.checkpoints_kept = 1: must be 2 to 1000");
+        assert_eq!(refused(|s| s.store.retain_for = Period::seconds(3)), "store.retain_for = 3s: must be at least 1m, or off");
+        assert_eq!(refused(|s| s.store.compact_ratio = 1.2), "store.compact_ratio = 1.2: must be 1.5 to 100");
+        assert!(refused(|s| s.store.compact_ratio = f64::NAN).starts_with("store.compact_ratio = NaN"));
         assert_eq!(refused(|s| s.session.idle_gap = Period::milliseconds(5)), "session.idle_gap = 5ms: must be at least 1s, or off");
         let kind = |value| KindSettings { value: Some(value), ..KindSettings::default() };
         let mut settings = Settings::default();

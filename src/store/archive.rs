@@ -1,6 +1,6 @@
 //! A data directory as one file, `.tar.gz`, and back.
 
-use super::StoreError;
+use super::{StoreError, swap};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -74,7 +74,8 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open, [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
-    if !from.join("store").is_dir() {
+    let store = if from.is_dir() { swap::present(from)? } else { from.join("store") };
+    if !store.is_dir() {
         let reason = "it is neither a `.tar.gz` nor a directory with a store in it".to_owned();
         return Err(StoreError::NoBackup { path: from.to_owned(), reason });
     }
@@ -83,7 +84,7 @@ pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Held { dir: from.to_owned() });
     }
     for part in PARTS {
-        let (path, target) = (from.join(part), to.join(part));
+        let (path, target) = (if part == "store" { store.clone() } else { from.join(part) }, to.join(part));
         if path.is_dir() {
             copy_files(&path, &target)?;
         } else if path.is_file() {

@@ -72,6 +72,9 @@ impl Checkpoints {
     /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
     /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
     ///
+    /// A fold only goes forward, so whatever is further than what it writes is another fold's, under other settings. Those are counted by themselves: they neither push out what this
+    /// one writes nor are pushed out by it before it has come as far.
+    ///
     /// # Errors
     /// What `fill` or the disk says. The checkpoints are then as before.
     pub fn write<E>(&self, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
@@ -79,7 +82,7 @@ impl Checkpoints {
         E: From<StoreError>,
     {
         let length = write_checkpoint(&self.path(offset), offset, fill)?;
-        self.prune()?;
+        self.prune(offset)?;
         Ok(length)
     }
 
@@ -89,21 +92,30 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
     pub fn newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
-        for offset in self.offsets()?.into_iter().rev() {
+        Ok(self.descending(journal_end)?.next())
+    }
+
+    /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there, one after the other, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn descending(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
+        let read = move |offset: Offset| {
             let path = self.path(offset);
             if offset > journal_end {
                 tracing::warn!(path = %path.display(), journal_end, "a checkpoint contains more than the journal; passed over");
-                continue;
+                return None;
             }
             match open_checkpoint(&path) {
-                Ok(reader) if reader.offset == offset => return Ok(Some(reader)),
+                Ok(reader) if reader.offset == offset => return Some(reader),
                 Ok(reader) => {
                     tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over")
                 }
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
             }
-        }
-        Ok(None)
+            None
+        };
+        Ok(self.offsets()?.into_iter().rev().filter_map(read))
     }
 
     /// The checkpoints that are there, ascending by offset, whether or not they verify.
@@ -146,12 +158,11 @@ impl Checkpoints {
         Ok(offsets)
     }
 
-    fn prune(&self) -> Result<(), StoreError> {
-        let offsets = self.offsets()?;
-        let surplus = offsets.len().saturating_sub(self.keep);
-        offsets
-            .into_iter()
-            .take(surplus)
+    fn prune(&self, written: Offset) -> Result<(), StoreError> {
+        let (own, others): (Vec<_>, Vec<_>) = self.offsets()?.into_iter().partition(|offset| *offset <= written);
+        let surplus = |offsets: Vec<Offset>| offsets.into_iter().rev().skip(self.keep);
+        surplus(own)
+            .chain(surplus(others))
             .map(|offset| self.path(offset))
             .try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }

@@ -1,7 +1,8 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
 use super::reach::Reach;
-use super::{Durability, StoreError, StoreOptions, journal, migrations, swap, sync_directory};
+use super::trail::Trail;
+use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
 use crate::domain::Offset;
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -36,6 +37,8 @@ pub(crate) struct Engine {
     /// One append at a time.
     pub(crate) append: Mutex<()>,
     pub(crate) db: sled::Db,
+    /// What is written, for whoever copies it meanwhile, and how much there is.
+    pub(crate) trail: Trail,
     path: PathBuf,
     /// The database's log through a descriptor of our own, because the database has no call that ends in an `fdatasync`.
     file: File,
@@ -46,26 +49,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Opens the database in `dir/store` for the time of that number, migrating it to the present format.
+    /// Opens the database in `path`, which belongs to the data directory `dir`, as the opening of that number, migrating it to the present format. If `lenient`, the last journal
+    /// record may be damaged.
     ///
     /// # Errors
     /// As [`super::Store::open`].
-    pub(crate) fn open(dir: &Path, options: &StoreOptions, number: u64) -> Result<Self, StoreError> {
-        let path = dir.join("store");
-        swap::undo(dir, &path)?;
-        let db = open_database(&path, options)?;
-        guarded(&path, || Self::over(db, dir, &path, number, false))
-    }
-
-    /// As [`Engine::open`], but the last journal record may be damaged.
-    ///
-    /// # Errors
-    /// As [`super::Store::open`].
-    pub(crate) fn open_damaged(dir: &Path, options: &StoreOptions, number: u64) -> Result<Self, StoreError> {
-        let path = dir.join("store");
-        swap::undo(dir, &path)?;
-        let db = open_database(&path, options)?;
-        guarded(&path, || Self::over(db, dir, &path, number, true))
+    pub(crate) fn open(dir: &Path, path: &Path, options: &StoreOptions, number: u64, lenient: bool) -> Result<Self, StoreError> {
+        let db = open_database(path, options)?;
+        guarded(path, || Self::over(db, dir, path, number, lenient))
     }
 
     fn over(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
@@ -79,6 +70,9 @@ impl Engine {
         })?;
         let (journal, sessions, items, quarantine) = (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?);
         let reach = Reach::open(dir)?;
+        // The database writes what it was opened with once, and never syncs it.
+        let conf = path.join("conf");
+        File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
         // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
@@ -103,6 +97,7 @@ impl Engine {
             format_found,
             append: Mutex::default(),
             db,
+            trail: Trail::default(),
             path,
             file,
             synced_blobs,
@@ -124,8 +119,12 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
-        let insert = || tree.insert(key, value).map(drop).map_err(|source| self.error("writing", source));
-        guarded(&self.path, insert).inspect_err(|_| self.fail())
+        let value = value.into();
+        let length = value.len();
+        let insert = || tree.insert(key, value).map_err(|source| self.error("writing", source));
+        let former = guarded(&self.path, insert).inspect_err(|_| self.fail())?;
+        self.trail.wrote(tree, key, former.as_deref(), Some(length));
+        Ok(())
     }
 
     /// Removes one value.
@@ -133,8 +132,10 @@ impl Engine {
     /// # Errors
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
-        let remove = || tree.remove(key).map(drop).map_err(|source| self.error("writing", source));
-        guarded(&self.path, remove).inspect_err(|_| self.fail())
+        let remove = || tree.remove(key).map_err(|source| self.error("writing", source));
+        let former = guarded(&self.path, remove).inspect_err(|_| self.fail())?;
+        self.trail.wrote(tree, key, former.as_deref(), None);
+        Ok(())
     }
 
     /// Reads one value.
@@ -161,6 +162,14 @@ impl Engine {
     /// Whatever the file system says.
     pub(crate) fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.db.size_on_disk().map_err(|source| self.error("measuring", source))
+    }
+
+    /// A tree by its name.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub(crate) fn tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
+        guarded(&self.path, || self.db.open_tree(name).map_err(|source| self.error("opening", source)))
     }
 
     /// Whether a write or a sync failed.
@@ -273,7 +282,11 @@ impl DoubleEndedIterator for Pairs {
 /// What the file system says, also if it stays open.
 pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
     let log = path.join("db");
-    let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
+    let file = match File::options().read(true).write(true).open(&log) {
+        // What was never opened is closed.
+        Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(StoreError::io("opening", &log))?,
+    };
     let (pause, patience) = LOCK_PATIENCE;
     for _ in 0..patience {
         match file.try_lock() {

@@ -83,6 +83,16 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The disk has too little room for what is to be made.
+    #[error("{} has {free} bytes free, and a fresh database may take {needed}; make room, or give up part of the journal with store.retain_entries or store.retain_for", dir.display())]
+    NoRoom {
+        /// The data directory.
+        dir: PathBuf,
+        /// How many bytes there should be, at least.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+    },
     /// The embedded database failed.
     #[error("{action} the database {}: {source}", path.display())]
     Database {

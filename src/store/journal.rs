@@ -55,7 +55,7 @@ impl Journal {
         if entries > 0 {
             return Err(StoreError::Begun { dir: self.store.dir().to_owned(), entries });
         }
-        set_begin(&engine.db, begin).inspect_err(|_| engine.fail())?;
+        engine.insert(&engine.db, BEGIN_KEY, sealed::offset(BEGIN_KEY, begin))?;
         engine.begin.store(begin, Ordering::Release);
         engine.end.store(begin, Ordering::Release);
         Ok(())
@@ -75,7 +75,7 @@ impl Journal {
         if keep <= begin {
             return Ok(begin);
         }
-        set_begin(&engine.db, keep).inspect_err(|_| engine.fail())?;
+        engine.insert(&engine.db, BEGIN_KEY, sealed::offset(BEGIN_KEY, keep))?;
         engine.sync(Durability::PowerLoss)?;
         engine.begin.store(keep, Ordering::Release);
         for key in engine.journal.range(..PieceKey { first: keep, piece: 0 }.to_bytes()).keys() {
@@ -242,7 +242,7 @@ pub(super) fn begin_of(db: &sled::Db) -> Result<Offset, StoreError> {
     stored.map_or(Ok(0), |value| sealed::open_offset("default", BEGIN_KEY, &value))
 }
 
-/// Writes the first offset that the journal has from now on.
+/// Writes the first offset that the journal has from now on, into a database under way to its present format.
 pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
     db.insert(BEGIN_KEY, sealed::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
 }

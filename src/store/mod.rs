@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <data-dir>/lock           held while a process has the store open
-//! <data-dir>/store/         the embedded database (sled): one log, in it the trees
+//! <data-dir>/store/         the embedded database (sled): one log, in it the trees; after a compaction and until the next start `store.1` or another number
 //!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
@@ -21,6 +21,7 @@ mod backup;
 mod checkpoints;
 pub mod codec;
 mod committer;
+mod compact;
 mod engine;
 mod error;
 mod items;
@@ -35,17 +36,20 @@ mod sessions;
 mod swap;
 #[cfg(test)]
 mod testing;
+mod trail;
 mod verify;
 
 pub use backup::{Copied, restore};
 pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
+pub use compact::Compacted;
 pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal};
 pub use migrations::FORMAT;
 pub use quarantine::{Quarantine, Quarantined, Reader};
+pub use retention::Retention;
 pub use sessions::{SessionRecord, Sessions};
 pub use verify::{Counts, Damage, Findings, Remedy};
 
@@ -53,9 +57,10 @@ use engine::Engine;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::Write;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// The folder of the states that a rollback went to or left.
 const RESTORE_POINTS: &str = "restore-points";
@@ -99,6 +104,12 @@ struct Shared {
     options: StoreOptions,
     /// `None` only while it is being opened again, and after that failed.
     engine: RwLock<Option<Arc<Engine>>>,
+    /// Read-locked by whoever writes, so that no other opening takes the present one's place meanwhile. Taken before `engine`.
+    writers: RwLock<()>,
+    /// One compaction at a time.
+    compacting: Mutex<()>,
+    /// What the last one left, in bytes of disk; 0 if there was none.
+    compacted_to: AtomicU64,
     /// How often it was opened again.
     reopenings: AtomicU64,
     /// Locked for as long as the store is open. Last, so that it is released when the database's files are closed.
@@ -112,7 +123,7 @@ impl Store {
     /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for a format that this binary cannot read,
     /// [`StoreError::Unopenable`] or [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        Self::open_by(dir.as_ref(), options, Engine::open)
+        Self::open_by(dir.as_ref(), options, false)
     }
 
     /// Opens the store of a data directory that must have one.
@@ -130,14 +141,10 @@ impl Store {
     /// As [`Store::open_existing`].
     pub fn open_damaged(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         present(dir.as_ref())?;
-        Self::open_by(dir.as_ref(), options, Engine::open_damaged)
+        Self::open_by(dir.as_ref(), options, true)
     }
 
-    fn open_by(
-        dir: &Path,
-        options: &StoreOptions,
-        open: impl FnOnce(&Path, &StoreOptions, u64) -> Result<Engine, StoreError>,
-    ) -> Result<Self, StoreError> {
+    fn open_by(dir: &Path, options: &StoreOptions, lenient: bool) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         let lock_path = dir.join("lock");
         let lock =
@@ -147,10 +154,19 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
         }
-        let engine = RwLock::new(Some(Arc::new(open(dir, options, 0)?)));
-        Ok(Self {
-            shared: Arc::new(Shared { dir: dir.to_owned(), options: options.clone(), engine, reopenings: AtomicU64::new(0), _lock: lock }),
-        })
+        swap::settle(dir)?;
+        let engine = Engine::open(dir, &swap::present(dir)?, options, 0, lenient)?;
+        let shared = Shared {
+            dir: dir.to_owned(),
+            options: options.clone(),
+            engine: RwLock::new(Some(Arc::new(engine))),
+            writers: RwLock::default(),
+            compacting: Mutex::default(),
+            compacted_to: AtomicU64::new(0),
+            reopenings: AtomicU64::new(0),
+            _lock: lock,
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Closes the database and opens it again, which is how writes come back after one failed: what the disk really holds is found by reading it.
@@ -160,11 +176,16 @@ impl Store {
     /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be read still can. Otherwise as [`Store::open`]: the store then
     /// stays closed, and every call on it is [`StoreError::Failed`]. Either way this may be tried again.
     pub fn reopen(&self) -> Result<(), StoreError> {
-        probe(&self.shared.dir.join("probe"))?;
-        let mut engine = self.shared.engine.write().unwrap_or_else(PoisonError::into_inner);
-        *engine = None;
-        let number = self.shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&self.shared.dir, &self.shared.options, number)?));
+        let shared = &self.shared;
+        probe(&shared.dir.join("probe"))?;
+        let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(former) = engine.take() {
+            // A compaction that is copying it breaks off and lets it go.
+            former.fail();
+        }
+        let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
+        *engine = Some(Arc::new(Engine::open(&shared.dir, &swap::present(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
@@ -210,7 +231,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if it stays open, as it does while it has other clones.
     pub fn close(self) -> Result<(), StoreError> {
-        let path = self.shared.dir.join("store");
+        let path = self.path()?;
         drop(self);
         engine::wait_closed(&path)
     }
@@ -332,16 +353,35 @@ impl Store {
         engine.clone().ok_or_else(|| StoreError::Failed { dir: self.shared.dir.clone() })
     }
 
-    /// The present opening, to write to.
-    fn writable(&self) -> Result<Arc<Engine>, StoreError> {
+    /// The present opening, to write to. No other one takes its place before what is returned is dropped; nobody may hold two at once.
+    fn writable(&self) -> Result<Writing<'_>, StoreError> {
+        let unmoved = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
-        if engine.has_failed() { Err(StoreError::Failed { dir: self.shared.dir.clone() }) } else { Ok(engine) }
+        if engine.has_failed() {
+            Err(StoreError::Failed { dir: self.shared.dir.clone() })
+        } else {
+            Ok(Writing { engine, _unmoved: unmoved })
+        }
     }
 }
 
-/// Passes a data directory that has a store, or had one when its replacement was cut short.
+/// An opening that is written to.
+struct Writing<'s> {
+    engine: Arc<Engine>,
+    _unmoved: RwLockReadGuard<'s, ()>,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// Passes a data directory that has a store.
 fn present(dir: &Path) -> Result<(), StoreError> {
-    let found = dir.join("store").is_dir() || swap::replaced(dir).is_dir();
+    let found = dir.is_dir() && swap::present(dir)?.is_dir();
     if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 
@@ -362,86 +402,6 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::testing::event;
-    use super::*;
-
-    #[test]
-    fn a_held_directory_is_refused_by_name_until_it_is_let_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
-        assert!(matches!(refused, StoreError::Held { .. }));
-        assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
-        drop(store);
-        Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    }
-
-    #[test]
-    fn a_newer_store_is_refused_with_both_versions() {
-        let dir = tempfile::tempdir().unwrap();
-        Store::open(dir.path(), &StoreOptions::default()).unwrap().close().unwrap();
-        let db = sled::open(dir.path().join("store")).unwrap();
-        db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
-        drop(db);
-        let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("format {}", FORMAT + 1)) && refused.contains(&format!("up to {FORMAT}")), "{refused}");
-    }
-
-    #[test]
-    fn a_file_in_the_way_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let refused = Store::open(&file, &StoreOptions::default()).unwrap_err();
-        assert!(refused.to_string().contains("file"), "{refused}");
-        assert!(!refused.is_disk_full());
-    }
-
-    #[test]
-    fn a_reopened_store_has_what_was_there_and_takes_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let journal = store.journal();
-        journal.append(&[event(1)], Durability::PowerLoss).unwrap();
-        store.reopen().unwrap();
-        journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
-        assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
-        assert!(store.size_on_disk().unwrap() > 0);
-    }
-
-    #[test]
-    fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
-        store.engine().unwrap().fail();
-        assert!(store.has_failed());
-        assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::Failed { .. })));
-        assert!(matches!(store.sessions().put([], 1), Err(StoreError::Failed { .. })));
-        assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::Failed { .. })));
-        assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
-        // Where the probe cannot be written, nothing is closed.
-        std::fs::create_dir(dir.path().join("probe")).unwrap();
-        let ann = SessionRecord { applied: 1, session: crate::domain::Session::default(), hidden: Vec::new() };
-        let put = |opening| store.sessions().put_in(opening, [("ann", &ann)], 1);
-        assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
-        assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
-        std::fs::remove_dir(dir.path().join("probe")).unwrap();
-        assert_eq!(store.opening().unwrap(), 0);
-        store.reopen().unwrap();
-        assert!(!store.has_failed());
-        // Whoever goes by what an earlier opening took is told that it may be gone.
-        assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
-        assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().through().unwrap()), (None, 0));
-        put(store.opening().unwrap()).unwrap();
-        store.journal().append(&[event(2)], Durability::PowerLoss).unwrap();
-    }
-
-    #[test]
-    fn a_store_is_shared_between_threads() {
-        fn shareable<T: Clone + Send + Sync>() {}
-        shareable::<Store>();
-        shareable::<Journal>();
-    }
-}
+mod sequences;
+#[cfg(test)]
+mod tests;

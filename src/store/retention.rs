@@ -1,20 +1,43 @@
 //! Dropping the head of the journal, once everything that is folded from it has passed it.
 
 use super::{Checkpoints, Store, StoreError};
-use crate::domain::Offset;
+use crate::domain::{Offset, Timestamp};
+
+/// How much of the journal is kept at least. An entry goes only where both let it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Its last so many entries.
+    pub entries: u64,
+    /// Every entry that is, by its own timestamp, no more than so many milliseconds older than the last one, and what comes after it.
+    pub period_ms: Option<i64>,
+}
 
 impl Store {
-    /// Lets the journal go but for its last `keep` entries and what is still needed: every entry that is in the session records, the item names and the oldest of the
+    /// Lets the journal go but for what is to be kept and what is still needed: every entry that is in the session records, the item names and the oldest of the
     /// `checkpoints` is in everything that is derived from the journal. None goes that is not `learned`: the checkpoints may be those of a fold under other settings, which was further. Returns where the journal begins now.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn retain(&self, checkpoints: &Checkpoints, keep: u64, learned: Offset) -> Result<Offset, StoreError> {
+    /// What reading or the disk says.
+    pub fn retain(&self, checkpoints: &Checkpoints, keep: Retention, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
-        let wanted = journal.next_offset()?.saturating_sub(keep);
+        let wanted = journal.next_offset()?.saturating_sub(keep.entries);
         let floor = wanted.min(learned).min(self.sessions().through()?).min(self.items().through()?);
-        journal.drop_before(floor)
+        journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
+    }
+
+    /// The first offset before `floor` whose entry is young enough, or `floor`. What is found to be too old is read only this once: it goes.
+    fn first_within(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
+        let (journal, end) = (self.journal(), self.journal().next_offset()?);
+        let Some((_, last)) = journal.read(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
+        let oldest: Timestamp = last.timestamp().saturating_sub(period_ms);
+        for read in journal.entries(journal.begin()?)? {
+            let (offset, entry) = read?;
+            if offset >= floor || entry.timestamp() >= oldest {
+                return Ok(offset.min(floor));
+            }
+        }
+        Ok(floor)
     }
 }
 
@@ -23,6 +46,7 @@ mod tests {
     use super::super::testing::event;
     use super::super::{Committer, CommitterSettings, Durability, StoreOptions};
     use super::*;
+    use crate::domain::{Dictionary, Entry, Event};
 
     #[test]
     fn nothing_goes_that_anything_may_still_read() {
@@ -33,7 +57,8 @@ mod tests {
         let mut committer = Committer::open(store.clone(), settings.clone()).unwrap();
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
-        let begin = |keep| store.retain(&checkpoints, keep, 100).unwrap();
+        let only = |entries| Retention { entries, period_ms: None };
+        let begin = |keep| store.retain(&checkpoints, only(keep), 100).unwrap();
         assert_eq!(begin(0), 0, "nobody has folded anything yet");
         committer.persist_items().unwrap();
         store.sessions().put([], 90).unwrap();
@@ -41,7 +66,7 @@ mod tests {
         for offset in [70, 80] {
             checkpoints.write(offset, |_| Ok::<_, StoreError>(())).unwrap();
         }
-        assert_eq!(store.retain(&checkpoints, 0, 40).unwrap(), 40, "a fold under other settings has come no further");
+        assert_eq!(store.retain(&checkpoints, only(0), 40).unwrap(), 40, "a fold under other settings has come no further");
         assert_eq!(begin(50), 50);
         assert_eq!(begin(0), 70, "the older checkpoint needs the rest");
         assert!(matches!(store.journal().read(69, 1), Err(StoreError::Gap { from: 69, until: 70 })));
@@ -54,5 +79,35 @@ mod tests {
         assert_eq!(committer.dictionary().len(), 11);
         assert_eq!(committer.commit(vec![vec![event(99)]]).unwrap().0[0].duplicates, [0]);
         assert_eq!(committer.commit(vec![vec![event(100)]]).unwrap().1.first, 100);
+    }
+
+    #[test]
+    fn an_entry_goes_once_it_is_old_and_neither_needed_nor_among_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let at = |timestamp| match event(0) {
+            Entry::Event(event) => Entry::Event(Event { timestamp, ..event }),
+            other => other,
+        };
+        let append = |timestamp| store.journal().append(&[at(timestamp)], Durability::ProcessCrash).unwrap();
+        // One a second; that of offset 30 says that it is much older, and so does nobody before the first.
+        for second in 0..60 {
+            append(if second == 30 { 0 } else { second * 1000 });
+        }
+        let checkpoints = store.checkpoints(2).unwrap();
+        checkpoints.write(60, |_| Ok::<_, StoreError>(())).unwrap();
+        store.sessions().put([], 60).unwrap();
+        store.items().append(&Dictionary::default(), 0, 60).unwrap();
+        let begin = |entries, seconds: i64| {
+            let keep = Retention { entries, period_ms: Some(seconds * 1000) };
+            store.retain(&checkpoints, keep, 60).unwrap()
+        };
+        assert_eq!(begin(0, 100), 0, "the last entry is that of second 59, and the first is younger than 100 s");
+        assert_eq!(begin(0, 49), 10, "second 10 is 49 s before it");
+        assert_eq!(begin(45, 5), 15, "the last 45 are kept, however old");
+        assert_eq!(begin(0, 29), 31, "30 is older than it was sent, and nothing young comes before it");
+        assert_eq!(store.retain(&checkpoints, Retention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
+        append(1_000_000);
+        assert_eq!(begin(0, 5), 60, "the last record stays, and what no checkpoint holds");
     }
 }

@@ -121,23 +121,37 @@ impl Sender<'_> {
     }
 }
 
-/// Sends to a daemon until it is killed, at a moment that nothing agrees with.
-fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64, sent: &Mutex<Sent>) {
+/// Has the store written anew again and again, until no answer comes any more. Says how often it was.
+fn compact(daemon: &Daemon) -> u64 {
+    let mut compacted = 0;
+    while let Ok(answer) = daemon.try_admin("POST", "/admin/store/compact", "{}") {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        compacted += 1;
+    }
+    compacted
+}
+
+/// Sends to a daemon until it is killed, at a moment that nothing agrees with. Says how often its store was written anew.
+fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64, sent: &Mutex<Sent>) -> u64 {
     sent.lock().unwrap().fresh = 0;
-    thread::scope(|scope| {
+    let compacted = thread::scope(|scope| {
         for sender in 0..SENDERS {
             let random = Random(round * SENDERS + sender);
             let mut sender = Sender { daemon: &daemon, random, next_id, sent };
             scope.spawn(move || sender.run());
         }
+        // Every other time it dies while the store is being written anew, or just was.
+        let compacting = (round.is_multiple_of(2)).then(|| scope.spawn(|| compact(&daemon)));
         // Every fourth time the kill may fall before anything was taken.
         until("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
         // Every tenth one lives long enough to store sessions, which happens once a second.
         let longer = if round % 10 == 6 { 900_000 } else { 0 };
         thread::sleep(Duration::from_micros(longer + random.below(120_000 + longer / 3)));
         daemon.signal("KILL");
+        compacting.map_or(0, |compacting| compacting.join().unwrap())
     });
     daemon.kill();
+    compacted
 }
 
 /// Reads what a killed daemon left: nothing that was there before has changed, all that was acknowledged is there once, and nothing is there that nobody sent.
@@ -174,14 +188,17 @@ fn whenever_it_is_killed_nothing_acknowledged_is_lost_and_all_that_is_known_is_a
     let next_id = AtomicU64::new(1);
     let sent = Mutex::new(Sent::default());
     let mut ledger = Ledger { entries: Vec::new() };
+    let mut compacted = 0;
     for round in 0..rounds {
         // Now and then it dies while it is still reading what the last one left.
         if random.below(4) == 0 {
             home.die_starting(&SETTINGS, Duration::from_micros(random.below(60_000)));
         }
-        disturb(home.start(&SETTINGS), round, &mut random, &next_id, &sent);
+        compacted += disturb(home.start(&SETTINGS), round, &mut random, &next_id, &sent);
         ledger = examine(&home, &ledger, &sent.lock().unwrap());
     }
+
+    assert!(compacted >= rounds / 5, "the store was written anew only {compacted} times");
 
     let daemon = home.start(&SETTINGS);
     let Sent { acknowledged, unknown, .. } = sent.into_inner().unwrap();

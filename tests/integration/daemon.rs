@@ -216,10 +216,22 @@ impl Daemon {
         self.try_ask(method, path, body).unwrap()
     }
 
+    /// Asks the admin endpoint by any method, with a JSON body; `Err` if no answer came.
+    pub(crate) fn try_admin(&self, method: &str, path: &str, body: &str) -> Result<Answer, ureq::Error> {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin));
+        read(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap()))
+    }
+
     /// Asks the admin endpoint by any method, with a JSON body.
     pub(crate) fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin));
-        read(self.agent.run(request.header("content-type", "application/json").body(body.to_owned()).unwrap())).unwrap()
+        self.try_admin(method, path, body).unwrap()
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").body;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
     /// Sends events and expects all of them to be taken or known; returns the receipt.

@@ -4,6 +4,7 @@
 mod api;
 mod bad_input;
 mod catalog;
+mod compaction;
 mod crash;
 mod daemon;
 mod damage;

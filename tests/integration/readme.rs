@@ -66,6 +66,7 @@ fn the_other_commands_exist() {
     }
     for (command, flags) in [
         ("backup", &["--url", "--data-dir"][..]),
+        ("compact", &["--url", "--data-dir"]),
         ("restore", &["--data-dir"]),
         ("verify", &["--json", "--data-dir"]),
         ("export", &["--from", "--to", "--only", "--url"]),

@@ -1,5 +1,7 @@
 //! What a restart finds again: everything that was acknowledged, whatever ended the daemon.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -167,6 +169,37 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
     fs::write(&newest, spoilt).unwrap();
     let daemon = home.start(&STRIDES);
     assert!(learned(&home, daemon, events.len()) == expected);
+}
+
+/// Checkpoints that were further pushed out those of a fold that began anew under other settings: until it had come as far, each start learned the whole journal again.
+#[test]
+fn learning_begun_anew_under_other_settings_is_gone_on_with_though_the_former_was_further() {
+    let home = Home::new();
+    let events = as_events(&walks(4, 5_000));
+    let settings = |seed| [seed, "learning.interval=64", "store.checkpoint_every=300", "store.checkpoints_kept=2"];
+    let daemon = home.start(&settings("learning.seed=1"));
+    events.chunks(500).for_each(|batch| drop(daemon.send(batch)));
+    daemon.learned(5_000);
+    assert_eq!(daemon.terminate().code(), Some(0));
+    assert!(checkpoint(&home, 5_000).exists());
+    let checkpoints = || home.data().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().file_name()).collect::<HashSet<_>>();
+    let former = checkpoints();
+
+    let tested = |daemon: &Daemon| {
+        daemon.learned(5_000);
+        daemon.metric("sequor_evaluated_steps_total")
+    };
+    let daemon = home.start(&settings("learning.seed=2"));
+    let anew = tested(&daemon);
+    let unfinished = |name: &OsString| name.to_string_lossy().ends_with("unfinished");
+    until("a checkpoint", || checkpoints().difference(&former).any(|name| !unfinished(name)).then_some(()));
+    daemon.kill();
+    for seed in ["learning.seed=2", "learning.seed=1"] {
+        let daemon = home.start(&settings(seed));
+        let again = tested(&daemon);
+        assert!(again < anew, "{seed}: {again} steps were tested again, of {anew}");
+        daemon.kill();
+    }
 }
 
 #[test]

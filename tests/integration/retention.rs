@@ -24,6 +24,22 @@ fn begin(daemon: &Daemon) -> u64 {
 }
 
 #[test]
+fn a_journal_is_kept_for_as_long_as_is_said() {
+    let home = Home::new();
+    let daemon = home.start(&["store.retain_for=30m", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"]);
+    let mut sent = 0;
+    // One event a second, by their own timestamps.
+    until("the head to go", || {
+        send_all(&daemon, &stream(sent, sent + 400));
+        sent += 400;
+        daemon.learned(sent as u64);
+        (begin(&daemon) > 0).then_some(())
+    });
+    let kept = sent as u64 - begin(&daemon);
+    assert!(kept >= 1_800, "{kept} seconds are kept");
+}
+
+#[test]
 fn what_was_folded_from_a_dropped_head_stays() {
     let home = Home::new();
     let daemon = home.start(&SETTINGS);

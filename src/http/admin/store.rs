@@ -1,4 +1,4 @@
-//! The store: what is in quarantine, the journal's lines, backups.
+//! The store: what is in quarantine, the journal's lines, backups and compactions.
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, Json, Query, ServiceConfig};
@@ -18,6 +18,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(path("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
         .service(path("/admin/backup", "POST").route(web::post().to(backup)))
+        .service(path("/admin/store/compact", "POST").route(web::post().to(compact)))
         .service(path("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
@@ -46,11 +47,27 @@ async fn backup(api: Data<Api>, Json(Target { target }): Json<Target>) -> Result
         return Err(Problem::bad_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
     }
     let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
-    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(|error| match error {
-        SystemError::Copying => Problem::not_ready("Another backup is under way.", RETRY),
+    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
+}
+
+/// Nothing that could be said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Writes the database anew while everything goes on; the answer comes when the disk is given back.
+async fn compact(api: Data<Api>, Json(Nothing {}): Json<Nothing>) -> Result<HttpResponse, Problem> {
+    let compacted = web::block(move || api.system.compact()).await.map_err(|_| Problem::internal())?;
+    compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
+}
+
+fn not_copied(error: SystemError) -> Problem {
+    match error {
+        SystemError::Copying => Problem::not_ready("A backup or a compaction is under way.", RETRY),
+        SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY),
         SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
         other => other.into(),
-    })
+    }
 }
 
 /// Which entries.

@@ -106,10 +106,10 @@ pub struct State {
 }
 
 impl State {
-    /// The settings that it was learned under.
+    /// Whether it was learned under these settings, so that a fold under them can go on from it.
     #[must_use]
-    pub fn settings(&self) -> &FoldSettings {
-        &self.settings
+    pub fn suits(&self, settings: &FoldSettings) -> bool {
+        self.settings == *settings
     }
 
     /// The next entry to be folded.

@@ -63,6 +63,26 @@ fn the_newest_is_read_and_the_oldest_go() {
 }
 
 #[test]
+fn those_of_a_fold_that_was_further_do_not_push_out_what_another_writes() {
+    let (_dir, checkpoints) = checkpoints(2);
+    for offset in [100, 120, 140] {
+        write(&checkpoints, offset, b"one fold");
+    }
+    for (offset, left) in [
+        (20, vec![20, 120, 140]),
+        (40, vec![20, 40, 120, 140]),
+        (60, vec![40, 60, 120, 140]),
+        (119, vec![60, 119, 120, 140]),
+        (121, vec![120, 121, 140]),
+        (140, vec![121, 140]),
+    ] {
+        write(&checkpoints, offset, b"the other");
+        assert_eq!(checkpoints.offsets().unwrap(), left);
+    }
+    assert_eq!(newest(&checkpoints), Some((140, b"the other".to_vec())));
+}
+
+#[test]
 fn one_that_knows_more_than_the_journal_is_passed_over() {
     let (_dir, checkpoints) = checkpoints(2);
     write(&checkpoints, 5, b"five");

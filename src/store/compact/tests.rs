@@ -1,0 +1,218 @@
+use super::super::testing::{copy_of, event};
+use super::super::{Quarantined, Reader, SessionRecord, StoreOptions};
+use super::*;
+use crate::domain::{Entry, Session};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    (dir, store)
+}
+
+fn compact(store: &Store) -> Compacted {
+    store.compact(&mut |_, _| ControlFlow::Continue(())).unwrap().unwrap()
+}
+
+fn journal(store: &Store) -> Vec<Entry> {
+    store.journal().entries(store.journal().begin().unwrap()).unwrap().map(|entry| entry.unwrap().1).collect()
+}
+
+fn record(applied: u64, bytes: usize) -> SessionRecord {
+    SessionRecord { applied, session: Session::default(), hidden: vec![applied as u8; bytes] }
+}
+
+fn databases(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("store"));
+    names.sort();
+    names
+}
+
+/// What keys and values of all trees take, counted one by one.
+fn counted(store: &Store) -> u64 {
+    let db = &store.engine().unwrap().db;
+    let pairs = db.tree_names().into_iter().flat_map(|name| db.open_tree(name).unwrap().iter().map(Result::unwrap));
+    pairs.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+}
+
+#[test]
+fn disk_is_given_back_and_all_is_there() {
+    let (dir, store) = store();
+    for round in 0..60 {
+        store.journal().append(&[event(round)], Durability::ProcessCrash).unwrap();
+        let records: Vec<_> = (0..200).map(|user| (format!("user-{user}"), record(round, 4000))).collect();
+        store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
+    }
+    store.quarantine().put(&Quarantined { offset: 3, reader: Reader::Learner, reason: "why".to_owned() }).unwrap();
+    store.journal().drop_before(20).unwrap();
+    let entries = journal(&store);
+    for number in 1..=3 {
+        let Compacted { bytes_before, bytes_after } = compact(&store);
+        assert!(number > 1 || bytes_after * 2 < bytes_before, "{bytes_before} to {bytes_after}");
+        assert_eq!(databases(dir.path()), [format!("store.{number}")]);
+        assert_eq!(store.live_bytes().unwrap(), counted(&store));
+        assert_eq!((journal(&store), store.journal().begin().unwrap()), (entries.clone(), 20));
+        store.reopen().unwrap();
+    }
+    store.close().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!(databases(dir.path()), ["store"]);
+    assert_eq!((journal(&store), store.quarantine().all().unwrap().len()), (entries, 1));
+    assert_eq!((store.sessions().iter().unwrap().count(), store.sessions().get("user-7").unwrap()), (200, Some(record(59, 4000))));
+    store.check_end().unwrap();
+}
+
+#[test]
+fn live_bytes_are_counted_once_and_kept_up() {
+    let (dir, store) = store();
+    store.sessions().put([("ann", &record(1, 100)), ("bob", &record(2, 100))], 2).unwrap();
+    assert_eq!(store.live_bytes_counted(), None);
+    assert_eq!(store.live_bytes().unwrap(), counted(&store));
+    store.sessions().put([("ann", &record(1, 900)), ("cid", &record(2, 10))], 2).unwrap();
+    store.sessions().forget(1, None, 10).unwrap();
+    for number in 0..30 {
+        store.journal().append(&[event(number)], Durability::ProcessCrash).unwrap();
+    }
+    store.journal().drop_before(20).unwrap();
+    assert_eq!(store.live_bytes_counted(), Some(counted(&store)));
+    drop(store);
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!((store.live_bytes_counted(), store.live_bytes().unwrap()), (None, counted(&store)));
+}
+
+#[test]
+fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
+    let (dir, store) = store();
+    let ends = AtomicBool::new(false);
+    let (appended, put) = thread::scope(|scope| {
+        let appender = scope.spawn(|| {
+            let mut count = 0;
+            while !ends.load(Ordering::Relaxed) {
+                store.journal().append(&[event(count)], Durability::ProcessCrash).unwrap();
+                count += 1;
+            }
+            count
+        });
+        let putter = scope.spawn(|| {
+            let mut round = 0;
+            while !ends.load(Ordering::Relaxed) {
+                round += 1;
+                let records: Vec<_> = (0..40).map(|user| (format!("user-{user}-{}", round % 50), record(round, 300))).collect();
+                store.sessions().put_in(0, records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
+                store.sessions().forget(round.saturating_sub(40), None, 200).unwrap();
+            }
+            round
+        });
+        let reader = scope.spawn(|| {
+            let mut known = 0;
+            while !ends.load(Ordering::Relaxed) {
+                let entries = journal(&store).len();
+                assert!(entries >= known, "{entries} entries after {known}");
+                known = entries;
+                store.sessions().iter().unwrap().for_each(|read| drop(read.unwrap()));
+            }
+        });
+        for _ in 0..4 {
+            let (before, mut looked) = (store.journal().next_offset().unwrap(), 0);
+            store
+                .compact(&mut |_, _| {
+                    looked += 1;
+                    ControlFlow::Continue(())
+                })
+                .unwrap()
+                .unwrap();
+            // The writers did go on: they are waited for, whatever the machine is busy with.
+            while store.journal().next_offset().unwrap() < before + 100 {
+                thread::yield_now();
+            }
+        }
+        ends.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        (appender.join().unwrap(), putter.join().unwrap())
+    });
+    let is_whole = |store: &Store| {
+        assert_eq!(journal(store), (0..appended).map(event).collect::<Vec<_>>());
+        assert_eq!(store.sessions().through().unwrap(), put);
+        for read in store.sessions().iter().unwrap() {
+            let (user, found) = read.unwrap();
+            let number: u64 = user.rsplit('-').next().unwrap().parse().unwrap();
+            let last = (0..=put).rev().find(|round| round % 50 == number).unwrap();
+            assert_eq!(found, record(last, 300), "{user}");
+        }
+        for user in 0..40 {
+            assert!(store.sessions().get(&format!("user-{user}-{}", put % 50)).unwrap().is_some(), "{user}");
+        }
+    };
+    is_whole(&store);
+    store.sync(Durability::PowerLoss).unwrap();
+    // A copy of the files is what a process that died now would leave.
+    let copy = copy_of(dir.path());
+    is_whole(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
+}
+
+#[test]
+fn who_reads_the_old_database_reads_it_to_its_end() {
+    let (dir, store) = store();
+    let entries: Vec<_> = (0..2000).map(event).collect();
+    for chunk in entries.chunks(10) {
+        store.journal().append(chunk, Durability::ProcessCrash).unwrap();
+    }
+    let mut under_way = store.journal().entries(0).unwrap();
+    let first: Vec<_> = under_way.by_ref().take(5).map(|entry| entry.unwrap().1).collect();
+    compact(&store);
+    store.journal().append(&[event(2000)], Durability::ProcessCrash).unwrap();
+    assert_eq!(databases(dir.path()), ["store", "store.1"]);
+    let rest: Vec<_> = under_way.map(|entry| entry.unwrap().1).collect();
+    assert_eq!([first, rest].concat(), entries);
+    compact(&store);
+    assert_eq!(journal(&store).len(), 2001);
+    // What could not be removed before goes at the next start.
+    store.close().unwrap();
+    Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!(databases(dir.path()), ["store"]);
+}
+
+#[test]
+fn broken_off_or_overtaken_by_a_reopening_it_changes_nothing() {
+    let (dir, store) = store();
+    for first in (0..4000).step_by(4) {
+        store.journal().append(&(first..first + 4).map(event).collect::<Vec<_>>(), Durability::ProcessCrash).unwrap();
+    }
+    let broken_off = store.compact(&mut |done, of| if done * 3 > of { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+    assert_eq!(broken_off.unwrap(), None);
+    assert_eq!(databases(dir.path()), ["store"]);
+
+    let mut reopening = None;
+    let former = Arc::downgrade(&store.engine().unwrap());
+    let overtaken = store.compact(&mut |_, _| {
+        if reopening.is_none() {
+            let again = store.clone();
+            reopening = Some(thread::spawn(move || again.reopen().unwrap()));
+            // It gives the former opening up, then waits for whoever still has it.
+            while !former.upgrade().unwrap().has_failed() {
+                thread::yield_now();
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(overtaken, Err(StoreError::Failed { .. } | StoreError::Reopened { .. })), "{overtaken:?}");
+    reopening.unwrap().join().unwrap();
+    assert_eq!(databases(dir.path()), ["store"]);
+    assert_eq!((journal(&store).len(), store.opening().unwrap()), (4000, 1));
+    compact(&store);
+    store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
+}
+
+#[test]
+fn it_is_due_where_much_is_dead_and_again_only_after_growth() {
+    let mebibyte = 1 << 20;
+    let due = |disk: u64, live: u64, fresh: u64, ratio| is_due(disk * mebibyte, live * mebibyte, fresh * mebibyte, ratio);
+    assert!(due(100, 30, 0, 3.0));
+    assert!(!due(100, 34, 0, 3.0));
+    assert!(!due(64, 1, 0, 3.0), "too small to be worth it");
+    assert!(!due(1000, 1, 0, 0.0), "switched off");
+    // Where a fresh database takes more than the ratio allows, another one would bring nothing.
+    assert!(!due(100, 60, 100, 1.5) && !due(149, 60, 100, 1.5) && due(151, 90, 100, 1.5));
+}

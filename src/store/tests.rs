@@ -1,0 +1,81 @@
+use super::testing::event;
+use super::*;
+
+#[test]
+fn a_held_directory_is_refused_by_name_until_it_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::Held { .. }));
+    assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
+    drop(store);
+    Store::open(dir.path(), &StoreOptions::default()).unwrap();
+}
+
+#[test]
+fn a_newer_store_is_refused_with_both_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    Store::open(dir.path(), &StoreOptions::default()).unwrap().close().unwrap();
+    let db = sled::open(dir.path().join("store")).unwrap();
+    db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
+    drop(db);
+    let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
+    assert!(refused.contains(&format!("format {}", FORMAT + 1)) && refused.contains(&format!("up to {FORMAT}")), "{refused}");
+}
+
+#[test]
+fn a_file_in_the_way_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let refused = Store::open(&file, &StoreOptions::default()).unwrap_err();
+    assert!(refused.to_string().contains("file"), "{refused}");
+    assert!(!refused.is_disk_full());
+}
+
+#[test]
+fn a_reopened_store_has_what_was_there_and_takes_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let journal = store.journal();
+    journal.append(&[event(1)], Durability::PowerLoss).unwrap();
+    store.reopen().unwrap();
+    journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
+    assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
+    assert!(store.size_on_disk().unwrap() > 0);
+}
+
+#[test]
+fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
+    store.engine().unwrap().fail();
+    assert!(store.has_failed());
+    assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::Failed { .. })));
+    assert!(matches!(store.sessions().put([], 1), Err(StoreError::Failed { .. })));
+    assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::Failed { .. })));
+    assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+    // Where the probe cannot be written, nothing is closed.
+    std::fs::create_dir(dir.path().join("probe")).unwrap();
+    let ann = SessionRecord { applied: 1, session: crate::domain::Session::default(), hidden: Vec::new() };
+    let put = |opening| store.sessions().put_in(opening, [("ann", &ann)], 1);
+    assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
+    assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
+    std::fs::remove_dir(dir.path().join("probe")).unwrap();
+    assert_eq!(store.opening().unwrap(), 0);
+    store.reopen().unwrap();
+    assert!(!store.has_failed());
+    // Whoever goes by what an earlier opening took is told that it may be gone.
+    assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
+    assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().through().unwrap()), (None, 0));
+    put(store.opening().unwrap()).unwrap();
+    store.journal().append(&[event(2)], Durability::PowerLoss).unwrap();
+}
+
+#[test]
+fn a_store_is_shared_between_threads() {
+    fn shareable<T: Clone + Send + Sync>() {}
+    shareable::<Store>();
+    shareable::<Journal>();
+}
