@@ -95,7 +95,7 @@ impl Rebuild {
         std::fs::rename(&learned, checkpoint(store.dir(), offset)).with_context(|| format!("cannot move {}", learned.display()))?;
         checkpoints.keep_only(offset)?;
         // They may be of entries that were given up.
-        store.restore_points(1)?.keep_only(Offset::MAX)?;
+        store.present_restore_points().keep_only(Offset::MAX)?;
 
         let found = examine(&store, &settings);
         println!("{found}");

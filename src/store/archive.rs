@@ -13,7 +13,7 @@ use tar::{Archive, Builder, EntryType};
 const BUFFER: usize = 1 << 18;
 
 /// What of a data directory is worth keeping: the rest is a running daemon's.
-pub(super) const PARTS: [&str; 4] = ["store", "checkpoints", "origin", "end"];
+pub(super) const PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
 /// Packs the data directory `dir`, which no process has open, into a new file, durably.
 ///

@@ -3,7 +3,6 @@
 //! The folds are read before the journal's end is, so that none of the copy's reaches beyond its journal; each says how far it reaches, and a start folds the rest.
 
 use super::archive::{PARTS, copy_data, pack, unpack};
-use super::checkpoints::Checkpoints;
 use super::{Durability, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -94,6 +93,7 @@ impl Store {
         let end = self.journal().next_offset()?;
         self.copy_journal(&copy, end, observe)?;
         let checkpoint = self.copy_checkpoint(&copy, end)?;
+        self.copy_restore_points(&copy, end)?;
         copy.sync(Durability::PowerLoss)?;
         copy.close()?;
         Ok(Copied { entries: end, items: items.len(), sessions, checkpoint })
@@ -144,9 +144,22 @@ impl Store {
         outcome
     }
 
+    /// The states that a rollback in the journal went to or left: where the journal has lost its head, it cannot be folded again without them. One that is removed meanwhile is one that no
+    /// entry still needs.
+    fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
+        let present = self.present_restore_points();
+        for offset in present.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
+            let Some(mut point) = present.of(offset) else { continue };
+            let path = present.path(offset);
+            copy.restore_points(usize::MAX)?
+                .write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
+        }
+        Ok(())
+    }
+
     /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
-        let present = Checkpoints::at(&self.dir().join("checkpoints"));
+        let present = self.present_checkpoints();
         // The one that was the newest may be removed before it is opened, for one that is newer still.
         let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
         let Some(mut newest) = newest else { return Ok(None) };

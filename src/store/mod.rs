@@ -286,10 +286,16 @@ impl Store {
     /// [`StoreError::Io`] if a directory cannot be read.
     pub fn points(&self) -> Result<Vec<Point>, StoreError> {
         let mut points = self.present_checkpoints().points()?;
-        points.extend(Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS)).points()?);
+        points.extend(self.present_restore_points().points()?);
         points.sort_unstable_by_key(|point| point.offset);
         points.dedup_by_key(|point| point.offset);
         Ok(points)
+    }
+
+    /// The states that a rollback went to or left, as they are.
+    #[must_use]
+    pub fn present_restore_points(&self) -> Checkpoints {
+        Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS))
     }
 
     /// The states that a rollback went to or left, of which the newest `keep` are kept.

@@ -1,6 +1,5 @@
 //! Everything that a store can tell of its own soundness: every checksum, every reference, every count.
 
-use super::checkpoints::Checkpoints;
 use super::engine::{Engine, Pairs};
 use super::{Store, StoreError, codec, journal, keys, open_checkpoint, sealed, sessions};
 use crate::domain::{Dictionary, Entry, ItemIx, Offset, Session};
@@ -334,7 +333,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
 }
 
 fn check_checkpoints(store: &Store, end: Offset, findings: &mut Findings) {
-    let checkpoints = Checkpoints::at(&store.dir().join("checkpoints"));
+    let checkpoints = store.present_checkpoints();
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
         Err(error) => return findings.add("checkpoints", error, Remedy::Rebuild),

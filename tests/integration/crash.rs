@@ -48,10 +48,26 @@ struct Sender<'a> {
 impl Sender<'_> {
     fn run(&mut self) {
         while match self.random.below(6) {
+            0 if self.random.below(12) == 0 => self.steer(),
             0 => self.change_item(),
             1 => self.ask(),
             _ => self.send(),
         } {}
+    }
+
+    /// Does something to the model. Whether it was done is for the journal to say.
+    fn steer(&mut self) -> bool {
+        let acts: &[(&str, Value)] = match self.random.below(4) {
+            0 => &[("model/pause", json!({})), ("model/resume", json!({}))],
+            1 => &[("model/learning-rate", json!({ "value": 0.05 + self.random.below(10) as f64 / 100.0 }))],
+            2 => &[("recall/recluster", json!({}))],
+            _ => &[("model/rollback", json!({}))],
+        };
+        // There may be no checkpoint yet to roll back to, and no room just now.
+        acts.iter().all(|(path, body)| {
+            let answer = self.daemon.try_admin("POST", &format!("/admin/{path}"), &body.to_string());
+            answer.inspect(|answer| assert!([200, 409, 503].contains(&answer.status), "{path}: {answer:?}")).is_ok()
+        })
     }
 
     fn id(&self) -> u64 {
