@@ -15,7 +15,7 @@ use crate::store::{Compacted, Store};
 #[command(
     after_help = "Examples:\n  sequor compact --url http://127.0.0.1:9090   through the running daemon, which goes on taking events\n  \
     sequor compact --data-dir sequor-data        of a stopped one\n\n\
-    Everything is copied into a fresh database, which then takes the place of the old one; nothing is changed before. There must be room for twice what is in it. A daemon does the same \
+    Everything is copied into a fresh database, which then takes the place of the old one; nothing is changed before. There must be room for three times what is in it. A daemon does the same \
     by itself once the database takes more than store.compact_ratio times what is in it."
 )]
 pub(super) struct Compact {

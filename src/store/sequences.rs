@@ -221,12 +221,10 @@ impl Pair {
                 let fill = |file: &mut CheckpointWriter| file.write_all(&payload).map_err(StoreError::io("writing", Path::new("")));
                 self.store.checkpoints(KEPT).unwrap().write(offset, fill).unwrap();
                 self.model.checkpoints.insert(offset, payload);
-                for surplus in [
-                    self.model.checkpoints.range(..=offset).rev().nth(KEPT).map(|(offset, _)| *offset),
-                    self.model.checkpoints.range(offset + 1..).rev().nth(KEPT).map(|(offset, _)| *offset),
-                ] {
-                    surplus.map(|offset| self.model.checkpoints.remove(&offset));
-                }
+                let mut checkpoints = std::mem::take(&mut self.model.checkpoints);
+                let others = checkpoints.split_off(&(offset + 1));
+                let newest = |checkpoints: BTreeMap<Offset, Vec<u8>>| checkpoints.into_iter().rev().take(KEPT);
+                self.model.checkpoints = newest(checkpoints).chain(newest(others)).collect();
             }
             Act::Drop(place) => {
                 // Never beyond what a start still has to fold.

@@ -157,7 +157,7 @@ fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64,
             scope.spawn(move || sender.run());
         }
         // Every other time it dies while the store is being written anew, or just was.
-        let compacting = (round.is_multiple_of(2)).then(|| scope.spawn(|| compact(&daemon)));
+        let compacting = round.is_multiple_of(2).then(|| scope.spawn(|| compact(&daemon)));
         // Every fourth time the kill may fall before anything was taken.
         until("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
         // Every tenth one lives long enough to store sessions, which happens once a second.
