@@ -10,6 +10,7 @@ pub mod gate;
 pub mod guard;
 pub mod model;
 pub mod origin;
+pub mod pulse;
 pub mod session;
 pub mod shard;
 pub mod stored;

@@ -122,6 +122,8 @@ impl ModelActor {
         checkpointing: Checkpointing,
     ) -> Result<Self, ModelError> {
         let (at, reported) = (learner.next_offset(), learner.report());
+        metrics.checkpoint_offset.set(at as f64);
+        metrics.learner_offset.set(at as f64);
         let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
         let mut actor = Self {
             learner,
@@ -148,7 +150,6 @@ impl ModelActor {
 
     fn read_quarantine(&mut self) -> Result<(), ModelError> {
         let all = self.store.quarantine().all()?;
-        self.metrics.quarantined_entries.set(all.len() as f64);
         self.quarantined = all.into_iter().filter(|noted| noted.reader == Reader::Learner).map(|noted| noted.offset).collect();
         Ok(())
     }
@@ -174,6 +175,7 @@ impl ModelActor {
                 self.learner.fold(offset, &entry)
             };
             folded.map_err(|source| ModelError::Learner { offset, source })?;
+            self.metrics.learned_entries.increment(1);
             if self.published_at.elapsed() >= Self::PUBLISH {
                 self.publish();
             }
@@ -202,9 +204,12 @@ impl ModelActor {
             return;
         }
         let began = Instant::now();
-        self.published.store(Arc::new(self.learner.snapshot()));
+        let snapshot = Arc::new(self.learner.snapshot());
+        let (offset, trained) = (snapshot.offset(), snapshot.trained_through());
+        self.published.store(snapshot);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
+        self.metrics.published(offset, trained);
         self.tell();
     }
 
@@ -241,6 +246,10 @@ impl ModelActor {
                 metrics.credited_choices_by_place.of(place).increment(chosen);
             }
         }
+        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
+            metrics.evaluated_hits_by_source.of(source).increment(new - old);
+        }
+        metrics.users.set(report.users as f64);
         metrics.items.set(report.items as f64);
         metrics.recall_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);

@@ -5,6 +5,7 @@ mod data;
 mod evaluate;
 mod export;
 mod flags;
+mod health;
 mod migrate;
 mod plot;
 mod progress;
@@ -15,6 +16,7 @@ mod report;
 mod restore;
 mod serve;
 mod soundness;
+mod supervisor;
 mod train;
 mod trained;
 mod verify;
@@ -33,6 +35,8 @@ pub struct Cli {
 enum Command {
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
+    /// Ask a running daemon whether it is ready.
+    Health(health::Health),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
     Replay(replay::Replay),
     /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
@@ -61,6 +65,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Health(health) => health.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::{self, Flags};
-use super::trained;
+use super::{supervisor, trained};
 use crate::actors::origin::{begin_with, origin};
 use crate::actors::system::System;
 use crate::clock::Clock;
@@ -52,13 +52,16 @@ impl Serve {
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
             let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &flags::door(&settings), &data_dir)?;
+            let asked_to_stop = asked_to_stop()?;
             println!(
                 "sequor is ready: API http://{}  admin http://{}  data {}",
                 door.addresses.api,
                 door.addresses.admin,
                 data_dir.display()
             );
-            asked_to_stop().await?;
+            supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
+            asked_to_stop.await;
+            supervisor::stopping();
             tracing::info!("stopping: finishing what is under way");
             door.close().await;
             let offset = system.rest().await?;
@@ -77,13 +80,14 @@ async fn keep_up(metrics: Arc<Metrics>) {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_stop() -> anyhow::Result<()> {
+/// Waits for Ctrl-C or SIGTERM, which from the call on no longer end the process by themselves.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

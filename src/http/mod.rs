@@ -6,6 +6,7 @@ mod items;
 mod lists;
 mod pages;
 mod problem;
+mod request_id;
 mod server;
 mod watch;
 mod wishes;

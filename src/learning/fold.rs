@@ -1,7 +1,7 @@
 //! The learner: the fold itself.
 
 use crate::domain::{Catalog, Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Kinds, Offset, SourceName, Step};
-use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
+use crate::evaluation::{Curve, K, Quality, Sliding, SquaredError};
 use crate::model::{NetworkSettings, SettingsError};
 use crate::ranking::{Mood, Ranker};
 use crate::recall::{Channel, ClusterSettings, Moment, RecallError, RecallSettings, SessionIx, Sources, is_dismissal};
@@ -85,6 +85,8 @@ pub struct LearningReport {
     pub clusters: usize,
     /// Quality over every step.
     pub total: Quality,
+    /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
+    pub hits_by_source: [u64; SourceName::ALL.len()],
     /// Quality over the last steps.
     pub live: Quality,
     /// Quality over the steps from `evaluate_from` on.
@@ -179,6 +181,8 @@ pub struct Learner {
     clustering: Box<dyn Background<Clustered>>,
     /// The last entry before the border at which the training under way began.
     begun: Offset,
+    /// See [`LearningReport::hits_by_source`]. Not learned, but watched: no checkpoint holds it.
+    hits_by_source: [u64; SourceName::ALL.len()],
     workspace: Workspace,
 }
 
@@ -209,7 +213,16 @@ impl Learner {
                 state
             }
         };
-        Ok(Self { state, dictionary, clusters, training, clustering, begun: 0, workspace: Workspace::default() })
+        Ok(Self {
+            state,
+            dictionary,
+            clusters,
+            training,
+            clustering,
+            begun: 0,
+            hits_by_source: Default::default(),
+            workspace: Workspace::default(),
+        })
     }
 
     /// The next entry to be folded.
@@ -265,8 +278,11 @@ impl Learner {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let state = &self.state;
+        let version = state.training.as_ref().map_or(0, |training| training.weights().version());
         Snapshot {
             offset: state.next,
+            // Weights are numbered by the border at which their training began.
+            trained_through: version * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
             items: state.items,
@@ -288,6 +304,7 @@ impl Learner {
             users: state.users.count(),
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
+            hits_by_source: self.hits_by_source,
             live: state.live.quality(),
             counted: state.counted,
             alone: state.alone,
@@ -346,6 +363,10 @@ impl Learner {
             let desk = &mut self.workspace.desk;
             if chosen.is_some() {
                 rank = desk.rank_of(item);
+                let brought = desk.source_of(item).filter(|_| tests && rank.is_some_and(|rank| rank <= K));
+                for (hits, _) in self.hits_by_source.iter_mut().zip(SourceName::ALL).filter(|(_, source)| brought == Some(*source)) {
+                    *hits += 1;
+                }
             }
             if teaches && chosen.is_some() {
                 let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));

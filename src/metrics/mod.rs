@@ -4,16 +4,20 @@
 //! Recording goes through handles that were made then: no name is formatted and no table searched. A label is never a user, an item or a
 //! session.
 
+mod delays;
 mod handle;
 mod process;
+mod table;
 
 pub use handle::{By, ByKind, Declaration, Handle, Label, Type, Unit};
 pub use process::Process;
 
-use crate::domain::{Kinds, SourceName};
+use crate::domain::{Kinds, Offset, SourceName};
+use delays::Waiting;
 use handle::declare;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Instant;
 
 handle::labels! {
     /// What became of an event that arrived.
@@ -93,14 +97,12 @@ impl StatusClass {
 handle::labels! {
     /// A bounded queue between two parts of the daemon.
     Queue "queue" {
-        /// To the session shards.
-        Shards "shards",
-        /// To the committer.
+        /// Entries on their way to the committer. The bound of the entries in flight is that of both queues together.
         Committer "committer",
-        /// To the learner.
-        Learner "learner",
-        /// To the clustering in the background.
-        Recall "recall",
+        /// Committed events on their way to the shards.
+        Shards "shards",
+        /// Questions to sessions, those being answered included.
+        Questions "questions",
     }
 }
 
@@ -164,6 +166,10 @@ declare! {
     "sequor_request_seconds" Unit::Seconds request_seconds: By<Endpoint, Histogram>,
     /// Answers, by the class of their status.
     "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
+    /// Requests that were told to come back later, with 429 or 503.
+    "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    /// 1 while /readyz says so: learning stands, and the journal takes writes.
+    "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
     /// The most events that may be in flight; beyond it requests are told to come back later.
@@ -176,6 +182,10 @@ declare! {
     // Sessions.
     /// Sessions that are in memory.
     "sequor_live_sessions" Unit::Count live_sessions: Gauge,
+    /// The most sessions that stay in memory.
+    "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
+    /// Events that sessions took.
+    "sequor_session_events_total" Unit::Count session_events: Counter,
     /// Sessions that began.
     "sequor_sessions_started_total" Unit::Count sessions_started: Counter,
     /// Sessions that left the memory for the store.
@@ -192,8 +202,12 @@ declare! {
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
+    /// Of a commit's time, that in which what was written is handed to the disk; nearly all of it with `store.durability = "power_loss"`.
+    "sequor_sync_seconds" Unit::Seconds sync_seconds: Histogram,
     /// Events made durable by one commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
+    /// 1 while the journal takes no writes because one failed.
+    "sequor_journal_failed" Unit::None journal_failed: Gauge,
     /// Commits that the disk refused.
     "sequor_commit_failures_total" Unit::Count commit_failures: Counter,
     /// Impressions that found no room on their way to the journal: their clicks cannot be credited.
@@ -204,6 +218,10 @@ declare! {
     "sequor_journal_begin" Unit::Count journal_begin: Gauge,
     /// Space that the data directory takes on the disk.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
+    /// Space that is left for the daemon on the disk of the data directory.
+    "sequor_disk_free_bytes" Unit::Bytes disk_free_bytes: Gauge,
+    /// Size of the disk of the data directory.
+    "sequor_disk_size_bytes" Unit::Bytes disk_size_bytes: Gauge,
     /// Time to write a checkpoint.
     "sequor_checkpoint_seconds" Unit::Seconds checkpoint_seconds: Histogram,
     /// Checkpoints that could not be written.
@@ -212,6 +230,8 @@ declare! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// The journal offset up to which the last checkpoint has learned.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
+    /// Journal entries from one checkpoint to the next, as set; 0: only at the end.
+    "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
     /// 1 once learning has stopped for an error.
@@ -220,6 +240,18 @@ declare! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the learner has yet to learn from.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
+    /// Time since the oldest commit of this process that no snapshot has learned from yet; 0 if there is none.
+    "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
+    /// Journal entries that the weights in use were not trained on yet.
+    "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
+    /// Journal entries that were learned from, after a restart those of the journal's tail once more.
+    "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
+    /// Time from a commit until a snapshot that has learned from it answers.
+    "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
+    /// Time from a commit until weights that were trained on it are in use.
+    "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
+    /// Users that the learner remembers.
+    "sequor_users" Unit::Count users: Gauge,
     /// Targets trained on, replayed ones included.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
     /// Mini-batches trained on.
@@ -267,6 +299,8 @@ declare! {
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Tests whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
+    /// Tests whose item was among the first 20, by the source that brought it.
+    "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: By<SourceName, Counter>,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
     /// MRR@20 over the latest tests; NaN before the first.
@@ -277,14 +311,16 @@ declare! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bounds of latency histograms, in seconds: from what an answer should take to what nobody waits for.
-const LATENCY_BUCKETS: [f64; 17] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of histograms of time, in seconds: from what an answer should take to what learning may take where little happens.
+const SECONDS_BUCKETS: [f64; 19] =
+    [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
 /// Bounds of histograms of counts.
 const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
 /// The name of the metric that says what runs.
 const BUILD_INFO: &str = "sequor_build_info";
+const BUILD_INFO_HELP: &str = "1, and what runs as labels.";
 
 impl Metrics {
     /// Registers every metric, in a registry of its own: several daemons in one process do not mix.
@@ -295,14 +331,14 @@ impl Metrics {
         let mut builder = PrometheusBuilder::new();
         for declared in Self::TABLE.iter().filter(|declared| declared.kind == Type::Histogram) {
             let bounds: &[f64] = match declared.unit {
-                Unit::Seconds => &LATENCY_BUCKETS,
+                Unit::Seconds => &SECONDS_BUCKETS,
                 _ => &SIZE_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
         }
         let recorder = builder.build_recorder();
         let metrics = Self::register(&recorder, kinds);
-        let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, "1, and what runs as labels.");
+        let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, BUILD_INFO_HELP);
         handle::gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         for unknown in [
             &metrics.training_loss,
@@ -317,9 +353,24 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Entries before `through` are durable.
+    pub fn committed(&self, through: Offset) {
+        let now = Instant::now();
+        self.to_snapshot.add(through, now);
+        self.to_weights.add(through, now);
+    }
+
+    /// A snapshot answers that has learned from everything before `offset`, by weights that were trained on everything before `trained`.
+    pub fn published(&self, offset: Offset, trained: Offset) {
+        let now = Instant::now();
+        self.to_snapshot.take(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
+        self.to_weights.take(trained, now, |waited| self.event_to_weights_seconds.record(waited));
+    }
+
     /// All of it, and the process itself, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
+        self.learner_lag_seconds.set(self.to_snapshot.longest(Instant::now()).as_secs_f64());
         let mut text = self.exporter.render();
         if let Some(process) = Process::read() {
             process.render(&mut text);
@@ -383,7 +434,7 @@ mod tests {
         metrics.accepted_events.of(4).increment(2);
         metrics.accepted_events.of(200).increment(1);
         metrics.request_seconds.of(Endpoint::Events).record(0.0002);
-        metrics.queue_depth.of(Queue::Learner).set(7.0);
+        metrics.queue_depth.of(Queue::Shards).set(7.0);
         metrics.recommended_items.of(SourceName::Session).increment(1);
         metrics.upkeep();
         let text = metrics.render();
@@ -392,7 +443,7 @@ mod tests {
             "sequor_accepted_events_total{kind=\"purchase\"} 2",
             "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.0001\"} 0",
             "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.00025\"} 1",
-            "sequor_queue_depth{queue=\"learner\"} 7",
+            "sequor_queue_depth{queue=\"shards\"} 7",
             "sequor_recommended_items_total{source=\"session\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

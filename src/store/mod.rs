@@ -43,7 +43,7 @@ pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;
 pub use items::Items;
-pub use journal::{Entries, Journal};
+pub use journal::{Entries, Journal, Watch};
 pub use migrations::FORMAT;
 pub use quarantine::{Quarantine, Quarantined, Reader};
 pub use sessions::{SessionRecord, Sessions};
@@ -79,6 +79,15 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self { cache_bytes: 64 << 20 }
     }
+}
+
+/// Room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// What is left for this process.
+    pub free: u64,
+    /// The whole.
+    pub size: u64,
 }
 
 /// The file's name in the data directory.
@@ -297,6 +306,16 @@ impl Store {
         self.engine()?.size_on_disk()
     }
 
+    /// The disk that the data directory is on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn disk(&self) -> Result<Disk, StoreError> {
+        let dir = &self.shared.dir;
+        let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
+        Ok(Disk { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
+    }
+
     /// The present opening, to read from.
     fn engine(&self) -> Result<Arc<Engine>, StoreError> {
         let engine = self.shared.engine.read().unwrap_or_else(PoisonError::into_inner);
@@ -379,6 +398,8 @@ mod tests {
         journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
         assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
         assert!(store.size_on_disk().unwrap() > 0);
+        let disk = store.disk().unwrap();
+        assert!(0 < disk.free && disk.free <= disk.size, "{disk:?}");
     }
 
     #[test]

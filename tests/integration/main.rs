@@ -19,6 +19,7 @@ mod replay;
 mod restart;
 mod retention;
 mod settings;
+mod supervised;
 mod tidy;
 mod trace;
 mod train;
