@@ -25,7 +25,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// How long the metrics wait for the learner's word on whether it is ready; none is none.
-const READY_PATIENCE: Duration = Duration::from_secs(1);
+const READY_PATIENCE: Duration = Duration::from_secs(5);
 
 async fn exposition(api: Data<Api>) -> HttpResponse {
     let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
