@@ -23,7 +23,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn assert_problem(answer: &Answer, body: &Value) {
+pub(crate) fn assert_problem(answer: &Answer, body: &Value) {
     assert_eq!(
         (answer.status, answer.content_type.as_str()),
         (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
