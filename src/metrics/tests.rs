@@ -62,6 +62,20 @@ fn what_is_recorded_is_rendered() {
 }
 
 #[test]
+fn a_commit_waits_for_a_snapshot_and_then_for_weights() {
+    let metrics = Metrics::new(&Kinds::default()).unwrap();
+    let shows = |line: &str| metrics.render().lines().any(|found| found == line);
+    assert!(shows("sequor_learner_lag_seconds 0"));
+    metrics.committed(10);
+    assert!(!shows("sequor_learner_lag_seconds 0"), "it waits");
+    metrics.published(10, 0);
+    assert!(shows("sequor_learner_lag_seconds 0"));
+    assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 0"));
+    metrics.published(12, 10);
+    assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 1"));
+}
+
+#[test]
 fn sources_go_by_their_names() {
     assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
     assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.place() == place));

@@ -157,6 +157,26 @@ fn rules_and_dashboard_name_what_there_is() {
 }
 
 #[test]
+fn the_dashboard_has_its_rows_and_every_panel_a_place_of_its_own() {
+    let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
+    let panels = page["panels"].as_array().unwrap();
+    let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").map(|panel| panel["title"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["Service", "Quality", "Learning", "Recall", "Store", "Process"]);
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        let title = &panel["title"];
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has another's id");
+        let at = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+        for place in (at("y")..at("y") + at("h")).flat_map(|y| (at("x")..at("x") + at("w")).map(move |x| (x, y))) {
+            assert!(place.0 < 24 && taken.insert(place), "{title} lies over another panel or the edge");
+        }
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+        }
+    }
+}
+
+#[test]
 fn promtool_is_content_and_every_alert_fires_on_what_its_cause_makes() {
     let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(ops("prometheus/prometheus.yml")).output() else {
         left_out("the rules are not tried, since promtool is not installed");
