@@ -12,7 +12,7 @@ use super::model::{Advance, ModelActor};
 use super::session::Happened;
 use super::shard::{Deliver, ShardActor, shard_of};
 use crate::domain::{Dictionary, Entry, Kinds};
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
 /// Entries to be made durable together, or not at all.
@@ -78,7 +78,12 @@ impl CommitterActor {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
                 may_strike("committer", || event.item_id.as_deref());
             }
-            self.core.commit(requests)
+            self.core.commit_watched(requests, &mut |sync| {
+                let began = Instant::now();
+                let synced = sync();
+                metrics.sync_seconds.record(began.elapsed());
+                synced
+            })
         });
         let outcome = outcome.unwrap_or_else(|_| Err(self.core.struck()));
         self.failed = outcome.is_err();
@@ -100,6 +105,7 @@ impl CommitterActor {
             }
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
+            self.metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
             // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
             shard.do_send(Deliver { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
@@ -146,6 +152,7 @@ impl Handler<Commit> for CommitterActor {
         let gathered = std::mem::take(&mut self.gathered);
         let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for append in gathered {
+            self.metrics.queue_depth.of(Queue::Committer).decrement(append.entries.len() as f64);
             requests.push(append.entries);
             permits.push(append.permit);
             replies.push(append.reply);
@@ -156,6 +163,7 @@ impl Handler<Commit> for CommitterActor {
                 self.metrics.commit_seconds.record(began.elapsed());
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
+                self.metrics.committed(self.core.next_offset());
                 // What a panic keeps from the shards they read from the journal, once the next delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = guarded(&metrics, Worker::Committer, || self.deliver(committed, permits));

@@ -29,7 +29,8 @@ fn said(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions alone: so that the tests see it healed. It names where and at which item, as
-/// `model:poison`; with a number, as `model:poison:1`, it strikes so many times only.
+/// `model:poison`; with a number, as `model:poison:1`, it strikes so many times only, and
+/// `model:poison:stall` is no panic: the actor is stuck from there on.
 pub(super) fn may_strike<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
     fault::strike(place, item().as_ref().map(AsRef::as_ref));
@@ -46,14 +47,16 @@ mod fault {
         place: String,
         item: String,
         left: AtomicU64,
+        stalls: bool,
     }
 
     static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
         let text = std::env::var("SEQUOR_FAULT").ok()?;
         let mut parts = text.split(':');
         let (place, item) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-        let left = parts.next().and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
-        Some(Fault { place, item, left: AtomicU64::new(left) })
+        let times = parts.next();
+        let left = times.and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
+        Some(Fault { place, item, left: AtomicU64::new(left), stalls: times == Some("stall") })
     });
 
     #[expect(clippy::panic, reason = "it is asked for")]
@@ -61,6 +64,11 @@ mod fault {
         let Some(fault) = FAULT.as_ref() else { return };
         let asked = fault.place == place && item == Some(fault.item.as_str());
         if asked && fault.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            if fault.stalls {
+                loop {
+                    std::thread::sleep(std::time::Duration::from_secs(60));
+                }
+            }
             panic!("a fault was asked for at {}", fault.item);
         }
     }

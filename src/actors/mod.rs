@@ -11,6 +11,7 @@ pub mod guard;
 pub mod model;
 pub mod origin;
 pub mod past;
+pub mod pulse;
 pub mod session;
 pub mod shard;
 pub mod stored;

@@ -130,6 +130,8 @@ impl ModelActor {
         let (at, reported) = (learner.next_offset(), learner.report());
         // Those before were counted when they were made, if by another process.
         let uncounted = upkeep.store().journal().next_offset()?;
+        metrics.checkpoint_offset.set(at as f64);
+        metrics.learner_offset.set(at as f64);
         let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
         let mut actor = Self {
             learner,
@@ -158,7 +160,6 @@ impl ModelActor {
 
     fn read_quarantine(&mut self) -> Result<(), ModelError> {
         let all = self.store.quarantine().all()?;
-        self.metrics.quarantined_entries.set(all.len() as f64);
         self.quarantined = all.into_iter().filter(|noted| noted.reader == Reader::Learner).map(|noted| noted.offset).collect();
         Ok(())
     }
@@ -184,6 +185,7 @@ impl ModelActor {
                 self.learner.fold(offset, &entry)
             };
             folded.map_err(|source| ModelError::Learner { offset, source })?;
+            self.metrics.learned_entries.increment(1);
             if self.published_at.elapsed() >= Self::PUBLISH {
                 self.publish();
             }
@@ -212,9 +214,12 @@ impl ModelActor {
             return;
         }
         let began = Instant::now();
-        self.published.store(Arc::new(self.learner.snapshot()));
+        let snapshot = Arc::new(self.learner.snapshot());
+        let (offset, trained) = (snapshot.offset(), snapshot.trained_through());
+        self.published.store(snapshot);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
+        self.metrics.published(offset, trained);
         self.tell();
     }
 
@@ -259,6 +264,10 @@ impl ModelActor {
         self.uncounted = self.uncounted.max(self.learner.next_offset());
         metrics.learning_paused.set(f64::from(u8::from(report.paused)));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
+        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
+            metrics.evaluated_hits_by_source.of(source).increment(new - old);
+        }
+        metrics.users.set(report.users as f64);
         metrics.items.set(report.items as f64);
         metrics.recall_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);

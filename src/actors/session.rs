@@ -146,6 +146,7 @@ impl Handler<Apply> for SessionActor {
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is passed over.
             if event.offset >= self.applied {
+                self.surroundings.metrics.session_events.increment(1);
                 self.apply(&event);
                 self.applied = event.offset + 1;
             }

@@ -18,7 +18,7 @@ use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surr
 use super::stored::Stored;
 use crate::domain::{Catalog, Dictionary, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{SessionRecord, Store, StoreError};
 
 /// The shard of a user.
@@ -93,6 +93,8 @@ pub struct ShardActor {
 impl ShardActor {
     /// How often changed sessions are stored.
     pub const TICK: Duration = Duration::from_secs(1);
+    /// The most questions that wait for a shard.
+    pub const QUESTIONS: usize = 4096;
 
     /// An empty shard.
     #[must_use]
@@ -346,7 +348,7 @@ impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(4096);
+        context.set_mailbox_capacity(Self::QUESTIONS);
         context.run_interval(Self::TICK, |shard, context| shard.guarded(|shard| shard.tick(context)));
     }
 }
@@ -370,6 +372,7 @@ impl Handler<Deliver> for ShardActor {
 
     fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
         let Deliver { events, from, through, permits } = deliver;
+        self.share.metrics.queue_depth.of(Queue::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
         // Raised first: what a panic leaves undelivered is read from the journal again.
         self.delivered = self.delivered.max(through);

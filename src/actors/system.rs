@@ -14,6 +14,7 @@ use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
 use super::past::{KeptPast, decode};
+use super::pulse::Pulse;
 use super::session::Happened;
 use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
@@ -163,7 +164,16 @@ impl System {
                 ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(share))
             })
             .collect();
-        recover(&store, &dictionary, &fold, &shards, through)?;
+        recover(&store, &dictionary, &fold, &shards, &metrics, through)?;
+        for (queue, limit) in [
+            (Queue::Committer, settings.max_in_flight),
+            (Queue::Shards, settings.max_in_flight),
+            (Queue::Questions, ShardActor::QUESTIONS * settings.shards),
+        ] {
+            metrics.queue_limit.of(queue).set(limit as f64);
+        }
+        metrics.live_sessions_limit.set(settings.live as f64);
+        metrics.checkpoint_interval_entries.set(settings.checkpointing.every as f64);
 
         let upkeep = Upkeep::new(store.clone(), Arc::clone(&metrics));
         let load = Box::new(move || load().map_err(|error| ModelError::Load(Box::new(error))));
@@ -206,6 +216,7 @@ impl System {
     /// [`SystemError::Store`] if they could not be written: then none was taken.
     pub async fn append(&self, entries: Vec<Entry>, permit: Permit) -> Result<Receipt, SystemError> {
         let (reply, told) = oneshot::channel();
+        self.metrics.queue_depth.of(Queue::Committer).increment(entries.len() as f64);
         self.committer.do_send(Append { entries, permit, reply });
         told.await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
     }
@@ -217,6 +228,7 @@ impl System {
     pub async fn recommend(&self, user: String, request: Request) -> Result<Answer, SystemError> {
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
+        let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));
         let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
         shard.try_send(Ask { user, request, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())
@@ -294,15 +306,22 @@ impl System {
         let metrics = &self.metrics;
         metrics.in_flight_events.set(self.gate.inside() as f64);
         metrics.in_flight_events_limit.set(self.gate.bound() as f64);
-        metrics.queue_depth.of(Queue::Committer).set(self.gate.inside() as f64);
-        metrics.queue_limit.of(Queue::Committer).set(self.gate.bound() as f64);
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
+        metrics.weights_lag_entries.set(end - published.trained_through() as f64);
         published.source_bytes().for_each(|(source, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
+        if let Ok(noted) = self.store.quarantine().count() {
+            metrics.quarantined_entries.set(noted as f64);
+        }
+        metrics.journal_failed.set(f64::from(u8::from(self.store.has_failed())));
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
         metrics.store_live_bytes.set(self.store.live_bytes_counted().unwrap_or_default() as f64);
+        if let Ok(disk) = self.store.disk() {
+            metrics.disk_free_bytes.set(disk.free as f64);
+            metrics.disk_size_bytes.set(disk.size as f64);
+        }
         metrics
     }
 
@@ -383,6 +402,19 @@ impl System {
         self.draining.load(Ordering::SeqCst)
     }
 
+    /// Waits until every actor has had its turn.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if one is.
+    pub async fn pulse(&self) -> Result<(), SystemError> {
+        self.committer.send(Pulse).await.map_err(|_| SystemError::Gone("committer"))?;
+        self.model.send(Pulse).await.map_err(|_| SystemError::Gone("model actor"))?;
+        for shard in &self.shards {
+            shard.send(Pulse).await.map_err(|_| SystemError::Gone("shard"))?;
+        }
+        Ok(())
+    }
+
     /// Stores everything that a start would otherwise have to fold again: sessions, items, the learned state.
     ///
     /// # Errors
@@ -395,6 +427,22 @@ impl System {
         // The database keeps what was written last to itself for a while, and the process ends without its farewell.
         self.store.sync(Durability::PowerLoss)?;
         self.checkpoint().await
+    }
+}
+
+/// A question under way, counted until it is dropped: also one whose asker has gone.
+struct Asked<'m>(&'m metrics::Gauge);
+
+impl<'m> Asked<'m> {
+    fn over(depth: &'m metrics::Gauge) -> Self {
+        depth.increment(1.0);
+        Self(depth)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
@@ -435,6 +483,7 @@ fn recover(
     dictionary: &Dictionary,
     fold: &FoldSettings,
     shards: &[Addr<ShardActor>],
+    metrics: &Metrics,
     through: Offset,
 ) -> Result<(), SystemError> {
     let mut next = through;
@@ -451,6 +500,7 @@ fn recover(
             }
         }
         for (shard, events) in shards.iter().zip(by_shard) {
+            metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
             shard.do_send(Deliver { events, from, through: next, permits: None });
         }
     }

@@ -60,7 +60,16 @@ pub(super) struct Admin<'u> {
 impl<'u> Admin<'u> {
     pub(super) fn new(url: &'u str) -> Self {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(10))).build();
+        Self::bounded(url, Duration::from_secs(10), None)
+    }
+
+    /// One whose answers may take so long, and no longer.
+    pub(super) fn within(url: &'u str, patience: Duration) -> Self {
+        Self::bounded(url, patience, Some(patience))
+    }
+
+    fn bounded(url: &'u str, connect: Duration, whole: Option<Duration>) -> Self {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole).build();
         Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: String::new() }.with_token(std::env::var(TOKEN).ok())
     }
 

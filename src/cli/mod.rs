@@ -7,6 +7,7 @@ mod data;
 mod evaluate;
 mod export;
 mod flags;
+mod health;
 mod migrate;
 mod plot;
 mod progress;
@@ -17,6 +18,7 @@ mod report;
 mod restore;
 mod serve;
 mod soundness;
+mod supervisor;
 mod train;
 mod trained;
 mod verify;
@@ -37,6 +39,8 @@ enum Command {
     Serve(serve::Serve),
     /// Look into a running daemon and steer it, through its admin endpoint.
     Admin(admin::Steer),
+    /// Ask a running daemon whether it is ready.
+    Health(health::Health),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
     Replay(replay::Replay),
     /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
@@ -68,6 +72,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Admin(steer) => steer.run(),
+            Command::Health(health) => health.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),

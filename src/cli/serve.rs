@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::flags::{self, Flags};
-use super::trained;
+use super::{supervisor, trained};
 use crate::actors::origin::{begin_with, origin};
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
@@ -67,6 +67,7 @@ impl Serve {
                 Arc::clone(&live),
                 &data_dir,
             )?;
+            let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             println!(
@@ -75,7 +76,9 @@ impl Serve {
                 door.addresses.admin,
                 data_dir.display()
             );
-            asked_to_stop().await?;
+            supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
+            asked_to_stop.await;
+            supervisor::stopping();
             tracing::info!("stopping: finishing what is under way");
             system.hurry();
             door.close().await;
@@ -106,13 +109,14 @@ async fn heed(live: Arc<Live>) {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_stop() -> anyhow::Result<()> {
+/// Waits for Ctrl-C or SIGTERM, which from the call on no longer end the process by themselves.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -30,6 +30,7 @@ pub(super) struct Api {
     pub(super) rules: Rules,
     pub(super) clock: Clock,
     pub(super) names: Arc<Names>,
+    pub(super) request_ids: Arc<Names>,
     pub(super) pages: Arc<Pages>,
     pub(super) max_body: usize,
     pub(super) live: Arc<Live>,
@@ -45,20 +46,21 @@ impl Api {
     }
 }
 
-/// Names recommendations: a start's number and a counter, so that no two answers share one.
+/// Names recommendations, or requests: a letter, a start's number and a counter, so that no two of them share one.
 #[derive(Debug)]
 pub(super) struct Names {
+    letter: char,
     start: Timestamp,
     next: AtomicU64,
 }
 
 impl Names {
-    pub(super) fn new(start: Timestamp) -> Self {
-        Self { start, next: AtomicU64::new(0) }
+    pub(super) fn new(letter: char, start: Timestamp) -> Self {
+        Self { letter, start, next: AtomicU64::new(0) }
     }
 
     pub(super) fn next(&self) -> String {
-        format!("r{:x}-{:x}", self.start, self.next.fetch_add(1, Ordering::Relaxed))
+        format!("{}{:x}-{:x}", self.letter, self.start, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 

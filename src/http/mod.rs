@@ -7,6 +7,7 @@ mod lists;
 mod lock;
 mod pages;
 mod problem;
+mod request_id;
 mod server;
 mod watch;
 mod wishes;

@@ -1,5 +1,6 @@
 //! What went wrong, as RFC 9457 `application/problem+json`.
 
+use super::request_id::RequestId;
 use crate::capture::{BodyError, Fault};
 use crate::learning::FilterError;
 use actix_web::body::BoxBody;
@@ -252,6 +253,15 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
+        /// The problem, and of which request it is.
+        #[derive(Serialize)]
+        struct Told<'p> {
+            #[serde(flatten)]
+            problem: &'p Problem,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'p str>,
+        }
+
         let mut response = HttpResponse::build(self.status);
         if let Some(seconds) = self.members.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
@@ -265,7 +275,8 @@ impl ResponseError for Problem {
             response.append_header((WWW_AUTHENTICATE, "Bearer")).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
-        response.insert_header(content_type).json(self)
+        let request = RequestId::present();
+        response.insert_header(content_type).json(Told { problem: self, request_id: request.as_ref().map(RequestId::as_str) })
     }
 }
 

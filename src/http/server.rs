@@ -95,8 +95,8 @@ impl Door {
             listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
-        let names = Arc::new(Names::new(clock.now()));
-        let shared = Api { system, rules, clock, names, pages: Arc::default(), max_body: settings.max_body_bytes, live };
+        let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
+        let shared = Api { system, rules, clock, names, request_ids, pages: Arc::default(), max_body: settings.max_body_bytes, live };
         let token = Token::new(&settings.admin_token);
         let servers = [
             serve(public, shared.clone(), settings.workers, settings.max_body_bytes, None, api::routes),

@@ -6,13 +6,15 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data};
-use actix_web::{Error, HttpResponse, Resource};
+use actix_web::{Error, HttpResponse, Resource, ResponseError};
 use std::time::Instant;
+use tracing::Instrument;
 
 use super::api::{Api, EVENTS};
 use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
+use super::request_id::{self, RequestId};
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.
@@ -23,7 +25,7 @@ pub(super) fn path(path: &'static str, methods: &'static str) -> Resource {
     web::resource(path).default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
 }
 
-/// Measures every request, also one that was refused before its handler ran.
+/// Names and measures every request, also one that was refused before its handler ran. Its id is in every line that it logs and in its answer.
 ///
 /// # Errors
 /// Whatever `next` says.
@@ -33,14 +35,26 @@ pub(super) async fn measured(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
-    let answer = next.call(request).await;
-    let (status, endpoint) = match &answer {
-        Ok(answer) => (answer.status(), endpoint(answer.request().match_pattern().as_deref())),
-        Err(error) => (error.as_response_error().status_code(), Endpoint::Other),
+    let id = RequestId::brought(request.headers()).unwrap_or_else(|| RequestId::made(&api.request_ids.next()));
+    let span = tracing::error_span!("request", id = id.as_str());
+    let method = request.method().clone();
+    let mut answer = id.scope(next.call(request).instrument(span.clone())).await;
+    if let (Ok(answer), Some(value)) = (&mut answer, id.header()) {
+        answer.headers_mut().insert(request_id::HEADER, value);
+    }
+    let (status, pattern) = match &answer {
+        Ok(answer) => (answer.status(), answer.request().match_pattern()),
+        Err(error) => (error.as_response_error().status_code(), None),
     };
+    let (endpoint, seconds) = (endpoint(pattern.as_deref()), began.elapsed());
+    // The pattern, not the path: that may name a user.
+    span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
     let metrics = api.system.metrics_handles();
     metrics.responses.of(StatusClass::of(status.as_u16())).increment(1);
-    metrics.request_seconds.of(endpoint).record(began.elapsed());
+    metrics.request_seconds.of(endpoint).record(seconds);
+    if is_overload(status) {
+        metrics.overloaded_requests.of(endpoint).increment(1);
+    }
     if let Some(outcome) = unanswered(status)
         && matches!(endpoint, Endpoint::Recommendations | Endpoint::InlineRecommendations)
     {
@@ -56,15 +70,20 @@ fn endpoint(pattern: Option<&str>) -> Endpoint {
         Some(INLINE) => Endpoint::InlineRecommendations,
         Some(SIMILAR | TRENDING) => Endpoint::Lists,
         Some(ITEM | ITEMS) => Endpoint::Items,
-        Some(path) if path.starts_with("/admin") || matches!(path, "/metrics" | "/healthz" | "/readyz") => Endpoint::Admin,
+        Some("/metrics" | "/healthz" | "/readyz") => Endpoint::Admin,
+        Some(pattern) if pattern.starts_with("/admin/") => Endpoint::Admin,
         _ => Endpoint::Other,
     }
+}
+
+fn is_overload(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// What became of a question that got no list.
 fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(RecommendationOutcome::Overloaded),
+        status if is_overload(status) => Some(RecommendationOutcome::Overloaded),
         status if status.is_server_error() => Some(RecommendationOutcome::Failed),
         status if status.is_client_error() => Some(RecommendationOutcome::Refused),
         _ => None,
@@ -74,15 +93,19 @@ fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
 /// Refuses a body in an encoding that is not known, which would otherwise be read as if it were in none.
 ///
 /// # Errors
-/// [`Problem::unsupported_body`] for such a body; whatever `next` says for others.
-pub(super) async fn understood(request: ServiceRequest, next: Next<impl MessageBody>) -> Result<ServiceResponse<impl MessageBody>, Error> {
+/// Whatever `next` says.
+pub(super) async fn understood(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {
         let name = encoding.to_str().unwrap_or_default().trim();
         if !ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            return Err(Problem::unsupported_body(ENCODINGS.join(", ")).into());
+            let refusal = Problem::unsupported_body(ENCODINGS.join(", ")).error_response();
+            return Ok(request.into_response(refusal).map_into_right_body());
         }
     }
-    next.call(request).await
+    Ok(next.call(request).await?.map_into_left_body())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod steering;
 pub use state::{FoldSettings, LearningReport, State};
 
 use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
+use crate::evaluation::K;
 use crate::model::SettingsError;
 use crate::ranking::Mood;
 use crate::recall::{Channel, ClusterSettings, Moment, RecallError, is_dismissal};
@@ -17,7 +18,7 @@ use super::clustering::Clustered;
 use super::past::{Past, PastError};
 use super::pretrained::Pretrained;
 use super::snapshot::Snapshot;
-use super::training::Trained;
+use super::training::{Trained, Training};
 use super::vitals::Vitals;
 
 /// Why the fold cannot go on.
@@ -83,6 +84,8 @@ pub struct Learner {
     past: Box<dyn Past>,
     /// The last entry before the border at which the training under way began.
     begun: Offset,
+    /// See [`LearningReport::hits_by_source`]. Not learned, but watched: no checkpoint holds it.
+    hits_by_source: [u64; SourceName::ALL.len()],
     workspace: Workspace,
 }
 
@@ -113,7 +116,17 @@ impl Learner {
                 state
             }
         };
-        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, workspace: Workspace::default() })
+        Ok(Self {
+            state,
+            dictionary,
+            clusters,
+            training,
+            clustering,
+            past,
+            begun: 0,
+            hits_by_source: Default::default(),
+            workspace: Workspace::default(),
+        })
     }
 
     /// The next entry to be folded.
@@ -181,8 +194,10 @@ impl Learner {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let state = &self.state;
+        let border = state.training.as_ref().map_or(0, Training::trained_border);
         Snapshot {
             offset: state.next,
+            trained_through: border * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
             items: state.items,
@@ -197,7 +212,7 @@ impl Learner {
     /// What was measured and trained so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
-        self.state.report()
+        LearningReport { hits_by_source: self.hits_by_source, ..self.state.report() }
     }
 
     fn event(&mut self, offset: Offset, event: &Event) {
@@ -249,6 +264,10 @@ impl Learner {
             let desk = &mut self.workspace.desk;
             if chosen.is_some() {
                 rank = desk.rank_of(item);
+                let brought = desk.source_of(item).filter(|_| tests && rank.is_some_and(|rank| rank <= K));
+                for (hits, _) in self.hits_by_source.iter_mut().zip(SourceName::ALL).filter(|(_, source)| brought == Some(*source)) {
+                    *hits += 1;
+                }
             }
             if teaches && chosen.is_some() {
                 let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));

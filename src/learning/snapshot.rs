@@ -13,6 +13,7 @@ use super::moods::Moods;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(super) offset: Offset,
+    pub(super) trained_through: Offset,
     pub(super) weights: Option<Arc<Weights>>,
     pub(super) clusters: Option<Arc<Clusters>>,
     /// Items that are known.
@@ -29,6 +30,12 @@ impl Snapshot {
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
+    }
+
+    /// The weights were trained on everything before this offset.
+    #[must_use]
+    pub fn trained_through(&self) -> Offset {
+        self.trained_through
     }
 
     /// What the catalog says of every item, up to this snapshot's offset.

@@ -118,6 +118,12 @@ impl Training {
         self.trainer.as_deref()
     }
 
+    /// The number of the border at which the training of the weights in use began; after a rollback, that before it.
+    #[must_use]
+    pub fn trained_border(&self) -> u64 {
+        self.visible.version().saturating_sub(self.versions)
+    }
+
     /// What all trainings so far did.
     #[must_use]
     pub fn total(&self) -> &TrainingReport {

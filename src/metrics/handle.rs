@@ -19,6 +19,20 @@ pub enum Unit {
     None,
 }
 
+impl Unit {
+    /// The name in words; nothing for what has none.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::Ratio => "ratio, 0 to 1",
+            Self::None => "",
+        }
+    }
+}
+
 /// How a metric moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -207,6 +221,8 @@ macro_rules! declare {
         /// The handles that everything records with.
         pub struct Metrics {
             exporter: PrometheusHandle,
+            to_snapshot: Waiting,
+            to_weights: Waiting,
             $(#[doc = $help] pub $field: $handle,)*
         }
 
@@ -224,6 +240,8 @@ macro_rules! declare {
             fn register(recorder: &metrics_exporter_prometheus::PrometheusRecorder, kinds: &Kinds) -> Self {
                 Self {
                     exporter: recorder.handle(),
+                    to_snapshot: Waiting::default(),
+                    to_weights: Waiting::default(),
                     $($field: <$handle as Handle>::register(
                         recorder,
                         handle::describe::<$handle>(recorder, $name, $help.trim_ascii()),

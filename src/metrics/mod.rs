@@ -4,16 +4,20 @@
 //! Recording goes through handles that were made then: no name is formatted and no table searched. A label is never a user, an item or a
 //! session.
 
+mod delays;
 mod handle;
 mod process;
+mod table;
 
 pub use handle::{By, ByKind, Declaration, Handle, Label, Type, Unit};
 pub use process::Process;
 
-use crate::domain::{Cause, Kinds, SourceName};
+use crate::domain::{Cause, Kinds, Offset, SourceName};
+use delays::Waiting;
 use handle::declare;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Instant;
 
 handle::labels! {
     /// What became of an event that arrived.
@@ -93,14 +97,12 @@ impl StatusClass {
 handle::labels! {
     /// A bounded queue between two parts of the daemon.
     Queue "queue" {
-        /// To the session shards.
-        Shards "shards",
-        /// To the committer.
+        /// Entries on their way to the committer. The bound of the entries in flight is that of both queues together.
         Committer "committer",
-        /// To the learner.
-        Learner "learner",
-        /// To the clustering in the background.
-        Recall "recall",
+        /// Committed events on their way to the shards.
+        Shards "shards",
+        /// Questions to sessions, those being answered included.
+        Questions "questions",
     }
 }
 
@@ -173,6 +175,10 @@ declare! {
     "sequor_request_seconds" Unit::Seconds request_seconds: By<Endpoint, Histogram>,
     /// Answers, by the class of their status.
     "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
+    /// Requests that were told to come back later, with 429 or 503.
+    "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    /// 1 while /readyz says so: learning stands, and the journal takes writes.
+    "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
     /// The most events that may be in flight; beyond it requests are told to come back later.
@@ -185,6 +191,10 @@ declare! {
     // Sessions.
     /// Sessions that are in memory.
     "sequor_live_sessions" Unit::Count live_sessions: Gauge,
+    /// The most sessions that stay in memory.
+    "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
+    /// Events that sessions took.
+    "sequor_session_events_total" Unit::Count session_events: Counter,
     /// Sessions that began.
     "sequor_sessions_started_total" Unit::Count sessions_started: Counter,
     /// Sessions that left the memory for the store.
@@ -201,8 +211,12 @@ declare! {
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
+    /// Of a commit's time, that in which what was written is handed to the disk; nearly all of it with `store.durability = "power_loss"`.
+    "sequor_sync_seconds" Unit::Seconds sync_seconds: Histogram,
     /// Events made durable by one commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
+    /// 1 while the journal takes no writes because one failed.
+    "sequor_journal_failed" Unit::None journal_failed: Gauge,
     /// Commits that the disk refused.
     "sequor_commit_failures_total" Unit::Count commit_failures: Counter,
     /// Impressions that found no room on their way to the journal: their clicks cannot be credited.
@@ -217,6 +231,10 @@ declare! {
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
     /// How often the database was written anew to give disk back.
     "sequor_compactions_total" Unit::Count compactions: Counter,
+    /// Space that is left for the daemon on the disk of the data directory.
+    "sequor_disk_free_bytes" Unit::Bytes disk_free_bytes: Gauge,
+    /// Size of the disk of the data directory.
+    "sequor_disk_size_bytes" Unit::Bytes disk_size_bytes: Gauge,
     /// Time to write a checkpoint.
     "sequor_checkpoint_seconds" Unit::Seconds checkpoint_seconds: Histogram,
     /// Checkpoints that could not be written.
@@ -225,6 +243,8 @@ declare! {
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
     /// The journal offset up to which the last checkpoint has learned.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
+    /// Journal entries from one checkpoint to the next, as set; 0: only at the end.
+    "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
     /// 1 once learning has stopped for an error.
@@ -233,6 +253,18 @@ declare! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the learner has yet to learn from.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
+    /// Time since the oldest commit of this process that no snapshot has learned from yet; 0 if there is none.
+    "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
+    /// Journal entries that the weights in use were not trained on yet.
+    "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
+    /// Journal entries that were learned from, after a restart those of the journal's tail once more.
+    "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
+    /// Time from a commit until a snapshot that has learned from it answers.
+    "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
+    /// Time from a commit until weights that were trained on it are in use.
+    "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
+    /// Users that the learner remembers.
+    "sequor_users" Unit::Count users: Gauge,
     /// Targets trained on, replayed ones included.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
     /// Mini-batches trained on.
@@ -286,6 +318,8 @@ declare! {
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
     /// Tests whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
+    /// Tests whose item was among the first 20, by the source that brought it.
+    "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: By<SourceName, Counter>,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
     /// MRR@20 over the latest tests; NaN before the first.
@@ -296,14 +330,16 @@ declare! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bounds of latency histograms, in seconds: from what an answer should take to what nobody waits for.
-const LATENCY_BUCKETS: [f64; 17] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of histograms of time, in seconds: from what an answer should take to what learning may take where little happens.
+const SECONDS_BUCKETS: [f64; 19] =
+    [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
 /// Bounds of histograms of counts.
 const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
 /// The name of the metric that says what runs.
 const BUILD_INFO: &str = "sequor_build_info";
+const BUILD_INFO_HELP: &str = "1, and what runs as labels.";
 
 impl Metrics {
     /// Registers every metric, in a registry of its own: several daemons in one process do not mix.
@@ -314,14 +350,14 @@ impl Metrics {
         let mut builder = PrometheusBuilder::new();
         for declared in Self::TABLE.iter().filter(|declared| declared.kind == Type::Histogram) {
             let bounds: &[f64] = match declared.unit {
-                Unit::Seconds => &LATENCY_BUCKETS,
+                Unit::Seconds => &SECONDS_BUCKETS,
                 _ => &SIZE_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
         }
         let recorder = builder.build_recorder();
         let metrics = Self::register(&recorder, kinds);
-        let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, "1, and what runs as labels.");
+        let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, BUILD_INFO_HELP);
         handle::gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         for unknown in [
             &metrics.training_loss,
@@ -336,9 +372,24 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Entries before `through` are durable.
+    pub fn committed(&self, through: Offset) {
+        let now = Instant::now();
+        self.to_snapshot.add(through, now);
+        self.to_weights.add(through, now);
+    }
+
+    /// A snapshot answers that has learned from everything before `offset`, by weights that were trained on everything before `trained`.
+    pub fn published(&self, offset: Offset, trained: Offset) {
+        let now = Instant::now();
+        self.to_snapshot.take(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
+        self.to_weights.take(trained, now, |waited| self.event_to_weights_seconds.record(waited));
+    }
+
     /// All of it, and the process itself, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
+        self.learner_lag_seconds.set(self.to_snapshot.longest(Instant::now()).as_secs_f64());
         let mut text = self.exporter.render();
         if let Some(process) = Process::read() {
             process.render(&mut text);
@@ -354,81 +405,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn names_follow_the_conventions() {
-        let mut seen = HashSet::new();
-        for declared in Metrics::TABLE {
-            let name = declared.name;
-            assert!(seen.insert(name), "{name} is declared twice");
-            assert!(
-                name.starts_with("sequor_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-            );
-            assert_eq!(name.ends_with("_total"), declared.kind == Type::Counter, "{name}");
-            assert_eq!(name.contains("_seconds"), declared.unit == Unit::Seconds, "{name}");
-            assert_eq!(name.contains("_bytes"), declared.unit == Unit::Bytes, "{name}");
-            assert!(declared.help.ends_with('.') && !declared.help.starts_with(' '), "{name}: {}", declared.help);
-        }
-    }
-
-    #[test]
-    fn every_series_is_there_from_the_start() {
-        let metrics = Metrics::new(&Kinds::default()).unwrap();
-        let text = metrics.render();
-        for declared in Metrics::TABLE {
-            assert!(text.contains(&format!("# HELP {} {}\n", declared.name, declared.help)), "{}", declared.name);
-            assert!(text.contains(&format!("# TYPE {} {}\n", declared.name, declared.kind.as_str())), "{}", declared.name);
-        }
-        for line in [
-            "sequor_events_total{outcome=\"duplicate\"} 0",
-            "sequor_accepted_events_total{kind=\"purchase\"} 0",
-            "sequor_request_seconds_bucket{endpoint=\"recommendations\",le=\"0.00005\"} 0",
-            "sequor_candidates_total{source=\"clusters\"} 0",
-            "sequor_live_mrr_at_20 NaN",
-            concat!("sequor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_recorded_is_rendered() {
-        let kinds = Kinds::default();
-        let metrics = Metrics::new(&kinds).unwrap();
-        metrics.events.of(EventOutcome::Accepted).increment(3);
-        metrics.accepted_events.of(4).increment(2);
-        metrics.accepted_events.of(200).increment(1);
-        metrics.request_seconds.of(Endpoint::Events).record(0.0002);
-        metrics.queue_depth.of(Queue::Learner).set(7.0);
-        metrics.recommended_items.of(SourceName::Session).increment(1);
-        metrics.upkeep();
-        let text = metrics.render();
-        for line in [
-            "sequor_events_total{outcome=\"accepted\"} 3",
-            "sequor_accepted_events_total{kind=\"purchase\"} 2",
-            "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.0001\"} 0",
-            "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.00025\"} 1",
-            "sequor_queue_depth{queue=\"learner\"} 7",
-            "sequor_recommended_items_total{source=\"session\"} 1",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-        let other = Metrics::new(&kinds).unwrap();
-        assert!(other.render().contains("sequor_events_total{outcome=\"accepted\"} 0"), "registries do not mix");
-    }
-
-    #[test]
-    fn sources_go_by_their_names() {
-        assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
-        assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.place() == place));
-    }
-
-    #[test]
-    fn statuses_have_classes() {
-        let classes = [200, 304, 404, 503].map(StatusClass::of);
-        assert_eq!(classes, [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]);
-    }
-}
+mod tests;

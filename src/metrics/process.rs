@@ -19,9 +19,22 @@ pub struct Process {
     pub start_seconds: f64,
     /// Open file descriptors.
     pub open_fds: u64,
+    /// The most file descriptors that it may open.
+    pub max_fds: u64,
     /// Threads.
     pub threads: u64,
 }
+
+/// What is shown of the process: name, type and help, under the names that Prometheus' own client libraries give them.
+pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
+    ("process_resident_memory_bytes", "gauge", "Memory of the process."),
+    ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process ever took."),
+    ("process_cpu_seconds_total", "counter", "Processor time of the process, user and system."),
+    ("process_start_time_seconds", "gauge", "When the process began, since 1970."),
+    ("process_open_fds", "gauge", "Open file descriptors of the process."),
+    ("process_max_fds", "gauge", "The most file descriptors that the process may open."),
+    ("process_threads", "gauge", "Threads of the process."),
+];
 
 impl Process {
     /// Asks `/proc`; `None` where there is none.
@@ -30,6 +43,7 @@ impl Process {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
+        let limits = fs::read_to_string("/proc/self/limits").ok()?;
         // The process's name, in brackets, may hold anything; the fields after it are numbered from 3 [proc(5)].
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
@@ -41,27 +55,27 @@ impl Process {
             start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
             // The directory that is being read is one of them.
             open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
+            // Unlimited, in words, is as much as there can be.
+            max_fds: number_after(&limits, "Max open files").unwrap_or(u64::MAX),
             threads: number_after(&status, "Threads:")?,
         })
     }
 
-    /// Appends the figures in Prometheus' text format, under the names that its own client libraries give them.
+    /// Appends the figures in Prometheus' text format.
     pub(super) fn render(&self, text: &mut String) {
-        let mut family = |name: &str, kind: &str, help: &str, value: f64| {
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 bytes")]
+        let values = [
+            self.resident_bytes as f64,
+            self.peak_resident_bytes as f64,
+            self.cpu_seconds,
+            self.start_seconds,
+            self.open_fds as f64,
+            self.max_fds as f64,
+            self.threads as f64,
+        ];
+        for ((name, kind, help), value) in FAMILIES.into_iter().zip(values) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-        };
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 bytes")]
-        let rows = [
-            ("process_resident_memory_bytes", "gauge", "Memory of the process.", self.resident_bytes as f64),
-            ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process ever took.", self.peak_resident_bytes as f64),
-            ("process_cpu_seconds_total", "counter", "Processor time of the process, user and system.", self.cpu_seconds),
-            ("process_start_time_seconds", "gauge", "When the process began, since 1970.", self.start_seconds),
-            ("process_open_fds", "gauge", "Open file descriptors of the process.", self.open_fds as f64),
-            ("process_threads", "gauge", "Threads of the process.", self.threads as f64),
-        ];
-        for (name, kind, help, value) in rows {
-            family(name, kind, help, value);
         }
     }
 }
@@ -82,14 +96,21 @@ mod tests {
         assert!(process.resident_bytes > ballast.len() as u64, "{process:?}");
         assert!(process.peak_resident_bytes >= process.resident_bytes);
         assert!(process.start_seconds > 1.7e9, "{process:?}");
-        assert!(process.open_fds >= 3 && process.threads >= 1);
+        assert!(process.open_fds >= 3 && process.max_fds >= process.open_fds && process.threads >= 1);
         assert!(process.cpu_seconds >= 0.0 && process.cpu_seconds < 1e6);
     }
 
     #[test]
     fn renders_what_prometheus_reads() {
-        let process =
-            Process { resident_bytes: 1024, peak_resident_bytes: 2048, cpu_seconds: 1.25, start_seconds: 1.7e9, open_fds: 4, threads: 2 };
+        let process = Process {
+            resident_bytes: 1024,
+            peak_resident_bytes: 2048,
+            cpu_seconds: 1.25,
+            start_seconds: 1.7e9,
+            open_fds: 4,
+            max_fds: 1024,
+            threads: 2,
+        };
         let mut text = String::new();
         process.render(&mut text);
         assert!(text.contains("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.25\n"), "{text}");

@@ -1,7 +1,7 @@
 //! The workspace on which one moment's candidates are gathered, described and ranked.
 
 use super::{Features, Mood, Ranker};
-use crate::domain::{Candidate, ItemIx};
+use crate::domain::{Candidate, ItemIx, SourceName};
 use crate::recall::{CHANNELS, Channel, Fact, Moment, Slate, Sources};
 
 /// What the network says of a moment.
@@ -94,6 +94,12 @@ impl Desk {
         let score = *self.scores.get(self.slate.position(item)?)?;
         let better = |(&other, &theirs): (&ItemIx, &f32)| theirs > score || (theirs == score && other < item);
         Some(1 + self.items.iter().zip(&self.scores).filter(|pair| better(*pair)).count())
+    }
+
+    /// The source that brought an item, `None` if it is no candidate.
+    #[must_use]
+    pub fn source_of(&self, item: ItemIx) -> Option<SourceName> {
+        Some(self.slate.source(self.slate.position(item)?))
     }
 
     /// The best `limit` candidates that `admit` lets through, best first, ties by the smaller item number, put into `out`.

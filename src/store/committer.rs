@@ -2,7 +2,7 @@
 
 mod dedup;
 
-use super::{Durability, Store, StoreError};
+use super::{Durability, Store, StoreError, Watch};
 use crate::domain::{Dictionary, Entry, ItemIx, Offset};
 use dedup::Dedup;
 use std::sync::Arc;
@@ -120,6 +120,14 @@ impl Committer {
     /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
     /// ([`StoreError::Codec`]), [`Committer::recover`] has to find out what the disk holds before more can be committed.
     pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+        self.commit_watched(requests, &mut |sync| sync())
+    }
+
+    /// As [`Committer::commit`]; `watch` makes the sync.
+    ///
+    /// # Errors
+    /// As [`Committer::commit`].
+    pub fn commit_watched(&mut self, requests: Vec<Vec<Entry>>, watch: &mut Watch<'_>) -> Result<(Vec<Receipt>, Committed), StoreError> {
         let first = self.next;
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
@@ -140,7 +148,7 @@ impl Committer {
             receipts.push(receipt);
         }
         let new_ids = new_ids.finish();
-        let written = self.store.journal().append(&entries, self.durability)?;
+        let written = self.store.journal().append_watched(&entries, self.durability, watch)?;
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
         self.dedup.take(new_ids, offset);
         self.next = offset;

@@ -17,6 +17,9 @@ use std::sync::atomic::Ordering;
 /// The most bytes of one piece of a record: seventeen of them, as many as a page ever holds, stay below 128 KiB.
 const PIECE: usize = 7 << 10;
 
+/// Makes the sync that it is given, and sees how long it takes.
+pub type Watch<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
+
 /// The journal of a store.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -90,6 +93,14 @@ impl Journal {
     /// [`StoreError::Codec`] if an entry cannot be encoded: nothing was written. What the disk says otherwise: whether the entries are in the journal is
     /// then unknown until [`Store::reopen`], and until then nothing more is taken.
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
+        self.append_watched(entries, durability, &mut |sync| sync())
+    }
+
+    /// As [`Journal::append`]; `watch` makes the sync.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn append_watched(&self, entries: &[Entry], durability: Durability, watch: &mut Watch<'_>) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
         let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
         let first = engine.journal_end();
@@ -99,7 +110,7 @@ impl Journal {
         let record = encode_record(first, entries)?;
         remove_leftovers(&engine, first)?;
         write_pieces(&engine, first, &record)?;
-        engine.sync(durability)?;
+        watch(&|| engine.sync(durability))?;
         let end = first + entries.len() as Offset;
         if durability == Durability::PowerLoss {
             engine.reach.raise(end);

@@ -46,7 +46,7 @@ pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt}
 pub use compact::Compacted;
 pub use error::StoreError;
 pub use items::Items;
-pub use journal::{Entries, Journal};
+pub use journal::{Entries, Journal, Watch};
 pub use migrations::FORMAT;
 pub use quarantine::{Quarantine, Quarantined, Reader};
 pub use retention::Retention;
@@ -87,6 +87,15 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self { cache_bytes: 64 << 20 }
     }
+}
+
+/// Room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// What is left for this process.
+    pub free: u64,
+    /// The whole.
+    pub size: u64,
 }
 
 /// The file's name in the data directory.
@@ -351,6 +360,16 @@ impl Store {
     /// What the file system says.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.engine()?.size_on_disk()
+    }
+
+    /// The disk that the data directory is on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn disk(&self) -> Result<Disk, StoreError> {
+        let dir = &self.shared.dir;
+        let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
+        Ok(Disk { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
     }
 
     /// The present opening, to read from.

@@ -68,6 +68,14 @@ impl Quarantine {
         };
         engine.quarantine.iter().map(read).collect()
     }
+
+    /// How many notes there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn count(&self) -> Result<usize, StoreError> {
+        Ok(self.store.engine()?.quarantine.len())
+    }
 }
 
 fn key(offset: Offset, reader: Reader) -> Vec<u8> {

@@ -43,6 +43,8 @@ fn a_reopened_store_has_what_was_there_and_takes_more() {
     journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
     assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
     assert!(store.size_on_disk().unwrap() > 0);
+    let disk = store.disk().unwrap();
+    assert!(0 < disk.free && disk.free <= disk.size, "{disk:?}");
 }
 
 #[test]

@@ -23,12 +23,16 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn assert_problem(answer: &Answer, body: &Value) {
+pub(crate) fn assert_problem(answer: &Answer, body: &Value) {
     assert_eq!(
         (answer.status, answer.content_type.as_str()),
         (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
     );
-    assert_eq!(&answer.json(), body);
+    let mut told = answer.json();
+    // Whose id it is differs from one to the next, and is that of the header.
+    let request_id = told.as_object_mut().unwrap().remove("request_id");
+    assert_eq!(request_id.as_ref().and_then(Value::as_str), Some(answer.headers["x-request-id"].to_str().unwrap()));
+    assert_eq!(&told, body);
 }
 
 #[test]
@@ -299,4 +303,27 @@ fn packed_bodies_are_unpacked() {
     assert_problem(&packed("compress", b"{}"), &unknown);
     assert_eq!(daemon.next_offset(), 3);
     daemon.assert_healthy();
+}
+
+#[test]
+fn an_answer_and_the_log_bear_the_id_of_the_request() {
+    let home = Home::new();
+    let daemon = home.start(&["log.level=debug", "log.format=json"]);
+    let id_of = |answer: &Answer| answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    let good = daemon.try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes()).unwrap();
+    assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
+    // One that is not well-formed is not repeated to anybody, and of those that are made none comes twice.
+    let made = daemon.try_post("/v1/events", &[("x-request-id", "<script>")], b"{}").unwrap();
+    let other = daemon.get("/nothing");
+    assert!(id_of(&made).starts_with('q') && id_of(&other).starts_with('q') && id_of(&made) != id_of(&other));
+    assert_eq!(other.json()["request_id"], id_of(&other));
+    // Also what is refused before any handler has seen it.
+    let unread = daemon.try_post("/v1/events", &[("x-request-id", "u1"), ("content-encoding", "rot13")], b"{}").unwrap();
+    assert_eq!((unread.status, &unread.json()["request_id"], id_of(&unread).as_str()), (415, &json!("u1"), "u1"));
+
+    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let line = lines.iter().find(|line| line["span"]["id"] == "trace-7/a" && line["fields"]["message"] == "answered").unwrap();
+    assert_eq!((&line["fields"]["path"], &line["fields"]["status"]), (&json!("/v1/events"), &json!(200)), "{line}");
+    assert!(!log.contains("<script>"));
 }

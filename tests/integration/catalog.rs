@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::assert_problem;
 use crate::daemon::{Daemon, Home, event};
 
 fn put(daemon: &Daemon, item: &str, attributes: &Value) {
@@ -18,7 +19,7 @@ fn an_item_is_put_patched_and_deleted() {
         "detail": "No event and no change of the catalog has named the item, or it was deleted.",
     });
     for answer in [daemon.get("/v1/items/tea"), daemon.ask("PATCH", "/v1/items/tea", "{}"), daemon.ask("DELETE", "/v1/items/tea", "")] {
-        assert_eq!((answer.status, answer.json()), (404, unknown.clone()));
+        assert_problem(&answer, &unknown);
     }
     assert_eq!(daemon.next_offset(), 0);
 
@@ -59,7 +60,7 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
     let problem = json!({
         "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative.", "field": "price",
     });
-    assert_eq!((answer.status, answer.json()), (400, problem));
+    assert_problem(&answer, &problem);
     assert_eq!(daemon.ask("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);
     assert_eq!(daemon.ask("PUT", "/v1/items/tea", "").status, 400);
     assert_eq!(daemon.next_offset(), 0);
@@ -189,7 +190,7 @@ fn a_bad_wish_is_pointed_at() {
         "type": "/problems/bad-filter", "title": "The filter cannot be read", "status": 400, "field": "filter", "column": 9,
         "detail": "At column 9, a number is expected.",
     });
-    assert_eq!((answer.status, answer.json()), (400, problem));
+    assert_problem(&answer, &problem);
     let inline = daemon.post("/v1/recommendations", r#"{"items":[],"filter":"prise = 1"}"#);
     assert_eq!((inline.status, &inline.json()["column"]), (400, &json!(1)));
     for (query, field) in [

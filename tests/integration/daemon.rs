@@ -3,6 +3,7 @@
 //! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a hang reaches: no test depends on speed.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -28,6 +29,11 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Says what is left out and why: past the capture of the test's output, so that it is seen.
+pub(crate) fn left_out(what: &str) {
+    let _ = std::io::stderr().write_all(format!("LEFT OUT: {what}\n").as_bytes());
 }
 
 /// The binary under test, with nothing of this process's settings in its environment.

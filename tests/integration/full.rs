@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Daemon, Home, event, until};
+use crate::daemon::{Answer, Daemon, Home, event, run, until};
 use crate::ledger::Ledger;
 
 /// A file system of 24 MiB at a directory, until it is dropped.
@@ -157,7 +157,15 @@ fn what_is_ready_again_is_found_out_without_being_sent_anything() {
         (daemon.post("/v1/events", &event(&format!("e{sent}"), "ann", "tea").to_string()).status == 503).then_some(())
     });
     assert_eq!(daemon.admin("/readyz").status, 503);
+    let shows = |series: &str| daemon.admin("/metrics").body.lines().any(|line| line == series);
+    let troubles = ["sequor_journal_failed 1", "sequor_ready 0", "sequor_disk_free_bytes 0"];
+    assert!(troubles.into_iter().all(shows), "{}", daemon.admin("/metrics").body);
+    assert!(!shows("sequor_commit_failures_total 0"));
+    let health = run(&["health", "--url", daemon.admin_address()]);
+    assert_eq!(health.status.code(), Some(1));
+    assert!(String::from_utf8(health.stderr).unwrap().contains("the journal takes no writes"));
     disk.make_room();
     until("readiness", || (daemon.admin("/readyz").status == 200).then_some(()));
+    assert!(["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows), "{}", daemon.admin("/metrics").body);
     assert_eq!(daemon.send(&[event("another", "ann", "tea")])["accepted"], 1);
 }

@@ -1,9 +1,14 @@
 //! What Prometheus reads.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::daemon::{Home, event};
+use sequor::metrics::Metrics;
+
+use crate::daemon::{Home, event, left_out};
 
 /// The value of a series as it stands in the text.
 fn value(text: &str, series: &str) -> f64 {
@@ -17,7 +22,8 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
     let events: Vec<_> =
         (0..100).map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9))).collect();
-    daemon.send(&events);
+    daemon.send(&events[..50]);
+    daemon.send(&events[50..]);
     daemon.send(&events[..3]);
     assert_eq!(daemon.post("/v1/events", "{}").status, 400);
     daemon.learned(100);
@@ -37,10 +43,21 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
         ("sequor_recommendations_total{outcome=\"answered\"}", 2.0),
         ("sequor_recommendations_total{outcome=\"refused\"}", 1.0),
         ("sequor_responses_total{class=\"4xx\"}", 3.0),
-        ("sequor_request_seconds_count{endpoint=\"events\"}", 3.0),
+        ("sequor_request_seconds_count{endpoint=\"events\"}", 4.0),
         ("sequor_request_seconds_count{endpoint=\"recommendations\"}", 2.0),
         ("sequor_request_seconds_count{endpoint=\"inline_recommendations\"}", 1.0),
+        ("sequor_overloaded_requests_total{endpoint=\"events\"}", 0.0),
+        ("sequor_ready", 1.0),
+        ("sequor_journal_failed", 0.0),
         ("sequor_live_sessions", 5.0),
+        ("sequor_live_sessions_limit", 100_000.0),
+        ("sequor_session_events_total", 100.0),
+        ("sequor_users", 5.0),
+        ("sequor_checkpoint_interval_entries", 20_000.0),
+        ("sequor_quarantined_entries", 0.0),
+        ("sequor_queue_depth{queue=\"committer\"}", 0.0),
+        ("sequor_queue_depth{queue=\"shards\"}", 0.0),
+        ("sequor_queue_depth{queue=\"questions\"}", 0.0),
         ("sequor_sessions_started_total", 5.0),
         ("sequor_items", 9.0),
         ("sequor_learning_failed", 0.0),
@@ -55,14 +72,29 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
         "sequor_training_batches_total",
         "sequor_training_loss",
         "sequor_commit_seconds_count",
+        "sequor_sync_seconds_count",
+        "sequor_event_to_snapshot_seconds_count",
+        "sequor_event_to_weights_seconds_count",
+        "sequor_disk_free_bytes",
+        "process_max_fds",
         "sequor_snapshot_publish_seconds_count",
         "sequor_journal_offset",
         "sequor_queue_limit{queue=\"committer\"}",
+        "sequor_queue_limit{queue=\"questions\"}",
         "sequor_store_bytes",
         "sequor_weights_version",
     ] {
         assert!(value(&text, series) > 0.0, "{series}");
     }
+    // What the sources brought adds up to what was hit, and what was learned to what is in the journal.
+    let sources = text.lines().filter(|line| line.starts_with("sequor_evaluated_hits_by_source_total{"));
+    let hits: f64 = sources.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+    assert!(hits > 0.0 && hits == value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");
+    assert!((100.0..=101.0).contains(&value(&text, "sequor_learned_entries_total")));
+    // The weights lag by the stretch that is trained on and the one that gathers.
+    assert!((0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")), "{}", value(&text, "sequor_weights_lag_entries"));
+    assert!(value(&text, "sequor_sync_seconds_sum") <= value(&text, "sequor_commit_seconds_sum"));
+
     for histogram in ["sequor_commit_seconds_bucket{", "sequor_request_seconds_bucket{endpoint=\"recommendations\","] {
         for bound in ["0.0001", "0.00025", "0.0005", "0.001"] {
             assert!(text.contains(&format!("{histogram}le=\"{bound}\"}}")), "{histogram} has no bucket up to {bound} s");
@@ -78,8 +110,7 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
             let said_text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
             assert!(said.status.success() && said_text.is_empty(), "promtool: {said_text}");
         }
-        // Written past the capture of the test's output, so that it is seen.
-        Err(_) => writeln!(std::io::stderr(), "LEFT OUT: /metrics is not held against promtool, which is not installed").unwrap(),
+        Err(_) => left_out("/metrics is not held against promtool, which is not installed"),
     }
 }
 
@@ -93,4 +124,27 @@ fn every_series_is_there_before_anything_happens() {
         assert_eq!(value(&text, series), 0.0, "{series}");
     }
     assert!(value(&text, "sequor_live_recall_at_20").is_nan());
+}
+
+#[test]
+fn the_page_of_metrics_is_that_of_the_declarations() {
+    let (file, page) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/METRICS.md"), Metrics::page());
+    if std::env::var_os("SEQUOR_WRITE_PAGES").is_some() {
+        fs::write(&file, &page).unwrap();
+    }
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == page, "ops/METRICS.md is not what is declared; see its head for how it is written anew");
+}
+
+#[test]
+fn the_page_of_metrics_names_what_is_shown_and_nothing_else() {
+    let home = Home::new();
+    let shown = home.start(&[]).admin("/metrics").body;
+    let families: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();
+    let page = Metrics::page();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
+        let (name, rest) = row.split_once("` | ")?;
+        Some(format!("{name} {}", rest.split(" |").next()?))
+    });
+    assert_eq!(rows.collect::<BTreeSet<_>>(), families);
 }

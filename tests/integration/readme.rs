@@ -1,13 +1,12 @@
 //! What the newcomer's page says, tried.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
 use sequor::settings::Settings;
 
-use crate::daemon::Home;
+use crate::daemon::{Home, left_out};
 
 fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
@@ -21,8 +20,7 @@ fn blocks(page: &str) -> Vec<&str> {
 #[test]
 fn the_blocks_with_curl_do_what_they_promise() {
     if Command::new("curl").arg("--version").output().is_err() {
-        // Written past the capture of the test's output, so that it is seen.
-        writeln!(std::io::stderr(), "LEFT OUT: the README's commands are not tried, since curl is not installed").unwrap();
+        left_out("the README's commands are not tried, since curl is not installed");
         return;
     }
     let home = Home::new();
@@ -65,7 +63,8 @@ fn the_other_commands_exist() {
         assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
     }
     for (command, flags) in [
-        ("backup", &["--url", "--data-dir"][..]),
+        ("health", &["--alive", "--url"][..]),
+        ("backup", &["--url", "--data-dir"]),
         ("compact", &["--url", "--data-dir"]),
         ("restore", &["--data-dir"]),
         ("verify", &["--json", "--data-dir"]),

@@ -6,8 +6,10 @@ mod status;
 mod store;
 
 use actix_web::HttpResponse;
+use actix_web::rt::time::timeout;
 use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
+use std::time::Duration;
 
 use super::api::{Api, RETRY};
 use super::problem::Problem;
@@ -26,7 +28,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(store::routes);
 }
 
+/// How long the metrics wait for the learner's word on whether it is ready; none is none.
+const READY_PATIENCE: Duration = Duration::from_secs(5);
+
 async fn exposition(api: Data<Api>) -> HttpResponse {
+    let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
+    api.metrics().ready.set(f64::from(u8::from(ready)));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
 }
 

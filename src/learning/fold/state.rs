@@ -56,6 +56,8 @@ pub struct LearningReport {
     pub clusters: usize,
     /// Quality over every step.
     pub total: Quality,
+    /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
+    pub hits_by_source: [u64; SourceName::ALL.len()],
     /// Quality over the last steps.
     pub live: Quality,
     /// Quality over the steps from `evaluate_from` on.
@@ -166,6 +168,7 @@ impl State {
             users: state.users.count(),
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
+            hits_by_source: Default::default(),
             live: state.live.quality(),
             counted: state.counted,
             alone: state.alone,

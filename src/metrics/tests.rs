@@ -1,0 +1,88 @@
+use super::*;
+use std::collections::HashSet;
+
+#[test]
+fn names_follow_the_conventions() {
+    let mut seen = HashSet::new();
+    for declared in Metrics::TABLE {
+        let name = declared.name;
+        assert!(seen.insert(name), "{name} is declared twice");
+        assert!(name.starts_with("sequor_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        assert_eq!(name.ends_with("_total"), declared.kind == Type::Counter, "{name}");
+        assert_eq!(name.contains("_seconds"), declared.unit == Unit::Seconds, "{name}");
+        assert_eq!(name.contains("_bytes"), declared.unit == Unit::Bytes, "{name}");
+        assert!(declared.help.ends_with('.') && !declared.help.starts_with(' '), "{name}: {}", declared.help);
+    }
+}
+
+#[test]
+fn every_series_is_there_from_the_start() {
+    let metrics = Metrics::new(&Kinds::default()).unwrap();
+    let text = metrics.render();
+    for declared in Metrics::TABLE {
+        assert!(text.contains(&format!("# HELP {} {}\n", declared.name, declared.help)), "{}", declared.name);
+        assert!(text.contains(&format!("# TYPE {} {}\n", declared.name, declared.kind.as_str())), "{}", declared.name);
+    }
+    for line in [
+        "sequor_events_total{outcome=\"duplicate\"} 0",
+        "sequor_accepted_events_total{kind=\"purchase\"} 0",
+        "sequor_request_seconds_bucket{endpoint=\"recommendations\",le=\"0.00005\"} 0",
+        "sequor_candidates_total{source=\"clusters\"} 0",
+        "sequor_live_mrr_at_20 NaN",
+        concat!("sequor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_is_recorded_is_rendered() {
+    let kinds = Kinds::default();
+    let metrics = Metrics::new(&kinds).unwrap();
+    metrics.events.of(EventOutcome::Accepted).increment(3);
+    metrics.accepted_events.of(4).increment(2);
+    metrics.accepted_events.of(200).increment(1);
+    metrics.request_seconds.of(Endpoint::Events).record(0.0002);
+    metrics.queue_depth.of(Queue::Shards).set(7.0);
+    metrics.recommended_items.of(SourceName::Session).increment(1);
+    metrics.upkeep();
+    let text = metrics.render();
+    for line in [
+        "sequor_events_total{outcome=\"accepted\"} 3",
+        "sequor_accepted_events_total{kind=\"purchase\"} 2",
+        "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.0001\"} 0",
+        "sequor_request_seconds_bucket{endpoint=\"events\",le=\"0.00025\"} 1",
+        "sequor_queue_depth{queue=\"shards\"} 7",
+        "sequor_recommended_items_total{source=\"session\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let other = Metrics::new(&kinds).unwrap();
+    assert!(other.render().contains("sequor_events_total{outcome=\"accepted\"} 0"), "registries do not mix");
+}
+
+#[test]
+fn a_commit_waits_for_a_snapshot_and_then_for_weights() {
+    let metrics = Metrics::new(&Kinds::default()).unwrap();
+    let shows = |line: &str| metrics.render().lines().any(|found| found == line);
+    assert!(shows("sequor_learner_lag_seconds 0"));
+    metrics.committed(10);
+    assert!(!shows("sequor_learner_lag_seconds 0"), "it waits");
+    metrics.published(10, 0);
+    assert!(shows("sequor_learner_lag_seconds 0"));
+    assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 0"));
+    metrics.published(12, 10);
+    assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 1"));
+}
+
+#[test]
+fn sources_go_by_their_names() {
+    assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
+    assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.place() == place));
+}
+
+#[test]
+fn statuses_have_classes() {
+    let classes = [200, 304, 404, 503].map(StatusClass::of);
+    assert_eq!(classes, [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]);
+}

@@ -1,0 +1,372 @@
+//! What an operator is given: rules, alerts, dashboard, runbook and the files to run it by, each held against the real thing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use sequor::metrics::Metrics;
+use sequor::settings::{Layers, Settings};
+
+use crate::daemon::{Daemon, Home, event, left_out, run, sequor, until};
+use crate::prometheus::{Prometheus, ops};
+
+fn text(file: &str) -> String {
+    fs::read_to_string(ops(file)).unwrap()
+}
+
+fn yaml(file: &str) -> Value {
+    serde_saphyr::from_str(&text(file)).unwrap_or_else(|error| panic!("ops/{file}: {error}"))
+}
+
+/// Every rule of ops/prometheus/rules.yml.
+fn rules() -> Vec<Value> {
+    let groups = yaml("prometheus/rules.yml")["groups"].as_array().unwrap().clone();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn alerts() -> BTreeSet<String> {
+    rules().iter().filter_map(|rule| rule["alert"].as_str().map(ToOwned::to_owned)).collect()
+}
+
+/// The expressions of the dashboard, with what is chosen in it filled in: those of its panels, and those that mark moments.
+fn dashboard() -> (Vec<String>, Vec<String>) {
+    let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
+    let panels = page["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let shown = panels.map(|target| target["expr"].as_str().unwrap().to_owned());
+    let marked = page["annotations"]["list"].as_array().unwrap().iter().filter_map(|mark| mark["expr"].as_str().map(ToOwned::to_owned));
+    let filled = |expression: String| expression.replace("$instance", ".*").replace("$__rate_interval", "1m");
+    (shown.map(filled).collect(), marked.map(filled).collect())
+}
+
+/// The metrics that an expression names.
+fn named(expression: &str) -> BTreeSet<&str> {
+    let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':');
+    words.filter(|word| word.starts_with("sequor") || word.starts_with("process_")).filter(|word| *word != "sequor").collect()
+}
+
+/// What `/metrics` shows, as series are called.
+fn declared() -> BTreeSet<String> {
+    let page = Metrics::page();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).map(|row| {
+        let (name, rest) = row.split_once("` | ").unwrap();
+        (name.to_owned(), rest.starts_with("histogram"))
+    });
+    rows.flat_map(|(name, histogram)| {
+        let endings: &[&str] = if histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        endings.iter().map(move |ending| format!("{name}{ending}"))
+    })
+    .collect()
+}
+
+/// Some of everything that can happen to a healthy daemon.
+fn traffic(daemon: &Daemon, round: usize) {
+    let user = |number: usize| format!("user{}", number % 7);
+    let batch: Vec<_> = (0..40)
+        .map(|number| event(&format!("{round}-{number}"), &user(number), &format!("item{}", (number * 3 + number / 7 + round) % 30)))
+        .collect();
+    daemon.send(&batch);
+    daemon.send(&batch[..2]);
+    assert_eq!(daemon.post("/v1/events", "{}").status, 400);
+    assert_eq!(daemon.get("/v1/users/user1/recommendations?limit=0").status, 400);
+    daemon.items("nobody");
+    for number in 0..7 {
+        let shown = daemon.items(&user(number));
+        // The impression has to come before the choice.
+        until("the impression to be learned", || {
+            let status = daemon.status();
+            (status["learning"]["next_offset"] == status["journal"]["next_offset"]).then_some(())
+        });
+        for (place, item) in shown.iter().enumerate().filter(|(place, _)| [0, 2, 7, 12].contains(place)) {
+            daemon.send(&[event(&format!("{round}-{number}-{place}"), &user(number), item)]);
+        }
+    }
+    assert_eq!(daemon.get("/v1/items/item1/similar").status, 200);
+    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
+    assert_eq!(daemon.ask("PUT", "/v1/items/item1", r#"{"price":1.5}"#).status, 200);
+}
+
+#[test]
+fn every_expression_of_rules_and_dashboard_has_data_in_prometheus() {
+    let home = Home::new();
+    let settings =
+        ["learning.interval=16", "clusters.every=64", "clusters.lag=16", "store.checkpoint_every=100", "session.passivate_after=1s"];
+    let daemon = home.start(&[&settings[..], &["network.interest_weight=0.1"]].concat());
+    let Some(prometheus) = Prometheus::watch(&[&daemon], |rules| rules) else { return };
+    let recorded = rules().into_iter().filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
+    // What is recorded is asked for by its name: so it was computed.
+    let recorded = recorded.map(|(name, _)| name);
+    let (shown, marked) = dashboard();
+    let mut missing: Vec<String> = recorded.chain(shown).collect();
+    assert!(missing.len() > 60);
+    let mut round = 0;
+    until("data for every expression", || {
+        traffic(&daemon, round);
+        round += 1;
+        missing.retain(|expression| !prometheus.query(expression).iter().any(|(_, value)| !value.is_nan()));
+        // Shown where it is waited for in vain.
+        println!("after round {round} there is no data for:\n{}", missing.join("\n"));
+        missing.is_empty().then_some(())
+    });
+    // Nothing to be told of, and nothing to be marked: but it can be asked for.
+    let alerts = rules().into_iter().filter(|rule| rule["alert"].is_string()).map(|rule| rule["expr"].as_str().unwrap().to_owned());
+    for expression in alerts.chain(marked) {
+        prometheus.query(&expression);
+    }
+    let ill: Vec<_> = prometheus.rules().into_iter().filter(|rule| rule["health"] != "ok").collect();
+    assert!(ill.is_empty(), "{ill:?}");
+    // A daemon that is well is not complained of.
+    assert_eq!(prometheus.firing(&daemon), Vec::<String>::new());
+}
+
+#[test]
+fn rules_and_dashboard_name_what_there_is() {
+    let declared = declared();
+    let recorded: BTreeSet<_> = rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+    let (shown, marked) = dashboard();
+    let expressions = rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).chain(shown).chain(marked);
+    for expression in expressions {
+        for name in named(&expression) {
+            let known = declared.contains(name) || recorded.contains(name);
+            assert!(known, "{name} is neither declared nor recorded: {expression}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_has_its_rows_and_every_panel_a_place_of_its_own() {
+    let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
+    let panels = page["panels"].as_array().unwrap();
+    let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").map(|panel| panel["title"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["Service", "Quality", "Learning", "Recall", "Store", "Process"]);
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        let title = &panel["title"];
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has another's id");
+        let at = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+        for place in (at("y")..at("y") + at("h")).flat_map(|y| (at("x")..at("x") + at("w")).map(move |x| (x, y))) {
+            assert!(place.0 < 24 && taken.insert(place), "{title} lies over another panel or the edge");
+        }
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+        }
+    }
+}
+
+#[test]
+fn promtool_is_content_and_every_alert_fires_on_what_its_cause_makes() {
+    let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(ops("prometheus/prometheus.yml")).output() else {
+        left_out("the rules are not tried, since promtool is not installed");
+        return;
+    };
+    let said =
+        |output: &std::process::Output| format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", said(&output));
+    for check in ["check", "test"] {
+        let file = if check == "check" { "prometheus/rules.yml" } else { "prometheus/rules.test.yml" };
+        let output = Command::new("promtool").args([check, "rules"]).arg(ops(file)).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let tests = yaml("prometheus/rules.test.yml")["tests"].as_array().unwrap().clone();
+    let cases: Vec<_> = tests.iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
+    for alert in alerts() {
+        for fires in [true, false] {
+            let tried =
+                cases.iter().any(|case| case["alertname"] == alert.as_str() && case["exp_alerts"].as_array().unwrap().is_empty() != fires);
+            assert!(tried, "no test says when {alert} {}", if fires { "fires" } else { "does not fire" });
+        }
+    }
+}
+
+#[test]
+fn every_alert_says_how_bad_it_is_and_leads_to_its_page() {
+    for alert in rules().iter().filter(|rule| rule["alert"].is_string()) {
+        let name = alert["alert"].as_str().unwrap();
+        assert!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
+        for part in ["summary", "description"] {
+            assert!(alert["annotations"][part].as_str().is_some_and(|text| !text.is_empty()), "{name} has no {part}");
+        }
+        assert_eq!(alert["annotations"]["runbook"], format!("ops/RUNBOOK.md#{}", name.to_lowercase()), "{name}");
+    }
+    let page = text("RUNBOOK.md");
+    let headings: BTreeSet<_> =
+        page.lines().filter_map(|line| line.strip_prefix("## Sequor")).map(|rest| format!("Sequor{rest}")).collect();
+    assert_eq!(headings, alerts(), "ops/RUNBOOK.md has other headings than there are alerts");
+    for heading in &headings {
+        let section = page.split(&format!("## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+        for part in ["**Means.**", "**Look.**", "**Do.**"] {
+            assert!(section.contains(part), "{heading} has no {part}");
+        }
+    }
+}
+
+#[test]
+fn the_runbook_names_commands_paths_metrics_and_settings_that_exist() {
+    let page = text("RUNBOOK.md");
+    let (declared, settings) = (declared(), Layers::<Settings>::new().unwrap());
+    let keys: BTreeSet<_> = settings.effective().into_iter().map(|(key, ..)| key).collect();
+    let sections: BTreeSet<_> = keys.iter().filter_map(|key| key.split('.').next()).collect();
+    let quoted: Vec<_> = page.split('`').skip(1).step_by(2).collect();
+    for word in &quoted {
+        for name in named(word).into_iter().filter(|name| name.starts_with("sequor_")) {
+            let family = declared.contains(name) || declared.contains(&format!("{name}_count"));
+            assert!(family, "{name} is not declared");
+        }
+        let key = word.split([' ', '=']).next().unwrap();
+        if key
+            .split_once('.')
+            .is_some_and(|(section, rest)| sections.contains(section) && rest.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        {
+            assert!(keys.contains(key), "{key} is no setting");
+        }
+    }
+    let (home, mut paths) = (Home::new(), BTreeSet::new());
+    for rest in quoted.iter().flat_map(|word| word.split("/admin/").skip(1)) {
+        paths.insert(format!("/admin/{}", rest.split([' ', '\'']).next().unwrap()));
+    }
+    let daemon = home.start(&[]);
+    assert!(paths.len() > 5);
+    for path in paths {
+        assert!(daemon.admin(&path).status != 404, "nothing is served at {path}");
+    }
+    let commands: BTreeSet<_> = quoted.iter().filter_map(|word| word.strip_prefix("sequor ")?.split_whitespace().next()).collect();
+    assert!(commands.len() > 4);
+    for command in commands {
+        assert!(run(&[command, "--help"]).status.success(), "there is no command {command}");
+    }
+}
+
+#[test]
+fn alerts_fire_in_prometheus_when_their_cause_is_there() {
+    let (home, dying, quiet) = (Home::new(), Home::new(), Home::new());
+    let ill = home.start(&["SEQUOR_FAULT=committer:poison"]);
+    let (doomed, well) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
+    let soon = |rules: String| -> String {
+        let hasty = |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() };
+        rules.lines().map(hasty).collect::<Vec<_>>().join("\n")
+    };
+    let Some(prometheus) = Prometheus::watch(&[&ill, &doomed, &well], soon) else { return };
+    let all = [&ill, &doomed, &well];
+    for (number, daemon) in all.iter().enumerate() {
+        daemon.send(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
+        until("a scrape", || (prometheus.query("sequor_ready").len() > number).then_some(()));
+    }
+    // What has grown has grown from something that was scraped.
+    until("two scrapes", || (prometheus.query("count_over_time(sequor_ready[1m]) >= 2").len() == all.len()).then_some(()));
+
+    let mut round = 0;
+    // Faults are asked for in builds with debug assertions alone.
+    if cfg!(debug_assertions) {
+        until("the alerts of a daemon whose commits fail", || {
+            round += 1;
+            assert_eq!(ill.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
+            let firing = prometheus.firing(&ill);
+            ["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"]
+                .iter()
+                .all(|name| firing.contains(&(*name).to_owned()))
+                .then_some(())
+        });
+        doomed.send(&[event("third", "ann", "poison")]);
+        until("the alerts of a daemon that cannot learn from an entry", || {
+            let firing = prometheus.firing(&doomed);
+            ["SequorPanicked", "SequorQuarantineGrew"].iter().all(|name| firing.contains(&(*name).to_owned())).then_some(())
+        });
+    }
+    until("the alert of a daemon that is sent nonsense", || {
+        assert_eq!(doomed.post("/v1/events", &json!([{ "type": "view" }, { "type": "view" }]).to_string()).status, 400);
+        prometheus.firing(&doomed).contains(&"SequorEventsRejected".to_owned()).then_some(())
+    });
+    doomed.signal("KILL");
+    until("the alert of a daemon that was killed", || prometheus.firing(&doomed).contains(&"SequorDown".to_owned()).then_some(()));
+    // Not of the one that nothing was done to. How full and how slow this machine is, is not its doing.
+    let provoked =
+        ["JournalFailed", "Overloaded", "Panicked", "QuarantineGrew", "EventsRejected", "Down"].map(|name| format!("Sequor{name}"));
+    let firing = prometheus.firing(&well);
+    assert!(!firing.iter().any(|alert| provoked.contains(alert)), "{firing:?}");
+}
+
+#[test]
+fn the_image_and_its_company_fit_together() {
+    let compose = yaml("compose.yaml");
+    let services = compose["services"].as_object().unwrap();
+    let volumes = compose["volumes"].as_object().unwrap();
+    for (name, service) in services {
+        for volume in service["volumes"].as_array().unwrap() {
+            let from = volume.as_str().unwrap().split(':').next().unwrap();
+            let there = if from.starts_with('.') { ops(from).exists() } else { volumes.contains_key(from) };
+            assert!(there, "{name} mounts {from}, which is not there");
+        }
+    }
+    let build = &services["sequor"]["build"];
+    let context = ops(build["context"].as_str().unwrap());
+    let dockerfile = fs::read_to_string(context.join(build["dockerfile"].as_str().unwrap())).unwrap();
+
+    // The image sets settings that exist, and Prometheus finds the admin endpoint where they put it.
+    let pairs = dockerfile.split_whitespace().filter_map(|word| word.split_once('=')).filter(|(name, _)| name.starts_with("SEQUOR_"));
+    let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert_eq!(pairs.len(), 4);
+    let layers = Layers::<Settings>::new().unwrap().environment(pairs).unwrap();
+    let settings = layers.check().unwrap();
+    let target = yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
+    assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());
+    assert_eq!(services["prometheus"]["network_mode"], "service:sequor", "or it could not reach that address");
+    let data = settings.store.data_dir.to_str().unwrap();
+    assert!(dockerfile.contains(&format!("VOLUME {data}\n")) && services["sequor"]["volumes"][0] == format!("data:{data}"));
+
+    // Grafana finds Prometheus and its dashboard.
+    let port = services["prometheus"]["command"].to_string().split("listen-address=:").nth(1).unwrap()[..4].to_owned();
+    let source = yaml("grafana/provisioning/datasources/prometheus.yaml");
+    assert_eq!(source["datasources"][0]["url"], format!("http://sequor:{port}"));
+    let path = yaml("grafana/provisioning/dashboards/sequor.yaml")["providers"][0]["options"]["path"].as_str().unwrap().to_owned();
+    assert!(services["grafana"]["volumes"].to_string().contains(&format!("./grafana/dashboards:{path}:ro")));
+
+    // What looks whether it is healthy is a command that there is.
+    let check = dockerfile.lines().find(|line| line.starts_with("HEALTHCHECK")).unwrap();
+    assert!(check.ends_with(r#"CMD ["/usr/local/bin/sequor", "health", "--alive"]"#), "{check}");
+    // Nothing that the build reads is kept from it.
+    let ignored = fs::read_to_string(context.join(".dockerignore")).unwrap();
+    for needed in ["Cargo.toml", "Cargo.lock", "src", "benches"] {
+        assert!(!ignored.lines().any(|line| line == needed), "{needed} is kept from the image");
+        assert!(context.join(needed).exists());
+    }
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    let unit = text("sequor.service");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/sequor ")).unwrap();
+    let mut words = start.split_whitespace();
+    let help = String::from_utf8(run(&[words.next().unwrap(), "--help"]).stdout).unwrap();
+    for flag in words.filter(|word| word.starts_with("--")) {
+        assert!(help.contains(flag), "{flag} is no flag");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("sequor.service");
+    let binary = sequor().get_program().to_str().unwrap().to_owned();
+    fs::write(&file, unit.replace("/usr/local/bin/sequor", &binary)).unwrap();
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
+    let Ok(output) = analyze(&["verify", "--man=no"]) else {
+        left_out("the unit is not verified, since systemd-analyze is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("sequor.service"), "{said}");
+    // Of 100 points of exposure; without any hardening it has 96.
+    let output = analyze(&["security", "--offline=yes", "--no-pager", "--threshold=15"]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["README.md", "ops/RUNBOOK.md"] {
+        let file = root.join(page);
+        let written = fs::read_to_string(&file).unwrap();
+        for link in written.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            let leads = link.is_empty() || link.starts_with("http") || file.parent().unwrap().join(link).exists();
+            assert!(leads, "{page} links to {link}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A real Prometheus that scrapes daemons under test, with the project's own configuration and rules.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use ureq::Agent;
+
+use crate::daemon::{Daemon, left_out, until};
+
+/// A file of the project's `ops`.
+pub(crate) fn ops(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ops").join(file)
+}
+
+/// A running Prometheus; killed when dropped.
+pub(crate) struct Prometheus {
+    child: Child,
+    address: String,
+    agent: Agent,
+    _home: TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    /// Starts one that scrapes these daemons once a second; `rules` makes its rules of the project's. `None`, and says so, where there is no Prometheus.
+    pub(crate) fn watch(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
+        let home = tempfile::tempdir().unwrap();
+        let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance(daemon))).collect();
+        let text = fs::read_to_string(ops("prometheus/prometheus.yml")).unwrap();
+        let config = text.replace("15s", "1s").replace("[\"127.0.0.1:9090\"]", &format!("[{}]", targets.join(",")));
+        assert!(daemons.iter().all(|daemon| config.contains(&instance(daemon))), "the target is not where it was:\n{config}");
+        fs::write(home.path().join("prometheus.yml"), config).unwrap();
+        fs::write(home.path().join("rules.yml"), rules(fs::read_to_string(ops("prometheus/rules.yml")).unwrap())).unwrap();
+        let log = home.path().join("log");
+        let written = File::create(&log).unwrap();
+        let mut command = Command::new("prometheus");
+        command.current_dir(home.path()).args([
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            "--web.listen-address=127.0.0.1:0",
+        ]);
+        let Ok(child) = command.stdin(Stdio::null()).stdout(written.try_clone().unwrap()).stderr(written).spawn() else {
+            left_out("rules and dashboard are not held against Prometheus, which is not installed");
+            return None;
+        };
+        let address = until("Prometheus to listen", || {
+            let said = fs::read_to_string(&log).unwrap();
+            let (_, address) = said.split_once("msg=\"Listening on\" address=")?;
+            Some(format!("http://{}", address.split_whitespace().next()?))
+        });
+        let agent: Agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
+        let is_ready = || agent.get(format!("{address}/-/ready")).call().is_ok_and(|answer| answer.status() == 200);
+        until("Prometheus to be ready", || is_ready().then_some(()));
+        Some(Self { child, address, agent, _home: home })
+    }
+
+    fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
+        let request = self.agent.get(format!("{}{path}", self.address)).query_pairs(query.iter().copied());
+        let answer: Value = request.call().unwrap().body_mut().read_json().unwrap();
+        assert_eq!(answer["status"], "success", "{path} {query:?}: {answer}");
+        answer["data"].clone()
+    }
+
+    /// What an expression gives at the moment: the labels and the value of each series.
+    pub(crate) fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        let data = self.get("/api/v1/query", &[("query", expression)]);
+        let one = |result: &Value| (result["metric"].clone(), result["value"][1].as_str().unwrap().parse().unwrap());
+        data["result"].as_array().unwrap().iter().map(one).collect()
+    }
+
+    /// Every rule, as Prometheus has read it.
+    pub(crate) fn rules(&self) -> Vec<Value> {
+        let groups = self.get("/api/v1/rules", &[]);
+        groups["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+
+    /// The alerts that fire for a daemon, by name.
+    pub(crate) fn firing(&self, daemon: &Daemon) -> Vec<String> {
+        let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
+        let here = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
+        here.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// How a daemon is called by whoever scrapes it.
+fn instance(daemon: &Daemon) -> String {
+    daemon.admin_address().trim_start_matches("http://").to_owned()
+}
