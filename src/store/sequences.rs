@@ -388,7 +388,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
-    #[ignore = "takes many minutes"]
+    #[ignore = "takes minutes"]
     fn whatever_is_done_for_long_it_is_what_maps_are(acts in acts()) {
         hold(acts);
     }
