@@ -1,7 +1,10 @@
 //! One file per command.
 
 mod backup;
+mod child;
+mod client;
 mod data;
+mod demo;
 mod evaluate;
 mod export;
 mod flags;
@@ -23,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
 #[derive(Debug, Parser)]
-#[command(name = "sequor", version, about, after_help = "Start with `sequor serve`, or see it learn: `sequor replay FILE.csv`.")]
+#[command(name = "sequor", version, about, after_help = "See it learn: `sequor demo`. Then start with `sequor serve`.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +34,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it learn: a daemon of its own, with the visitors of a made-up shop or of a recording, before your eyes.
+    Demo(demo::Demo),
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
@@ -60,6 +65,7 @@ impl Cli {
     /// Whatever kept it from ending well, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),

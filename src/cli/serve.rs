@@ -2,10 +2,12 @@
 
 use anyhow::Context;
 use clap::Args;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
 use super::trained;
@@ -30,6 +32,9 @@ pub(super) struct Serve {
     /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the first event. The data directory keeps it.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Stop, too, when standard input ends: for a process that starts a daemon of its own, which must not outlive it.
+    #[arg(long)]
+    until_eof: bool,
 }
 
 impl Serve {
@@ -58,7 +63,14 @@ impl Serve {
                 door.addresses.admin,
                 data_dir.display()
             );
-            asked_to_stop().await?;
+            if self.until_eof {
+                tokio::select! {
+                    stop = asked_to_stop() => stop?,
+                    () = input_ended() => {}
+                }
+            } else {
+                asked_to_stop().await?;
+            }
             tracing::info!("stopping: finishing what is under way");
             door.close().await;
             let offset = system.rest().await?;
@@ -78,7 +90,7 @@ async fn keep_up(metrics: Arc<Metrics>) {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_stop() -> anyhow::Result<()> {
+pub(super) async fn asked_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
@@ -86,4 +98,15 @@ async fn asked_to_stop() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Waits for the end of standard input. The thread that reads it has nothing to lose, whenever the process ends.
+async fn input_ended() {
+    let (ended, hears) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // An input that cannot be read has ended, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(ended);
+    });
+    let _ = hears.await;
 }
