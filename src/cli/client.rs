@@ -5,7 +5,7 @@ use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use crate::capture::write_entry;
@@ -13,6 +13,8 @@ use crate::domain::Entry;
 
 /// An answer that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Until what was turned away is sent again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The largest answer that is read: pages of lists and of metrics are far smaller.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -111,6 +113,13 @@ pub(super) struct Total {
     pub(super) mrr_at_20: f64,
 }
 
+/// What the daemon's process has taken so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    pub(super) cpu_seconds: f64,
+    pub(super) peak_rss_bytes: u64,
+}
+
 impl Daemon {
     /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
     pub(super) fn new(api: &str, admin: Option<&str>, connections: usize) -> Self {
@@ -141,24 +150,49 @@ impl Daemon {
         read(&path, self.ask(question).await?)
     }
 
+    /// Tells something that must be taken, again and again while the daemon is at its bound.
+    pub(super) async fn tell(&self, question: Question) -> anyhow::Result<()> {
+        loop {
+            let path = question.path.clone();
+            match self.ask(question.clone()).await? {
+                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(AGAIN).await,
+                answer => return read::<IgnoredAny>(&path, answer).map(|_| ()),
+            }
+        }
+    }
+
     /// How everything stands.
     pub(super) async fn status(&self) -> anyhow::Result<Status> {
         let admin = self.admin.as_deref().context("no admin endpoint is known")?;
         read("/admin/status", self.send(admin, Question::get("/admin/status")).await?)
     }
 
-    /// Waits until all that was taken is learned.
+    /// Waits until all that was taken is learned, if the daemon can be asked.
     pub(super) async fn learned(&self) -> anyhow::Result<()> {
-        loop {
+        while self.admin.is_some() {
             let status = self.status().await?;
             if status.learning.failed {
                 bail!("learning has stopped for an error; the daemon's log names it");
             }
             if status.learning.lag_entries == 0 {
-                return Ok(());
+                break;
             }
             actix::clock::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
+    }
+
+    /// What the daemon's process says that it took; `None` where it cannot say, or no admin endpoint is known.
+    pub(super) async fn usage(&self) -> anyhow::Result<Option<Usage>> {
+        let Some(admin) = self.admin.as_deref() else { return Ok(None) };
+        let (status, text) = self.send(admin, Question::get("/metrics")).await?;
+        if !status.is_success() {
+            bail!("{admin}/metrics answers {status}; is it the address of an admin endpoint?");
+        }
+        let text = String::from_utf8_lossy(&text);
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let (cpu, peak) = (value("process_cpu_seconds_total "), value("process_peak_resident_memory_bytes "));
+        Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| Usage { cpu_seconds, peak_rss_bytes: peak as u64 }))
     }
 }
 

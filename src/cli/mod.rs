@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod backup;
+mod bench;
 mod child;
 mod client;
 mod data;
@@ -44,6 +45,8 @@ enum Command {
     Train(train::Train),
     /// Test a trained network on the last sessions of recorded behaviour.
     Evaluate(evaluate::Evaluate),
+    /// Measure how fast a daemon answers at a given rate of requests.
+    Bench(bench::Bench),
     /// Verify a data directory: every checksum, every reference, every count.
     Verify(verify::Verify),
     /// Back a data directory up, into a directory or a .tar.gz, also while a daemon serves it.
@@ -70,6 +73,7 @@ impl Cli {
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),

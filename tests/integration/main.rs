@@ -7,6 +7,7 @@ mod catalog;
 mod crash;
 mod daemon;
 mod damage;
+mod demo;
 mod full;
 mod fuzz;
 mod healing;

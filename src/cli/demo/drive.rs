@@ -1,7 +1,5 @@
 //! Plays the source to the daemon and looks on.
 
-use anyhow::bail;
-use awc::http::StatusCode;
 use futures_util::future::try_join_all;
 use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
@@ -19,8 +17,6 @@ use crate::domain::{Entry, Event, Kind};
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at the daemon.
 const LOOK: Duration = Duration::from_secs(1);
-/// Until what was turned away is sent again.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Items of a list that is shown to a visitor.
 const SHOWN: usize = 20;
 /// Items of what is trending that are looked at.
@@ -91,10 +87,10 @@ impl<'s, 'r> Drive<'s, 'r> {
         }
         let (items, events): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| matches!(entry, Entry::Item(_)));
         for items in items.chunks(500) {
-            self.tell(Question::items(items)?).await?;
+            self.daemon.tell(Question::items(items)?).await?;
         }
         if !events.is_empty() {
-            self.tell(Question::events(&events)?).await?;
+            self.daemon.tell(Question::events(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
         for event in &events {
@@ -107,17 +103,6 @@ impl<'s, 'r> Drive<'s, 'r> {
             self.view.show(elapsed, &self.tale)?;
         }
         Ok(true)
-    }
-
-    /// Tells the daemon something, again and again while it is at its bound.
-    async fn tell(&self, question: Question) -> anyhow::Result<()> {
-        loop {
-            match self.daemon.ask(question.clone()).await? {
-                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(AGAIN).await,
-                (status, _) if status.is_success() => return Ok(()),
-                (status, body) => bail!("the daemon answers {status}: {}", String::from_utf8_lossy(&body)),
-            }
-        }
     }
 
     /// Shows those of the visitors who are shown recommendations what they may want next.

@@ -74,6 +74,8 @@ pub(super) struct Tale {
     pub(super) trends: Vec<TrendTale>,
     pub(super) arrived: usize,
     pub(super) example: Option<Example>,
+    /// The look from which on another visitor is the example: what is read must stand still for a while.
+    example_until: usize,
     sums: Vec<Sums>,
     /// Events by each of the last looks, with its time.
     paces: Vec<(Duration, u64)>,
@@ -115,11 +117,17 @@ impl Tale {
                 self.recommended_new.insert(item.item_id.clone());
             }
         }
-        if let Some((_, way)) = self.ways.get(user).filter(|(_, way)| way.len() >= 3) {
-            let last = way.get(way.len().saturating_sub(LAST)..).unwrap_or_default().to_vec();
-            self.example =
-                Some(Example { user: user.to_owned(), last, next: list.items.iter().take(5).map(|item| item.item_id.clone()).collect() });
+        let another = self.example.as_ref().is_none_or(|example| example.user != user);
+        let Some((_, way)) = self.ways.get(user).filter(|(_, way)| way.len() >= 3) else { return };
+        if another && self.sums.len() < self.example_until {
+            return;
         }
+        if another {
+            self.example_until = self.sums.len() + MOMENT;
+        }
+        let last = way.get(way.len().saturating_sub(LAST)..).unwrap_or_default().to_vec();
+        let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
+        self.example = Some(Example { user: user.to_owned(), last, next });
     }
 
     /// The daemon was asked how it stands.

@@ -107,8 +107,8 @@ fn found(trend: &TrendTale) -> String {
 }
 
 fn summing_up(summary: &Summary) -> Vec<String> {
-    let mut lines =
-        vec![String::new(), format!("{} events in {:.0} s, each a test before it taught", HumanCount(summary.events), summary.seconds)];
+    let (events, steps) = (HumanCount(summary.events), HumanCount(summary.steps));
+    let mut lines = vec![String::new(), format!("{events} events in {:.0} s, {steps} of them tests before they taught", summary.seconds)];
     if let (Some(first), Some(last)) = (summary.first_tenth, summary.last_tenth) {
         lines.push(format!("  Recall@20  {:.3} in the first tenth, {:.3} in the last", first.recall_at_20, last.recall_at_20));
         lines.push(format!("  MRR@20     {:.3} in the first tenth, {:.3} in the last", first.mrr_at_20, last.mrr_at_20));
