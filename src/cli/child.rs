@@ -86,8 +86,16 @@ impl Child {
         bail!("the daemon is not ready after {} s:\n{}", PATIENCE.as_secs(), self.last_words());
     }
 
+    /// What came of talking to it; if that failed since it has ended, with what it said last.
+    pub(super) fn explain<T>(&mut self, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        result.map_err(|error| match self.process.try_wait() {
+            Ok(Some(status)) => error.context(format!("the daemon has ended ({status}); it said last:\n{}", self.last_words())),
+            _ => error,
+        })
+    }
+
     /// What it said last.
-    pub(super) fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use super::child::Child;
 use super::client::Daemon;
 use super::flags::Flags;
+use super::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::settings::Period;
 use crate::simulation::{Shop, ShopSettings};
@@ -86,17 +87,20 @@ impl Bench {
             ShopSettings { seed: self.seed, opens: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
         let load = Load::new(Shop::new(shop)?, self.mix, self.batch as usize, clock);
         let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
-        let child = if self.url.is_some() { None } else { Some(Child::start(&self.flags, &free)?) };
+        let mut child = if self.url.is_some() { None } else { Some(Child::start(&self.flags, &free)?) };
         let (api, admin) = match (&child, &self.url) {
             (Some(child), _) => (child.api.as_str(), Some(child.admin.as_str())),
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
         };
         let report = actix::System::new().block_on(async {
             let daemon = Daemon::new(api, admin, self.connections as usize);
-            self.measure(&daemon, load, requests).await
+            tokio::select! {
+                stop = asked_to_stop() => { stop?; bail!("stopped before the end") }
+                report = self.measure(&daemon, load, requests) => report,
+            }
         });
-        let report = match &child {
-            Some(child) => report.with_context(|| format!("the bench broke off; the daemon said last:\n{}", child.last_words()))?,
+        let report = match &mut child {
+            Some(child) => child.explain(report)?,
             None => report?,
         };
         if self.json {
@@ -129,6 +133,7 @@ impl Bench {
         daemon.learned().await?;
         let before = daemon.usage().await?;
         let figures = pace::stretch(daemon, &mut load, rate, requests).await?;
+        eprintln!("waiting until all of it is learned");
         daemon.learned().await?;
         let usage = before.zip(daemon.usage().await?);
         let batch = if self.batch > 1 { format!(", {} events a request", self.batch) } else { String::new() };

@@ -5,7 +5,6 @@ mod source;
 mod tale;
 mod view;
 
-use anyhow::Context;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use console::Term;
@@ -81,7 +80,7 @@ impl Demo {
             None => Source::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
         };
         let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
-        let child = Child::start(&self.flags, &listen)?;
+        let mut child = Child::start(&self.flags, &listen)?;
         let view = View::new(if self.json { Term::stderr() } else { Term::stdout() });
         view.begin(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
@@ -89,7 +88,7 @@ impl Demo {
             let lasts = self.lasts.and_then(Period::get);
             Drive::new(daemon, &mut source, view, Clock::system(), lasts).run().await
         });
-        let summary = summary.with_context(|| format!("the demo broke off; the daemon said last:\n{}", child.last_words()))?;
+        let summary = child.explain(summary)?;
         if self.json {
             println!("{}", serde_json::to_string(&summary)?);
         }
