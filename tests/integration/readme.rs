@@ -49,9 +49,11 @@ fn the_other_commands_exist() {
     assert_eq!(
         commands,
         [
+            "cargo run --release -- demo",
             "cargo run --release -- serve",
             "bash tests/run",
             "cargo run --release -- replay FILE.csv.gz --json figures.json --plot curve.svg",
+            "cargo run --release -- bench --mix mixed --rate 500 --duration 30s",
             "cargo run --release -- train FILE.csv.gz --checkpoint trained.ckpt --json figures.json --plot curves.svg\n\
              cargo run --release -- evaluate FILE.csv.gz --checkpoint trained.ckpt\n\
              cargo run --release -- serve --checkpoint trained.ckpt",
@@ -71,7 +73,25 @@ fn the_other_commands_exist() {
         assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
     }
     for (command, flags) in [
-        ("backup", &["--url", "--data-dir"][..]),
+        ("demo", &["--for", "--json", "--seed", "--rate", "--items", "--file", "--speed"][..]),
+        (
+            "bench",
+            &[
+                "--mix",
+                "--rate",
+                "--duration",
+                "--batch",
+                "--connections",
+                "--users",
+                "--items",
+                "--history",
+                "--warm-up",
+                "--url",
+                "--admin-url",
+                "--plot",
+            ],
+        ),
+        ("backup", &["--url", "--data-dir"]),
         ("restore", &["--data-dir"]),
         ("verify", &["--json", "--data-dir"]),
         ("export", &["--from", "--to", "--only", "--url"]),

@@ -62,8 +62,8 @@ pub(super) struct Bench {
     /// Events a request, 1 to 1,000.
     #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000))]
     batch: u64,
-    /// Events that are told, and learned, before anything is measured.
-    #[arg(long, value_name = "EVENTS", default_value_t = 10_000)]
+    /// Events that are told, and learned, before anything is measured, 1 to 1,000,000.
+    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
     history: u64,
     /// Everything random of the shop follows from it.
     #[arg(long, default_value_t = 42)]
