@@ -60,6 +60,8 @@ impl Child {
         for (key, value) in more {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        // What it says may be shown in an error.
+        command.env("NO_COLOR", "1");
         // Ctrl-C is for this process; the daemon hears of the end by its standard input, however this process ends.
         command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(written);
         let process = command.spawn().context("cannot start a daemon")?;
@@ -72,7 +74,7 @@ impl Child {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if let Some(status) = self.process.try_wait()? {
-                bail!("the daemon did not start ({status}):\n{}", self.last_words());
+                bail!("the daemon did not start ({status}){}", self.last_words());
             }
             // While it is being written it is no JSON yet.
             if let Some((api, admin)) = addresses_of(dir)
@@ -83,22 +85,23 @@ impl Child {
             }
             std::thread::sleep(LOOK);
         }
-        bail!("the daemon is not ready after {} s:\n{}", PATIENCE.as_secs(), self.last_words());
+        bail!("the daemon is not ready after {} s{}", PATIENCE.as_secs(), self.last_words());
     }
 
     /// What came of talking to it; if that failed since it has ended, with what it said last.
     pub(super) fn explain<T>(&mut self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         result.map_err(|error| match self.process.try_wait() {
-            Ok(Some(status)) => error.context(format!("the daemon has ended ({status}); it said last:\n{}", self.last_words())),
+            Ok(Some(status)) => error.context(format!("the daemon has ended ({status}){}", self.last_words())),
             _ => error,
         })
     }
 
-    /// What it said last.
+    /// What it said last, to be put after a sentence.
     fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
+        let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n");
+        if last.is_empty() { String::new() } else { format!("; it said last:\n{last}\n") }
     }
 }
 

@@ -93,8 +93,10 @@ impl<'s, 'r> Drive<'s, 'r> {
             self.daemon.tell(Question::events(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
+        // Whoever was recorded was shown other lists than these.
+        let is_shop = self.source.shop().is_some();
         for event in &events {
-            self.tale.happened(event, event.kind == Kind::Click);
+            self.tale.happened(event, is_shop && event.kind == Kind::Click);
         }
         self.recommend(&events).await?;
         if elapsed >= self.next_look {

@@ -123,7 +123,8 @@ fn summing_up(summary: &Summary) -> Vec<String> {
         ));
     }
     let given = &summary.recommendations;
-    lines.push(format!("  lists      {} given, {} of their items clicked", HumanCount(given.answered), HumanCount(given.clicked)));
+    let clicked = if given.clicked > 0 { format!(", {} of their items clicked", HumanCount(given.clicked)) } else { String::new() };
+    lines.push(format!("  lists      {} given{clicked}", HumanCount(given.answered)));
     lines
 }
 
