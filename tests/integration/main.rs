@@ -8,6 +8,7 @@ mod compaction;
 mod crash;
 mod daemon;
 mod damage;
+mod demo;
 mod full;
 mod fuzz;
 mod healing;

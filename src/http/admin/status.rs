@@ -34,6 +34,8 @@ async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {
             "recall_at_20": report.live.recall(),
             "mrr_at_20": report.live.mrr(),
             "ndcg_at_20": report.live.ndcg(),
+            // Over all steps: from two of these follows the quality between them.
+            "total": { "recall_at_20": report.total.recall(), "mrr_at_20": report.total.mrr(), "ndcg_at_20": report.total.ndcg() },
         },
         "catalog": { "items": report.items, "clusters": report.clusters },
         "users": report.users,
