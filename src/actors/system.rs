@@ -2,6 +2,7 @@
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
@@ -12,16 +13,18 @@ use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
-use super::session::Happened;
-use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
+use super::session::{Happened, follower};
+use super::shard::{Ask, Deliver, Flush, Live, ShardActor, Share, Show, shard_of};
 use super::stored::Stored;
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{
-    Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
+    Answer, FoldSettings, Follower, Inspection, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, inspect, similar,
+    trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
+pub use crate::store::{Quarantined, Written};
+use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, SessionRecord, Store, StoreError, codec};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -215,6 +218,43 @@ impl System {
         answer
     }
 
+    /// What is known of a user's session: the record that is stored, or that its actor would store now. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SystemError::Busy`] if the user's shard has too many questions waiting, [`SystemError::Store`] if the record cannot be read.
+    pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
+        let (reply, told) = oneshot::channel();
+        let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        shard.try_send(Show { user, reply }).map_err(|_| busy())?;
+        told.await.map_err(|_| busy())?.map_err(SystemError::Store)
+    }
+
+    /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the thread that asks; nothing is kept of it.
+    #[must_use]
+    pub fn inspect(&self, record: SessionRecord, request: &Request) -> Inspection {
+        inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.pace, request)
+    }
+
+    /// Of the users whose session is in memory and whose id begins so those who were there last, and how long ago, in whole seconds.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if a shard is.
+    pub async fn live(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
+        let asked = self.shards.iter().map(|shard| shard.send(Live { prefix: prefix.to_owned(), limit }));
+        let told = try_join_all(asked).await.map_err(|_| SystemError::Gone("shard"))?;
+        let mut all: Vec<_> = told.into_iter().flatten().collect();
+        all.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        all.truncate(limit);
+        Ok(all)
+    }
+
+    /// The first entry that the weights in use once `next` is to be folded have not been trained on: what was trained at one border comes into use at the one after.
+    #[must_use]
+    pub fn trained_through(&self, next: Offset) -> Offset {
+        (next - next % self.fold.learning.interval.max(1)).saturating_sub(self.fold.learning.interval)
+    }
+
     /// Items like one.
     #[must_use]
     pub fn similar(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
@@ -274,7 +314,7 @@ impl System {
         metrics.queue_limit.of(Queue::Committer).set(self.gate.bound() as f64);
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
-        published.source_bytes().for_each(|(source, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
+        published.source_sizes().for_each(|(source, _, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);

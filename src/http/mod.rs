@@ -2,10 +2,12 @@
 
 mod admin;
 mod api;
+mod console;
 mod items;
 mod lists;
 mod pages;
 mod problem;
+mod pulse;
 mod server;
 mod watch;
 mod wishes;

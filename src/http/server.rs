@@ -2,6 +2,7 @@
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
+use actix_web::rt::task::JoinHandle;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
@@ -13,10 +14,13 @@ use std::sync::Arc;
 
 use super::api::{Api, Names};
 use super::problem::Problem;
-use super::{admin, api, watch};
+use super::pulse::Pulse;
+use super::watch::Otherwise;
+use super::{admin, api, console, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
+use crate::metrics::Endpoint;
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
@@ -70,6 +74,8 @@ pub struct Door {
     /// Where.
     pub addresses: Addresses,
     handles: [ServerHandle; 2],
+    /// Ended first: whoever listens would else be waited for.
+    pulse: JoinHandle<()>,
 }
 
 impl Door {
@@ -85,10 +91,12 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let names = Arc::new(Names::new(clock.now()));
-        let shared = Api { system, rules, clock, names, pages: Arc::default(), max_body: settings.max_body_bytes };
+        let (pulse, teller) = Pulse::new();
+        let shared = Api { system, rules, clock, names, pages: Arc::default(), pulse, max_body: settings.max_body_bytes };
+        let pulse = Pulse::beat(shared.clone(), teller);
         let servers = [
-            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, api::routes),
-            serve(private, shared, 1, settings.max_body_bytes, admin::routes),
+            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, Endpoint::Other, api::routes),
+            serve(private, shared, 1, settings.max_body_bytes, Endpoint::Admin, private_routes),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
@@ -104,11 +112,12 @@ impl Door {
             flag: "--listen",
             source: io::Error::other("a server did not start"),
         })?;
-        Ok(Self { addresses, handles })
+        Ok(Self { addresses, handles, pulse })
     }
 
     /// Lets nobody in any more and waits for the answers under way.
     pub async fn close(&self) {
+        self.pulse.abort();
         for handle in &self.handles {
             handle.stop(true).await;
         }
@@ -129,11 +138,24 @@ fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
 }
 
-fn serve(listener: TcpListener, shared: Api, workers: usize, max_body: usize, routes: fn(&mut ServiceConfig)) -> io::Result<Server> {
+/// The admin endpoint, and its pages.
+fn private_routes(config: &mut ServiceConfig) {
+    config.configure(admin::routes).configure(console::routes);
+}
+
+fn serve(
+    listener: TcpListener,
+    shared: Api,
+    workers: usize,
+    max_body: usize,
+    otherwise: Endpoint,
+    routes: fn(&mut ServiceConfig),
+) -> io::Result<Server> {
     let shared = Data::new(shared);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&shared))
+            .app_data(Otherwise(otherwise))
             .app_data(PayloadConfig::new(max_body))
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))

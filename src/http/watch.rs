@@ -33,10 +33,11 @@ pub(super) async fn measured(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
+    let otherwise = request.app_data::<Otherwise>().map_or(Endpoint::Other, |otherwise| otherwise.0);
     let answer = next.call(request).await;
     let (status, endpoint) = match &answer {
-        Ok(answer) => (answer.status(), endpoint(answer.request().match_pattern().as_deref())),
-        Err(error) => (error.as_response_error().status_code(), Endpoint::Other),
+        Ok(answer) => (answer.status(), endpoint(answer.request().match_pattern().as_deref()).unwrap_or(otherwise)),
+        Err(error) => (error.as_response_error().status_code(), otherwise),
     };
     let metrics = api.system.metrics_handles();
     metrics.responses.of(StatusClass::of(status.as_u16())).increment(1);
@@ -49,15 +50,18 @@ pub(super) async fn measured(
     answer
 }
 
-fn endpoint(pattern: Option<&str>) -> Endpoint {
-    match pattern {
-        Some(EVENTS) => Endpoint::Events,
-        Some(RECOMMENDATIONS) => Endpoint::Recommendations,
-        Some(INLINE) => Endpoint::InlineRecommendations,
-        Some(SIMILAR | TRENDING) => Endpoint::Lists,
-        Some(ITEM | ITEMS) => Endpoint::Items,
-        Some("/metrics" | "/healthz" | "/readyz" | "/admin/status" | "/admin/backup" | "/admin/journal") => Endpoint::Admin,
-        _ => Endpoint::Other,
+/// What a server counts requests as that have no kind of their own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Otherwise(pub(super) Endpoint);
+
+fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
+    match pattern? {
+        EVENTS => Some(Endpoint::Events),
+        RECOMMENDATIONS => Some(Endpoint::Recommendations),
+        INLINE => Some(Endpoint::InlineRecommendations),
+        SIMILAR | TRENDING => Some(Endpoint::Lists),
+        ITEM | ITEMS => Some(Endpoint::Items),
+        _ => None,
     }
 }
 

@@ -5,11 +5,13 @@
 //! synced, and only then given its own, so that a file of that name is whole unless the disk damaged it.
 
 use super::{StoreError, sync_directory};
-use crate::domain::Offset;
+use crate::domain::{Offset, Timestamp};
 use crc32fast::Hasher;
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const MAGIC: [u8; 8] = *b"SQRCKPT\n";
 /// The layout above.
@@ -26,6 +28,17 @@ const BUFFER: usize = 1 << 18;
 pub struct Checkpoints {
     dir: PathBuf,
     keep: usize,
+}
+
+/// A checkpoint that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// The first journal offset that it does not contain.
+    pub offset: Offset,
+    /// Its size on the disk.
+    pub bytes: u64,
+    /// When it was finished.
+    pub written_at: Timestamp,
 }
 
 impl Checkpoints {
@@ -105,6 +118,20 @@ impl Checkpoints {
         let mut offsets: Vec<Offset> = self.files()?.filter_map(named).collect();
         offsets.sort_unstable();
         Ok(offsets)
+    }
+
+    /// Every checkpoint that is there, the newest first, as the file system tells of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn written(&self) -> Result<Vec<Written>, StoreError> {
+        let told = |offset| {
+            // One that goes meanwhile is gone.
+            let known = std::fs::metadata(self.path(offset)).ok()?;
+            let since = known.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Some(Written { offset, bytes: known.len(), written_at: Timestamp::try_from(since.as_millis()).ok()? })
+        };
+        Ok(self.offsets()?.into_iter().rev().filter_map(told).collect())
     }
 
     fn prune(&self) -> Result<(), StoreError> {

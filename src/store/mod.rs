@@ -38,7 +38,7 @@ mod testing;
 mod verify;
 
 pub use backup::{Copied, restore};
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, open_checkpoint, write_checkpoint};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Written, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;
@@ -248,6 +248,12 @@ impl Store {
     /// [`StoreError::Io`] if their directory cannot be created or read.
     pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
         Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
+    }
+
+    /// The checkpoints that are there, to look at: nothing is created or removed.
+    #[must_use]
+    pub fn kept_checkpoints(&self) -> Checkpoints {
+        Checkpoints::at(&self.shared.dir.join("checkpoints"))
     }
 
     /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.

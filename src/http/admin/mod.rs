@@ -1,7 +1,11 @@
 //! The admin endpoint: what watches and steers the service.
 
-mod status;
-mod store;
+pub(super) mod items;
+mod query;
+pub(super) mod recall;
+pub(super) mod sessions;
+pub(super) mod status;
+pub(super) mod store;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -19,7 +23,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
         .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
         .configure(status::routes)
-        .configure(store::routes);
+        .configure(store::routes)
+        .configure(sessions::routes)
+        .configure(items::routes)
+        .configure(recall::routes);
 }
 
 async fn exposition(api: Data<Api>) -> HttpResponse {
