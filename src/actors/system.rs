@@ -23,8 +23,8 @@ use crate::learning::{
     trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-pub use crate::store::{Quarantined, Written};
 use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, SessionRecord, Store, StoreError, codec};
+pub use crate::store::{Quarantined, Written};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]

@@ -2,8 +2,8 @@
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
-use actix_web::rt::task::JoinHandle;
 use actix_web::middleware::{Compress, from_fn};
+use actix_web::rt::task::JoinHandle;
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
 use serde::Serialize;

@@ -64,8 +64,5 @@ pub fn map(snapshot: &Snapshot, most: usize) -> Map {
     let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let plane = Plane::through(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
     let area = |(cluster, size, top, centre)| Area { cluster, size, top, at: plane.place(centre) };
-    Map {
-        items: items.iter().map(|(item, row)| (*item, plane.place(row))).collect(),
-        areas: areas.into_iter().map(area).collect(),
-    }
+    Map { items: items.iter().map(|(item, row)| (*item, plane.place(row))).collect(), areas: areas.into_iter().map(area).collect() }
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod browser;
 mod catalog;
 mod crash;
 mod daemon;
@@ -11,6 +12,7 @@ mod full;
 mod fuzz;
 mod healing;
 mod ledger;
+mod looking;
 mod metrics;
 mod power;
 mod random;

@@ -236,7 +236,10 @@ impl Xray {
         let listed = |(source, places): (SourceName, Vec<Place>)| SourceList {
             source,
             brought: SourceName::ALL.into_iter().zip(answer.brought).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
-            items: places.into_iter().filter_map(|Place { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank })).collect(),
+            items: places
+                .into_iter()
+                .filter_map(|Place { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
+                .collect(),
         };
         Self {
             user,

@@ -50,7 +50,7 @@ impl Chart<'_> {
                 }
                 @if left < right {
                     div.plot {
-                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { ((self.up)(top * part)) } } }
+                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (short(&(self.up)(top * part))) } } }
                         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.describe()) {
                             @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{WIDTH}", HEIGHT * part)) {} }
                             @for (number, line) in self.lines.iter().enumerate() {
@@ -104,13 +104,21 @@ impl Chart<'_> {
     }
 }
 
+/// A figure on the axis, without zeros that say nothing: `0.5000` is 0.5, `10.0 ms` is 10 ms.
+fn short(figure: &str) -> String {
+    let (number, unit) = figure.split_at(figure.find(' ').unwrap_or(figure.len()));
+    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{number}{unit}")
+}
+
 fn class(number: usize) -> &'static str {
     if number == 0 { "line first" } else { "line second" }
 }
 
 /// The line's way through the plot.
 fn way(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
-    let place = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT);
+    let place =
+        |(x, y): &(f64, f64)| format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT);
     points.iter().enumerate().map(|(number, point)| format!("{}{}", if number == 0 { "M" } else { "L" }, place(point))).collect()
 }
 
@@ -129,6 +137,7 @@ mod tests {
 
     #[test]
     fn the_axis_ends_at_a_round_figure() {
+        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(short), ["0.5", "10 ms", "4,000", "0"]);
         assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(nice), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
     }
 
@@ -142,7 +151,10 @@ mod tests {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
         let chart = |points| Chart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![Line { name: "L", points }] };
         let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).draw().into_string();
-        assert!(drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"), "{drawn}");
+        assert!(
+            drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),
+            "{drawn}"
+        );
         assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);
         assert!(chart(vec![(1.0, 1.0)]).draw().into_string().contains("too little"));
     }

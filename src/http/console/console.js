@@ -156,6 +156,7 @@ async function act(form) {
     const answer = await ask(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     say(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
     fill();
+    freshen();
   } catch (error) {
     say(output, "bad", error.message);
   }

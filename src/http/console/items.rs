@@ -86,7 +86,7 @@ fn shown(view: &ItemView) -> Markup {
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
         p.lead { (state(view.attributes.as_ref())) " Number " (view.number) ", as the journal first named it." }
-        dl.tiles {
+        dl.tiles.six {
             (tile("Latest 300", &counted(&|counts| format!("{:.1}", counts.hour)), None, "choices, halving every 300 entries"))
             (tile("Latest 5,000", &counted(&|counts| format!("{:.1}", counts.day)), None, "choices, halving every 5,000"))
             (tile("Sessions", &counted(&|counts| count(u64::from(counts.sessions))), None, "that chose it"))

@@ -28,7 +28,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .add((REFERRER_POLICY, "no-referrer"))
         .add((CACHE_CONTROL, "no-store"));
-    let asset = |at, kind, text| path(at, "GET").route(web::get().to(move || async move { HttpResponse::Ok().content_type(kind).body(text) }));
+    let asset =
+        |at, kind, text| path(at, "GET").route(web::get().to(move || async move { HttpResponse::Ok().content_type(kind).body(text) }));
     let pages = web::scope("/console")
         .wrap(headers)
         .service(path("", "GET").route(web::get().to(overview::page)))

@@ -31,7 +31,7 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
         lines: vec![Line { name: "nats", points: losses.collect() }],
     };
     Ok(html! {
-        dl.tiles {
+        dl.tiles.four {
             (tile("Weights", &count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
             (tile("Learned up to", &count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
             (tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
@@ -39,7 +39,7 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
             (tile("Examples", &count(learning.examples), Some(("learning.examples", "count")), "trained on"))
             (tile("Batches", &count(learning.batches), Some(("learning.batches", "count")), "trained on"))
             (tile("Left out", &count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
-            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in them"))
+            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
         }
         div.charts { (chart.draw()) (steering()) }
         section.card {
@@ -50,14 +50,14 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
                 @if store.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
                     div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
                         table {
-                            thead { tr { th.number scope="col" { "Offset" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } th scope="col" { "Roll back" } } }
+                            thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Roll back" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
                             tbody {
                                 @for (place, checkpoint) in store.checkpoints.iter().enumerate() {
                                     tr {
                                         th.number scope="row" { (count(checkpoint.offset)) }
+                                        td { (roll_back(checkpoint.offset)) }
                                         td.number { (bytes(checkpoint.bytes)) }
                                         td { (moment(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } }
-                                        td { (roll_back(checkpoint.offset)) }
                                     }
                                 }
                             }
@@ -71,11 +71,19 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
 }
 
 fn roll_back(offset: u64) -> Markup {
-    let question = format!("Roll the model back to the checkpoint at offset {}? What was learned since then is set aside; the journal keeps everything.", count(offset));
-    act("/admin/model/rollback", Some(&question), "Rolled back to offset {to}.", html! {
-        input type="hidden" name="to" value=(offset) data-type="number";
-        button aria-label=(format!("Roll back to offset {}", count(offset))) { "Roll back" }
-    })
+    let question = format!(
+        "Roll the model back to the checkpoint at offset {}? What was learned since then is set aside; the journal keeps everything.",
+        count(offset)
+    );
+    act(
+        "/admin/model/rollback",
+        Some(&question),
+        "Rolled back to offset {to}.",
+        html! {
+            input type="hidden" name="to" value=(offset) data-type="number";
+            button aria-label=(format!("Roll back to offset {}", count(offset))) { "Roll back" }
+        },
+    )
 }
 
 /// What changes learning from here on.
@@ -84,9 +92,11 @@ fn steering() -> Markup {
         section.card {
             h2 { "Steering" }
             p.note { "Each act is a record in the journal: it holds for every fold from its offset on." }
-            dl.facts data-source="/admin/model" {
-                div { dt { "Learning" } dd data-field="paused" data-format="paused" { (NONE) } }
-                div { dt { "Learning rate" } dd data-field="learning_rate" data-format="plain" { (NONE) } }
+            div data-source="/admin/model" {
+                dl.facts {
+                    div { dt { "Learning" } dd data-field="paused" data-format="paused" { (NONE) } }
+                    div { dt { "Learning rate" } dd data-field="learning_rate" data-format="plain" { (NONE) } }
+                }
                 output role="status" {}
             }
             div.row {

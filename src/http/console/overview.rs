@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use super::chart::{Chart, Line};
-use super::format::{NONE, bytes, count, ratio, rate, seconds};
+use super::format::{NONE, bytes, count, rate, ratio, seconds};
 use super::layout::{page as written, tile};
 use crate::http::admin::status::{History, Status};
 use crate::http::api::Api;
@@ -25,7 +25,7 @@ async fn content(api: &Api) -> Result<Markup, Problem> {
             span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness(status.ready)) }
             " Sequor " (status.version) ", learning from every event as it arrives."
         }
-        dl.tiles {
+        dl.tiles.five {
             (tile("Recall@20", &ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
             (tile("MRR@20", &ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
             (tile("NDCG@20", &ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
@@ -34,7 +34,7 @@ async fn content(api: &Api) -> Result<Markup, Problem> {
             (tile("Latency, median", &latency(pace.latency_p50), Some(("pace.latency_p50", "seconds")), "of a list, last 10 s"))
             (tile("Latency, p99", &latency(pace.latency_p99), Some(("pace.latency_p99", "seconds")), "of a list, last 10 s"))
             (tile("Yet to be learned", &count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
-            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in them"))
+            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
             (tile("Quarantine", &count(status.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
             (tile("Journal", &count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
             (tile("Users", &count(status.users as u64), Some(("users", "count")), "followed"))
@@ -123,7 +123,7 @@ fn lag(moments: &[Moment]) -> Markup {
         id: "lag",
         title: "Journal entries yet to be learned",
         across: ("Time (UTC)", &clock),
-        up: &|entries| count(entries as u64),
+        up: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { count(entries as u64) },
         lines: vec![Line { name: "entries", points: moments.iter().map(|moment| (moment.at as f64, moment.lag as f64)).collect() }],
     }
     .draw()

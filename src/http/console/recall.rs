@@ -30,8 +30,8 @@ fn content(recall: &Recall) -> Markup {
         section.card {
             h2 { "Map" }
             p.note {
-                "Embeddings on the plane in which they are spread the widest: " span.key-pos { "clusters" } ", by their size, and " span.key-neg { "items" }
-                ", the most popular first, " (count((recall.clusters.len() + recall.items.len()) as u64)) " points at most 2,000."
+                "Embeddings on the plane in which they are spread the widest: " span.key-pos { (count(recall.clusters.len() as u64)) " clusters" } ", by their size, and the "
+                span.key-neg { (count(recall.items.len() as u64)) " items" } " chosen most lately."
             }
             @if recall.items.is_empty() { p.empty { "The network knows no item yet." } } @else { (map(recall)) }
         }
@@ -82,7 +82,8 @@ fn map(recall: &Recall) -> Markup {
     let y = |at: [f32; 2]| format!("{:.1}", MARGIN + (high - at[1]) * scale);
     let (width, height) = (2.0 * MARGIN + (right - left) * scale, 2.0 * MARGIN + (high - low) * scale);
     let largest = recall.clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f32;
-    let label = format!("A map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
+    let label =
+        format!("A map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
     html! {
         svg.map viewBox=(format!("0 0 {width:.0} {height:.0}")) role="img" aria-label=(label) {
             @for item in &recall.items { circle.item cx=(x(item.at)) cy=(y(item.at)) r="1.8" { title { (item.item) } } }

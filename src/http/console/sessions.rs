@@ -57,7 +57,7 @@ fn user(line: &UserLine) -> Markup {
         tr {
             th scope="row" { a href=(link(HERE, &line.user)) { (line.user) } }
             td { @match line.idle_seconds {
-                Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (seconds(idle as f64)) } },
+                Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (count(idle)) " s" } },
                 None => span.badge { "stored" },
             } }
             td.number { (line.sessions) }
@@ -83,9 +83,9 @@ fn shown(xray: &Xray) -> Markup {
     let version = xray.hidden.as_ref().map_or(NONE.to_owned(), |hidden| count(hidden.weights_version));
     html! {
         p.lead { "What is known of this user now, and how a list would come of it, stage by stage. Looking changes nothing and counts as no impression." }
-        dl.tiles {
+        dl.tiles.six {
             (tile("Sessions", &count(u64::from(xray.sessions)), None, "so far"))
-            (tile("Events", &count(xray.sequence.len() as u64), None, "remembered, at most 50"))
+            (tile("Events", &count(xray.sequence.len() as u64), None, "remembered"))
             (tile("State norm", &norm, None, "length of o"))
             (tile("State's weights", &version, None, "version it began with"))
             (tile("Ranked by", &count(xray.answer.weights_version), None, "weights version"))
@@ -200,7 +200,8 @@ fn candidates(candidates: &Candidates) -> Markup {
 }
 
 fn ranking(ranking: &[Ranked]) -> Markup {
-    let (least, most) = ranking.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
+    let (least, most) =
+        ranking.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
     let share = |score: f32| f64::from((score - least) / (most - least).max(f32::MIN_POSITIVE)) * 0.95 + 0.05;
     html! {
         section.card {

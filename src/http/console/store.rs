@@ -19,7 +19,7 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {
         p.lead { "Everything is in " code { (store.directory.display()) } "." }
-        dl.tiles {
+        dl.tiles.six {
             (tile("Database", &bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on the disk"))
             (tile("Checkpoints", &bytes(written), None, &format!("in {} files", store.checkpoints.len())))
             (tile("Journal begins", &count(store.journal.begin), None, "first offset that is kept"))
