@@ -63,7 +63,7 @@ await send(`${api}/v1/events`, Array.from({ length: 7 }, (_, number) => ({ user_
 await page.waitForFunction((least) => Number(document.querySelector('[data-live="journal.next_offset"]').textContent.replaceAll(",", "")) >= least, before + 7);
 assert.equal(await page.evaluate(() => window.same), true, "no reload");
 looked("events show without a reload");
-await page.waitForFunction(() => document.querySelectorAll("#throughput path.line").length === 2);
+await page.waitForFunction(() => document.querySelectorAll("#throughput .plot path.line").length === 2);
 looked("charts are drawn anew");
 
 // A session is found and looked through.

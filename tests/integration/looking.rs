@@ -33,7 +33,9 @@ fn an_x_ray_shows_the_answer_that_is_given_and_leaves_no_trace() {
     assert_eq!(first, daemon.admin(&path).json(), "looking changes nothing");
     let lines = |text: &str| -> Vec<String> {
         let of = ["sequor_candidates_total", "sequor_recommend", "sequor_live_sessions", "sequor_sessions_", "sequor_journal_offset"];
-        text.lines().filter(|line| of.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+        let mut lines: Vec<_> = text.lines().filter(|line| of.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
     };
     assert_eq!(lines(&before), lines(&daemon.admin("/metrics").body), "nor is it counted as an answer");
     assert_eq!(daemon.next_offset(), 600, "nor as an impression");
@@ -132,7 +134,7 @@ fn items_recall_and_the_store_can_be_looked_at() {
             && newest["written_at"].as_i64() > Some(1_700_000_000_000)
     );
     until("the sessions to be stored", || (of("/admin/store")["sessions"].as_u64() > Some(10)).then_some(()));
-    assert!(daemon.admin("/metrics").body.contains("sequor_request_seconds_count{endpoint=\"other\"} 2\n"), "nothing here counts as other");
+    assert!(daemon.admin("/metrics").body.contains("sequor_request_seconds_count{endpoint=\"other\"} 0\n"), "nothing here counts as other");
 }
 
 #[test]
