@@ -12,9 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+mod looking;
+
+pub use looking::{Live, Show};
+
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
-use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Shown, Surroundings, Tell};
+use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
 use super::stored::Stored;
 use crate::domain::{Catalog, Dictionary, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
@@ -320,29 +324,6 @@ impl ShardActor {
         }
     }
 
-    /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it, and nobody counts as used by it.
-    fn show(&self, Show { user, reply }: Show) {
-        match self.active.get(&user) {
-            Some(active) => {
-                let _ = active.actor.try_send(Tell { reply });
-            }
-            // The asker may have gone meanwhile.
-            None => drop(reply.send(self.share.store.sessions().get(&user).map_err(Arc::new))),
-        }
-    }
-
-    /// Of the sessions at work whose user's id begins so, those used last, and how many ticks ago that was.
-    fn live(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
-        let matching = self.active.iter().filter(|(user, _)| user.starts_with(prefix));
-        let mut list: Vec<_> = matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
-        if limit < list.len() {
-            list.select_nth_unstable(limit);
-            list.truncate(limit);
-        }
-        list.sort_unstable();
-        list.into_iter().map(|(ticks, user)| (user.clone(), Self::TICK * u32::try_from(ticks).unwrap_or(u32::MAX))).collect()
-    }
-
     /// Hands a question to its session, or answers it as one who is not known.
     fn ask(&mut self, ask: Ask) {
         let known = match self.actor(&ask.user, false) {
@@ -423,42 +404,6 @@ impl Handler<Ask> for ShardActor {
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
         self.guarded(|shard| shard.ask(ask));
-    }
-}
-
-/// Asks for what is known of a user's session, to be looked at.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Show {
-    /// Whose.
-    pub user: String,
-    /// Told the record, `None` if there is none; dropped if there is no room for the question.
-    pub reply: oneshot::Sender<Shown>,
-}
-
-impl Handler<Show> for ShardActor {
-    type Result = ();
-
-    fn handle(&mut self, show: Show, _: &mut Self::Context) {
-        self.guarded(|shard| shard.show(show));
-    }
-}
-
-/// Asks who is at work.
-#[derive(Debug, Message)]
-#[rtype(result = "Vec<(String, Duration)>")]
-pub struct Live {
-    /// With what their ids begin.
-    pub prefix: String,
-    /// The most that are wanted: those used last.
-    pub limit: usize,
-}
-
-impl Handler<Live> for ShardActor {
-    type Result = Vec<(String, Duration)>;
-
-    fn handle(&mut self, Live { prefix, limit }: Live, _: &mut Self::Context) -> Self::Result {
-        self.live(&prefix, limit)
     }
 }
 

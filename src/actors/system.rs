@@ -1,8 +1,9 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod looking;
+
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
-use futures_util::future::try_join_all;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
@@ -13,17 +14,16 @@ use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
-use super::session::{Happened, follower};
-use super::shard::{Ask, Deliver, Flush, Live, ShardActor, Share, Show, shard_of};
+use super::session::Happened;
+use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::worker::Beside;
 use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Offset, Step, Timestamp};
 use crate::learning::{
-    Answer, FoldSettings, Follower, Inspection, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, inspect, similar,
-    trending,
+    Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, SessionRecord, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
 pub use crate::store::{Quarantined, Written};
 
 /// How many of each, and how much.
@@ -216,43 +216,6 @@ impl System {
             answer.fallback = Fallback::UnknownItems;
         }
         answer
-    }
-
-    /// What is known of a user's session: the record that is stored, or that its actor would store now. Changes nothing.
-    ///
-    /// # Errors
-    /// [`SystemError::Busy`] if the user's shard has too many questions waiting, [`SystemError::Store`] if the record cannot be read.
-    pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
-        let (reply, told) = oneshot::channel();
-        let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
-        shard.try_send(Show { user, reply }).map_err(|_| busy())?;
-        told.await.map_err(|_| busy())?.map_err(SystemError::Store)
-    }
-
-    /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the thread that asks; nothing is kept of it.
-    #[must_use]
-    pub fn inspect(&self, record: SessionRecord, request: &Request) -> Inspection {
-        inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.pace, request)
-    }
-
-    /// Of the users whose session is in memory and whose id begins so those who were there last, and how long ago, in whole seconds.
-    ///
-    /// # Errors
-    /// [`SystemError::Gone`] if a shard is.
-    pub async fn live(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
-        let asked = self.shards.iter().map(|shard| shard.send(Live { prefix: prefix.to_owned(), limit }));
-        let told = try_join_all(asked).await.map_err(|_| SystemError::Gone("shard"))?;
-        let mut all: Vec<_> = told.into_iter().flatten().collect();
-        all.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
-        all.truncate(limit);
-        Ok(all)
-    }
-
-    /// The first entry that the weights in use once `next` is to be folded have not been trained on: what was trained at one border comes into use at the one after.
-    #[must_use]
-    pub fn trained_through(&self, next: Offset) -> Offset {
-        (next - next % self.fold.learning.interval.max(1)).saturating_sub(self.fold.learning.interval)
     }
 
     /// Items like one.

@@ -96,8 +96,9 @@ impl Pulse {
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
-                let Ok(status) = Status::read(&api).await else { continue };
-                api.pulse.remember(&status, &api.system.metrics().read(), api.clock.now());
+                let reading = api.system.metrics().read();
+                let Ok(status) = Status::of(&api, &reading).await else { continue };
+                api.pulse.remember(&status, &reading, api.clock.now());
                 // What was measured with it belongs to it.
                 let status = Status { pace: api.pulse.pace(), ..status };
                 teller.send_replace(serde_json::to_string(&status).unwrap_or_default().into());

@@ -12,6 +12,7 @@ use crate::http::api::{Api, RETRY};
 use crate::http::problem::Problem;
 use crate::http::pulse::{Moment, Pace};
 use crate::http::watch::path;
+use crate::metrics::Reading;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -86,11 +87,19 @@ impl Status {
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
     pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
+        Self::of(api, &api.system.metrics().read()).await
+    }
+
+    /// The same, with the metrics as they were read.
+    ///
+    /// # Errors
+    /// As [`Status::read`].
+    pub(in crate::http) async fn of(api: &Api, reading: &Reading) -> Result<Self, SystemError> {
         let standing = api.system.standing().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();
         let known = api.system.trained_through(standing.next);
-        let loss = api.system.metrics_handles().read().value("sequor_training_loss");
+        let loss = reading.value("sequor_training_loss");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: !standing.failed && !store.has_failed(),

@@ -64,7 +64,7 @@ const BEATS = 5;
 
 /** Takes the parts marked `data-fresh` from the page as it would be now. */
 async function freshen() {
-  if (document.hidden || !document.querySelector("[data-fresh]")) return;
+  if (document.hidden || !document.querySelector("[data-fresh]") || document.querySelector("dialog[open]")) return;
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -93,7 +93,10 @@ function follow() {
     tell(true);
     document.querySelectorAll("[data-live]").forEach((element) => write(element, element.dataset.live, status));
     beats += 1;
-    if (beats % BEATS === 0) freshen();
+    if (beats % BEATS === 0) {
+      freshen();
+      fill();
+    }
   });
   stream.addEventListener("error", () => tell(false));
   // A page that is left lets its place among the listeners go at once.
@@ -109,7 +112,7 @@ async function fill() {
       const output = part.querySelector("output");
       try {
         const values = await asked;
-        say(output, "good", "");
+        if (output.textContent) say(output, "good", "");
         part.querySelectorAll("[data-field]").forEach((element) => write(element, element.dataset.field, values));
         part.querySelectorAll("[data-rows]").forEach((body) => rows(body, part.querySelector("template"), values[body.dataset.rows] ?? []));
       } catch (error) {
@@ -155,6 +158,8 @@ async function act(form) {
   try {
     const answer = await ask(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     say(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
+    // Where the part that the form stands in is drawn anew, what it says must not keep it from that for ever.
+    if (form.closest("[data-fresh]")) setTimeout(() => say(output, "good", ""), 10_000);
     fill();
     freshen();
   } catch (error) {
