@@ -24,7 +24,7 @@ use crate::learning::{
 };
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Copied, Durability, Receipt, Store, StoreError, codec};
-pub use crate::store::{Quarantined, Written};
+pub use crate::store::{Point, Quarantined};
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]

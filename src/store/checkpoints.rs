@@ -23,22 +23,22 @@ const UNFINISHED: &str = "unfinished";
 /// How much is read or written at once.
 const BUFFER: usize = 1 << 18;
 
+/// A state that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// The first journal offset that it does not contain.
+    pub offset: Offset,
+    /// The file's size.
+    pub bytes: u64,
+    /// When the file was written, in milliseconds since 1970.
+    pub written_at: Timestamp,
+}
+
 /// The checkpoints of a data directory.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     dir: PathBuf,
     keep: usize,
-}
-
-/// A checkpoint that was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Written {
-    /// The first journal offset that it does not contain.
-    pub offset: Offset,
-    /// Its size on the disk.
-    pub bytes: u64,
-    /// When it was finished.
-    pub written_at: Timestamp,
 }
 
 impl Checkpoints {
@@ -106,6 +106,20 @@ impl Checkpoints {
         Ok(None)
     }
 
+    /// The checkpoints that are there, ascending by offset, whether or not they verify.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the directory cannot be read.
+    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+        let point = |offset| {
+            let file = self.path(offset).metadata().ok()?;
+            let since = file.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let written_at = since.and_then(|since| Timestamp::try_from(since.as_millis()).ok()).unwrap_or_default();
+            Some(Point { offset, bytes: file.len(), written_at })
+        };
+        Ok(self.offsets()?.into_iter().filter_map(point).collect())
+    }
+
     /// The offsets of the checkpoints that are there, ascending, whether or not they verify.
     ///
     /// # Errors
@@ -118,20 +132,6 @@ impl Checkpoints {
         let mut offsets: Vec<Offset> = self.files()?.filter_map(named).collect();
         offsets.sort_unstable();
         Ok(offsets)
-    }
-
-    /// Every checkpoint that is there, the newest first, as the file system tells of it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn written(&self) -> Result<Vec<Written>, StoreError> {
-        let told = |offset| {
-            // One that goes meanwhile is gone.
-            let known = std::fs::metadata(self.path(offset)).ok()?;
-            let since = known.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            Some(Written { offset, bytes: known.len(), written_at: Timestamp::try_from(since.as_millis()).ok()? })
-        };
-        Ok(self.offsets()?.into_iter().rev().filter_map(told).collect())
     }
 
     fn prune(&self) -> Result<(), StoreError> {

@@ -38,7 +38,7 @@ mod testing;
 mod verify;
 
 pub use backup::{Copied, restore};
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Written, open_checkpoint, write_checkpoint};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use error::StoreError;
@@ -250,10 +250,18 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
     }
 
-    /// The checkpoints that are there, to look at: nothing is created or removed.
+    /// The checkpoints as they are, to read from while another writes there.
     #[must_use]
-    pub fn kept_checkpoints(&self) -> Checkpoints {
+    pub fn present_checkpoints(&self) -> Checkpoints {
         Checkpoints::at(&self.shared.dir.join("checkpoints"))
+    }
+
+    /// Every state on the disk that the model can go back to, ascending by offset.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a directory cannot be read.
+    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+        self.present_checkpoints().points()
     }
 
     /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.

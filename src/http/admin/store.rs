@@ -6,7 +6,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-use crate::actors::system::{Quarantined, SystemError, Written};
+use crate::actors::system::{Point, Quarantined, SystemError};
 use crate::capture::{ENTRIES, entry_name, write_entry};
 use crate::domain::{Entry, Offset};
 use crate::http::api::{Api, RETRY};
@@ -67,7 +67,7 @@ pub(in crate::http) struct StoreView {
     pub(in crate::http) bytes_on_disk: u64,
     pub(in crate::http) journal: Stretched,
     /// The newest first.
-    pub(in crate::http) checkpoints: Vec<Written>,
+    pub(in crate::http) checkpoints: Vec<Point>,
     pub(in crate::http) quarantined: usize,
     pub(in crate::http) sessions: usize,
 }
@@ -93,7 +93,7 @@ impl StoreView {
                 directory: store.dir().to_owned(),
                 bytes_on_disk: store.size_on_disk()?,
                 journal: Stretched { begin: store.journal().begin()?, end: store.journal().next_offset()? },
-                checkpoints: store.kept_checkpoints().written()?,
+                checkpoints: store.points()?.into_iter().rev().collect(),
                 quarantined: store.quarantine().all()?.len(),
                 sessions: store.sessions().count()?,
             })
