@@ -142,12 +142,12 @@ impl Pulse {
             latency: reading.buckets("sequor_request_seconds", "endpoint", "recommendations"),
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.add(beat, status);
+        memory.add(beat, status.journal.next_offset, status.learning.lag_entries, status.learning.latest_loss);
     }
 }
 
 impl Memory {
-    fn add(&mut self, beat: Beat, status: &Status) {
+    fn add(&mut self, beat: Beat, journal: Offset, lag: u64, loss: Option<f64>) {
         let (at, events, lists) = (beat.at, beat.events, beat.lists);
         if self.latest.len() > WINDOW {
             self.latest.pop_front();
@@ -160,10 +160,10 @@ impl Memory {
                 at,
                 events,
                 lists,
-                journal: status.journal.next_offset,
-                lag: status.learning.lag_entries,
+                journal,
+                lag,
                 latency: pace.latency_p50.zip(pace.latency_p99).map(|(half, most)| [half, most]),
-                loss: status.learning.latest_loss,
+                loss,
             });
         }
         self.beats += 1;
@@ -187,5 +187,24 @@ impl Memory {
             latency_p50: latency.quantile(0.5),
             latency_p99: latency.quantile(0.99),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_service_is_remembered_whole_ever_more_coarsely() {
+        let mut memory = Memory::default();
+        for second in 0..5000_u32 {
+            let beat = Beat { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..Beat::default() };
+            memory.add(beat, u64::from(second), 0, None);
+        }
+        let at: Vec<_> = memory.moments.iter().map(|moment| moment.at).collect();
+        assert!((REMEMBERED / 2..REMEMBERED).contains(&at.len()), "{}", at.len());
+        // 360 at 1 s are 180 at 2 s, …: after 5,000 s every sixteenth second is kept.
+        assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
+        assert_eq!(memory.pace().events_per_second, 5.0);
     }
 }

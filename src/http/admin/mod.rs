@@ -14,6 +14,7 @@ use serde_json::json;
 use super::api::{Api, RETRY};
 use super::problem::Problem;
 use super::watch::path;
+use crate::actors::model::Standing;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
@@ -39,12 +40,19 @@ async fn alive() -> HttpResponse {
 
 /// Ready once learning stands and the journal takes writes.
 async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let standing = api.system.standing().await?;
+    match trouble(&api, &api.system.standing().await?) {
+        Some(trouble) => Err(Problem::not_ready(trouble, RETRY)),
+        None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
+    }
+}
+
+/// What keeps the service from being ready, if anything does.
+fn trouble(api: &Api, standing: &Standing) -> Option<&'static str> {
     if standing.failed {
-        return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
+        return Some("learning has stopped for an error and is tried again; the log names it");
     }
     if api.system.store().has_failed() {
-        return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));
+        return Some("the journal takes no writes since one failed; the log tells why, and it is tried again");
     }
-    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+    None
 }

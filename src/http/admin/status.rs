@@ -6,6 +6,7 @@ use actix_web::web::{self, Bytes, Data, Json, ServiceConfig};
 use futures_util::stream;
 use serde::Serialize;
 
+use super::trouble;
 use crate::actors::system::SystemError;
 use crate::domain::Offset;
 use crate::http::api::{Api, RETRY};
@@ -102,7 +103,7 @@ impl Status {
         let loss = reading.value("sequor_training_loss");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
-            ready: !standing.failed && !store.has_failed(),
+            ready: trouble(api, &standing).is_none(),
             journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
             learning: LearningStatus {
                 next_offset: standing.next,
