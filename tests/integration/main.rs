@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod browser;
 mod catalog;
 mod compaction;
 mod crash;
@@ -13,6 +14,7 @@ mod full;
 mod fuzz;
 mod healing;
 mod ledger;
+mod looking;
 mod metrics;
 mod ops;
 mod power;
