@@ -71,13 +71,15 @@ impl SafetySettings {
     #[must_use]
     pub fn judge(&self, vitals: &Vitals, past: &[(Offset, ModelChange)], points: &[Offset]) -> Vec<(ModelAct, Cause)> {
         let Some(cause) = self.fault(vitals.now(), 1.0) else { return Vec::new() };
-        // Of the marks, the last before which there was no sign of it yet, and one more for good measure.
-        let ill = vitals.marks().rev().take_while(|mark| self.fault(mark, 0.4).is_some()).count();
-        let well = vitals.marks().rev().nth(ill + 1).map_or(0, |mark| mark.offset);
+        // The marks at which there was no sign of it yet, the last first.
+        let mut well = vitals.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
+        let (near, far) = (well.next().unwrap_or(0), well.next().unwrap_or(0));
         let just_now =
             past.iter().rev().find(|(_, change)| change.cause != Cause::Operator && matches!(change.act, ModelAct::Rollback { .. }));
         let again = just_now.is_some_and(|(at, _)| at + 10 * self.warm_up > vitals.now().offset);
-        let to = points.iter().rev().copied().find(|point| *point <= well && !is_discarded(*point, past));
+        let before = |well| points.iter().rev().copied().find(|point| *point <= well && !is_discarded(*point, past));
+        // One mark more for good measure, where there is a point from then.
+        let to = before(far).or_else(|| before(near));
         let mut acts: Vec<_> = to.map(|to| (ModelAct::Rollback { to }, cause)).into_iter().collect();
         if to.is_none() || again {
             acts.push((ModelAct::Pause, cause));
@@ -154,6 +156,7 @@ mod tests {
         let back = |to| (ModelAct::Rollback { to }, Cause::Quality);
         assert_eq!(judged(&[rolled(Cause::Operator)], &POINTS), [back(5_000)], "what was left is not gone back to");
         assert_eq!(judged(&[rolled(Cause::Loss)], &POINTS), [back(5_000), (ModelAct::Pause, Cause::Quality)]);
+        assert_eq!(judged(&[], &[16_900]), [back(16_900)], "better a near one than none");
         assert_eq!(judged(&[], &[18_000]), [(ModelAct::Pause, Cause::Quality)]);
     }
 

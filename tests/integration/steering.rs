@@ -138,7 +138,9 @@ fn a_poisoned_model_is_taken_back_and_answers_go_on() {
     let (home, events) = (Home::new(), stream(7, 6_000));
     let settings = [&SETTINGS[..], &["safety.warm_up=100"]].concat();
     let daemon = home.start(&settings);
-    teach(&daemon, &events[..3_000]);
+    teach(&daemon, &events[..2_000]);
+    act(&daemon, "/admin/model/checkpoint", &json!({}));
+    teach(&daemon, &events[2_000..3_000]);
     act(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
     let mut sent = 3_000;
     let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|act| act["act"] == "rollback").cloned();

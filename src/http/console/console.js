@@ -31,7 +31,6 @@ const FORMATS = {
     element.dataset.state = ready ? "good" : "bad";
     return ready ? "ready" : "not ready";
   },
-  paused: (paused) => (paused ? "paused" : "under way"),
 };
 
 /** Writes the value at a path such as `learning.lag_entries` into an element. */
@@ -93,50 +92,11 @@ function follow() {
     tell(true);
     document.querySelectorAll("[data-live]").forEach((element) => write(element, element.dataset.live, status));
     beats += 1;
-    if (beats % BEATS === 0) {
-      freshen();
-      fill();
-    }
+    if (beats % BEATS === 0) freshen();
   });
   stream.addEventListener("error", () => tell(false));
   // A page that is left lets its place among the listeners go at once.
   addEventListener("pagehide", () => stream.close());
-}
-
-/** Fills what the page leaves to be asked for. */
-async function fill() {
-  const parts = [...document.querySelectorAll("[data-source]")];
-  for (const path of new Set(parts.map((part) => part.dataset.source))) {
-    const asked = ask(path);
-    for (const part of parts.filter((part) => part.dataset.source === path)) {
-      const output = part.querySelector("output");
-      try {
-        const values = await asked;
-        if (output.textContent) say(output, "good", "");
-        part.querySelectorAll("[data-field]").forEach((element) => write(element, element.dataset.field, values));
-        part.querySelectorAll("[data-rows]").forEach((body) => rows(body, part.querySelector("template"), values[body.dataset.rows] ?? []));
-      } catch (error) {
-        say(output, "bad", error.message);
-      }
-    }
-  }
-}
-
-function rows(body, template, list) {
-  const made = list.map((values) => {
-    const row = template.content.cloneNode(true);
-    row.querySelectorAll("[data-field]").forEach((cell) => write(cell, cell.dataset.field, values));
-    return row;
-  });
-  if (made.length === 0) {
-    const row = document.createElement("tr");
-    const cell = row.insertCell();
-    cell.colSpan = 100;
-    cell.className = "empty";
-    cell.textContent = body.dataset.empty;
-    made.push(row);
-  }
-  body.replaceChildren(...made);
 }
 
 /** Asks whoever sits there; resolves to whether to go on. */
@@ -160,7 +120,6 @@ async function act(form) {
     say(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
     // Where the part that the form stands in is drawn anew, what it says must not keep it from that for ever.
     if (form.closest("[data-fresh]")) setTimeout(() => say(output, "good", ""), 10_000);
-    fill();
     freshen();
   } catch (error) {
     say(output, "bad", error.message);
@@ -174,4 +133,3 @@ document.addEventListener("submit", (event) => {
   act(event.target);
 });
 follow();
-fill();

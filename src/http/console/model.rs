@@ -8,8 +8,8 @@ use super::chart::{Chart, Line};
 use super::format::{NONE, bytes, count, moment, seconds};
 use super::layout::{act, page as written, tile};
 use super::overview::clock;
+use crate::http::admin::model::{Model, standing};
 use crate::http::admin::status::{History, Status};
-use crate::http::admin::store::StoreView;
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 
@@ -19,7 +19,7 @@ pub(super) async fn page(api: Data<Api>) -> HttpResponse {
 
 async fn content(api: Data<Api>) -> Result<Markup, Problem> {
     let (status, history) = (Status::read(&api).await?, History::read(&api).await?);
-    let store = StoreView::read(api).await?;
+    let model = standing(&api).await?;
     let learning = &status.learning;
     let loss = |loss: Option<f64>| loss.map_or(NONE.to_owned(), |loss| format!("{loss:.4}"));
     let losses = history.moments.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
@@ -41,23 +41,23 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
             (tile("Left out", &count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
             (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
         }
-        div.charts { (chart.draw()) (steering()) }
+        div.charts { (chart.draw()) (steering(&model)) }
         section.card {
             h2 { "Checkpoints" }
             p.note { "Rolling back puts the learned state of a checkpoint in place of the present one, at a journal offset, so that every fold of the journal does the same. To go forward again, roll back to a later one." }
             (act("/admin/model/checkpoint", None, "Written, up to offset {offset}.", html! { button { "Write one now" } }))
             div id="checkpoints" data-fresh {
-                @if store.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
+                @if model.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
                     div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
                         table {
                             thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Roll back" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
                             tbody {
-                                @for (place, checkpoint) in store.checkpoints.iter().enumerate() {
+                                @for (place, checkpoint) in model.checkpoints.iter().rev().enumerate() {
                                     tr {
                                         th.number scope="row" { (count(checkpoint.offset)) }
                                         td { (roll_back(checkpoint.offset)) }
                                         td.number { (bytes(checkpoint.bytes)) }
-                                        td { (moment(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } }
+                                        td { (moment(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "set aside" } } }
                                     }
                                 }
                             }
@@ -66,7 +66,7 @@ async fn content(api: Data<Api>) -> Result<Markup, Problem> {
                 }
             }
         }
-        (acts())
+        (acts(&model))
     })
 }
 
@@ -87,17 +87,14 @@ fn roll_back(offset: u64) -> Markup {
 }
 
 /// What changes learning from here on.
-fn steering() -> Markup {
+fn steering(model: &Model) -> Markup {
     html! {
         section.card {
             h2 { "Steering" }
             p.note { "Each act is a record in the journal: it holds for every fold from its offset on." }
-            div data-source="/admin/model" {
-                dl.facts {
-                    div { dt { "Learning" } dd data-field="paused" data-format="paused" { (NONE) } }
-                    div { dt { "Learning rate" } dd data-field="learning_rate" data-format="plain" { (NONE) } }
-                }
-                output role="status" {}
+            dl.facts id="steering" data-fresh {
+                div { dt { "Learning" } dd { @if model.paused { "paused" } @else { "under way" } } }
+                div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NONE.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
                 (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button { "Pause learning" } }))
@@ -113,27 +110,31 @@ fn steering() -> Markup {
     }
 }
 
-fn acts() -> Markup {
+fn acts(model: &Model) -> Markup {
     html! {
         section.card {
             h2 { "Acts" }
             p.note { "What changed learning, the newest first." }
-            div.scroll tabindex="0" role="region" aria-label="Acts" data-source="/admin/model" {
-                table {
-                    thead { tr { th.number scope="col" { "Offset" } th scope="col" { "When (UTC)" } th scope="col" { "Act" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
-                    tbody data-rows="acts" data-empty="Nobody has changed anything yet." {}
-                }
-                template {
-                    tr {
-                        th.number scope="row" data-field="offset" data-format="count" {}
-                        td data-field="timestamp" data-format="moment" {}
-                        td data-field="act" data-format="plain" {}
-                        td.number data-field="to" data-format="count" {}
-                        td.number data-field="value" data-format="plain" {}
-                        td data-field="reason" data-format="plain" {}
+            div id="acts" data-fresh {
+                @if model.acts.is_empty() { p.empty { "Nobody has changed anything yet." } } @else {
+                    div.scroll tabindex="0" role="region" aria-label="Acts" {
+                        table {
+                            thead { tr { th.number scope="col" { "Offset" } th scope="col" { "When (UTC)" } th scope="col" { "Act" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
+                            tbody {
+                                @for act in &model.acts {
+                                    tr {
+                                        th.number scope="row" { (count(act.offset)) }
+                                        td { (moment(act.timestamp)) }
+                                        td { (act.act) }
+                                        td.number { (act.to.map_or(NONE.to_owned(), count)) }
+                                        td.number { (act.value.map_or(NONE.to_owned(), |value| value.to_string())) }
+                                        td { (act.reason) }
+                                    }
+                                }
+                            }
+                        }
                     }
                 }
-                output role="status" {}
             }
         }
     }
