@@ -188,8 +188,26 @@ impl Engine {
     }
 }
 
+/// Removes the snapshot of the log that an opening was writing when its process died. The database writes the next one of that name over it without cutting it off, so that a shorter one would
+/// end in the rest of a longer one, and not be believed by the opening after that.
+fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
+    let entries = match path.read_dir() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(StoreError::io("listing", path))?,
+    };
+    for entry in entries {
+        let file = entry.map_err(StoreError::io("listing", path))?.path();
+        let is_unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+        if file.file_name().and_then(|name| name.to_str()).is_some_and(is_unfinished) {
+            std::fs::remove_file(&file).map_err(StoreError::io("removing", &file))?;
+        }
+    }
+    Ok(())
+}
+
 /// Opens the database, waiting out the last moments of an earlier opening by this process.
 fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
+    remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
     let (pause, mut patience) = LOCK_PATIENCE;
     loop {

@@ -81,3 +81,23 @@ fn a_store_is_shared_between_threads() {
     shareable::<Store>();
     shareable::<Journal>();
 }
+
+/// A daemon was killed while the database wrote a snapshot of its log; the next opening wrote a shorter one over it, and the one after that found a checksum that did not hold.
+#[test]
+fn a_snapshot_that_was_cut_short_does_no_harm_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
+    // As a kill leaves it.
+    let killed = super::testing::copy_of(dir.path());
+    let again = super::testing::copy_of(killed.path());
+    Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();
+    let names = again.path().join("store").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let snapshot = names.filter(|name| name.starts_with("snap.")).max().unwrap();
+    std::fs::write(killed.path().join("store").join(format!("{snapshot}.generating")), [7; 4096]).unwrap();
+    for _ in 0..2 {
+        let store = Store::open(killed.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(store.journal().read(0, 9).unwrap(), [(0, event(1))]);
+        store.close().unwrap();
+    }
+}
