@@ -12,4 +12,5 @@ pub mod model;
 pub mod ranking;
 pub mod recall;
 pub mod settings;
+pub mod simulation;
 pub mod store;

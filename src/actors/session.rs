@@ -13,7 +13,7 @@ use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
-use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, codec};
+use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
 
 /// What the session actors of one shard share: they live on one thread.
 pub struct Surroundings {
@@ -40,6 +40,12 @@ impl Surroundings {
     }
 }
 
+/// The user of whom this is the record.
+#[must_use]
+pub fn follower(record: SessionRecord) -> Follower {
+    Follower::restore(record.session, codec::decode(&record.hidden).ok())
+}
+
 /// One active user.
 pub struct SessionActor {
     follower: Follower,
@@ -52,11 +58,13 @@ impl SessionActor {
     /// A user as the store remembers it, or one never seen.
     #[must_use]
     pub fn new(record: Option<SessionRecord>, surroundings: Rc<Surroundings>) -> Self {
-        let (follower, applied) = match record {
-            Some(record) => (Follower::restore(record.session, codec::decode(&record.hidden).ok()), record.applied),
-            None => (Follower::default(), 0),
-        };
-        Self { follower, applied, surroundings }
+        let applied = record.as_ref().map_or(0, |record| record.applied);
+        Self { follower: record.map(follower).unwrap_or_default(), applied, surroundings }
+    }
+
+    fn record(&self) -> SessionRecord {
+        let hidden = self.follower.known_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
+        SessionRecord { applied: self.applied, session: self.follower.session.clone(), hidden }
     }
 
     /// Appends one event. One that panics is passed over, and the session stays as it was before.
@@ -184,8 +192,27 @@ impl Handler<Save> for SessionActor {
     type Result = MessageResult<Save>;
 
     fn handle(&mut self, _: Save, _: &mut Self::Context) -> Self::Result {
-        let hidden = self.follower.known_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
-        MessageResult(SessionRecord { applied: self.applied, session: self.follower.session.clone(), hidden })
+        MessageResult(self.record())
+    }
+}
+
+/// What is known of a user's session, `None` if nothing.
+pub type Shown = Result<Option<SessionRecord>, Arc<StoreError>>;
+
+/// Asks for what is to be looked at of this user: the same as is stored.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tell {
+    /// Told the record.
+    pub reply: oneshot::Sender<Shown>,
+}
+
+impl Handler<Tell> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Tell { reply }: Tell, _: &mut Self::Context) {
+        // The asker may have gone meanwhile.
+        let _ = reply.send(Ok(Some(self.record())));
     }
 }
 

@@ -12,6 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+mod looking;
+
+pub use looking::{Live, Show};
+
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};

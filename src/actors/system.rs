@@ -1,5 +1,7 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod looking;
+
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use crate::learning::{
 };
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError};
+pub use crate::store::{Point, Quarantined};
 
 /// How often, and how many times, it is asked whether the fold has come to an act.
 const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
@@ -309,7 +312,7 @@ impl System {
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
-        published.source_bytes().for_each(|(source, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
+        published.source_sizes().for_each(|(source, _, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         if let Ok(noted) = self.store.quarantine().count() {

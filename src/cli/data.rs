@@ -36,9 +36,15 @@ pub(super) fn open(
 
 /// The admin endpoint of the daemon that serves a directory, as it wrote it down.
 fn admin_of(dir: &Path) -> Option<String> {
+    addresses_of(dir).map(|(_, admin)| admin)
+}
+
+/// The API and the admin endpoint of the daemon that serves a directory, as it wrote them down.
+pub(super) fn addresses_of(dir: &Path) -> Option<(String, String)> {
     let text = std::fs::read_to_string(dir.join("addresses.json")).ok()?;
     let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(addresses.get("admin")?.as_str()?.to_owned())
+    let address = |name: &str| Some(addresses.get(name)?.as_str()?.to_owned());
+    Some((address("api")?, address("admin")?))
 }
 
 /// Says no word of the database's panics on damaged files: they are caught, and told as what they are.

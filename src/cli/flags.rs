@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
@@ -67,6 +68,18 @@ impl Flags {
     /// Whether the command line names the data directory.
     pub(super) fn names_data_dir(&self) -> bool {
         self.data_dir.is_some()
+    }
+
+    /// The settings as they were given, for another command that takes them.
+    pub(super) fn settings_arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(file) = &self.settings.config {
+            arguments.extend(["--config".into(), file.into()]);
+        }
+        for pair in &self.settings.set {
+            arguments.extend(["--set".into(), pair.into()]);
+        }
+        arguments
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.

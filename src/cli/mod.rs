@@ -2,8 +2,12 @@
 
 mod admin;
 mod backup;
+mod bench;
+mod child;
+mod client;
 mod compact;
 mod data;
+mod demo;
 mod evaluate;
 mod export;
 mod flags;
@@ -27,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
 #[derive(Debug, Parser)]
-#[command(name = "sequor", version, about, after_help = "Start with `sequor serve`, or see it learn: `sequor replay FILE.csv`.")]
+#[command(name = "sequor", version, about, after_help = "See it learn: `sequor demo`. Then start with `sequor serve`.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +39,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it learn: a daemon of its own, with the visitors of a made-up shop or of a recording, before your eyes.
+    Demo(demo::Demo),
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
     /// Look into a running daemon and steer it, through its admin endpoint.
@@ -47,6 +53,8 @@ enum Command {
     Train(train::Train),
     /// Test a trained network on the last sessions of recorded behaviour.
     Evaluate(evaluate::Evaluate),
+    /// Measure how fast a daemon answers at a given rate of requests.
+    Bench(bench::Bench),
     /// Verify a data directory: every checksum, every reference, every count.
     Verify(verify::Verify),
     /// Back a data directory up, into a directory or a .tar.gz, also while a daemon serves it.
@@ -70,12 +78,14 @@ impl Cli {
     /// Whatever kept it from ending well, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
             Command::Admin(steer) => steer.run(),
             Command::Health(health) => health.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
             Command::Compact(compact) => compact.run(),

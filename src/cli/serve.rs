@@ -2,10 +2,12 @@
 
 use anyhow::Context;
 use clap::Args;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
 use super::{supervisor, trained};
@@ -32,6 +34,9 @@ pub(super) struct Serve {
     /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the first event. The data directory keeps it.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Stop, too, when standard input ends: for a process that starts a daemon of its own, which must not outlive it.
+    #[arg(long)]
+    until_eof: bool,
 }
 
 impl Serve {
@@ -77,7 +82,14 @@ impl Serve {
                 data_dir.display()
             );
             supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
-            asked_to_stop.await;
+            if self.until_eof {
+                tokio::select! {
+                    () = asked_to_stop => {}
+                    () = input_ended() => {}
+                }
+            } else {
+                asked_to_stop.await;
+            }
             supervisor::stopping();
             tracing::info!("stopping: finishing what is under way");
             system.hurry();
@@ -110,7 +122,7 @@ async fn heed(live: Arc<Live>) {
 }
 
 /// Waits for Ctrl-C or SIGTERM, which from the call on no longer end the process by themselves.
-fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     Ok(async move {
@@ -119,4 +131,15 @@ fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Waits for the end of standard input. The thread that reads it has nothing to lose, whenever the process ends.
+async fn input_ended() {
+    let (ended, hears) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // An input that cannot be read has ended, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(ended);
+    });
+    let _ = hears.await;
 }

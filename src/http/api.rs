@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::pages::Pages;
 use super::problem::Problem;
+use super::pulse::Pulse;
 use super::watch::path;
 use super::{items, lists};
 use crate::actors::system::{System, SystemError};
@@ -32,6 +33,7 @@ pub(super) struct Api {
     pub(super) names: Arc<Names>,
     pub(super) request_ids: Arc<Names>,
     pub(super) pages: Arc<Pages>,
+    pub(super) pulse: Pulse,
     pub(super) max_body: usize,
     pub(super) live: Arc<Live>,
 }

@@ -192,7 +192,7 @@ fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation
     Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
 }
 
-fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<Recommended> {
+pub(super) fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<Recommended> {
     let item_id = api.system.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| explained(api, &explanation));
     Some(Recommended { item_id, score: candidate.score, source: candidate.source, interest, explanation })

@@ -2,11 +2,13 @@
 
 mod admin;
 mod api;
+mod console;
 mod items;
 mod lists;
 mod lock;
 mod pages;
 mod problem;
+mod pulse;
 mod request_id;
 mod server;
 mod watch;

@@ -203,6 +203,16 @@ impl Problem {
         Self::new("internal", "The service failed", StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
+    /// The kind of problem in words.
+    pub(super) fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What happened this time.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Names the field at fault.
     #[must_use]
     pub fn field(mut self, field: &str) -> Self {

@@ -3,6 +3,7 @@
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
 use actix_web::middleware::{Compress, Condition, from_fn};
+use actix_web::rt::task::JoinHandle;
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
 use serde::Serialize;
@@ -14,10 +15,13 @@ use std::sync::Arc;
 use super::api::{Api, Names};
 use super::lock::Token;
 use super::problem::Problem;
-use super::{admin, api, lock, watch};
+use super::pulse::Pulse;
+use super::watch::Otherwise;
+use super::{admin, api, console, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
+use crate::metrics::Endpoint;
 use crate::settings::Live;
 
 /// Where to listen and what to let in.
@@ -74,6 +78,8 @@ pub struct Door {
     /// Where.
     pub addresses: Addresses,
     handles: [ServerHandle; 2],
+    /// Ended first: whoever listens would else be waited for.
+    pulse: JoinHandle<()>,
 }
 
 impl Door {
@@ -96,11 +102,14 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
-        let shared = Api { system, rules, clock, names, request_ids, pages: Arc::default(), max_body: settings.max_body_bytes, live };
+        let (pulse, teller) = Pulse::new();
+        let shared =
+            Api { system, rules, clock, names, request_ids, pages: Arc::default(), pulse, max_body: settings.max_body_bytes, live };
+        let pulse = Pulse::beat(shared.clone(), teller);
         let token = Token::new(&settings.admin_token);
         let servers = [
-            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, None, api::routes),
-            serve(private, shared, 1, settings.max_body_bytes, token, admin::routes),
+            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, Endpoint::Other, None, api::routes),
+            serve(private, shared, 1, settings.max_body_bytes, Endpoint::Admin, token, private_routes),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
@@ -116,11 +125,12 @@ impl Door {
             flag: "--listen",
             source: io::Error::other("a server did not start"),
         })?;
-        Ok(Self { addresses, handles })
+        Ok(Self { addresses, handles, pulse })
     }
 
     /// Lets nobody in any more and waits for the answers under way.
     pub async fn close(&self) {
+        self.pulse.abort();
         for handle in &self.handles {
             handle.stop(true).await;
         }
@@ -141,11 +151,17 @@ fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
 }
 
+/// The admin endpoint, and its pages.
+fn private_routes(config: &mut ServiceConfig) {
+    config.configure(admin::routes).configure(console::routes);
+}
+
 fn serve(
     listener: TcpListener,
     shared: Api,
     workers: usize,
     max_body: usize,
+    otherwise: Endpoint,
     token: Option<Token>,
     routes: fn(&mut ServiceConfig),
 ) -> io::Result<Server> {
@@ -153,6 +169,7 @@ fn serve(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&shared))
+            .app_data(Otherwise(otherwise))
             .app_data(PayloadConfig::new(max_body))
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))

@@ -35,6 +35,7 @@ pub(super) async fn measured(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
+    let otherwise = request.app_data::<Otherwise>().map_or(Endpoint::Other, |otherwise| otherwise.0);
     let id = RequestId::brought(request.headers()).unwrap_or_else(|| RequestId::made(&api.request_ids.next()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
@@ -46,7 +47,7 @@ pub(super) async fn measured(
         Ok(answer) => (answer.status(), answer.request().match_pattern()),
         Err(error) => (error.as_response_error().status_code(), None),
     };
-    let (endpoint, seconds) = (endpoint(pattern.as_deref()), began.elapsed());
+    let (endpoint, seconds) = (endpoint(pattern.as_deref()).unwrap_or(otherwise), began.elapsed());
     // The pattern, not the path: that may name a user.
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
     let metrics = api.system.metrics_handles();
@@ -63,16 +64,18 @@ pub(super) async fn measured(
     answer
 }
 
-fn endpoint(pattern: Option<&str>) -> Endpoint {
-    match pattern {
-        Some(EVENTS) => Endpoint::Events,
-        Some(RECOMMENDATIONS) => Endpoint::Recommendations,
-        Some(INLINE) => Endpoint::InlineRecommendations,
-        Some(SIMILAR | TRENDING) => Endpoint::Lists,
-        Some(ITEM | ITEMS) => Endpoint::Items,
-        Some("/metrics" | "/healthz" | "/readyz") => Endpoint::Admin,
-        Some(pattern) if pattern.starts_with("/admin/") => Endpoint::Admin,
-        _ => Endpoint::Other,
+/// What a server counts requests as that have no kind of their own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Otherwise(pub(super) Endpoint);
+
+fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
+    match pattern? {
+        EVENTS => Some(Endpoint::Events),
+        RECOMMENDATIONS => Some(Endpoint::Recommendations),
+        INLINE => Some(Endpoint::InlineRecommendations),
+        SIMILAR | TRENDING => Some(Endpoint::Lists),
+        ITEM | ITEMS => Some(Endpoint::Items),
+        _ => None,
     }
 }
 

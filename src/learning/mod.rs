@@ -8,7 +8,9 @@ mod explain;
 mod fold;
 mod follower;
 mod history;
+mod inspect;
 mod lists;
+mod map;
 mod moods;
 mod offline;
 mod past;
@@ -31,7 +33,9 @@ pub use explain::{Explanation, Moved};
 pub use fold::{Aides, FoldSettings, Learner, LearnerError, LearningReport, State};
 pub use follower::{Follower, Pace};
 pub use history::History;
+pub use inspect::{Considered, Inspection, Place, inspect};
 pub use lists::{similar, trending};
+pub use map::{Area, Map, map};
 pub use moods::Moods;
 pub use offline::{
     Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
@@ -48,3 +52,4 @@ pub use vitals::{Averages, Mark, Vitals};
 pub use vocabulary::Vocabulary;
 
 pub use crate::ranking::{Filter, FilterError};
+pub use crate::recall::ItemCounts;

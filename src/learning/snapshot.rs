@@ -1,9 +1,9 @@
 //! What readers see: everything learned up to one offset, immutable.
 
-use crate::domain::{Catalog, Offset, SourceName};
+use crate::domain::{Catalog, ItemIx, Offset, SourceName};
 use crate::model::Weights;
 use crate::ranking::Ranker;
-use crate::recall::{ClusterSettings, Clusters, Sources};
+use crate::recall::{ClusterSettings, Clusters, ItemCounts, Sources};
 use std::sync::Arc;
 
 use super::answer::Judge;
@@ -56,9 +56,27 @@ impl Snapshot {
         self.weights().map_or(0, Weights::version)
     }
 
-    /// The bytes that each candidate source takes, about.
-    pub fn source_bytes(&self) -> impl Iterator<Item = (SourceName, usize)> {
-        self.sources.bytes()
+    /// How many things each candidate source remembers, and the bytes that it takes, about.
+    pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
+        self.sources.sizes()
+    }
+
+    /// What is counted of an item; `None` if nothing ever chose it.
+    #[must_use]
+    pub fn counts(&self, item: ItemIx) -> Option<ItemCounts> {
+        self.sources.counts(item, self.offset)
+    }
+
+    /// How many items are known.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The cluster that an item is in, or would be; `None` before there are any, or if the network does not know the item.
+    #[must_use]
+    pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
+        Some(self.clusters.as_deref()?.of(item, self.weights()?.embedding(item)?))
     }
 
     /// All of it, as who answers needs it.

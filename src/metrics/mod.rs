@@ -7,10 +7,12 @@
 mod delays;
 mod handle;
 mod process;
+mod reading;
 mod table;
 
 pub use handle::{By, ByKind, Declaration, Handle, Label, Type, Unit};
 pub use process::Process;
+pub use reading::{Buckets, Reading};
 
 use crate::domain::{Cause, Kinds, Offset, SourceName};
 use delays::Waiting;
@@ -395,6 +397,12 @@ impl Metrics {
             process.render(&mut text);
         }
         text
+    }
+
+    /// The values as they stand.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        Reading::of(self.exporter.render())
     }
 
     /// Sorts the histograms' latest samples into their buckets. They are kept one by one until then, so call it every few seconds, lest

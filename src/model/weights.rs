@@ -56,6 +56,14 @@ pub struct HiddenState {
     values: Vec<f32>,
 }
 
+impl HiddenState {
+    /// All that is remembered, in rows of the network's width: of every layer what its cell keeps (h, and with an LSTM c), then m and x.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
 /// Room for one reader's computations, kept between them so that nothing is allocated.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {

@@ -60,6 +60,29 @@ impl Channel {
         Self::Clusters,
     ];
 
+    /// The name, in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Windows => "windows",
+            Self::Next => "next",
+            Self::Pair => "pair",
+            Self::Triple => "triple",
+            Self::Neighbours => "neighbours",
+            Self::Following => "following",
+            Self::Holders => "holders",
+            Self::Previous => "previous",
+            Self::Reverse => "reverse",
+            Self::Rising => "rising",
+            Self::Popular => "popular",
+            Self::Own => "own",
+            Self::New => "new",
+            Self::Network => "network",
+            Self::Clusters => "clusters",
+        }
+    }
+
     /// The source that speaks on it.
     #[must_use]
     pub fn source(self) -> SourceName {
@@ -161,6 +184,29 @@ impl Fact {
         Self::Below,
         Self::Holders,
     ];
+
+    /// The name, in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Idle => "idle",
+            Self::Age => "age",
+            Self::Trend => "trend",
+            Self::Last => "last",
+            Self::BeforeLast => "before last",
+            Self::Seen => "seen",
+            Self::Place => "place",
+            Self::Times => "times",
+            Self::Repeated => "repeated",
+            Self::SeenRepeated => "seen repeated",
+            Self::Network => "network",
+            Self::Listed => "listed",
+            Self::Named => "named",
+            Self::Below => "below",
+            Self::Holders => "holders",
+        }
+    }
 
     /// Factors `(a, b)` by which a fact x becomes the feature `a·x + b·ln(1 + x)`: counts by their logarithm, all else as it is.
     #[must_use]

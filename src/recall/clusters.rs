@@ -164,6 +164,12 @@ impl Clusters {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
     }
 
+    /// The centre of a cluster, `(dimension)`.
+    #[must_use]
+    pub fn centre(&self, cluster: usize) -> Option<&[f32]> {
+        self.centroids.chunks_exact(self.dimension.max(1)).nth(cluster)
+    }
+
     /// The `probes` clusters whose centroids have the largest inner product with the query, best first.
     #[must_use]
     pub fn probe(&self, query: &[f32], probes: usize) -> Vec<usize> {

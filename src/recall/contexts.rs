@@ -112,6 +112,10 @@ impl Source for Contexts {
         }
     }
 
+    fn entries(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.len()).sum()
+    }
+
     fn bytes(&self) -> usize {
         self.buckets.iter().map(|bucket| bucket.capacity() * size_of::<Context>() + size_of::<Arc<Vec<Context>>>()).sum()
     }

@@ -12,6 +12,7 @@ mod moment;
 mod neighbours;
 mod newcomers;
 mod own;
+mod plane;
 mod row;
 mod settings;
 mod slate;
@@ -26,12 +27,13 @@ pub use moment::{Moment, SessionIx, is_dismissal};
 pub use neighbours::Neighbours;
 pub use newcomers::Newcomers;
 pub use own::Own;
+pub use plane::Plane;
 pub use row::{Row, Rows};
 pub use settings::RecallSettings;
 pub use slate::{CHANNELS, FACTS, Slate};
 pub use tally::Tally;
 pub use transitions::Transitions;
-pub use trending::Trending;
+pub use trending::{ItemCounts, Trending};
 
 use crate::domain::{ItemIx, KindId, Kinds, SourceName, Step};
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,9 @@ pub trait Source {
 
     /// Tells what it knows of every candidate that was kept, whoever brought it.
     fn describe(&self, _moment: &Moment<'_>, _slate: &mut Slate) {}
+
+    /// How many things it remembers: rows, contexts, sessions or items.
+    fn entries(&self) -> usize;
 
     /// The bytes that it takes, about.
     fn bytes(&self) -> usize;
@@ -166,9 +171,18 @@ impl Sources {
         self.all().for_each(|source| source.describe(moment, slate));
     }
 
-    /// The bytes that each source takes, about.
-    pub fn bytes(&self) -> impl Iterator<Item = (SourceName, usize)> {
-        SourceName::ALL.into_iter().map(|name| (name, self.all().filter(|source| source.name() == name).map(|source| source.bytes()).sum()))
+    /// What is counted of an item, as of the entry `now`; `None` if nothing ever chose it.
+    #[must_use]
+    pub fn counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
+        self.trending.counts(item, now)
+    }
+
+    /// How many things each source remembers, and the bytes that it takes, about.
+    pub fn sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
+        SourceName::ALL.into_iter().map(|name| {
+            let of_name = || self.all().filter(|source| source.name() == name);
+            (name, of_name().map(|source| source.entries()).sum(), of_name().map(|source| source.bytes()).sum())
+        })
     }
 }
 

@@ -143,6 +143,10 @@ impl Source for Neighbours {
         slate.weigh(Channel::Holders, slate.hood.similar.len() as f32);
     }
 
+    fn entries(&self) -> usize {
+        self.sessions.len()
+    }
+
     fn bytes(&self) -> usize {
         let sessions = self.sessions.iter().map(|past| size_of::<Past>() + 24 + past.items.capacity() * size_of::<ItemIx>());
         let holders = self.holders.iter().map(|holders| 48 + holders.capacity() * size_of::<SessionIx>());

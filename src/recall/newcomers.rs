@@ -47,6 +47,10 @@ impl Source for Newcomers {
         slate.weigh(Channel::New, LISTED as f32);
     }
 
+    fn entries(&self) -> usize {
+        self.latest.len()
+    }
+
     fn bytes(&self) -> usize {
         self.latest.capacity() * size_of::<ItemIx>()
     }

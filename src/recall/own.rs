@@ -55,6 +55,10 @@ impl Source for Own {
         }
     }
 
+    fn entries(&self) -> usize {
+        self.items.len()
+    }
+
     fn bytes(&self) -> usize {
         self.items.len() * size_of::<(f32, f32)>()
     }

@@ -104,6 +104,18 @@ impl Rows {
         }
     }
 
+    /// How many items have a row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The bytes that all rows take, about.
     #[must_use]
     pub fn bytes(&self) -> usize {

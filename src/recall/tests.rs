@@ -158,9 +158,9 @@ fn memory_is_bounded_by_the_settings() {
     let settings = RecallSettings { row_items: 8, contexts: 1024, sessions: 1024, sessions_per_item: 10, ..RecallSettings::default() };
     let mut sources = sources(settings);
     random_stream(&mut sources, 3, 20_000);
-    let early: usize = sources.bytes().map(|(_, bytes)| bytes).sum();
+    let early: usize = sources.sizes().map(|(.., bytes)| bytes).sum();
     random_stream(&mut sources, 4, 40_000);
-    let late: usize = sources.bytes().map(|(_, bytes)| bytes).sum();
+    let late: usize = sources.sizes().map(|(.., bytes)| bytes).sum();
     assert!(late < early + early / 4, "{early} bytes grew to {late}");
 }
 

@@ -90,6 +90,10 @@ impl Source for Transitions {
         }
     }
 
+    fn entries(&self) -> usize {
+        self.window.len()
+    }
+
     fn bytes(&self) -> usize {
         self.window.bytes() + self.next.bytes() + self.reverse.bytes()
     }

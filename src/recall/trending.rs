@@ -33,6 +33,21 @@ impl Popularity {
     }
 }
 
+/// What is counted of one item.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ItemCounts {
+    /// Choices, each halving every 300 entries.
+    pub hour: f32,
+    /// Choices, each halving every 5,000 entries.
+    pub day: f32,
+    /// Sessions that chose it.
+    pub sessions: u32,
+    /// The entry of its first choice.
+    pub first: u64,
+    /// The entry of its latest choice.
+    pub last: u64,
+}
+
 /// Exponentially decayed counts of every item, and the most popular of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Trending {
@@ -44,6 +59,14 @@ pub struct Trending {
 }
 
 impl Trending {
+    /// What is counted of an item, as of the entry `now`; `None` if nothing ever chose it.
+    #[must_use]
+    pub fn counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
+        let known = self.items.get(item as usize).filter(|known| known.sessions > 0)?;
+        let [hour, day] = known.now(now);
+        Some(ItemCounts { hour, day, sessions: known.sessions, first: known.first, last: known.at })
+    }
+
     /// The popularity of the day: an item's decayed count as of the entry `now`.
     #[must_use]
     pub fn popularity(&self, item: ItemIx, now: u64) -> f32 {
@@ -123,6 +146,10 @@ impl Source for Trending {
             facts[Fact::Age as usize] = moment.now.saturating_sub(popularity.first) as f32;
             facts[Fact::Trend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
         }
+    }
+
+    fn entries(&self) -> usize {
+        self.items.len()
     }
 
     fn bytes(&self) -> usize {

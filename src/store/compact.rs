@@ -27,6 +27,8 @@ pub struct Compacted {
 const FEW: usize = 256;
 /// How often the places written to meanwhile are copied before writers have to wait; each time there are fewer, unless the disk is slower than the writers.
 const ROUNDS: usize = 16;
+/// Bytes that are copied between two syncs: a sync of all at once would keep those of the writers waiting.
+const PORTION: u64 = 8 << 20;
 /// Pairs that are copied between two looks at whether to go on.
 const STRETCH: u64 = 256;
 /// A database smaller than this is not worth the work, in bytes.
@@ -104,7 +106,7 @@ impl Store {
         let shared = &self.shared;
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.number, false)?);
         live_bytes(&new)?;
-        let mut copy = Copy { old, new: &new, copied: 0, of, observe };
+        let mut copy = Copy { old, new: &new, copied: 0, synced: 0, of, observe };
         // The second time finds whatever an iterator may have missed while pages were split and merged under it.
         for _ in 0..2 {
             if copy.everything()?.is_break() {
@@ -166,6 +168,7 @@ struct Copy<'c> {
     old: &'c Engine,
     new: &'c Engine,
     copied: u64,
+    synced: u64,
     of: u64,
     observe: &'c mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 }
@@ -183,6 +186,10 @@ impl Copy<'_> {
                     self.new.insert(&to, &key, value)?;
                 }
                 pairs += 1;
+                if self.copied - self.synced >= PORTION {
+                    self.new.sync(Durability::PowerLoss)?;
+                    self.synced = self.copied;
+                }
                 if pairs.is_multiple_of(STRETCH) {
                     if self.old.has_failed() {
                         return Err(StoreError::Failed { dir: self.old.path().to_owned() });

@@ -98,13 +98,33 @@ impl Sessions {
         stored.map_or(Ok(0), |value| sealed::open_offset(TREE, keys::SESSIONS_THROUGH, &value))
     }
 
+    /// How many users have a record. Counts them, which takes time in proportion to their number.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the store could not be reopened.
+    pub fn count(&self) -> Result<usize, StoreError> {
+        let engine = self.store.engine()?;
+        Ok(Pairs::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).count())
+    }
+
     /// Every user's record, in the order of the ids' bytes.
     ///
     /// # Errors
     /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
+        self.starting_with("")
+    }
+
+    /// The record of every user whose id begins so, in the order of the ids' bytes.
+    ///
+    /// # Errors
+    /// As [`Sessions::iter`].
+    pub fn starting_with(
+        &self,
+        prefix: &str,
+    ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(Pairs::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).map(|read| {
+        Ok(Pairs::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(|read| {
             let (key, value) = read?;
             let user_id = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
             Ok((user_id.to_owned(), decode_record(&key, &value)?))

@@ -82,19 +82,21 @@ pub(super) fn flip(tree: &sled::Tree, key: &[u8], place: usize) {
 
 /// A copy of a directory's files.
 pub(super) fn copy_of(dir: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in from.read_dir().unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                copy(&entry.path(), &target);
-            } else {
-                std::fs::copy(entry.path(), target).unwrap();
-            }
+    let to = tempfile::tempdir().unwrap();
+    copy_files(dir, to.path());
+    to
+}
+
+/// Copies a directory's files into another.
+pub(super) fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_files(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
-    let to = tempfile::tempdir().unwrap();
-    copy(dir, to.path());
-    to
 }

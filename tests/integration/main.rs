@@ -3,15 +3,18 @@
 
 mod api;
 mod bad_input;
+mod browser;
 mod catalog;
 mod compaction;
 mod crash;
 mod daemon;
 mod damage;
+mod demo;
 mod full;
 mod fuzz;
 mod healing;
 mod ledger;
+mod looking;
 mod metrics;
 mod ops;
 mod power;

@@ -63,7 +63,25 @@ fn the_other_commands_exist() {
         assert!(help("train").contains(flag) && page.contains(flag), "{flag}");
     }
     for (command, flags) in [
-        ("health", &["--alive", "--url"][..]),
+        ("demo", &["--for", "--json", "--seed", "--rate", "--items", "--file", "--speed"][..]),
+        (
+            "bench",
+            &[
+                "--mix",
+                "--rate",
+                "--duration",
+                "--batch",
+                "--connections",
+                "--users",
+                "--items",
+                "--history",
+                "--warm-up",
+                "--url",
+                "--admin-url",
+                "--plot",
+            ],
+        ),
+        ("health", &["--alive", "--url"]),
         ("backup", &["--url", "--data-dir"]),
         ("compact", &["--url", "--data-dir"]),
         ("restore", &["--data-dir"]),

@@ -1,9 +1,13 @@
 //! The admin endpoint: what watches and steers the service.
 
-mod model;
+pub(super) mod items;
+pub(super) mod model;
+mod query;
+pub(super) mod recall;
+pub(super) mod sessions;
 mod settings;
-mod status;
-mod store;
+pub(super) mod status;
+pub(super) mod store;
 
 use actix_web::HttpResponse;
 use actix_web::rt::time::timeout;
@@ -14,6 +18,7 @@ use std::time::Duration;
 use super::api::{Api, RETRY};
 use super::problem::Problem;
 use super::watch::path;
+use crate::actors::model::Standing;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
@@ -25,7 +30,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(model::routes)
         .configure(settings::routes)
         .configure(status::routes)
-        .configure(store::routes);
+        .configure(store::routes)
+        .configure(sessions::routes)
+        .configure(items::routes)
+        .configure(recall::routes);
 }
 
 /// How long the metrics wait for the learner's word on whether it is ready; none is none.
@@ -43,15 +51,22 @@ async fn alive() -> HttpResponse {
 
 /// Ready once learning stands and the journal takes writes.
 async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let standing = api.system.standing().await?;
+    match trouble(&api, &api.system.standing().await?) {
+        Some(trouble) => Err(Problem::not_ready(trouble, RETRY)),
+        None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
+    }
+}
+
+/// What keeps the service from being ready, if anything does.
+fn trouble(api: &Api, standing: &Standing) -> Option<&'static str> {
     if standing.failed {
-        return Err(Problem::not_ready("learning has stopped for an error and is tried again; the log names it", RETRY));
+        return Some("learning has stopped for an error and is tried again; the log names it");
     }
     if api.system.is_draining() {
-        return Err(Problem::not_ready("the daemon is being drained: it takes nothing any more, and answers go on", RETRY));
+        return Some("the daemon is being drained: it takes nothing any more, and answers go on");
     }
     if api.system.store().has_failed() {
-        return Err(Problem::not_ready("the journal takes no writes since one failed; the log tells why, and it is tried again", RETRY));
+        return Some("the journal takes no writes since one failed; the log tells why, and it is tried again");
     }
-    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
+    None
 }

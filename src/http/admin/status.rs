@@ -1,42 +1,199 @@
-//! How everything stands, on one page.
+//! How everything stands, on one page, and every second anew.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Data, ServiceConfig};
-use serde_json::json;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use actix_web::web::{self, Bytes, Data, Json, ServiceConfig};
+use futures_util::stream;
+use serde::Serialize;
 
-use crate::http::api::Api;
+use super::trouble;
+use crate::actors::system::SystemError;
+use crate::domain::Offset;
+use crate::http::api::{Api, RETRY};
 use crate::http::problem::Problem;
+use crate::http::pulse::{Moment, Pace};
 use crate::http::watch::path;
+use crate::metrics::Reading;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)));
+    config
+        .service(path("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)))
+        .service(path("/admin/history", "GET").route(web::get().to(history)))
+        .service(path("/admin/stream", "GET").route(web::get().to(listen)));
 }
 
-async fn status(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let standing = api.system.standing().await?;
-    let report = &standing.report;
-    let journal = api.system.store().journal().next_offset().unwrap_or_default();
-    Ok(HttpResponse::Ok().json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "journal": { "next_offset": journal, "bytes_on_disk": api.system.store().size_on_disk().unwrap_or_default() },
-        "learning": {
-            "next_offset": standing.next,
-            "lag_entries": journal.saturating_sub(standing.next),
-            "failed": standing.failed,
-            "weights_version": api.system.snapshot().weights_version(),
-            "batches": report.training.batches,
-            "skipped_batches": report.training.skipped,
-            "examples": report.training.examples,
-            "mean_loss": report.training.mean_loss(),
-        },
-        "quality": {
-            "steps": report.total.steps,
-            "recall_at_20": report.live.recall(),
-            "mrr_at_20": report.live.mrr(),
-            "ndcg_at_20": report.live.ndcg(),
-        },
-        "catalog": { "items": report.items, "clusters": report.clusters },
-        "users": report.users,
-        "in_flight": { "entries": api.system.gate().inside(), "bound": api.system.gate().bound() },
-    })))
+/// How everything stands.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct Status {
+    pub(in crate::http) version: &'static str,
+    /// Whether it learns and takes events.
+    pub(in crate::http) ready: bool,
+    pub(in crate::http) journal: JournalStatus,
+    pub(in crate::http) learning: LearningStatus,
+    pub(in crate::http) quality: QualityStatus,
+    pub(in crate::http) catalog: CatalogStatus,
+    pub(in crate::http) users: usize,
+    pub(in crate::http) in_flight: InFlight,
+    pub(in crate::http) pace: Pace,
+    /// Entries that somebody passes over.
+    pub(in crate::http) quarantined: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct JournalStatus {
+    pub(in crate::http) next_offset: Offset,
+    pub(in crate::http) bytes_on_disk: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct LearningStatus {
+    pub(in crate::http) next_offset: Offset,
+    pub(in crate::http) lag_entries: u64,
+    /// How long ago the oldest entry came that the weights in use were not trained on.
+    pub(in crate::http) weights_lag_seconds: f64,
+    pub(in crate::http) failed: bool,
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) batches: u64,
+    pub(in crate::http) skipped_batches: u64,
+    pub(in crate::http) examples: u64,
+    /// Over all trainings, in nats.
+    pub(in crate::http) mean_loss: Option<f64>,
+    /// Of the latest, in nats.
+    pub(in crate::http) latest_loss: Option<f64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct QualityStatus {
+    pub(in crate::http) steps: u64,
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+    pub(in crate::http) ndcg_at_20: f64,
+    /// Over all steps: from two of these follows the quality between them.
+    pub(in crate::http) total: TotalQuality,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct TotalQuality {
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+    pub(in crate::http) ndcg_at_20: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct CatalogStatus {
+    pub(in crate::http) items: usize,
+    pub(in crate::http) clusters: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct InFlight {
+    pub(in crate::http) entries: usize,
+    pub(in crate::http) bound: usize,
+}
+
+impl Status {
+    /// How everything stands now.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
+        Self::of(api, &api.system.metrics().read()).await
+    }
+
+    /// The same, with the metrics as they were read.
+    ///
+    /// # Errors
+    /// As [`Status::read`].
+    pub(in crate::http) async fn of(api: &Api, reading: &Reading) -> Result<Self, SystemError> {
+        let standing = api.system.standing().await?;
+        let (report, store) = (&standing.report, api.system.store());
+        let end = store.journal().next_offset().unwrap_or_default();
+        let known = api.system.trained_through(standing.next);
+        let loss = reading.value("sequor_training_loss");
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: trouble(api, &standing).is_none(),
+            journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
+            learning: LearningStatus {
+                next_offset: standing.next,
+                lag_entries: end.saturating_sub(standing.next),
+                weights_lag_seconds: api.pulse.behind(known, end, api.clock.now()),
+                failed: standing.failed,
+                weights_version: api.system.snapshot().weights_version(),
+                batches: report.training.batches,
+                skipped_batches: report.training.skipped,
+                examples: report.training.examples,
+                mean_loss: report.training.mean_loss(),
+                latest_loss: Some(loss).filter(|loss| loss.is_finite()),
+            },
+            quality: QualityStatus {
+                steps: report.total.steps,
+                recall_at_20: report.live.recall(),
+                mrr_at_20: report.live.mrr(),
+                ndcg_at_20: report.live.ndcg(),
+                total: TotalQuality { recall_at_20: report.total.recall(), mrr_at_20: report.total.mrr(), ndcg_at_20: report.total.ndcg() },
+            },
+            catalog: CatalogStatus { items: report.items, clusters: report.clusters },
+            users: report.users,
+            in_flight: InFlight { entries: api.system.gate().inside(), bound: api.system.gate().bound() },
+            pace: api.pulse.pace(),
+            quarantined: store.quarantine().all().map_or(0, |noted| noted.len()),
+        })
+    }
+}
+
+/// How it went so far.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct History {
+    /// What was measured since the start, oldest first: every second at first, coarser the longer the service runs.
+    pub(in crate::http) moments: Vec<Moment>,
+    /// Quality along the stream, since the journal's first event.
+    pub(in crate::http) quality: Vec<Stretch>,
+}
+
+/// Quality within a stretch of events, each tested before it was learned.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct Stretch {
+    /// The number of its first event.
+    pub(in crate::http) from: u64,
+    pub(in crate::http) steps: u64,
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+}
+
+impl History {
+    /// What is remembered.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
+        let curve = api.system.standing().await?.report.curve;
+        let points = curve.points().iter();
+        let quality = points.map(|at| Stretch { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
+        Ok(Self { moments: api.pulse.moments(), quality })
+    }
+}
+
+async fn history(api: Data<Api>) -> Result<Json<History>, Problem> {
+    Ok(Json(History::read(&api).await?))
+}
+
+async fn status(api: Data<Api>) -> Result<Json<Status>, Problem> {
+    Ok(Json(Status::read(&api).await?))
+}
+
+/// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service does.
+async fn listen(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let listening = api.pulse.listen().ok_or_else(|| Problem::over_capacity(RETRY))?;
+    let events = stream::unfold(listening, |(mut status, permit)| async move {
+        status.changed().await.ok()?;
+        let event = Bytes::from(format!("event: status\ndata: {}\n\n", *status.borrow_and_update()));
+        Some((Ok::<_, Problem>(event), (status, permit)))
+    });
+    // Packed, an event would wait in the packer for the next ones.
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .streaming(events))
 }

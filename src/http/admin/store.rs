@@ -3,35 +3,108 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data, Json, Query, ServiceConfig};
 use futures_util::stream;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-use crate::actors::system::SystemError;
+use crate::actors::system::{Point, Quarantined, SystemError};
 use crate::capture::{ENTRIES, entry_name, write_entry};
-use crate::domain::Offset;
+use crate::domain::{Entry, Offset};
 use crate::http::api::{Api, RETRY};
 use crate::http::problem::Problem;
 use crate::http::watch::path;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
+        .service(path("/admin/store", "GET").route(web::get().to(store)))
         .service(path("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
         .service(path("/admin/backup", "POST").route(web::post().to(backup)))
         .service(path("/admin/store/compact", "POST").route(web::post().to(compact)))
         .service(path("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
-/// The entries that somebody passes over, with what they hold.
-async fn quarantine(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let store = api.system.store();
-    let noted = store.quarantine().all().map_err(SystemError::from)?;
-    let entries = noted.into_iter().map(|noted| {
-        let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
-        let entry = held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry);
-        json!({ "offset": noted.offset, "reader": noted.reader, "reason": noted.reason, "entry": entry })
-    });
-    Ok(HttpResponse::Ok().json(json!({ "entries": entries.collect::<Vec<_>>() })))
+/// An entry that somebody passes over, with what it holds.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Passed {
+    #[serde(flatten)]
+    pub(in crate::http) noted: Quarantined,
+    /// Absent once the journal does not keep it any more.
+    pub(in crate::http) entry: Option<Entry>,
+}
+
+/// The entries that somebody passes over.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Quarantine {
+    pub(in crate::http) entries: Vec<Passed>,
+}
+
+impl Quarantine {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A problem if they cannot be read.
+    pub(in crate::http) async fn read(api: Data<Api>) -> Result<Self, Problem> {
+        let look = move || {
+            let store = api.system.store();
+            let entries = store.quarantine().all()?.into_iter().map(|noted| {
+                let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
+                Passed { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), noted }
+            });
+            Ok::<_, SystemError>(Self { entries: entries.collect() })
+        };
+        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+    }
+}
+
+async fn quarantine(api: Data<Api>) -> Result<Json<Quarantine>, Problem> {
+    Ok(Json(Quarantine::read(api).await?))
+}
+
+/// What lies in the data directory.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct StoreView {
+    /// The data directory.
+    pub(in crate::http) directory: PathBuf,
+    /// Of the database.
+    pub(in crate::http) bytes_on_disk: u64,
+    pub(in crate::http) journal: Stretched,
+    /// The newest first.
+    pub(in crate::http) checkpoints: Vec<Point>,
+    pub(in crate::http) quarantined: usize,
+    pub(in crate::http) sessions: usize,
+}
+
+/// The entries that the journal has.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Stretched {
+    /// The first.
+    pub(in crate::http) begin: Offset,
+    /// The offset that the next will have.
+    pub(in crate::http) end: Offset,
+}
+
+impl StoreView {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// A problem if the store cannot be read.
+    pub(in crate::http) async fn read(api: Data<Api>) -> Result<Self, Problem> {
+        let look = move || {
+            let store = api.system.store();
+            Ok::<_, SystemError>(Self {
+                directory: store.dir().to_owned(),
+                bytes_on_disk: store.size_on_disk()?,
+                journal: Stretched { begin: store.journal().begin()?, end: store.journal().next_offset()? },
+                checkpoints: store.points()?.into_iter().rev().collect(),
+                quarantined: store.quarantine().all()?.len(),
+                sessions: store.sessions().count()?,
+            })
+        };
+        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+    }
+}
+
+async fn store(api: Data<Api>) -> Result<Json<StoreView>, Problem> {
+    Ok(Json(StoreView::read(api).await?))
 }
 
 /// What is to be backed up where.

@@ -51,7 +51,7 @@ impl CellKind {
     }
 
     /// Blocks of `hidden` in the cell's state.
-    pub(super) fn state(self) -> usize {
+    pub fn state(self) -> usize {
         match self {
             Self::Rnn => Rnn::STATE,
             Self::Lstm => Lstm::STATE,

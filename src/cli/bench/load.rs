@@ -1,0 +1,108 @@
+//! What the bench asks, one question after the other.
+
+use clap::ValueEnum;
+use std::collections::VecDeque;
+
+use crate::cli::client::Question;
+use crate::clock::Clock;
+use crate::domain::Entry;
+use crate::simulation::Shop;
+
+/// Of five questions of the mix, so many tell events.
+const TELL_OF_FIVE: u64 = 4;
+/// Visitors of late, whose recommendations are asked for.
+const LATE: usize = 1_024;
+/// From one question to the next the visitor who is asked for is so many further on: far enough apart to be anybody.
+const STRIDE: usize = 617;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mix {
+    /// Only events are told.
+    Events,
+    /// Only recommendations are asked for.
+    Recommendations,
+    /// Of five requests four tell events and one asks for recommendations.
+    Mixed,
+}
+
+/// The two questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Tell,
+    Ask,
+}
+
+/// An endless line of questions, all from a made-up shop.
+pub(super) struct Load {
+    shop: Shop,
+    mix: Mix,
+    batch: usize,
+    clock: Clock,
+    /// Of this run alone: a daemon that knows the ids of an earlier one would have little to do.
+    run: String,
+    asked: u64,
+    late: VecDeque<String>,
+}
+
+impl Load {
+    pub(super) fn new(shop: Shop, mix: Mix, batch: usize, clock: Clock) -> Self {
+        let run = format!("bench-{}", clock.now());
+        Self { shop, mix, batch, clock, run, asked: 0, late: VecDeque::new() }
+    }
+
+    /// What is told before anything is measured: the items, and so many events.
+    pub(super) fn history(&mut self, events: u64) -> anyhow::Result<Vec<Question>> {
+        const AT_A_TIME: usize = 500;
+        let (mut items, mut past) = (Vec::new(), Vec::new());
+        while (past.len() as u64) < events || items.is_empty() {
+            let Some(entry) = self.draw() else { break };
+            if matches!(entry, Entry::Item(_)) { items.push(entry) } else { past.push(entry) }
+        }
+        let items = items.chunks(AT_A_TIME).map(Question::items);
+        items.chain(past.chunks(AT_A_TIME).map(Question::events)).collect()
+    }
+
+    /// The next question.
+    pub(super) fn next(&mut self) -> anyhow::Result<(Sort, Question)> {
+        let number = self.asked;
+        self.asked += 1;
+        let tells = match self.mix {
+            Mix::Events => true,
+            Mix::Recommendations => false,
+            Mix::Mixed => number % 5 < TELL_OF_FIVE,
+        };
+        let asks_for = (number as usize).wrapping_mul(STRIDE) % self.late.len().max(1);
+        match self.late.get(asks_for).filter(|_| !tells) {
+            Some(user) => Ok((Sort::Ask, Question::recommendations(user, 20))),
+            None => Ok((Sort::Tell, self.tell()?)),
+        }
+    }
+
+    fn tell(&mut self) -> anyhow::Result<Question> {
+        let mut events = Vec::with_capacity(self.batch);
+        while events.len() < self.batch {
+            // New items are another request; here they are known by their events alone.
+            events.extend(self.draw().filter(|entry| matches!(entry, Entry::Event(_))));
+        }
+        Question::events(&events)
+    }
+
+    /// The shop's next entry, as of now.
+    fn draw(&mut self) -> Option<Entry> {
+        let mut entry = self.shop.next()?;
+        match &mut entry {
+            Entry::Event(event) => {
+                event.event_id = Some(format!("{}-{}", self.run, self.shop.events()));
+                event.timestamp = self.clock.now();
+                if self.late.len() >= LATE {
+                    self.late.pop_front();
+                }
+                self.late.push_back(event.user_id.clone());
+            }
+            Entry::Item(change) => change.timestamp = self.clock.now(),
+            Entry::Impression(_) | Entry::Model(_) => {}
+        }
+        Some(entry)
+    }
+}

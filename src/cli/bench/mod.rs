@@ -1,0 +1,145 @@
+//! `sequor bench`: how fast answers come at a given rate.
+
+mod figures;
+mod load;
+mod pace;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use std::path::PathBuf;
+
+use super::child::Child;
+use super::client::Daemon;
+use super::flags::Flags;
+use super::serve::asked_to_stop;
+use crate::clock::Clock;
+use crate::settings::Period;
+use crate::simulation::{Shop, ShopSettings};
+use figures::Report;
+use load::{Load, Mix};
+
+/// Arguments of `sequor bench`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Requests leave at a constant rate, whether or not earlier ones were answered, and each latency counts from the moment at which the request was to leave. \
+    Latencies are of good answers; all others count as errors. The server's CPU is that of its whole process until everything that it was told is learned.\n\n\
+    Examples:\n  sequor bench                                            a daemon of its own, on a directory that is removed at the end\n  \
+    sequor bench --mix recommendations --rate 2000 --duration 60s --plot latency.svg\n  \
+    sequor bench --url http://127.0.0.1:8080 --admin-url http://127.0.0.1:9090 --json\n\n\
+    What a running daemon is told by the bench it keeps and learns: do not aim it at one that serves."
+)]
+pub(super) struct Bench {
+    #[command(flatten)]
+    flags: Flags,
+    /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its own].
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
+    url: Option<String>,
+    /// Its admin endpoint, such as http://127.0.0.1:9090: without it nothing is said of the server's CPU and memory.
+    #[arg(long, value_name = "URL", requires = "url")]
+    admin_url: Option<String>,
+    /// What is asked.
+    #[arg(long, value_enum, default_value_t = Mix::Mixed)]
+    mix: Mix,
+    /// Requests a second, 1 to 200,000.
+    #[arg(long, value_name = "REQUESTS/S", default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..=200_000))]
+    rate: u64,
+    /// How long is measured.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    duration: Period,
+    /// How long before that requests are sent at the same rate and not measured.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    warm_up: Period,
+    /// Connections, at most, 1 to 10,000.
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<u64>::new().range(1..=10_000))]
+    connections: u64,
+    /// Customers of the made-up shop whose visits are sent.
+    #[arg(long, default_value_t = 2_000)]
+    users: usize,
+    /// Its items.
+    #[arg(long, default_value_t = 2_000)]
+    items: usize,
+    /// Events a request, 1 to 1,000.
+    #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000))]
+    batch: u64,
+    /// Events that are told, and learned, before anything is measured, 1 to 1,000,000.
+    #[arg(long, value_name = "EVENTS", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
+    history: u64,
+    /// Everything random of the shop follows from it.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Draw latency by percentile as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let requests = self.requests(self.duration)?;
+        if requests == 0 {
+            bail!("--duration {} at --rate {} is not one request; measure longer", self.duration, self.rate);
+        }
+        let clock = Clock::system();
+        let shop =
+            ShopSettings { seed: self.seed, opens: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
+        let load = Load::new(Shop::new(shop)?, self.mix, self.batch as usize, clock);
+        let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
+        let mut child = if self.url.is_some() { None } else { Some(Child::start(&self.flags, &free)?) };
+        let (api, admin) = match (&child, &self.url) {
+            (Some(child), _) => (child.api.as_str(), Some(child.admin.as_str())),
+            (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
+        };
+        let report = actix::System::new().block_on(async {
+            let daemon = Daemon::new(api, admin, self.connections as usize);
+            let stopped = asked_to_stop()?;
+            tokio::select! {
+                () = stopped => bail!("stopped before the end"),
+                report = self.measure(&daemon, load, requests) => report,
+            }
+        });
+        let report = match &mut child {
+            Some(child) => child.explain(report)?,
+            None => report?,
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&report.json())?);
+        } else {
+            println!("{report}");
+        }
+        if let Some(file) = &self.plot {
+            report.write_plot(file)?;
+        }
+        Ok(())
+    }
+
+    /// How many requests that is.
+    fn requests(&self, span: Period) -> anyhow::Result<u64> {
+        let span = span.get().context("a bench ends: give a duration other than off")?;
+        Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
+    }
+
+    async fn measure(&self, daemon: &Daemon, mut load: Load, requests: u64) -> anyhow::Result<Report> {
+        eprintln!("telling the shop's {} items and {} events, and having them learned", self.items, self.history);
+        for question in load.history(self.history)? {
+            daemon.tell(question).await?;
+        }
+        daemon.learned().await?;
+        let rate = self.rate as f64;
+        let warm_up = self.requests(self.warm_up)?;
+        eprintln!("warming up for {}, then measuring for {}", self.warm_up, self.duration);
+        pace::stretch(daemon, &mut load, rate, warm_up).await?;
+        daemon.learned().await?;
+        let before = daemon.usage().await?;
+        let figures = pace::stretch(daemon, &mut load, rate, requests).await?;
+        eprintln!("waiting until all of it is learned");
+        daemon.learned().await?;
+        let usage = before.zip(daemon.usage().await?);
+        let batch = if self.batch > 1 { format!(", {} events a request", self.batch) } else { String::new() };
+        let mix = format!("{:?}", self.mix).to_lowercase();
+        let title = format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
+        Ok(Report { figures, title, target_rate: rate, usage })
+    }
+}

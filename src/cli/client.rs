@@ -1,0 +1,204 @@
+//! A daemon over HTTP, asked by one thread that has many requests under way. Connections stay open.
+
+use anyhow::{Context, bail};
+use awc::http::{Method, StatusCode};
+use awc::{Client, Connector};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::time::Duration;
+
+use crate::capture::write_entry;
+use crate::domain::Entry;
+
+/// An answer that takes longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Until what was turned away is sent again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The largest answer that is read: pages of lists and of metrics are far smaller.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// A daemon. To be used within an actix system; clones share the connections.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    client: Client,
+    api: String,
+    /// `None` if nothing is known of it.
+    admin: Option<String>,
+}
+
+/// What is asked of a daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    method: Method,
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Question {
+    fn get(path: &str) -> Self {
+        Self { method: Method::GET, path: path.to_owned(), body: Vec::new() }
+    }
+
+    fn post(path: &str, body: Vec<u8>) -> Self {
+        Self { method: Method::POST, path: path.to_owned(), body }
+    }
+
+    /// Tells events, a line each.
+    pub(super) fn events<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
+        Ok(Self::post("/v1/events", lines(entries)?))
+    }
+
+    /// Tells changes of items, a line each.
+    pub(super) fn items<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
+        Ok(Self::post("/v1/items", lines(entries)?))
+    }
+
+    /// Asks what a user may want next.
+    pub(super) fn recommendations(user: &str, limit: usize) -> Self {
+        Self::get(&format!("/v1/users/{}/recommendations?limit={limit}", utf8_percent_encode(user, NON_ALPHANUMERIC)))
+    }
+
+    /// Asks what is wanted by many.
+    pub(super) fn trending(limit: usize) -> Self {
+        Self::get(&format!("/v1/trending?limit={limit}"))
+    }
+}
+
+fn lines<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    for entry in entries {
+        write_entry(0, entry, &mut body)?;
+    }
+    Ok(body)
+}
+
+/// A list of items as it is answered.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct List {
+    pub(super) items: Vec<Listed>,
+}
+
+/// One of its items.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Listed {
+    pub(super) item_id: String,
+}
+
+/// What the demo and the bench read of `/admin/status`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Status {
+    pub(super) learning: Learning,
+    pub(super) quality: Quality,
+}
+
+/// How far learning is.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Learning {
+    pub(super) lag_entries: u64,
+    pub(super) failed: bool,
+}
+
+/// The quality over all steps so far.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Quality {
+    pub(super) steps: u64,
+    pub(super) total: Total,
+}
+
+/// The means of it.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Total {
+    pub(super) recall_at_20: f64,
+    pub(super) mrr_at_20: f64,
+}
+
+/// What the daemon's process has taken so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    pub(super) cpu_seconds: f64,
+    pub(super) peak_rss_bytes: u64,
+}
+
+impl Daemon {
+    /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
+    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize) -> Self {
+        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE);
+        let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish();
+        let trimmed = |address: &str| address.trim_end_matches('/').to_owned();
+        Self { client, api: trimmed(api), admin: admin.map(trimmed) }
+    }
+
+    /// Asks the API and reads the answer to its end.
+    pub(super) async fn ask(&self, question: Question) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        self.send(&self.api, question).await
+    }
+
+    async fn send(&self, address: &str, Question { method, path, body }: Question) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        let request = self.client.request(method, format!("{address}{path}")).no_decompress();
+        let answer = if body.is_empty() { request.send() } else { request.content_type("application/x-ndjson").send_body(body) };
+        // What the client says of its errors is not to be shared between threads: its words are.
+        let mut answer = answer.await.map_err(|error| anyhow::anyhow!("{address} does not answer: {error}"))?;
+        let body =
+            answer.body().limit(MAX_ANSWER_BYTES).await.map_err(|error| anyhow::anyhow!("{address} broke off its answer: {error}"))?;
+        Ok((answer.status(), body.to_vec()))
+    }
+
+    /// Asks the API for what it must be able to answer.
+    pub(super) async fn expect<T: DeserializeOwned>(&self, question: Question) -> anyhow::Result<T> {
+        let path = question.path.clone();
+        read(&path, self.ask(question).await?)
+    }
+
+    /// Tells something that must be taken, again and again while the daemon is at its bound.
+    pub(super) async fn tell(&self, question: Question) -> anyhow::Result<()> {
+        loop {
+            let path = question.path.clone();
+            match self.ask(question.clone()).await? {
+                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(AGAIN).await,
+                answer => return read::<IgnoredAny>(&path, answer).map(|_| ()),
+            }
+        }
+    }
+
+    /// How everything stands.
+    pub(super) async fn status(&self) -> anyhow::Result<Status> {
+        let admin = self.admin.as_deref().context("no admin endpoint is known")?;
+        read("/admin/status", self.send(admin, Question::get("/admin/status")).await?)
+    }
+
+    /// Waits until all that was taken is learned, if the daemon can be asked.
+    pub(super) async fn learned(&self) -> anyhow::Result<()> {
+        while self.admin.is_some() {
+            let status = self.status().await?;
+            if status.learning.failed {
+                bail!("learning has stopped for an error; the daemon's log names it");
+            }
+            if status.learning.lag_entries == 0 {
+                break;
+            }
+            actix::clock::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// What the daemon's process says that it took; `None` where it cannot say, or no admin endpoint is known.
+    pub(super) async fn usage(&self) -> anyhow::Result<Option<Usage>> {
+        let Some(admin) = self.admin.as_deref() else { return Ok(None) };
+        let (status, text) = self.send(admin, Question::get("/metrics")).await?;
+        if !status.is_success() {
+            bail!("{admin}/metrics answers {status}; is it the address of an admin endpoint?");
+        }
+        let text = String::from_utf8_lossy(&text);
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let (cpu, peak) = (value("process_cpu_seconds_total "), value("process_peak_resident_memory_bytes "));
+        Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| Usage { cpu_seconds, peak_rss_bytes: peak as u64 }))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &str, (status, body): (StatusCode, Vec<u8>)) -> anyhow::Result<T> {
+    if !status.is_success() {
+        bail!("{path} answers {status}: {}", String::from_utf8_lossy(&body));
+    }
+    serde_json::from_slice(&body).with_context(|| format!("{path} answers something else than was expected"))
+}

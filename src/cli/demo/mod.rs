@@ -1,0 +1,110 @@
+//! `sequor demo`: a daemon that learns before one's eyes.
+
+mod drive;
+mod source;
+mod tale;
+mod view;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use console::Term;
+use std::path::PathBuf;
+
+use super::child::Child;
+use super::client::Daemon;
+use super::flags::{self, Flags};
+use crate::capture::FileEvents;
+use crate::clock::Clock;
+use crate::settings::Period;
+use crate::simulation::{Shop, ShopSettings};
+use drive::Drive;
+use source::{Recorded, Source};
+use view::View;
+
+/// Arguments of `sequor demo`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Starts a daemon of its own on free ports of this machine and sends it, over HTTP, what the visitors of a made-up shop do. One visitor in five is shown \
+    recommendations and clicks some. Recall@20 and MRR@20 are the daemon's own: each event is a test before it teaches. New items arrive all the time, and now and then a few \
+    items that hardly anybody knew are suddenly wanted.\n\nExamples:\n  sequor demo\n  sequor demo --for 60s --json > summary.json\n  \
+    sequor demo --file clicks.csv.gz --speed 500        recorded behaviour instead, 500 times as fast as it happened"
+)]
+pub(super) struct Demo {
+    #[command(flatten)]
+    flags: Flags,
+    /// End after so long, such as 60s [default: go on until Ctrl-C].
+    #[arg(long = "for", value_name = "DURATION")]
+    lasts: Option<Period>,
+    /// Everything random of the shop follows from it.
+    #[arg(long, default_value_t = 42, conflicts_with = "file")]
+    seed: u64,
+    /// Events a second, 1 to 100,000.
+    #[arg(long, value_name = "EVENTS/S", default_value_t = 300, conflicts_with = "file", value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
+    rate: u64,
+    /// Items of the shop at its beginning, 40 to 100,000.
+    #[arg(long, default_value_t = 2_000, conflicts_with = "file")]
+    items: usize,
+    /// Recorded behaviour instead of the shop's, as `sequor replay` reads it.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How many times as fast as it was recorded.
+    #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = speed)]
+    speed: f64,
+    /// Where the daemon's public API listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// Where the daemon's admin endpoint listens.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    admin_listen: String,
+    /// Write the sum as JSON to standard output; what is to be seen meanwhile goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0).ok_or_else(|| "give a number above 0".to_owned())
+}
+
+impl Demo {
+    /// Seconds until the first trend, where the demo lasts long enough.
+    const TREND_AFTER: f64 = 20.0;
+
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let settings = self.flags.layers(&[])?.check()?.clone();
+        let rules = flags::rules(&settings);
+        let mut source = match &self.file {
+            Some(file) => {
+                let events = FileEvents::open(file, &rules, i64::MAX / 2)?;
+                Source::File { events: Box::new(Recorded::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
+            }
+            None => Source::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
+        };
+        let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
+        let mut child = Child::start(&self.flags, &listen)?;
+        let view = View::new(if self.json { Term::stderr() } else { Term::stdout() });
+        view.begin(&child.admin, &child.api)?;
+        let summary = actix::System::new().block_on(async {
+            let daemon = Daemon::new(&child.api, Some(&child.admin), Drive::AT_ONCE);
+            let lasts = self.lasts.and_then(Period::get);
+            Drive::new(daemon, &mut source, view, Clock::system(), lasts).run().await
+        });
+        let summary = child.explain(summary)?;
+        if self.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        }
+        Ok(())
+    }
+
+    fn shop(&self) -> anyhow::Result<Shop> {
+        let lasts = self.lasts.and_then(Period::get).map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
+        let trend_every = (self.rate as f64 * Self::TREND_AFTER.min(lasts / 3.0)) as u64;
+        let opens = Clock::system().now();
+        Ok(Shop::new(ShopSettings {
+            seed: self.seed,
+            opens,
+            items: self.items,
+            trend_every: trend_every.max(100),
+            ..ShopSettings::default()
+        })?)
+    }
+}

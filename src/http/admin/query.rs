@@ -1,0 +1,28 @@
+//! What the lists on the admin endpoint take.
+
+use serde::Deserialize;
+
+use crate::http::problem::Problem;
+
+/// The entries of a list if nothing else is asked.
+const USUAL: usize = 50;
+/// The most entries of a list.
+const MOST: usize = 1000;
+
+/// How many of a list are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(in crate::http) struct Limit(Option<usize>);
+
+impl Limit {
+    /// The number of entries.
+    ///
+    /// # Errors
+    /// A problem that names the range, for one that is out of it.
+    pub(in crate::http) fn check(self) -> Result<usize, Problem> {
+        match self.0.unwrap_or(USUAL) {
+            limit if (1..=MOST).contains(&limit) => Ok(limit),
+            limit => Err(Problem::out_of_range("limit", limit, format!("1 to {MOST}"))),
+        }
+    }
+}

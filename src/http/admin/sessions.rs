@@ -1,0 +1,298 @@
+//! Who is there, and how one user's session would be answered: stage by stage, without changing anything.
+
+use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::query::Limit;
+use crate::actors::system::SystemError;
+use crate::domain::{Fallback, ItemIx, Offset, Recommended, Removed, Session, SourceName, Step, Timestamp};
+use crate::http::api::Api;
+use crate::http::lists::with_name;
+use crate::http::problem::Problem;
+use crate::http::watch::path;
+use crate::learning::{Considered, Inspection, Place, Request};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(path("/admin/sessions", "GET").route(web::get().to(list)))
+        .service(path("/admin/sessions/{user}", "GET").route(web::get().to(look)));
+}
+
+/// Which users.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::http) struct Wanted {
+    pub(in crate::http) limit: Limit,
+    /// With what their ids begin.
+    pub(in crate::http) user: String,
+}
+
+/// Some users.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Users {
+    pub(in crate::http) sessions: Vec<UserLine>,
+    /// Whether there are more.
+    pub(in crate::http) more: bool,
+}
+
+/// One user in a list.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct UserLine {
+    pub(in crate::http) user: String,
+    /// Whether the session is in memory, and for how many seconds nobody has asked for it.
+    pub(in crate::http) idle_seconds: Option<u64>,
+    /// How many sessions the user has had.
+    pub(in crate::http) sessions: u32,
+    /// Events that are remembered.
+    pub(in crate::http) events: usize,
+    pub(in crate::http) last_item: Option<String>,
+    pub(in crate::http) last_at: Option<Timestamp>,
+}
+
+impl Users {
+    /// Those in memory first, who was there last at the top, then those in the store by their ids.
+    ///
+    /// # Errors
+    /// A problem if the limit is out of range or the store cannot be read.
+    pub(in crate::http) async fn read(api: Data<Api>, wanted: &Wanted) -> Result<Self, Problem> {
+        let (limit, prefix) = (wanted.limit.check()?, wanted.user.clone());
+        let live = api.system.live(&prefix, limit + 1).await?;
+        let read = web::block(move || {
+            let stored = api.system.store().sessions();
+            let mut lines = Vec::new();
+            let mut known = FxHashSet::default();
+            // A record that is damaged is named by `verify` and healed when its user comes back; the list goes on without it.
+            for (user, idle) in live {
+                let session = stored.get(&user).ok().flatten().map(|record| record.session).unwrap_or_default();
+                known.insert(user.clone());
+                lines.push(line(&api, user, Some(idle.as_secs()), &session));
+            }
+            for read in stored.starting_with(&prefix)? {
+                if lines.len() > limit {
+                    break;
+                }
+                let Ok((user, record)) = read else { continue };
+                if !known.contains(&user) {
+                    lines.push(line(&api, user, None, &record.session));
+                }
+            }
+            let more = lines.len() > limit;
+            lines.truncate(limit);
+            Ok::<_, SystemError>(Self { sessions: lines, more })
+        });
+        Ok(read.await.map_err(|_| Problem::internal())??)
+    }
+}
+
+fn line(api: &Api, user: String, idle_seconds: Option<u64>, session: &Session) -> UserLine {
+    let last = session.steps.last();
+    UserLine {
+        user,
+        idle_seconds,
+        sessions: session.number,
+        events: session.steps.len(),
+        last_item: session.steps.iter().rev().find_map(|step| named(api, step.item?)),
+        last_at: last.map(|step| step.at),
+    }
+}
+
+/// How one user's session would be answered.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Xray {
+    pub(in crate::http) user: String,
+    /// How many sessions the user has had.
+    pub(in crate::http) sessions: u32,
+    /// The site's own id of the visit under way.
+    pub(in crate::http) session_id: Option<String>,
+    /// The first journal entry that is not in it yet.
+    pub(in crate::http) applied: Offset,
+    /// Oldest first.
+    pub(in crate::http) sequence: Vec<SequenceStep>,
+    /// What the network holds of it; absent without a network.
+    pub(in crate::http) hidden: Option<Hidden>,
+    pub(in crate::http) candidates: Candidates,
+    /// The best of all candidates with what the ranker saw of each.
+    pub(in crate::http) ranking: Vec<Ranked>,
+    /// What would be answered, with reasons.
+    pub(in crate::http) answer: Answered,
+}
+
+/// One step of the sequence.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct SequenceStep {
+    pub(in crate::http) item: Option<String>,
+    #[serde(rename = "type")]
+    pub(in crate::http) kind: String,
+    pub(in crate::http) at: Timestamp,
+    pub(in crate::http) value: f32,
+    /// Whether it began a session.
+    pub(in crate::http) boundary: bool,
+}
+
+/// The hidden state.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Hidden {
+    /// The version of the weights that it was computed with.
+    pub(in crate::http) weights_version: u64,
+    /// The length of o, against which items are scored.
+    pub(in crate::http) norm: f32,
+    /// By name: of each layer h (and c), the memory m, the last input x, and o.
+    pub(in crate::http) vectors: Vec<Vector>,
+}
+
+/// One row of the hidden state.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Vector {
+    pub(in crate::http) name: String,
+    pub(in crate::http) norm: f32,
+    pub(in crate::http) values: Vec<f32>,
+}
+
+/// The candidates by source.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Candidates {
+    /// Items that the sources gathered, before the cut.
+    pub(in crate::http) gathered: usize,
+    /// Candidates that were ranked.
+    pub(in crate::http) kept: usize,
+    pub(in crate::http) sources: Vec<SourceList>,
+}
+
+/// One source's best candidates.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct SourceList {
+    pub(in crate::http) source: SourceName,
+    /// How many of the ranked candidates it named.
+    pub(in crate::http) brought: usize,
+    pub(in crate::http) items: Vec<SourceItem>,
+}
+
+/// A candidate in the list of one source.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct SourceItem {
+    pub(in crate::http) item: String,
+    /// Its share of the source's evidence, in [0, 1].
+    pub(in crate::http) share: f32,
+    /// Its rank among all candidates; absent if it did not pass the cut.
+    pub(in crate::http) rank: Option<usize>,
+}
+
+/// A ranked candidate.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Ranked {
+    pub(in crate::http) item: String,
+    pub(in crate::http) score: f32,
+    pub(in crate::http) source: SourceName,
+    /// The rank that each source that named it gives it alone.
+    pub(in crate::http) ranks: BTreeMap<&'static str, usize>,
+    /// Its share on each channel of evidence.
+    pub(in crate::http) shares: BTreeMap<&'static str, f32>,
+    /// What else the ranker is told of it.
+    pub(in crate::http) facts: BTreeMap<&'static str, f32>,
+}
+
+/// The list that would be answered.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Answered {
+    /// The version of the weights that ranked it.
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) items: Vec<Recommended>,
+    pub(in crate::http) fallback: Fallback,
+    pub(in crate::http) removed: Removed,
+}
+
+/// Items that an X-ray shows of each list.
+const SHOWN: usize = 20;
+
+impl Xray {
+    /// Looks at a user's session. Computed beside the shards, which are only asked for what they hold.
+    ///
+    /// # Errors
+    /// A problem if the user is not known, or the session cannot be read.
+    pub(in crate::http) async fn read(api: Data<Api>, user: String) -> Result<Self, Problem> {
+        let record = api.system.session(user.clone()).await.map_err(|error| match error {
+            SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
+            other => other.into(),
+        })?;
+        let record = record.ok_or_else(Problem::unknown_user)?;
+        let request = Request { explain: true, ..Request::new(SHOWN, api.clock.now()) };
+        let look = move || {
+            let (session, applied) = (record.session.clone(), record.applied);
+            Self::new(&api, user, session, applied, api.system.inspect(record, &request))
+        };
+        web::block(look).await.map_err(|_| Problem::internal())
+    }
+
+    fn new(api: &Api, user: String, session: Session, applied: Offset, inside: Inspection) -> Self {
+        let Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer } = inside;
+        let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| Vector { name, norm: norm(&values), values }).collect();
+        let hidden = hidden_version.map(|weights_version| Hidden {
+            weights_version,
+            norm: vectors.last().map_or(0.0, |vector| vector.norm),
+            vectors,
+        });
+        let listed = |(source, places): (SourceName, Vec<Place>)| SourceList {
+            source,
+            brought: SourceName::ALL.into_iter().zip(answer.brought).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
+            items: places
+                .into_iter()
+                .filter_map(|Place { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
+                .collect(),
+        };
+        Self {
+            user,
+            sessions: session.number,
+            session_id: session.session_id,
+            applied,
+            sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
+            hidden,
+            candidates: Candidates { gathered, kept, sources: sources.into_iter().map(listed).collect() },
+            ranking: ranking.into_iter().filter_map(|considered| ranked(api, considered)).collect(),
+            answer: Answered {
+                weights_version: answer.weights_version,
+                fallback: answer.fallback,
+                removed: answer.removed,
+                items: answer.items.into_iter().filter_map(|pick| with_name(api, pick)).collect(),
+            },
+        }
+    }
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+fn named(api: &Api, item: ItemIx) -> Option<String> {
+    api.system.dictionary().name(item).map(|name| name.to_string())
+}
+
+fn sequence_step(api: &Api, step: &Step) -> SequenceStep {
+    SequenceStep {
+        item: step.item.and_then(|item| named(api, item)),
+        kind: api.system.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
+        at: step.at,
+        value: step.value,
+        boundary: step.boundary,
+    }
+}
+
+fn ranked(api: &Api, Considered { candidate, ranks, shares, facts }: Considered) -> Option<Ranked> {
+    Some(Ranked {
+        item: named(api, candidate.item)?,
+        score: candidate.score,
+        source: candidate.source,
+        ranks: ranks.into_iter().map(|(source, rank)| (source.as_str(), rank)).collect(),
+        shares: shares.into_iter().collect(),
+        facts: facts.into_iter().collect(),
+    })
+}
+
+async fn list(api: Data<Api>, wanted: Query<Wanted>) -> Result<Json<Users>, Problem> {
+    Ok(Json(Users::read(api, &wanted).await?))
+}
+
+async fn look(api: Data<Api>, user: Path<String>) -> Result<Json<Xray>, Problem> {
+    Ok(Json(Xray::read(api, user.into_inner()).await?))
+}

@@ -1,0 +1,161 @@
+//! Lines over time, as SVG, with the same figures as a table for who cannot see them.
+
+use maud::{Markup, html};
+
+/// A line through points, from left to right.
+pub(super) struct Line<'a> {
+    /// As the legend says it.
+    pub(super) name: &'a str,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// What a chart shows.
+pub(super) struct Chart<'a> {
+    /// Tells it from the others on its page, also when it is drawn anew.
+    pub(super) id: &'a str,
+    pub(super) title: &'a str,
+    /// What lies along the horizontal axis, and how it is written.
+    pub(super) across: (&'a str, &'a dyn Fn(f64) -> String),
+    /// How the figures are written.
+    pub(super) up: &'a dyn Fn(f64) -> String,
+    /// At most two.
+    pub(super) lines: Vec<Line<'a>>,
+}
+
+/// The most rows of the table: enough to follow the line.
+const ROWS: usize = 12;
+/// The plot, in its own units: it is stretched to the room that there is.
+const WIDTH: f64 = 600.0;
+const HEIGHT: f64 = 160.0;
+
+impl Chart<'_> {
+    /// The chart, which is drawn anew as the service goes on.
+    pub(super) fn draw(&self) -> Markup {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
+        let top = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));
+        html! {
+            figure.card.chart id=(self.id) data-fresh {
+                figcaption {
+                    h2 { (self.title) }
+                    ul.legend {
+                        @for (number, line) in self.lines.iter().enumerate() {
+                            li {
+                                svg.key viewBox="0 0 20 8" aria-hidden="true" focusable="false" { path class=(class(number)) d="M0 4 H20" {} }
+                                (line.name)
+                                @if let Some((_, y)) = line.points.last() { strong { ((self.up)(*y)) } }
+                            }
+                        }
+                    }
+                }
+                @if left < right {
+                    div.plot {
+                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (short(&(self.up)(top * part))) } } }
+                        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.describe()) {
+                            @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{WIDTH}", HEIGHT * part)) {} }
+                            @for (number, line) in self.lines.iter().enumerate() {
+                                path class=(class(number)) d=(way(&line.points, (left, right), top)) {}
+                            }
+                        }
+                        div.acrosses aria-hidden="true" {
+                            @for part in [0.0, 0.5, 1.0] { span { ((self.across.1)(left + (right - left) * part)) } }
+                        }
+                    }
+                    (self.table())
+                } @else {
+                    p.empty { "There is too little yet to draw." }
+                }
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        let ends = self.lines.iter().filter_map(|line| {
+            let ((_, first), (_, last)) = line.points.first().zip(line.points.last())?;
+            Some(format!("{} from {} to {}", line.name, (self.up)(*first), (self.up)(*last)))
+        });
+        format!("{}: {}", self.title, ends.collect::<Vec<_>>().join("; "))
+    }
+
+    fn table(&self) -> Markup {
+        let longest = self.lines.iter().map(|line| line.points.len()).max().unwrap_or(0);
+        let step = longest.div_ceil(ROWS).max(1);
+        let row = |place: usize| self.lines.iter().find_map(|line| line.points.get(place)).map(|(x, _)| *x);
+        html! {
+            details {
+                summary { "As a table" }
+                div.scroll tabindex="0" role="region" aria-label=(format!("{}: table", self.title)) {
+                    table {
+                        thead { tr { th scope="col" { (self.across.0) } @for line in &self.lines { th.number scope="col" { (line.name) } } } }
+                        tbody {
+                            @for place in (0..longest).rev().step_by(step).collect::<Vec<_>>().into_iter().rev() {
+                                @if let Some(x) = row(place) {
+                                    tr {
+                                        th scope="row" { ((self.across.1)(x)) }
+                                        @for line in &self.lines { td.number { @if let Some((_, y)) = line.points.get(place) { ((self.up)(*y)) } } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A figure on the axis, without zeros that say nothing: `0.5000` is 0.5, `10.0 ms` is 10 ms.
+fn short(figure: &str) -> String {
+    let (number, unit) = figure.split_at(figure.find(' ').unwrap_or(figure.len()));
+    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{number}{unit}")
+}
+
+fn class(number: usize) -> &'static str {
+    if number == 0 { "line first" } else { "line second" }
+}
+
+/// The line's way through the plot.
+fn way(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
+    let place =
+        |(x, y): &(f64, f64)| format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT);
+    points.iter().enumerate().map(|(number, point)| format!("{}{}", if number == 0 { "M" } else { "L" }, place(point))).collect()
+}
+
+/// The least of 1, 2, 4, 5 and 8 times a power of ten that is not below a figure.
+fn nice(figure: f64) -> f64 {
+    if figure <= 0.0 || !figure.is_finite() {
+        return 1.0;
+    }
+    let power = 10_f64.powf(figure.log10().floor());
+    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= figure).unwrap_or(figure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_ends_at_a_round_figure() {
+        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(short), ["0.5", "10 ms", "4,000", "0"]);
+        assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(nice), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
+    }
+
+    #[test]
+    fn a_line_goes_from_corner_to_corner() {
+        assert_eq!(way(&[(2.0, 0.0), (3.0, 1.0), (4.0, 9.0)], (2.0, 4.0), 2.0), "M0.0 160.0L300.0 80.0L600.0 0.0");
+    }
+
+    #[test]
+    fn a_chart_has_its_figures_as_a_table_and_one_of_nothing_says_so() {
+        let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
+        let chart = |points| Chart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![Line { name: "L", points }] };
+        let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).draw().into_string();
+        assert!(
+            drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),
+            "{drawn}"
+        );
+        assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);
+        assert!(chart(vec![(1.0, 1.0)]).draw().into_string().contains("too little"));
+    }
+}

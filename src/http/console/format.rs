@@ -1,0 +1,89 @@
+//! Figures for people. `console.js` writes those that move in the same way.
+
+use jiff::Timestamp as Moment;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::domain::Timestamp;
+
+/// What stands where there is no figure.
+pub(super) const NONE: &str = "–";
+
+/// A whole number, its thousands apart.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes, in decimal units.
+pub(super) fn bytes(number: u64) -> String {
+    let mut number = number as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if number < 1000.0 {
+            return if unit == "B" { format!("{number:.0} B") } else { format!("{number:.1} {unit}") };
+        }
+        number /= 1000.0;
+    }
+    format!("{number:.1} TB")
+}
+
+/// How much a second.
+pub(super) fn rate(number: f64) -> String {
+    if number >= 100.0 { count(number.round() as u64) } else { format!("{number:.1}") }
+}
+
+/// A duration in seconds.
+pub(super) fn seconds(number: f64) -> String {
+    match number {
+        number if number <= 0.0 => "0 s".to_owned(),
+        number if number < 0.001 => format!("{:.0} µs", number * 1e6),
+        number if number < 1.0 => format!("{:.1} ms", number * 1e3),
+        number if number < 120.0 => format!("{number:.1} s"),
+        number if number < 7200.0 => format!("{:.0} min", number / 60.0),
+        number if number < 172_800.0 => format!("{:.1} h", number / 3600.0),
+        number => format!("{:.1} d", number / 86_400.0),
+    }
+}
+
+/// A share, to four places.
+pub(super) fn ratio(number: f64) -> String {
+    format!("{number:.4}")
+}
+
+/// A moment, in UTC; what cannot be one is shown as it is.
+pub(super) fn moment(at: Timestamp) -> String {
+    Moment::from_millisecond(at).map_or_else(|_| at.to_string(), |moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// What may stand in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The page of a user or an item: `within` is `/console/items`, say.
+pub(super) fn link(within: &str, id: &str) -> String {
+    format!("{within}/{}", utf8_percent_encode(id, PLAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1000, 2_500_000].map(bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
+        assert_eq!([0.0, 0.00025, 0.0123, 35.0, 600.0, 7200.0].map(seconds), ["0 s", "250 µs", "12.3 ms", "35.0 s", "10 min", "2.0 h"]);
+        assert_eq!([0.04, 99.94, 12_345.6].map(rate), ["0.0", "99.9", "12,346"]);
+        assert_eq!(moment(0), "1970-01-01 00:00:00");
+    }
+
+    #[test]
+    fn an_id_of_any_letters_is_one_part_of_a_path() {
+        assert_eq!(link("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
+    }
+}

@@ -1,0 +1,110 @@
+//! What all pages share.
+
+use actix_web::{HttpResponse, ResponseError};
+use maud::{DOCTYPE, Markup, html};
+
+use crate::http::problem::Problem;
+
+/// The pages that the navigation leads to.
+const PLACES: [(&str, &str); 6] = [
+    ("Overview", "/console"),
+    ("Sessions", "/console/sessions"),
+    ("Items", "/console/items"),
+    ("Model", "/console/model"),
+    ("Recall", "/console/recall"),
+    ("Store", "/console/store"),
+];
+
+/// A page at one of the places, or what went wrong on the way to it.
+pub(super) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
+    match content {
+        Ok(content) => written(HttpResponse::Ok(), place, title, content),
+        Err(problem) => self::problem(&problem),
+    }
+}
+
+/// A problem, for people.
+pub(super) fn problem(problem: &Problem) -> HttpResponse {
+    let content = html! {
+        section.card {
+            p { (problem.detail()) }
+            p { a href="/console" { "To the overview" } }
+        }
+    };
+    written(HttpResponse::build(problem.status_code()), "", problem.title(), content)
+}
+
+fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str, content: Markup) -> HttpResponse {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · Sequor" }
+                link rel="icon" type="image/svg+xml" href="/console/icon.svg";
+                link rel="stylesheet" href="/console/console.css";
+                script src="/console/console.js" defer {}
+            }
+            body {
+                a.skip href="#content" { "Skip to the content" }
+                header.bar {
+                    a.brand href="/console" { img src="/console/icon.svg" alt="" width="24" height="24"; "Sequor" }
+                    nav aria-label="Pages" {
+                        @for (name, href) in PLACES {
+                            a href=(href) aria-current=[(name == place).then_some("page")] { (name) }
+                        }
+                    }
+                    span.pulse id="pulse" role="status" { span.dot aria-hidden="true" {} span { "not live" } }
+                }
+                main id="content" tabindex="-1" {
+                    h1 { (title) }
+                    (content)
+                }
+                dialog id="confirm" aria-labelledby="confirm-question" {
+                    form method="dialog" {
+                        p id="confirm-question" {}
+                        div.actions {
+                            button value="" { "Cancel" }
+                            button.danger value="yes" { "Go on" }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    response.content_type("text/html; charset=utf-8").body(page.into_string())
+}
+
+/// A figure with its name. `live` is its place in the status and how it is written, if it moves.
+pub(super) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
+    html! {
+        div.tile {
+            dt { (name) }
+            dd data-live=[live.map(|(place, _)| place)] data-format=[live.map(|(_, format)| format)] { (value) }
+            @if !note.is_empty() { dd.note { (note) } }
+        }
+    }
+}
+
+/// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it tells nothing to who listens.
+pub(super) fn bar(share: f64) -> Markup {
+    let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
+    html! {
+        svg.meter viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
+            rect.track width="100" height="8" rx="1" {}
+            rect.fill width=(width) height="8" rx="1" {}
+        }
+    }
+}
+
+/// A form that acts: what it sends is JSON, and `script` says what became of it. `done` may name members of the answer in braces.
+pub(super) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
+    html! {
+        form.act data-post=(to) data-confirm=[confirm] data-done=(done) {
+            div.fields { (content) }
+            output role="status" {}
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What has been learned, and the operator's hand on it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use maud::{Markup, html};
+
+use super::chart::{Chart, Line};
+use super::format::{NONE, bytes, count, moment, seconds};
+use super::layout::{act, page as written, tile};
+use super::overview::clock;
+use crate::http::admin::status::{History, Status};
+use crate::http::admin::store::StoreView;
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+
+pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+    written("Model", "Model", content(api).await)
+}
+
+async fn content(api: Data<Api>) -> Result<Markup, Problem> {
+    let (status, history) = (Status::read(&api).await?, History::read(&api).await?);
+    let store = StoreView::read(api).await?;
+    let learning = &status.learning;
+    let loss = |loss: Option<f64>| loss.map_or(NONE.to_owned(), |loss| format!("{loss:.4}"));
+    let losses = history.moments.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
+    let chart = Chart {
+        id: "loss",
+        title: "Loss of the latest training",
+        across: ("Time (UTC)", &clock),
+        up: &|loss| format!("{loss:.3}"),
+        lines: vec![Line { name: "nats", points: losses.collect() }],
+    };
+    Ok(html! {
+        dl.tiles.four {
+            (tile("Weights", &count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
+            (tile("Learned up to", &count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
+            (tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
+            (tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all trainings"))
+            (tile("Examples", &count(learning.examples), Some(("learning.examples", "count")), "trained on"))
+            (tile("Batches", &count(learning.batches), Some(("learning.batches", "count")), "trained on"))
+            (tile("Left out", &count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
+            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
+        }
+        div.charts { (chart.draw()) (steering()) }
+        section.card {
+            h2 { "Checkpoints" }
+            p.note { "Rolling back puts the learned state of a checkpoint in place of the present one, at a journal offset, so that every fold of the journal does the same. To go forward again, roll back to a later one." }
+            (act("/admin/model/checkpoint", None, "Written, up to offset {offset}.", html! { button { "Write one now" } }))
+            div id="checkpoints" data-fresh {
+                @if store.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
+                    div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
+                        table {
+                            thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Roll back" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
+                            tbody {
+                                @for (place, checkpoint) in store.checkpoints.iter().enumerate() {
+                                    tr {
+                                        th.number scope="row" { (count(checkpoint.offset)) }
+                                        td { (roll_back(checkpoint.offset)) }
+                                        td.number { (bytes(checkpoint.bytes)) }
+                                        td { (moment(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        (acts())
+    })
+}
+
+fn roll_back(offset: u64) -> Markup {
+    let question = format!(
+        "Roll the model back to the checkpoint at offset {}? What was learned since then is set aside; the journal keeps everything.",
+        count(offset)
+    );
+    act(
+        "/admin/model/rollback",
+        Some(&question),
+        "Rolled back to offset {to}.",
+        html! {
+            input type="hidden" name="to" value=(offset) data-type="number";
+            button aria-label=(format!("Roll back to offset {}", count(offset))) { "Roll back" }
+        },
+    )
+}
+
+/// What changes learning from here on.
+fn steering() -> Markup {
+    html! {
+        section.card {
+            h2 { "Steering" }
+            p.note { "Each act is a record in the journal: it holds for every fold from its offset on." }
+            div data-source="/admin/model" {
+                dl.facts {
+                    div { dt { "Learning" } dd data-field="paused" data-format="paused" { (NONE) } }
+                    div { dt { "Learning rate" } dd data-field="learning_rate" data-format="plain" { (NONE) } }
+                }
+                output role="status" {}
+            }
+            div.row {
+                (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button { "Pause learning" } }))
+                (act("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button { "Resume learning" } }))
+                (act("/admin/recall/recluster", None, "Clustering begins at offset {offset}.", html! { button { "Cluster anew" } }))
+            }
+            (act("/admin/model/learning-rate", None, "In force from offset {offset} on.", html! {
+                label for="rate" { "New learning rate" }
+                input id="rate" name="value" data-type="number" inputmode="decimal" required pattern="[0-9.eE+\\-]+" placeholder="0.05";
+                button { "Set" }
+            }))
+        }
+    }
+}
+
+fn acts() -> Markup {
+    html! {
+        section.card {
+            h2 { "Acts" }
+            p.note { "What changed learning, the newest first." }
+            div.scroll tabindex="0" role="region" aria-label="Acts" data-source="/admin/model" {
+                table {
+                    thead { tr { th.number scope="col" { "Offset" } th scope="col" { "When (UTC)" } th scope="col" { "Act" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
+                    tbody data-rows="acts" data-empty="Nobody has changed anything yet." {}
+                }
+                template {
+                    tr {
+                        th.number scope="row" data-field="offset" data-format="count" {}
+                        td data-field="timestamp" data-format="moment" {}
+                        td data-field="act" data-format="plain" {}
+                        td.number data-field="to" data-format="count" {}
+                        td.number data-field="value" data-format="plain" {}
+                        td data-field="reason" data-format="plain" {}
+                    }
+                }
+                output role="status" {}
+            }
+        }
+    }
+}

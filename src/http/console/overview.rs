@@ -1,0 +1,130 @@
+//! How the service is, on one page.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use maud::{Markup, html};
+
+use super::chart::{Chart, Line};
+use super::format::{NONE, bytes, count, rate, ratio, seconds};
+use super::layout::{page as written, tile};
+use crate::http::admin::status::{History, Status};
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+use crate::http::pulse::Moment;
+
+pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+    written("Overview", "Overview", content(&api).await)
+}
+
+async fn content(api: &Api) -> Result<Markup, Problem> {
+    let (status, history) = (Status::read(api).await?, History::read(api).await?);
+    let Status { journal, learning, quality, catalog, pace, .. } = &status;
+    let latency = |value: Option<f64>| value.map_or(NONE.to_owned(), seconds);
+    Ok(html! {
+        p.lead {
+            span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness(status.ready)) }
+            " Sequor " (status.version) ", learning from every event as it arrives."
+        }
+        dl.tiles.five {
+            (tile("Recall@20", &ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
+            (tile("MRR@20", &ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
+            (tile("NDCG@20", &ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
+            (tile("Events a second", &rate(pace.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
+            (tile("Lists a second", &rate(pace.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
+            (tile("Latency, median", &latency(pace.latency_p50), Some(("pace.latency_p50", "seconds")), "of a list, last 10 s"))
+            (tile("Latency, p99", &latency(pace.latency_p99), Some(("pace.latency_p99", "seconds")), "of a list, last 10 s"))
+            (tile("Yet to be learned", &count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
+            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
+            (tile("Quarantine", &count(status.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
+            (tile("Journal", &count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
+            (tile("Users", &count(status.users as u64), Some(("users", "count")), "followed"))
+            (tile("Items", &count(catalog.items as u64), Some(("catalog.items", "count")), "known"))
+            (tile("In flight", &count(status.in_flight.entries as u64), Some(("in_flight.entries", "count")), &format!("of {}", count(status.in_flight.bound as u64))))
+            (tile("On the disk", &bytes(journal.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "database"))
+        }
+        div.charts {
+            (quality_chart(&history))
+            (throughput(&history.moments))
+            (latencies(&history.moments))
+            (lag(&history.moments))
+        }
+    })
+}
+
+fn readiness(ready: bool) -> &'static str {
+    if ready { "ready" } else { "not ready" }
+}
+
+fn quality_chart(history: &History) -> Markup {
+    let points = |figure: &dyn Fn(&crate::http::admin::status::Stretch) -> f64| -> Vec<(f64, f64)> {
+        // A stretch of a few tests says nothing.
+        history.quality.iter().filter(|stretch| stretch.steps >= 20).map(|stretch| (stretch.from as f64, figure(stretch))).collect()
+    };
+    Chart {
+        id: "quality",
+        title: "Quality along the stream",
+        across: ("Event", &|event| count(event as u64)),
+        up: &ratio,
+        lines: vec![
+            Line { name: "Recall@20", points: points(&|stretch| stretch.recall_at_20) },
+            Line { name: "MRR@20", points: points(&|stretch| stretch.mrr_at_20) },
+        ],
+    }
+    .draw()
+}
+
+/// The time of day, in UTC.
+pub(super) fn clock(at: f64) -> String {
+    super::format::moment(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
+}
+
+/// What was added between one moment and the next, a second.
+fn rates(moments: &[Moment], total: impl Fn(&Moment) -> f64) -> Vec<(f64, f64)> {
+    let step = |pair: &[Moment]| match pair {
+        [before, after] if after.at > before.at => {
+            Some((after.at as f64, (total(after) - total(before)).max(0.0) * 1000.0 / (after.at - before.at) as f64))
+        }
+        _ => None,
+    };
+    moments.windows(2).filter_map(step).collect()
+}
+
+fn throughput(moments: &[Moment]) -> Markup {
+    Chart {
+        id: "throughput",
+        title: "Throughput",
+        across: ("Time (UTC)", &clock),
+        up: &rate,
+        lines: vec![
+            Line { name: "events/s", points: rates(moments, |moment| moment.events) },
+            Line { name: "lists/s", points: rates(moments, |moment| moment.lists) },
+        ],
+    }
+    .draw()
+}
+
+fn latencies(moments: &[Moment]) -> Markup {
+    let points = |place: usize| {
+        let at = |moment: &Moment| Some((moment.at as f64, *moment.latency?.get(place)?));
+        moments.iter().filter_map(at).collect()
+    };
+    Chart {
+        id: "latency",
+        title: "Latency of a list",
+        across: ("Time (UTC)", &clock),
+        up: &seconds,
+        lines: vec![Line { name: "p99", points: points(1) }, Line { name: "median", points: points(0) }],
+    }
+    .draw()
+}
+
+fn lag(moments: &[Moment]) -> Markup {
+    Chart {
+        id: "lag",
+        title: "Journal entries yet to be learned",
+        across: ("Time (UTC)", &clock),
+        up: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { count(entries as u64) },
+        lines: vec![Line { name: "entries", points: moments.iter().map(|moment| (moment.at as f64, moment.lag as f64)).collect() }],
+    }
+    .draw()
+}

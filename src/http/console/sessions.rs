@@ -1,0 +1,272 @@
+//! Users, and the X-ray of one user's session.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path, Query};
+use maud::{Markup, html};
+use std::collections::BTreeMap;
+
+use super::format::{NONE, count, link, moment, seconds};
+use super::layout::{bar, page, tile};
+use crate::domain::Recommended;
+use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+
+/// Where the X-rays are.
+const HERE: &str = "/console/sessions";
+/// Places shown of each source's list.
+const PLACES: usize = 10;
+
+pub(super) async fn list(api: Data<Api>, wanted: Query<Wanted>) -> HttpResponse {
+    page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
+}
+
+async fn listed(api: Data<Api>, wanted: Wanted) -> Result<Markup, Problem> {
+    let users = Users::read(api, &wanted).await?;
+    Ok(html! {
+        form.search action=(HERE) method="get" role="search" {
+            label for="user" { "User id begins with" }
+            input id="user" name="user" type="search" value=(wanted.user) autocomplete="off" spellcheck="false";
+            button { "Search" }
+        }
+        section.card id="users" data-fresh {
+            @if users.sessions.is_empty() {
+                p.empty { @if wanted.user.is_empty() { "Nobody has been here yet." } @else { "No user's id begins so." } }
+            } @else {
+                div.scroll tabindex="0" role="region" aria-label="Users" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "User" }
+                            th scope="col" { "In memory" }
+                            th.number scope="col" { "Sessions" }
+                            th.number scope="col" { "Events kept" }
+                            th scope="col" { "Last item" }
+                            th scope="col" { "Last event (UTC)" }
+                        } }
+                        tbody { @for line in &users.sessions { (user(line)) } }
+                    }
+                }
+                @if users.more { p.note { "There are more; search by the beginning of the id." } }
+            }
+        }
+    })
+}
+
+fn user(line: &UserLine) -> Markup {
+    html! {
+        tr {
+            th scope="row" { a href=(link(HERE, &line.user)) { (line.user) } }
+            td { @match line.idle_seconds {
+                Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (count(idle)) " s" } },
+                None => span.badge { "stored" },
+            } }
+            td.number { (line.sessions) }
+            td.number { (line.events) }
+            td { @match &line.last_item { Some(item) => (item_link(item)), None => (NONE) } }
+            td { @match line.last_at { Some(at) => (moment(at)), None => (NONE) } }
+        }
+    }
+}
+
+fn item_link(item: &str) -> Markup {
+    html! { a href=(link("/console/items", item)) { (item) } }
+}
+
+pub(super) async fn xray(api: Data<Api>, user: Path<String>) -> HttpResponse {
+    let user = user.into_inner();
+    let title = format!("Session of {user}");
+    page("Sessions", &title, Xray::read(api, user).await.map(|xray| shown(&xray)))
+}
+
+fn shown(xray: &Xray) -> Markup {
+    let norm = xray.hidden.as_ref().map_or(NONE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
+    let version = xray.hidden.as_ref().map_or(NONE.to_owned(), |hidden| count(hidden.weights_version));
+    html! {
+        p.lead { "What is known of this user now, and how a list would come of it, stage by stage. Looking changes nothing and counts as no impression." }
+        dl.tiles.six {
+            (tile("Sessions", &count(u64::from(xray.sessions)), None, "so far"))
+            (tile("Events", &count(xray.sequence.len() as u64), None, "remembered"))
+            (tile("State norm", &norm, None, "length of o"))
+            (tile("State's weights", &version, None, "version it began with"))
+            (tile("Ranked by", &count(xray.answer.weights_version), None, "weights version"))
+            (tile("Candidates", &count(xray.candidates.kept as u64), None, &format!("of {} gathered", count(xray.candidates.gathered as u64))))
+        }
+        (sequence(&xray.sequence, xray.session_id.as_deref()))
+        @if let Some(hidden) = &xray.hidden { (heat(hidden)) }
+        (candidates(&xray.candidates))
+        (ranking(&xray.ranking))
+        (answer(&xray.answer))
+    }
+}
+
+fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
+    let gaps = std::iter::once(None).chain(steps.windows(2).map(|pair| match pair {
+        [before, after] => Some((after.at - before.at).max(0) as f64 / 1000.0),
+        _ => None,
+    }));
+    html! {
+        section.card {
+            h2 { "1. The sequence" }
+            p.note { "Oldest first" @if let Some(id) = session_id { "; the visit under way is " code { (id) } } "." }
+            ol.strip {
+                @for (step, gap) in steps.iter().zip(gaps) {
+                    li.boundary[step.boundary] {
+                        @if step.boundary { span.border { "new session" @if let Some(gap) = gap { ", " (seconds(gap)) " later" } } }
+                        span.kind { (step.kind) }
+                        @match &step.item { Some(item) => (item_link(item)), None => span { "no item" } }
+                        span.when title=(moment(step.at)) { @match gap {
+                            Some(gap) if !step.boundary => { "+" (seconds(gap)) },
+                            _ => (moment(step.at)),
+                        } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the rows of the hidden state are.
+fn meaning(name: &str) -> &'static str {
+    match name.chars().next() {
+        Some('h') => "output of the cell",
+        Some('c') => "memory of the cell",
+        Some('m') => "decayed earlier inputs",
+        Some('x') => "latest input",
+        _ => "what items are scored against",
+    }
+}
+
+fn heat(hidden: &Hidden) -> Markup {
+    html! {
+        section.card {
+            h2 { "2. The hidden state" }
+            p.note { "Each cell is one number: " span.key-pos { "above 0" } ", " span.key-neg { "below 0" } ", the stronger the larger within its row." }
+            table.heat {
+                thead { tr { th scope="col" { "Vector" } th scope="col" { "Values" } th.number scope="col" { "Norm" } } }
+                tbody {
+                    @for vector in &hidden.vectors {
+                        tr {
+                            th scope="row" { b { (vector.name) } span.note { (meaning(&vector.name)) } }
+                            td { (heat_strip(&vector.name, &vector.values)) }
+                            td.number { (format!("{:.3}", vector.norm)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A row of numbers as cells: red-free, so that nobody has to tell red from green.
+pub(super) fn heat_strip(name: &str, values: &[f32]) -> Markup {
+    let largest = values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let (least, most) = values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
+    let label = format!("{name}: {} values from {least:.3} to {most:.3}", values.len());
+    html! {
+        svg.strip-heat viewBox=(format!("0 0 {} 10", values.len().max(1))) preserveAspectRatio="none" role="img" aria-label=(label) {
+            @for (place, value) in values.iter().enumerate() {
+                rect class=(if *value < 0.0 { "neg" } else { "pos" }) x=(place) width="1" height="10" fill-opacity=(format!("{:.2}", value.abs() / largest)) {}
+            }
+        }
+    }
+}
+
+fn candidates(candidates: &Candidates) -> Markup {
+    html! {
+        section.card {
+            h2 { "3. The candidates" }
+            p.note { "Each source's own list, best first, its share of the source's evidence, and where the item ended among all candidates." }
+            div.sources {
+                @for list in candidates.sources.iter().filter(|list| !list.items.is_empty()) {
+                    div.source {
+                        h3 { (list.source.as_str()) span.note { (list.brought) " ranked" } }
+                        table {
+                            thead { tr { th scope="col" { "Item" } th scope="col" { "Share" } th.number scope="col" { "Ended" } } }
+                            tbody {
+                                @for place in list.items.iter().take(PLACES) {
+                                    tr {
+                                        th scope="row" { (item_link(&place.item)) }
+                                        td.metered { (bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
+                                        td.number { @match place.rank { Some(rank) => { "#" (rank) }, None => { "cut" } } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn ranking(ranking: &[Ranked]) -> Markup {
+    let (least, most) =
+        ranking.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
+    let share = |score: f32| f64::from((score - least) / (most - least).max(f32::MIN_POSITIVE)) * 0.95 + 0.05;
+    html! {
+        section.card {
+            h2 { "4. The ranking" }
+            p.note { "What the ranker makes of all candidates; scores compare only within one list. The features open below each item." }
+            div.scroll tabindex="0" role="region" aria-label="Ranking" {
+                table {
+                    thead { tr {
+                        th.number scope="col" { "#" }
+                        th scope="col" { "Item" }
+                        th scope="col" { "Score" }
+                        th scope="col" { "Source" }
+                        th scope="col" { "Rank in each source" }
+                        th scope="col" { "Features" }
+                    } }
+                    tbody {
+                        @for (place, one) in ranking.iter().enumerate() {
+                            tr {
+                                td.number { (place + 1) }
+                                th scope="row" { (item_link(&one.item)) }
+                                td.metered { (bar(share(one.score))) span { (format!("{:.3}", one.score)) } }
+                                td { (one.source.as_str()) }
+                                td { span.tags { @for (source, rank) in &one.ranks { span.tag { (source) " #" (rank) } } } }
+                                td { details { summary { (one.shares.len() + one.facts.len()) " figures" } (figures("Shares", &one.shares)) (figures("Facts", &one.facts)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn figures(name: &str, figures: &BTreeMap<&'static str, f32>) -> Markup {
+    html! {
+        p.note { (name) }
+        dl.figures { @for (name, value) in figures { div { dt { (name) } dd { (format!("{value:.3}")) } } } }
+    }
+}
+
+fn answer(answer: &Answered) -> Markup {
+    let removed = answer.removed.total();
+    html! {
+        section.card {
+            h2 { "5. The answer" }
+            p.note { "The list that this user would be given now" @if removed > 0 { "; " (removed) " ranked candidates cannot be had" } "." }
+            ol.answer { @for item in &answer.items { li { (item_link(&item.item_id)) span.reason { (reason(item)) } } } }
+        }
+    }
+}
+
+fn reason(item: &Recommended) -> Markup {
+    let moved = item.explanation.as_ref().and_then(|explained| explained.moved_by.as_ref());
+    let shares = item.explanation.iter().flat_map(|explained| &explained.sources);
+    html! {
+        "brought by " (item.source.as_str())
+        @if let Some(moved) = moved {
+            "; the " (moved.kind)
+            @if let Some(other) = &moved.item_id { " of " (other) }
+            @match moved.events_back { 0 => { ", the last event," }, back => { ", " (back) @if back == 1 { " event back," } @else { " events back," } } }
+            " moved it to #" (moved.rank)
+            @match moved.rank_without { Some(without) => { " from #" (without) }, None => { ": without it this would be no candidate" } }
+        }
+        @if let Some(interest) = item.interest { "; predicted value " (format!("{interest:.2}")) }
+        "."
+        span.tags { @for (source, share) in shares { span.tag { (source) " " (format!("{share:.3}")) } } }
+    }
+}

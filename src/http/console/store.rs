@@ -1,0 +1,82 @@
+//! What lies on the disk, and how it is looked after.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use maud::{Markup, html};
+
+use super::format::{bytes, count, moment};
+use super::layout::{act, page as written, tile};
+use crate::http::admin::store::{Quarantine, StoreView};
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+
+pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+    written("Store", "Store", content(api).await)
+}
+
+async fn content(api: Data<Api>) -> Result<Markup, Problem> {
+    let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, Quarantine::read(api).await?);
+    let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
+    Ok(html! {
+        p.lead { "Everything is in " code { (store.directory.display()) } "." }
+        dl.tiles.six {
+            (tile("Database", &bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on the disk"))
+            (tile("Checkpoints", &bytes(written), None, &format!("in {} files", store.checkpoints.len())))
+            (tile("Journal begins", &count(store.journal.begin), None, "first offset that is kept"))
+            (tile("Journal ends", &count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
+            (tile("Sessions", &count(store.sessions as u64), None, "stored"))
+            (tile("Quarantine", &count(store.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
+        }
+        div.charts {
+            section.card {
+                h2 { "Back up" }
+                p.note { "Into a new directory of this machine, or a new " code { ".tar.gz" } ", while everything goes on. All that was acknowledged before is in it." }
+                (act("/admin/backup", None, "Backed up: {entries} journal entries, {sessions} sessions, {items} items.", html! {
+                    label for="target" { "Path from the root" }
+                    input.wide id="target" name="target" required pattern="/.+" placeholder="/backups/monday" autocomplete="off" spellcheck="false";
+                    button { "Back up" }
+                }))
+            }
+            section.card {
+                h2 { "Compact" }
+                p.note { "Gives back the space of what was overwritten or dropped." }
+                (act("/admin/store/compact", None, "From {bytes_before} to {bytes_after} bytes.", html! { button { "Compact" } }))
+            }
+        }
+        section.card id="checkpoints" data-fresh {
+            h2 { "Checkpoints" }
+            @if store.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
+                div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
+                    table {
+                        thead { tr { th.number scope="col" { "Offset" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
+                        tbody { @for checkpoint in &store.checkpoints {
+                            tr { th.number scope="row" { (count(checkpoint.offset)) } td.number { (bytes(checkpoint.bytes)) } td { (moment(checkpoint.written_at)) } }
+                        } }
+                    }
+                }
+            }
+        }
+        section.card id="quarantine" data-fresh {
+            h2 { "Quarantine" }
+            @if quarantine.entries.is_empty() { p.empty { "No entry is passed over." } } @else {
+                p.note { "These stay in the journal; whoever is named passes over them." }
+                div.scroll tabindex="0" role="region" aria-label="Quarantine" {
+                    table {
+                        thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Passed over by" } th scope="col" { "Reason" } th scope="col" { "Entry" } } }
+                        tbody { @for passed in &quarantine.entries {
+                            tr {
+                                th.number scope="row" { (count(passed.noted.offset)) }
+                                td { (format!("{:?}", passed.noted.reader).to_lowercase()) }
+                                td { (passed.noted.reason) }
+                                td { @match &passed.entry {
+                                    Some(entry) => details { summary { "Show" } code { (serde_json::to_string(entry).unwrap_or_default()) } },
+                                    None => "no longer in the journal",
+                                } }
+                            }
+                        } }
+                    }
+                }
+            }
+        }
+    })
+}

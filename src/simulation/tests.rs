@@ -1,0 +1,182 @@
+use super::assortment::ZIPF_EXPONENT;
+use super::*;
+use crate::domain::{Entry, Event, ItemAct, Kind};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+fn shop(settings: ShopSettings) -> Shop {
+    Shop::new(settings).unwrap()
+}
+
+fn events(shop: &mut Shop, count: usize) -> Vec<Event> {
+    shop.filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None }).take(count).collect()
+}
+
+fn item(event: &Event) -> &str {
+    event.item_id.as_deref().unwrap()
+}
+
+/// The most frequent first, ties by name.
+fn ranked<'e>(items: impl Iterator<Item = &'e str>) -> Vec<(&'e str, usize)> {
+    let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
+    items.for_each(|item| *counts.entry(item).or_default() += 1);
+    let mut ranked: Vec<_> = counts.into_iter().collect();
+    ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    ranked
+}
+
+#[test]
+fn the_same_seed_gives_the_same_stream_and_another_seed_another() {
+    let stream = |seed| shop(ShopSettings { seed, ..ShopSettings::default() }).take(15_000).collect::<Vec<_>>();
+    assert_eq!(stream(1), stream(1));
+    let items =
+        |seed| events(&mut shop(ShopSettings { seed, ..ShopSettings::default() }), 1_000).iter().map(item).collect::<Vec<_>>().join(" ");
+    assert!(items(1) != items(2), "not the ids of the events alone");
+}
+
+#[test]
+fn time_goes_on_and_visits_hold_together() {
+    let mut shop = shop(ShopSettings { opens: 1_000, ..ShopSettings::default() });
+    let events = events(&mut shop, 20_000);
+    assert!(events.first().unwrap().timestamp >= 1_000 && events.is_sorted_by_key(|event| event.timestamp));
+    let visitors: FxHashSet<_> = events.iter().map(|event| (&event.session_id, &event.user_id)).collect();
+    let visits: FxHashSet<_> = events.iter().map(|event| &event.session_id).collect();
+    let users: FxHashSet<_> = events.iter().map(|event| &event.user_id).collect();
+    assert_eq!(visitors.len(), visits.len(), "a visit is one user's");
+    assert!(users.len() * 5 < visits.len() * 4, "customers come again: {} visits of {} users", visits.len(), users.len());
+    let length = events.len() as f64 / visits.len() as f64;
+    assert!((4.0..9.0).contains(&length), "{length} events a visit");
+    for (kind, share) in [(Kind::View, 0.8..0.95), (Kind::Cart, 0.05..0.15), (Kind::Purchase, 0.01..0.05)] {
+        let met = events.iter().filter(|event| event.kind == kind).count() as f64 / events.len() as f64;
+        assert!(share.contains(&met), "{met} are {}", kind.name());
+    }
+}
+
+#[test]
+fn popularity_within_a_category_follows_zipf() {
+    // 24 categories of 50. Where visits begin is drawn by rank^-s; the walk goes by popularity too, so that the whole is about as steep.
+    let mut shop = shop(ShopSettings { items: 1_200, arrival_every: 0, trend_every: 0, ..ShopSettings::default() });
+    let events = events(&mut shop, 200_000);
+    let mut begun = FxHashSet::default();
+    let entrances: Vec<_> = events.iter().filter(|event| begun.insert(&event.session_id)).map(item).collect();
+    let popular = ranked(entrances.iter().copied().filter(|item| item.starts_with("cups-")));
+    let (first, tenth) = (popular[0].1 as f64, popular[9].1 as f64);
+    // log(count of the first / count of the tenth) / log(10) is the exponent.
+    let exponent = (first / tenth).log10();
+    assert!((exponent - ZIPF_EXPONENT).abs() < 0.2, "{exponent}");
+    let all = ranked(events.iter().map(item));
+    let half: usize = all.iter().take(all.len() / 5).map(|(_, count)| count).sum();
+    assert!(half * 2 > events.len(), "a fifth of the items has most of the events: {half} of {}", events.len());
+}
+
+#[test]
+fn what_comes_next_is_predicted_better_by_what_came_last_than_by_popularity() {
+    let mut shop = shop(ShopSettings::default());
+    let events = events(&mut shop, 40_000);
+    let (past, future) = events.split_at(20_000);
+    let popular: FxHashSet<_> = ranked(past.iter().map(item)).into_iter().take(20).map(|(item, _)| item).collect();
+    let steps = |events: &'_ [Event]| {
+        let mut last: FxHashMap<String, String> = FxHashMap::default();
+        let step = |event: &Event| Some((last.insert(event.session_id.clone()?, item(event).to_owned())?, item(event).to_owned()));
+        events.iter().filter_map(step).collect::<Vec<_>>()
+    };
+    let past = steps(past);
+    let mut follows: FxHashMap<&str, Vec<&str>> = FxHashMap::default();
+    past.iter().for_each(|(from, to)| follows.entry(from).or_default().push(to));
+    let follows: FxHashMap<_, FxHashSet<_>> =
+        follows.into_iter().map(|(from, to)| (from, ranked(to.into_iter()).into_iter().take(20).map(|(item, _)| item).collect())).collect();
+    let future = steps(future);
+    let recall = |hit: &dyn Fn(&str, &str) -> bool| future.iter().filter(|(from, to)| hit(from, to)).count() as f64 / future.len() as f64;
+    let by_popularity = recall(&|_, to| popular.contains(to));
+    let by_last = recall(&|from, to| follows.get(from).is_some_and(|likely| likely.contains(to)));
+    assert!(
+        by_popularity > 0.02 && by_last > 0.5 && by_last > 2.0 * by_popularity,
+        "{by_last} by the last item, {by_popularity} by popularity"
+    );
+}
+
+#[test]
+fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
+    let mut shop = shop(ShopSettings { arrival_every: 100, ..ShopSettings::default() });
+    let entries: Vec<_> = shop.by_ref().take(12_000).collect();
+    let (mut described, mut new) = (FxHashSet::default(), 0);
+    for entry in &entries {
+        match entry {
+            Entry::Item(change) => {
+                let ItemAct::Put(item) = &change.act else { panic!("{change:?}") };
+                assert!(
+                    item.categories.len() == 1 && item.brand.is_some() && item.price.is_some_and(|price| (2.0..=200.0).contains(&price))
+                );
+                assert!(described.insert(change.item_id.as_str()), "{} is told of twice", change.item_id);
+            }
+            Entry::Event(event) => {
+                assert!(described.contains(item(event)), "{} was never told of", item(event));
+                new += usize::from(shop.is_new(item(event)));
+            }
+            Entry::Impression(_) | Entry::Model(_) => panic!("the shop shows nothing by itself"),
+        }
+    }
+    assert_eq!((shop.arrivals() as u64, described.len()), (shop.events() / 100, 1_000 + shop.arrivals()));
+    assert!(new * 50 > entries.len(), "{new} events on new items");
+}
+
+#[test]
+fn a_trend_comes_suddenly_and_goes() {
+    let settings = ShopSettings { trend_every: 10_000, arrival_every: 0, ..ShopSettings::default() };
+    let mut shop = shop(settings);
+    let before = events(&mut shop, 9_999);
+    assert_eq!(shop.trend(), None);
+    let during = events(&mut shop, 5_000);
+    let trend = shop.trend().cloned().unwrap();
+    assert_eq!((trend.since, trend.items.len()), (10_000, 3));
+    let after = events(&mut shop, 4_000);
+    assert_eq!(shop.trend(), None);
+    let share = |events: &[Event]| {
+        events.iter().filter(|event| trend.items.iter().any(|hot| hot == item(event))).count() as f64 / events.len() as f64
+    };
+    assert!(share(&before) < 0.02, "{}", share(&before));
+    assert!(share(&during) > 0.05, "{}", share(&during));
+    assert!(share(&after[2_000..]) < 0.02, "{}", share(&after[2_000..]));
+    let wanted: Vec<_> = ranked(during.iter().map(item)).into_iter().take(3).map(|(item, _)| item).collect();
+    assert!(wanted.contains(&trend.items[0].as_str()), "{wanted:?} rather than {trend:?}");
+}
+
+#[test]
+fn seasons_move_the_categories() {
+    // With one customer nearly all come once, without a taste of their own. The year has two hours; tea is sought by 1 + 0.7 sin in it: over the first half
+    // 1 + 0.7 * 2 / pi = 1.45 times as much as on average, over the second 0.55 times.
+    let mut shop = shop(ShopSettings { customers: 1, arrival_every: 0, trend_every: 0, ..ShopSettings::default() });
+    let mut begun = FxHashSet::default();
+    let mut halves = [0.0; 2];
+    for event in events(&mut shop, 40_000) {
+        let half = usize::from(event.timestamp > 3_600_000);
+        if event.timestamp <= 7_200_000 && begun.insert(event.session_id.clone()) && item(&event).starts_with("tea-") {
+            halves[half] += 1.0;
+        }
+    }
+    assert!(halves[1] > 40.0 && halves[0] > 1.7 * halves[1], "{halves:?}");
+}
+
+#[test]
+fn a_visitor_who_is_shown_what_fits_sometimes_clicks_it() {
+    let mut shop = shop(ShopSettings::default());
+    let _ = events(&mut shop, 5_000);
+    let mut clicked = 0;
+    for _ in 0..2_000 {
+        let event = events(&mut shop, 1).remove(0);
+        let category = item(&event).split('-').next().unwrap();
+        let list: Vec<_> = (1..=20).map(|number| format!("{category}-{number}")).collect();
+        shop.show(&event.user_id, list.iter().map(String::as_str));
+        clicked += usize::from(event.kind == Kind::Click);
+    }
+    assert!((200..1_900).contains(&clicked), "{clicked}");
+    shop.show("nobody", ["cups-1"]);
+    let quiet = events(&mut shop, 2_000);
+    assert!(quiet.iter().skip(1_000).all(|event| event.kind != Kind::Click), "nobody clicks what is not shown");
+}
+
+#[test]
+fn a_shop_that_cannot_be_is_refused_by_what_is_wrong() {
+    let error = Shop::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "the shop's items is 10; it may be 40 to 100,000");
+    assert!(Shop::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
+}

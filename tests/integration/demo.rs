@@ -1,0 +1,128 @@
+//! The demo and the bench: the real binary, which starts a real daemon and asks it over HTTP.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Home, SMALL, run, sequor, until};
+
+/// A command with settings that make learning cheap.
+fn small(command: &str, more: &[&str]) -> Output {
+    let settings: Vec<_> = SMALL.iter().flat_map(|setting| ["--set", *setting]).collect();
+    run(&[&[command], &settings[..], more].concat())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What a command that ended well printed as JSON.
+fn json_of(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+}
+
+#[test]
+fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
+    let home = Home::new();
+    let plot = home.path().join("latency.svg");
+    let flags = ["--duration", "2s", "--warm-up", "200ms", "--rate", "50", "--history", "300", "--items", "100", "--json", "--plot"];
+    let figures = json_of(&small("bench", &[&flags[..], &[plot.to_str().unwrap()]].concat()));
+    let keys: Vec<_> = figures.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected =
+        ["achieved_rate", "errors", "latency_ms", "requests", "server_cpu_us_per_request", "server_peak_rss_bytes", "target_rate"];
+    assert_eq!(keys, expected);
+    // 50 a second for 2 s, however long that took.
+    assert_eq!((&figures["target_rate"], &figures["requests"], &figures["errors"]), (&json!(50.0), &json!(100), &json!(0)));
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&figures["achieved_rate"]) > 0.0 && number(&figures["achieved_rate"]) <= 50.0, "{figures}");
+    let latencies: Vec<_> = ["p50", "p90", "p99", "p999"].map(|name| number(&figures["latency_ms"][name])).to_vec();
+    assert!(latencies[0] > 0.0 && latencies.is_sorted(), "{figures}");
+    assert_eq!(figures["latency_ms"].as_object().unwrap().len(), 4);
+    assert!(number(&figures["server_cpu_us_per_request"]) > 0.0 && number(&figures["server_peak_rss_bytes"]) > 1e6, "{figures}");
+    let drawn = fs::read_to_string(plot).unwrap();
+    assert!(drawn.contains("<svg") && drawn.contains("recommendations"), "{drawn}");
+}
+
+#[test]
+fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let bench = |mix: &str, more: &[&str]| {
+        let flags = ["bench", "--url", daemon.api(), "--mix", mix, "--items", "60", "--history", "40", "--warm-up", "0s", "--rate", "100"];
+        let output = run(&[&flags, &["--duration", "500ms", "--batch", "3"][..], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let table = bench("events", &["--admin-url", daemon.admin_address()]);
+    for word in ["events: 100 requests/s for 500ms, 64 connections, 3 events a request", "p99.99", "max", "of 100 requests/s", "µs of CPU"]
+    {
+        assert!(table.contains(word), "{word} is not in\n{table}");
+    }
+    // 60 items, 40 events before, 50 requests of 3 events.
+    assert_eq!(daemon.next_offset(), 60 + 40 + 50 * 3);
+    assert!(!bench("recommendations", &[]).contains("CPU"), "without the admin endpoint nothing is known of that");
+    // The items again, 40 other events, and 50 lists that were shown.
+    until("the impressions", || (daemon.next_offset() == 250 + 60 + 40 + 50).then_some(()));
+}
+
+#[test]
+fn the_demo_ends_well_and_sums_up() {
+    let output = small("demo", &["--for", "5s", "--json", "--seed", "7", "--rate", "200", "--items", "200"]);
+    let summary = json_of(&output);
+    let seen = text(&output.stderr);
+    assert!(seen.starts_with("admin page  http://127.0.0.1:") && seen.contains("Recall@20"), "{seen}");
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {summary}"));
+    let events = count(&summary["events"]);
+    // A machine that does not keep up sends less, never more.
+    assert!(events > 0 && events <= 1_000, "{summary}");
+    assert!(count(&summary["steps"]) > 0 && count(&summary["steps"]) < events, "{summary}");
+    assert_eq!(count(&summary["new_items"]["arrived"]), events / 200, "one in 200 events brings a new item");
+    let share = summary["new_items"]["share_of_recommended"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&share), "{summary}");
+    assert!(count(&summary["recommendations"]["answered"]) > 0, "{summary}");
+    let recall = |tenth: &str| summary[tenth]["recall_at_20"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&recall("first_tenth")) && (0.0..=1.0).contains(&recall("last_tenth")), "{summary}");
+    // What it has learned by then is a matter of how many events there were.
+    assert!(events < 800 || recall("last_tenth") > recall("first_tenth"), "{summary}");
+    assert!(events < 400 || summary["trends"][0]["since_event"].as_u64().is_some_and(|since| since > 0), "{summary}");
+}
+
+#[test]
+fn the_demo_plays_a_recording_to_its_end() {
+    let home = Home::new();
+    let (file, data) = (home.path().join("recorded.csv"), home.data());
+    let rows: Vec<_> = (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
+    fs::write(&file, format!("user,item,event,timestamp\n{}", rows.concat())).unwrap();
+    let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+    // 90 minutes in a tenth of a second.
+    let summary = json_of(&small("demo", &["--file", file, "--speed", "54000", "--data-dir", data, "--json"]));
+    assert_eq!((&summary["events"], &summary["trends"], &summary["new_items"]["arrived"]), (&json!(90), &json!([]), &json!(0)));
+    let exported = run(&["export", "--data-dir", data, "--only", "event"]);
+    assert_eq!(text(&exported.stdout).lines().count(), 90, "the daemon put away what it was told: {}", text(&exported.stderr));
+
+    let refused = small("demo", &["--data-dir", data, "--for", "1s"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("is not empty"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_with_its_sum() {
+    let mut demo = sequor();
+    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL[0], "--set", SMALL[1]]).stdin(Stdio::null());
+    let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("admin page  http://"));
+    lines.find(|line| line.contains("Recall@20")).unwrap();
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert!(lines.any(|line| line.contains("events in ")), "no sum");
+    assert!(until("the demo's end", || demo.try_wait().unwrap()).success());
+}
+
+#[test]
+fn a_daemon_that_is_somebodys_own_ends_with_its_input() {
+    // The input of these daemons is empty.
+    let output = Home::new().start_in_vain(&["--until-eof"]);
+    assert!(output.status.success() && text(&output.stderr).contains("stopped"), "{}", text(&output.stderr));
+}
