@@ -4,6 +4,7 @@
 //! same reason and under the same [`Code`]. A refusal is a [`Fault`] that names the place, the field and the reason, and never spoils
 //! its neighbours. Time comes in as `received_at`; nothing here reads a clock.
 
+mod access;
 mod csv;
 mod digest;
 mod export;
@@ -21,6 +22,7 @@ mod shape;
 mod split;
 mod timestamp;
 
+pub use access::{AccessError, AccessLog, AccessSettings, Other, Seen};
 pub use digest::Digest;
 pub use export::{ENTRIES, entry_name, write_entry};
 pub use fault::{Code, Fault};

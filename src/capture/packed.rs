@@ -2,7 +2,7 @@
 
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Bytes read from the disk, or unpacked, at a time.
@@ -14,6 +14,8 @@ pub struct Unpacked {
     pub content: Box<dyn BufRead + Send>,
     /// The file's name without the ending that says how it is packed, in lower case.
     pub name: String,
+    /// Whether it is unpacked.
+    pub is_packed: bool,
     /// The same open file, to see how far it has been read.
     place: File,
 }
@@ -35,7 +37,26 @@ impl Unpacked {
         } else {
             (Box::new(source), name)
         };
-        Ok(Self { content, name, place })
+        let is_packed = file.extension().is_some_and(|ending| ["gz", "zst"].iter().any(|packed| ending.eq_ignore_ascii_case(packed)));
+        Ok(Self { content, name, is_packed, place })
+    }
+
+    /// Passes over so many bytes of the content, before anything of it was read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        if self.is_packed {
+            io::copy(&mut (&mut self.content).take(bytes), &mut io::sink()).map(|_| ())
+        } else {
+            (&self.place).seek(SeekFrom::Start(bytes)).map(|_| ())
+        }
+    }
+
+    /// The open file itself.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.place
     }
 
     /// How many bytes were read from the disk so far, packed as they are.
