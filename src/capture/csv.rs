@@ -3,109 +3,51 @@
 //! Ids hold no line ends, so that no field can: an unclosed quote costs its own line and never the rest of the file.
 
 use super::fault::{Code, Fault};
-use super::rules::{Draft, Rules};
-use super::timestamp;
+use super::rules::Rules;
+use super::shape::{Field, Shape};
 use crate::domain::{Event, Timestamp};
 use csv_core::{ReadRecordResult, Reader};
+use std::borrow::Cow;
 
-/// The columns that every file has.
-const REQUIRED: [&str; 4] = ["user", "item", "event", "timestamp"];
-
-/// Takes lines of CSV apart, in buffers that are used again and again.
+/// One line taken apart, in buffers that are used again and again.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct Row {
     parser: Reader,
     /// The fields of the line last read, one after the other.
     text: Vec<u8>,
     /// Where each ends.
     ends: Vec<usize>,
-    columns: Columns,
 }
 
-/// Where each column stands in a line.
-#[derive(Debug, Default)]
-struct Columns {
-    count: usize,
-    user: usize,
-    item: usize,
-    event: usize,
-    timestamp: usize,
-    value: Option<usize>,
-    session: Option<usize>,
-    event_id: Option<usize>,
-}
-
-/// What a header lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeaderError {
-    /// A column is absent.
-    Missing(&'static str),
-    /// A column is named twice.
-    Repeated(&'static str),
-    /// A quote in it is never closed.
-    Torn,
-}
-
-impl Table {
-    /// Reads the header. The columns `user`, `item`, `event`, `timestamp` and perhaps `value`, `session` and `event_id` are known, in any
-    /// order; others are passed over.
-    pub(super) fn new(header: &[u8]) -> Result<Self, HeaderError> {
-        let mut table = Self { parser: Reader::new(), text: Vec::new(), ends: Vec::new(), columns: Columns::default() };
-        if !table.split(header) {
-            return Err(HeaderError::Torn);
-        }
-        let names: Vec<&[u8]> = (0..table.ends.len()).map(|place| table.field(place).trim_ascii()).collect();
-        let find = |name: &'static str| {
-            let mut places = (0..names.len()).filter(|&place| names.get(place).is_some_and(|found| *found == name.as_bytes()));
-            let first = places.next();
-            if places.next().is_some() { Err(HeaderError::Repeated(name)) } else { Ok(first) }
-        };
-        let [user, item, event, timestamp] = REQUIRED.map(|name| find(name)?.ok_or(HeaderError::Missing(name)));
-        let columns = Columns {
-            count: names.len(),
-            user: user?,
-            item: item?,
-            event: event?,
-            timestamp: timestamp?,
-            value: find("value")?,
-            session: find("session")?,
-            event_id: find("event_id")?,
-        };
-        Ok(Self { columns, ..table })
+impl Row {
+    pub(super) fn new() -> Self {
+        Self { parser: Reader::new(), text: Vec::new(), ends: Vec::new() }
     }
 
-    /// Reads one line as an event.
-    ///
-    /// # Errors
-    /// The first fault, without a place.
-    pub(super) fn read_event(&mut self, line: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Event, Fault> {
+    /// Takes a header apart: the names of its columns.
+    pub(super) fn header(&mut self, line: &[u8]) -> Result<Vec<Vec<u8>>, HeaderError> {
+        let is_whole = self.split(line);
+        let names = (0..self.ends.len()).map(|place| self.field(place).trim_ascii().to_vec()).collect();
+        if is_whole { Ok(names) } else { Err(HeaderError::Torn) }
+    }
+
+    /// Takes a line of so many columns apart.
+    pub(super) fn read(&mut self, line: &[u8], expected: usize) -> Result<(), Fault> {
         if !self.split(line) {
             return Err(Fault::new(None, Code::Syntax, "a quote is opened and never closed"));
         }
-        let (found, expected) = (self.ends.len(), self.columns.count);
+        let found = self.ends.len();
         if found != expected {
             let code = if found < expected { Code::Missing } else { Code::Syntax };
             return Err(Fault::new(None, code, format!("the row has {found} columns where the header has {expected}")));
         }
-        let at = self.text("timestamp", Some(self.columns.timestamp))?.ok_or_else(|| missing("timestamp"))?;
-        let value = self.text("value", self.columns.value)?;
-        let draft = Draft {
-            event_id: self.text("event_id", self.columns.event_id)?.map(Into::into),
-            user_id: self.text("user_id", Some(self.columns.user))?.map(Into::into),
-            session_id: self.text("session_id", self.columns.session)?.map(Into::into),
-            kind: self.text("type", Some(self.columns.event))?.map(Into::into),
-            item_id: self.text("item_id", Some(self.columns.item))?.map(Into::into),
-            value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
-            timestamp: Some(timestamp::from_column(at)?),
-            properties: None,
-        };
-        rules.check(draft, received_at)
+        Ok(())
     }
 
     /// Takes a line apart; `false` if it ends within quotes.
     fn split(&mut self, line: &[u8]) -> bool {
-        // Unquoting never lengthens, and no line has more fields than bytes plus one.
-        self.text.resize(line.len().max(1), 0);
+        // Unquoting never lengthens (the parser wants room for one byte more), and no line has more fields than bytes plus one.
+        self.text.resize(line.len() + 1, 0);
         self.ends.resize(line.len() + 1, 0);
         self.parser.reset();
         let (result, _, written, fields) = self.parser.read_record(line, &mut self.text, &mut self.ends);
@@ -124,31 +66,88 @@ impl Table {
     }
 
     /// A column's text; `None` if it is empty or there is no such column.
-    fn text(&self, name: &'static str, place: Option<usize>) -> Result<Option<&str>, Fault> {
+    pub(super) fn text(&self, name: &'static str, place: Option<usize>) -> Result<Option<&str>, Fault> {
         let bytes = place.map(|place| self.field(place)).unwrap_or_default();
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::new(name, Code::NotUtf8, format!("`{name}` is not UTF-8")))?;
         Ok((!text.is_empty()).then_some(text))
     }
 }
 
-fn missing(field: &'static str) -> Fault {
-    Fault::new(field, Code::Missing, format!("`{field}` is missing"))
+/// Reads lines of CSV as events.
+#[derive(Debug)]
+pub(super) struct Table {
+    row: Row,
+    shape: Shape,
+    count: usize,
+    /// Where each field stands in a line.
+    columns: [Option<usize>; Field::COUNT],
 }
 
-fn not_a_number() -> Fault {
-    Fault::new("value", Code::WrongType, "`value` must be a number")
+/// What a header lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HeaderError {
+    /// A column is absent, one of those that must be there.
+    Missing(String, String),
+    /// A column is named twice.
+    Repeated(String),
+    /// A quote in it is never closed.
+    Torn,
+}
+
+/// Where a column stands among those of a header.
+fn find(names: &[Vec<u8>], name: &str) -> Result<Option<usize>, HeaderError> {
+    let mut places = (0..names.len()).filter(|&place| names.get(place).is_some_and(|found| found == name.as_bytes()));
+    let first = places.next();
+    if places.next().is_some() { Err(HeaderError::Repeated(name.to_owned())) } else { Ok(first) }
+}
+
+/// Refuses a header that does not name each of these once.
+pub(super) fn one_of_each<'n>(columns: &[Vec<u8>], mut names: impl Iterator<Item = &'n str>) -> Result<(), HeaderError> {
+    names.try_for_each(|name| find(columns, name)?.map(|_| ()).ok_or_else(|| HeaderError::Missing(name.to_owned(), name.to_owned())))
+}
+
+impl Table {
+    /// Reads the header. The shape names the columns, which come in any order; others are passed over.
+    pub(super) fn new(header: &[u8], shape: Shape) -> Result<Self, HeaderError> {
+        let mut row = Row::new();
+        let names = row.header(header)?;
+        let mut columns = [None; Field::COUNT];
+        for (field, column) in Field::all().zip(&mut columns) {
+            let name = shape.column(field);
+            *column = find(&names, name)?;
+            if column.is_none() && shape.needs(field) {
+                let needed: Vec<_> = Field::all().filter(|field| shape.needs(*field)).map(|field| shape.column(field)).collect();
+                return Err(HeaderError::Missing(name.to_owned(), needed.join(", ")));
+            }
+        }
+        Ok(Self { row, shape, count: names.len(), columns })
+    }
+
+    /// Reads one line as an event.
+    ///
+    /// # Errors
+    /// The first fault, without a place.
+    pub(super) fn read_event(&mut self, line: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Event, Fault> {
+        self.row.read(line, self.count)?;
+        let text = |field: Field| {
+            let column = self.columns.get(field as usize).copied().flatten();
+            Ok(self.row.text(field.name(), column)?.map(Cow::Borrowed))
+        };
+        rules.check(self.shape.draft(text)?, received_at)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::TimeUnit;
     use crate::domain::Kind;
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
 
     fn table(header: &str) -> Table {
-        Table::new(header.as_bytes()).unwrap()
+        Table::new(header.as_bytes(), Shape::default()).unwrap()
     }
 
     fn fault(line: &[u8]) -> (Option<&'static str>, Code) {
@@ -166,9 +165,29 @@ mod tests {
 
     #[test]
     fn a_header_must_name_each_column_once() {
-        assert_eq!(Table::new(b"user,item,event").unwrap_err(), HeaderError::Missing("timestamp"));
-        assert_eq!(Table::new(b"user,item,event,timestamp,user").unwrap_err(), HeaderError::Repeated("user"));
-        assert_eq!(Table::new(b"\"user,item").unwrap_err(), HeaderError::Torn);
+        assert_eq!(
+            Table::new(b"user,item,event", Shape::default()).unwrap_err(),
+            HeaderError::Missing("timestamp".to_owned(), "user, event, item, timestamp".to_owned())
+        );
+        assert_eq!(Table::new(b"user,item,event,timestamp,user", Shape::default()).unwrap_err(), HeaderError::Repeated("user".to_owned()));
+        assert_eq!(Table::new(b"\"user,item", Shape::default()).unwrap_err(), HeaderError::Torn);
+    }
+
+    #[test]
+    fn columns_of_others_are_mapped() {
+        let shape = || Shape::new(TimeUnit::Any, Some("view".to_owned())).with(Field::User, "visitorid".to_owned());
+        let mut table = Table::new(b"visitorid,item,timestamp", shape()).unwrap();
+        let event = table.read_event(b"u,i,1", &Rules::default(), NOW).unwrap();
+        assert_eq!((event.user_id.as_str(), event.kind), ("u", Kind::View));
+        assert_eq!(
+            Table::new(b"user,item,timestamp", shape()).unwrap_err(),
+            HeaderError::Missing("visitorid".to_owned(), "visitorid, item, timestamp".to_owned())
+        );
+        let valued = shape().with(Field::Value, "price".to_owned());
+        assert_eq!(
+            Table::new(b"visitorid,item,timestamp", valued).unwrap_err(),
+            HeaderError::Missing("price".to_owned(), "visitorid, item, price, timestamp".to_owned())
+        );
     }
 
     #[test]

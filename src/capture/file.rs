@@ -4,16 +4,13 @@ use super::csv::{HeaderError, Table};
 use super::fault::{Code, Fault};
 use super::json;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
+use super::packed::Unpacked;
 use super::rules::Rules;
+use super::shape::Shape;
 use crate::domain::{Event, Timestamp};
-use flate2::read::MultiGzDecoder;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-
-/// Bytes read from the disk, or unpacked, at a time.
-const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Why a file cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +24,8 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// It ends within a gzip stream: a part of it is missing.
-    #[error("{}:{line}: the gzip stream ends too early; the file is truncated", file.display())]
+    /// It ends within a packed stream: a part of it is missing.
+    #[error("{}:{line}: the packed stream ends too early; the file is truncated", file.display())]
     Truncated {
         /// The file.
         file: PathBuf,
@@ -64,63 +61,31 @@ pub enum FileError {
     },
 }
 
-/// The events of a file, in its order. Files named `.ndjson` or `.jsonl` hold one JSON object a line, all others are CSV with a header;
-/// with `.gz` after the name they are unpacked as they are read.
-///
-/// A bad row is a [`Fault`] with its line and does not end the stream; a [`FileError`] does.
-pub struct FileEvents<'r> {
+/// The lines of a file, unpacked as they are read.
+pub(super) struct FileLines {
     file: PathBuf,
-    lines: Lines<Box<dyn BufRead + Send>>,
-    /// `None` for NDJSON.
-    table: Option<Table>,
-    rules: &'r Rules,
-    received_at: Timestamp,
-    read: u64,
+    unpacked: Unpacked,
+    lines: Lines,
     ended: bool,
-    /// One is enough to tell: a field misspelt in one line is misspelt in all.
-    warning: Option<Fault>,
 }
 
-impl<'r> FileEvents<'r> {
-    /// Opens a file and reads its header. `received_at` is the moment against which "too far in the future" is judged, and the date of
-    /// NDJSON events that carry none.
-    ///
-    /// # Errors
-    /// If it cannot be opened, is empty, or its header lacks a column.
-    pub fn open(file: &Path, rules: &'r Rules, received_at: Timestamp) -> Result<Self, FileError> {
-        let source = File::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
-        let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let (name, reader): (_, Box<dyn BufRead + Send>) = match name.strip_suffix(".gz") {
-            Some(inner) => (
-                inner,
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, source)))),
-            ),
-            None => (name.as_str(), Box::new(BufReader::with_capacity(BUFFER_BYTES, source))),
-        };
-        let is_json = name.ends_with(".ndjson") || name.ends_with(".jsonl");
-        let mut events = Self {
-            file: file.to_owned(),
-            lines: Lines::new(reader),
-            table: None,
-            rules,
-            received_at,
-            read: 0,
-            ended: false,
-            warning: None,
-        };
-        if !is_json {
-            events.table = Some(events.header()?);
-        }
-        Ok(events)
+impl FileLines {
+    pub(super) fn open(file: &Path) -> Result<Self, FileError> {
+        let unpacked = Unpacked::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
+        Ok(Self { file: file.to_owned(), unpacked, lines: Lines::new(), ended: false })
     }
 
-    fn header(&mut self) -> Result<Table, FileError> {
+    /// Whether its name says that it holds one JSON object a line.
+    pub(super) fn is_json(&self) -> bool {
+        [".ndjson", ".jsonl"].iter().any(|ending| self.unpacked.name.ends_with(ending))
+    }
+
+    /// Reads the header.
+    pub(super) fn header<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, HeaderError>) -> Result<T, FileError> {
         let file = || self.file.clone();
-        let header = match self.lines.next() {
-            Ok(Some(Line::Whole(line))) => Table::new(line).map_err(|error| match error {
-                HeaderError::Missing(column) => {
-                    format!("the header lacks the column `{column}`; it needs user, item, event, timestamp and may have value, session, event_id")
-                }
+        let header = match self.lines.next(&mut self.unpacked.content) {
+            Ok(Some(Line::Whole(line))) => read(line).map_err(|error| match error {
+                HeaderError::Missing(column, needed) => format!("the header lacks the column `{column}`; it must name {needed}"),
                 HeaderError::Repeated(column) => format!("the header names the column `{column}` twice"),
                 HeaderError::Torn => "a quote in the header is never closed".to_owned(),
             }),
@@ -132,6 +97,78 @@ impl<'r> FileEvents<'r> {
         header.map_err(|reason| FileError::Header { file: file(), line, reason })
     }
 
+    /// Reads the next line, if there is one; after an error there is none.
+    pub(super) fn next<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Option<Result<Result<T, Fault>, FileError>> {
+        if self.ended {
+            return None;
+        }
+        match self.lines.next(&mut self.unpacked.content) {
+            Ok(Some(Line::Whole(line))) => Some(Ok(read(line))),
+            Ok(Some(Line::TooLong)) => Some(Ok(Err(Fault::new(None, Code::TooLong, too_long())))),
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(source) => {
+                self.ended = true;
+                Some(Err(unreadable(self.file.clone(), self.lines.number, source)))
+            }
+        }
+    }
+
+    /// The line last read, from 1.
+    pub(super) fn number(&self) -> u64 {
+        self.lines.number
+    }
+
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.unpacked.bytes_read()
+    }
+}
+
+impl fmt::Debug for FileLines {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("FileLines").field("file", &self.file).field("line", &self.lines.number).finish_non_exhaustive()
+    }
+}
+
+/// The events of a file, in its order. Files named `.ndjson` or `.jsonl` hold one JSON object a line, all others are CSV with a header;
+/// with `.gz` or `.zst` after the name they are unpacked as they are read.
+///
+/// A bad row is a [`Fault`] with its line and does not end the stream; a [`FileError`] does.
+#[derive(Debug)]
+pub struct FileEvents<'r> {
+    lines: FileLines,
+    /// `None` for NDJSON.
+    table: Option<Table>,
+    shape: Shape,
+    rules: &'r Rules,
+    received_at: Timestamp,
+    read: u64,
+    /// One is enough to tell: a field misspelt in one line is misspelt in all.
+    warning: Option<Fault>,
+}
+
+impl<'r> FileEvents<'r> {
+    /// Opens a file of the project's own shape and reads its header. `received_at` is the moment against which "too far in the future" is judged, and the date of
+    /// NDJSON events that carry none.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is empty, or its header lacks a column.
+    pub fn open(file: &Path, rules: &'r Rules, received_at: Timestamp) -> Result<Self, FileError> {
+        Self::open_as(file, Shape::default(), rules, received_at)
+    }
+
+    /// Opens a file of that shape.
+    ///
+    /// # Errors
+    /// As [`FileEvents::open`].
+    pub fn open_as(file: &Path, shape: Shape, rules: &'r Rules, received_at: Timestamp) -> Result<Self, FileError> {
+        let mut lines = FileLines::open(file)?;
+        let table = if lines.is_json() { None } else { Some(lines.header(|header| Table::new(header, shape.clone()))?) };
+        Ok(Self { lines, table, shape, rules, received_at, read: 0, warning: None })
+    }
+
     /// The first field that no event has, in an event that was taken all the same; `None` if none was met so far.
     #[must_use]
     pub fn warning(&self) -> Option<&Fault> {
@@ -141,7 +178,13 @@ impl<'r> FileEvents<'r> {
     /// The line last read, from 1.
     #[must_use]
     pub fn line(&self) -> u64 {
-        self.lines.number
+        self.lines.number()
+    }
+
+    /// How many bytes were read from the disk, packed as they are.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.lines.bytes_read()
     }
 }
 
@@ -149,38 +192,20 @@ impl Iterator for FileEvents<'_> {
     type Item = Result<Result<Event, Fault>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
         let index = self.read;
-        let event = match self.lines.next() {
-            Ok(Some(Line::Whole(line))) => match &mut self.table {
-                Some(table) => table.read_event(line, self.rules, self.received_at),
-                None => json::read_event(line.trim_ascii(), self.rules, self.received_at, &mut |warning| {
-                    self.warning.get_or_insert(warning.at(index, None));
-                }),
-            },
-            Ok(Some(Line::TooLong)) => Err(Fault::new(None, Code::TooLong, too_long())),
-            Ok(None) => {
-                self.ended = true;
-                return None;
-            }
-            Err(source) => {
-                self.ended = true;
-                return Some(Err(unreadable(self.file.clone(), self.lines.number, source)));
-            }
-        };
+        let (table, shape, rules, received_at, warning) = (&mut self.table, &self.shape, self.rules, self.received_at, &mut self.warning);
+        let event = self.lines.next(|line| match table {
+            Some(table) => table.read_event(line, rules, received_at),
+            None if shape.is_own() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
+                warning.get_or_insert(found.at(index, None));
+            }),
+            None => json::read_mapped(line.trim_ascii(), shape, rules, received_at),
+        })?;
         self.read += 1;
         if let Some(warning) = self.warning.as_mut().filter(|warning| warning.index == index) {
-            warning.line = Some(self.lines.number);
+            warning.line = Some(self.lines.number());
         }
-        Some(Ok(event.map_err(|fault| fault.at(index, Some(self.lines.number)))))
-    }
-}
-
-impl fmt::Debug for FileEvents<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("FileEvents").field("file", &self.file).field("line", &self.lines.number).finish_non_exhaustive()
+        Some(event.map(|event| event.map_err(|fault| fault.at(index, Some(self.lines.number())))))
     }
 }
 
@@ -233,6 +258,7 @@ mod tests {
         for (name, bytes, count, faults) in [
             ("a.csv", csv.clone().into_bytes(), 3, 0),
             ("a.csv.gz", two_streams, 4, 0),
+            ("a.csv.zst", zstd::encode_all(csv.as_bytes(), 1).unwrap(), 3, 0),
             ("a.NDJSON", json.as_bytes().to_vec(), 2, 1),
             ("a.jsonl.gz", gzip(json.as_bytes()), 2, 1),
         ] {
@@ -275,7 +301,19 @@ mod tests {
         assert!(taken > 100, "{taken}");
         let (_folder, path) = file("a.csv.gz", &whole[..whole.len() - 4]);
         let error = FileEvents::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
-        assert!(error.to_string().ends_with("a.csv.gz:5002: the gzip stream ends too early; the file is truncated"), "{error}");
+        assert!(error.to_string().ends_with("a.csv.gz:5002: the packed stream ends too early; the file is truncated"), "{error}");
+    }
+
+    #[test]
+    fn a_truncated_zstd_gives_its_events_and_then_an_error() {
+        let whole = zstd::encode_all(rows(50_000).as_bytes(), 1).unwrap();
+        let (_folder, path) = file("a.csv.zst", &whole[..whole.len() / 2]);
+        let rules = Rules::default();
+        let mut events = FileEvents::open(&path, &rules, NOW).unwrap();
+        assert!(events.by_ref().take_while(Result::is_ok).count() > 100);
+        let error = FileEvents::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
+        assert!(matches!(error, FileError::Truncated { .. }), "{error}");
+        assert!(events.next().is_none());
     }
 
     #[test]

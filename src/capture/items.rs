@@ -47,7 +47,14 @@ pub fn check_item_id(item_id: String) -> Result<String, Fault> {
 }
 
 fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
-    let mut fields = object(text)?;
+    change_of(object(text)?, received_at, warn)
+}
+
+/// Reads an object as a change of an item.
+///
+/// # Errors
+/// The first fault, without a place.
+pub(super) fn change_of(mut fields: Map<String, Value>, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
     exported(&mut fields)?;
     let item_id =
         id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
@@ -83,11 +90,15 @@ fn put(patch: ItemPatch) -> Result<ItemAct, Fault> {
     Ok(ItemAct::Put(item))
 }
 
-fn object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
-    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the item is not UTF-8"))?;
+/// Reads a text as an object.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
+    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the record is not UTF-8"))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Fault::new(None, Code::WrongType, "an item is a JSON object")),
+        Ok(_) => Err(Fault::new(None, Code::WrongType, "the record is no JSON object")),
         Err(error) => Err(Fault::new(None, Code::Syntax, format!("not JSON: {error}"))),
     }
 }

@@ -2,7 +2,9 @@
 
 use super::fault::{Code, Fault};
 use super::frame::{BodyError, Piece, pieces};
+use super::items::object;
 use super::rules::{Draft, Rules, excerpt};
+use super::shape::Shape;
 use super::timestamp;
 use crate::domain::{Event, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -88,6 +90,14 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
         warn(Fault::new(None, Code::UnknownField, reason));
     }
     Ok(event)
+}
+
+/// Reads one JSON object under names of its own as an event.
+///
+/// # Errors
+/// The first fault, without a place.
+pub(super) fn read_mapped(text: &[u8], shape: &Shape, rules: &Rules, received_at: Timestamp) -> Result<Event, Fault> {
+    rules.check(shape.draft_of_object(&object(text)?)?, received_at)
 }
 
 /// The fields of one object, found and not yet read.

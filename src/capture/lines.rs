@@ -7,8 +7,7 @@ pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Reads a stream line by line into one buffer that is used again and again.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
-    source: R,
+pub(super) struct Lines {
     buffer: Vec<u8>,
     /// The number of the line last read, from 1.
     pub(super) number: u64,
@@ -23,26 +22,26 @@ pub(super) enum Line<'a> {
     TooLong,
 }
 
-impl<R: BufRead> Lines<R> {
-    /// Starts at the first line of the stream; a byte order mark is passed over.
-    pub(super) fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new(), number: 0 }
+impl Lines {
+    /// Starts at the first line of a stream; a byte order mark is passed over.
+    pub(super) fn new() -> Self {
+        Self { buffer: Vec::new(), number: 0 }
     }
 
-    /// The next line that is not blank, or `None` at the end of the stream.
+    /// The next line of that stream that is not blank, or `None` at the end of the stream.
     ///
     /// # Errors
     /// If the stream cannot be read; [`Lines::number`] is then the line that could not.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(super) fn next(&mut self, mut source: impl BufRead) -> io::Result<Option<Line<'_>>> {
         loop {
             self.number += 1;
             self.buffer.clear();
-            let read = (&mut self.source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
+            let read = (&mut source).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut self.buffer)?;
             if read == 0 {
                 return Ok(None);
             }
             if read > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
-                self.source.skip_until(b'\n')?;
+                source.skip_until(b'\n')?;
                 return Ok(Some(Line::TooLong));
             }
             if !self.buffer.trim_ascii().is_empty() {
@@ -60,20 +59,20 @@ mod tests {
 
     #[test]
     fn numbers_lines_and_passes_blank_ones() {
-        let mut lines = Lines::new(&b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
-        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"one")));
+        let (mut lines, mut text) = (Lines::new(), &b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line::Whole(b"one")));
         assert_eq!(lines.number, 1);
-        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"two")));
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line::Whole(b"two")));
         assert_eq!(lines.number, 4);
-        assert_eq!(lines.next().unwrap(), None);
+        assert_eq!(lines.next(&mut text).unwrap(), None);
     }
 
     #[test]
     fn a_line_without_end_costs_itself_alone() {
         let text = [vec![b'x'; 3 * MAX_LINE_BYTES], b"\nnext\n".to_vec()].concat();
-        let mut lines = Lines::new(text.as_slice());
-        assert_eq!(lines.next().unwrap(), Some(Line::TooLong));
-        assert_eq!(lines.next().unwrap(), Some(Line::Whole(b"next")));
+        let (mut lines, mut text) = (Lines::new(), text.as_slice());
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line::TooLong));
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line::Whole(b"next")));
         assert_eq!(lines.number, 2);
     }
 }

@@ -1,9 +1,11 @@
 //! Points in time as senders write them.
 
 use super::fault::{Code, Fault};
+use super::shape::TimeUnit;
 use crate::domain::Timestamp;
 use jiff::civil;
 use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::Offset;
 
 /// Numbers of at most this size in a file are seconds, larger ones milliseconds: 1e11 is the year 5138 in seconds and 1973 in milliseconds.
 const LARGEST_SECONDS: f64 = 1e11;
@@ -13,10 +15,15 @@ const LARGEST_SECONDS: f64 = 1e11;
 /// # Errors
 /// [`Code::BadTimestamp`] if it is not one.
 pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, Fault> {
+    from_iso(text, None)
+}
+
+/// Parses an ISO 8601 date and time; `offset` is that of a text that names none, which is refused if there is none here either.
+fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, Fault> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     // Not `jiff::Timestamp`: its range ends within the year 9999, and the year 9999 shall be told "too late", not "unreadable".
     let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
-    let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
+    let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset().or(offset)) else {
         return Err(unreadable());
     };
     let local = civil::DateTime::from_parts(pieces.date(), time).duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
@@ -41,6 +48,30 @@ pub(super) fn from_column(text: &str) -> Result<Timestamp, Fault> {
         Ok(seconds) if seconds.abs() <= LARGEST_SECONDS => whole((seconds * 1000.0).round()),
         Ok(milliseconds) => whole(milliseconds),
         Err(_) => from_rfc3339(text),
+    }
+}
+
+/// A timestamp of a file whose unit is known.
+///
+/// # Errors
+/// [`Code::BadTimestamp`] if it is none.
+pub(super) fn in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, Fault> {
+    match unit {
+        TimeUnit::Any => from_column(text),
+        TimeUnit::Seconds => text.parse().map_err(|_| unreadable()).and_then(|seconds: f64| whole((seconds * 1000.0).round())),
+        TimeUnit::Milliseconds => from_milliseconds(text),
+        TimeUnit::Iso => from_iso(text, Some(Offset::UTC)),
+    }
+}
+
+/// A timestamp of a web server's log: `10/Oct/2000:13:55:36 -0700`, or any of a file's forms, or ISO 8601.
+///
+/// # Errors
+/// [`Code::BadTimestamp`] if it is none of these.
+pub(super) fn from_log(text: &str) -> Result<Timestamp, Fault> {
+    match jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", text) {
+        Ok(at) => Ok(at.as_millisecond()),
+        Err(_) => from_column(text).or_else(|_| from_iso(text, Some(Offset::UTC))),
     }
 }
 
@@ -76,6 +107,21 @@ mod tests {
         assert_eq!(from_column("1396314941.042").unwrap(), 1_396_314_941_042);
         assert_eq!(from_column("1396314941042").unwrap(), 1_396_314_941_042);
         assert_eq!(from_column("2014-04-01T01:15:41Z").unwrap(), 1_396_314_941_000);
+    }
+
+    #[test]
+    fn reads_the_forms_of_logs_and_of_known_units() {
+        // Expected: date -u -d '2000-10-10 20:55:36' +%s gives 971211336.
+        assert_eq!(from_log("10/Oct/2000:13:55:36 -0700").unwrap(), 971_211_336_000);
+        assert_eq!(from_log("971211336.250").unwrap(), 971_211_336_250);
+        assert_eq!(from_log("2000-10-10T20:55:36+00:00").unwrap(), 971_211_336_000);
+        assert_eq!(from_log("2000-10-10 20:55:36").unwrap(), 971_211_336_000);
+        assert_eq!(from_log("10/Okt/2000").unwrap_err().code, Code::BadTimestamp);
+        assert_eq!(in_unit("971211336000", TimeUnit::Milliseconds).unwrap(), 971_211_336_000);
+        assert_eq!(in_unit("100", TimeUnit::Milliseconds).unwrap(), 100);
+        assert_eq!(in_unit("1.5", TimeUnit::Seconds).unwrap(), 1500);
+        assert_eq!(in_unit("2000-10-10 20:55:36", TimeUnit::Iso).unwrap(), 971_211_336_000);
+        assert_eq!(in_unit("971211336", TimeUnit::Iso).unwrap_err().code, Code::BadTimestamp);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::flags::{self, Flags};
+use crate::actors::origin::origin;
 use crate::settings::{Layers, Settings};
 use crate::store::{Store, StoreError, StoreOptions};
 
@@ -32,6 +33,15 @@ pub(super) fn open(
         }
         (error, _) => error.into(),
     })
+}
+
+/// Lets the network that a data directory began with stand for the settings of one, unless they were set to something else.
+pub(super) fn heed_origin(layers: &Layers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
+    if let Some(pretrained) = origin(store)? {
+        flags::give_way(layers, "network", &settings.network, pretrained.network(), &[])?;
+        settings.network = pretrained.network().clone();
+    }
+    Ok(())
 }
 
 /// The admin endpoint of the daemon that serves a directory, as it wrote it down.

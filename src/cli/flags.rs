@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -80,6 +80,11 @@ impl Flags {
             arguments.extend(["--set".into(), pair.into()]);
         }
         arguments
+    }
+
+    /// The data directory that the command line names.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.

@@ -10,9 +10,13 @@ mod data;
 mod demo;
 mod evaluate;
 mod export;
+mod faults;
 mod flags;
+mod follow;
 mod health;
+mod import;
 mod migrate;
+mod place;
 mod plot;
 mod progress;
 mod rebuild;
@@ -20,14 +24,19 @@ mod recording;
 mod replay;
 mod report;
 mod restore;
+mod sender;
 mod serve;
 mod soundness;
 mod supervisor;
+mod tail;
+mod target;
 mod train;
 mod trained;
 mod verify;
 
 use clap::{Parser, Subcommand};
+
+pub use faults::Faulty;
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
 #[derive(Debug, Parser)]
@@ -47,6 +56,10 @@ enum Command {
     Admin(admin::Steer),
     /// Ask a running daemon whether it is ready.
     Health(health::Health),
+    /// Follow web servers' access logs and send what visitors do to a running daemon.
+    Tail(tail::Tail),
+    /// Bring recorded behaviour, or a catalog, into a daemon or a data directory, each row once.
+    Import(import::Import),
     /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
     Replay(replay::Replay),
     /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
@@ -82,6 +95,8 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Admin(steer) => steer.run(),
             Command::Health(health) => health.run(),
+            Command::Tail(tail) => tail.run(),
+            Command::Import(import) => import.run(),
             Command::Replay(replay) => replay.run(),
             Command::Train(train) => train.run(),
             Command::Evaluate(evaluate) => evaluate.run(),

@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
-use super::{supervisor, trained};
-use crate::actors::origin::{begin_with, origin};
+use super::{data, supervisor, trained};
+use crate::actors::origin::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
 use crate::clock::Clock;
@@ -58,10 +58,7 @@ impl Serve {
                 let pretrained = trained::read(file)?.into_pretrained();
                 begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
-            if let Some(pretrained) = origin(&store)? {
-                flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
-                settings.network = pretrained.network().clone();
-            }
+            data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
             let door = Door::open(

@@ -172,7 +172,7 @@ fn a_source_can_be_left_out() {
 fn a_file_that_cannot_be_read_is_named_with_the_line() {
     let whole = gzip(csv(3000).as_bytes());
     for (name, bytes, expected) in [
-        ("truncated.csv.gz", &whole[..whole.len() - 4], "truncated.csv.gz:3002: the gzip stream ends too early; the file is truncated"),
+        ("truncated.csv.gz", &whole[..whole.len() - 4], "truncated.csv.gz:3002: the packed stream ends too early; the file is truncated"),
         ("column.csv", b"user,item,event\nu,i,view\n", "column.csv:1: the header lacks the column `timestamp`"),
         ("twice.csv", b"user,item,event,timestamp,item\n", "twice.csv:1: the header names the column `item` twice"),
         ("empty.csv", b"", "empty.csv:1: the file is empty"),

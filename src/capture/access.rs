@@ -1,0 +1,254 @@
+//! Web servers' access logs: a line is a request, and rules say which requests are events.
+
+mod format;
+
+use super::digest::Digest;
+use super::fault::{Code, Fault};
+use super::rules::{Draft, Rules};
+use super::timestamp;
+use crate::domain::{Event, Kind, Timestamp};
+use format::{Format, Parts};
+use percent_encoding::percent_decode_str;
+use regex::Regex;
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+/// What agents that are no people have in their names, in lower case. Short on purpose: what names itself a robot, and the common tools.
+const BOTS: [&str; 16] = [
+    "bot",
+    "crawl",
+    "spider",
+    "slurp",
+    "scrape",
+    "monitor",
+    "uptime",
+    "headless",
+    "lighthouse",
+    "facebookexternalhit",
+    "curl/",
+    "wget/",
+    "python-",
+    "go-http-client",
+    "okhttp",
+    "libwww",
+];
+
+/// How an access log is read.
+#[derive(Debug, Clone)]
+pub struct AccessSettings {
+    /// `combined`, `json`, or a regular expression with named groups.
+    pub format: String,
+    /// Under which names a JSON log has its fields, as (field, name).
+    pub fields: Vec<(String, String)>,
+    /// Rules as `KIND=REGEX` on the path; the first that matches makes the event.
+    pub rules: Vec<String>,
+    /// Who the user is: `cookie:NAME`, `field:NAME` or `address`.
+    pub user: String,
+    /// The methods that count.
+    pub methods: Vec<String>,
+    /// The statuses that count.
+    pub statuses: RangeInclusive<u16>,
+    /// Whether robots count as users.
+    pub keep_bots: bool,
+}
+
+/// Why a log cannot be read as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// A regular expression is none.
+    #[error("`{text}` is no regular expression")]
+    Regex {
+        /// The text.
+        text: String,
+        /// Why not.
+        #[source]
+        source: Box<regex::Error>,
+    },
+    /// The format's groups do not tell enough.
+    #[error("the format has no group `{0}`; it needs time and either request or method, path and status, such as (?P<time>\\S+)")]
+    Group(&'static str),
+    /// There is no such field.
+    #[error("a log has no field `{0}`; there are time, request, method, path, status, agent, address, cookie")]
+    Field(String),
+    /// A rule is not written as one.
+    #[error("the rule `{0}` is not written as KIND=REGEX, such as view=^/product/(?P<item>[^/?]+)")]
+    Rule(String),
+    /// A rule's kind is unknown.
+    #[error("the rule's kind `{kind}` is unknown; there are {known}")]
+    Kind {
+        /// The kind.
+        kind: String,
+        /// Those that are known.
+        known: String,
+    },
+    /// A rule finds no item.
+    #[error("the rule `{0}` has no group named item, such as (?P<item>[^/?]+); only a search may go without")]
+    Item(String),
+    /// No rule at all.
+    #[error("no rule says which requests are events; write one such as view=^/product/(?P<item>[^/?]+)")]
+    NoRule,
+    /// The user is said in no known way.
+    #[error("`{0}` says not who the user is; write cookie:NAME, field:NAME or address")]
+    User(String),
+}
+
+/// What a line is.
+#[derive(Debug, PartialEq)]
+pub enum Seen {
+    /// An event.
+    Event(Event),
+    /// A request that is none.
+    Other(Other),
+}
+
+/// Why a request is no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Other {
+    /// No rule matches its path.
+    NoRule,
+    /// Its method or its status does not count, or it is no HTTP request.
+    Request,
+    /// A robot made it.
+    Robot,
+    /// It does not tell who made it.
+    Nobody,
+}
+
+impl Other {
+    /// Says it in words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no rule matches",
+            Self::Request => "method or status does not count",
+            Self::Robot => "robots",
+            Self::Nobody => "nobody known",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    kind: String,
+    path: Regex,
+}
+
+#[derive(Debug)]
+enum Who {
+    Cookie(String),
+    Field(String),
+    Address,
+}
+
+/// Reads lines of an access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Format,
+    rules: Vec<Rule>,
+    who: Who,
+    methods: Vec<String>,
+    statuses: RangeInclusive<u16>,
+    keep_bots: bool,
+    key: [u8; 16],
+    events: Rules,
+}
+
+fn regex(text: &str) -> Result<Regex, AccessError> {
+    Regex::new(text).map_err(|source| AccessError::Regex { text: text.to_owned(), source: Box::new(source) })
+}
+
+impl AccessLog {
+    /// Reads logs as the settings say. Under the key addresses become pseudonyms; `events` is what every event is held against.
+    ///
+    /// # Errors
+    /// If the settings are no good.
+    pub fn new(settings: &AccessSettings, key: [u8; 16], events: Rules) -> Result<Self, AccessError> {
+        let rules: Vec<_> = settings.rules.iter().map(|text| Rule::new(text, &events)).collect::<Result<_, _>>()?;
+        if rules.is_empty() {
+            return Err(AccessError::NoRule);
+        }
+        let who = match settings.user.split_once(':') {
+            Some(("cookie", name)) => Who::Cookie(name.to_owned()),
+            Some(("field", name)) => Who::Field(name.to_owned()),
+            None if settings.user == "address" => Who::Address,
+            _ => return Err(AccessError::User(settings.user.clone())),
+        };
+        let format = Format::new(&settings.format, &settings.fields)?;
+        let methods = settings.methods.clone();
+        Ok(Self { format, rules, who, methods, statuses: settings.statuses.clone(), keep_bots: settings.keep_bots, key, events })
+    }
+
+    /// Reads a line. The event gets that id; `received_at` is the moment against which "too far in the future" is judged.
+    ///
+    /// # Errors
+    /// If the line is not in the log's format, or the event that it makes breaks a rule; without a place.
+    pub fn read(&self, line: &[u8], event_id: &str, received_at: Timestamp) -> Result<Seen, Fault> {
+        let line = std::str::from_utf8(line).map_err(|_| Fault::new(None, Code::NotUtf8, "the line is not UTF-8"))?;
+        let parts = self.format.read(line)?;
+        let Some((method, path)) = parts.request() else { return Ok(Seen::Other(Other::Request)) };
+        let status = parts.get("status").and_then(|status| status.parse().ok()).unwrap_or(0);
+        if !self.methods.iter().any(|counts| *counts == method) || !self.statuses.contains(&status) {
+            return Ok(Seen::Other(Other::Request));
+        }
+        let agent = parts.get("agent").unwrap_or_default().to_ascii_lowercase();
+        if !self.keep_bots && BOTS.iter().any(|bot| agent.contains(bot)) {
+            return Ok(Seen::Other(Other::Robot));
+        }
+        let Some((rule, found)) = self.rules.iter().find_map(|rule| Some((rule, rule.path.captures(&path)?))) else {
+            return Ok(Seen::Other(Other::NoRule));
+        };
+        let group =
+            |name: &str| found.name(name).map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy()).filter(|text| !text.is_empty());
+        let Some(user) = group("user").or_else(|| self.user(&parts)) else { return Ok(Seen::Other(Other::Nobody)) };
+        let value = group("value").map(|value| value.parse().map_err(|_| Fault::new("value", Code::WrongType, "`value` must be a number")));
+        // In a query a plus is a space, as forms write it.
+        let query = found.name("query").map(|text| text.as_str().replace('+', " "));
+        let query = query.as_deref().map(|text| percent_decode_str(text).decode_utf8_lossy());
+        let time = parts.get("time").ok_or_else(|| Fault::new("timestamp", Code::Missing, "the line has no time"))?;
+        let draft = Draft {
+            event_id: Some(event_id.into()),
+            user_id: Some(user),
+            session_id: None,
+            kind: Some(rule.kind.as_str().into()),
+            item_id: group("item"),
+            value: value.transpose()?,
+            timestamp: Some(timestamp::from_log(&time)?),
+            properties: query.map(|query| serde_json::json!({ "query": query }).to_string().into()),
+        };
+        self.events.check(draft, received_at).map(Seen::Event)
+    }
+
+    /// Who made the request: what the log says, or else a pseudonym for address and agent.
+    fn user<'p>(&self, parts: &'p Parts<'_>) -> Option<Cow<'p, str>> {
+        let named = match &self.who {
+            Who::Cookie(name) => parts.cookie(name),
+            Who::Field(name) => parts.field(name),
+            Who::Address => None,
+        };
+        named.or_else(|| {
+            let (address, agent) = (parts.get("address")?, parts.get("agent").unwrap_or_default());
+            Some(Digest::of(&self.key, &[address.as_bytes(), agent.as_bytes()]).into())
+        })
+    }
+}
+
+impl Rule {
+    fn new(text: &str, events: &Rules) -> Result<Self, AccessError> {
+        let (kind, path) = text.split_once('=').ok_or_else(|| AccessError::Rule(text.to_owned()))?;
+        let known = Kind::from_name(kind);
+        if events.kinds.id(&known).is_none() {
+            let known: Vec<_> = events.kinds.names().collect();
+            return Err(AccessError::Kind { kind: kind.to_owned(), known: known.join(", ") });
+        }
+        let path = regex(path)?;
+        let finds_item = path.capture_names().flatten().any(|name| name == "item");
+        if !finds_item && known != Kind::Search {
+            Err(AccessError::Item(text.to_owned()))
+        } else {
+            Ok(Self { kind: kind.to_owned(), path })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use super::*;
+use proptest::prelude::*;
+
+const NOW: Timestamp = 1_700_000_000_000;
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:115.0) Gecko/20100101 Firefox/115.0";
+
+fn settings() -> AccessSettings {
+    AccessSettings {
+        format: "combined".to_owned(),
+        fields: Vec::new(),
+        rules: vec![
+            "cart=^/cart/add/(?P<item>[^/?]+)".to_owned(),
+            "search=^/search\\?q=(?P<query>[^&]+)".to_owned(),
+            "view=^/product/(?P<item>[^/?]+)".to_owned(),
+        ],
+        user: "address".to_owned(),
+        methods: vec!["GET".to_owned()],
+        statuses: 200..=399,
+        keep_bots: false,
+    }
+}
+
+fn log(settings: &AccessSettings) -> AccessLog {
+    AccessLog::new(settings, [7; 16], Rules::default()).unwrap()
+}
+
+fn line(request: &str, status: u16, agent: &str, rest: &str) -> String {
+    format!(r#"192.0.2.7 - - [10/Oct/2000:13:55:36 -0700] "{request}" {status} 2326 "-" "{agent}"{rest}"#)
+}
+
+fn event(log: &AccessLog, line: &str) -> Event {
+    match log.read(line.as_bytes(), "id", NOW).unwrap() {
+        Seen::Event(event) => event,
+        Seen::Other(other) => panic!("{other:?}: {line}"),
+    }
+}
+
+fn other(log: &AccessLog, line: &str) -> Other {
+    match log.read(line.as_bytes(), "id", NOW).unwrap() {
+        Seen::Other(other) => other,
+        Seen::Event(event) => panic!("{event:?}"),
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_makes_the_event() {
+    let log = log(&settings());
+    let view = event(&log, &line("GET /product/gr%C3%BCner%20tee?ref=1 HTTP/1.1", 200, FIREFOX, ""));
+    assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (Kind::View, Some("grüner tee"), 971_211_336_000));
+    let search = event(&log, &line("GET /search?q=green+tea%21&page=2 HTTP/1.1", 304, FIREFOX, ""));
+    assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (Kind::Search, None, Some(r#"{"query":"green tea!"}"#)));
+    assert_eq!(other(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), Other::NoRule);
+}
+
+#[test]
+fn what_does_not_count_is_passed_over() {
+    let log = log(&settings());
+    for (request, status) in [("POST /product/1 HTTP/1.1", 200), ("GET /product/1 HTTP/1.1", 404), (r"\x16\x03\x01", 400), ("-", 408)] {
+        assert_eq!(other(&log, &line(request, status, FIREFOX, "")), Other::Request, "{request}");
+    }
+    for agent in ["Mozilla/5.0 (compatible; Googlebot/2.1)", "curl/8.1", "python-requests/2.31"] {
+        assert_eq!(other(&log, &line("GET /product/1 HTTP/1.1", 200, agent, "")), Other::Robot, "{agent}");
+    }
+    let kept = AccessSettings { keep_bots: true, ..settings() };
+    event(&self::log(&kept), &line("GET /product/1 HTTP/1.1", 200, "curl/8.1", ""));
+    let torn = log.read(b"192.0.2.7 - - [10/Oct", "id", NOW).unwrap_err();
+    assert_eq!(torn.code, Code::Syntax);
+}
+
+#[test]
+fn users_are_told_by_cookie_field_or_pseudonym() {
+    let request = "GET /product/1 HTTP/1.1";
+    let by = |user: &str, line: &str| event(&log(&AccessSettings { user: user.to_owned(), ..settings() }), line).user_id;
+    assert_eq!(by("cookie:uid", &line(request, 200, FIREFOX, r#" "a=b; uid=ann; c=d""#)), "ann");
+    assert_eq!(by("field:remote_user", &line(request, 200, FIREFOX, "").replace("- - [", "- bob [")), "bob");
+    let pseudonym = by("cookie:uid", &line(request, 200, FIREFOX, ""));
+    assert_eq!((pseudonym.len(), pseudonym.contains("192.0.2.7")), (32, false));
+    assert_eq!(by("address", &line(request, 200, FIREFOX, "")), pseudonym);
+    assert_ne!(by("address", &line(request, 200, "Another/1.0", "")), pseudonym);
+    let other_key = AccessLog::new(&settings(), [8; 16], Rules::default()).unwrap();
+    assert_ne!(event(&other_key, &line(request, 200, FIREFOX, "")).user_id, pseudonym);
+}
+
+#[test]
+fn json_and_formats_of_ones_own_are_read() {
+    let json = log(&AccessSettings {
+        format: "json".to_owned(),
+        fields: vec![("time".to_owned(), "when".to_owned())],
+        user: "field:uid".to_owned(),
+        ..settings()
+    });
+    let seen = event(&json, r#"{"when":971211336.25,"request":"GET /product/1 HTTP/2.0","status":200,"uid":17,"remote_addr":"::1"}"#);
+    assert_eq!((seen.user_id.as_str(), seen.timestamp), ("17", 971_211_336_250));
+    assert_eq!(json.read(b"[1]", "id", NOW).unwrap_err().code, Code::WrongType);
+    let own = log(&AccessSettings {
+        format: r"^(?P<time>\S+) (?P<method>\S+) (?P<path>\S+) (?P<status>\d+) (?P<uid>\S+)$".to_owned(),
+        user: "field:uid".to_owned(),
+        ..settings()
+    });
+    assert_eq!(event(&own, "2000-10-10T20:55:36Z GET /product/1 200 ann").timestamp, 971_211_336_000);
+    assert_eq!(other(&own, "2000-10-10T20:55:36Z GET /product/1 200 -"), Other::Nobody);
+}
+
+#[test]
+fn settings_that_are_no_good_are_told() {
+    let refused = |change: fn(&mut AccessSettings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        AccessLog::new(&settings, [0; 16], Rules::default()).unwrap_err().to_string()
+    };
+    assert!(refused(|settings| settings.rules.clear()).contains("no rule"));
+    assert!(refused(|settings| settings.rules = vec!["view=^/p/(".to_owned()]).contains("no regular expression"));
+    assert!(
+        refused(|settings| settings.rules = vec!["glance=^/p/(?P<item>.)".to_owned()]).contains("`glance` is unknown; there are view,")
+    );
+    assert!(refused(|settings| settings.rules = vec!["view=^/p/".to_owned()]).contains("group named item"));
+    assert!(refused(|settings| settings.format = "(?P<time>.)".to_owned()).contains("no group `method`"));
+    assert!(refused(|settings| settings.user = "who".to_owned()).contains("cookie:NAME"));
+    assert!(refused(|settings| settings.fields = vec![("colour".to_owned(), "c".to_owned())]).contains("no field `colour`"));
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = log(&settings()).read(&bytes, "id", NOW);
+    }
+}

@@ -1,0 +1,187 @@
+//! How a file of others names what an event holds, and in which unit it counts time.
+
+use super::fault::{Code, Fault};
+use super::rules::{Draft, missing};
+use super::timestamp;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// What a column, or a field, of a file may hold of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// See [`Event::event_id`](crate::domain::Event::event_id).
+    EventId,
+    /// See [`Event::user_id`](crate::domain::Event::user_id).
+    User,
+    /// See [`Event::session_id`](crate::domain::Event::session_id).
+    Session,
+    /// See [`Event::kind`](crate::domain::Event::kind).
+    Kind,
+    /// See [`Event::item_id`](crate::domain::Event::item_id).
+    Item,
+    /// See [`Event::value`](crate::domain::Event::value).
+    Value,
+    /// See [`Event::timestamp`](crate::domain::Event::timestamp).
+    Time,
+}
+
+/// Each field, its column in CSV, its name in JSON.
+const FIELDS: [(Field, &str, &str); 7] = [
+    (Field::EventId, "event_id", "event_id"),
+    (Field::User, "user", "user_id"),
+    (Field::Session, "session", "session_id"),
+    (Field::Kind, "event", "type"),
+    (Field::Item, "item", "item_id"),
+    (Field::Value, "value", "value"),
+    (Field::Time, "timestamp", "timestamp"),
+];
+
+impl Field {
+    /// How many there are.
+    pub(super) const COUNT: usize = FIELDS.len();
+
+    /// Every field.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        FIELDS.into_iter().map(|(field, ..)| field)
+    }
+
+    /// The field that a mapping names: by its name in JSON or CSV, or in short `id` and `time`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "id" => Some(Self::EventId),
+            "time" => Some(Self::Time),
+            _ => FIELDS.into_iter().find(|(_, column, json)| [*column, *json].contains(&name)).map(|(field, ..)| field),
+        }
+    }
+
+    fn row(self) -> (&'static str, &'static str) {
+        FIELDS.get(self as usize).map_or(("", ""), |(_, column, json)| (*column, *json))
+    }
+
+    /// Its name in JSON, which is that of the event's field.
+    pub(super) fn name(self) -> &'static str {
+        self.row().1
+    }
+}
+
+/// The unit of a file's points in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeUnit {
+    /// Seconds, milliseconds above 1e11, or RFC 3339.
+    #[default]
+    Any,
+    /// Seconds since 1970, perhaps with a fraction.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+    /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it names no offset.
+    Iso,
+}
+
+/// How a file names and counts what an event holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    names: [Option<String>; Field::COUNT],
+    unit: TimeUnit,
+    kind: Option<String>,
+}
+
+impl Shape {
+    /// One whose timestamps have that unit, and whose events are of that kind if they name none.
+    #[must_use]
+    pub fn new(unit: TimeUnit, kind: Option<String>) -> Self {
+        Self { unit, kind, ..Self::default() }
+    }
+
+    /// The same, with a field found under another name.
+    #[must_use]
+    pub fn with(mut self, field: Field, name: String) -> Self {
+        if let Some(slot) = self.names.get_mut(field as usize) {
+            *slot = Some(name);
+        }
+        self
+    }
+
+    /// Whether it is the project's own.
+    pub(super) fn is_own(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The column that holds a field.
+    pub(super) fn column(&self, field: Field) -> &str {
+        self.mapped(field).unwrap_or(field.row().0)
+    }
+
+    /// Whether a file without such a column cannot be read.
+    pub(super) fn needs(&self, field: Field) -> bool {
+        match field {
+            Field::User | Field::Item | Field::Time => true,
+            Field::Kind => self.kind.is_none(),
+            Field::EventId | Field::Session | Field::Value => self.mapped(field).is_some(),
+        }
+    }
+
+    fn mapped(&self, field: Field) -> Option<&str> {
+        self.names.get(field as usize)?.as_deref()
+    }
+
+    /// An event as its file has it; `text` finds what a field holds, nothing if that is empty.
+    pub(super) fn draft<'t>(&'t self, text: impl Fn(Field) -> Result<Option<Cow<'t, str>>, Fault>) -> Result<Draft<'t>, Fault> {
+        let at = text(Field::Time)?.ok_or_else(|| missing("timestamp"))?;
+        let value = text(Field::Value)?;
+        Ok(Draft {
+            event_id: text(Field::EventId)?,
+            user_id: text(Field::User)?,
+            session_id: text(Field::Session)?,
+            kind: text(Field::Kind)?.or(self.kind.as_deref().map(Cow::Borrowed)),
+            item_id: text(Field::Item)?,
+            value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
+            timestamp: Some(timestamp::in_unit(&at, self.unit)?),
+            properties: None,
+        })
+    }
+
+    /// An event as one JSON object has it under this shape's names. What is a number may stand as one or as text, and so may an id.
+    pub(super) fn draft_of_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<Draft<'t>, Fault> {
+        self.draft(|field| match object.get(self.mapped(field).unwrap_or(field.name())) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
+            Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
+            Some(_) => Err(Fault::new(field.name(), Code::WrongType, format!("`{}` must be a string or a number", field.name()))),
+        })
+    }
+}
+
+fn not_a_number() -> Fault {
+    Fault::new("value", Code::WrongType, "`value` must be a number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_stand_in_their_order() {
+        assert!(Field::all().enumerate().all(|(place, field)| field as usize == place));
+        assert_eq!(
+            ["time", "user_id", "user", "event", "type", "id", "colour"].map(Field::from_name),
+            [Some(Field::Time), Some(Field::User), Some(Field::User), Some(Field::Kind), Some(Field::Kind), Some(Field::EventId), None]
+        );
+    }
+
+    #[test]
+    fn an_object_of_others_is_read() {
+        let shape = Shape::new(TimeUnit::Seconds, Some("view".to_owned()))
+            .with(Field::User, "visitor".to_owned())
+            .with(Field::Time, "ts".to_owned());
+        let object = serde_json::from_str(r#"{"visitor":7,"item_id":"i","ts":"12.5","value":"3"}"#).unwrap();
+        let draft = shape.draft_of_object(&object).unwrap();
+        assert_eq!(
+            (draft.user_id.as_deref(), draft.kind.as_deref(), draft.timestamp, draft.value),
+            (Some("7"), Some("view"), Some(12_500), Some(3.0))
+        );
+        let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
+        assert_eq!(shape.draft_of_object(&object).unwrap_err().field, Some("user_id"));
+    }
+}

@@ -1,0 +1,346 @@
+//! `sequor import`: recorded behaviour, or a catalog, into a daemon or a data directory, each row once.
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read, Write, stdout};
+use std::path::{Path, PathBuf};
+
+use super::faults::{FaultFlags, Faults, Spot};
+use super::flags::{self, Flags};
+use super::place::StateFile;
+use super::progress::Progress;
+use super::sender::Sender;
+use super::target::{Directory, Target};
+use crate::capture::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_entry};
+use crate::clock::Clock;
+use crate::domain::{Entry, Timestamp};
+use crate::settings::Period;
+
+/// Arguments of `sequor import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Files are CSV with a header, or one JSON object a line (.ndjson, .jsonl); with .gz or .zst after the name they are unpacked.\n\n\
+    Each row counts once: its event id is made of the file's digest and the row's line, and FILE.import notes how far everything was acknowledged. So an import that was killed is \
+    started again with the same command and goes on. Whoever wants a file counted anew removes FILE.import, but the daemon still knows the ids of its last store.dedup_window entries.\n\n\
+    Exit code: 0 if every row was taken, 2 if some rows are faulty and all others were taken (or if the command line is wrong), 1 if the import broke off.\n\nExamples:\n  \
+    sequor import events.csv.gz\n  \
+    sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --time-unit ms\n  \
+    sequor import plays.ndjson.zst --map user=uid,item=track,time=at --type play --faults faults.ndjson\n  \
+    sequor import --items catalog.csv --map item=sku\n  \
+    sequor import events.csv --data-dir sequor-data    while no daemon serves it"
+)]
+pub(super) struct Import {
+    /// What to import, in this order.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    /// The API of the running daemon.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data_dir")]
+    url: String,
+    /// The files describe items: CSV with the columns item_id, categories, brand, price, tags, available, published, expires (lists with | between their parts), or what POST /v1/items takes.
+    #[arg(long)]
+    items: bool,
+    /// Under which names the files hold what is needed: of user, item, time, type, value, session, id; of items `item` and their fields.
+    #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
+    map: Vec<String>,
+    /// The unit of the timestamps [default: seconds, milliseconds above 1e11, or RFC 3339].
+    #[arg(long, value_name = "UNIT", conflicts_with = "items")]
+    time_unit: Option<Unit>,
+    /// The kind of the events that name none.
+    #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
+    kind: Option<String>,
+    /// Put events that come unsorted in order within this span; what comes later still is sent as it comes and counted. `0s` leaves them as they come.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    window: Period,
+    /// The most rows in one request; the daemon's server.max_batch is its bound.
+    #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::builder::RangedU64ValueParser::<u64>::new().range(1..=100_000))]
+    batch: u64,
+    /// Where it is noted how far a file was acknowledged; for one FILE [default: FILE.import].
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    #[command(flatten)]
+    faults: FaultFlags,
+    /// Say what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The unit of a column of timestamps.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unit {
+    /// Seconds since 1970.
+    S,
+    /// Milliseconds since 1970.
+    Ms,
+    /// ISO 8601, such as 2014-04-01T01:15:41Z; UTC if it names no offset.
+    Iso,
+}
+
+/// How far a file was acknowledged, and by whom.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    digest: String,
+    target: String,
+    /// Every row up to this line is acknowledged.
+    through: u64,
+}
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    /// Rows that are in the journal now and were not before.
+    taken: u64,
+    /// Rows that it had already.
+    duplicates: u64,
+    /// Rows that an earlier run had brought to the end, and that were not sent again.
+    skipped: u64,
+    /// Rows that came later than the window.
+    late: u64,
+    faulty: u64,
+}
+
+/// The bytes of a request's body at which it is full: half of what `server.max_body_bytes` is by default.
+const FULL_BYTES: usize = 512 * 1024;
+
+/// For how many lines an event may be held back. What is sent again after a kill is no more than that, well within the ids that the daemon remembers.
+const MOST_HELD: u64 = 100_000;
+
+impl Import {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one file; give one FILE, or leave it out");
+        let rules = flags::rules(self.flags.layers(&[])?.check()?);
+        let wanted = if self.items { Wanted::Items(self.names()?) } else { Wanted::Events(self.shape()?) };
+        let (target, name) = self.target()?;
+        let faults = Faults::new(&self.faults)?;
+        let mut run = Run { import: &self, rules, wanted, name, target, faults, summary: Summary::default() };
+        for file in &self.files {
+            run.file(file)?;
+        }
+        let Run { target, faults, mut summary, .. } = run;
+        target.finish()?;
+        summary.faulty = faults.count();
+        if self.json {
+            writeln!(stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
+        } else {
+            for (what, count) in [
+                ("taken", summary.taken),
+                ("known already", summary.duplicates),
+                ("skipped: acknowledged before", summary.skipped),
+                ("later than the window", summary.late),
+                ("faulty", summary.faulty),
+            ] {
+                writeln!(stdout(), "  {what:<30}{count:>12}")?;
+            }
+        }
+        faults.finish()
+    }
+
+    /// Where to, and what that is called in a state.
+    fn target(&self) -> anyhow::Result<(Target, String)> {
+        match self.flags.data_dir() {
+            Some(dir) => {
+                let directory = Directory::open(&self.flags)?;
+                let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
+                Ok((Target::Directory(directory), name.display().to_string()))
+            }
+            None => Ok((Target::Daemon(Sender::new(&self.url)?), self.url.trim_end_matches('/').to_owned())),
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = anyhow::Result<(&str, &str)>> {
+        self.map.iter().map(|pair| pair.split_once('=').with_context(|| format!("--map {pair}: write FIELD=NAME")))
+    }
+
+    fn shape(&self) -> anyhow::Result<Shape> {
+        let unit = match self.time_unit {
+            None => TimeUnit::Any,
+            Some(Unit::S) => TimeUnit::Seconds,
+            Some(Unit::Ms) => TimeUnit::Milliseconds,
+            Some(Unit::Iso) => TimeUnit::Iso,
+        };
+        self.pairs().try_fold(Shape::new(unit, self.kind.clone()), |shape, pair| {
+            let (field, name) = pair?;
+            let known = Field::from_name(field);
+            let field = known.with_context(|| format!("--map {field}={name}: there are user, item, time, type, value, session and id"))?;
+            Ok(shape.with(field, name.to_owned()))
+        })
+    }
+
+    fn names(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        self.pairs()
+            .map(|pair| {
+                let (field, name) = pair?;
+                let known = FileItems::field(field);
+                let field = known.with_context(|| format!("--map {field}={name}: an item has no such field"))?;
+                Ok((field, name.to_owned()))
+            })
+            .collect()
+    }
+}
+
+/// What the files hold.
+enum Wanted {
+    Events(Shape),
+    Items(Vec<(&'static str, String)>),
+}
+
+/// The rows of a file.
+enum Rows<'r> {
+    Events(Box<FileEvents<'r>>),
+    Items(Box<FileItems>),
+}
+
+impl Rows<'_> {
+    fn next(&mut self) -> Option<Result<Result<Entry, Fault>, FileError>> {
+        match self {
+            Self::Events(events) => Some(events.next()?.map(|event| event.map(Entry::Event))),
+            Self::Items(items) => Some(items.next()?.map(|item| item.map(Entry::Item))),
+        }
+    }
+
+    fn line(&self) -> u64 {
+        match self {
+            Self::Events(events) => events.line(),
+            Self::Items(items) => items.line(),
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        match self {
+            Self::Events(events) => events.bytes_read(),
+            Self::Items(items) => items.bytes_read(),
+        }
+    }
+}
+
+/// A request under way: entries and the lines that they stood in.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u64>,
+    entries: Vec<Entry>,
+    bytes: usize,
+    scratch: Vec<u8>,
+}
+
+impl Batch {
+    fn push(&mut self, line: u64, entry: Entry) -> anyhow::Result<()> {
+        self.scratch.clear();
+        write_entry(line, &entry, &mut self.scratch)?;
+        self.bytes += self.scratch.len();
+        self.lines.push(line);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn is_full(&self, most: u64) -> bool {
+        self.lines.len() as u64 >= most || self.bytes >= FULL_BYTES
+    }
+}
+
+/// An import under way.
+struct Run<'i> {
+    import: &'i Import,
+    rules: Rules,
+    wanted: Wanted,
+    /// What the target is called.
+    name: String,
+    target: Target,
+    faults: Faults,
+    summary: Summary,
+}
+
+impl Run<'_> {
+    fn file(&mut self, file: &Path) -> anyhow::Result<()> {
+        let (digest, size) = digest(file)?;
+        let state = StateFile::of(file, ".import", self.import.state.as_deref());
+        let earlier = state.read::<State>()?.filter(|state| state.digest == digest && state.target == self.name);
+        let mut through = earlier.map_or(0, |state| state.through);
+        if through > 0 {
+            eprintln!("{}: going on after line {through}, as {} says", file.display(), state.path().display());
+        }
+        let rules = self.rules.clone();
+        let mut rows = self.open(file, &rules)?;
+        let mut reorder = Reorder::new(self.import.window.as_millis(), MOST_HELD);
+        let mut batch = Batch::default();
+        let progress = Progress::new(size, "bytes imported");
+        while let Some(row) = rows.next() {
+            let line = rows.line();
+            match row {
+                Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
+                Ok(Ok(Entry::Event(mut event))) => {
+                    event.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
+                    reorder.put(line, event);
+                    while let Some((line, event)) = reorder.ready(line) {
+                        batch.push(line, Entry::Event(event))?;
+                    }
+                }
+                Ok(Ok(entry)) => batch.push(line, entry)?,
+                Ok(Err(fault)) => self.faults.read(file, Spot::Line(line), &fault)?,
+                Err(error) => self.faults.broken(file, line, &error)?,
+            }
+            if batch.is_full(self.import.batch) {
+                self.send(file, &mut batch)?;
+                // A row that is held back must be read again.
+                through = through.max(reorder.first_line().map_or(line, |first| first.saturating_sub(1)));
+                state.write(&State { digest: digest.clone(), target: self.name.clone(), through })?;
+                progress.show(rows.bytes_read());
+            }
+        }
+        while let Some((line, event)) = reorder.rest() {
+            batch.push(line, Entry::Event(event))?;
+            if batch.is_full(self.import.batch) {
+                self.send(file, &mut batch)?;
+            }
+        }
+        self.send(file, &mut batch)?;
+        state.write(&State { digest, target: self.name.clone(), through: through.max(rows.line()) })?;
+        progress.done();
+        self.summary.late += reorder.late();
+        Ok(())
+    }
+
+    fn open<'r>(&self, file: &Path, rules: &'r Rules) -> anyhow::Result<Rows<'r>> {
+        let now: Timestamp = Clock::system().now();
+        Ok(match &self.wanted {
+            Wanted::Events(shape) => Rows::Events(Box::new(FileEvents::open_as(file, shape.clone(), rules, now)?)),
+            Wanted::Items(names) => Rows::Items(Box::new(FileItems::open(file, names.clone(), now)?)),
+        })
+    }
+
+    /// Sends what was gathered and waits until it is acknowledged.
+    fn send(&mut self, file: &Path, batch: &mut Batch) -> anyhow::Result<()> {
+        let Batch { lines, entries, .. } = std::mem::take(batch);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let told = self.target.take(entries)?;
+        self.summary.taken += told.accepted;
+        self.summary.duplicates += told.duplicates;
+        for rejected in &told.rejected {
+            let Some(line) = lines.get(rejected.index) else { bail!("the daemon refused a row that was not sent: {}", rejected.reason) };
+            self.faults.rejected(file, Spot::Line(*line), rejected)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file's digest, and its size in bytes.
+fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
+    let unreadable = || format!("{}: cannot be read", file.display());
+    let mut source = File::open(file).with_context(unreadable)?;
+    let progress = Progress::new(source.metadata().with_context(unreadable)?.len(), "bytes looked through");
+    let (mut digest, mut size, mut buffer) = (Digest::new(&[0; 16]), 0, vec![0; 1 << 20]);
+    loop {
+        let read = source.read(&mut buffer).with_context(unreadable)?;
+        if read == 0 {
+            progress.done();
+            return Ok((digest.hex(), size));
+        }
+        digest.add(buffer.get(..read).unwrap_or_default());
+        size += read as u64;
+        progress.show(size);
+    }
+}

@@ -1,0 +1,84 @@
+//! Entries sent to a daemon until it has acknowledged them, however long it is away.
+
+use anyhow::{Context, bail, ensure};
+use awc::http::StatusCode;
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+use super::client::{Daemon, Question};
+use crate::domain::Entry;
+
+/// The first pause before something is sent again; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is said that the daemon is waited for.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// A daemon that takes entries.
+pub(super) struct Sender {
+    runner: actix::SystemRunner,
+    daemon: Daemon,
+    url: String,
+}
+
+/// What the daemon said of a batch.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Told {
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) rejected: Vec<Rejected>,
+}
+
+/// One entry that it did not take.
+#[derive(Debug, Deserialize)]
+pub(super) struct Rejected {
+    /// Its place in the batch.
+    pub(super) index: usize,
+    pub(super) field: Option<String>,
+    pub(super) code: String,
+    pub(super) reason: String,
+}
+
+impl Sender {
+    /// The daemon whose API has that address.
+    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+        let address: awc::http::Uri = url.parse().with_context(|| format!("--url {url} is no address"))?;
+        ensure!(
+            address.scheme_str() == Some("http") && address.host().is_some(),
+            "--url {url}: give the API's address as http://HOST:PORT"
+        );
+        Ok(Self { runner: actix::System::new(), daemon: Daemon::new(url, None, 1), url: url.to_owned() })
+    }
+
+    /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.
+    pub(super) fn send(&self, entries: &[Entry]) -> anyhow::Result<Told> {
+        let question = match entries.first() {
+            Some(Entry::Item(_)) => Question::items(entries)?,
+            Some(_) => Question::events(entries)?,
+            None => return Ok(Told::default()),
+        };
+        let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);
+        loop {
+            let trouble = match self.runner.block_on(self.daemon.ask(question.clone())) {
+                Ok((status, body)) if status == StatusCode::OK || status == StatusCode::BAD_REQUEST => {
+                    // A batch of which nothing could be taken is answered for, too, in the same words.
+                    return serde_json::from_slice(&body)
+                        .with_context(|| format!("{} answers {status}: {}", self.url, String::from_utf8_lossy(&body)));
+                }
+                Ok((status, _)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                    anyhow::anyhow!("{} takes nothing now ({status})", self.url)
+                }
+                Ok((status, body)) => bail!("{} refused ({status}): {}", self.url, String::from_utf8_lossy(&body)),
+                Err(error) => error,
+            };
+            // A pause that is over soon is nobody's business.
+            if pause > FIRST_PAUSE * 4 && said.is_none_or(|at| at.elapsed() >= REMIND) {
+                eprintln!("{trouble:#}; it is tried again until it does");
+                said = Some(Instant::now());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Where entries go: to a running daemon, or into the data directory of a stopped one.
+
+use actix::SystemRunner;
+use std::sync::Arc;
+
+use super::data;
+use super::flags::{self, Flags};
+use super::sender::{Sender, Told};
+use crate::actors::system::System;
+use crate::domain::Entry;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Takes entries and says once they are durable.
+pub(super) enum Target {
+    /// Through a daemon's API.
+    Daemon(Sender),
+    /// Through actors of this process's own.
+    Directory(Directory),
+}
+
+/// A data directory that is served by nobody else meanwhile.
+pub(super) struct Directory {
+    runner: SystemRunner,
+    system: System,
+}
+
+impl Target {
+    /// Takes a batch: what was acknowledged is durable.
+    pub(super) fn take(&mut self, entries: Vec<Entry>) -> anyhow::Result<Told> {
+        match self {
+            Self::Daemon(sender) => sender.send(&entries),
+            Self::Directory(directory) => directory.append(entries),
+        }
+    }
+
+    /// Brings everything to rest.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Directory(Directory { runner, system }) => {
+                runner.block_on(async {
+                    system.hurry();
+                    system.rest().await
+                })?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// Opens the directory that the flags name, or makes it.
+    pub(super) fn open(flags: &Flags) -> anyhow::Result<Self> {
+        let layers = data::settings(flags)?;
+        let mut settings = layers.check()?.clone();
+        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let store = data::open(&settings, |dir, options| Store::open(dir, options), None)?;
+        data::heed_origin(&layers, &mut settings, &store)?;
+        let runner = actix::System::new();
+        let system = runner.block_on(async { System::start(store, flags::system(&settings, flags::fold(&settings)), metrics) })?;
+        Ok(Self { runner, system })
+    }
+
+    fn append(&self, entries: Vec<Entry>) -> anyhow::Result<Told> {
+        let receipt = self.runner.block_on(async {
+            let permit = self.system.wait(entries.len()).await?;
+            self.system.append(entries, permit).await
+        })?;
+        Ok(Told { accepted: receipt.accepted as u64, duplicates: receipt.duplicates.len() as u64, rejected: Vec::new() })
+    }
+}
