@@ -29,8 +29,10 @@ use crate::learning::{
     Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError};
+use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store, StoreError};
 pub use crate::store::{Point, Quarantined};
+
+pub use crate::store::Receipt;
 
 /// How often, and how many times, it is asked whether the fold has come to an act.
 const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);

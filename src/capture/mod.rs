@@ -13,6 +13,7 @@ mod items;
 mod json;
 mod lines;
 mod rules;
+mod segment;
 mod split;
 mod timestamp;
 
@@ -23,3 +24,4 @@ pub use frame::BodyError;
 pub use items::{MAX_CATEGORIES, MAX_TAGS, check_item_id, read_item, read_items, read_patch};
 pub use json::{Reading, read_body};
 pub use rules::{Draft, MAX_DEPTH, MAX_EARLY_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, Rules};
+pub use segment::{Call, EventNames, Messages, read_batch, read_call};

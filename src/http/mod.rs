@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod beacon;
 mod console;
 mod items;
 mod lists;
@@ -10,6 +11,7 @@ mod pages;
 mod problem;
 mod pulse;
 mod request_id;
+mod segment;
 mod server;
 mod watch;
 mod wishes;

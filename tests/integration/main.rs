@@ -24,6 +24,7 @@ mod readme;
 mod replay;
 mod restart;
 mod retention;
+mod segment;
 mod settings;
 mod steering;
 mod supervised;
