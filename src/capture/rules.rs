@@ -2,7 +2,7 @@
 
 use super::fault::{Code, Fault};
 use super::segment::EventNames;
-use crate::domain::{Event, Kind, Kinds, Timestamp};
+use crate::domain::{Event, Kind, Kinds, Merge, Timestamp};
 use std::borrow::Cow;
 
 /// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
@@ -77,6 +77,15 @@ impl Rules {
             timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
             properties: draft.properties.map(properties).transpose()?,
         })
+    }
+
+    /// Holds a merge of two users against the rules for their ids, which `fields` name: who is merged, and into whom.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn merge(&self, fields: [&'static str; 2], from: Cow<'_, str>, into: Cow<'_, str>, timestamp: Timestamp) -> Result<Merge, Fault> {
+        let [from_field, into_field] = fields;
+        Ok(Merge { from: id(from_field, from)?, into: id(into_field, into)?, timestamp })
     }
 
     /// Properties that came as an object, unless they are beyond the bounds.

@@ -13,7 +13,7 @@ use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::watch::path;
-use super::{beacon, items, lists, segment};
+use super::{beacon, items, lists, merges, segment};
 use crate::actors::system::{Receipt, System, SystemError};
 use crate::capture::{Fault, Rules, read_body};
 use crate::clock::Clock;
@@ -71,6 +71,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(path(EVENTS, "POST").route(web::post().to(events)))
         .configure(lists::routes)
         .configure(items::routes)
+        .configure(merges::routes)
         .configure(segment::routes)
         .configure(beacon::routes);
 }

@@ -7,6 +7,7 @@ mod console;
 mod items;
 mod lists;
 mod lock;
+mod merges;
 mod pages;
 mod problem;
 mod pulse;

@@ -58,11 +58,13 @@ try {
   assert.equal(list.find((event) => event.type === "cart").value, 3);
   assert.equal(new Set(list.map((event) => event.event_id)).size, 6);
 
-  // Who signs in is who the page says, and is known by the same name in the next tab.
+  // Who signs in is who the page says, with all that was done before.
   await page.goto(`${place}/kettle?user=ann`);
   await page.goto("about:blank");
   list = await until(7);
   assert.deepEqual([list[6].user_id, list[6].type, list[6].item_id], ["ann", "view", "kettle"]);
+  const merges = (await journal()).filter((entry) => entry.entry === "merge");
+  assert.deepEqual(merges.map(({ from, into }) => [from, into]), [[anonymous, "ann"]]);
 
   // Who does not want it tells nothing, and nothing is kept.
   for (const wish of ["globalPrivacyControl", "doNotTrack"]) {
@@ -84,6 +86,7 @@ try {
   await page.goto("about:blank");
   list = await until(8);
   assert.deepEqual(told(list.slice(7)), ["view last"]);
+  assert.ok(![anonymous, "ann"].includes(list[7].user_id), "who signed out is a new visitor");
   assert.equal((await journal()).some((entry) => JSON.stringify(entry).includes("secret")), false);
 } finally {
   await chrome.close();

@@ -15,6 +15,7 @@ mod fuzz;
 mod healing;
 mod ledger;
 mod looking;
+mod merging;
 mod metrics;
 mod ops;
 mod power;

@@ -155,7 +155,22 @@ impl Messages {
             Call::Track => text("event", message.get("event"))?.ok_or_else(|| missing("event"))?,
             Call::Page => "Page".into(),
             Call::Screen => "Screen".into(),
-            Call::Identify | Call::Alias | Call::Group => {
+            Call::Identify | Call::Alias => {
+                let fields = if call == Call::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
+                let [from, into] = fields.map(|field| text(field, message.get(field)));
+                match (from?, into?) {
+                    (Some(from), Some(into)) if from != into => {
+                        let at = moment(message, sent_at, received_at)?.unwrap_or(received_at);
+                        self.entries.push(Entry::Merge(rules.merge(fields, from, into, at)?));
+                    }
+                    (None, _) if call == Call::Alias => return Err(missing("previousId")),
+                    (_, None) if call == Call::Alias => return Err(missing("userId")),
+                    // Who is not known by two ids need not be merged.
+                    _ => self.ignored += 1,
+                }
+                return Ok(());
+            }
+            Call::Group => {
                 self.ignored += 1;
                 return Ok(());
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::Event;
+use crate::domain::{Event, Merge};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -143,6 +143,23 @@ fn bodies_that_are_none_and_too_much_are_refused_whole() {
 fn properties_beyond_the_bounds_cost_the_event_nothing() {
     let read = one(track("Product Viewed", json!({ "product_id": "tea", "text": "x".repeat(20_000) })));
     assert_eq!(events(&read)[0].properties, None);
+}
+
+#[test]
+fn who_is_known_by_two_ids_is_one_user() {
+    let merged = |message: Value| match &one(message.clone()).entries[..] {
+        [Entry::Merge(Merge { from, into, timestamp })] if *timestamp == NOW => Some((from.clone(), into.clone())),
+        [] => None,
+        other => panic!("{message}: {other:?}"),
+    };
+    let two = Some(("a".to_owned(), "ann".to_owned()));
+    assert_eq!(merged(json!({ "type": "identify", "anonymousId": "a", "userId": "ann", "traits": {} })), two);
+    assert_eq!(merged(json!({ "type": "alias", "previousId": "a", "userId": "ann" })), two);
+    assert_eq!(merged(json!({ "type": "identify", "userId": "ann" })), None);
+    assert_eq!(merged(json!({ "type": "identify", "anonymousId": "ann", "userId": "ann" })), None);
+    assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).faults[0].field, Some("previousId"));
+    let long = "x".repeat(300);
+    assert_eq!(one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).faults[0].field, Some("anonymousId"));
 }
 
 proptest! {
