@@ -9,7 +9,7 @@ use super::catalog::LiveCatalog;
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use super::model::{Advance, ModelActor};
-use super::session::Happened;
+use super::session::{Act, Happened};
 use super::shard::{Deliver, ShardActor, shard_of};
 use crate::domain::{Dictionary, Entry, Kinds};
 use crate::metrics::{Metrics, Queue, Worker};
@@ -100,7 +100,9 @@ impl CommitterActor {
             if let Some((user, happened)) = Happened::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
-                self.metrics.accepted_events.of(happened.step.kind).increment(1);
+                if let Act::Step { step, .. } = &happened.act {
+                    self.metrics.accepted_events.of(step.kind).increment(1);
+                }
                 events.push((user, happened));
             }
         }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
-use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Session, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
 use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
@@ -36,7 +36,8 @@ pub struct Surroundings {
 impl Surroundings {
     /// The name of the item that an event is about.
     pub(super) fn item_of(&self, happened: &Happened) -> Option<Arc<str>> {
-        self.dictionary.name(happened.step.item?)
+        let Act::Step { step, .. } = &happened.act else { return None };
+        self.dictionary.name(step.item?)
     }
 }
 
@@ -74,8 +75,13 @@ impl SessionActor {
         let applied = guarded(&around.metrics, Worker::Session, || {
             may_strike("session", || around.item_of(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-            let Happened { offset, step, session_id } = event;
-            self.follower.advance(*offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), &mut workspace.network);
+            match &event.act {
+                Act::Step { step, session_id } => {
+                    let network = &mut workspace.network;
+                    self.follower.advance(event.offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), network);
+                }
+                Act::Merge { session, .. } => self.follower.absorb(session, &around.pace),
+            }
         });
         if let Err(struck) = applied {
             self.follower = Follower::restore(before, None);
@@ -119,21 +125,45 @@ pub struct Happened {
     /// Its place in the journal.
     pub offset: Offset,
     /// What it means for the sequence.
-    pub step: Step,
-    /// The site's own id of the visit.
-    pub session_id: Option<String>,
+    pub act: Act,
+}
+
+/// What an entry means for the sequence of its user.
+#[derive(Debug)]
+pub enum Act {
+    /// One more step.
+    Step {
+        /// The step.
+        step: Step,
+        /// The site's own id of the visit.
+        session_id: Option<String>,
+    },
+    /// Another user turned out to be this one.
+    Merge {
+        /// Who.
+        from: String,
+        /// What that user had done by then: for whoever hands it on to find out.
+        session: Session,
+    },
 }
 
 impl Happened {
     /// What an entry means for its user's session; `None` if nothing.
     #[must_use]
     pub fn of(offset: Offset, entry: Entry, dictionary: &Dictionary, kinds: &Kinds) -> Option<(String, Self)> {
-        let Entry::Event(event) = entry else { return None };
+        let event = match entry {
+            Entry::Event(event) => event,
+            Entry::Merge(merge) => {
+                let act = Act::Merge { from: merge.from, session: Session::default() };
+                return Some((merge.into, Self { offset, act }));
+            }
+            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) => return None,
+        };
         let kind = kinds.id(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
         let step = Step { item, kind, boundary: false, at: event.timestamp, value };
-        Some((event.user_id, Self { offset, step, session_id: event.session_id }))
+        Some((event.user_id, Self { offset, act: Act::Step { step, session_id: event.session_id } }))
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 mod looking;
+mod merging;
 
 pub use looking::{Live, Show};
 
@@ -88,6 +89,8 @@ pub struct ShardActor {
     opening: u64,
     /// The journal could not be read when the sessions were to be begun again: they do not hold all that was delivered.
     ill: bool,
+    /// Users who were merged into one of this shard's, with the offset, whose records are still to be removed.
+    merged: Vec<(Offset, String)>,
     /// A flush begun by an earlier tick is under way.
     flushing: bool,
     tick: u64,
@@ -115,7 +118,18 @@ impl ShardActor {
         let delivered = share.stored.of(share.number.0);
         let opening = share.store.opening().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { share, surroundings, active: FxHashMap::default(), delivered, opening, ill: false, flushing: false, tick: 0, idle_ticks }
+        Self {
+            share,
+            surroundings,
+            active: FxHashMap::default(),
+            delivered,
+            opening,
+            ill: false,
+            merged: Vec::new(),
+            flushing: false,
+            tick: 0,
+            idle_ticks,
+        }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
@@ -153,7 +167,10 @@ impl ShardActor {
     /// Starts the user's actor with nothing but what the journal says. That takes a pass over the journal: the price of damage.
     fn fold_anew(&mut self, user: &str) -> Result<&mut Active, StoreError> {
         let begin = self.share.store.journal().begin()?;
-        let events = self.delivered_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
+        let mut events: Vec<_> = self.delivered_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
+        for happened in &mut events {
+            self.look_up(happened, Some(begin))?;
+        }
         let active = self.start(user, None);
         active.actor.do_send(Apply { events, permits: None });
         active.dirty = true;
@@ -168,9 +185,7 @@ impl ShardActor {
             if offset >= self.delivered {
                 break;
             }
-            if entry.as_event().is_some_and(|event| wanted(&event.user_id)) {
-                events.extend(Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds));
-            }
+            events.extend(Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds).filter(|(user, _)| wanted(user)));
         }
         Ok(events)
     }
@@ -258,6 +273,7 @@ impl ShardActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
         self.rest();
+        self.forget_merged();
         // Where the store is slower than the events come, one flush takes what several would have.
         if self.flushing {
             return;
@@ -310,7 +326,12 @@ impl ShardActor {
     /// Puts events before their sessions.
     fn deliver(&mut self, events: Vec<(String, Happened)>, permits: Option<&Arc<Vec<Permit>>>) {
         let mut by_user: FxHashMap<String, Vec<Happened>> = FxHashMap::default();
-        for (user, happened) in events {
+        for (user, mut happened) in events {
+            if let Err(error) = self.look_up(&mut happened, None) {
+                // All that was delivered is delivered again once the store can be read.
+                self.ill = true;
+                return tracing::error!(error = &error as &dyn std::error::Error, "a user who was merged could not be looked up");
+            }
             by_user.entry(user).or_default().push(happened);
         }
         for (user, events) in by_user {

@@ -23,14 +23,16 @@ use super::stored::Stored;
 use super::upkeep::Upkeep;
 use super::worker::Beside;
 use crate::domain::{
-    Candidate, Catalog, Cause, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, ModelAct, ModelChange, Offset, Step, Timestamp,
+    Candidate, Catalog, Cause, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Links, ModelAct, ModelChange, Offset, Step, Timestamp,
 };
 use crate::learning::{
     Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
 };
 use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError};
+use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store, StoreError};
 pub use crate::store::{Point, Quarantined};
+
+pub use crate::store::Receipt;
 
 /// How often, and how many times, it is asked whether the fold has come to an act.
 const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
@@ -115,6 +117,7 @@ pub struct System {
     store: Store,
     gate: Gate,
     dictionary: Arc<Dictionary>,
+    links: Arc<Links>,
     published: Arc<ArcSwap<Snapshot>>,
     catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
@@ -139,7 +142,7 @@ impl System {
             number_items(&store, pretrained)?;
         }
         let core = Committer::open(store.clone(), settings.committer.clone())?;
-        let (dictionary, end) = (core.dictionary(), core.next_offset());
+        let (dictionary, links, end) = (core.dictionary(), core.links(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
         let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics);
         let learner = load()?;
@@ -194,7 +197,7 @@ impl System {
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, upkeep, draining })
+        Ok(Self { store, gate, dictionary, links, published, catalog, committer, shards, model, fold, metrics, upkeep, draining })
     }
 
     /// Room for entries, at once or not at all.
@@ -229,6 +232,7 @@ impl System {
     /// # Errors
     /// [`SystemError::Busy`] if the user's shard has too many questions waiting.
     pub async fn recommend(&self, user: String, request: Request) -> Result<Answer, SystemError> {
+        let user = self.links.resolve(&user).map_or(user, |known| (*known).to_owned());
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
         let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));

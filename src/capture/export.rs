@@ -1,11 +1,11 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
-use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, ModelAct, ModelChange, Offset, Timestamp};
+use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The names of the entries' kinds, as the field `entry` has them.
-pub const ENTRIES: [&str; 4] = ["event", "impression", "item", "model"];
+pub const ENTRIES: [&str; 5] = ["event", "impression", "item", "model", "merge"];
 
 /// The name of an entry's kind, one of [`ENTRIES`].
 #[must_use]
@@ -15,11 +15,12 @@ pub fn entry_name(entry: &Entry) -> &'static str {
         Entry::Impression(_) => "impression",
         Entry::Item(_) => "item",
         Entry::Model(_) => "model",
+        Entry::Merge(_) => "merge",
     }
 }
 
 /// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
-/// change; an impression is what was shown, a change of the model what was done to it.
+/// change; an impression is what was shown, a change of the model what was done to it, a merge which two users are one.
 ///
 /// # Errors
 /// If it has no form in JSON, which no entry has that was taken from outside.
@@ -30,6 +31,9 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Impression(impression) => write(Line { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
         Entry::Item(change) => write(Line { offset, entry: name, rest: ItemLine::new(change) }, lines),
         Entry::Model(change) => write(Line { offset, entry: name, rest: ModelLine::new(change) }, lines),
+        Entry::Merge(Merge { from, into, timestamp }) => {
+            write(Line { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
+        }
     }
 }
 
@@ -45,6 +49,13 @@ struct Line<T> {
     entry: &'static str,
     #[serde(flatten)]
     rest: T,
+}
+
+#[derive(Serialize)]
+struct MergeLine<'m> {
+    from: &'m str,
+    into: &'m str,
+    timestamp: Timestamp,
 }
 
 #[derive(Serialize)]

@@ -21,6 +21,12 @@ pub enum BodyError {
         /// How many are allowed.
         limit: usize,
     },
+    /// It is not what it should be.
+    #[error("{reason}")]
+    Unreadable {
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// One record's text, or what stands where one should.

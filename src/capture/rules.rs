@@ -1,7 +1,8 @@
 //! The one rule set that every outside format meets.
 
 use super::fault::{Code, Fault};
-use crate::domain::{Event, Kind, Kinds, Timestamp};
+use super::segment::EventNames;
+use crate::domain::{Event, Kind, Kinds, Merge, Timestamp};
 use std::borrow::Cow;
 
 /// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
@@ -44,11 +45,13 @@ pub struct Rules {
     pub kinds: Kinds,
     /// The most events that one request may hold.
     pub max_events: usize,
+    /// What the names of Segment's events mean.
+    pub names: EventNames,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { kinds: Kinds::default(), max_events: 1000 }
+        Self { kinds: Kinds::default(), max_events: 1000, names: EventNames::default() }
     }
 }
 
@@ -74,6 +77,21 @@ impl Rules {
             timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
             properties: draft.properties.map(properties).transpose()?,
         })
+    }
+
+    /// Holds a merge of two users against the rules for their ids, which `fields` name: who is merged, and into whom.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn merge(&self, fields: [&'static str; 2], from: Cow<'_, str>, into: Cow<'_, str>, timestamp: Timestamp) -> Result<Merge, Fault> {
+        let [from_field, into_field] = fields;
+        Ok(Merge { from: id(from_field, from)?, into: id(into_field, into)?, timestamp })
+    }
+
+    /// Properties that came as an object, unless they are beyond the bounds.
+    pub(super) fn properties(&self, object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+        let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty())?;
+        properties(text.into()).ok()
     }
 
     fn kind(&self, name: &str) -> Result<Kind, Fault> {

@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
-use crate::capture::Rules;
+use crate::capture::{EventNames, Rules};
 use crate::http::DoorSettings;
 use crate::learning::{FoldSettings, Pace};
 use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Settings};
@@ -194,12 +194,14 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         workers: or_one_a_processor(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
         admin_token: settings.server.admin_token.clone(),
+        cors_origins: settings.server.cors_origins.clone(),
     }
 }
 
 /// What events are held against.
 pub(super) fn rules(settings: &Settings) -> Rules {
-    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch }
+    let names = EventNames::with(settings.segment.names());
+    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names }
 }
 
 fn or_one_a_processor(count: usize) -> usize {

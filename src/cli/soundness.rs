@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::progress::Progress;
 use crate::actors::origin::origin;
-use crate::actors::session::Happened;
+use crate::actors::session::{Act, Happened};
 use crate::actors::shard::shard_of;
-use crate::domain::{Dictionary, Kinds, Offset, Session};
+use crate::domain::{Dictionary, Entry, Kinds, Merge, Offset, Session};
 use crate::settings::Settings;
 use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -52,6 +52,44 @@ pub(super) struct Folded {
     next: Option<Offset>,
     /// The last event of all.
     last: Offset,
+    /// The sequence after all events, where that is another one.
+    whole: Option<Session>,
+    /// The user was merged into another one.
+    pub(super) merged: bool,
+}
+
+/// Which users become one in the end: each user who is merged, with one into whom.
+#[derive(Debug, Default)]
+struct Merged(FxHashMap<String, String>);
+
+impl Merged {
+    fn of(store: &Store) -> Result<Self, StoreError> {
+        let mut merged = Self::default();
+        for entry in store.journal().entries(store.journal().begin()?)? {
+            if let (_, Entry::Merge(Merge { from, into, .. })) = entry? {
+                let (from, into) = (merged.last(&from).to_owned(), merged.last(&into).to_owned());
+                if from != into {
+                    merged.0.insert(from, into);
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    fn last<'u>(&'u self, mut user: &'u str) -> &'u str {
+        while let Some(into) = self.0.get(user) {
+            user = into;
+        }
+        user
+    }
+}
+
+impl Folded {
+    /// The sequence of a user who is merged into another one.
+    fn leave(&mut self) -> Session {
+        self.merged = true;
+        self.whole.as_ref().unwrap_or(&self.session).clone()
+    }
 }
 
 /// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
@@ -68,6 +106,9 @@ pub(super) fn fold_sessions(
     let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
     let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
     let passes = usize::try_from(end / A_PASS + 1).unwrap_or(1);
+    // Users who become one belong into one part.
+    let merged = if passes > 1 { Merged::of(store)? } else { Merged::default() };
+    let part = |user: &str| shard_of(merged.last(user), passes);
     let progress = Progress::new(end * passes as u64, what);
     for pass in 0..passes {
         let mut users: FxHashMap<String, Folded> = FxHashMap::default();
@@ -75,27 +116,38 @@ pub(super) fn fold_sessions(
             let (offset, entry) = entry?;
             progress.show(pass as u64 * end + offset);
             let Some((user, happened)) = Happened::of(offset, entry, names, kinds) else { continue };
-            if shard_of(&user, passes) != pass {
+            if part(&user) != pass {
                 continue;
             }
+            let act = match happened.act {
+                Act::Merge { from, .. } => {
+                    let gone = users.get_mut(&from).map(Folded::leave).unwrap_or_default();
+                    Act::Merge { from, session: gone }
+                }
+                step @ Act::Step { .. } => step,
+            };
             let user = match users.get_mut(&user) {
-                Some(known) => known,
-                None => {
+                Some(known) if !known.merged => known,
+                _ => {
                     let new = Folded { until: until(&user), ..Folded::default() };
-                    users.entry(user).or_insert(new)
+                    users.entry(user).insert_entry(new).into_mut()
                 }
             };
             user.last = offset;
-            if offset < user.until {
-                if !passed_over.contains(&offset) {
-                    user.session.push(offset, happened.step, happened.session_id.as_deref(), idle_gap_ms);
-                }
+            let session = if offset < user.until {
                 user.applied = offset + 1;
+                &mut user.session
             } else {
                 user.next.get_or_insert(offset);
+                user.whole.get_or_insert_with(|| user.session.clone())
+            };
+            match act {
+                _ if passed_over.contains(&offset) => {}
+                Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
+                Act::Merge { session: gone, .. } => session.absorb(&gone, idle_gap_ms),
             }
         }
-        folded(users, &|user| shard_of(user, passes) == pass)?;
+        folded(users, &|user| part(user) == pass)?;
     }
     progress.done();
     Ok(())
@@ -144,7 +196,8 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
         }
         for (user, folded) in users {
             let is_kept = folded.last.saturating_add(settings.learning.users_kept) >= end;
-            if is_kept && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
+            // Of one who was merged nothing need be left.
+            if is_kept && !folded.merged && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
                 findings.add(
                     format!("sessions, user {user}"),
                     format!("there is no record, and all should reach {through}"),
@@ -201,6 +254,7 @@ impl fmt::Display for Soundness {
         writeln!(out, "    impressions     {:>12}", counts.impressions)?;
         writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
         writeln!(out, "    model changes   {:>12}", counts.model_changes)?;
+        writeln!(out, "    merges of users {:>12}", counts.merges)?;
         writeln!(out, "  item names        {:>12}", counts.items)?;
         writeln!(out, "  session records   {:>12}", counts.sessions)?;
         writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;

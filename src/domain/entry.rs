@@ -1,6 +1,6 @@
 //! What the journal holds.
 
-use super::{Event, ItemChange, ModelChange, SourceName, Timestamp};
+use super::{Event, ItemChange, Merge, ModelChange, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
@@ -17,6 +17,8 @@ pub enum Entry {
     Item(ItemChange),
     /// The model is steered.
     Model(ModelChange),
+    /// Two users turn out to be one.
+    Merge(Merge),
 }
 
 impl Entry {
@@ -34,6 +36,7 @@ impl Entry {
             Self::Impression(impression) => impression.timestamp,
             Self::Item(change) => change.timestamp,
             Self::Model(change) => change.timestamp,
+            Self::Merge(merge) => merge.timestamp,
         }
     }
 }

@@ -13,8 +13,8 @@ use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::watch::path;
-use super::{items, lists};
-use crate::actors::system::{System, SystemError};
+use super::{beacon, items, lists, merges, segment};
+use crate::actors::system::{Receipt, System, SystemError};
 use crate::capture::{Fault, Rules, read_body};
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Timestamp};
@@ -67,7 +67,13 @@ impl Names {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(EVENTS, "POST").route(web::post().to(events))).configure(lists::routes).configure(items::routes);
+    config
+        .service(path(EVENTS, "POST").route(web::post().to(events)))
+        .configure(lists::routes)
+        .configure(items::routes)
+        .configure(merges::routes)
+        .configure(segment::routes)
+        .configure(beacon::routes);
 }
 
 /// What became of a request's records.
@@ -101,7 +107,7 @@ async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpRespon
     }
     let metrics = api.metrics();
     metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let taken = append(&api, entries, rejected, reading.warnings).await?;
+    let taken = taken(&api, entries, rejected, reading.warnings).await?;
     metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
     metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
     Ok(taken.answer())
@@ -109,19 +115,26 @@ async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpRespon
 
 /// Answers a request for entries once they are durable.
 pub(super) async fn take(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<HttpResponse, Problem> {
-    Ok(append(api, entries, rejected, warnings).await?.answer())
+    Ok(taken(api, entries, rejected, warnings).await?.answer())
 }
 
-async fn append(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
+async fn taken(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
     let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None };
-    if !entries.is_empty() {
-        let permit = api.system.enter(entries.len())?;
-        let receipt = api.system.append(entries, permit).await?;
+    if let Some(receipt) = append(api, entries).await? {
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
         taken.offset = Some(receipt.offset);
     }
     Ok(taken)
+}
+
+/// Makes entries durable, if there are any.
+pub(super) async fn append(api: &Api, entries: Vec<Entry>) -> Result<Option<Receipt>, Problem> {
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let permit = api.system.enter(entries.len())?;
+    Ok(Some(api.system.append(entries, permit).await?))
 }
 
 /// What is wrong with a body that could not be taken off the wire.

@@ -2,14 +2,17 @@
 
 mod admin;
 mod api;
+mod beacon;
 mod console;
 mod items;
 mod lists;
 mod lock;
+mod merges;
 mod pages;
 mod problem;
 mod pulse;
 mod request_id;
+mod segment;
 mod server;
 mod watch;
 mod wishes;

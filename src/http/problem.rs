@@ -99,6 +99,13 @@ impl Problem {
         fault.field.into_iter().fold(problem, Self::field)
     }
 
+    /// 400: what a call says breaks a rule.
+    #[must_use]
+    pub fn bad_message(fault: &Fault) -> Self {
+        let problem = Self::new("bad-message", "The message is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
+        fault.field.into_iter().fold(problem, Self::field)
+    }
+
     /// 404: neither an event nor the catalog ever named the item, or it was deleted.
     #[must_use]
     pub fn unknown_item() -> Self {
@@ -242,7 +249,7 @@ impl Problem {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Empty { .. } => Self::bad_body(error.to_string()),
+            BodyError::Empty { .. } | BodyError::Unreadable { .. } => Self::bad_body(error.to_string()),
             BodyError::TooMany { record: "item", records, limit } => Self::too_many_items(records, limit),
             BodyError::TooMany { records, limit, .. } => Self::too_many_events(records, limit),
         }

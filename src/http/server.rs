@@ -1,5 +1,6 @@
 //! The listening sockets.
 
+use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
 use actix_web::middleware::{Compress, Condition, from_fn};
@@ -37,6 +38,8 @@ pub struct DoorSettings {
     pub max_body_bytes: usize,
     /// What whoever comes to the admin endpoint must know; empty: nothing.
     pub admin_token: String,
+    /// The origins whose pages may ask the public API from a browser; `*`: any.
+    pub cors_origins: Vec<String>,
 }
 
 /// The addresses in use.
@@ -108,8 +111,8 @@ impl Door {
         let pulse = Pulse::beat(shared.clone(), teller);
         let token = Token::new(&settings.admin_token);
         let servers = [
-            serve(public, shared.clone(), settings.workers, settings.max_body_bytes, Endpoint::Other, None, api::routes),
-            serve(private, shared, 1, settings.max_body_bytes, Endpoint::Admin, token, private_routes),
+            serve(public, shared.clone(), settings.workers, Endpoint::Other, None, &settings.cors_origins, api::routes),
+            serve(private, shared, 1, Endpoint::Admin, token, &[], private_routes),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
@@ -147,6 +150,13 @@ fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
     }
 }
 
+/// What pages of other origins may ask: anything, and they may not bring what the browser knows of its user.
+fn across(origins: &[String]) -> Cors {
+    let cors = Cors::default().allow_any_method().allow_any_header().max_age(3600);
+    let cors = if origins.iter().any(|origin| origin == "*") { cors.allow_any_origin().send_wildcard() } else { cors };
+    origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
 fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
 }
@@ -160,12 +170,12 @@ fn serve(
     listener: TcpListener,
     shared: Api,
     workers: usize,
-    max_body: usize,
     otherwise: Endpoint,
     token: Option<Token>,
+    origins: &[String],
     routes: fn(&mut ServiceConfig),
 ) -> io::Result<Server> {
-    let shared = Data::new(shared);
+    let (max_body, shared, origins) = (shared.max_body, Data::new(shared), origins.to_vec());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&shared))
@@ -178,6 +188,7 @@ fn serve(
             .wrap(Condition::new(token.is_some(), from_fn(lock::unlocked)))
             .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
+            .wrap(Condition::new(!origins.is_empty(), across(&origins)))
             .wrap(from_fn(watch::measured))
             .configure(routes)
             .default_service(web::to(|| async { Err::<&str, Problem>(Problem::unknown_path()) }))

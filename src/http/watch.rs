@@ -15,6 +15,7 @@ use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
+use super::segment;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.
@@ -75,6 +76,7 @@ fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
         INLINE => Some(Endpoint::InlineRecommendations),
         SIMILAR | TRENDING => Some(Endpoint::Lists),
         ITEM | ITEMS => Some(Endpoint::Items),
+        pattern if segment::PATHS.contains(&pattern) => Some(Endpoint::Segment),
         _ => None,
     }
 }

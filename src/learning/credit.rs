@@ -50,6 +50,13 @@ impl Display {
         bump(&mut counts.shown, source, place);
     }
 
+    /// Takes in what another user was shown who turns out to be this one.
+    pub fn absorb(&mut self, other: Self) {
+        self.shown.extend(other.shown);
+        self.shown.sort_by_key(|offer| offer.at);
+        self.shown.drain(..self.shown.len().saturating_sub(Self::MOST));
+    }
+
     /// An item was chosen: if it was shown within the window before, the latest showing is credited with it, once.
     pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut Clickthrough) {
         let fits = |offer: &Offer| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));

@@ -5,7 +5,7 @@ mod steering;
 
 pub use state::{FoldSettings, LearningReport, State};
 
-use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
+use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Merge, ModelChange, Offset, SourceName, Step};
 use crate::evaluation::K;
 use crate::model::SettingsError;
 use crate::ranking::Mood;
@@ -146,6 +146,7 @@ impl Learner {
             Entry::Impression(impression) => self.impression(offset, impression),
             Entry::Item(change) => self.item(change),
             Entry::Model(change) => self.steer(offset, change)?,
+            Entry::Merge(merge) => self.merge(offset, merge),
         }
         self.state.next = offset + 1;
         self.cross(true)
@@ -330,6 +331,17 @@ impl Learner {
                 training.introduce(item, alike);
             }
             training.describe(item, values);
+        }
+    }
+
+    /// One user where there were two. What was counted and trained stays as it was; the sequence goes on as if it had been one.
+    fn merge(&mut self, offset: Offset, merge: &Merge) {
+        let State { settings, users, moods, .. } = &mut self.state;
+        let gone = users.remove(&merge.from);
+        let user = users.see(&merge.into, offset);
+        if let Some(gone) = gone {
+            user.absorb(gone, &settings.pace);
+            moods.set(user.follower.session.begun, user.mood);
         }
     }
 

@@ -73,6 +73,12 @@ impl Follower {
         })
     }
 
+    /// Takes in the sequence of a user who turns out to be this one, see [`Session::absorb`].
+    pub fn absorb(&mut self, other: &Session, pace: &Pace) {
+        self.session.absorb(other, pace.idle_gap_ms);
+        self.hidden = None;
+    }
+
     /// A follower as it was stored.
     #[must_use]
     pub fn restore(session: Session, hidden: Option<HiddenState>) -> Self {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::credit::Display;
-use super::follower::Follower;
+use super::follower::{Follower, Pace};
 use crate::recall::SessionIx;
 
 /// A user in the fold.
@@ -22,6 +22,19 @@ pub struct User<M> {
     /// What was shown lately.
     pub display: Display,
     last_seen: Offset,
+}
+
+impl<M> User<M> {
+    /// Takes in another who turns out to be this one. The session under way is that of the last step.
+    pub(super) fn absorb(&mut self, other: Self, pace: &Pace) {
+        let last = |user: &Self| user.follower.session.steps.last().map(|step| step.at);
+        let goes_on = last(&other) > last(self);
+        self.follower.absorb(&other.follower.session, pace);
+        self.display.absorb(other.display);
+        if goes_on {
+            (self.session, self.mood) = (other.session, other.mood);
+        }
+    }
 }
 
 /// Users by id. A user whose last event is more than `users_kept` entries ago is forgotten, and its hidden state after `hidden_kept` entries.
@@ -84,6 +97,11 @@ impl<M: Default> Users<M> {
     /// The user of that id, if the fold remembers one.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut User<M>> {
         self.users.get_mut(id)
+    }
+
+    /// Takes a user out.
+    pub fn remove(&mut self, id: &str) -> Option<User<M>> {
+        self.users.remove(id)
     }
 
     /// How many are remembered.

@@ -34,6 +34,20 @@ handle::labels! {
 }
 
 handle::labels! {
+    /// What became of a message of Segment's API.
+    MessageOutcome "outcome" {
+        /// Something was taken of it.
+        Taken "taken",
+        /// Nothing is to be taken of it.
+        Ignored "ignored",
+        /// Its event is not known.
+        Unknown "unknown",
+        /// It broke a rule.
+        Rejected "rejected",
+    }
+}
+
+handle::labels! {
     /// What became of a question for recommendations.
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
@@ -54,6 +68,8 @@ handle::labels! {
     Endpoint "endpoint" {
         /// Events come in.
         Events "events",
+        /// Messages of Segment's API come in.
+        Segment "segment",
         /// Recommendations for a user.
         Recommendations "recommendations",
         /// Recommendations for a session sent along.
@@ -169,6 +185,8 @@ declare! {
     "sequor_events_total" Unit::Count events: By<EventOutcome, Counter>,
     /// Events that were taken, by kind.
     "sequor_accepted_events_total" Unit::Count accepted_events: ByKind,
+    /// Messages that came in the shape of Segment's API, by what became of them.
+    "sequor_segment_messages_total" Unit::Count messages: By<MessageOutcome, Counter>,
     /// Changes of the catalog that were taken.
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Questions for recommendations, by what became of them.

@@ -15,7 +15,8 @@ pub use layers::{Layers, Origin, SettingsError};
 pub use live::{Live, ReloadError, Reloaded, Row};
 pub use period::Period;
 pub use sections::{
-    Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, ServerSettings, SessionSettings, StoreSettings,
+    Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
+    StoreSettings,
 };
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub session: SessionSettings,
     /// The kinds of event.
     pub events: EventsSettings,
+    /// What Segment's events mean.
+    pub segment: SegmentSettings,
     /// The network.
     pub network: NetworkSettings,
     /// How the journal is learned from.
@@ -68,6 +71,7 @@ impl Checked for Settings {
         self.store.check()?;
         self.session.check()?;
         self.events.check()?;
+        self.segment.check(&self.events.kinds())?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;

@@ -17,6 +17,8 @@ pub struct ServerSettings {
     pub admin_listen: SocketAddr,
     /// What whoever comes to the admin endpoint must know, empty or at least 16 characters; one is needed where the endpoint can be reached from another machine.
     pub admin_token: String,
+    /// The origins, such as `https://shop.example`, whose pages may ask the public API from a browser; `*`: any.
+    pub cors_origins: Vec<String>,
     /// Threads that serve the public API, 0..=256; 0: one a processor.
     pub workers: usize,
     /// The largest body of a request, in bytes, 1 KiB..=1 GiB, before and after it is unpacked.
@@ -33,6 +35,7 @@ impl Default for ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
             admin_token: String::new(),
+            cors_origins: Vec::new(),
             workers: 0,
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
@@ -53,11 +56,21 @@ impl ServerSettings {
         if self.admin_token.is_empty() && !self.admin_listen.ip().is_loopback() {
             return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "a loopback address, unless server.admin_token is set"));
         }
+        if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(OutOfRange::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
+        }
         OutOfRange::unless_within("server.workers", self.workers, 0..=256)?;
         OutOfRange::unless_within("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
         OutOfRange::unless_within("server.max_batch", self.max_batch, 1..=100_000)?;
         OutOfRange::unless_within("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)
     }
+}
+
+/// Whether a text is `*`, or a scheme and a host, perhaps with a port, as browsers write them.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*"
+        || host.is_some_and(|host| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)))
 }
 
 /// Which deaths an acknowledged event outlives.
@@ -210,6 +223,36 @@ impl EventsSettings {
         let kinds = self.kinds();
         match self.kinds.keys().find(|name| kinds.id(&Kind::from_name(name)).is_none()) {
             Some(name) => Err(OutOfRange::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", Kinds::MAX))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is taken of messages in the shape of Segment's API.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmentSettings {
+    /// By the name of an event, upper and lower case being the same: the kind of event that it is, or `ignore`. The calls `page` and `screen` go by `Page` and `Screen`. Names that are not
+    /// here mean what they do in Segment's specifications.
+    pub events: BTreeMap<String, String>,
+}
+
+impl SegmentSettings {
+    /// What stands for a kind where nothing is to be taken of an event.
+    pub const IGNORE: &'static str = "ignore";
+
+    /// What each name of an event is said to mean; `None`: nothing is taken of it.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Option<Kind>)> {
+        self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| Kind::from_name(kind))))
+    }
+
+    pub(super) fn check(&self, kinds: &Kinds) -> Result<(), OutOfRange> {
+        match self.events.iter().find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&Kind::from_name(kind)).is_none()) {
+            Some((name, kind)) => Err(OutOfRange::new(
+                format!("segment.events.{name}"),
+                kind,
+                format!("{}, or {}", kinds.names().collect::<Vec<_>>().join(", "), Self::IGNORE),
+            )),
             None => Ok(()),
         }
     }

@@ -88,6 +88,7 @@ impl Store {
 
         let named = self.items().through()?;
         let items = self.items().load()?;
+        copy.links().put(&self.links().load()?, &[])?;
         copy.items().append(&items, 0, named)?;
 
         let end = self.journal().next_offset()?;

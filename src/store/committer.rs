@@ -3,7 +3,7 @@
 mod dedup;
 
 use super::{Durability, Store, StoreError, Watch};
-use crate::domain::{Dictionary, Entry, ItemIx, Offset};
+use crate::domain::{Dictionary, Entry, ItemIx, Link, Linker, Links, Offset};
 use dedup::Dedup;
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub struct Committed {
     pub entries: Vec<Delivered>,
 }
 
-/// The one writer of the journal and of the item numbers. Both of its memories, of items and of event ids, are folds of the journal, so that they
+/// The one writer of the journal and of the item numbers. All of its memories, of items, of event ids and of users who were merged, are folds of the journal, so that they
 /// agree with it after any restart by construction.
 #[derive(Debug)]
 pub struct Committer {
@@ -68,6 +68,9 @@ pub struct Committer {
     /// The entries before this offset are those that they were folded from.
     items_through: Offset,
     dedup: Dedup,
+    linker: Linker,
+    /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
+    unstored: (Vec<Link>, Vec<Offset>),
     /// The offset that the next entry gets.
     next: Offset,
 }
@@ -88,8 +91,15 @@ impl Committer {
         if named < begin {
             return Err(StoreError::Gap { from: named, until: begin });
         }
+        let mut linker = Linker::default();
+        linker.take(store.links().load()?);
+        let mut unstored = (Vec::new(), Vec::new());
         for read in store.journal().entries(named.min(remembered))? {
             let (offset, entry) = read?;
+            if let Some(link) = link_of(offset, &entry).filter(|_| offset >= named) {
+                unstored.1.extend(linker.take([link.clone()]));
+                unstored.0.push(link);
+            }
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
                 items.intern(item);
             }
@@ -98,13 +108,20 @@ impl Committer {
             }
         }
         items.reach(end);
-        Ok(Self { store, durability: settings.durability, items: Arc::new(items), stored_items, items_through: named, dedup, next: end })
+        let (durability, items) = (settings.durability, Arc::new(items));
+        Ok(Self { store, durability, items, stored_items, items_through: named, dedup, linker, unstored, next: end })
     }
 
     /// The items by number; it grows with every commit that names new ones.
     #[must_use]
     pub fn dictionary(&self) -> Arc<Dictionary> {
         Arc::clone(&self.items)
+    }
+
+    /// Who was merged into whom; it grows with every commit that merges users.
+    #[must_use]
+    pub fn links(&self) -> Arc<Links> {
+        self.linker.links()
     }
 
     /// The offset that the next entry will have.
@@ -114,7 +131,7 @@ impl Committer {
     }
 
     /// Appends the entries of many requests, in their order, as one durable journal record. An event whose id was seen before (within the window, or earlier in
-    /// the same call) is left out.
+    /// the same call) is left out, and so is a merge of users that says nothing new. Entries of a user who was merged are from here on those of the other one.
     ///
     /// # Errors
     /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
@@ -132,11 +149,13 @@ impl Committer {
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
         let mut new_ids = self.dedup.batch();
+        let mut new_links = self.linker.batch();
         let mut offset = first;
         for request in requests {
             let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), offset };
-            for (place, entry) in request.into_iter().enumerate() {
-                if event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id))) {
+            for (place, mut entry) in request.into_iter().enumerate() {
+                let is_known = event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)));
+                if is_known || !new_links.admit(offset, &mut entry) {
                     receipt.duplicates.push(place);
                 } else {
                     entries.push(entry);
@@ -147,10 +166,11 @@ impl Committer {
             receipt.offset = offset;
             receipts.push(receipt);
         }
-        let new_ids = new_ids.finish();
+        let (new_ids, new_links) = (new_ids.finish(), new_links.finish());
         let written = self.store.journal().append_watched(&entries, self.durability, watch)?;
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
         self.dedup.take(new_ids, offset);
+        self.link(new_links);
         self.next = offset;
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(offset);
@@ -183,6 +203,7 @@ impl Committer {
         let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
         let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
         self.dedup.take(ids, end);
+        self.link(left.iter().filter_map(|(offset, entry)| link_of(*offset, entry)).collect());
         self.next = end;
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(end);
@@ -200,9 +221,16 @@ impl Committer {
     /// # Errors
     /// What the disk says; the names stay to be stored.
     pub fn persist_items(&mut self) -> Result<(), StoreError> {
+        self.store.links().put(&self.unstored.0, &self.unstored.1)?;
+        self.unstored = (Vec::new(), Vec::new());
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.items_through = self.next;
         Ok(())
+    }
+
+    fn link(&mut self, links: Vec<Link>) {
+        self.unstored.1.extend(self.linker.take(links.iter().cloned()));
+        self.unstored.0.extend(links);
     }
 }
 
@@ -216,14 +244,19 @@ pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),
-        Entry::Impression(_) | Entry::Model(_) => None,
+        Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => None,
     }
+}
+
+fn link_of(offset: Offset, entry: &Entry) -> Option<Link> {
+    let Entry::Merge(merge) = entry else { return None };
+    Some(Link { offset, from: Arc::from(merge.from.as_str()), into: Arc::from(merge.into.as_str()) })
 }
 
 fn event_id(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) => event.event_id.as_deref(),
-        Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) => None,
+        Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Merge(_) => None,
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Engine {
     pub(crate) sessions: sled::Tree,
     pub(crate) items: sled::Tree,
     pub(crate) quarantine: sled::Tree,
+    pub(crate) links: sled::Tree,
     /// Which opening of its store it is, from 0.
     pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
@@ -68,7 +69,8 @@ impl Engine {
         let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
-        let (journal, sessions, items, quarantine) = (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?);
+        let (journal, sessions, items, quarantine, links) =
+            (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?, tree("links")?);
         let reach = Reach::open(dir)?;
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
@@ -90,6 +92,7 @@ impl Engine {
             sessions,
             items,
             quarantine,
+            links,
             number,
             end,
             begin,

@@ -27,6 +27,7 @@ mod error;
 mod items;
 mod journal;
 pub mod keys;
+mod links;
 mod migrations;
 mod quarantine;
 mod reach;
@@ -47,6 +48,7 @@ pub use compact::Compacted;
 pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal, Watch};
+pub use links::StoredLinks;
 pub use migrations::FORMAT;
 pub use quarantine::{Quarantine, Quarantined, Reader};
 pub use retention::Retention;
@@ -261,6 +263,12 @@ impl Store {
     #[must_use]
     pub fn sessions(&self) -> Sessions {
         Sessions::new(self.clone())
+    }
+
+    /// Who was merged into whom.
+    #[must_use]
+    pub fn links(&self) -> StoredLinks {
+        StoredLinks::new(self.clone())
     }
 
     /// The item names.

@@ -68,6 +68,15 @@ impl Sessions {
         write(&engine, records, through)
     }
 
+    /// Forgets users.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn remove<'u>(&self, users: impl IntoIterator<Item = &'u str>) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
+    }
+
     /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records, those that follow the user `after` in the order of the ids' bytes, and returns the last
     /// user looked at, to go on from; `None` once there are no more.
     ///

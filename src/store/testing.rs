@@ -1,7 +1,7 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Cause, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, ModelAct, ModelChange, Shown, SourceName,
+    Cause, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct, ModelChange, Shown, SourceName,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -65,7 +65,8 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
     ];
     let cause = prop_oneof![Just(Cause::Operator), Just(Cause::Loss), Just(Cause::Quality)];
     let steered = (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, act, cause }));
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered]
+    let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(Merge { from, into, timestamp }));
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge]
 }
 
 /// Several entries.

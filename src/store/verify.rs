@@ -74,6 +74,8 @@ pub struct Counts {
     pub item_changes: u64,
     /// Of those, acts upon the model.
     pub model_changes: u64,
+    /// Merges of users.
+    pub merges: u64,
     /// Item names.
     pub items: u64,
     /// Session records.
@@ -232,6 +234,7 @@ fn count(entry: &Entry, counts: &mut Counts) {
         Entry::Impression(_) => counts.impressions += 1,
         Entry::Item(_) => counts.item_changes += 1,
         Entry::Model(_) => counts.model_changes += 1,
+        Entry::Merge(_) => counts.merges += 1,
     }
 }
 

@@ -7,27 +7,16 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
+import { browser } from "./chromium.mjs";
+
 const [tools, admin, api, user, scratch] = process.argv.slice(2);
 const fetched = createRequire(path.join(tools, "package.json"));
-const { chromium } = fetched("playwright-core");
 const axe = readFileSync(fetched.resolve("axe-core/axe.min.js"), "utf8");
-
-/** The browser: the machine's own, or the one that tests/run fetched, with the libraries and the fonts beside it. */
-function browser() {
-  const usr = path.join(tools, "../tools/usr");
-  const own = process.env.PATH.split(":").flatMap((folder) => ["chromium-headless-shell", "chromium"].map((name) => path.join(folder, name)));
-  const executablePath = [...own.filter((file) => !file.startsWith(usr)), path.join(usr, "lib/chromium/chromium-headless-shell")].find((file) => existsSync(file));
-  const libraries = path.join(usr, "lib", process.arch === "arm64" ? "aarch64-linux-gnu" : "x86_64-linux-gnu");
-  const env = { ...process.env, XDG_DATA_HOME: path.join(usr, "share") };
-  if (executablePath.startsWith(usr)) env.LD_LIBRARY_PATH = `${libraries}:${libraries}/pulseaudio`;
-  if (!existsSync("/etc/fonts/fonts.conf")) env.FONTCONFIG_PATH = path.join(usr, "../etc/fonts");
-  return chromium.launch({ executablePath, env, args: ["--no-sandbox"] });
-}
 
 const json = async (address, options) => (await fetch(address, options)).json();
 const send = (path, body) => json(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
-const chrome = await browser();
+const chrome = await browser(tools);
 const context = await chrome.newContext({ viewport: { width: 1280, height: 900 } });
 context.setDefaultTimeout(60_000);
 const faults = [];

@@ -45,7 +45,7 @@ fn the_pages_show_and_act_and_are_usable_by_all() {
         // Written past the capture of the test's output, so that it is seen.
         writeln!(
             std::io::stderr(),
-            "LEFT OUT: the admin pages are not looked at, since Chromium, node or what drives them is not there (tests/run)"
+            "LEFT OUT: the admin pages and the beacon are not looked at, since Chromium, node or what drives them is not there (tests/run)"
         )
         .unwrap();
         return;
@@ -70,4 +70,18 @@ fn the_pages_show_and_act_and_are_usable_by_all() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.lines().filter(|line| line.starts_with("LEFT OUT")).for_each(|line| writeln!(std::io::stderr(), "{line}").unwrap());
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_beacon_tells_everything_once_and_nothing_of_who_does_not_want_it() {
+    if !browsable() {
+        // Said by the test above.
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/beacon.mjs");
+    let output =
+        Command::new("node").arg(script).arg(tools()).args([daemon.admin_address(), daemon.api()]).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }

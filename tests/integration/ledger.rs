@@ -1,10 +1,10 @@
 //! What a data directory holds, read as a start would read it, and held against what must always hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use sequor::actors::session::Happened;
+use sequor::actors::session::{Act, Happened};
 use sequor::domain::{Dictionary, Entry, Event, Item, ItemAct, ItemChange, Kinds, Session};
 use sequor::learning::Pace;
 use sequor::store::{Durability, Store, StoreOptions};
@@ -51,35 +51,52 @@ impl Ledger {
         let through = store.sessions().through().unwrap();
         assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
-        for (user, events) in self.by_user() {
-            let record = records.remove(&user);
-            let applied = record.as_ref().map_or(0, |record| record.applied);
-            let mut session = Session::default();
-            for Happened { offset, step, session_id, .. } in events {
-                if offset < applied {
-                    session.push(offset, step, session_id.as_deref(), Pace::default().idle_gap_ms);
-                } else {
-                    assert!(offset >= through, "{user}: the sessions are said to reach {through}, but this one ends at {applied}");
+        // Of each user what the record reaches, and all.
+        let mut folds: BTreeMap<String, [Session; 2]> = BTreeMap::new();
+        let (mut merged, mut behind) = (HashSet::new(), Vec::new());
+        for (user, Happened { offset, act }) in self.happened() {
+            let reached = offset < records.get(&user).map_or(0, |record| record.applied);
+            if !reached && offset < through {
+                behind.push((user.clone(), offset));
+            }
+            let gone = match &act {
+                Act::Merge { from, .. } => {
+                    merged.insert(from.clone());
+                    folds.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
+                }
+                Act::Step { .. } => Session::default(),
+            };
+            for session in folds.entry(user).or_default().iter_mut().skip(usize::from(!reached)) {
+                let idle_gap_ms = Pace::default().idle_gap_ms;
+                match &act {
+                    Act::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
+                    Act::Merge { .. } => session.absorb(&gone, idle_gap_ms),
                 }
             }
-            assert_eq!(record.map(|record| record.session).unwrap_or_default(), session, "{user}");
+        }
+        behind.retain(|(user, _)| !merged.contains(user));
+        assert!(behind.is_empty(), "the sessions are said to reach {through}, but not these: {behind:?}");
+        for (user, [session, _]) in folds {
+            let record = records.remove(&user);
+            // Of a user who was merged a record may be left or not.
+            if record.is_some() || !merged.contains(&user) {
+                assert_eq!(record.map(|record| record.session).unwrap_or_default(), session, "{user}");
+            }
         }
         assert!(records.is_empty(), "of users whom the journal does not know: {records:?}");
     }
 
-    /// Every user's events, in the order of the journal, as a session takes them.
-    fn by_user(&self) -> BTreeMap<String, Vec<Happened>> {
+    /// What sessions take, with whose, in the order of the journal.
+    fn happened(&self) -> Vec<(String, Happened)> {
         let (dictionary, kinds) = (Dictionary::default(), Kinds::default());
-        let mut users: BTreeMap<String, Vec<Happened>> = BTreeMap::new();
+        let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
             if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
                 dictionary.intern(item);
             }
-            if let Some((user, happened)) = Happened::of(offset, entry.clone(), &dictionary, &kinds) {
-                users.entry(user).or_default().push(happened);
-            }
+            all.extend(Happened::of(offset, entry.clone(), &dictionary, &kinds));
         }
-        users
+        all
     }
 
     /// How often each event id stands in the journal.

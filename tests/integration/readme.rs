@@ -27,7 +27,7 @@ fn the_blocks_with_curl_do_what_they_promise() {
     let daemon = home.start(&[]);
     let page = page();
     let tried: Vec<_> = blocks(&page).into_iter().filter(|block| block.contains("curl")).collect();
-    assert_eq!(tried.len(), 4, "one block to try it, two that ask, one that describes items");
+    assert_eq!(tried.len(), 6, "one block to try it, one of Segment's, one that merges, two that ask, one that describes items");
     for block in tried {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();

@@ -22,7 +22,10 @@ fn the_sample_configuration_states_every_default() {
     let layers = loaded(&sample());
     for (key, value, origin) in layers.effective() {
         // A map of the operator's own keys has none to state.
-        assert!(key == "events.kinds" || matches!(origin, Origin::File(_)), "ops/sequor.toml leaves out {key} = {value}");
+        assert!(
+            ["events.kinds", "segment.events"].contains(&key.as_str()) || matches!(origin, Origin::File(_)),
+            "ops/sequor.toml leaves out {key} = {value}"
+        );
     }
     let lines = |settings: &Settings| toml::to_string(settings).unwrap();
     for (found, expected) in lines(layers.check().unwrap()).lines().zip(lines(&Settings::default()).lines()) {
@@ -40,9 +43,10 @@ fn every_line_of_the_sample_is_explained_and_its_examples_work() {
         }
         above = line;
     }
-    let settings = loaded(&sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss"));
+    let settings = loaded(&sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""));
     let kinds = settings.check().unwrap().events.kinds();
     assert!(kinds.names().any(|name| name == "wishlist"));
+    assert_eq!(settings.check().unwrap().segment.names().filter(|(_, kind)| kind.is_some()).count(), 1);
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Load {
                 self.late.push_back(event.user_id.clone());
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
-            Entry::Impression(_) | Entry::Model(_) => {}
+            Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => {}
         }
         Some(entry)
     }

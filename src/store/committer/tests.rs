@@ -183,3 +183,22 @@ fn whoever_stops_where_the_names_reach_knows_every_item() {
         }
     });
 }
+
+#[test]
+fn entries_are_those_of_whom_their_user_was_merged_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |user: &str| named_event(None, user, Some("tea"));
+    let merge = |from: &str, into: &str| Entry::Merge(crate::domain::Merge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 });
+    let mut committer = open(dir.path(), 0);
+    let (receipts, _) = committer.commit(vec![vec![of("anon"), merge("anon", "ann")], vec![of("anon"), merge("anon", "bob")]]).unwrap();
+    assert_eq!((receipts[0].accepted, &receipts[1].duplicates), (2, &vec![1]));
+    committer.persist_items().unwrap();
+    committer.commit(vec![vec![merge("phone", "anon")]]).unwrap();
+    drop(committer);
+    // One link is stored, and one is in the journal's tail.
+    let mut committer = open(dir.path(), 0);
+    assert_eq!(committer.links().len(), 2);
+    committer.commit(vec![vec![of("phone"), merge("phone", "bob")]]).unwrap();
+    let journal: Vec<_> = committer.store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+    assert_eq!(journal, [of("anon"), merge("anon", "ann"), of("ann"), merge("phone", "ann"), of("ann")]);
+}

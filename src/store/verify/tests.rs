@@ -46,6 +46,7 @@ fn a_whole_store_is_counted() {
         impressions: 0,
         item_changes: 0,
         model_changes: 0,
+        merges: 0,
         items: 11,
         sessions: 2,
         checkpoints: 1,

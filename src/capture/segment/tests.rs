@@ -1,0 +1,171 @@
+use super::*;
+use crate::domain::{Event, Merge};
+use proptest::prelude::*;
+use serde_json::json;
+
+const NOW: Timestamp = 1_700_000_000_000;
+
+fn one(message: Value) -> Messages {
+    read_batch(json!({ "batch": [message] }).to_string().as_bytes(), &Rules::default(), NOW).unwrap()
+}
+
+fn events(messages: &Messages) -> Vec<&Event> {
+    messages.entries.iter().filter_map(Entry::as_event).collect()
+}
+
+fn track(event: &str, properties: Value) -> Value {
+    json!({ "type": "track", "userId": "ann", "event": event, "messageId": "m", "properties": properties })
+}
+
+#[test]
+fn the_commerce_events_are_the_kinds_that_they_mean() {
+    for (name, kind) in [
+        ("Product Viewed", Kind::View),
+        ("product viewed", Kind::View),
+        ("Product Clicked", Kind::Click),
+        ("Product Added", Kind::Cart),
+        ("Product Added to Wishlist", Kind::Like),
+        ("Product Shared", Kind::Share),
+        ("Product Reviewed", Kind::Rate),
+        ("Product Removed", Kind::Dismiss),
+        ("Video Content Started", Kind::Play),
+    ] {
+        let read = one(track(name, json!({ "product_id": "tea", "rating": "4.5", "price": 3 })));
+        let [event] = events(&read)[..] else { panic!("{name}: {read:?}") };
+        assert_eq!((&event.kind, event.item_id.as_deref(), event.user_id.as_str()), (&kind, Some("tea"), "ann"), "{name}");
+        assert_eq!(event.value, (kind == Kind::Rate).then_some(4.5), "{name}");
+        assert_eq!((event.event_id.as_deref(), event.timestamp), (Some("m"), NOW));
+        assert!(event.properties.as_deref().unwrap().contains("rating"));
+    }
+    let read = one(track("Products Searched", json!({ "query": "green tea" })));
+    assert_eq!((&events(&read)[0].kind, &events(&read)[0].item_id), (&Kind::Search, &None));
+    let read = one(track("Product List Viewed", json!({ "products": [{ "product_id": "tea" }] })));
+    assert_eq!((read.entries.len(), read.ignored, read.taken), (0, 1, 0));
+}
+
+#[test]
+fn an_order_is_a_purchase_of_each_product() {
+    let products = json!([{ "product_id": 7, "price": 2.5, "quantity": 3 }, { "sku": "S", "price": "4" }, { "id": "i" }]);
+    let read = one(track("Order Completed", json!({ "order_id": "o", "products": products })));
+    let found: Vec<_> = events(&read).into_iter().map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref())).collect();
+    assert_eq!(found, [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]);
+    assert!(events(&read).iter().all(|event| event.kind == Kind::Purchase));
+    let torn = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
+    assert_eq!((torn.entries.len(), torn.faults[0].field), (0, Some("product_id")), "all of a message or nothing");
+}
+
+#[test]
+fn an_anonymous_visitor_has_a_session_and_a_clock() {
+    let at = |sent: Option<&str>| {
+        let mut message = json!({
+            "type": "track", "userId": null, "anonymousId": "anon", "event": "Product Viewed", "timestamp": "2023-11-14T20:00:00Z",
+            "context": { "sessionId": 17 }, "properties": { "product_id": "tea" },
+        });
+        if let Some(sent) = sent {
+            message["sentAt"] = json!(sent);
+        }
+        let read = one(message);
+        let event = events(&read)[0];
+        assert_eq!((event.user_id.as_str(), event.session_id.as_deref()), ("anon", Some("17")));
+        event.timestamp
+    };
+    // NOW is 22:13:20 of that day. What happened ten seconds before it was sent happened ten seconds before it arrived.
+    assert_eq!(at(None), NOW - (2 * 3600 + 13 * 60 + 20) * 1000);
+    assert_eq!(at(Some("2023-11-14T20:00:10Z")), NOW - 10_000);
+    assert_eq!(at(Some("1999")), at(None), "what cannot be read corrects nothing");
+}
+
+#[test]
+fn a_page_is_taken_only_if_the_mapping_says_so_and_it_shows_an_item() {
+    let page = |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
+    assert_eq!(one(page(json!("tea"))).ignored, 1);
+    let said = [("page", Some(Kind::View)), ("Quick Look", Some(Kind::Click)), ("Product Viewed", None)];
+    let rules = Rules { names: EventNames::with(said), ..Rules::default() };
+    let read = |message: Value| read_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
+    assert_eq!(events(&read(page(json!("tea"))))[0].kind, Kind::View);
+    assert_eq!(read(page(Value::Null)).ignored, 1);
+    assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, Kind::Click);
+    assert_eq!(read(track("Product Viewed", json!({ "product_id": "tea" }))).ignored, 1);
+}
+
+#[test]
+fn a_fault_costs_only_its_own_message_and_speaks_its_words() {
+    let good = track("Product Viewed", json!({ "product_id": "tea" }));
+    let long = "x".repeat(300);
+    let table = [
+        (json!(7), None, Code::WrongType),
+        (json!({ "type": "trak" }), Some("type"), Code::UnknownKind),
+        (json!({ "userId": "ann" }), Some("type"), Code::Missing),
+        (json!({ "type": "track", "userId": "ann" }), Some("event"), Code::Missing),
+        (json!({ "type": "track", "event": "Product Viewed" }), Some("userId"), Code::Missing),
+        (json!({ "type": "track", "event": "Product Viewed", "userId": [] }), Some("userId"), Code::WrongType),
+        (json!({ "type": "track", "event": "Product Viewed", "userId": long, "properties": { "id": 1 } }), Some("userId"), Code::TooLong),
+        (track("Product Viewed", json!({})), Some("product_id"), Code::Missing),
+        (track("Product Viewed", json!([])), Some("properties"), Code::WrongType),
+        (track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })), Some("rating"), Code::WrongType),
+        (track("Order Completed", json!({ "products": [3] })), Some("products"), Code::WrongType),
+    ];
+    for (bad, field, code) in table {
+        let body = json!({ "batch": [good, bad, good] }).to_string();
+        let read = read_batch(body.as_bytes(), &Rules::default(), NOW).unwrap();
+        assert_eq!((read.entries.len(), read.taken), (2, 2), "{body}");
+        let [fault] = &read.faults[..] else { panic!("{body}") };
+        assert_eq!((fault.index, fault.field, fault.code), (1, field, code), "{body}");
+        assert!(!fault.reason.contains("user_id") && !fault.reason.contains("item_id"), "{}", fault.reason);
+    }
+}
+
+#[test]
+fn a_name_that_is_not_known_is_told() {
+    let read = one(track("Moon Landed", json!({ "product_id": "tea" })));
+    assert_eq!((read.entries.len(), read.faults.len(), read.unknown.len()), (0, 0, 1));
+    assert!(read.unknown[0].reason.contains("`Moon Landed`"));
+}
+
+#[test]
+fn bodies_that_are_none_and_too_much_are_refused_whole() {
+    let rules = Rules { max_events: 2, ..Rules::default() };
+    let refused = |body: &str| read_batch(body.as_bytes(), &rules, NOW).unwrap_err();
+    assert_eq!(refused(" "), BodyError::Empty { record: "message" });
+    for body in ["{", "[]", "{}", r#"{"batch":{}}"#] {
+        assert!(matches!(refused(body), BodyError::Unreadable { .. }), "{body}");
+    }
+    let good = track("Product Viewed", json!({ "product_id": "tea" }));
+    let too_many = |record| BodyError::TooMany { record, records: 3, limit: 2 };
+    assert_eq!(refused(&json!({ "batch": [good, good, good] }).to_string()), too_many("message"));
+    let order = track("Order Completed", json!({ "products": [{ "id": 1 }, { "id": 2 }, { "id": 3 }] }));
+    assert_eq!(refused(&json!({ "batch": [order] }).to_string()), too_many("event"));
+    assert!(matches!(read_call(b"[]", Call::Track, &rules, NOW), Err(BodyError::Unreadable { .. })));
+    assert!(read_call(good.to_string().as_bytes(), Call::Track, &rules, NOW).unwrap().faults.is_empty());
+}
+
+#[test]
+fn properties_beyond_the_bounds_cost_the_event_nothing() {
+    let read = one(track("Product Viewed", json!({ "product_id": "tea", "text": "x".repeat(20_000) })));
+    assert_eq!(events(&read)[0].properties, None);
+}
+
+#[test]
+fn who_is_known_by_two_ids_is_one_user() {
+    let merged = |message: Value| match &one(message.clone()).entries[..] {
+        [Entry::Merge(Merge { from, into, timestamp })] if *timestamp == NOW => Some((from.clone(), into.clone())),
+        [] => None,
+        other => panic!("{message}: {other:?}"),
+    };
+    let two = Some(("a".to_owned(), "ann".to_owned()));
+    assert_eq!(merged(json!({ "type": "identify", "anonymousId": "a", "userId": "ann", "traits": {} })), two);
+    assert_eq!(merged(json!({ "type": "alias", "previousId": "a", "userId": "ann" })), two);
+    assert_eq!(merged(json!({ "type": "identify", "userId": "ann" })), None);
+    assert_eq!(merged(json!({ "type": "identify", "anonymousId": "ann", "userId": "ann" })), None);
+    assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).faults[0].field, Some("previousId"));
+    let long = "x".repeat(300);
+    assert_eq!(one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).faults[0].field, Some("anonymousId"));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_batch(&body, &Rules::default(), NOW);
+        let _ = read_call(&body, Call::Identify, &Rules::default(), NOW);
+    }
+}

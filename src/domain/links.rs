@@ -1,0 +1,183 @@
+//! Who was merged into whom.
+
+use super::{Entry, Merge, Offset};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A merge that was taken, with where it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where.
+    pub offset: Offset,
+    /// Who was merged.
+    pub from: Arc<str>,
+    /// Into whom.
+    pub into: Arc<str>,
+}
+
+/// By the id of a user who was merged, the user into whom: a fold of the journal's merges, of which the last [`Links::MOST`] are remembered. One writer, the committer, adds; everyone reads without a lock.
+#[derive(Debug, Default)]
+pub struct Links {
+    into: papaya::HashMap<Arc<str>, Arc<str>, rustc_hash::FxBuildHasher>,
+}
+
+impl Links {
+    /// How many are remembered, about 150 bytes each: who comes back under an id of an older one is a new user.
+    pub const MOST: usize = 1_000_000;
+
+    /// Who a user is by now.
+    #[must_use]
+    pub fn resolve(&self, user: &str) -> Option<Arc<str>> {
+        let into = self.into.pin();
+        let mut found = into.get(user)?;
+        // A user who was merged is never merged into, so that this comes to an end.
+        while let Some(next) = into.get(found) {
+            found = next;
+        }
+        Some(Arc::clone(found))
+    }
+
+    /// How many are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.into.len()
+    }
+
+    /// Whether nobody was ever merged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.into.is_empty()
+    }
+}
+
+/// The writer of the links.
+#[derive(Debug, Default)]
+pub struct Linker {
+    links: Arc<Links>,
+    /// Oldest first.
+    order: VecDeque<(Offset, Arc<str>)>,
+}
+
+impl Linker {
+    /// What readers read.
+    #[must_use]
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
+    }
+
+    /// Remembers links, in the order of the journal; says at which offsets those stood that are forgotten for it. A link that is known already changes nothing.
+    pub fn take(&mut self, links: impl IntoIterator<Item = Link>) -> Vec<Offset> {
+        let mut forgotten = Vec::new();
+        let into = self.links.into.pin();
+        for link in links {
+            if into.contains_key(&link.from) {
+                continue;
+            }
+            self.order.push_back((link.offset, Arc::clone(&link.from)));
+            into.insert(link.from, link.into);
+            if self.order.len() > Links::MOST
+                && let Some((offset, oldest)) = self.order.pop_front()
+            {
+                into.remove(&oldest);
+                forgotten.push(offset);
+            }
+        }
+        forgotten
+    }
+
+    /// What is to be written together: nothing of it is remembered before it is.
+    #[must_use]
+    pub fn batch(&self) -> NewLinks<'_> {
+        NewLinks { links: &self.links, into: HashMap::new(), new: Vec::new() }
+    }
+}
+
+/// The links of a batch of entries, on those that were there before.
+#[derive(Debug)]
+pub struct NewLinks<'l> {
+    links: &'l Links,
+    into: HashMap<Arc<str>, Arc<str>>,
+    new: Vec<Link>,
+}
+
+impl NewLinks<'_> {
+    /// Has an entry name who its user is by now. `false` for a merge that says nothing new: who was merged stays merged, and nobody is merged into who was merged into it.
+    pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
+        match entry {
+            Entry::Event(event) => self.rename(&mut event.user_id),
+            Entry::Impression(impression) => self.rename(&mut impression.user_id),
+            Entry::Merge(Merge { from, into, .. }) => {
+                self.rename(into);
+                if from == into || self.resolve(from).is_some() {
+                    return false;
+                }
+                let link = Link { offset, from: Arc::from(from.as_str()), into: Arc::from(into.as_str()) };
+                self.into.insert(Arc::clone(&link.from), Arc::clone(&link.into));
+                self.new.push(link);
+            }
+            Entry::Item(_) | Entry::Model(_) => {}
+        }
+        true
+    }
+
+    /// The links that are new.
+    #[must_use]
+    pub fn finish(self) -> Vec<Link> {
+        self.new
+    }
+
+    fn rename(&self, user: &mut String) {
+        if let Some(known) = self.resolve(user) {
+            *user = (*known).to_owned();
+        }
+    }
+
+    fn resolve(&self, user: &str) -> Option<Arc<str>> {
+        let mut found = self.links.resolve(user);
+        while let Some(next) = self.into.get(found.as_deref().unwrap_or(user)) {
+            found = Some(self.links.resolve(next).unwrap_or_else(|| Arc::clone(next)));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(from: &str, into: &str) -> Entry {
+        Entry::Merge(Merge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 })
+    }
+
+    #[test]
+    fn who_was_merged_stays_merged_and_no_circle_arises() {
+        let mut linker = Linker::default();
+        let mut batch = linker.batch();
+        let mut admit = |offset, from, into| {
+            let mut entry = merge(from, into);
+            let admitted = batch.admit(offset, &mut entry);
+            let Entry::Merge(merge) = entry else { unreachable!() };
+            admitted.then_some(merge.into)
+        };
+        assert_eq!(admit(0, "anon", "ann").as_deref(), Some("ann"));
+        assert_eq!(admit(1, "anon", "ann"), None, "it is known");
+        assert_eq!(admit(1, "anon", "bob"), None, "another user of the same browser");
+        assert_eq!(admit(1, "ann", "anon"), None, "a circle");
+        assert_eq!(admit(1, "ann", "ann"), None);
+        assert_eq!(admit(1, "phone", "anon").as_deref(), Some("ann"), "into whom it is by now");
+        let new = batch.finish();
+        assert_eq!(linker.links().resolve("anon"), None, "nothing counts before it is written");
+        assert!(linker.take(new.clone()).is_empty());
+        linker.take(new);
+        assert_eq!(linker.links().len(), 2);
+        // A whole user goes on as another one.
+        let mut batch = linker.batch();
+        assert!(batch.admit(5, &mut merge("ann", "anna")));
+        let new = batch.finish();
+        linker.take(new);
+        for id in ["anon", "phone", "ann"] {
+            assert_eq!(linker.links().resolve(id).as_deref(), Some("anna"));
+        }
+        assert!(!linker.batch().admit(6, &mut merge("anna", "phone")));
+    }
+}

@@ -1,0 +1,37 @@
+//! Users who turn out to be one.
+
+use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
+use actix_web::{Error, HttpResponse};
+use serde::Deserialize;
+
+use super::api::{Api, take, unreadable};
+use super::problem::Problem;
+use super::watch::path;
+use crate::domain::Entry;
+
+/// Where a user takes in another one.
+pub(super) const MERGE: &str = "/v1/users/{user}/merge";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(path(MERGE, "POST").route(web::post().to(merge)));
+}
+
+/// Who is taken in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Other {
+    from: String,
+}
+
+/// Takes in the user `from` of the body, whose type may be any: a beacon can say none.
+async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let Other { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_body(format!("{error}; send {{\"from\": \"…\"}}")))?;
+    let into = user.into_inner();
+    if from == into {
+        return Err(Problem::out_of_range("from", "the user itself", "another user"));
+    }
+    let merge =
+        api.rules.merge(["from", "user"], from.into(), into.into(), api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
+    take(&api, vec![Entry::Merge(merge)], Vec::new(), Vec::new()).await
+}

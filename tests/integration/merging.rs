@@ -1,0 +1,132 @@
+//! Users who turn out to be one: as one from then on, whatever shard they were on and whenever the daemon dies.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, event, run, until};
+use crate::ledger::Ledger;
+use crate::random::Random;
+
+/// Several shards, so that the two users of a merge mostly live on different ones.
+const SHARDS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
+
+fn merge(daemon: &Daemon, into: &str, from: &str) -> (u16, Value) {
+    let answer = daemon.post(&format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+    (answer.status, answer.json())
+}
+
+fn at(second: i64, user: &str, item: &str) -> Value {
+    let mut event = event(&format!("{user}-{second}"), user, item);
+    event["timestamp"] = json!(1_700_000_000_000_i64 + second * 1000);
+    event
+}
+
+/// The items of a user's sequence, oldest first.
+fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
+    let answer = daemon.admin(&format!("/admin/sessions/{user}"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["sequence"].as_array().unwrap().iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_a_visitor_did_is_the_users_who_signs_in() {
+    let home = Home::new();
+    let daemon = home.start(&SHARDS);
+    daemon.send(&[at(1, "ann", "a"), at(2, "visitor", "b"), at(3, "ann", "c"), at(4, "visitor", "d")]);
+    let (status, receipt) = merge(&daemon, "ann", "visitor");
+    assert_eq!((status, &receipt["accepted"], &receipt["duplicates"]), (200, &json!(1), &json!(0)), "{receipt}");
+    assert_eq!(sequence(&daemon, "ann"), ["a", "b", "c", "d"]);
+    // Said again, or otherwise, it is nothing new.
+    for (into, from) in [("ann", "visitor"), ("bob", "visitor"), ("visitor", "ann")] {
+        assert_eq!(merge(&daemon, into, from).1["duplicates"], 1, "{from} into {into}");
+    }
+    assert_eq!(merge(&daemon, "ann", "ann").0, 400);
+    assert_eq!(merge(&daemon, "ann", "").0, 400);
+    // What comes later under the other id is hers, by Segment's calls too, and so is what is asked.
+    daemon.send(&[at(5, "visitor", "e")]);
+    let identify = json!({ "batch": [
+        { "type": "identify", "anonymousId": "phone", "userId": "ann" },
+        { "type": "track", "anonymousId": "phone", "event": "Product Viewed", "properties": { "product_id": "f" } },
+        { "type": "alias", "previousId": "ann", "userId": "anna" },
+    ]});
+    assert_eq!(daemon.post("/v1/batch", &identify.to_string()).status, 200);
+    let anna = ["a", "b", "c", "d", "e", "f"];
+    assert_eq!(sequence(&daemon, "anna"), anna);
+    daemon.learned(9);
+    for id in ["visitor", "phone", "ann", "anna"] {
+        let answer = daemon.get(&format!("/v1/users/{id}/recommendations"));
+        assert_ne!(answer.json()["fallback"], "unknown_user", "{id}: {}", answer.body);
+    }
+    daemon.kill();
+    let daemon = home.start(&SHARDS);
+    assert_eq!(sequence(&daemon, "anna"), anna);
+    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1, "it is known after a restart");
+    daemon.send(&[at(6, "phone", "g")]);
+    assert_eq!(sequence(&daemon, "anna").last().unwrap(), "g");
+    assert!(daemon.terminate().success());
+    // After a quiet end links come from the store, not from the journal's tail.
+    let daemon = home.start(&SHARDS);
+    assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1);
+    assert!(daemon.terminate().success());
+    Ledger::of(&home.data());
+}
+
+#[test]
+fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
+    let home = Home::new();
+    let mut random = Random(11);
+    let mut second = 0;
+    for round in 0..4 {
+        let daemon = home.start(&SHARDS);
+        for _ in 0..40 {
+            let events: Vec<_> = (0..1 + random.below(6))
+                .map(|_| {
+                    second += 1;
+                    let number = random.below(20);
+                    let user = if random.below(2) == 0 { format!("user{}", number % 5) } else { format!("visitor{round}-{number}") };
+                    // Now and then hours pass, and now and then something comes late.
+                    let at_second = second * 60 + random.below(3) as i64 * 1500;
+                    let mut event = at(at_second, &user, &format!("item{}", random.below(30)));
+                    event["event_id"] = json!(format!("e{second}"));
+                    event
+                })
+                .collect();
+            daemon.send(&events);
+            if random.below(3) == 0 {
+                // Among them users who were merged, and whole users.
+                let from =
+                    if random.below(8) == 0 { format!("user{}", random.below(5)) } else { format!("visitor{round}-{}", random.below(20)) };
+                let into =
+                    if random.below(3) == 0 { format!("visitor{round}-{}", random.below(20)) } else { format!("user{}", random.below(5)) };
+                let (status, receipt) = merge(&daemon, &into, &from);
+                assert!(status == 200 || from == into, "{receipt}");
+            }
+        }
+        if round == 1 {
+            // Until records are stored beyond a merge.
+            let stored = || daemon.metric("sequor_session_events_total") > 0.0;
+            until("the sessions", || stored().then_some(()));
+            std::thread::sleep(std::time::Duration::from_millis(2500));
+        }
+        daemon.kill();
+        Ledger::of(&home.data());
+    }
+    assert!(home.start(&SHARDS).terminate().success());
+    Ledger::of(&home.data());
+    let data = home.data();
+    let mut on = vec!["verify", "--data-dir", data.to_str().unwrap()];
+    let settings: Vec<_> = crate::daemon::SMALL.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
+    let verified = run(&[&on[..], &settings].concat());
+    assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+    let before = std::fs::read(newest(&home)).unwrap();
+    on[0] = "rebuild";
+    let rebuilt = run(&[&on[..], &settings].concat());
+    assert!(rebuilt.status.success(), "{}{}", String::from_utf8_lossy(&rebuilt.stdout), String::from_utf8_lossy(&rebuilt.stderr));
+    assert!(before == std::fs::read(newest(&home)).unwrap(), "what was learned is rebuilt to the same bytes");
+    Ledger::of(&home.data());
+}
+
+/// The checkpoint that reaches furthest.
+fn newest(home: &Home) -> std::path::PathBuf {
+    let files = home.data().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
+}

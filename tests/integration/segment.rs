@@ -1,0 +1,122 @@
+//! Segment's API: as its library for Python speaks it, and by hand.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, left_out};
+
+/// What the journal holds, in the shape of an export.
+fn journal(daemon: &Daemon) -> Vec<Value> {
+    daemon.admin("/admin/journal").body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_library_for_python_is_understood_unchanged() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/tools/python/bin/python");
+    if !Command::new(&python).args(["-c", "import segment.analytics"]).status().is_ok_and(|status| status.success()) {
+        left_out("Segment's library for Python is not tried, since it is not there (tests/run)");
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let output = Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let journal = journal(&daemon);
+    let of = |user: &str| -> Vec<_> {
+        let mine = journal.iter().filter(|entry| entry["user_id"] == user);
+        mine.map(|entry| (entry["type"].as_str().unwrap(), entry["item_id"].as_str(), entry["value"].as_f64())).collect()
+    };
+    for user in ["ann", "bob", "cyd"] {
+        assert_eq!(of(user), [("view", Some("tea"), None), ("view", Some("teapot"), None), ("view", Some("cup"), None)]);
+    }
+    let eve = [
+        ("search", None, None),
+        ("click", Some("tea"), None),
+        ("cart", Some("tea"), None),
+        ("purchase", Some("tea"), Some(9.0)),
+        ("purchase", Some("cup"), Some(3.0)),
+        ("rate", Some("tea"), Some(5.0)),
+    ];
+    assert_eq!(of("eve"), eve);
+    assert_eq!(journal[0]["session_id"], "s-ann");
+    daemon.learned(15);
+    let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=false").items();
+    assert!(["tea", "teapot", "cup"].iter().all(|item| list.iter().any(|found| found == item)), "{list:?}");
+    let metrics = daemon.admin("/metrics").body;
+    for (outcome, count) in [("taken", 14), ("ignored", 2), ("unknown", 1), ("rejected", 0)] {
+        assert!(metrics.contains(&format!("sequor_segment_messages_total{{outcome=\"{outcome}\"}} {count}\n")), "{outcome}: {metrics}");
+    }
+}
+
+#[test]
+fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
+    let home = Home::new();
+    let daemon = home.start(&["server.max_batch=3", "segment.events={\"Quick Look\" = \"view\"}"]);
+    let tea = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" });
+    let with = |call: &str| {
+        let mut message = tea.clone();
+        message["type"] = json!(call);
+        message
+    };
+    let posted = |path: &str, body: &Value| {
+        let answer = daemon.post(path, &body.to_string());
+        (answer.status, answer.json())
+    };
+    let success = (200, json!({ "success": true }));
+    for call in ["track", "page", "screen", "group", "track"] {
+        assert_eq!(posted(&format!("/v1/{call}"), &tea), success, "{call}");
+    }
+    assert_eq!(daemon.next_offset(), 1, "the same message is taken once, and nothing of the others");
+
+    let batch = json!({ "batch": [with("track"), { "type": "track", "event": "Product Viewed" }, { "type": "track", "userId": "ann", "event": "Moon Landed" }] });
+    let (status, answer) = posted("/v1/batch", &batch);
+    assert_eq!((status, &answer["success"], &answer["rejected"][0]["index"]), (200, &json!(true), &json!(1)));
+    assert_eq!((&answer["rejected"][0]["field"], &answer["warnings"]), (&json!("userId"), &Value::Null));
+    let (_, answer) = posted("/v1/batch?verbose=1", &batch);
+    assert!(answer["warnings"][0]["reason"].as_str().unwrap().contains("Moon Landed"), "{answer}");
+    let (status, answer) = posted("/v1/batch", &json!({ "batch": [7] }));
+    assert_eq!((status, &answer["success"]), (400, &json!(false)), "{answer}");
+
+    let problem = |path: &str, body: &Value| {
+        let (status, answer) = posted(path, body);
+        (status, answer["type"].as_str().unwrap_or_default().to_owned(), answer["field"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(problem("/v1/track", &json!({ "event": "Product Viewed" })), (400, "/problems/bad-message".into(), "userId".into()));
+    assert_eq!(problem("/v1/track", &json!([])), (400, "/problems/bad-body".into(), String::new()));
+    assert_eq!(problem("/v1/batch", &json!({ "batch": [1, 2, 3, 4] })), (413, "/problems/too-many-events".into(), String::new()));
+
+    let look = json!({ "batch": [{ "type": "track", "anonymousId": "a", "event": "quick look", "properties": { "id": "cup" } }] });
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(look.to_string().as_bytes()).unwrap();
+    let answer =
+        daemon.try_post("/v1/batch", &[("content-encoding", "gzip"), ("authorization", "Basic YW55Og==")], &packed.finish().unwrap());
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(journal(&daemon).last().unwrap()["item_id"], "cup");
+}
+
+#[test]
+fn pages_of_the_origins_named_may_ask_and_others_may_not() {
+    let home = Home::new();
+    let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
+    let preflight = |origin: &str| {
+        let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api()));
+        let request = request.header("origin", origin).header("access-control-request-method", "POST").body(()).unwrap();
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let answer = agent.run(request).unwrap();
+        answer.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(preflight("https://shop.example").as_deref(), Some("https://shop.example"));
+    assert_eq!(preflight("https://other.example"), None);
+    let answer =
+        daemon.try_post("/v1/events", &[("content-type", "text/plain;charset=UTF-8")], br#"{"user_id":"u","type":"view","item_id":"i"}"#);
+    assert_eq!(answer.unwrap().status, 200);
+    let script = daemon.get("/v1/capture.js");
+    assert_eq!((script.status, script.content_type.as_str()), (200, "text/javascript; charset=utf-8"));
+    assert!(script.headers.contains_key("etag") && script.headers["cache-control"].to_str().unwrap().contains("max-age"));
+}
