@@ -1,6 +1,7 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
 mod looking;
+mod reaching;
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
@@ -31,6 +32,7 @@ use crate::learning::{
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Receipt, Store, StoreError};
 pub use crate::store::{Point, Quarantined};
+use reaching::Reach;
 
 /// How often, and how many times, it is asked whether the fold has come to an act.
 const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
@@ -89,6 +91,14 @@ pub enum SystemError {
         /// Where it can go.
         points: Vec<Offset>,
     },
+    /// What answers follow from does not reach as far yet as was wanted.
+    #[error("answers follow from the entries before offset {reached} so far, not from all before {wanted}")]
+    NotYet {
+        /// Before which offset all entries were to be known.
+        wanted: Offset,
+        /// Before which offset they are.
+        reached: Offset,
+    },
     /// Nothing is taken any more.
     #[error("the daemon is being drained and takes nothing any more")]
     Draining,
@@ -123,6 +133,7 @@ pub struct System {
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
     upkeep: Upkeep,
+    reach: Reach,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
 }
@@ -190,11 +201,13 @@ impl System {
             settings.checkpointing,
         )
         .map_err(|error| SystemError::Model(Arc::new(error)))?;
+        let learned = model.learned();
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
+        let reach = Reach { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, upkeep, draining })
+        Ok(Self { store, gate, dictionary, published, catalog, committer, shards, model, fold, metrics, upkeep, reach, draining })
     }
 
     /// Room for entries, at once or not at all.

@@ -2,27 +2,24 @@
 
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::ServiceConfig;
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::watch::path;
-use super::{items, lists};
+use super::{events, items, lists};
 use crate::actors::system::{System, SystemError};
-use crate::capture::{Fault, Rules, read_body};
+use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
-use crate::domain::{Entry, Offset, Timestamp};
-use crate::metrics::{EventOutcome, Metrics};
+use crate::domain::{Entry, Offset, Recommendation, Timestamp};
+use crate::metrics::Metrics;
 use crate::settings::Live;
-
-/// Where events come in.
-pub(super) const EVENTS: &str = "/v1/events";
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -35,6 +32,10 @@ pub(super) struct Api {
     pub(super) pages: Arc<Pages>,
     pub(super) pulse: Pulse,
     pub(super) max_body: usize,
+    /// How long a read waits for the offset that it wants.
+    pub(super) read_wait: Duration,
+    /// A place for each stream that there may be.
+    pub(super) streams: Arc<Semaphore>,
     pub(super) live: Arc<Live>,
 }
 
@@ -67,44 +68,29 @@ impl Names {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(EVENTS, "POST").route(web::post().to(events))).configure(lists::routes).configure(items::routes);
+    config.configure(events::routes).configure(lists::routes).configure(items::routes);
 }
 
 /// What became of a request's records.
 #[derive(Debug, Serialize)]
-struct Taken {
-    accepted: usize,
-    duplicates: usize,
-    rejected: Vec<Fault>,
+pub(super) struct Taken {
+    pub(super) accepted: usize,
+    pub(super) duplicates: usize,
+    pub(super) rejected: Vec<Fault>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
     /// The journal's next offset once these records were in it; `None` if there were none to take.
-    offset: Option<Offset>,
+    pub(super) offset: Option<Offset>,
+    /// What follows from them, if that was asked; `null` if it could not be told, though the records were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) recommendations: Option<Option<Recommendation>>,
 }
 
 impl Taken {
-    fn answer(self) -> HttpResponse {
+    pub(super) fn answer(self) -> HttpResponse {
         let status = if self.offset.is_none() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         HttpResponse::build(status).json(self)
     }
-}
-
-async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let reading = read_body(&body, &api.rules, api.clock.now())?;
-    let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
-    for event in reading.records {
-        match event {
-            Ok(event) => entries.push(Entry::Event(event)),
-            Err(fault) => rejected.push(fault),
-        }
-    }
-    let metrics = api.metrics();
-    metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let taken = append(&api, entries, rejected, reading.warnings).await?;
-    metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
-    metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
-    Ok(taken.answer())
 }
 
 /// Answers a request for entries once they are durable.
@@ -112,8 +98,9 @@ pub(super) async fn take(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, w
     Ok(append(api, entries, rejected, warnings).await?.answer())
 }
 
-async fn append(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
-    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None };
+/// Makes entries durable; the faults of those that are none come along.
+pub(super) async fn append(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
+    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None, recommendations: None };
     if !entries.is_empty() {
         let permit = api.system.enter(entries.len())?;
         let receipt = api.system.append(entries, permit).await?;
@@ -147,6 +134,7 @@ impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
             SystemError::Busy(_) => Self::over_capacity(RETRY),
+            SystemError::NotYet { .. } => Self::not_yet(format!("{error}."), RETRY),
             SystemError::NoPoint { .. } => Self::not_done(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),

@@ -9,7 +9,9 @@ use super::pages::Given;
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
-use crate::domain::{Candidate, Entry, Explained, Fallback, Impression, MovedBy, Recommendation, Recommended, Removed, Shown, SourceName};
+use crate::domain::{
+    Candidate, Entry, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown, SourceName,
+};
 use crate::learning::{Answer, Explanation, Pick};
 use crate::metrics::RecommendationOutcome;
 
@@ -75,27 +77,36 @@ impl Question {
 
 async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
     let user = user.into_inner();
-    let recommendation_id = api.names.next();
-    let (given, list) = match Question::read(&query)? {
-        Question::New(wishes) => {
-            let answer = api.system.recommend(user.clone(), wishes.request(&api)?).await?;
-            let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
-            let (shown, weights_version) = (answer.items.len(), answer.weights_version);
-            (Given { user: user.clone(), ranking, begin: 0, shown, weights_version }, named(&api, recommendation_id.clone(), answer))
-        }
-        Question::Next(page) => {
-            let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
-            let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
-            let (items, removed) = turn(&api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
-            let given = Given { begin, shown: items.len() + removed.unavailable, ..first };
-            let answer = Answer { weights_version: given.weights_version, items, removed, ..Answer::default() };
-            (given, named(&api, recommendation_id.clone(), answer))
-        }
-    };
-    api.pages.keep(recommendation_id, given);
-    shown(&api, user, &list);
-    recommended(&api, &list);
-    Ok(Json(list))
+    match Question::read(&query)? {
+        Question::New(wishes) => anew(&api, user, &wishes).await.map(Json),
+        Question::Next(page) => next(&api, user, &page).map(Json),
+    }
+}
+
+/// Answers a user: the list is shown, and its next page can be asked for.
+pub(super) async fn anew(api: &Api, user: String, wishes: &Wishes) -> Result<Recommendation, Problem> {
+    let answer = api.system.recommend(user.clone(), wishes.awaited(api).await?).await?;
+    let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
+    let (shown, weights_version) = (answer.items.len(), answer.weights_version);
+    Ok(given(api, Given { user, ranking, begin: 0, shown, weights_version }, answer))
+}
+
+fn next(api: &Api, user: String, page: &Page) -> Result<Recommendation, Problem> {
+    let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
+    let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
+    let (items, removed) = turn(api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
+    let page = Given { begin, shown: items.len() + removed.unavailable, ..first };
+    let answer = Answer { weights_version: page.weights_version, items, removed, ..Answer::default() };
+    Ok(given(api, page, answer))
+}
+
+/// Names an answer, keeps what its next page is cut from, and journals what it shows.
+fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
+    let list = named(api, api.names.next(), answer);
+    shown(api, given.user.clone(), &list);
+    recommended(api, &list);
+    api.pages.keep(list.recommendation_id.clone(), given);
+    list
 }
 
 /// The first of these that are still offered, and how many before them are not.
@@ -124,10 +135,11 @@ struct Inline {
     filter: Option<String>,
     diversity: Option<usize>,
     explain: Option<bool>,
+    min_offset: Option<Offset>,
 }
 
 async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
-    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain } = body.into_inner();
+    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
@@ -139,8 +151,9 @@ async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendatio
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
+        min_offset: min_offset.unwrap_or_default(),
     };
-    let answer = api.system.recommend_inline(&items, &wishes.request(&api)?);
+    let answer = api.system.recommend_inline(&items, &wishes.awaited(&api).await?);
     let list = named(&api, api.names.next(), answer);
     recommended(&api, &list);
     Ok(Json(list))

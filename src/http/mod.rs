@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod console;
+mod events;
 mod items;
 mod lists;
 mod lock;

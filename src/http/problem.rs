@@ -189,6 +189,12 @@ impl Problem {
         Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
+    /// 503: what was learned does not reach as far yet as the request wants it to.
+    #[must_use]
+    pub fn not_yet(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).field("min_offset").retry_after(retry_after)
+    }
+
     /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be once there is room, without a restart.
     #[must_use]
     pub fn disk_full(said: impl Display, retry_after: Duration) -> Self {

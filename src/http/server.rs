@@ -11,6 +11,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use super::api::{Api, Names};
 use super::lock::Token;
@@ -35,6 +37,10 @@ pub struct DoorSettings {
     pub workers: usize,
     /// The largest body that is read.
     pub max_body_bytes: usize,
+    /// How long a read waits for the offset that it wants.
+    pub read_wait: Duration,
+    /// The most streams at once.
+    pub streams_max: usize,
     /// What whoever comes to the admin endpoint must know; empty: nothing.
     pub admin_token: String,
 }
@@ -103,8 +109,19 @@ impl Door {
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
         let (pulse, teller) = Pulse::new();
-        let shared =
-            Api { system, rules, clock, names, request_ids, pages: Arc::default(), pulse, max_body: settings.max_body_bytes, live };
+        let shared = Api {
+            system,
+            rules,
+            clock,
+            names,
+            request_ids,
+            pages: Arc::default(),
+            pulse,
+            max_body: settings.max_body_bytes,
+            read_wait: settings.read_wait,
+            streams: Arc::new(Semaphore::new(settings.streams_max)),
+            live,
+        };
         let pulse = Pulse::beat(shared.clone(), teller);
         let token = Token::new(&settings.admin_token);
         let servers = [
@@ -185,6 +202,6 @@ fn serve(
     .workers(workers)
     .disable_signals()
     .shutdown_timeout(10)
-    .listen(listener)?;
+    .listen_auto_h2c(listener)?;
     Ok(server.run())
 }

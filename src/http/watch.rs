@@ -10,7 +10,8 @@ use actix_web::{Error, HttpResponse, Resource, ResponseError};
 use std::time::Instant;
 use tracing::Instrument;
 
-use super::api::{Api, EVENTS};
+use super::api::Api;
+use super::events::EVENTS;
 use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
