@@ -10,10 +10,12 @@ use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+mod listening;
 mod looking;
 
+pub use listening::{Hush, Listen};
 pub use looking::{Live, Show};
 
 use super::gate::Permit;
@@ -83,6 +85,8 @@ pub struct ShardActor {
     share: Share,
     surroundings: Rc<Surroundings>,
     active: FxHashMap<String, Active>,
+    /// Told when the session of a user moves whom somebody listens to.
+    listeners: FxHashMap<String, watch::Sender<Offset>>,
     delivered: Offset,
     /// The opening of the store that holds what counts as stored.
     opening: u64,
@@ -115,7 +119,18 @@ impl ShardActor {
         let delivered = share.stored.of(share.number.0);
         let opening = share.store.opening().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
-        Self { share, surroundings, active: FxHashMap::default(), delivered, opening, ill: false, flushing: false, tick: 0, idle_ticks }
+        Self {
+            share,
+            surroundings,
+            active: FxHashMap::default(),
+            listeners: FxHashMap::default(),
+            delivered,
+            opening,
+            ill: false,
+            flushing: false,
+            tick: 0,
+            idle_ticks,
+        }
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
@@ -258,6 +273,7 @@ impl ShardActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
         self.rest();
+        self.forget_silent();
         // Where the store is slower than the events come, one flush takes what several would have.
         if self.flushing {
             return;
@@ -314,11 +330,13 @@ impl ShardActor {
             by_user.entry(user).or_default().push(happened);
         }
         for (user, events) in by_user {
+            let through = events.last().map_or(0, |last| last.offset + 1);
             match self.actor(&user, true) {
                 Ok(Some(active)) => {
                     active.dirty = true;
                     // Bounded by the gate, see the committer.
                     active.actor.do_send(Apply { events, permits: permits.map(Arc::clone) });
+                    self.tell(&user, through);
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),

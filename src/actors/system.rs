@@ -1,5 +1,6 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod listening;
 mod looking;
 mod reaching;
 
@@ -367,6 +368,7 @@ impl System {
     /// Breaks off what would keep a stop waiting and loses nothing by it.
     pub fn hurry(&self) {
         self.upkeep.stop();
+        self.hush();
     }
 
     /// How learning stands.
@@ -407,9 +409,12 @@ impl System {
         self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
     }
 
-    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while.
+    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.
     pub fn drain(&self, on: bool) {
         self.draining.store(on, Ordering::SeqCst);
+        if on {
+            self.hush();
+        }
     }
 
     /// Whether nothing is taken.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{events, items, lists};
+use super::{events, items, lists, stream};
 use crate::actors::system::{System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
@@ -68,7 +68,7 @@ impl Names {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.configure(events::routes).configure(lists::routes).configure(items::routes);
+    config.configure(events::routes).configure(lists::routes).configure(stream::routes).configure(items::routes);
 }
 
 /// What became of a request's records.

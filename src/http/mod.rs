@@ -12,6 +12,7 @@ mod problem;
 mod pulse;
 mod request_id;
 mod server;
+mod stream;
 mod watch;
 mod wishes;
 

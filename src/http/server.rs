@@ -108,6 +108,7 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
+        system.metrics_handles().streams_limit.set(settings.streams_max as f64);
         let (pulse, teller) = Pulse::new();
         let shared = Api {
             system,

@@ -16,6 +16,7 @@ use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
+use super::stream::STREAM;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.
@@ -73,6 +74,7 @@ fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
     match pattern? {
         EVENTS => Some(Endpoint::Events),
         RECOMMENDATIONS => Some(Endpoint::Recommendations),
+        STREAM => Some(Endpoint::Streams),
         INLINE => Some(Endpoint::InlineRecommendations),
         SIMILAR | TRENDING => Some(Endpoint::Lists),
         ITEM | ITEMS => Some(Endpoint::Items),
