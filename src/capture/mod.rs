@@ -20,6 +20,6 @@ pub use export::{ENTRIES, entry_name, write_entry};
 pub use fault::{Code, Fault};
 pub use file::{FileError, FileEvents};
 pub use frame::BodyError;
-pub use items::{MAX_CATEGORIES, MAX_TAGS, check_item_id, read_item, read_items, read_patch};
+pub use items::{MAX_CATEGORIES, MAX_TAGS, check_id, read_item, read_items, read_patch};
 pub use json::{Reading, read_body};
 pub use rules::{Draft, MAX_DEPTH, MAX_EARLY_MS, MAX_ID_BYTES, MAX_PROPERTIES_BYTES, Rules};

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{events, items, lists, stream};
+use super::{events, items, lists, openapi, stream};
 use crate::actors::system::{System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
@@ -68,21 +69,28 @@ impl Names {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.configure(events::routes).configure(lists::routes).configure(stream::routes).configure(items::routes);
+    config.configure(events::routes).configure(lists::routes).configure(stream::routes).configure(openapi::routes).configure(items::routes);
 }
 
 /// What became of a request's records.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Receipt)]
 pub(super) struct Taken {
+    /// How many were taken, and are on the disk.
     pub(super) accepted: usize,
+    /// How many changed nothing, since their id was seen before.
     pub(super) duplicates: usize,
+    /// Those that break a rule, each with what it breaks.
     pub(super) rejected: Vec<Fault>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What may be misspelt in records that were taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<Fault>,
-    /// The journal's next offset once these records were in it; `None` if there were none to take.
+    /// The journal's next offset once these records were in it; `null` if there were none to take.
+    #[schema(value_type = Option<u64>)]
     pub(super) offset: Option<Offset>,
     /// What follows from them, if that was asked; `null` if it could not be told, though the records were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Recommendation>)]
     pub(super) recommendations: Option<Option<Recommendation>>,
 }
 

@@ -3,9 +3,11 @@
 use actix_web::web::{self, Bytes, Data, Json, ServiceConfig};
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
-use super::api::{Api, append, unreadable};
+use super::api::{Api, Taken, append, unreadable};
 use super::lists;
+use super::openapi::{BadRequest, Broken, EventsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
@@ -23,9 +25,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// What a request wants to be told beside its receipt.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Following {
     /// So many recommendations.
+    #[param(minimum = 1, maximum = 1000)]
     recommend: Option<usize>,
     /// For this user, if not for that of the last event.
     user: Option<String>,
@@ -37,7 +41,7 @@ impl Following {
         for (name, value) in query {
             match name.as_str() {
                 "recommend" => following.recommend = Some(wishes::length(name, wishes::whole(name, value)?)?),
-                "user" => following.user = Some(value.clone()),
+                "user" => following.user = Some(wishes::user(value.clone())?),
                 other => return Err(wishes::unknown(other, &["recommend", "user"])),
             }
         }
@@ -54,7 +58,16 @@ fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Event>, Problem
     Ok(read_body(&body, &api.rules, api.clock.now())?)
 }
 
-async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Takes events
+///
+/// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the others nothing. With `recommend` the receipt brings what follows from them,
+/// shown to the user of the last one.
+#[utoipa::path(post, path = EVENTS, tag = "events", params(Following),
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
+    responses((status = 200, description = "The receipt.", body = Taken),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
+        Broken, Refused))]
+pub(super) async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let Following { recommend, user } = Following::read(&query)?;
     let reading = read(&api, body)?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
@@ -82,15 +95,23 @@ async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Res
 }
 
 /// What would become of a request's events.
-#[derive(Debug, Serialize)]
-struct Verdict {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Verdict {
     /// How many break no rule: so many would be taken, save those whose id was seen before.
     acceptable: usize,
+    /// Those that break a rule, each with what it breaks.
     rejected: Vec<Fault>,
+    /// What may be misspelt in events that would be taken.
     warnings: Vec<Fault>,
 }
 
-async fn validate(api: Data<Api>, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
+/// Tries events
+///
+/// Says what would become of them. Nothing is taken.
+#[utoipa::path(post, path = VALIDATE, tag = "events",
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
+    responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
+pub(super) async fn validate(api: Data<Api>, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
     let Reading { records, warnings } = read(&api, body)?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))

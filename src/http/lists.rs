@@ -3,8 +3,10 @@
 use actix_web::rt;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::api::Api;
+use super::openapi::{Absent, BadRequest, Broken, Refused};
 use super::pages::Given;
 use super::problem::Problem;
 use super::watch::path;
@@ -75,8 +77,16 @@ impl Question {
     }
 }
 
-async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
-    let user = user.into_inner();
+/// What a user may want next
+///
+/// Best first; journalled as shown. With `recommendation_id` the next page of an answer given lately.
+#[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
+    params(("user" = String, Path, description = "The user; one never seen is shown what is liked at the moment."), Wishes,
+        ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
+        ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
+pub(super) async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
+    let user = wishes::user(user.into_inner())?;
     match Question::read(&query)? {
         Question::New(wishes) => anew(&api, user, &wishes).await.map(Json),
         Question::Next(page) => next(&api, user, &page).map(Json),
@@ -125,20 +135,39 @@ fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, Removed) 
     (items, removed)
 }
 
-#[derive(Debug, Deserialize)]
+/// A session that is sent along, and what is wished of its list.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Inline {
+pub(super) struct Inline {
+    /// The items that somebody looked at, in their order.
+    #[schema(max_items = 1000)]
     items: Vec<String>,
+    /// The length of the list.
+    #[schema(minimum = 1, maximum = 1000, default = 20)]
     limit: Option<usize>,
+    /// Items that are not wanted.
+    #[schema(max_items = 1000)]
     exclude: Option<Vec<String>>,
+    /// Without the items of the session.
     exclude_seen: Option<bool>,
+    /// An expression on attributes that the items must meet.
     filter: Option<String>,
+    /// At most so many items of one category.
+    #[schema(minimum = 1, maximum = 1000)]
     diversity: Option<usize>,
+    /// For each item what every source gives it, and the event that moved it up.
     explain: Option<bool>,
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
 }
 
-async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
+/// What may follow on a session sent along
+///
+/// Nothing is stored.
+#[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = Inline,
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Broken, Refused))]
+pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
     let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
@@ -160,8 +189,9 @@ async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendatio
 }
 
 /// A list that is nobody's own.
-#[derive(Debug, Serialize)]
-struct Listing {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Listing {
+    /// Best first.
     items: Vec<Recommended>,
 }
 
@@ -171,7 +201,11 @@ impl Listing {
     }
 }
 
-async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
+/// Items like one
+#[utoipa::path(get, path = SIMILAR, tag = "recommendations",
+    params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
+    responses((status = 200, description = "The list.", body = Listing), BadRequest, Absent, Refused))]
+pub(super) async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
     let mut limit = Wishes::default().limit;
     for (name, value) in query.iter() {
         match name.as_str() {
@@ -183,7 +217,12 @@ async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Jso
     Ok(Listing::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
 }
 
-async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
+/// What is liked at the moment
+#[utoipa::path(get, path = TRENDING, tag = "recommendations",
+    params(("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000),
+        ("category" = Option<String>, Query, description = "Only items of this category.")),
+    responses((status = 200, description = "The list.", body = Listing), BadRequest, Refused))]
+pub(super) async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
     let (mut limit, mut category) = (Wishes::default().limit, None);
     for (name, value) in query.iter() {
         match name.as_str() {

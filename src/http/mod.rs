@@ -7,6 +7,7 @@ mod events;
 mod items;
 mod lists;
 mod lock;
+mod openapi;
 mod pages;
 mod problem;
 mod pulse;

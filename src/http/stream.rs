@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::api::{Api, RETRY};
 use super::lists::anew;
+use super::openapi::{BadRequest, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
@@ -58,7 +59,14 @@ impl Listener {
     }
 }
 
-async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
+/// Follows a user's recommendations
+///
+/// Server-sent events: the list as it stands, then a fresh one each time that an event of the user was taken. An event's id is the offset before which every entry is in the list's
+/// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops.
+#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = String, Path, description = "The user."), Wishes),
+    responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
+pub(super) async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
+    let user = wishes::user(user.into_inner())?;
     let mut wishes = Wishes::default();
     for (name, value) in query.iter() {
         if !wishes.take(name, value)? {
@@ -73,7 +81,7 @@ async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Http
     moves.mark_changed();
     let streams = api.metrics().streams.clone();
     streams.increment(1.0);
-    let listener = Listener { api, user: user.into_inner(), wishes, moves, _place: place, streams };
+    let listener = Listener { api, user, wishes, moves, _place: place, streams };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok::<_, Problem>(Bytes::from(event)), listener))

@@ -2,9 +2,11 @@
 
 use actix_web::web::Query;
 use std::str::FromStr;
+use utoipa::IntoParams;
 
 use super::api::Api;
 use super::problem::Problem;
+use crate::capture::check_id;
 use crate::domain::{ItemIx, Offset};
 use crate::learning::{Filter, Request};
 
@@ -15,14 +17,29 @@ const MAX_EXCLUDED: usize = 1000;
 pub(super) type Pairs = Query<Vec<(String, String)>>;
 
 /// The wishes of a body, and of a query once it is read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wishes {
+    /// The length of the list.
+    #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
     pub(super) limit: usize,
+    /// Items that are not wanted, separated by commas.
+    #[param(required = false, style = Form, explode = false, max_items = 1000)]
     pub(super) exclude: Vec<String>,
+    /// Without the items of the user's last 50 events.
+    #[param(required = false, default = false)]
     pub(super) exclude_seen: bool,
+    /// An expression on attributes that the items must meet.
+    #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(super) filter: Option<String>,
+    /// At most so many items of one category.
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) diversity: Option<usize>,
+    /// For each item what every source gives it, and the event that moved it up.
+    #[param(required = false, default = false)]
     pub(super) explain: bool,
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    #[param(required = false, value_type = u64)]
     pub(super) min_offset: Offset,
 }
 
@@ -88,6 +105,14 @@ impl Wishes {
             ..Request::new(limit(self.limit)?, api.clock.now())
         })
     }
+}
+
+/// Passes the id of a user who is asked for.
+///
+/// # Errors
+/// 400 if no event could be of such a user.
+pub(super) fn user(id: String) -> Result<String, Problem> {
+    check_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
 }
 
 /// Passes a length of a list.
