@@ -3,7 +3,7 @@
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::catalog::LiveCatalog;
 use super::gate::Permit;
@@ -11,7 +11,7 @@ use super::guard::{guarded, may_strike};
 use super::model::{Advance, ModelActor};
 use super::session::{Act, Happened};
 use super::shard::{Deliver, ShardActor, shard_of};
-use crate::domain::{Dictionary, Entry, Kinds};
+use crate::domain::{Dictionary, Entry, Kinds, Offset};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
@@ -37,6 +37,8 @@ pub struct CommitterActor {
     shards: Vec<Addr<ShardActor>>,
     model: Addr<ModelActor>,
     gathered: Vec<Append>,
+    /// Every entry before this offset was put before its session.
+    delivered: watch::Sender<Offset>,
     /// A commit failed: what the disk holds must be found out before the next.
     failed: bool,
 }
@@ -55,8 +57,14 @@ impl CommitterActor {
         shards: Vec<Addr<ShardActor>>,
         model: Addr<ModelActor>,
     ) -> Self {
-        let dictionary = core.dictionary();
-        Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), failed: false }
+        let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
+        Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), delivered, failed: false }
+    }
+
+    /// Follows up to which offset entries were put before their sessions.
+    #[must_use]
+    pub fn delivered(&self) -> watch::Receiver<Offset> {
+        self.delivered.subscribe()
     }
 
     /// Finds out what the disk holds, if a write failed since the last time.
@@ -111,6 +119,7 @@ impl CommitterActor {
             // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
             shard.do_send(Deliver { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
+        self.delivered.send_replace(through);
         // A full mailbox holds a wake-up already.
         let _ = self.model.try_send(Advance);
     }

@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 use super::guard::{Struck, guarded, may_strike};
 use super::system::SystemError;
@@ -87,6 +88,8 @@ pub struct ModelActor {
     dictionary: Arc<Dictionary>,
     metrics: Arc<Metrics>,
     published: Arc<ArcSwap<Snapshot>>,
+    /// The offset of the snapshot published last.
+    learned: watch::Sender<Offset>,
     published_at: Instant,
     checkpointing: Checkpointing,
     upkeep: Upkeep,
@@ -142,6 +145,7 @@ impl ModelActor {
             store: upkeep.store().clone(),
             dictionary,
             metrics,
+            learned: watch::Sender::new(published.load().offset()),
             published,
             published_at: Instant::now(),
             checkpointing,
@@ -156,6 +160,12 @@ impl ModelActor {
         };
         actor.read_quarantine()?;
         Ok(actor)
+    }
+
+    /// Follows the offset of the snapshot published last.
+    #[must_use]
+    pub fn learned(&self) -> watch::Receiver<Offset> {
+        self.learned.subscribe()
     }
 
     fn read_quarantine(&mut self) -> Result<(), ModelError> {
@@ -217,6 +227,7 @@ impl ModelActor {
         let snapshot = Arc::new(self.learner.snapshot());
         let (offset, trained) = (snapshot.offset(), snapshot.trained_through());
         self.published.store(snapshot);
+        self.learned.send_replace(offset);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
         self.metrics.published(offset, trained);

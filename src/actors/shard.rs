@@ -10,11 +10,13 @@ use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+mod listening;
 mod looking;
 mod merging;
 
+pub use listening::{Hush, Listen};
 pub use looking::{Live, Show};
 
 use super::gate::Permit;
@@ -84,6 +86,8 @@ pub struct ShardActor {
     share: Share,
     surroundings: Rc<Surroundings>,
     active: FxHashMap<String, Active>,
+    /// Told when the session of a user moves whom somebody listens to.
+    listeners: FxHashMap<String, watch::Sender<Offset>>,
     delivered: Offset,
     /// The opening of the store that holds what counts as stored.
     opening: u64,
@@ -122,6 +126,7 @@ impl ShardActor {
             share,
             surroundings,
             active: FxHashMap::default(),
+            listeners: FxHashMap::default(),
             delivered,
             opening,
             ill: false,
@@ -274,6 +279,7 @@ impl ShardActor {
         self.tick += 1;
         self.rest();
         self.forget_merged();
+        self.forget_silent();
         // Where the store is slower than the events come, one flush takes what several would have.
         if self.flushing {
             return;
@@ -335,11 +341,13 @@ impl ShardActor {
             by_user.entry(user).or_default().push(happened);
         }
         for (user, events) in by_user {
+            let through = events.last().map_or(0, |last| last.offset + 1);
             match self.actor(&user, true) {
                 Ok(Some(active)) => {
                     active.dirty = true;
                     // Bounded by the gate, see the committer.
                     active.actor.do_send(Apply { events, permits: permits.map(Arc::clone) });
+                    self.tell(&user, through);
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),

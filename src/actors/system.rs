@@ -1,6 +1,8 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod listening;
 mod looking;
+mod reaching;
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
@@ -31,6 +33,7 @@ use crate::learning::{
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store, StoreError};
 pub use crate::store::{Point, Quarantined};
+use reaching::Reach;
 
 pub use crate::store::Receipt;
 
@@ -91,6 +94,14 @@ pub enum SystemError {
         /// Where it can go.
         points: Vec<Offset>,
     },
+    /// What answers follow from does not reach as far yet as was wanted.
+    #[error("answers follow from the entries before offset {reached} so far, not from all before {wanted}")]
+    NotYet {
+        /// Before which offset all entries were to be known.
+        wanted: Offset,
+        /// Before which offset they are.
+        reached: Offset,
+    },
     /// Nothing is taken any more.
     #[error("the daemon is being drained and takes nothing any more")]
     Draining,
@@ -126,6 +137,7 @@ pub struct System {
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
     upkeep: Upkeep,
+    reach: Reach,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
 }
@@ -193,11 +205,13 @@ impl System {
             settings.checkpointing,
         )
         .map_err(|error| SystemError::Model(Arc::new(error)))?;
+        let learned = model.learned();
         let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
+        let reach = Reach { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, links, published, catalog, committer, shards, model, fold, metrics, upkeep, draining })
+        Ok(Self { store, gate, dictionary, links, published, catalog, committer, shards, model, fold, metrics, upkeep, reach, draining })
     }
 
     /// Room for entries, at once or not at all.
@@ -358,6 +372,7 @@ impl System {
     /// Breaks off what would keep a stop waiting and loses nothing by it.
     pub fn hurry(&self) {
         self.upkeep.stop();
+        self.hush();
     }
 
     /// How learning stands.
@@ -398,9 +413,12 @@ impl System {
         self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
     }
 
-    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while.
+    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.
     pub fn drain(&self, on: bool) {
         self.draining.store(on, Ordering::SeqCst);
+        if on {
+            self.hush();
+        }
     }
 
     /// Whether nothing is taken.

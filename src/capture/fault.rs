@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// The closed set of reasons, for machines to branch on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// Not JSON, or not CSV, at all.
@@ -50,7 +51,7 @@ pub enum Code {
 /// One refused event or item, or one warning about one that was taken. Serialises as an entry of the receipt's `rejected` list.
 ///
 /// Reasons never repeat an id: they may be logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {
     /// Its place among those sent, from 0.
     pub index: u64,

@@ -38,12 +38,12 @@ pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<R
     read_records(body, "item", limit, |text, warn| read_change(text, received_at, warn))
 }
 
-/// Holds an item's id, as it stands in a path, against the rules.
+/// Holds an id, as it stands in a path or a query, against the rules.
 ///
 /// # Errors
 /// If it breaks one.
-pub fn check_item_id(item_id: String) -> Result<String, Fault> {
-    id("item_id", item_id.into())
+pub fn check_id(field: &'static str, text: String) -> Result<String, Fault> {
+    id(field, text.into())
 }
 
 fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {

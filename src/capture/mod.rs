@@ -30,7 +30,7 @@ pub use fault::{Code, Fault};
 pub use file::{FileError, FileEvents};
 pub use file_items::FileItems;
 pub use frame::BodyError;
-pub use items::{MAX_CATEGORIES, MAX_TAGS, check_item_id, read_item, read_items, read_patch};
+pub use items::{MAX_CATEGORIES, MAX_TAGS, check_id, read_item, read_items, read_patch};
 pub use json::{Reading, read_body};
 pub use packed::Unpacked;
 pub use reorder::Reorder;

@@ -193,6 +193,8 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         admin_listen: settings.server.admin_listen.to_string(),
         workers: or_one_a_processor(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
+        read_wait: settings.server.read_wait.get().unwrap_or_default(),
+        streams_max: settings.server.streams_max,
         admin_token: settings.server.admin_token.clone(),
         cors_origins: settings.server.cors_origins.clone(),
     }

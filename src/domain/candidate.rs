@@ -3,9 +3,10 @@
 use super::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// Where a candidate came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceName {
     /// Scored by the network over the whole catalog.
@@ -56,7 +57,7 @@ pub struct Candidate {
 }
 
 /// Ranked candidates that an answer left out, each by the first of these rules that it broke.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Removed {
     /// The request named them.
     pub excluded: usize,
@@ -79,7 +80,7 @@ impl Removed {
 }
 
 /// What an answer falls short of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// Nothing: it is what was asked for.
@@ -96,7 +97,7 @@ pub enum Fallback {
 }
 
 /// One recommended item, as it is answered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Recommended {
     /// The item.
     pub item_id: String,
@@ -113,7 +114,7 @@ pub struct Recommended {
 }
 
 /// Why an item is recommended, as it is answered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Explained {
     /// What each source that knows the item gives it, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
@@ -122,7 +123,7 @@ pub struct Explained {
 }
 
 /// The event that moved an item up, as it is answered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MovedBy {
     /// The event's item.
     pub item_id: Option<String>,
@@ -138,7 +139,7 @@ pub struct MovedBy {
 }
 
 /// A ranked answer to "what next?".
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Recommendation {
     /// Names this answer in the journal.
     pub recommendation_id: String,

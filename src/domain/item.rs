@@ -2,9 +2,10 @@
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What is known of an item beside what users do with it. What reaches this type has passed every limit of `capture`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The categories that it belongs to; an item may have several.
     pub categories: Vec<String>,
@@ -17,8 +18,10 @@ pub struct Item {
     /// Whether it can be had now; one that cannot is never recommended.
     pub available: bool,
     /// Before this it is not recommended.
+    #[schema(value_type = Option<i64>)]
     pub published: Option<Timestamp>,
     /// From this on it is not recommended.
+    #[schema(value_type = Option<i64>)]
     pub expires: Option<Timestamp>,
 }
 

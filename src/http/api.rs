@@ -2,27 +2,25 @@
 
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::ServiceConfig;
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::watch::path;
-use super::{beacon, items, lists, merges, segment};
+use super::{beacon, events, items, lists, merges, openapi, segment, stream};
 use crate::actors::system::{Receipt, System, SystemError};
-use crate::capture::{Fault, Rules, read_body};
+use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
-use crate::domain::{Entry, Offset, Timestamp};
-use crate::metrics::{EventOutcome, Metrics};
+use crate::domain::{Entry, Offset, Recommendation, Timestamp};
+use crate::metrics::Metrics;
 use crate::settings::Live;
-
-/// Where events come in.
-pub(super) const EVENTS: &str = "/v1/events";
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -35,6 +33,10 @@ pub(super) struct Api {
     pub(super) pages: Arc<Pages>,
     pub(super) pulse: Pulse,
     pub(super) max_body: usize,
+    /// How long a read waits for the offset that it wants.
+    pub(super) read_wait: Duration,
+    /// A place for each stream that there may be.
+    pub(super) streams: Arc<Semaphore>,
     pub(super) live: Arc<Live>,
 }
 
@@ -68,8 +70,10 @@ impl Names {
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(EVENTS, "POST").route(web::post().to(events)))
+        .configure(events::routes)
         .configure(lists::routes)
+        .configure(stream::routes)
+        .configure(openapi::routes)
         .configure(items::routes)
         .configure(merges::routes)
         .configure(segment::routes)
@@ -77,40 +81,32 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// What became of a request's records.
-#[derive(Debug, Serialize)]
-struct Taken {
-    accepted: usize,
-    duplicates: usize,
-    rejected: Vec<Fault>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Fault>,
-    /// The journal's next offset once these records were in it; `None` if there were none to take.
-    offset: Option<Offset>,
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Receipt)]
+pub(super) struct Taken {
+    /// How many were taken, and are on the disk.
+    pub(super) accepted: usize,
+    /// How many changed nothing, since their id was seen before.
+    pub(super) duplicates: usize,
+    /// Those that break a rule, each with what it breaks.
+    pub(super) rejected: Vec<Fault>,
+    /// What may be misspelt in records that were taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<Fault>,
+    /// The journal's next offset once these records were in it; `null` if there were none to take.
+    #[schema(value_type = Option<u64>)]
+    pub(super) offset: Option<Offset>,
+    /// What follows from them, if that was asked; `null` if it could not be told, though the records were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Recommendation>)]
+    pub(super) recommendations: Option<Option<Recommendation>>,
 }
 
 impl Taken {
-    fn answer(self) -> HttpResponse {
+    pub(super) fn answer(self) -> HttpResponse {
         let status = if self.offset.is_none() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         HttpResponse::build(status).json(self)
     }
-}
-
-async fn events(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let reading = read_body(&body, &api.rules, api.clock.now())?;
-    let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
-    for event in reading.records {
-        match event {
-            Ok(event) => entries.push(Entry::Event(event)),
-            Err(fault) => rejected.push(fault),
-        }
-    }
-    let metrics = api.metrics();
-    metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let taken = taken(&api, entries, rejected, reading.warnings).await?;
-    metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
-    metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
-    Ok(taken.answer())
 }
 
 /// Answers a request for entries once they are durable.
@@ -118,8 +114,9 @@ pub(super) async fn take(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, w
     Ok(taken(api, entries, rejected, warnings).await?.answer())
 }
 
-async fn taken(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
-    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None };
+/// Makes entries durable; the faults of those that are none come along.
+pub(super) async fn taken(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
+    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None, recommendations: None };
     if let Some(receipt) = append(api, entries).await? {
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
@@ -160,6 +157,7 @@ impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
             SystemError::Busy(_) => Self::over_capacity(RETRY),
+            SystemError::NotYet { .. } => Self::not_yet(format!("{error}."), RETRY),
             SystemError::NoPoint { .. } => Self::not_done(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),

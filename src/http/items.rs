@@ -3,11 +3,13 @@
 use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
 use actix_web::{Error, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::api::{Api, take, unreadable};
+use super::api::{Api, Taken, take, unreadable};
+use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use crate::capture::{Fault, check_item_id, read_item, read_items, read_patch};
+use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
 
 /// Where many items are changed at once.
@@ -22,7 +24,15 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 
-async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Describes many items
+///
+/// Each object names its `item_id`, its attributes, and in `op` what is done with them. Those that break a rule are named in `rejected`.
+#[utoipa::path(post, path = ITEMS, tag = "catalog",
+    request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of them, or one a line."),
+    responses((status = 200, description = "The receipt.", body = Taken),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
+        Broken, Refused))]
+pub(super) async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = read_items(&body, api.rules.max_events, api.clock.now())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
@@ -35,30 +45,49 @@ async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse
     take(&api, entries, rejected, reading.warnings).await
 }
 
-async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Describes an item
+///
+/// It is this from now on, whatever it was.
+#[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")), request_body = Attributes,
+    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
+pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     change(&api, item.into_inner(), body, read_item).await
 }
 
-async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Changes some attributes of an item
+///
+/// What is left out stays; `null` takes an attribute away.
+#[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")), request_body = Attributes,
+    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Broken, Refused))]
+pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     change(&api, item.into_inner(), body, read_patch).await
 }
 
-async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpResponse, Problem> {
+/// Takes an item out of the catalog
+///
+/// It is in no list any more, unless it is put again.
+#[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")),
+    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Refused))]
+pub(super) async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), act: ItemAct::Delete };
     take(&api, vec![Entry::Item(change)], Vec::new(), Vec::new()).await
 }
 
 /// An item as it is answered.
-#[derive(Serialize)]
-struct Described {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Described {
+    /// The item.
     item_id: String,
     #[serde(flatten)]
     item: Item,
 }
 
-async fn get(api: Data<Api>, item: Path<String>) -> Result<Json<Described>, Problem> {
+/// What is known of an item
+#[utoipa::path(get, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")),
+    responses((status = 200, description = "The item.", body = Described), BadRequest, Absent, Refused))]
+pub(super) async fn get(api: Data<Api>, item: Path<String>) -> Result<Json<Described>, Problem> {
     let known = known(&api, &item)?;
     Ok(Json(Described { item_id: item.into_inner(), item: known }))
 }
@@ -74,7 +103,7 @@ type Read = fn(&[u8], &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault>;
 async fn change(api: &Api, item: String, body: Result<Bytes, Error>, read: Read) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let mut warnings = Vec::new();
-    let item_id = check_item_id(item).map_err(|fault| Problem::bad_item(&fault))?;
+    let item_id = check_id("item_id", item).map_err(|fault| Problem::bad_item(&fault))?;
     let act = read(&body, &mut |warning| warnings.push(warning)).map_err(|fault| Problem::bad_item(&fault))?;
     let change = ItemChange { item_id, timestamp: api.clock.now(), act };
     take(api, vec![Entry::Item(change)], Vec::new(), warnings).await

@@ -3,13 +3,17 @@
 use actix_web::rt;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::api::Api;
+use super::openapi::{Absent, BadRequest, Broken, Refused};
 use super::pages::Given;
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
-use crate::domain::{Candidate, Entry, Explained, Fallback, Impression, MovedBy, Recommendation, Recommended, Removed, Shown, SourceName};
+use crate::domain::{
+    Candidate, Entry, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown, SourceName,
+};
 use crate::learning::{Answer, Explanation, Pick};
 use crate::metrics::RecommendationOutcome;
 
@@ -73,29 +77,46 @@ impl Question {
     }
 }
 
-async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
-    let user = user.into_inner();
-    let recommendation_id = api.names.next();
-    let (given, list) = match Question::read(&query)? {
-        Question::New(wishes) => {
-            let answer = api.system.recommend(user.clone(), wishes.request(&api)?).await?;
-            let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
-            let (shown, weights_version) = (answer.items.len(), answer.weights_version);
-            (Given { user: user.clone(), ranking, begin: 0, shown, weights_version }, named(&api, recommendation_id.clone(), answer))
-        }
-        Question::Next(page) => {
-            let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
-            let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
-            let (items, removed) = turn(&api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
-            let given = Given { begin, shown: items.len() + removed.unavailable, ..first };
-            let answer = Answer { weights_version: given.weights_version, items, removed, ..Answer::default() };
-            (given, named(&api, recommendation_id.clone(), answer))
-        }
-    };
-    api.pages.keep(recommendation_id, given);
-    shown(&api, user, &list);
-    recommended(&api, &list);
-    Ok(Json(list))
+/// What a user may want next
+///
+/// Best first; journalled as shown. With `recommendation_id` the next page of an answer given lately.
+#[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
+    params(("user" = String, Path, description = "The user; one never seen is shown what is liked at the moment."), Wishes,
+        ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
+        ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
+pub(super) async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
+    let user = wishes::user(user.into_inner())?;
+    match Question::read(&query)? {
+        Question::New(wishes) => anew(&api, user, &wishes).await.map(Json),
+        Question::Next(page) => next(&api, user, &page).map(Json),
+    }
+}
+
+/// Answers a user: the list is shown, and its next page can be asked for.
+pub(super) async fn anew(api: &Api, user: String, wishes: &Wishes) -> Result<Recommendation, Problem> {
+    let answer = api.system.recommend(user.clone(), wishes.awaited(api).await?).await?;
+    let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
+    let (shown, weights_version) = (answer.items.len(), answer.weights_version);
+    Ok(given(api, Given { user, ranking, begin: 0, shown, weights_version }, answer))
+}
+
+fn next(api: &Api, user: String, page: &Page) -> Result<Recommendation, Problem> {
+    let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
+    let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
+    let (items, removed) = turn(api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
+    let page = Given { begin, shown: items.len() + removed.unavailable, ..first };
+    let answer = Answer { weights_version: page.weights_version, items, removed, ..Answer::default() };
+    Ok(given(api, page, answer))
+}
+
+/// Names an answer, keeps what its next page is cut from, and journals what it shows.
+fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
+    let list = named(api, api.names.next(), answer);
+    shown(api, given.user.clone(), &list);
+    recommended(api, &list);
+    api.pages.keep(list.recommendation_id.clone(), given);
+    list
 }
 
 /// The first of these that are still offered, and how many before them are not.
@@ -114,20 +135,40 @@ fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, Removed) 
     (items, removed)
 }
 
-#[derive(Debug, Deserialize)]
+/// A session that is sent along, and what is wished of its list.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Inline {
+pub(super) struct Inline {
+    /// The items that somebody looked at, in their order.
+    #[schema(max_items = 1000)]
     items: Vec<String>,
+    /// The length of the list.
+    #[schema(minimum = 1, maximum = 1000, default = 20)]
     limit: Option<usize>,
+    /// Items that are not wanted.
+    #[schema(max_items = 1000)]
     exclude: Option<Vec<String>>,
+    /// Without the items of the session.
     exclude_seen: Option<bool>,
+    /// An expression on attributes that the items must meet.
     filter: Option<String>,
+    /// At most so many items of one category.
+    #[schema(minimum = 1, maximum = 1000)]
     diversity: Option<usize>,
+    /// For each item what every source gives it, and the event that moved it up.
     explain: Option<bool>,
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    #[schema(value_type = Option<u64>)]
+    min_offset: Option<Offset>,
 }
 
-async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
-    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain } = body.into_inner();
+/// What may follow on a session sent along
+///
+/// Nothing is stored.
+#[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = Inline,
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Broken, Refused))]
+pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
+    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
@@ -139,16 +180,18 @@ async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendatio
         filter,
         diversity,
         explain: explain.unwrap_or_default(),
+        min_offset: min_offset.unwrap_or_default(),
     };
-    let answer = api.system.recommend_inline(&items, &wishes.request(&api)?);
+    let answer = api.system.recommend_inline(&items, &wishes.awaited(&api).await?);
     let list = named(&api, api.names.next(), answer);
     recommended(&api, &list);
     Ok(Json(list))
 }
 
 /// A list that is nobody's own.
-#[derive(Debug, Serialize)]
-struct Listing {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Listing {
+    /// Best first.
     items: Vec<Recommended>,
 }
 
@@ -158,7 +201,11 @@ impl Listing {
     }
 }
 
-async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
+/// Items like one
+#[utoipa::path(get, path = SIMILAR, tag = "recommendations",
+    params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
+    responses((status = 200, description = "The list.", body = Listing), BadRequest, Absent, Refused))]
+pub(super) async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
     let mut limit = Wishes::default().limit;
     for (name, value) in query.iter() {
         match name.as_str() {
@@ -170,7 +217,12 @@ async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Jso
     Ok(Listing::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
 }
 
-async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
+/// What is liked at the moment
+#[utoipa::path(get, path = TRENDING, tag = "recommendations",
+    params(("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000),
+        ("category" = Option<String>, Query, description = "Only items of this category.")),
+    responses((status = 200, description = "The list.", body = Listing), BadRequest, Refused))]
+pub(super) async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
     let (mut limit, mut category) = (Wishes::default().limit, None);
     for (name, value) in query.iter() {
         match name.as_str() {

@@ -10,39 +10,51 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 use std::fmt::{self, Display};
 use std::time::Duration;
+use utoipa::ToSchema;
 
-/// A problem that is answered to whoever asked. It is an error for handlers to return, and a responder.
+/// A problem that is answered to whoever asked (RFC 9457).
 ///
 /// `detail` never repeats what identifies a person: it may be logged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+// It is an error for handlers to return, and a responder.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
     /// A path that names the kind of problem, relative to the service.
     #[serde(rename = "type")]
     kind: String,
     /// The kind of problem in words; the same for all of its kind.
     title: &'static str,
+    /// The status of the answer.
     #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16)]
     status: StatusCode,
     /// What happened this time, and what can be done.
     detail: String,
     #[serde(flatten)]
+    #[schema(value_type = Members)]
     members: Box<Members>,
 }
 
 /// The members beyond those of RFC 9457; absent where they do not apply.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 struct Members {
+    /// The field or parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// The line at fault, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    /// Where in a filter the fault is, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// What would be allowed, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
     /// Whole seconds; the header `Retry-After` too.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    /// The request that it is of, as in the header `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -51,7 +63,8 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 
 impl Problem {
     fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::default() }
+        let members = Members { request_id: RequestId::present().map(|id| id.to_string()), ..Members::default() };
+        Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
     }
 
     /// 401: the admin endpoint wants its token.
@@ -196,6 +209,12 @@ impl Problem {
         Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
+    /// 503: what was learned does not reach as far yet as the request wants it to.
+    #[must_use]
+    pub fn not_yet(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).field("min_offset").retry_after(retry_after)
+    }
+
     /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be once there is room, without a restart.
     #[must_use]
     pub fn disk_full(said: impl Display, retry_after: Duration) -> Self {
@@ -270,15 +289,6 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        /// The problem, and of which request it is.
-        #[derive(Serialize)]
-        struct Told<'p> {
-            #[serde(flatten)]
-            problem: &'p Problem,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<&'p str>,
-        }
-
         let mut response = HttpResponse::build(self.status);
         if let Some(seconds) = self.members.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
@@ -292,8 +302,7 @@ impl ResponseError for Problem {
             response.append_header((WWW_AUTHENTICATE, "Bearer")).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
-        let request = RequestId::present();
-        response.insert_header(content_type).json(Told { problem: self, request_id: request.as_ref().map(RequestId::as_str) })
+        response.insert_header(content_type).json(self)
     }
 }
 

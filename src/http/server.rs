@@ -12,6 +12,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use super::api::{Api, Names};
 use super::lock::Token;
@@ -36,6 +38,10 @@ pub struct DoorSettings {
     pub workers: usize,
     /// The largest body that is read.
     pub max_body_bytes: usize,
+    /// How long a read waits for the offset that it wants.
+    pub read_wait: Duration,
+    /// The most streams at once.
+    pub streams_max: usize,
     /// What whoever comes to the admin endpoint must know; empty: nothing.
     pub admin_token: String,
     /// The origins whose pages may ask the public API from a browser; `*`: any.
@@ -105,9 +111,21 @@ impl Door {
         };
         let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
+        system.metrics_handles().streams_limit.set(settings.streams_max as f64);
         let (pulse, teller) = Pulse::new();
-        let shared =
-            Api { system, rules, clock, names, request_ids, pages: Arc::default(), pulse, max_body: settings.max_body_bytes, live };
+        let shared = Api {
+            system,
+            rules,
+            clock,
+            names,
+            request_ids,
+            pages: Arc::default(),
+            pulse,
+            max_body: settings.max_body_bytes,
+            read_wait: settings.read_wait,
+            streams: Arc::new(Semaphore::new(settings.streams_max)),
+            live,
+        };
         let pulse = Pulse::beat(shared.clone(), teller);
         let token = Token::new(&settings.admin_token);
         let servers = [
@@ -196,6 +214,6 @@ fn serve(
     .workers(workers)
     .disable_signals()
     .shutdown_timeout(10)
-    .listen(listener)?;
+    .listen_auto_h2c(listener)?;
     Ok(server.run())
 }

@@ -7,15 +7,18 @@ use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data};
 use actix_web::{Error, HttpResponse, Resource, ResponseError};
+use percent_encoding::percent_decode_str;
 use std::time::Instant;
 use tracing::Instrument;
 
-use super::api::{Api, EVENTS};
+use super::api::Api;
+use super::events::EVENTS;
 use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::segment;
+use super::stream::STREAM;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.
@@ -73,6 +76,7 @@ fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
     match pattern? {
         EVENTS => Some(Endpoint::Events),
         RECOMMENDATIONS => Some(Endpoint::Recommendations),
+        STREAM => Some(Endpoint::Streams),
         INLINE => Some(Endpoint::InlineRecommendations),
         SIMILAR | TRENDING => Some(Endpoint::Lists),
         ITEM | ITEMS => Some(Endpoint::Items),
@@ -95,7 +99,13 @@ fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
     }
 }
 
-/// Refuses a body in an encoding that is not known, which would otherwise be read as if it were in none.
+/// Whether the percent signs of a part of an address are all followed by two hexadecimal digits, and what they encode is UTF-8.
+fn is_well_formed(part: &str) -> bool {
+    let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    part.split('%').skip(1).all(digits) && percent_decode_str(part).decode_utf8().is_ok()
+}
+
+/// Refuses an address that is not well-formed, and a body in an encoding that is not known, which would otherwise be read as if it were in none.
 ///
 /// # Errors
 /// Whatever `next` says.
@@ -103,6 +113,13 @@ pub(super) async fn understood(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let parts = [("path", request.uri().path()), ("query", request.uri().query().unwrap_or_default())];
+    let torn = parts.into_iter().find(|(_, text)| !is_well_formed(text)).map(|(part, _)| part);
+    if let Some(part) = torn {
+        let detail = format!("The {part} of the address is not percent-encoded UTF-8.");
+        let refusal = Problem::bad_parameter(part, detail).error_response();
+        return Ok(request.into_response(refusal).map_into_right_body());
+    }
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {
         let name = encoding.to_str().unwrap_or_default().trim();
         if !ENCODINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
@@ -116,6 +133,16 @@ pub(super) async fn understood(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_percent_encoded_utf_8() {
+        for good in ["", "/v1/users/ann", "/%C3%BC", "a=%25&b=+"] {
+            assert!(is_well_formed(good), "{good}");
+        }
+        for bad in ["%", "%2", "%zz", "%C3", "a=%ff", "100%"] {
+            assert!(!is_well_formed(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn a_question_without_a_list_has_an_outcome() {

@@ -2,10 +2,12 @@
 
 use actix_web::web::Query;
 use std::str::FromStr;
+use utoipa::IntoParams;
 
 use super::api::Api;
 use super::problem::Problem;
-use crate::domain::ItemIx;
+use crate::capture::check_id;
+use crate::domain::{ItemIx, Offset};
 use crate::learning::{Filter, Request};
 
 /// The most items that one request may exclude.
@@ -15,25 +17,41 @@ const MAX_EXCLUDED: usize = 1000;
 pub(super) type Pairs = Query<Vec<(String, String)>>;
 
 /// The wishes of a body, and of a query once it is read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wishes {
+    /// The length of the list.
+    #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
     pub(super) limit: usize,
+    /// Items that are not wanted, separated by commas.
+    #[param(required = false, style = Form, explode = false, max_items = 1000)]
     pub(super) exclude: Vec<String>,
+    /// Without the items of the user's last 50 events.
+    #[param(required = false, default = false)]
     pub(super) exclude_seen: bool,
+    /// An expression on attributes that the items must meet.
+    #[param(example = "category in (tea, \"green tea\") and price < 10")]
     pub(super) filter: Option<String>,
+    /// At most so many items of one category.
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) diversity: Option<usize>,
+    /// For each item what every source gives it, and the event that moved it up.
+    #[param(required = false, default = false)]
     pub(super) explain: bool,
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    #[param(required = false, value_type = u64)]
+    pub(super) min_offset: Offset,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { limit: 20, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false }
+        Self { limit: 20, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false, min_offset: 0 }
     }
 }
 
 impl Wishes {
     /// The parameters of a query that are wishes.
-    pub(super) const NAMES: [&str; 6] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain"];
+    pub(super) const NAMES: [&str; 7] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset"];
 
     /// Takes a parameter of a query; `false` if it is no wish.
     ///
@@ -42,6 +60,7 @@ impl Wishes {
     pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
             "limit" => self.limit = whole(name, value)?,
+            "min_offset" => self.min_offset = whole(name, value)?,
             "exclude" => self.exclude.extend(value.split(',').filter(|item| !item.is_empty()).map(str::to_owned)),
             "exclude_seen" => self.exclude_seen = truth(name, value)?,
             "filter" => self.filter = Some(value.to_owned()),
@@ -50,6 +69,16 @@ impl Wishes {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The request that they make, once what they want to be known is.
+    ///
+    /// # Errors
+    /// 400 if one of them is out of its range or no filter, 503 if `min_offset` is too far.
+    pub(super) async fn awaited(&self, api: &Api) -> Result<Request, Problem> {
+        let request = self.request(api)?;
+        api.system.reach(self.min_offset, api.read_wait).await?;
+        Ok(Request { now: api.clock.now(), ..request })
     }
 
     /// The request that they make.
@@ -78,20 +107,36 @@ impl Wishes {
     }
 }
 
+/// Passes the id of a user who is asked for.
+///
+/// # Errors
+/// 400 if no event could be of such a user.
+pub(super) fn user(id: String) -> Result<String, Problem> {
+    check_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
+}
+
 /// Passes a length of a list.
 ///
 /// # Errors
 /// 400 if it is out of its range.
 pub(super) fn limit(limit: usize) -> Result<usize, Problem> {
-    let fits = (1..=Request::MAX_LIMIT).contains(&limit);
-    fits.then_some(limit).ok_or_else(|| Problem::out_of_range("limit", limit, "1 to 1000"))
+    length("limit", limit)
+}
+
+/// Passes a parameter that is a length of a list.
+///
+/// # Errors
+/// 400 if it is out of its range.
+pub(super) fn length(name: &str, length: usize) -> Result<usize, Problem> {
+    let fits = (1..=Request::MAX_LIMIT).contains(&length);
+    fits.then_some(length).ok_or_else(|| Problem::out_of_range(name, length, "1 to 1000"))
 }
 
 /// A parameter that is a whole number.
 ///
 /// # Errors
 /// 400 if it is none.
-pub(super) fn whole(name: &str, value: &str) -> Result<usize, Problem> {
+pub(super) fn whole<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     read(name, value, "a whole number, at least 0")
 }
 

@@ -74,6 +74,8 @@ handle::labels! {
         Recommendations "recommendations",
         /// Recommendations for a session sent along.
         InlineRecommendations "inline_recommendations",
+        /// Streams of recommendations, until they begin.
+        Streams "streams",
         /// What is trending, and what is like an item.
         Lists "lists",
         /// The catalog.
@@ -213,6 +215,10 @@ declare! {
     "sequor_live_sessions" Unit::Count live_sessions: Gauge,
     /// The most sessions that stay in memory.
     "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
+    /// Streams of recommendations that somebody listens to.
+    "sequor_streams" Unit::Count streams: Gauge,
+    /// The most streams at once; beyond it requests are told to come back later.
+    "sequor_streams_limit" Unit::Count streams_limit: Gauge,
     /// Events that sessions took.
     "sequor_session_events_total" Unit::Count session_events: Counter,
     /// Sessions that began.

@@ -27,6 +27,10 @@ pub struct ServerSettings {
     pub max_batch: usize,
     /// The most events taken in and not yet acknowledged, at least `max_batch` and at most 16,777,216; beyond it requests are told to come back later.
     pub max_in_flight_events: usize,
+    /// How long a read waits at most until what it wants with `min_offset` is learned, 0 s..=30 s.
+    pub read_wait: Period,
+    /// The most streams of recommendations at once, 0..=100,000.
+    pub streams_max: usize,
 }
 
 impl Default for ServerSettings {
@@ -40,6 +44,8 @@ impl Default for ServerSettings {
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
             max_in_flight_events: 8192,
+            read_wait: Period::seconds(1),
+            streams_max: 1000,
         }
     }
 }
@@ -62,7 +68,11 @@ impl ServerSettings {
         OutOfRange::unless_within("server.workers", self.workers, 0..=256)?;
         OutOfRange::unless_within("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
         OutOfRange::unless_within("server.max_batch", self.max_batch, 1..=100_000)?;
-        OutOfRange::unless_within("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)
+        OutOfRange::unless_within("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
+        if self.read_wait.as_millis() > 30_000 {
+            return Err(OutOfRange::new("server.read_wait", self.read_wait, "0s to 30s"));
+        }
+        OutOfRange::unless_within("server.streams_max", self.streams_max, 0..=100_000)
     }
 }
 

@@ -212,7 +212,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
         &parameter(
             "limt",
-            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, recommendation_id, offset.",
+            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, recommendation_id, offset.",
         ),
     );
 
@@ -242,7 +242,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad(
-            "Json deserialize error: unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain` at line 1 column 25",
+            "Json deserialize error: unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` at line 1 column 25",
         ),
     );
     assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));

@@ -3,7 +3,7 @@
 //! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a hang reaches: no test depends on speed.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -231,6 +231,20 @@ impl Daemon {
     /// Asks the admin endpoint by any method, with a JSON body.
     pub(crate) fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
         self.try_admin(method, path, body).unwrap()
+    }
+
+    /// Begins to read an answer that does not end by itself.
+    pub(crate) fn follow(&self, path: &str) -> impl BufRead + use<> {
+        let answer = self.agent.get(format!("{}{path}", self.api)).call().unwrap();
+        assert_eq!(answer.status(), 200);
+        BufReader::new(answer.into_body().into_reader())
+    }
+
+    /// Asks for something and gets it as it comes over the wire, packed or not: its encoding and its bytes.
+    pub(crate) fn packed(&self, path: &str, encoding: &str) -> (String, Vec<u8>) {
+        let mut answer = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
+        let encoding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        (encoding, answer.body_mut().read_to_vec().unwrap())
     }
 
     /// The value of a metric without labels.

@@ -1,0 +1,51 @@
+//! Who wants to hear when a user's session moves.
+
+use actix::{Handler, Message};
+use tokio::sync::watch;
+
+use super::ShardActor;
+use crate::domain::Offset;
+
+impl ShardActor {
+    /// Tells whoever listens to a user that its session holds every entry before an offset.
+    pub(super) fn tell(&self, user: &str, through: Offset) {
+        if let Some(listened) = self.listeners.get(user) {
+            listened.send_replace(through);
+        }
+    }
+
+    /// Forgets the users whom nobody listens to any more.
+    pub(super) fn forget_silent(&mut self) {
+        self.listeners.retain(|_, listened| listened.receiver_count() > 0);
+    }
+}
+
+/// Asks to hear of each move of a user's session: the offset before which it holds every entry. Who is slow hears of the last one only.
+#[derive(Debug, Message)]
+#[rtype(result = "watch::Receiver<Offset>")]
+pub struct Listen {
+    /// Whose.
+    pub user: String,
+}
+
+impl Handler<Listen> for ShardActor {
+    type Result = actix::MessageResult<Listen>;
+
+    fn handle(&mut self, Listen { user }: Listen, _: &mut Self::Context) -> Self::Result {
+        let delivered = self.delivered;
+        actix::MessageResult(self.listeners.entry(user).or_insert_with(|| watch::Sender::new(delivered)).subscribe())
+    }
+}
+
+/// Lets go whoever listens.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Hush;
+
+impl Handler<Hush> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Hush, _: &mut Self::Context) {
+        self.listeners.clear();
+    }
+}

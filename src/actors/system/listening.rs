@@ -1,0 +1,26 @@
+//! Who hears when a session moves.
+
+use tokio::sync::watch;
+
+use super::{System, SystemError};
+use crate::actors::shard::{Hush, Listen, shard_of};
+use crate::domain::Offset;
+
+impl System {
+    /// Follows a user's session: the offset before which it holds every entry, told anew each time that an event of the user has come to it. It is over when nothing is taken any more.
+    ///
+    /// # Errors
+    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::Gone`] if the user's shard is.
+    pub async fn listen(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
+        if self.is_draining() {
+            return Err(SystemError::Draining);
+        }
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        shard.send(Listen { user }).await.map_err(|_| SystemError::Gone("shard"))
+    }
+
+    /// Lets go whoever listens.
+    pub(super) fn hush(&self) {
+        self.shards.iter().for_each(|shard| shard.do_send(Hush));
+    }
+}

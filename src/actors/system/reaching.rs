@@ -1,0 +1,34 @@
+//! How far what answers follow from reaches.
+
+use std::time::Duration;
+use tokio::sync::watch;
+
+use super::{System, SystemError};
+use crate::domain::Offset;
+
+/// How far the entries have come that answers follow from.
+#[derive(Clone)]
+pub(super) struct Reach {
+    /// Every entry before this offset was put before its session.
+    pub(super) delivered: watch::Receiver<Offset>,
+    /// Every entry before this offset is in the snapshot published last.
+    pub(super) learned: watch::Receiver<Offset>,
+}
+
+impl System {
+    /// Waits until both a user's session and what was learned hold every entry before an offset.
+    ///
+    /// # Errors
+    /// [`SystemError::NotYet`] if that takes longer than `patience`.
+    pub async fn reach(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
+        let Reach { mut delivered, mut learned } = self.reach.clone();
+        let both = async {
+            // Whoever would tell has gone, or has come so far: after the wait it is looked once more.
+            let _ = delivered.wait_for(|offset| *offset >= wanted).await;
+            let _ = learned.wait_for(|offset| *offset >= wanted).await;
+        };
+        let _ = actix::clock::timeout(patience, both).await;
+        let reached = (*self.reach.delivered.borrow()).min(*self.reach.learned.borrow());
+        if reached >= wanted { Ok(()) } else { Err(SystemError::NotYet { wanted, reached }) }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where events come in.
+
+use actix_web::web::{self, Bytes, Data, Json, ServiceConfig};
+use actix_web::{Error, HttpResponse};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::api::{Api, Taken, taken, unreadable};
+use super::lists;
+use super::openapi::{BadRequest, Broken, EventsBody, Refused};
+use super::problem::Problem;
+use super::watch::path;
+use super::wishes::{self, Pairs, Wishes};
+use crate::capture::{Fault, Reading, read_body};
+use crate::domain::{Entry, Event};
+use crate::metrics::{EventOutcome, RecommendationOutcome};
+
+/// Where events come in.
+pub(super) const EVENTS: &str = "/v1/events";
+/// Where events are looked at and not taken.
+pub(super) const VALIDATE: &str = "/v1/events/validate";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(path(EVENTS, "POST").route(web::post().to(events))).service(path(VALIDATE, "POST").route(web::post().to(validate)));
+}
+
+/// What a request wants to be told beside its receipt.
+#[derive(Debug, Default, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Following {
+    /// So many recommendations.
+    #[param(minimum = 1, maximum = 1000)]
+    recommend: Option<usize>,
+    /// For this user, if not for that of the last event.
+    user: Option<String>,
+}
+
+impl Following {
+    fn read(query: &[(String, String)]) -> Result<Self, Problem> {
+        let mut following = Self::default();
+        for (name, value) in query {
+            match name.as_str() {
+                "recommend" => following.recommend = Some(wishes::length(name, wishes::whole(name, value)?)?),
+                "user" => following.user = Some(wishes::user(value.clone())?),
+                other => return Err(wishes::unknown(other, &["recommend", "user"])),
+            }
+        }
+        if following.user.is_some() && following.recommend.is_none() {
+            let detail = "`user` says whose recommendations are wanted; say how many with `recommend`.";
+            return Err(Problem::bad_parameter("user", detail));
+        }
+        Ok(following)
+    }
+}
+
+fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Event>, Problem> {
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    Ok(read_body(&body, &api.rules, api.clock.now())?)
+}
+
+/// Takes events
+///
+/// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the others nothing. With `recommend` the receipt brings what follows from them,
+/// shown to the user of the last one.
+#[utoipa::path(post, path = EVENTS, tag = "events", params(Following),
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
+    responses((status = 200, description = "The receipt.", body = Taken),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
+        Broken, Refused))]
+pub(super) async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let Following { recommend, user } = Following::read(&query)?;
+    let reading = read(&api, body)?;
+    let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
+    for event in reading.records {
+        match event {
+            Ok(event) => entries.push(Entry::Event(event)),
+            Err(fault) => rejected.push(fault),
+        }
+    }
+    let asked = recommend.zip(user.or_else(|| Some(entries.last()?.as_event()?.user_id.clone())));
+    let metrics = api.metrics();
+    metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
+    let mut taken = taken(&api, entries, rejected, reading.warnings).await?;
+    metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
+    metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
+    if let (Some(_), Some((limit, user))) = (taken.offset, asked) {
+        let list = lists::anew(&api, user, &Wishes { limit, ..Wishes::default() }).await;
+        // The events are taken whether or not there was room for the question: who sent them must not believe otherwise.
+        if list.is_err() {
+            metrics.recommendations.of(RecommendationOutcome::Overloaded).increment(1);
+        }
+        taken.recommendations = Some(list.ok());
+    }
+    Ok(taken.answer())
+}
+
+/// What would become of a request's events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Verdict {
+    /// How many break no rule: so many would be taken, save those whose id was seen before.
+    acceptable: usize,
+    /// Those that break a rule, each with what it breaks.
+    rejected: Vec<Fault>,
+    /// What may be misspelt in events that would be taken.
+    warnings: Vec<Fault>,
+}
+
+/// Tries events
+///
+/// Says what would become of them. Nothing is taken.
+#[utoipa::path(post, path = VALIDATE, tag = "events",
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
+    responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
+pub(super) async fn validate(api: Data<Api>, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
+    let Reading { records, warnings } = read(&api, body)?;
+    let acceptable = records.iter().filter(|event| event.is_ok()).count();
+    Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_what_is_to_follow() {
+        let read = |pairs: &[(&str, &str)]| {
+            Following::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]), Ok(Following::default()));
+        let both = Following { recommend: Some(3), user: Some("ann".to_owned()) };
+        assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
+        for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")] {
+            assert!(read(&[wrong]).is_err(), "{wrong:?}");
+        }
+    }
+}

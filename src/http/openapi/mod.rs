@@ -1,0 +1,132 @@
+//! The API's own description: OpenAPI 3.1, made of the handlers and the types that they take and give, and a page that shows it.
+
+mod said;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CONTENT_SECURITY_POLICY;
+use actix_web::web::{self, Bytes, ServiceConfig};
+use std::sync::LazyLock;
+use utoipa::OpenApi;
+
+use super::watch::path;
+use super::{events, items, lists, stream};
+
+pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Refused};
+
+/// Where the description is.
+const DESCRIPTION: &str = "/openapi.json";
+/// Where it is shown to people.
+const DOCS: &str = "/docs";
+
+/// What the page may do: nothing but read the description.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(path(DESCRIPTION, "GET").route(web::get().to(description))).service(path(DOCS, "GET").route(web::get().to(docs)));
+}
+
+/// Every path of the public API.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Sequor", description = "Events in, recommendations out. Bodies may be packed with gzip, zstd, br or deflate (`Content-Encoding`), answers are where `Accept-Encoding` \
+        allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457)."),
+    servers((url = "/", description = "This service.")),
+    tags(
+        (name = "events", description = "What users do."),
+        (name = "recommendations", description = "What they may want next."),
+        (name = "catalog", description = "What is known of items."),
+        (name = "description", description = "This API."),
+    ),
+    paths(
+        events::events,
+        events::validate,
+        lists::recommendations,
+        stream::follow,
+        lists::inline,
+        lists::similar,
+        lists::trending,
+        items::bulk,
+        items::get,
+        items::put,
+        items::patch,
+        items::delete,
+        description,
+        docs,
+    )
+)]
+struct Document;
+
+/// This description
+///
+/// OpenAPI 3.1.
+#[utoipa::path(get, path = DESCRIPTION, tag = "description", responses((status = 200, description = "The description.", body = serde_json::Value), Refused))]
+async fn description() -> HttpResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default().into());
+    HttpResponse::Ok().content_type("application/json").body(TEXT.clone())
+}
+
+/// This description, for people
+#[utoipa::path(get, path = DOCS, tag = "description", responses((status = 200, description = "A page.", body = String, content_type = "text/html"), Refused))]
+async fn docs() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .body(include_str!("docs.html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api;
+    use crate::http::wishes::Wishes;
+    use actix_web::http::{Method, StatusCode, header::ALLOW};
+    use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service};
+    use actix_web::{App, HttpRequest};
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    fn described() -> Value {
+        serde_json::to_value(Document::openapi()).unwrap()
+    }
+
+    /// The methods of each path, as they are described.
+    fn paths(document: &Value) -> Vec<(String, Vec<String>)> {
+        let paths = document["paths"].as_object().unwrap().iter();
+        paths.map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect())).collect()
+    }
+
+    #[actix_web::test]
+    async fn every_route_is_described_and_what_is_described_is_there() {
+        // What is served is asked of the router itself, which shows its patterns to a debugger only.
+        let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
+        let app = init_service(App::new().configure(api::routes).default_service(shown)).await;
+        let map = call_and_read_body(&app, TestRequest::get().uri("/").to_request()).await;
+        let map = String::from_utf8(map.to_vec()).unwrap();
+        let served: BTreeSet<_> =
+            map.split("Single(\"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|path| !path.is_empty()).collect();
+        let paths = paths(&described());
+        assert_eq!(served, paths.iter().map(|(path, _)| path.as_str()).collect());
+
+        for (path, methods) in paths {
+            let ask = async |method: &str| {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                call_service(&app, TestRequest::default().method(method).uri(&path).to_request()).await
+            };
+            for method in &methods {
+                assert_ne!(ask(method).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            }
+            let refused = ask("BREW").await;
+            let allowed = refused.headers().get(ALLOW).unwrap().to_str().unwrap();
+            assert_eq!(allowed.split(", ").collect::<BTreeSet<_>>(), methods.iter().map(String::as_str).collect(), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_of_a_list_is_described() {
+        let document = described();
+        let parameters = document["paths"][lists::RECOMMENDATIONS]["get"]["parameters"].as_array().unwrap();
+        let named = parameters.iter().filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap());
+        let known = Wishes::NAMES.into_iter().chain(["recommendation_id", "offset"]);
+        assert_eq!(named.collect::<BTreeSet<_>>(), known.collect());
+    }
+}
