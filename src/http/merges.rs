@@ -3,8 +3,10 @@
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
 use actix_web::{Error, HttpResponse};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
-use super::api::{Api, take, unreadable};
+use super::api::{Api, Taken, take, unreadable};
+use super::openapi::{BadRequest, Broken, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::domain::Entry;
@@ -17,14 +19,19 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// Who is taken in.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Other {
+pub(super) struct Other {
+    /// The user that is no more from then on.
     from: String,
 }
 
-/// Takes in the user `from` of the body, whose type may be any: a beacon can say none.
-async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Merges two users
+///
+/// What the user `from` did becomes this one's. The body's type may be any: a beacon can say none.
+#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = String, Path, description = "Who goes on.")), request_body(content = Other),
+    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
+pub(super) async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let Other { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_body(format!("{error}; send {{\"from\": \"…\"}}")))?;
     let into = user.into_inner();

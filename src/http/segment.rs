@@ -4,8 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Query, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, append, unreadable};
+use super::openapi::{BadRequest, Broken, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::capture::{Call, Fault, Messages, read_batch, read_call};
@@ -16,19 +18,15 @@ use crate::metrics::{EventOutcome, MessageOutcome};
 pub(super) const PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1/identify", "/v1/alias", "/v1/group", "/v1/batch"];
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let [track, page, screen, identify, alias, group, many] = PATHS;
-    for (place, call) in [
-        (track, Call::Track),
-        (page, Call::Page),
-        (screen, Call::Screen),
-        (identify, Call::Identify),
-        (alias, Call::Alias),
-        (group, Call::Group),
-    ] {
-        let one = move |request, api, body| one(request, api, body, call);
-        config.service(path(place, "POST").route(web::post().to(one)));
-    }
-    config.service(path(many, "POST").route(web::post().to(batch)));
+    let [track_at, page_at, screen_at, identify_at, alias_at, group_at, batch_at] = PATHS;
+    config
+        .service(path(track_at, "POST").route(web::post().to(track)))
+        .service(path(page_at, "POST").route(web::post().to(page)))
+        .service(path(screen_at, "POST").route(web::post().to(screen)))
+        .service(path(identify_at, "POST").route(web::post().to(identify)))
+        .service(path(alias_at, "POST").route(web::post().to(alias)))
+        .service(path(group_at, "POST").route(web::post().to(group)))
+        .service(path(batch_at, "POST").route(web::post().to(batch)));
 }
 
 /// Whether the write key that a request brings, as the user name of its `Authorization: Basic`, lets it write. There are no keys yet, and any is taken.
@@ -37,13 +35,37 @@ fn may_write(_: &HttpRequest) -> bool {
 }
 
 /// The answer that Segment gives, and what it cannot say.
-#[derive(Debug, Serialize)]
-struct Success {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Success {
+    /// Whether anything of it could be taken.
     success: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What breaks a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<Fault>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Names of events that nobody knows, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Fault>,
+}
+
+/// One handler a call, for its place in the description.
+macro_rules! calls {
+    ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
+        #[doc = $title]
+        #[utoipa::path(post, path = $path, tag = "segment", request_body(content = serde_json::Value, description = "A message of Segment's specification."),
+            responses((status = 200, description = "It was taken, or means nothing here.", body = Success), BadRequest, Broken, Refused))]
+        pub(super) async fn $name(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+            one(request, api, body, Call::$call).await
+        }
+    )*};
+}
+
+calls! {
+    track, "/v1/track", Track, "Takes a `track` call";
+    page, "/v1/page", Page, "Takes a `page` call";
+    screen, "/v1/screen", Screen, "Takes a `screen` call";
+    identify, "/v1/identify", Identify, "Takes an `identify` call";
+    alias, "/v1/alias", Alias, "Takes an `alias` call";
+    group, "/v1/group", Group, "Takes a `group` call";
 }
 
 async fn one(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>, call: Call) -> Result<HttpResponse, Problem> {
@@ -54,12 +76,27 @@ async fn one(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>, c
     fault.map_or_else(|| Ok(HttpResponse::Ok().json(Success { warnings: Vec::new(), ..success })), Err)
 }
 
-#[derive(Debug, Deserialize)]
-struct Wish {
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wish {
+    /// `1` tells names of events that nobody knows.
     verbose: Option<String>,
 }
 
-async fn batch(request: HttpRequest, api: Data<Api>, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+/// Takes many calls
+///
+/// Those that break a rule cost the others nothing.
+#[utoipa::path(post, path = "/v1/batch", tag = "segment", params(Wish),
+    request_body(content = serde_json::Value, description = "Messages of Segment's specification, in `batch`."),
+    responses((status = 200, description = "Some could be taken, or there were none.", body = Success),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((Success = "application/json"), (Problem = "application/problem+json"))),
+        Broken, Refused))]
+pub(super) async fn batch(
+    request: HttpRequest,
+    api: Data<Api>,
+    wish: Query<Wish>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let body = admitted(&request, &api, body)?;
     let messages = read_batch(&body, &api.rules, api.clock.now())?;
     let mut success = take(&api, messages).await?;

@@ -69,7 +69,10 @@ impl Home {
     /// The command line that serves from here on free ports, with settings such as `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
         let mut command = sequor();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
+        command.args(["serve", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
+        if !settings.iter().any(|setting| setting.starts_with("--listen=")) {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         for setting in SMALL.iter().chain(settings) {
             // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.
             if setting.starts_with("--") {

@@ -113,7 +113,7 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
     assert!(home.start(&SHARDS).terminate().success());
     Ledger::of(&home.data());
     let data = home.data();
-    let mut on = vec!["verify", "--data-dir", data.to_str().unwrap()];
+    let mut on = ["verify", "--data-dir", data.to_str().unwrap()];
     let settings: Vec<_> = crate::daemon::SMALL.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
     let verified = run(&[&on[..], &settings].concat());
     assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));

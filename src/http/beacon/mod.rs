@@ -4,6 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::openapi::Refused;
 use super::watch::path;
 
 /// Where the script is.
@@ -13,7 +14,7 @@ pub(super) const CAPTURE: &str = "/v1/capture.js";
 const SOURCE: &str = include_str!("capture.js");
 
 /// The script as it is served.
-struct Script {
+pub(super) struct Script {
     text: String,
     /// Another for every other text.
     tag: String,
@@ -31,7 +32,12 @@ fn served(source: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-async fn script(script: Data<Script>, request: HttpRequest) -> HttpResponse {
+/// The script for web pages
+///
+/// It tells what a page's visitors do.
+#[utoipa::path(get, path = CAPTURE, tag = "events",
+    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is as it was."), Refused))]
+pub(super) async fn script(script: Data<Script>, request: HttpRequest) -> HttpResponse {
     let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     // A page asks again after an hour at most, so that a new version of the daemon brings a new script.

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 use super::watch::path;
-use super::{events, items, lists, stream};
+use super::{beacon, events, items, lists, merges, segment, stream};
 
 pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Refused};
 
@@ -35,6 +35,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         (name = "events", description = "What users do."),
         (name = "recommendations", description = "What they may want next."),
         (name = "catalog", description = "What is known of items."),
+        (name = "segment", description = "What Segment's libraries send."),
         (name = "description", description = "This API."),
     ),
     paths(
@@ -50,6 +51,15 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         items::put,
         items::patch,
         items::delete,
+        merges::merge,
+        segment::track,
+        segment::page,
+        segment::screen,
+        segment::identify,
+        segment::alias,
+        segment::group,
+        segment::batch,
+        beacon::script,
         description,
         docs,
     )
