@@ -8,7 +8,7 @@ use crate::domain::{Dictionary, Offset};
 use crate::learning::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
 use crate::store::{CheckpointReader, Checkpoints, Reader, Store, StoreError, codec};
 
-/// How many states that were rolled back to or from are kept.
+/// How many states that were rolled back to or from are kept, those used last.
 const POINTS: usize = 8;
 
 /// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the nearest one before it. It keeps the state that was asked for, and the one that
@@ -67,7 +67,7 @@ impl Past for KeptPast {
         if to > at {
             return Err("it lies in the future".into());
         }
-        let points = self.store.restore_points(POINTS)?;
+        let points = self.store.restore_points()?;
         let places = [&points, &self.store.present_checkpoints()];
         keep(&points, present)?;
         let state = match self.find(&places, to) {
@@ -75,6 +75,8 @@ impl Past for KeptPast {
             None => self.fold(&places, to)?,
         };
         keep(&points, &state)?;
+        // Not by their offsets: the oldest state may be the one that is gone back to time and again.
+        points.keep_latest(POINTS)?;
         Ok(state)
     }
 }

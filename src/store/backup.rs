@@ -152,8 +152,7 @@ impl Store {
         for offset in present.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
             let Some(mut point) = present.of(offset) else { continue };
             let path = present.path(offset);
-            copy.restore_points(usize::MAX)?
-                .write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
+            copy.restore_points()?.write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
         }
         Ok(())
     }

@@ -60,6 +60,18 @@ impl Checkpoints {
         Self { dir: dir.to_owned(), keep: 1 }
     }
 
+    /// Removes every checkpoint but those that were written last, so many of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if one cannot be removed.
+    pub fn keep_latest(&self, count: usize) -> Result<(), StoreError> {
+        let mut points = self.points()?;
+        points.sort_by_key(|point| point.written_at);
+        let surplus = points.len().saturating_sub(count);
+        let mut files = points.into_iter().take(surplus).map(|point| self.path(point.offset));
+        files.try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+    }
+
     /// Removes every checkpoint but that of `offset`.
     ///
     /// # Errors

@@ -315,12 +315,12 @@ impl Store {
         Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS))
     }
 
-    /// The states that a rollback went to or left, of which the newest `keep` are kept.
+    /// The states that a rollback went to or left, to be written to; how many are kept is the writer's affair.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
-    pub fn restore_points(&self, keep: usize) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), keep)
+    pub fn restore_points(&self) -> Result<Checkpoints, StoreError> {
+        Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), usize::MAX)
     }
 
     /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.

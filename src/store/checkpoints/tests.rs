@@ -187,3 +187,17 @@ fn what_learning_begins_with_is_set_before_the_first_entry_or_never() {
     std::fs::write(dir.path().join("origin"), "something else").unwrap();
     assert!(store.origin().is_err());
 }
+
+#[test]
+fn those_written_last_are_kept_whatever_their_offsets() {
+    let (_dir, checkpoints) = checkpoints(usize::MAX);
+    for offset in [5, 9, 7, 5] {
+        write(&checkpoints, offset, b"payload");
+        // A file's time may be no finer than this.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    checkpoints.keep_latest(2).unwrap();
+    assert_eq!(checkpoints.offsets().unwrap(), [5, 7]);
+    checkpoints.keep_latest(2).unwrap();
+    assert_eq!(checkpoints.offsets().unwrap(), [5, 7]);
+}
