@@ -45,7 +45,7 @@ pub(super) struct Tail {
     /// Under which name a JSON log has a field, such as time=ts; may be given more than once.
     #[arg(long = "field", value_name = "FIELD=NAME")]
     fields: Vec<String>,
-    /// Which requests are events, such as 'view=^/product/(?P<item>[^/?]+)'; may be given more than once.
+    /// Which requests are events, such as `view=^/product/(?P<item>[^/?]+)`; may be given more than once.
     #[arg(long = "rule", value_name = "KIND=REGEX")]
     rules: Vec<String>,
     /// Who the user is: cookie:NAME, field:NAME or address [default: address].
