@@ -48,15 +48,7 @@ impl KeptPast {
             past: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
         };
         let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, origin(&self.store)?, aides)?;
-        let noted = self.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
-        let passed_over: BTreeSet<Offset> = noted.map(|noted| noted.offset).collect();
-        for entry in self.store.journal().entries(learner.next_offset())? {
-            let (offset, entry) = entry?;
-            if offset >= to {
-                break;
-            }
-            if passed_over.contains(&offset) { learner.pass_over(offset)? } else { learner.fold(offset, &entry)? }
-        }
+        fold_up_to(&mut learner, &self.store, to, |_| {})?;
         Ok(learner.state()?.clone())
     }
 }
@@ -83,6 +75,25 @@ impl Past for KeptPast {
 
 fn keep(points: &Checkpoints, state: &State) -> Result<(), StoreError> {
     points.write::<StoreError>(state.next_offset(), |file| Ok(codec::encode_to(state, file)?)).map(drop)
+}
+
+/// Folds the journal's entries before `to`, but for those in quarantine; `observe` is told the offset after each.
+///
+/// # Errors
+/// What the journal or the fold says.
+pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), PastError> {
+    let noted = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
+    let passed_over: BTreeSet<Offset> = noted.map(|noted| noted.offset).collect();
+    for entry in store.journal().entries(learner.next_offset())? {
+        let (offset, entry) = entry?;
+        if offset >= to {
+            break;
+        }
+        let folded = if passed_over.contains(&offset) { learner.pass_over(offset) } else { learner.fold(offset, &entry) };
+        folded.map_err(|error| format!("learning failed at offset {offset}: {error}"))?;
+        observe(offset + 1);
+    }
+    Ok(())
 }
 
 /// What a checkpoint holds, if it is one that this build can read.

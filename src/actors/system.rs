@@ -1,44 +1,40 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod error;
 mod listening;
 mod looking;
 mod reaching;
+mod recovery;
+mod steering;
+
+pub use error::SystemError;
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
 use super::gate::{Full, Gate, Permit};
-use super::model::{Checkpoint, Checkpointing, HowFar, ModelActor, ModelError, Standing};
+use super::model::{Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
-use super::past::{KeptPast, decode};
 use super::pulse::Pulse;
-use super::session::Happened;
-use super::shard::{Ask, Deliver, Flush, ShardActor, Share, shard_of};
+use super::shard::{Ask, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::upkeep::Upkeep;
-use super::worker::Beside;
-use crate::domain::{
-    Candidate, Catalog, Cause, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Links, ModelAct, ModelChange, Offset, Step, Timestamp,
-};
-use crate::learning::{
-    Aides, Answer, FoldSettings, Follower, Learner, LearnerError, Request, Snapshot, State, Workspace, answer, similar, trending,
-};
-use crate::metrics::{Metrics, Queue, Worker};
-use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store, StoreError};
+use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Links, Offset, Step, Timestamp};
+use crate::learning::{Answer, FoldSettings, Follower, Request, Snapshot, Workspace, answer, similar, trending};
+use crate::metrics::{Metrics, Queue};
+use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
 pub use crate::store::{Point, Quarantined};
 use reaching::Reach;
+use recovery::{loader, recover};
 
 pub use crate::store::Receipt;
-
-/// How often, and how many times, it is asked whether the fold has come to an act.
-const STEERING: (Duration, usize) = (Duration::from_millis(20), 1_500);
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
@@ -57,69 +53,6 @@ pub struct SystemSettings {
     pub live: usize,
     /// How often the learned state is written.
     pub checkpointing: Checkpointing,
-}
-
-/// Why the system did not start or a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SystemError {
-    /// The store refused.
-    #[error("the store failed")]
-    Store(#[source] Arc<StoreError>),
-    /// The fold refused its settings or its checkpoint.
-    #[error("the learner could not start")]
-    Learner(#[from] LearnerError),
-    /// The model actor could not write its state.
-    #[error("the learned state could not be written")]
-    Model(#[source] Arc<ModelError>),
-    /// Learning began with another network.
-    #[error("learning in {} began with another network; another one needs an empty data directory", dir.display())]
-    OtherOrigin {
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// The network that learning began with does not agree with the items.
-    #[error("the items in {} are not numbered as by the network that learning began with", dir.display())]
-    OtherItems {
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// A bounded queue is full.
-    #[error("too much is under way: {0}")]
-    Busy(#[from] Full),
-    /// The model cannot go back there.
-    #[error("no state of offset {to} is kept; there are those of {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
-    NoPoint {
-        /// Where it was to go.
-        to: Offset,
-        /// Where it can go.
-        points: Vec<Offset>,
-    },
-    /// What answers follow from does not reach as far yet as was wanted.
-    #[error("answers follow from the entries before offset {reached} so far, not from all before {wanted}")]
-    NotYet {
-        /// Before which offset all entries were to be known.
-        wanted: Offset,
-        /// Before which offset they are.
-        reached: Offset,
-    },
-    /// Nothing is taken any more.
-    #[error("the daemon is being drained and takes nothing any more")]
-    Draining,
-    /// The store is being copied.
-    #[error("a backup or a compaction is under way")]
-    Copying,
-    /// It was broken off.
-    #[error("the daemon is stopping")]
-    Stopping,
-    /// An actor is gone.
-    #[error("the {0} is not running")]
-    Gone(&'static str),
-}
-
-impl From<StoreError> for SystemError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(Arc::new(error))
-    }
 }
 
 /// Addresses of all actors, and what they share. Cheap to clone.
@@ -241,16 +174,22 @@ impl System {
         told.await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
     }
 
+    /// The user whom an id leads to, and the shard that the user is on.
+    fn shard(&self, user: String) -> Result<(String, &Addr<ShardActor>), SystemError> {
+        let user = self.links.resolve(&user).map_or(user, |known| (*known).to_owned());
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        Ok((user, shard))
+    }
+
     /// What a user may want next.
     ///
     /// # Errors
     /// [`SystemError::Busy`] if the user's shard has too many questions waiting.
     pub async fn recommend(&self, user: String, request: Request) -> Result<Answer, SystemError> {
-        let user = self.links.resolve(&user).map_or(user, |known| (*known).to_owned());
+        let (user, shard) = self.shard(user)?;
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
         let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
         shard.try_send(Ask { user, request, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())
     }
@@ -383,50 +322,6 @@ impl System {
         self.model.send(HowFar).await.map_err(|_| SystemError::Gone("model actor"))
     }
 
-    /// Does something to the model: writes it to the journal and waits, for a while, until the fold has come there. Returns where it stands in the journal.
-    ///
-    /// # Errors
-    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says: then nothing was done.
-    pub async fn steer(&self, act: ModelAct, cause: Cause, now: Timestamp) -> Result<Offset, SystemError> {
-        if let ModelAct::Rollback { to } = act {
-            let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
-            if !points.contains(&to) {
-                return Err(SystemError::NoPoint { to, points });
-            }
-        }
-        let change = Entry::Model(ModelChange { timestamp: now, act, cause });
-        let receipt = self.append(vec![change], self.gate.enter(1)?).await?;
-        for _ in 0..STEERING.1 {
-            if self.standing().await?.next >= receipt.offset {
-                break;
-            }
-            actix::clock::sleep(STEERING.0).await;
-        }
-        Ok(receipt.offset.saturating_sub(1))
-    }
-
-    /// Writes the learned state to the disk. Returns the offset up to which it reaches.
-    ///
-    /// # Errors
-    /// What kept it from being written.
-    pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
-        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
-    }
-
-    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.
-    pub fn drain(&self, on: bool) {
-        self.draining.store(on, Ordering::SeqCst);
-        if on {
-            self.hush();
-        }
-    }
-
-    /// Whether nothing is taken.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
     /// Waits until every actor has had its turn.
     ///
     /// # Errors
@@ -468,65 +363,5 @@ impl<'m> Asked<'m> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.0.decrement(1.0);
-    }
-}
-
-/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next.
-fn loader(
-    store: &Store,
-    dictionary: &Arc<Dictionary>,
-    settings: FoldSettings,
-    kept: usize,
-    metrics: &Metrics,
-) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
-    let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
-    let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
-    let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
-    move || {
-        let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
-        let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
-        let (state, first) = (newest(&store, kept, &settings)?, store.journal().begin()?);
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
-    }
-}
-
-/// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
-fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
-    let mut other = None;
-    for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
-        if state.suits(settings) {
-            return Ok(Some(state));
-        }
-        other = other.or(Some(state));
-    }
-    Ok(other)
-}
-
-/// Puts the journal's tail before the sessions: what their stored records do not hold yet.
-fn recover(
-    store: &Store,
-    dictionary: &Dictionary,
-    fold: &FoldSettings,
-    shards: &[Addr<ShardActor>],
-    metrics: &Metrics,
-    through: Offset,
-) -> Result<(), SystemError> {
-    let mut next = through;
-    loop {
-        let entries = store.journal().read(next, 4096)?;
-        let Some((last, _)) = entries.last() else { return Ok(()) };
-        let from = std::mem::replace(&mut next, last + 1);
-        let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();
-        for (offset, entry) in entries {
-            if let Some((user, happened)) = Happened::of(offset, entry, dictionary, &fold.kinds)
-                && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
-            {
-                events.push((user, happened));
-            }
-        }
-        for (shard, events) in shards.iter().zip(by_shard) {
-            metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
-            shard.do_send(Deliver { events, from, through: next, permits: None });
-        }
     }
 }

@@ -31,8 +31,8 @@ async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result
     if standing.report.paused || standing.failed || lag > system.gate().bound() as u64 {
         return Ok(());
     }
-    let points: Vec<_> = system.store().points()?.into_iter().map(|point| point.offset).collect();
-    for (act, cause) in safety.judge(&standing.vitals, &standing.acts, &points) {
+    let points = || Ok::<_, SystemError>(system.store().points()?.into_iter().map(|point| point.offset).collect());
+    for (act, cause) in safety.judge(&standing.vitals, &standing.acts, points)? {
         let now = standing.vitals.now();
         tracing::error!(
             act = act.name(),

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -14,13 +13,13 @@ use super::flags::{self, Flags};
 use super::progress::Progress;
 use super::soundness::{examine, fold_sessions};
 use crate::actors::origin::{number_items, origin};
-use crate::actors::past::KeptPast;
+use crate::actors::past::{KeptPast, fold_up_to};
 use crate::actors::worker::Beside;
 use crate::domain::{Dictionary, Offset};
 use crate::learning::{Aides, FoldSettings, Learner};
 use crate::metrics::{Metrics, Worker};
 use crate::settings::Settings;
-use crate::store::{Committer, CommitterSettings, Durability, Reader, SessionRecord, Store, StoreError, codec};
+use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
 
 /// Arguments of `sequor rebuild`.
 #[derive(Debug, Args)]
@@ -167,14 +166,7 @@ fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &M
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
                 let progress = Progress::new(end, "entries learned");
-                let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
-                let passed_over: BTreeSet<Offset> = passed_over.map(|noted| noted.offset).collect();
-                for entry in store.journal().entries(0)? {
-                    let (offset, entry) = entry?;
-                    let folded = if passed_over.contains(&offset) { learner.pass_over(offset) } else { learner.fold(offset, &entry) };
-                    folded.with_context(|| format!("learning failed at offset {offset}"))?;
-                    progress.show(offset + 1);
-                }
+                fold_up_to(&mut learner, &store, end, |offset| progress.show(offset)).map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
                 store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
                 progress.done();

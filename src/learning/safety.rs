@@ -68,9 +68,17 @@ impl SafetySettings {
     /// What is to be done about the model as it does: nothing, mostly. `past` are the acts so far, in their order; `points` the offsets that it can go back to, ascending.
     ///
     /// It goes back to the last point at which all was well. Where there is none, or where it has just been taken back, nothing is learned until somebody looks.
-    #[must_use]
-    pub fn judge(&self, vitals: &Vitals, past: &[(Offset, ModelChange)], points: &[Offset]) -> Vec<(ModelAct, Cause)> {
-        let Some(cause) = self.fault(vitals.now(), 1.0) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// What kept `points` from being told, which are asked for only if they are needed.
+    pub fn judge<E>(
+        &self,
+        vitals: &Vitals,
+        past: &[(Offset, ModelChange)],
+        points: impl FnOnce() -> Result<Vec<Offset>, E>,
+    ) -> Result<Vec<(ModelAct, Cause)>, E> {
+        let Some(cause) = self.fault(vitals.now(), 1.0) else { return Ok(Vec::new()) };
+        let points = points()?;
         // The marks at which there was no sign of it yet, the last first.
         let mut well = vitals.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (well.next().unwrap_or(0), well.next().unwrap_or(0));
@@ -84,7 +92,7 @@ impl SafetySettings {
         if to.is_none() || again {
             acts.push((ModelAct::Pause, cause));
         }
-        acts
+        Ok(acts)
     }
 }
 
@@ -122,8 +130,12 @@ mod tests {
 
     const POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
 
+    fn asked(settings: &SafetySettings, vitals: &Vitals, past: &[(Offset, ModelChange)], points: &[Offset]) -> Vec<(ModelAct, Cause)> {
+        settings.judge(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
+    }
+
     fn judged(vitals: &Vitals) -> Vec<(ModelAct, Cause)> {
-        SafetySettings::default().judge(vitals, &[], &POINTS)
+        asked(&SafetySettings::default(), vitals, &[], &POINTS)
     }
 
     #[test]
@@ -152,7 +164,7 @@ mod tests {
     fn the_second_time_it_stops_and_so_it_does_where_there_is_no_way_back() {
         let rolled = |cause| (15_600, ModelChange { timestamp: 0, act: ModelAct::Rollback { to: 5_000 }, cause });
         let ill = lived(20_000, 17_000, None, 5.0, 0);
-        let judged = |past: &[_], points: &[_]| SafetySettings::default().judge(&ill, past, points);
+        let judged = |past: &[_], points: &[_]| asked(&SafetySettings::default(), &ill, past, points);
         let back = |to| (ModelAct::Rollback { to }, Cause::Quality);
         assert_eq!(judged(&[rolled(Cause::Operator)], &POINTS), [back(5_000)], "what was left is not gone back to");
         assert_eq!(judged(&[rolled(Cause::Loss)], &POINTS), [back(5_000), (ModelAct::Pause, Cause::Quality)]);
@@ -164,7 +176,7 @@ mod tests {
     fn it_can_be_switched_off() {
         let off = SafetySettings { quality_drop: 0.0, loss_rise: 0.0, ..SafetySettings::default() };
         off.check().unwrap();
-        assert_eq!(off.judge(&lived(20_000, 17_000, None, 50.0, 4), &[], &POINTS), []);
+        assert_eq!(asked(&off, &lived(20_000, 17_000, None, 50.0, 4), &[], &POINTS), []);
         let refused = SafetySettings { quality_drop: 1.5, ..off }.check().unwrap_err();
         assert_eq!(refused.to_string(), "safety.quality_drop = 1.5: allowed are 0, or 0.05..=1");
     }

@@ -152,6 +152,9 @@ impl Store {
         let items = if named.whole { named.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
         check_checkpoints(self, end, &mut findings);
+        if let Err(error) = self.links().load() {
+            findings.add("links", error, Remedy::Rebuild);
+        }
         if let Err(error) = self.quarantine().all() {
             findings.add("quarantine", error, Remedy::Rebuild);
         }

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::{System, SystemError};
-use crate::actors::shard::{Hush, Listen, shard_of};
+use crate::actors::shard::{Hush, Listen};
 use crate::domain::Offset;
 
 impl System {
@@ -15,7 +15,7 @@ impl System {
         if self.is_draining() {
             return Err(SystemError::Draining);
         }
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        let (user, shard) = self.shard(user)?;
         shard.send(Listen { user }).await.map_err(|_| SystemError::Gone("shard"))
     }
 

@@ -7,8 +7,7 @@ use tokio::sync::oneshot;
 use super::{System, SystemError};
 use crate::actors::gate::Full;
 use crate::actors::session::follower;
-use crate::actors::shard::{Live, Show, shard_of};
-use crate::domain::Offset;
+use crate::actors::shard::{Live, Show};
 use crate::learning::{Inspection, Request, inspect};
 use crate::store::SessionRecord;
 
@@ -20,7 +19,7 @@ impl System {
     pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        let (user, shard) = self.shard(user)?;
         shard.try_send(Show { user, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())?.map_err(SystemError::Store)
     }
@@ -42,11 +41,5 @@ impl System {
         all.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(limit);
         Ok(all)
-    }
-
-    /// The first entry that the weights in use once `next` is to be folded have not been trained on: what was trained at one border comes into use at the one after.
-    #[must_use]
-    pub fn trained_through(&self, next: Offset) -> Offset {
-        (next - next % self.fold.learning.interval.max(1)).saturating_sub(self.fold.learning.interval)
     }
 }

@@ -76,7 +76,7 @@ pub fn read_call(body: &[u8], call: Call, rules: &Rules, received_at: Timestamp)
         return Err(BodyError::Unreadable { reason: "a call's body is a JSON object".to_owned() });
     };
     let mut messages = Messages::default();
-    messages.read(0, &message, Some(call), None, rules, received_at);
+    messages.read(&message, &Around { index: 0, call: Some(call), sent_at: None, rules, received_at });
     messages.bounded(rules)
 }
 
@@ -95,7 +95,9 @@ pub fn read_batch(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<
     let mut messages = Messages::default();
     for (index, message) in (0..).zip(batch) {
         match message {
-            Value::Object(message) => messages.read(index, message, None, body.get("sentAt"), rules, received_at),
+            Value::Object(message) => {
+                messages.read(message, &Around { index, call: None, sent_at: body.get("sentAt"), rules, received_at })
+            }
             _ => messages.faults.push(Fault::new(None, Code::WrongType, "a message is a JSON object").at(index, None)),
         }
     }
@@ -109,34 +111,31 @@ fn parse(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::Unreadable { reason: format!("the body is not JSON: {error}") })
 }
 
+/// What holds of a message beside what it says.
+struct Around<'v> {
+    /// Its place in the batch.
+    index: u64,
+    /// What it is, if the path told.
+    call: Option<Call>,
+    /// When the batch was sent, by the sender's clock.
+    sent_at: Option<&'v Value>,
+    rules: &'v Rules,
+    received_at: Timestamp,
+}
+
 impl Messages {
-    fn read(
-        &mut self,
-        index: u64,
-        message: &Map<String, Value>,
-        call: Option<Call>,
-        sent_at: Option<&Value>,
-        rules: &Rules,
-        received_at: Timestamp,
-    ) {
+    fn read(&mut self, message: &Map<String, Value>, around: &Around) {
         let before = self.entries.len();
-        if let Err(fault) = self.take(index, message, call, sent_at, rules, received_at) {
+        if let Err(fault) = self.take(message, around) {
             // Of a message all is taken or nothing.
             self.entries.truncate(before);
-            self.faults.push(in_their_words(fault).at(index, None));
+            self.faults.push(in_their_words(fault).at(around.index, None));
         }
         self.taken += u64::from(self.entries.len() > before);
     }
 
-    fn take(
-        &mut self,
-        index: u64,
-        message: &Map<String, Value>,
-        call: Option<Call>,
-        sent_at: Option<&Value>,
-        rules: &Rules,
-        received_at: Timestamp,
-    ) -> Result<(), Fault> {
+    fn take(&mut self, message: &Map<String, Value>, around: &Around) -> Result<(), Fault> {
+        let &Around { index, call, sent_at, rules, received_at } = around;
         let call = match call {
             Some(call) => call,
             None => {

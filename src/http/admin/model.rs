@@ -5,6 +5,7 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::query::Nothing;
 use crate::actors::system::SystemError;
 use crate::domain::{Cause, ModelAct, ModelChange, Offset, Timestamp};
 use crate::http::api::Api;
@@ -108,11 +109,6 @@ pub(in crate::http) async fn standing(api: &Api) -> Result<Model, Problem> {
 async fn model(api: Data<Api>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(standing(&api).await?))
 }
-
-/// A body without members: a form of another site cannot send it, being no form.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 async fn checkpoint(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))

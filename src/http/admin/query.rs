@@ -1,4 +1,4 @@
-//! What the lists on the admin endpoint take.
+//! What requests to the admin endpoint bring.
 
 use serde::Deserialize;
 
@@ -8,6 +8,11 @@ use crate::http::problem::Problem;
 const USUAL: usize = 50;
 /// The most entries of a list.
 const MOST: usize = 1000;
+
+/// A body without members. It must be sent all the same, as JSON: a form of another site cannot.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
 
 /// How many of a list are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -5,6 +5,7 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::query::Nothing;
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::path;
@@ -21,10 +22,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 async fn settings(api: Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "settings": api.live.rows() }))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 async fn reload(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
     let reloaded = api.live.reload().map_err(|error| Problem::not_done(format!("The settings stay as they were: {error}.")))?;

@@ -108,7 +108,7 @@ impl Status {
         let standing = api.system.standing().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();
-        let known = api.system.trained_through(standing.next);
+        let known = api.system.snapshot().trained_through();
         let loss = reading.value("sequor_training_loss");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -137,7 +137,7 @@ impl Status {
             users: report.users,
             in_flight: InFlight { entries: api.system.gate().inside(), bound: api.system.gate().bound() },
             pace: api.pulse.pace(),
-            quarantined: store.quarantine().all().map_or(0, |noted| noted.len()),
+            quarantined: store.quarantine().count().unwrap_or_default(),
         })
     }
 }

@@ -6,6 +6,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::query::Nothing;
 use crate::actors::system::{Point, Quarantined, SystemError};
 use crate::capture::{ENTRIES, entry_name, write_entry};
 use crate::domain::{Entry, Offset};
@@ -95,7 +96,7 @@ impl StoreView {
                 bytes_on_disk: store.size_on_disk()?,
                 journal: Stretched { begin: store.journal().begin()?, end: store.journal().next_offset()? },
                 checkpoints: store.points()?.into_iter().rev().collect(),
-                quarantined: store.quarantine().all()?.len(),
+                quarantined: store.quarantine().count()?,
                 sessions: store.sessions().count()?,
             })
         };
@@ -122,11 +123,6 @@ async fn backup(api: Data<Api>, Json(Target { target }): Json<Target>) -> Result
     let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
     copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
 }
-
-/// Nothing that could be said.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Writes the database anew while everything goes on; the answer comes when the disk is given back.
 async fn compact(api: Data<Api>, Json(Nothing {}): Json<Nothing>) -> Result<HttpResponse, Problem> {

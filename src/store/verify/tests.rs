@@ -166,3 +166,14 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
 }
+
+#[test]
+fn a_damaged_link_is_told() {
+    let (_dir, store) = store();
+    let link = crate::domain::Link { offset: 7, from: "visitor".into(), into: "ann".into() };
+    store.links().put(&[link], &[]).unwrap();
+    assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
+    flip(&store.engine().unwrap().links, &7_u64.to_be_bytes(), 9);
+    let damage = only(&store);
+    assert_eq!((damage.place.as_str(), damage.remedy), ("links", Remedy::Rebuild));
+}

@@ -1,0 +1,75 @@
+//! From what is stored to where the journal ends.
+
+use actix::Addr;
+use std::sync::Arc;
+
+use super::SystemError;
+use crate::actors::origin::origin;
+use crate::actors::past::{KeptPast, decode};
+use crate::actors::session::Happened;
+use crate::actors::shard::{Deliver, ShardActor, shard_of};
+use crate::actors::worker::Beside;
+use crate::domain::{Dictionary, Offset};
+use crate::learning::{Aides, FoldSettings, Learner, State};
+use crate::metrics::{Metrics, Queue, Worker};
+use crate::store::Store;
+
+/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next.
+pub(super) fn loader(
+    store: &Store,
+    dictionary: &Arc<Dictionary>,
+    settings: FoldSettings,
+    kept: usize,
+    metrics: &Metrics,
+) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
+    let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
+    let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+    let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+    move || {
+        let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
+        let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
+        let (state, first) = (newest(&store, kept, &settings)?, store.journal().begin()?);
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
+    }
+}
+
+/// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
+fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
+    let mut other = None;
+    for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
+        if state.suits(settings) {
+            return Ok(Some(state));
+        }
+        other = other.or(Some(state));
+    }
+    Ok(other)
+}
+
+/// Puts the journal's tail before the sessions: what their stored records do not hold yet.
+pub(super) fn recover(
+    store: &Store,
+    dictionary: &Dictionary,
+    fold: &FoldSettings,
+    shards: &[Addr<ShardActor>],
+    metrics: &Metrics,
+    through: Offset,
+) -> Result<(), SystemError> {
+    let mut next = through;
+    loop {
+        let entries = store.journal().read(next, 4096)?;
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        let from = std::mem::replace(&mut next, last + 1);
+        let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();
+        for (offset, entry) in entries {
+            if let Some((user, happened)) = Happened::of(offset, entry, dictionary, &fold.kinds)
+                && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
+            {
+                events.push((user, happened));
+            }
+        }
+        for (shard, events) in shards.iter().zip(by_shard) {
+            metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
+            shard.do_send(Deliver { events, from, through: next, permits: None });
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is done to the system while it runs.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{System, SystemError};
+use crate::actors::model::Checkpoint;
+use crate::domain::{Cause, Entry, ModelAct, ModelChange, Offset, Timestamp};
+
+/// How long it is waited for the fold to come to an act.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl System {
+    /// Does something to the model: writes it to the journal and waits, for a while, until the fold has come there. Returns where it stands in the journal.
+    ///
+    /// # Errors
+    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says: then nothing was done.
+    pub async fn steer(&self, act: ModelAct, cause: Cause, now: Timestamp) -> Result<Offset, SystemError> {
+        if let ModelAct::Rollback { to } = act {
+            let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
+            if !points.contains(&to) {
+                return Err(SystemError::NoPoint { to, points });
+            }
+        }
+        let change = Entry::Model(ModelChange { timestamp: now, act, cause });
+        let receipt = self.append(vec![change], self.gate.enter(1)?).await?;
+        // One that takes longer is done all the same.
+        let _ = self.reach(receipt.offset, PATIENCE).await;
+        Ok(receipt.offset.saturating_sub(1))
+    }
+
+    /// Writes the learned state to the disk. Returns the offset up to which it reaches.
+    ///
+    /// # Errors
+    /// What kept it from being written.
+    pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
+        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+    }
+
+    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.
+    pub fn drain(&self, on: bool) {
+        self.draining.store(on, Ordering::SeqCst);
+        if on {
+            self.hush();
+        }
+    }
+
+    /// Whether nothing is taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+}
