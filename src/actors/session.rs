@@ -152,12 +152,12 @@ impl Happened {
     #[must_use]
     pub fn of(offset: Offset, entry: Entry, dictionary: &Dictionary, kinds: &Kinds) -> Option<(String, Self)> {
         let event = match entry {
-            Entry::Event(event) => event,
+            Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
                 let act = Act::Merge { from: merge.from, session: Session::default() };
                 return Some((merge.into, Self { offset, act }));
             }
-            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) => return None,
+            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => return None,
         };
         let kind = kinds.id(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));

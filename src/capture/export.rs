@@ -1,39 +1,49 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
-use crate::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Timestamp};
+use crate::domain::{
+    Consent, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Timestamp,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The names of the entries' kinds, as the field `entry` has them.
-pub const ENTRIES: [&str; 5] = ["event", "impression", "item", "model", "merge"];
+pub const ENTRIES: [&str; 8] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank"];
 
 /// The name of an entry's kind, one of [`ENTRIES`].
 #[must_use]
 pub fn entry_name(entry: &Entry) -> &'static str {
     match entry {
-        Entry::Event(_) => "event",
+        Entry::Event(_) | Entry::Private(_) => "event",
         Entry::Impression(_) => "impression",
         Entry::Item(_) => "item",
         Entry::Model(_) => "model",
         Entry::Merge(_) => "merge",
+        Entry::Consent(_) => "consent",
+        Entry::Erase(_) => "erase",
+        Entry::Blank => "blank",
     }
 }
 
 /// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
-/// change; an impression is what was shown, a change of the model what was done to it, a merge which two users are one.
+/// change; an impression is what was shown, a change of the model what was done to it, a merge which two users are one, a change of consent how far it goes; an erasure names whom to
+/// forget until they are forgotten, and a blank is an erased entry.
 ///
 /// # Errors
 /// If it has no form in JSON, which no entry has that was taken from outside.
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let name = entry_name(entry);
     match entry {
-        Entry::Event(event) => write(Line { offset, entry: name, rest: EventLine::new(event)? }, lines),
+        Entry::Event(event) => write(Line { offset, entry: name, rest: EventLine::new(event, None)? }, lines),
+        Entry::Private(event) => write(Line { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines),
         Entry::Impression(impression) => write(Line { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
         Entry::Item(change) => write(Line { offset, entry: name, rest: ItemLine::new(change) }, lines),
         Entry::Model(change) => write(Line { offset, entry: name, rest: ModelLine::new(change) }, lines),
         Entry::Merge(Merge { from, into, timestamp }) => {
             write(Line { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
         }
+        Entry::Consent(change) => write(Line { offset, entry: name, rest: change }, lines),
+        Entry::Erase(erasure) => write(Line { offset, entry: name, rest: erasure }, lines),
+        Entry::Blank => write(Line { offset, entry: name, rest: Nothing {} }, lines),
     }
 }
 
@@ -50,6 +60,10 @@ struct Line<T> {
     #[serde(flatten)]
     rest: T,
 }
+
+/// An entry of which nothing is left.
+#[derive(Serialize)]
+struct Nothing {}
 
 #[derive(Serialize)]
 struct MergeLine<'m> {
@@ -72,11 +86,13 @@ struct EventLine<'e> {
     value: Option<Number>,
     timestamp: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
+    consent: Option<Consent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     properties: Option<Box<RawValue>>,
 }
 
 impl<'e> EventLine<'e> {
-    fn new(event: &'e Event) -> Result<Self, serde_json::Error> {
+    fn new(event: &'e Event, consent: Option<Consent>) -> Result<Self, serde_json::Error> {
         // Between two tokens a line's end is a space; within one JSON has none.
         let properties = event.properties.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
         Ok(Self {
@@ -87,6 +103,7 @@ impl<'e> EventLine<'e> {
             item_id: event.item_id.as_deref(),
             value: event.value.map(Number::new),
             timestamp: event.timestamp,
+            consent,
             properties: properties.transpose()?,
         })
     }

@@ -255,6 +255,9 @@ impl fmt::Display for Soundness {
         writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
         writeln!(out, "    model changes   {:>12}", counts.model_changes)?;
         writeln!(out, "    merges of users {:>12}", counts.merges)?;
+        writeln!(out, "    consent         {:>12}", counts.consent_changes)?;
+        writeln!(out, "    erasures due    {:>12}", counts.erasures)?;
+        writeln!(out, "    erased entries  {:>12}", counts.blanks)?;
         writeln!(out, "  item names        {:>12}", counts.items)?;
         writeln!(out, "  session records   {:>12}", counts.sessions)?;
         writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;

@@ -1,6 +1,6 @@
 //! What the journal holds.
 
-use super::{Event, ItemChange, Merge, ModelChange, SourceName, Timestamp};
+use super::{ConsentChange, Erasure, Event, ItemChange, Merge, ModelChange, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
@@ -19,24 +19,35 @@ pub enum Entry {
     Model(ModelChange),
     /// Two users turn out to be one.
     Merge(Merge),
+    /// A user did something, to be answered from and not to be learned from.
+    Private(Event),
+    /// How far a user's consent goes.
+    Consent(ConsentChange),
+    /// A user is to be forgotten. Once that is done it is a [`Entry::Blank`], too.
+    Erase(Erasure),
+    /// What stood here was erased. It keeps its place, so that the others keep theirs.
+    Blank,
 }
 
 impl Entry {
-    /// The event, if it is one.
+    /// The event, if it is one, learned from or not.
     #[must_use]
     pub fn as_event(&self) -> Option<&Event> {
-        if let Self::Event(event) = self { Some(event) } else { None }
+        if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
-    /// When it happened.
+    /// When it happened: before everything else, for what was erased.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match self {
-            Self::Event(event) => event.timestamp,
+            Self::Event(event) | Self::Private(event) => event.timestamp,
             Self::Impression(impression) => impression.timestamp,
             Self::Item(change) => change.timestamp,
             Self::Model(change) => change.timestamp,
             Self::Merge(merge) => merge.timestamp,
+            Self::Consent(change) => change.timestamp,
+            Self::Erase(erasure) => erasure.timestamp,
+            Self::Blank => Timestamp::MIN,
         }
     }
 }

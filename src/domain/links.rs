@@ -104,7 +104,8 @@ impl NewLinks<'_> {
     /// Has an entry name who its user is by now. `false` for a merge that says nothing new: who was merged stays merged, and nobody is merged into who was merged into it.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
-            Entry::Event(event) => self.rename(&mut event.user_id),
+            Entry::Event(event) | Entry::Private(event) => self.rename(&mut event.user_id),
+            Entry::Consent(change) => self.rename(&mut change.user_id),
             Entry::Impression(impression) => self.rename(&mut impression.user_id),
             Entry::Merge(Merge { from, into, .. }) => {
                 self.rename(into);
@@ -115,7 +116,7 @@ impl NewLinks<'_> {
                 self.into.insert(Arc::clone(&link.from), Arc::clone(&link.into));
                 self.new.push(link);
             }
-            Entry::Item(_) | Entry::Model(_) => {}
+            Entry::Item(_) | Entry::Model(_) | Entry::Erase(_) | Entry::Blank => {}
         }
         true
     }

@@ -2,8 +2,10 @@
 
 mod candidate;
 mod catalog;
+mod consent;
 mod dictionary;
 mod entry;
+mod erasure;
 mod event;
 mod item;
 mod kind;
@@ -15,8 +17,10 @@ mod steering;
 
 pub use candidate::{Candidate, Explained, Fallback, MovedBy, Recommendation, Recommended, Removed, SourceName};
 pub use catalog::Catalog;
+pub use consent::{Consent, ConsentChange};
 pub use dictionary::{Dictionary, ItemIx};
 pub use entry::{Entry, Impression, Offset, Shown};
+pub use erasure::Erasure;
 pub use event::{Event, Timestamp};
 pub use item::{Item, ItemAct, ItemChange, ItemPatch};
 pub use kind::{Kind, KindId, KindRule, Kinds};

@@ -147,6 +147,7 @@ impl Learner {
             Entry::Item(change) => self.item(change),
             Entry::Model(change) => self.steer(offset, change)?,
             Entry::Merge(merge) => self.merge(offset, merge),
+            Entry::Private(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => {}
         }
         self.state.next = offset + 1;
         self.cross(true)

@@ -112,7 +112,7 @@ fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
                 assert!(described.contains(item(event)), "{} was never told of", item(event));
                 new += usize::from(shop.is_new(item(event)));
             }
-            Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => panic!("the shop shows nothing by itself"),
+            other => panic!("the shop makes no {other:?}"),
         }
     }
     assert_eq!((shop.arrivals() as u64, described.len()), (shop.events() / 100, 1_000 + shop.arrivals()));

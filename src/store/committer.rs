@@ -242,9 +242,9 @@ fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
 /// The item that an entry may be the first to name. An impression shows only items that something else has named.
 pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
-        Entry::Event(event) => event.item_id.as_deref(),
+        Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),
-        Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => None,
+        Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => None,
     }
 }
 
@@ -254,10 +254,7 @@ fn link_of(offset: Offset, entry: &Entry) -> Option<Link> {
 }
 
 fn event_id(entry: &Entry) -> Option<&str> {
-    match entry {
-        Entry::Event(event) => event.event_id.as_deref(),
-        Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Merge(_) => None,
-    }
+    entry.as_event()?.event_id.as_deref()
 }
 
 #[cfg(test)]

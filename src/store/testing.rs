@@ -1,7 +1,8 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Cause, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct, ModelChange, Shown, SourceName,
+    Cause, Consent, ConsentChange, Entry, Erasure, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct,
+    ModelChange, Shown, SourceName,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -66,7 +67,11 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
     let cause = prop_oneof![Just(Cause::Operator), Just(Cause::Loss), Just(Cause::Quality)];
     let steered = (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, act, cause }));
     let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(Merge { from, into, timestamp }));
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge]
+    let consent = (".{1,8}", proptest::sample::select(&Consent::ALL[..]), any::<i64>())
+        .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
+    let erasure = (proptest::collection::vec(".{1,8}", 1..3), any::<bool>(), any::<i64>())
+        .prop_map(|(users, unlearn, timestamp)| Entry::Erase(Erasure { users, unlearn, timestamp }));
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => Just(Entry::Blank)]
 }
 
 /// Several entries.

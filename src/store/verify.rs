@@ -76,6 +76,12 @@ pub struct Counts {
     pub model_changes: u64,
     /// Merges of users.
     pub merges: u64,
+    /// Changes of consent.
+    pub consent_changes: u64,
+    /// Users who are to be erased.
+    pub erasures: u64,
+    /// Entries that were erased.
+    pub blanks: u64,
     /// Item names.
     pub items: u64,
     /// Session records.
@@ -233,11 +239,14 @@ fn check_journal(
 fn count(entry: &Entry, counts: &mut Counts) {
     counts.entries += 1;
     match entry {
-        Entry::Event(_) => counts.events += 1,
+        Entry::Event(_) | Entry::Private(_) => counts.events += 1,
         Entry::Impression(_) => counts.impressions += 1,
         Entry::Item(_) => counts.item_changes += 1,
         Entry::Model(_) => counts.model_changes += 1,
         Entry::Merge(_) => counts.merges += 1,
+        Entry::Consent(_) => counts.consent_changes += 1,
+        Entry::Erase(_) => counts.erasures += 1,
+        Entry::Blank => counts.blanks += 1,
     }
 }
 

@@ -101,7 +101,8 @@ impl Load {
                 self.late.push_back(event.user_id.clone());
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
-            Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => {}
+            // The shop makes no others.
+            _ => {}
         }
         Some(entry)
     }

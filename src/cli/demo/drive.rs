@@ -83,7 +83,8 @@ impl<'s, 'r> Drive<'s, 'r> {
             match entry {
                 Entry::Event(event) => event.timestamp = now,
                 Entry::Item(change) => change.timestamp = now,
-                Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) => {}
+                // The shop makes no others.
+                _ => {}
             }
         }
         let (items, events): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| matches!(entry, Entry::Item(_)));

@@ -1,0 +1,43 @@
+//! What a user lets be done with what they do.
+
+use super::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How far a user's consent goes: each level contains those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consent {
+    /// Nothing is kept: an answer follows from what the request itself tells.
+    None,
+    /// The user's own sequence is kept, to answer from; nobody else's answers learn from it.
+    Session,
+    /// It is kept and learned from.
+    #[default]
+    Full,
+}
+
+impl Consent {
+    /// Every level, from the least to the furthest.
+    pub const ALL: [Self; 3] = [Self::None, Self::Session, Self::Full];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Session => "session",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// From here on a user's consent goes as far as this. What was kept before stays: to have that removed, the user is erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentChange {
+    /// Whose.
+    pub user_id: String,
+    /// How far.
+    pub consent: Consent,
+    /// When it was said.
+    pub timestamp: Timestamp,
+}
