@@ -81,6 +81,7 @@ impl SessionActor {
                     self.follower.advance(event.offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), network);
                 }
                 Act::Merge { session, .. } => self.follower.absorb(session, &around.pace),
+                Act::Forget => self.follower = Follower::default(),
             }
         });
         if let Err(struck) = applied {
@@ -145,6 +146,8 @@ pub enum Act {
         /// What that user had done by then: for whoever hands it on to find out.
         session: Session,
     },
+    /// The user is to be forgotten.
+    Forget,
 }
 
 impl Happened {
@@ -157,7 +160,8 @@ impl Happened {
                 let act = Act::Merge { from: merge.from, session: Session::default() };
                 return Some((merge.into, Self { offset, act }));
             }
-            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => return None,
+            Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: Act::Forget })),
+            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Blank => return None,
         };
         let kind = kinds.id(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));

@@ -144,7 +144,7 @@ fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> a
             let record = |(user, folded): (String, super::soundness::Folded)| {
                 (user, SessionRecord { applied: folded.applied, session: folded.session, hidden: Vec::new() })
             };
-            let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.merged).map(record).collect();
+            let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.gone).map(record).collect();
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
         },
     )?;

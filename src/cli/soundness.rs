@@ -54,8 +54,8 @@ pub(super) struct Folded {
     last: Offset,
     /// The sequence after all events, where that is another one.
     whole: Option<Session>,
-    /// The user was merged into another one.
-    pub(super) merged: bool,
+    /// The user is no more: merged into another one, or erased.
+    pub(super) gone: bool,
 }
 
 /// Which users become one in the end: each user who is merged, with one into whom.
@@ -87,7 +87,7 @@ impl Merged {
 impl Folded {
     /// The sequence of a user who is merged into another one.
     fn leave(&mut self) -> Session {
-        self.merged = true;
+        self.gone = true;
         self.whole.as_ref().unwrap_or(&self.session).clone()
     }
 }
@@ -124,10 +124,10 @@ pub(super) fn fold_sessions(
                     let gone = users.get_mut(&from).map(Folded::leave).unwrap_or_default();
                     Act::Merge { from, session: gone }
                 }
-                step @ Act::Step { .. } => step,
+                other => other,
             };
             let user = match users.get_mut(&user) {
-                Some(known) if !known.merged => known,
+                Some(known) if !known.gone => known,
                 _ => {
                     let new = Folded { until: until(&user), ..Folded::default() };
                     users.entry(user).insert_entry(new).into_mut()
@@ -145,6 +145,10 @@ pub(super) fn fold_sessions(
                 _ if passed_over.contains(&offset) => {}
                 Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
                 Act::Merge { session: gone, .. } => session.absorb(&gone, idle_gap_ms),
+                Act::Forget => {
+                    *session = Session::default();
+                    user.gone = true;
+                }
             }
         }
         folded(users, &|user| part(user) == pass)?;
@@ -196,8 +200,8 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
         }
         for (user, folded) in users {
             let is_kept = folded.last.saturating_add(settings.learning.users_kept) >= end;
-            // Of one who was merged nothing need be left.
-            if is_kept && !folded.merged && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
+            // Of one who is no more nothing need be left.
+            if is_kept && !folded.gone && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
                 findings.add(
                     format!("sessions, user {user}"),
                     format!("there is no record, and all should reach {through}"),

@@ -1,6 +1,7 @@
 //! Who was merged into whom.
 
 use super::{Entry, Merge, Offset};
+use rustc_hash::FxHashSet;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,6 +14,29 @@ pub struct Link {
     pub from: Arc<str>,
     /// Into whom.
     pub into: Arc<str>,
+}
+
+/// What changes whom an id leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linking {
+    /// Two users are one.
+    Merged(Link),
+    /// A user was erased: its id leads nowhere any more, and none leads to it.
+    Erased(Arc<str>),
+}
+
+impl Linking {
+    /// What an entry says of it, if anything.
+    #[must_use]
+    pub fn of(offset: Offset, entry: &Entry) -> Option<Self> {
+        match entry {
+            Entry::Merge(merge) => {
+                Some(Self::Merged(Link { offset, from: Arc::from(merge.from.as_str()), into: Arc::from(merge.into.as_str()) }))
+            }
+            Entry::Erase(erasure) => Some(Self::Erased(Arc::from(erasure.user_id.as_str()))),
+            _ => None,
+        }
+    }
 }
 
 /// By the id of a user who was merged, the user into whom: a fold of the journal's merges, of which the last [`Links::MOST`] are remembered. One writer, the committer, adds; everyone reads without a lock.
@@ -35,6 +59,15 @@ impl Links {
             found = next;
         }
         Some(Arc::clone(found))
+    }
+
+    /// Every id that leads to a user, in the order of their bytes. Looks at all links.
+    #[must_use]
+    pub fn leading_to(&self, user: &str) -> Vec<Arc<str>> {
+        let into = self.into.pin();
+        let mut ids: Vec<_> = into.keys().filter(|id| self.resolve(id).as_deref() == Some(user)).map(Arc::clone).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// How many are remembered.
@@ -65,11 +98,25 @@ impl Linker {
         Arc::clone(&self.links)
     }
 
-    /// Remembers links, in the order of the journal; says at which offsets those stood that are forgotten for it. A link that is known already changes nothing.
-    pub fn take(&mut self, links: impl IntoIterator<Item = Link>) -> Vec<Offset> {
+    /// Remembers what was said of links, in the order of the journal; says at which offsets those stood that are forgotten for it. A link that is known already changes nothing.
+    pub fn take(&mut self, said: impl IntoIterator<Item = Linking>) -> Vec<Offset> {
         let mut forgotten = Vec::new();
         let into = self.links.into.pin();
-        for link in links {
+        for said in said {
+            let link = match said {
+                Linking::Merged(link) => link,
+                Linking::Erased(user) => {
+                    self.order.retain(|(offset, from)| {
+                        let goes = *from == user || into.get(from) == Some(&user);
+                        if goes {
+                            into.remove(from);
+                            forgotten.push(*offset);
+                        }
+                        !goes
+                    });
+                    continue;
+                }
+            };
             if into.contains_key(&link.from) {
                 continue;
             }
@@ -88,7 +135,7 @@ impl Linker {
     /// What is to be written together: nothing of it is remembered before it is.
     #[must_use]
     pub fn batch(&self) -> NewLinks<'_> {
-        NewLinks { links: &self.links, into: HashMap::new(), new: Vec::new() }
+        NewLinks { links: &self.links, into: HashMap::new(), erased: FxHashSet::default(), new: Vec::new() }
     }
 }
 
@@ -97,7 +144,9 @@ impl Linker {
 pub struct NewLinks<'l> {
     links: &'l Links,
     into: HashMap<Arc<str>, Arc<str>>,
-    new: Vec<Link>,
+    /// Ids that the links from before the batch say nothing of any more.
+    erased: FxHashSet<Arc<str>>,
+    new: Vec<Linking>,
 }
 
 impl NewLinks<'_> {
@@ -114,16 +163,41 @@ impl NewLinks<'_> {
                 }
                 let link = Link { offset, from: Arc::from(from.as_str()), into: Arc::from(into.as_str()) };
                 self.into.insert(Arc::clone(&link.from), Arc::clone(&link.into));
-                self.new.push(link);
+                self.new.push(Linking::Merged(link));
             }
-            Entry::Item(_) | Entry::Model(_) | Entry::Erase(_) | Entry::Blank => {}
+            Entry::Erase(erasure) => self.erase(&erasure.user_id),
+            Entry::Item(_) | Entry::Model(_) | Entry::Blank => {}
         }
         true
     }
 
-    /// The links that are new.
+    /// Every id of the person whom an id leads to: the user first, then whoever was merged into it.
     #[must_use]
-    pub fn finish(self) -> Vec<Link> {
+    pub fn person(&self, id: &str) -> Vec<Arc<str>> {
+        let user = self.resolve(id).unwrap_or_else(|| Arc::from(id));
+        let mut ids: Vec<_> = self.links.leading_to(&user);
+        for link in self.into.keys() {
+            ids.extend(self.links.leading_to(link));
+            ids.push(Arc::clone(link));
+        }
+        ids.retain(|id| self.resolve(id).as_ref() == Some(&user));
+        ids.sort_unstable();
+        ids.dedup();
+        ids.insert(0, user);
+        ids
+    }
+
+    /// All of a person's ids are erased, one after the other.
+    fn erase(&mut self, user: &str) {
+        let user: Arc<str> = Arc::from(user);
+        self.into.retain(|from, into| *from != user && *into != user);
+        self.erased.insert(Arc::clone(&user));
+        self.new.push(Linking::Erased(user));
+    }
+
+    /// What is new.
+    #[must_use]
+    pub fn finish(self) -> Vec<Linking> {
         self.new
     }
 
@@ -134,17 +208,23 @@ impl NewLinks<'_> {
     }
 
     fn resolve(&self, user: &str) -> Option<Arc<str>> {
-        let mut found = self.links.resolve(user);
+        let mut found = self.resolve_before(user);
         while let Some(next) = self.into.get(found.as_deref().unwrap_or(user)) {
-            found = Some(self.links.resolve(next).unwrap_or_else(|| Arc::clone(next)));
+            found = Some(self.resolve_before(next).unwrap_or_else(|| Arc::clone(next)));
         }
         found
+    }
+
+    /// What the links from before the batch say.
+    fn resolve_before(&self, user: &str) -> Option<Arc<str>> {
+        if self.erased.contains(user) { None } else { self.links.resolve(user) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Consent, ConsentChange, Erasure};
 
     fn merge(from: &str, into: &str) -> Entry {
         Entry::Merge(Merge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 })
@@ -180,5 +260,36 @@ mod tests {
             assert_eq!(linker.links().resolve(id).as_deref(), Some("anna"));
         }
         assert!(!linker.batch().admit(6, &mut merge("anna", "phone")));
+    }
+
+    #[test]
+    fn who_is_erased_is_nobody_and_nobody_leads_there() {
+        let ids = |ids: Vec<Arc<str>>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut linker = Linker::default();
+        let mut batch = linker.batch();
+        for (offset, from, into) in [(0, "phone", "ann"), (1, "ann", "anna"), (2, "tv", "bob")] {
+            assert!(batch.admit(offset, &mut merge(from, into)));
+        }
+        assert_eq!(ids(batch.person("phone")), ["anna", "ann", "phone"]);
+        let new = batch.finish();
+        linker.take(new);
+        let mut batch = linker.batch();
+        assert!(batch.admit(3, &mut merge("tablet", "ann")));
+        let person = ids(batch.person("ann"));
+        assert_eq!(person, ["anna", "ann", "phone", "tablet"]);
+        for user_id in person {
+            assert!(batch.admit(4, &mut Entry::Erase(Erasure { user_id, unlearn: false, timestamp: 0 })));
+        }
+        let mut event = Entry::Consent(ConsentChange { user_id: "phone".to_owned(), consent: Consent::None, timestamp: 0 });
+        assert!(batch.admit(8, &mut event));
+        assert!(matches!(event, Entry::Consent(change) if change.user_id == "phone"), "a new user");
+        assert!(batch.admit(9, &mut merge("phone", "cyd")), "who may be merged like any");
+        let new = batch.finish();
+        assert_eq!(linker.take(new), [1, 0, 3], "where the links stood that are no more");
+        let links = linker.links();
+        assert_eq!(links.len(), 2);
+        assert_eq!(links.resolve("phone").as_deref(), Some("cyd"));
+        assert_eq!(links.resolve("tv").as_deref(), Some("bob"));
+        assert_eq!((links.resolve("ann"), links.resolve("tablet")), (None, None));
     }
 }

@@ -24,7 +24,7 @@ pub use erasure::Erasure;
 pub use event::{Event, Timestamp};
 pub use item::{Item, ItemAct, ItemChange, ItemPatch};
 pub use kind::{Kind, KindId, KindRule, Kinds};
-pub use links::{Link, Linker, Links, NewLinks};
+pub use links::{Link, Linker, Linking, Links, NewLinks};
 pub use merge::Merge;
 pub use pages::Pages;
 pub use session::{Session, Step};

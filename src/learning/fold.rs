@@ -147,7 +147,8 @@ impl Learner {
             Entry::Item(change) => self.item(change),
             Entry::Model(change) => self.steer(offset, change)?,
             Entry::Merge(merge) => self.merge(offset, merge),
-            Entry::Private(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => {}
+            Entry::Erase(erasure) => self.erase(&erasure.user_id),
+            Entry::Private(_) | Entry::Consent(_) | Entry::Blank => {}
         }
         self.state.next = offset + 1;
         self.cross(true)
@@ -221,7 +222,20 @@ impl Learner {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
         let State {
-            settings, users, moods, sessions, sources, ranker, training, clustering, alone, interest, clickthrough, paused, ..
+            settings,
+            users,
+            moods,
+            owners,
+            sessions,
+            sources,
+            ranker,
+            training,
+            clustering,
+            alone,
+            interest,
+            clickthrough,
+            paused,
+            ..
         } = &mut self.state;
         let frozen = *paused || settings.freeze_from.is_some_and(|from| number >= from);
         let user = users.see(&event.user_id, offset);
@@ -294,6 +308,9 @@ impl Learner {
         }
         let before = if begins { &[] } else { user.follower.session.current() };
         let begun = if begins { offset } else { user.follower.session.begun };
+        if begins {
+            owners.begin(user.session, begun, &event.user_id);
+        }
         if !frozen {
             sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
         }
@@ -343,6 +360,19 @@ impl Learner {
         if let Some(gone) = gone {
             user.absorb(gone, &settings.pace);
             moods.set(user.follower.session.begun, user.mood);
+        }
+    }
+
+    /// A user is no more: nothing that is remembered one by one is left. What was counted and trained carries its influence, which fades as others come.
+    fn erase(&mut self, user: &str) {
+        let State { users, moods, owners, sources, training, .. } = &mut self.state;
+        users.remove(user);
+        for (session, begun) in owners.take(user) {
+            sources.forget(session);
+            moods.set(begun, Mood::default());
+            if let Some(training) = training {
+                training.forget_session(u64::from(session));
+            }
         }
     }
 

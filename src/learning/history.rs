@@ -48,6 +48,12 @@ impl History {
         training_window(session, self.sessions.get(self.place(session)?)?, kinds, most)
     }
 
+    /// Whether it holds steps of that session.
+    #[cfg(test)]
+    pub(super) fn holds(&self, session: u64) -> bool {
+        self.place(session).and_then(|place| self.sessions.get(place)).is_some_and(|steps| !steps.is_empty())
+    }
+
     fn place(&self, session: u64) -> Option<usize> {
         session.checked_sub(self.first).and_then(|place| usize::try_from(place).ok())
     }

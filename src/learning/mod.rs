@@ -13,6 +13,7 @@ mod lists;
 mod map;
 mod moods;
 mod offline;
+mod owners;
 mod past;
 mod pretrained;
 mod request;

@@ -165,6 +165,17 @@ impl Training {
         self.observed.extend(chosen);
     }
 
+    /// A session is not trained on any more.
+    pub fn forget_session(&mut self, session: u64) {
+        self.history.set(session, &[]);
+    }
+
+    /// Whether a session may be trained on.
+    #[cfg(test)]
+    pub(super) fn remembers(&self, session: u64) -> bool {
+        self.history.holds(session)
+    }
+
     /// An item has these attributes from now on.
     pub fn describe(&mut self, item: ItemIx, attributes: Box<[u32]>) {
         self.described.push((item, attributes));

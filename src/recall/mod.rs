@@ -143,6 +143,17 @@ impl Sources {
         }
     }
 
+    /// No neighbour is found in that session any more.
+    pub fn forget(&mut self, session: SessionIx) {
+        self.neighbours.forget(session);
+    }
+
+    /// Of these sessions, how many a neighbour may be found in.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self, sessions: impl Iterator<Item = SessionIx>) -> usize {
+        sessions.filter(|session| self.neighbours.holds(*session)).count()
+    }
+
     /// Makes an item known that has no event yet.
     pub fn announce(&mut self, item: ItemIx) {
         self.newcomers.announce(item);

@@ -76,6 +76,21 @@ impl Neighbours {
         hood.similar.sort_unstable_by_key(|similar| similar.session);
     }
 
+    /// Forgets what a session held.
+    pub fn forget(&mut self, session: SessionIx) {
+        if self.past(session).is_some()
+            && let Some(past) = self.sessions.get_mut(session as usize % self.capacity)
+        {
+            *past = Arc::default();
+        }
+    }
+
+    /// Whether it holds items of that session.
+    #[cfg(test)]
+    pub(super) fn holds(&self, session: SessionIx) -> bool {
+        self.past(session).is_some_and(|past| !past.items.is_empty())
+    }
+
     fn past(&self, session: SessionIx) -> Option<&Past> {
         self.sessions.get(session as usize % self.capacity).map(Arc::as_ref).filter(|past| past.number == session)
     }

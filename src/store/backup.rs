@@ -89,6 +89,8 @@ impl Store {
         let named = self.items().through()?;
         let items = self.items().load()?;
         copy.links().put(&self.links().load()?, &[])?;
+        copy.erasures().note(&self.erasures().done()?)?;
+        self.erasures().under_way()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
         copy.items().append(&items, 0, named)?;
 
         let end = self.journal().next_offset()?;

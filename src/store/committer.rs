@@ -3,7 +3,7 @@
 mod dedup;
 
 use super::{Durability, Store, StoreError, Watch};
-use crate::domain::{Dictionary, Entry, ItemIx, Link, Linker, Links, Offset};
+use crate::domain::{Dictionary, Entry, Erasure, ItemIx, Link, Linker, Linking, Links, Offset};
 use dedup::Dedup;
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ pub struct Committer {
     dedup: Dedup,
     linker: Linker,
     /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
-    unstored: (Vec<Link>, Vec<Offset>),
+    unstored: Unstored,
     /// The offset that the next entry gets.
     next: Offset,
 }
@@ -92,13 +92,17 @@ impl Committer {
             return Err(StoreError::Gap { from: named, until: begin });
         }
         let mut linker = Linker::default();
-        linker.take(store.links().load()?);
-        let mut unstored = (Vec::new(), Vec::new());
+        linker.take(store.links().load()?.into_iter().map(Linking::Merged));
+        let mut unstored = Unstored::default();
         for read in store.journal().entries(named.min(remembered))? {
             let (offset, entry) = read?;
-            if let Some(link) = link_of(offset, &entry).filter(|_| offset >= named) {
-                unstored.1.extend(linker.take([link.clone()]));
-                unstored.0.push(link);
+            if let Some(said) = Linking::of(offset, &entry).filter(|_| offset >= named) {
+                note(&mut linker, &mut unstored, vec![said]);
+            }
+            if let Entry::Erase(erasure) = &entry
+                && offset >= named
+            {
+                store.erasures().begin(offset, erasure)?;
             }
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
                 items.intern(item);
@@ -154,6 +158,17 @@ impl Committer {
         for request in requests {
             let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), offset };
             for (place, mut entry) in request.into_iter().enumerate() {
+                if let Entry::Erase(Erasure { user_id, unlearn, timestamp }) = &entry {
+                    let (unlearn, timestamp) = (*unlearn, *timestamp);
+                    for id in new_links.person(user_id) {
+                        let mut erasure = Entry::Erase(Erasure { user_id: (*id).to_owned(), unlearn, timestamp });
+                        new_links.admit(offset, &mut erasure);
+                        entries.push(erasure);
+                        offset += 1;
+                    }
+                    receipt.accepted += 1;
+                    continue;
+                }
                 let is_known = event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)));
                 if is_known || !new_links.admit(offset, &mut entry) {
                     receipt.duplicates.push(place);
@@ -170,8 +185,9 @@ impl Committer {
         let written = self.store.journal().append_watched(&entries, self.durability, watch)?;
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
         self.dedup.take(new_ids, offset);
-        self.link(new_links);
+        note(&mut self.linker, &mut self.unstored, new_links);
         self.next = offset;
+        self.begin_erasures(first, &entries);
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(offset);
         Ok((receipts, Committed { first, entries }))
@@ -203,8 +219,10 @@ impl Committer {
         let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
         let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
         self.dedup.take(ids, end);
-        self.link(left.iter().filter_map(|(offset, entry)| link_of(*offset, entry)).collect());
+        let said = left.iter().filter_map(|(offset, entry)| Linking::of(*offset, entry)).collect();
+        note(&mut self.linker, &mut self.unstored, said);
         self.next = end;
+        left.iter().for_each(|(offset, entry)| self.begin_erasures(*offset, std::slice::from_ref(entry)));
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(end);
         Ok(Committed { first, entries })
@@ -222,16 +240,40 @@ impl Committer {
     /// What the disk says; the names stay to be stored.
     pub fn persist_items(&mut self) -> Result<(), StoreError> {
         self.store.links().put(&self.unstored.0, &self.unstored.1)?;
-        self.unstored = (Vec::new(), Vec::new());
+        self.unstored = Unstored::default();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.items_through = self.next;
         Ok(())
     }
 
-    fn link(&mut self, links: Vec<Link>) {
-        self.unstored.1.extend(self.linker.take(links.iter().cloned()));
-        self.unstored.0.extend(links);
+    /// Forgets the ids of events, those of entries that were erased.
+    pub fn forget_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
+        self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
     }
+
+    /// Notes erasures as under way. Where that fails the next start finds them: they are among the entries that it folds.
+    fn begin_erasures(&self, first: Offset, entries: &[Entry]) {
+        for (offset, entry) in (first..).zip(entries) {
+            if let Entry::Erase(erasure) = entry
+                && let Err(error) = self.store.erasures().begin(offset, erasure)
+            {
+                tracing::warn!(
+                    offset,
+                    error = &error as &dyn std::error::Error,
+                    "an erasure could not be noted; it is done after the next start"
+                );
+            }
+        }
+    }
+}
+
+/// Links that are to be stored, and where those stood that are to be forgotten.
+type Unstored = (Vec<Link>, Vec<Offset>);
+
+/// Remembers what was said of links, and that it is to be stored.
+fn note(linker: &mut Linker, unstored: &mut Unstored, said: Vec<Linking>) {
+    unstored.0.extend(said.iter().filter_map(|said| if let Linking::Merged(link) = said { Some(link.clone()) } else { None }));
+    unstored.1.extend(linker.take(said));
 }
 
 fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
@@ -246,11 +288,6 @@ pub(super) fn item_of(entry: &Entry) -> Option<&str> {
         Entry::Item(change) => Some(&change.item_id),
         Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => None,
     }
-}
-
-fn link_of(offset: Offset, entry: &Entry) -> Option<Link> {
-    let Entry::Merge(merge) = entry else { return None };
-    Some(Link { offset, from: Arc::from(merge.from.as_str()), into: Arc::from(merge.into.as_str()) })
 }
 
 fn event_id(entry: &Entry) -> Option<&str> {

@@ -25,6 +25,7 @@ pub(crate) struct Engine {
     pub(crate) items: sled::Tree,
     pub(crate) quarantine: sled::Tree,
     pub(crate) links: sled::Tree,
+    pub(crate) erasures: sled::Tree,
     /// Which opening of its store it is, from 0.
     pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
@@ -69,8 +70,8 @@ impl Engine {
         let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
-        let (journal, sessions, items, quarantine, links) =
-            (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?, tree("links")?);
+        let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
+        let (quarantine, links, erasures) = (tree("quarantine")?, tree("links")?, tree("erasures")?);
         let reach = Reach::open(dir)?;
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
@@ -93,6 +94,7 @@ impl Engine {
             items,
             quarantine,
             links,
+            erasures,
             number,
             end,
             begin,
@@ -138,6 +140,27 @@ impl Engine {
         let remove = || tree.remove(key).map_err(|source| self.error("writing", source));
         let former = guarded(&self.path, remove).inspect_err(|_| self.fail())?;
         self.trail.wrote(tree, key, former.as_deref(), None);
+        Ok(())
+    }
+
+    /// Writes and removes values of one tree, all of them or, if the process dies meanwhile, none.
+    ///
+    /// # Errors
+    /// Whatever the database says; the engine then counts as failed.
+    pub(crate) fn replace(&self, tree: &sled::Tree, values: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        let (mut batch, mut written) = (sled::Batch::default(), Vec::with_capacity(values.len()));
+        for (key, value) in values {
+            let former = self.get(tree, &key)?;
+            let length = value.as_ref().map(Vec::len);
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
+            }
+            written.push((key, former, length));
+        }
+        let apply = || tree.apply_batch(batch).map_err(|source| self.error("writing", source));
+        guarded(&self.path, apply).inspect_err(|_| self.fail())?;
+        written.into_iter().for_each(|(key, former, length)| self.trail.wrote(tree, &key, former.as_deref(), length));
         Ok(())
     }
 

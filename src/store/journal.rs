@@ -10,7 +10,8 @@ use super::keys::PieceKey;
 use super::sealed::{self, Envelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Offset};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -119,6 +120,38 @@ impl Journal {
         Ok(first)
     }
 
+    /// Has nothing but [`Entry::Blank`] stand where the `unwanted` entries before `until` stood. The others stay as they are, and where they are. Returns how many went; what is left of
+    /// them in the database's files goes with the next [`Store::compact`]. Each record is replaced as a whole: whoever dies on the way leaves some of it to be done.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedRecord`] for one that cannot be read, or what the disk says.
+    pub fn blank(&self, until: Offset, unwanted: &mut dyn FnMut(Offset, &Entry) -> bool) -> Result<u64, StoreError> {
+        let mut blanked = 0;
+        let (mut first, until) = (self.begin()?, until.min(self.next_offset()?));
+        while first < until {
+            let engine = self.store.engine()?;
+            let Some(record) = Records::from(&engine.journal, engine.path(), first).next() else { break };
+            let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
+            for (offset, entry) in record? {
+                let goes = offset < until && entry != Entry::Blank && unwanted(offset, &entry);
+                found += u64::from(goes);
+                entries.push(if goes { Entry::Blank } else { entry });
+            }
+            drop(engine);
+            if found > 0 {
+                let engine = self.store.writable()?;
+                replace_record(&engine, first, &encode_record(first, &entries)?)?;
+                if first < engine.begin.load(Ordering::Acquire) {
+                    // The head was dropped meanwhile.
+                    remove_record(&engine, first)?;
+                }
+            }
+            blanked += found;
+            first += entries.len() as Offset;
+        }
+        Ok(blanked)
+    }
+
     /// At most `max_entries` entries from offset `from` on, with their offsets.
     ///
     /// # Errors
@@ -145,7 +178,8 @@ impl Journal {
         let begin = engine.begin.load(Ordering::Acquire);
         let start = if from < end { holding } else { end };
         let range = PieceKey { first: start.max(begin), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
-        let records = Records { pieces: Pairs::new(engine.journal.range(range), engine.path()), next: start, end };
+        let pieces = Pairs::new(engine.journal.range(range), engine.path());
+        let records = Records { journal: engine.journal.clone(), path: engine.path().to_owned(), pieces, next: start, end };
         Ok(Entries { records, current: Vec::new().into_iter(), from })
     }
 }
@@ -177,6 +211,8 @@ impl Iterator for Entries {
 
 /// Runs through the journal's records, putting their pieces together.
 pub(super) struct Records {
+    journal: sled::Tree,
+    path: PathBuf,
     pieces: Pairs,
     /// The offset at which the next record has to begin.
     next: Offset,
@@ -193,7 +229,16 @@ impl Records {
     /// The records from the one that begins at `first` on.
     pub(super) fn from(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
         let pieces = Pairs::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
-        Self { pieces, next: first, end: Offset::MAX }
+        Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
+    }
+
+    /// The next record once more: a record is replaced as a whole when something in it is erased, and whoever reads it meanwhile may find pieces of both.
+    fn again(&mut self) -> Option<Result<Vec<(Offset, Entry)>, StoreError>> {
+        let mut anew = Self::from(&self.journal, &self.path, self.next);
+        let (key, head) = anew.piece()?.ok()?;
+        let record = (key == PieceKey { first: self.next, piece: 0 }).then(|| anew.assemble(key.first, &head));
+        self.pieces = anew.pieces;
+        record
     }
 
     /// The next piece and its key.
@@ -226,7 +271,10 @@ impl Iterator for Records {
                 // Left over from an append that did not finish. Were it the rest of a record, the next one would come too late.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => Err(StoreError::Gap { from: self.next, until: key.first }),
-                Some(Ok((key, head))) => self.assemble(key.first, &head),
+                Some(Ok((key, head))) => match self.assemble(key.first, &head) {
+                    Err(damaged) => self.again().unwrap_or(Err(damaged)),
+                    whole => whole,
+                },
                 Some(Err(error)) => Err(error),
                 None => Err(StoreError::Gap { from: self.next, until: self.end }),
             };
@@ -321,15 +369,36 @@ fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
     Pairs::new(engine.journal.range(from..), engine.path()).try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
 }
 
-/// Writes the record's pieces, the first one last.
-fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
+/// The record's pieces, the first one last.
+fn pieces(record: &[u8]) -> impl Iterator<Item = (u32, Vec<u8>)> {
     let (head, rest) = record.split_at_checked(PIECE).unwrap_or((record, &[]));
-    let mut pieces = 1_u32;
-    for piece in rest.chunks(PIECE) {
-        engine.insert(&engine.journal, &PieceKey { first, piece: pieces }.to_bytes(), piece)?;
-        pieces += 1;
-    }
-    engine.insert(&engine.journal, &PieceKey { first, piece: 0 }.to_bytes(), [&pieces.to_le_bytes(), head].concat())
+    let pieces = rest.len().div_ceil(PIECE) as u32 + 1;
+    let head = [&pieces.to_le_bytes(), head].concat();
+    (1..).zip(rest.chunks(PIECE).map(<[u8]>::to_vec)).chain([(0, head)])
+}
+
+/// Writes the record's pieces.
+fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
+    pieces(record).try_for_each(|(piece, bytes)| engine.insert(&engine.journal, &PieceKey { first, piece }.to_bytes(), bytes))
+}
+
+/// The keys under which the pieces of a record stand.
+fn keys_of(engine: &Engine, first: Offset) -> Result<Vec<Vec<u8>>, StoreError> {
+    let range = PieceKey { first, piece: 0 }.to_bytes()..=PieceKey { first, piece: u32::MAX }.to_bytes();
+    Pairs::new(engine.journal.range(range), engine.path()).map(|pair| Ok(pair?.0.to_vec())).collect()
+}
+
+/// Puts a record in the place of another, at once.
+fn replace_record(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), StoreError> {
+    let removed = keys_of(engine, first)?.into_iter().map(|key| (key, None));
+    let written = pieces(record).map(|(piece, bytes)| (PieceKey { first, piece }.to_bytes().to_vec(), Some(bytes)));
+    // Of two values for a key the later one stands.
+    let values: BTreeMap<_, _> = removed.chain(written).collect();
+    engine.replace(&engine.journal, values.into_iter().collect())
+}
+
+fn remove_record(engine: &Engine, first: Offset) -> Result<(), StoreError> {
+    keys_of(engine, first)?.iter().try_for_each(|key| engine.remove(&engine.journal, key))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
 //!     quarantine            offset of an entry ‖ who passes over it → why
+//!     links                 offset of a merge → who was merged into whom
+//!     erasures              who is to be erased, and digests of who was
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
 //! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
@@ -23,6 +25,7 @@ pub mod codec;
 mod committer;
 mod compact;
 mod engine;
+mod erasures;
 mod error;
 mod items;
 mod journal;
@@ -45,6 +48,7 @@ pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, op
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use compact::Compacted;
+pub use erasures::{Erased, Erasures};
 pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal, Watch};
@@ -269,6 +273,12 @@ impl Store {
     #[must_use]
     pub fn links(&self) -> StoredLinks {
         StoredLinks::new(self.clone())
+    }
+
+    /// Who is to be erased, and who was.
+    #[must_use]
+    pub fn erasures(&self) -> Erasures {
+        Erasures::new(self.clone())
     }
 
     /// The item names.

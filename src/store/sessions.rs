@@ -41,7 +41,7 @@ impl Sessions {
         engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
     }
 
-    /// Writes many records, then how far they all reach: every journal entry before `through` is in the stored records. They become durable with the next
+    /// Writes many records, but removes an empty one, then how far they all reach: every journal entry before `through` is in the stored records. They become durable with the next
     /// commit or [`Store::sync`]; until then a restart finds older ones and a `through` that is true of those.
     ///
     /// # Errors
@@ -144,6 +144,11 @@ impl Sessions {
 fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
     for (user_id, record) in records {
         let key = keys::user_key(user_id);
+        // Of a user who was erased: a record that says nothing says who it was.
+        if record.session.steps.is_empty() && record.hidden.is_empty() {
+            engine.remove(&engine.sessions, &key)?;
+            continue;
+        }
         let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
         codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
         envelope.payload().extend_from_slice(&record.hidden);

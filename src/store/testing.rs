@@ -69,8 +69,8 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
     let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(Merge { from, into, timestamp }));
     let consent = (".{1,8}", proptest::sample::select(&Consent::ALL[..]), any::<i64>())
         .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
-    let erasure = (proptest::collection::vec(".{1,8}", 1..3), any::<bool>(), any::<i64>())
-        .prop_map(|(users, unlearn, timestamp)| Entry::Erase(Erasure { users, unlearn, timestamp }));
+    let erasure = (".{1,8}", any::<bool>(), any::<i64>())
+        .prop_map(|(user_id, unlearn, timestamp)| Entry::Erase(Erasure { user_id, unlearn, timestamp }));
     prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => Just(Entry::Blank)]
 }
 

@@ -140,16 +140,22 @@ impl Store {
             0
         });
         let begin = engine.begin.load(Ordering::Acquire);
-        // What a dropped head named is known by what was stored of it alone.
-        let stored = if begin > 0 { self.items().load().unwrap_or_default() } else { Dictionary::default() };
+        // What a dropped head named, or an entry that was erased, is known by what was stored of it alone.
+        let erased = self.erasures().done().and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty()));
+        let nameless = begin > 0
+            || erased.unwrap_or_else(|error| {
+                findings.add("erasures", error, Remedy::Restore);
+                true
+            });
+        let stored = if nameless { self.items().load().unwrap_or_default() } else { Dictionary::default() };
         let stored: Vec<_> = (0..).map_while(|number| stored.name(number)).collect();
-        let first_names = if begin > 0 { stored.as_slice() } else { first_names };
+        let first_names = if nameless { stored.as_slice() } else { first_names };
         let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
         if let Err(error) = self.origin() {
             findings.add("origin", error, Remedy::Backup);
         }
         // What is left of a damaged journal numbers its items otherwise.
-        let named = Named { whole: findings.is_journal_whole() && begin == 0, ..named };
+        let named = Named { whole: findings.is_journal_whole() && !nameless, ..named };
         check_reach(&engine, end, &mut findings);
         if items_through > end {
             findings.add("items", format!("they reach offset {items_through}, the journal only {end}"), Remedy::Rebuild);

@@ -51,6 +51,7 @@ impl ShardActor {
                         // The other's record goes once this one's is stored: what was read is whole only if that did not happen meanwhile.
                         is_steady = from.is_some() || share.stored.of(shard) == stored;
                     }
+                    Act::Forget => session = Session::default(),
                 }
             }
             if is_steady {

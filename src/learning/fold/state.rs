@@ -13,6 +13,7 @@ use crate::learning::clustering::Clustering;
 use crate::learning::credit::Clickthrough;
 use crate::learning::follower::Pace;
 use crate::learning::moods::Moods;
+use crate::learning::owners::Owners;
 use crate::learning::pretrained::Pretrained;
 use crate::learning::settings::LearningSettings;
 use crate::learning::training::{Training, TrainingReport};
@@ -90,6 +91,7 @@ pub struct State {
     pub(super) sessions: SessionIx,
     pub(super) users: Users<Mood>,
     pub(super) moods: Moods,
+    pub(super) owners: Owners,
     pub(super) sources: Sources,
     pub(super) ranker: Ranker,
     pub(super) training: Option<Training>,
@@ -140,6 +142,7 @@ impl State {
             vocabulary: Vocabulary::new(settings.network.attributes_max),
             sessions: 0,
             moods: Moods::default(),
+            owners: Owners::new(settings.learning.history.max(settings.recall.sessions)),
             users: Users::new(learning.hidden_kept, learning.users_kept),
             sources: Sources::new(&settings.recall, &settings.kinds)?,
             ranker: Ranker::new(learning.seed),

@@ -1,7 +1,7 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{Cause, Item, ItemAct, Kind, ModelAct, ModelChange};
+use crate::domain::{Cause, Erasure, Item, ItemAct, Kind, ModelAct, ModelChange};
 use crate::learning::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
 use crate::model::NetworkSettings;
 use crate::ranking::Ranker;
@@ -364,4 +364,34 @@ fn a_recluster_makes_clusters_before_their_time() {
     shop.fold(&[steered(ModelAct::Recluster)]);
     shop.fold(&journal(settings().clusters.lag));
     assert!(shop.learner.report().clusters > 0);
+}
+
+#[test]
+fn nothing_of_an_erased_user_is_remembered_one_by_one() {
+    let entries = journal(1_200);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&entries);
+    let sessions = shop.learner.state.owners.clone().take("u3");
+    assert!(sessions.len() > 1, "the user came back");
+    let kept = |shop: &Shop| {
+        let State { sources, training, .. } = &shop.learner.state;
+        let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().remembers(u64::from(*session))).count();
+        (sources.remembered(sessions.iter().map(|(session, _)| *session)), trained)
+    };
+    assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
+    let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending(1_200));
+    shop.fold(&[Entry::Erase(Erasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    assert_eq!(kept(&shop), (0, 0));
+    assert_eq!(shop.learner.report().users, others - 1);
+    assert_eq!(shop.learner.state.sources.trending(1_200), popular, "what is counted stays");
+    assert!(shop.learner.state.users.get_mut("u3").is_none());
+    // Who comes back is a new user, and what is learned goes on by the journal alone.
+    shop.fold(&entries[..300]);
+    let whole = shop.bytes();
+    let mut again = Shop::new(settings(), Arc::default(), None);
+    again.fold(&entries);
+    let mut again = again.pause();
+    again.fold(&[Entry::Erase(Erasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    again.fold(&entries[..300]);
+    assert_eq!(again.bytes(), whole);
 }

@@ -46,6 +46,14 @@ impl Dedup {
         }
     }
 
+    /// Forgets ids, wherever their entries stood.
+    pub(super) fn forget(&mut self, ids: FxHashSet<Digest>) {
+        self.order.retain(|(_, id)| !ids.contains(id));
+        ids.iter().for_each(|id| {
+            self.seen.remove(id);
+        });
+    }
+
     /// Sorts new ids from seen ones without remembering any yet.
     pub(super) fn batch(&self) -> Batch<'_> {
         Batch { known: self, ids: Vec::new(), seen: FxHashSet::default() }

@@ -161,3 +161,45 @@ fn no_page_of_a_long_journal_goes_to_a_file_of_its_own() {
     }
     assert_eq!(dir.path().join("store/blobs").read_dir().unwrap().count(), 0);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn blanks_stand_where_unwanted_entries_stood(appends in proptest::collection::vec(entries(1..300), 1..4), every in 1..5_u64, until in 0..600_u64) {
+        let (_dir, store) = store();
+        let journal = store.journal();
+        for entries in &appends {
+            journal.append(entries, Durability::ProcessCrash).unwrap();
+        }
+        let all = appends.concat();
+        let goes = |offset: Offset| offset < until && offset % every == 0;
+        let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if goes(offset) { Entry::Blank } else { entry.clone() }).collect();
+        let blanked = journal.blank(until, &mut |offset, _| offset % every == 0).unwrap();
+        prop_assert_eq!(blanked, (0..).zip(&all).filter(|(offset, entry)| goes(*offset) && **entry != Entry::Blank).count() as u64);
+        prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
+        store.reopen().unwrap();
+        prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
+        prop_assert_eq!(journal.blank(until, &mut |offset, _| offset % every == 0).unwrap(), 0);
+    }
+}
+
+#[test]
+fn who_reads_a_record_while_it_is_blanked_reads_it_whole() {
+    let (_dir, store) = store();
+    for _ in 0..20 {
+        store.journal().append(&many(400), Durability::ProcessCrash).unwrap();
+    }
+    let reading = std::thread::spawn({
+        let journal = store.journal();
+        move || {
+            (0..40).for_each(|_| {
+                let read: Vec<_> = journal.entries(0).unwrap().map(Result::unwrap).collect();
+                assert_eq!(read.len(), 8000);
+            });
+        }
+    });
+    for round in 0..200 {
+        store.journal().blank(8000, &mut |offset, _| offset % 200 == round).unwrap();
+    }
+    reading.join().unwrap();
+}

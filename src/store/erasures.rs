@@ -1,0 +1,161 @@
+//! Which users are to be erased, and of which it is known that they were.
+
+use sha2::{Digest, Sha256};
+
+use super::engine::Pairs;
+use super::sealed::{self, Envelope};
+use super::{Durability, Store, StoreError, codec};
+use crate::domain::{Erasure, Offset, Timestamp};
+
+/// The tree's name in errors.
+const TREE: &str = "erasures";
+/// Begins the key of an erasure that is under way; its entry's offset follows, big-endian.
+const UNDER_WAY: u8 = b'w';
+/// Begins the key of one that is done; the digest of the id follows.
+const DONE: u8 = b'd';
+
+/// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell whether it is this one, as a restored backup must; whoever guesses well can, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Erased([u8; 32]);
+
+impl Erased {
+    /// That of an id.
+    #[must_use]
+    pub fn of(user_id: &str) -> Self {
+        Self(Sha256::digest(user_id).into())
+    }
+
+    /// As 64 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// From 64 hexadecimal digits; `None` if these are none.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+/// The erasures of a store: `w ‖ offset → sealed(erasure)` while they are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
+#[derive(Debug, Clone)]
+pub struct Erasures {
+    store: Store,
+}
+
+impl Erasures {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Notes that an erasure is under way. Becomes durable with the next commit or [`Store::sync`].
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn begin(&self, offset: Offset, erasure: &Erasure) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        let key = under_way(offset);
+        let mut envelope = Envelope::with_capacity(64);
+        codec::encode_to(erasure, envelope.payload())?;
+        engine.insert(&engine.erasures, &key, envelope.seal(&key))
+    }
+
+    /// Those under way with where they stand in the journal, in its order.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
+    pub fn under_way(&self) -> Result<Vec<(Offset, Erasure)>, StoreError> {
+        let engine = self.store.engine()?;
+        Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
+            .map(|read| {
+                let (key, value) = read?;
+                let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
+                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason };
+                let payload = sealed::open(&key, &value).map_err(damaged)?;
+                let erasure = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+                Ok((offset.ok_or_else(|| damaged("its key is no offset".to_owned()))?, erasure))
+            })
+            .collect()
+    }
+
+    /// Notes, durably, that erasures are done, of which nothing is left but this.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn finish(&self, done: &[(Offset, Erasure)]) -> Result<(), StoreError> {
+        let digests: Vec<_> = done.iter().map(|(_, erasure)| (Erased::of(&erasure.user_id), erasure.timestamp)).collect();
+        self.note(&digests)?;
+        let engine = self.store.writable()?;
+        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
+        engine.sync(Durability::PowerLoss)
+    }
+
+    /// Notes users as erased, with when it was asked.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn note(&self, erased: &[(Erased, Timestamp)]) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        for (user, asked) in erased {
+            let key = [&[DONE], &user.0[..]].concat();
+            let mut envelope = Envelope::with_capacity(8);
+            codec::encode_to(asked, envelope.payload())?;
+            engine.insert(&engine.erasures, &key, envelope.seal(&key))?;
+        }
+        Ok(())
+    }
+
+    /// Those done, with when each was asked.
+    ///
+    /// # Errors
+    /// As [`Erasures::under_way`].
+    pub fn done(&self) -> Result<Vec<(Erased, Timestamp)>, StoreError> {
+        let engine = self.store.engine()?;
+        Pairs::new(engine.erasures.scan_prefix([DONE]), engine.path())
+            .map(|read| {
+                let (key, value) = read?;
+                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason };
+                let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(Erased);
+                let payload = sealed::open(&key, &value).map_err(damaged)?;
+                let asked = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+                Ok((user.ok_or_else(|| damaged("its key is no digest".to_owned()))?, asked))
+            })
+            .collect()
+    }
+}
+
+fn under_way(offset: Offset) -> Vec<u8> {
+    [&[UNDER_WAY], &offset.to_be_bytes()[..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StoreOptions;
+    use super::*;
+
+    #[test]
+    fn of_what_is_done_only_a_digest_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let erasure = |user: &str| Erasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };
+        let all = [(7, erasure("ann")), (300, erasure("bob"))];
+        all.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
+        assert_eq!(store.erasures().under_way().unwrap(), all);
+        store.erasures().finish(&all[..1]).unwrap();
+        assert_eq!(store.erasures().under_way().unwrap(), all[1..]);
+        // Expected: printf ann | sha256sum.
+        assert_eq!(Erased::of("ann").hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
+        let done = store.erasures().done().unwrap();
+        assert_eq!(done, [(Erased::of("ann"), 5)]);
+        assert_eq!(Erased::from_hex(&done[0].0.hex()), Some(done[0].0));
+        assert_eq!((Erased::from_hex("é"), Erased::from_hex(&"g".repeat(64))), (None, None));
+    }
+}
