@@ -202,6 +202,22 @@ impl Handler<Commit> for CommitterActor {
     }
 }
 
+/// Forgets the ids of events that were erased.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forget {
+    /// The ids.
+    pub ids: Vec<String>,
+}
+
+impl Handler<Forget> for CommitterActor {
+    type Result = ();
+
+    fn handle(&mut self, Forget { ids }: Forget, _: &mut Self::Context) {
+        self.core.forget_ids(ids.iter().map(String::as_str));
+    }
+}
+
 /// Writes what the committer keeps beside the journal, so that the next start need not scan it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]

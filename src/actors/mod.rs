@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod committer;
+pub mod eraser;
 pub mod gate;
 pub mod guard;
 pub mod model;

@@ -1,5 +1,6 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod erasing;
 mod error;
 mod listening;
 mod looking;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
+use super::eraser::Erasing;
 use super::gate::{Full, Gate, Permit};
 use super::model::{Checkpointing, HowFar, ModelActor, ModelError, Standing};
 use super::origin::{number_items, origin};
@@ -30,7 +32,7 @@ use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kin
 use crate::learning::{Answer, FoldSettings, Follower, Request, Snapshot, Workspace, answer, similar, trending};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
-pub use crate::store::{Point, Quarantined};
+pub use crate::store::{Gone, Point, Quarantined};
 use reaching::Reach;
 use recovery::{loader, recover};
 
@@ -70,6 +72,7 @@ pub struct System {
     fold: Arc<FoldSettings>,
     metrics: Arc<Metrics>,
     upkeep: Upkeep,
+    erasing: Erasing,
     reach: Reach,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
@@ -144,7 +147,24 @@ impl System {
         let reach = Reach { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
-        Ok(Self { store, gate, dictionary, links, published, catalog, committer, shards, model, fold, metrics, upkeep, reach, draining })
+        let erasing = Erasing::default();
+        Ok(Self {
+            store,
+            gate,
+            dictionary,
+            links,
+            published,
+            catalog,
+            committer,
+            shards,
+            model,
+            fold,
+            metrics,
+            upkeep,
+            erasing,
+            reach,
+            draining,
+        })
     }
 
     /// Room for entries, at once or not at all.

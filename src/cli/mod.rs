@@ -8,6 +8,7 @@ mod client;
 mod compact;
 mod data;
 mod demo;
+mod erasures;
 mod evaluate;
 mod export;
 mod faults;
@@ -32,6 +33,7 @@ mod tail;
 mod target;
 mod train;
 mod trained;
+mod unlearn;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -74,6 +76,8 @@ enum Command {
     Backup(backup::Backup),
     /// Give back the disk that the database no longer needs, also while a daemon serves it.
     Compact(compact::Compact),
+    /// List who was erased, for a backup that is restored to forget them, too.
+    Erasures(erasures::Erasures),
     /// Make a data directory of a backup.
     Restore(restore::Restore),
     /// Write the journal as lines of JSON, in the shapes that the API takes.
@@ -104,6 +108,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
             Command::Compact(compact) => compact.run(),
+            Command::Erasures(erasures) => erasures.run(),
             Command::Restore(restore) => restore.run(),
             Command::Export(export) => export.run(),
             Command::Rebuild(rebuild) => rebuild.run(),

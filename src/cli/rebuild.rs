@@ -73,6 +73,7 @@ impl Rebuild {
         if let Some(pretrained) = origin(&copy)? {
             number_items(&copy, &pretrained)?;
         }
+        store.copy_quarantine(&copy, |offset| offset)?;
         let end = store.journal().next_offset()?;
         let progress = Progress::new(end, "entries copied");
         match store.copy_journal(&copy, end, &mut |done, _| progress.show(done)) {
@@ -123,14 +124,14 @@ fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
 }
 
 /// The items as the journal numbers them, stored.
-fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
+pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
     let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
     committer.persist_items()?;
     Ok(committer.dictionary())
 }
 
 /// Every user's sequence, stored. Its hidden state is computed afresh when the user comes back.
-fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
+pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.kinds(), settings.session.idle_gap.as_millis());
     fold_sessions(
@@ -152,7 +153,7 @@ fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> a
 }
 
 /// What the journal teaches, written as the checkpoint of its end.
-fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
+pub(super) fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
         let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
         let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());

@@ -5,6 +5,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 use super::data;
+use super::erasures;
 use super::flags::{self, Flags};
 use super::soundness::examine;
 use crate::store::{StoreError, restore};
@@ -19,6 +20,9 @@ pub(super) struct Restore {
     backup: PathBuf,
     #[command(flatten)]
     flags: Flags,
+    /// Forget whom this list names, as `sequor erasures` wrote it: they were erased after the backup was made. It is carried out at the daemon's first start.
+    #[arg(long, value_name = "FILE")]
+    erasures: Option<PathBuf>,
 }
 
 impl Restore {
@@ -28,6 +32,7 @@ impl Restore {
         }
         let layers = data::settings(&self.flags)?;
         let settings = layers.check()?;
+        let erased = self.erasures.as_deref().map(erasures::read).transpose()?;
         data::hush_panics();
         let dir = &settings.store.data_dir;
         let found = restore::<_, anyhow::Error>(&self.backup, dir, &flags::store_options(settings), |store| {
@@ -35,6 +40,13 @@ impl Restore {
             if found.damages().iter().any(|damage| damage.is_serious()) {
                 println!("{found}");
                 bail!("the backup {} is damaged; nothing was restored", self.backup.display());
+            }
+            if let Some(erased) = &erased {
+                println!(
+                    "{} of {} erased ids are in the backup and are forgotten at the daemon's first start",
+                    erasures::apply(store, erased)?,
+                    erased.len()
+                );
             }
             Ok(found)
         })

@@ -3,14 +3,17 @@
 use anyhow::Context;
 use clap::Args;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
-use super::{data, supervisor, trained};
+use super::{data, supervisor, trained, unlearn};
+use crate::actors::eraser::erase;
 use crate::actors::origin::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
@@ -51,13 +54,14 @@ impl Serve {
         };
         let live = Arc::new(Live::new(&layers, &settings, Box::new(read), set_level));
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
-        actix::System::new().block_on(async move {
+        let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
                 begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
+            unlearn::take_up(&store)?;
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
@@ -72,6 +76,8 @@ impl Serve {
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
+            actix::spawn(erase(system.clone()));
+            let unlearned = unlearn::watch(system.store().clone(), settings.clone());
             println!(
                 "sequor is ready: API http://{}  admin http://{}  data {}",
                 door.addresses.api,
@@ -79,22 +85,24 @@ impl Serve {
                 data_dir.display()
             );
             supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
-            if self.until_eof {
-                tokio::select! {
-                    () = asked_to_stop => {}
-                    () = input_ended() => {}
-                }
-            } else {
-                asked_to_stop.await;
-            }
+            let starts_again = tokio::select! {
+                () = asked_to_stop => false,
+                () = input_ended(), if self.until_eof => false,
+                () = unlearned => true,
+            };
             supervisor::stopping();
             tracing::info!("stopping: finishing what is under way");
             system.hurry();
             door.close().await;
             let offset = system.rest().await?;
             tracing::info!(offset, "stopped");
-            Ok(())
-        })
+            Ok(starts_again)
+        });
+        // The process becomes a new one of the same program, with the same arguments, number and supervisor.
+        match ended? {
+            false => Ok(()),
+            true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot start again"),
+        }
     }
 }
 

@@ -36,6 +36,19 @@ impl Entry {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
+    /// The users whom it is about: none, one, or the two of a merge.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        let users: [Option<&str>; 2] = match self {
+            Self::Event(event) | Self::Private(event) => [Some(&event.user_id), None],
+            Self::Impression(impression) => [Some(&impression.user_id), None],
+            Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
+            Self::Consent(change) => [Some(&change.user_id), None],
+            Self::Erase(erasure) => [Some(&erasure.user_id), None],
+            Self::Item(_) | Self::Model(_) | Self::Blank => [None, None],
+        };
+        users.into_iter().flatten()
+    }
+
     /// When it happened: before everything else, for what was erased.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {

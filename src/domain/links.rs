@@ -285,7 +285,7 @@ mod tests {
         assert!(matches!(event, Entry::Consent(change) if change.user_id == "phone"), "a new user");
         assert!(batch.admit(9, &mut merge("phone", "cyd")), "who may be merged like any");
         let new = batch.finish();
-        assert_eq!(linker.take(new), [1, 0, 3], "where the links stood that are no more");
+        assert_eq!(linker.take(new), [1, 3, 0], "where the links stood that are no more");
         let links = linker.links();
         assert_eq!(links.len(), 2);
         assert_eq!(links.resolve("phone").as_deref(), Some("cyd"));

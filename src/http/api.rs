@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{beacon, events, items, lists, merges, openapi, segment, stream};
+use super::{beacon, events, items, lists, merges, openapi, segment, stream, users};
 use crate::actors::system::{Receipt, System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
@@ -76,6 +76,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(openapi::routes)
         .configure(items::routes)
         .configure(merges::routes)
+        .configure(users::routes)
         .configure(segment::routes)
         .configure(beacon::routes);
 }

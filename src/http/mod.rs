@@ -6,6 +6,7 @@ mod beacon;
 mod console;
 mod events;
 mod items;
+mod lines;
 mod lists;
 mod lock;
 mod merges;
@@ -17,6 +18,7 @@ mod request_id;
 mod segment;
 mod server;
 mod stream;
+mod users;
 mod watch;
 mod wishes;
 

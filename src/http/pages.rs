@@ -40,6 +40,11 @@ impl Pages {
         all.push_back((recommendation_id, given));
     }
 
+    /// Lets go the answers given to a user, by all its ids.
+    pub(super) fn forget(&self, ids: &[String]) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, given)| !ids.contains(&given.user));
+    }
+
     /// The answer of that id, if it was given to that user and is kept.
     pub(super) fn find(&self, recommendation_id: &str, user: &str) -> Option<Given> {
         let all = self.given.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 //! The folds are read before the journal's end is, so that none of the copy's reaches beyond its journal; each says how far it reaches, and a start folds the rest.
 
 use super::archive::{PARTS, copy_data, pack, unpack};
-use super::{Durability, Store, StoreError, StoreOptions, sync_directory};
+use super::{Durability, Quarantined, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -70,6 +70,8 @@ impl Store {
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<Copied, StoreError> {
         self.check_end()?;
         let copy = self.begin_copy(dir)?;
+        self.copy_quarantine(&copy, |offset| offset)?;
+        self.erasures().under_way()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
 
         let through = self.sessions().through()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(RECORDS));
@@ -89,8 +91,6 @@ impl Store {
         let named = self.items().through()?;
         let items = self.items().load()?;
         copy.links().put(&self.links().load()?, &[])?;
-        copy.erasures().note(&self.erasures().done()?)?;
-        self.erasures().under_way()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
         copy.items().append(&items, 0, named)?;
 
         let end = self.journal().next_offset()?;
@@ -116,8 +116,17 @@ impl Store {
             copy.set_origin(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
         }
         copy.journal().start_at(self.journal().begin()?)?;
-        self.quarantine().all()?.iter().try_for_each(|noted| copy.quarantine().put(noted))?;
+        copy.erasures().note(&self.erasures().done()?)?;
         Ok(copy)
+    }
+
+    /// Notes in a copy which of its entries are passed over; `place` says where an entry is there.
+    ///
+    /// # Errors
+    /// What reading this store or writing the other says.
+    pub fn copy_quarantine(&self, copy: &Self, place: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
+        let all = self.quarantine().all()?.into_iter().map(|noted| Quarantined { offset: place(noted.offset), ..noted });
+        all.into_iter().try_for_each(|noted| copy.quarantine().put(&noted))
     }
 
     /// Appends the journal's entries before `end` to the journal of a copy that has none, and makes them durable.

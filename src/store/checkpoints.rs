@@ -81,6 +81,15 @@ impl Checkpoints {
         others.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
+    /// Removes every checkpoint before `offset`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if one cannot be removed.
+    pub fn drop_before(&self, offset: Offset) -> Result<(), StoreError> {
+        let earlier = self.offsets()?.into_iter().filter(|other| *other < offset).map(|other| self.path(other));
+        earlier.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+    }
+
     /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
     /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
     ///

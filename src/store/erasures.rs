@@ -14,6 +14,24 @@ const UNDER_WAY: u8 = b'w';
 /// Begins the key of one that is done; the digest of the id follows.
 const DONE: u8 = b'd';
 
+/// What remains to be done once users are erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debt {
+    /// The database's files hold bytes of what was erased: they are to be written anew.
+    Compaction,
+    /// Everything is to be learned anew.
+    Unlearning,
+}
+
+impl Debt {
+    fn key(self) -> &'static [u8] {
+        match self {
+            Self::Compaction => b"c",
+            Self::Unlearning => b"u",
+        }
+    }
+}
+
 /// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell whether it is this one, as a restored backup must; whoever guesses well can, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Erased([u8; 32]);
@@ -45,7 +63,7 @@ impl Erased {
     }
 }
 
-/// The erasures of a store: `w ‖ offset → sealed(erasure)` while they are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
+/// The erasures of a store: one key for each debt, and `w ‖ offset → sealed(erasure)` while they are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
 #[derive(Debug, Clone)]
 pub struct Erasures {
     store: Store,
@@ -94,8 +112,30 @@ impl Erasures {
         let digests: Vec<_> = done.iter().map(|(_, erasure)| (Erased::of(&erasure.user_id), erasure.timestamp)).collect();
         self.note(&digests)?;
         let engine = self.store.writable()?;
+        engine.insert(&engine.erasures, Debt::Compaction.key(), &[])?;
+        if done.iter().any(|(_, erasure)| erasure.unlearn) {
+            engine.insert(&engine.erasures, Debt::Unlearning.key(), &[])?;
+        }
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
         engine.sync(Durability::PowerLoss)
+    }
+
+    /// Whether that is to be done.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn owes(&self, debt: Debt) -> Result<bool, StoreError> {
+        let engine = self.store.engine()?;
+        Ok(engine.get(&engine.erasures, debt.key())?.is_some())
+    }
+
+    /// Notes that it is done.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn pay(&self, debt: Debt) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        engine.remove(&engine.erasures, debt.key())
     }
 
     /// Notes users as erased, with when it was asked.

@@ -25,6 +25,7 @@ pub mod codec;
 mod committer;
 mod compact;
 mod engine;
+mod erasing;
 mod erasures;
 mod error;
 mod items;
@@ -48,7 +49,8 @@ pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, op
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use compact::Compacted;
-pub use erasures::{Erased, Erasures};
+pub use erasing::{Blanked, Gone, Shift};
+pub use erasures::{Debt, Erased, Erasures};
 pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal, Watch};

@@ -287,6 +287,11 @@ impl Daemon {
         });
     }
 
+    /// What it has logged, and those that ran here before it.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Still answers, as it should after whatever it was sent.
     pub(crate) fn assert_healthy(&self) {
         for path in ["/healthz", "/readyz"] {

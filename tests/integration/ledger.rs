@@ -64,13 +64,14 @@ impl Ledger {
                     merged.insert(from.clone());
                     folds.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
                 }
-                Act::Step { .. } => Session::default(),
+                Act::Step { .. } | Act::Forget => Session::default(),
             };
             for session in folds.entry(user).or_default().iter_mut().skip(usize::from(!reached)) {
                 let idle_gap_ms = Pace::default().idle_gap_ms;
                 match &act {
                     Act::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
                     Act::Merge { .. } => session.absorb(&gone, idle_gap_ms),
+                    Act::Forget => *session = Session::default(),
                 }
             }
         }

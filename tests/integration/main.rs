@@ -10,6 +10,7 @@ mod crash;
 mod daemon;
 mod damage;
 mod demo;
+mod erasing;
 mod files;
 mod following;
 mod full;

@@ -67,8 +67,12 @@ impl ShardActor {
         }
         let sessions = self.share.store.sessions();
         let forgotten = sessions.through().and_then(|through| {
-            let due: Vec<_> = self.merged.iter().filter(|(offset, _)| *offset < through).map(|(_, user)| user.as_str()).collect();
-            sessions.remove(due)?;
+            for (offset, user) in self.merged.iter().filter(|(offset, _)| *offset < through) {
+                // Who was erased after the merge may have come back as a new user.
+                if !matches!(sessions.get(user), Ok(Some(record)) if record.applied > *offset) {
+                    sessions.remove([user.as_str()])?;
+                }
+            }
             Ok(through)
         });
         match forgotten {

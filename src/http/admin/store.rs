@@ -1,16 +1,18 @@
 //! The store: what is in quarantine, the journal's lines, backups and compactions.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, Data, Json, Query, ServiceConfig};
-use futures_util::stream;
+use actix_web::web::{self, Data, Json, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::query::Nothing;
 use crate::actors::system::{Point, Quarantined, SystemError};
-use crate::capture::{ENTRIES, entry_name, write_entry};
+use crate::capture::{ENTRIES, entry_name};
 use crate::domain::{Entry, Offset};
 use crate::http::api::{Api, RETRY};
+use crate::http::lines;
 use crate::http::problem::Problem;
 use crate::http::watch::path;
 
@@ -20,6 +22,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(path("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
         .service(path("/admin/backup", "POST").route(web::post().to(backup)))
         .service(path("/admin/store/compact", "POST").route(web::post().to(compact)))
+        .service(path("/admin/erasures", "GET").route(web::get().to(erasures)))
         .service(path("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
@@ -139,6 +142,14 @@ fn not_copied(error: SystemError) -> Problem {
     }
 }
 
+/// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
+async fn erasures(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let look = move || api.system.store().erasures().done().map_err(SystemError::from);
+    let done = web::block(look).await.map_err(|_| Problem::internal())??;
+    let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.hex(), "asked": asked }))).collect();
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
+}
+
 /// Which entries.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,43 +159,11 @@ struct Stretch {
     only: Option<String>,
 }
 
-/// Entries that are read at a time.
-const STRETCH: usize = 1024;
-
 /// The journal as lines of JSON, up to where it ends when this is asked.
-async fn journal(api: Data<Api>, Query(stretch): Query<Stretch>) -> Result<HttpResponse, Problem> {
-    if let Some(only) = stretch.only.as_deref().filter(|only| !ENTRIES.contains(only)) {
+async fn journal(api: Data<Api>, Query(Stretch { from, to, only }): Query<Stretch>) -> Result<HttpResponse, Problem> {
+    if let Some(only) = only.as_deref().filter(|only| !ENTRIES.contains(only)) {
         return Err(Problem::out_of_range("only", only, ENTRIES.join(", ")));
     }
-    let end = api.system.store().journal().next_offset().map_err(SystemError::from)?;
-    let end = stretch.to.map_or(end, |to| to.min(end));
-    let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
-    let lines = stream::try_unfold(stretch.from.unwrap_or(0).max(begin), move |next| {
-        let (api, only) = (api.clone(), stretch.only.clone());
-        async move {
-            if next >= end {
-                return Ok(None);
-            }
-            let read = web::block(move || read_lines(&api, next, end, only.as_deref())).await;
-            read.map_err(|_| Problem::internal())?.map(Some)
-        }
-    });
-    Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming::<_, Problem>(lines))
-}
-
-/// The next lines, and the offset after them.
-fn read_lines(api: &Api, from: Offset, end: Offset, only: Option<&str>) -> Result<(Bytes, Offset), Problem> {
-    let entries = api.system.store().journal().read(from, STRETCH).map_err(|error| {
-        // The answer has begun: all that can be done is to cut it short.
-        tracing::error!(error = &error as &dyn std::error::Error, "the journal could not be read on");
-        Problem::internal()
-    })?;
-    let (mut lines, mut next) = (Vec::new(), end);
-    for (offset, entry) in entries.iter().filter(|(offset, _)| *offset < end) {
-        if only.is_none_or(|only| only == entry_name(entry)) {
-            write_entry(*offset, entry, &mut lines).map_err(|_| Problem::internal())?;
-        }
-        next = offset + 1;
-    }
-    Ok((lines.into(), next))
+    let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_name(entry));
+    Ok(lines::answer(lines::journal(api, from, to, Arc::new(wanted))?))
 }

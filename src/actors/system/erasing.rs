@@ -1,0 +1,55 @@
+//! Users who are to be forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Gone, System, SystemError};
+use crate::actors::committer::Forget;
+use crate::actors::eraser::Erasing;
+use crate::actors::upkeep::Upkeep;
+use crate::domain::{Entry, Erasure, ItemIx, Offset, Timestamp};
+
+impl System {
+    /// Every id of the user whom an id leads to: that under which it is kept first, then those that were merged into it.
+    #[must_use]
+    pub fn ids_of(&self, id: &str) -> Vec<String> {
+        let user = self.links.resolve(id).unwrap_or_else(|| Arc::from(id));
+        let merged = self.links.leading_to(&user);
+        std::iter::once(&user).chain(&merged).map(|id| (**id).to_owned()).collect()
+    }
+
+    /// Has a user forgotten, and every id that leads to it: once this returns it is in the journal, and will be done whatever dies. Returns the offset after it.
+    ///
+    /// # Errors
+    /// What the journal says: then nothing is forgotten.
+    pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, SystemError> {
+        let permit = self.enter(1)?;
+        let receipt = self.append(vec![Entry::Erase(Erasure { user_id, unlearn, timestamp })], permit).await?;
+        self.erasing.ask();
+        Ok(receipt.offset)
+    }
+
+    /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that takes longer than `patience`.
+    pub async fn erased(&self, ids: &[String], patience: Duration) -> Option<Gone> {
+        self.erasing.wait(ids, patience).await
+    }
+
+    /// The name of an item.
+    #[must_use]
+    pub fn item_name(&self, item: ItemIx) -> Option<Arc<str>> {
+        self.dictionary.name(item)
+    }
+
+    pub(in crate::actors) fn erasing(&self) -> &Erasing {
+        &self.erasing
+    }
+
+    pub(in crate::actors) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
+    /// Has the ids of events forgotten that were erased.
+    pub(in crate::actors) async fn forget_ids(&self, ids: Vec<String>) -> Result<(), SystemError> {
+        self.committer.send(Forget { ids }).await.map_err(|_| SystemError::Gone("committer"))
+    }
+}

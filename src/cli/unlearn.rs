@@ -1,0 +1,135 @@
+//! Learning anew without users who were erased, while a daemon serves: everything that is a fold of the journal is folded again beside it, from a journal that has no blanks, and takes the
+//! place of what is there when the daemon next starts, which it then does by itself.
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+use super::flags;
+use super::rebuild::{rebuild_items, rebuild_sessions, relearn};
+use crate::actors::origin::{number_items, origin};
+use crate::domain::Offset;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::store::{Debt, Durability, Shift, Store, StoreOptions};
+
+/// The folder in a data directory where it is made.
+const STAGE: &str = "unlearned";
+/// The file in it that says that it is whole, and how far it reaches.
+const READY: &str = "ready";
+/// How often it is looked whether there is something to unlearn.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long it is waited before another try.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    /// Where the entries went.
+    shift: Shift,
+    /// How many users had been erased.
+    erased: usize,
+}
+
+fn stage(store: &Store) -> PathBuf {
+    store.dir().join(STAGE)
+}
+
+/// Waits until something is to be unlearned, makes it, and returns: then a start takes it up.
+pub(super) async fn watch(store: Store, settings: Settings) {
+    let mut every = actix::clock::interval(EVERY);
+    loop {
+        every.tick().await;
+        match store.erasures().owes(Debt::Unlearning) {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "it is not known whether something is to be unlearned");
+                continue;
+            }
+        }
+        let (reply, told) = oneshot::channel();
+        let (store, settings) = (store.clone(), settings.clone());
+        // On a thread of its own, for it takes as long as learning everything does.
+        std::thread::spawn(move || reply.send(prepare(&store, &settings)));
+        match told.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!("what is to be unlearned is not yet, and is tried again: {error:#}"),
+            Err(_) => tracing::error!("unlearning died; it is tried again"),
+        }
+        actix::clock::sleep(PATIENCE).await;
+    }
+}
+
+/// Folds everything anew beside the store.
+fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    let stage = stage(store);
+    discard(&stage)?;
+    std::fs::create_dir(&stage).with_context(|| format!("cannot write {}", stage.display()))?;
+    let erased = store.erasures().done()?.len();
+    let copy = store.begin_copy(&stage.join("data"))?;
+    if let Some(pretrained) = origin(&copy)? {
+        number_items(&copy, &pretrained)?;
+    }
+    tracing::info!("everything is learned anew without the users who were erased; answers go on meanwhile");
+    let mut shift = Shift::default();
+    store.copy_living(&copy, &mut shift, store.journal().next_offset()?)?;
+    store.copy_quarantine(&copy, |offset| shift.of(offset))?;
+    let names = rebuild_items(&copy)?;
+    rebuild_sessions(&copy, &names, settings)?;
+    relearn(copy.clone(), names, flags::fold(settings), &Metrics::new(&settings.events.kinds())?)?;
+    copy.sync(Durability::PowerLoss)?;
+    copy.close()?;
+    let ready = stage.join(READY);
+    let text = serde_json::to_vec(&Ready { shift, erased })?;
+    let unfinished = stage.join("ready.unfinished");
+    std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot finish")?;
+    std::fs::rename(unfinished, ready)?;
+    Ok(())
+}
+
+/// Puts what was learned anew in place of what is there, if it is whole and nobody was erased since. Says whether it did. May be cut short anywhere.
+pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
+    let stage = stage(store);
+    let Ok(text) = std::fs::read(stage.join(READY)) else {
+        discard(&stage)?;
+        return Ok(false);
+    };
+    let erasures = store.erasures();
+    let ready: Option<Ready> = serde_json::from_slice(&text).ok();
+    let current = erasures.under_way()?.is_empty();
+    let Some(Ready { mut shift, erased }) = ready.filter(|ready| current && ready.erased == erasures.done().map_or(0, |done| done.len()))
+    else {
+        discard(&stage)?;
+        return Ok(false);
+    };
+    debug_assert_eq!(erased, erasures.done()?.len());
+    let copy = Store::open_existing(stage.join("data"), &StoreOptions::default())?;
+    // What was copied before a start that was cut short.
+    shift.go_on(copy.journal().next_offset()?);
+    store.copy_living(&copy, &mut shift, store.journal().next_offset()?)?;
+    copy.sync(Durability::PowerLoss)?;
+    let learned = copy.present_checkpoints().offsets()?;
+    // What is there was learned from another numbering of the entries.
+    store.checkpoints(usize::MAX)?.drop_before(Offset::MAX)?;
+    store.present_restore_points().drop_before(Offset::MAX)?;
+    store.replace(copy)?;
+    for offset in learned {
+        let name = format!("checkpoints/{offset:020}.checkpoint");
+        std::fs::rename(stage.join("data").join(&name), store.dir().join(&name)).with_context(|| format!("cannot move {name}"))?;
+    }
+    discard(&stage)?;
+    tracing::info!("what was learned is what follows from a journal that never had the users who were erased");
+    Ok(true)
+}
+
+fn discard(stage: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(stage) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", stage.display()))
+        }
+        _ => Ok(()),
+    }
+}

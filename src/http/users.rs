@@ -1,0 +1,150 @@
+//! What is known of a user, and its end.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+use super::api::Api;
+use super::lines;
+use super::openapi::{BadRequest, Broken, Refused};
+use super::problem::Problem;
+use super::watch::path;
+use super::wishes;
+use crate::actors::system::{Gone, SystemError};
+use crate::domain::{Entry, Offset, Timestamp};
+
+/// Where a user is looked up and erased.
+pub(super) const USER: &str = "/v1/users/{user}";
+
+/// How long an answer waits for an erasure to be carried out.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(path(USER, "GET, DELETE").route(web::get().to(known)).route(web::delete().to(erase)));
+}
+
+/// What is known of a user but for the journal's entries.
+#[derive(Serialize)]
+struct Sequence<'k> {
+    entry: &'static str,
+    /// The user's ids: that under which it is kept, and those that were merged into it.
+    ids: Vec<String>,
+    /// The first journal entry that is not in the sequence yet.
+    applied: Offset,
+    sequence: Vec<Step<'k>>,
+}
+
+#[derive(Serialize)]
+struct Step<'k> {
+    item_id: Option<Arc<str>>,
+    r#type: &'k str,
+    value: f32,
+    timestamp: Timestamp,
+    /// Whether it began a session.
+    boundary: bool,
+}
+
+/// Everything known of a user
+///
+/// Lines of JSON: first the sequence that answers follow from, if there is one, as `"entry": "user"`; then every journal entry about the user, in the form of `sequor export`. The whole journal is
+/// looked through for it. What was learned from them is in none of these lines: it is not kept by user.
+#[utoipa::path(get, path = USER, tag = "users", params(("user" = String, Path, description = "Whose.")),
+    responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
+pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResponse, Problem> {
+    let user = wishes::user(user.into_inner())?;
+    let ids = api.system.ids_of(&user);
+    let mut first = Vec::new();
+    if let Some(record) = api.system.session(user).await?.filter(|record| !record.session.steps.is_empty()) {
+        let kinds: Vec<_> = api.system.kinds().names().collect();
+        let steps = record.session.steps.iter().map(|step| Step {
+            item_id: step.item.and_then(|item| api.system.item_name(item)),
+            r#type: kinds.get(usize::from(step.kind)).copied().unwrap_or_default(),
+            value: step.value,
+            timestamp: step.at,
+            boundary: step.boundary,
+        });
+        let line = Sequence { entry: "user", ids: ids.clone(), applied: record.applied, sequence: steps.collect() };
+        serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
+        first.push(b'\n');
+    }
+    let wanted = move |entry: &Entry| entry.users().any(|user| ids.iter().any(|id| id == user));
+    let rest = lines::journal(api, None, None, Arc::new(wanted))?;
+    Ok(lines::answer(stream::iter([Ok(first.into())]).chain(rest)))
+}
+
+/// How a user is erased.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// Whether what was learned is to be learned anew without the user.
+    unlearn: bool,
+}
+
+/// What became of a user who was to be erased.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Erased {
+    /// Whether it is done: then nothing that was the user's is left in the data directory. If not, it is under way, and goes on after any restart.
+    done: bool,
+    /// The journal's next offset once the erasure was in it.
+    offset: Offset,
+    /// How many ids were the user's.
+    ids: usize,
+    /// What went from the journal; absent while it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<Went>,
+    /// What of the user remains in what was learned.
+    learned: &'static str,
+}
+
+/// What went with a user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Went {
+    /// Events.
+    events: u64,
+    /// Lists that were shown.
+    impressions: u64,
+    /// Merges with other ids, and changes of consent.
+    others: u64,
+}
+
+impl From<Gone> for Went {
+    fn from(Gone { events, impressions, others }: Gone) -> Self {
+        Self { events, impressions, others }
+    }
+}
+
+/// Erases a user
+///
+/// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing is left, in the journal only blank places. Whoever comes under the id afterwards is a new user. What
+/// was counted and trained from the user along with everybody else carries its influence on, unless it is asked to be unlearned: then everything is learned again from the journal in the
+/// background, and takes the place of what is there by a restart of a moment. Backups made before hold the user still: see `sequor restore --erasures`.
+#[utoipa::path(delete, path = USER, tag = "users", params(("user" = String, Path, description = "Whose."), How),
+    responses((status = 200, description = "It is done.", body = Erased), (status = 202, description = "It is under way.", body = Erased), BadRequest, Broken, Refused))]
+pub(super) async fn erase(api: Data<Api>, user: Path<String>, how: Query<How>) -> Result<HttpResponse, Problem> {
+    let (user, unlearn) = (wishes::user(user.into_inner())?, how.unlearn);
+    let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
+    if unlearn && begin > 0 {
+        let detail = format!(
+            "Only from a whole journal can everything be learned anew, and of this one the entries before offset {begin} were dropped. Erase without it."
+        );
+        return Err(Problem::bad_parameter("unlearn", detail));
+    }
+    let ids = api.system.ids_of(&user);
+    let offset = api.system.erase(user, unlearn, api.clock.now()).await?;
+    api.pages.forget(&ids);
+    let gone = api.system.erased(&ids, PATIENCE).await;
+    let learned = if unlearn {
+        "It will be learned anew without the user."
+    } else {
+        "Counts and weights were shared with everybody's, and carry the user's influence on; ask with ?unlearn=true to have them learned anew without it."
+    };
+    let status = if gone.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(HttpResponse::build(status).json(Erased { done: gone.is_some(), offset, ids: ids.len(), gone: gone.map(Went::from), learned }))
+}
