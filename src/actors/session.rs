@@ -121,7 +121,7 @@ impl Actor for SessionActor {
 }
 
 /// One event of this user, as committed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Happened {
     /// Its place in the journal.
     pub offset: Offset,
@@ -130,7 +130,7 @@ pub struct Happened {
 }
 
 /// What an entry means for the sequence of its user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Act {
     /// One more step.
     Step {

@@ -95,6 +95,8 @@ pub struct ShardActor {
     ill: bool,
     /// Users who were merged into one of this shard's, with the offset, whose records are still to be removed.
     merged: Vec<(Offset, String)>,
+    /// What the journal has beyond the records, once a merge wanted it.
+    tail: merging::Tail,
     /// A flush begun by an earlier tick is under way.
     flushing: bool,
     tick: u64,
@@ -131,6 +133,7 @@ impl ShardActor {
             opening,
             ill: false,
             merged: Vec::new(),
+            tail: merging::Tail::default(),
             flushing: false,
             tick: 0,
             idle_ticks,

@@ -21,6 +21,11 @@ impl Stored {
         places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
     }
 
+    /// How far all are.
+    pub(super) fn all(&self) -> Offset {
+        self.0.iter().map(|place| place.load(Ordering::SeqCst)).min().unwrap_or(0)
+    }
+
     /// How far this shard's are.
     pub(super) fn of(&self, shard: usize) -> Offset {
         self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))

@@ -11,7 +11,7 @@ use super::data;
 use super::evaluate::write_json;
 use super::flags::{self, Flags};
 use super::progress::Progress;
-use super::soundness::{examine, fold_sessions};
+use super::soundness::{Recorded, examine};
 use crate::actors::origin::{number_items, origin};
 use crate::actors::past::{KeptPast, fold_up_to};
 use crate::actors::worker::Beside;
@@ -134,11 +134,8 @@ pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
 pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.kinds(), settings.session.idle_gap.as_millis());
-    fold_sessions(
-        store,
-        names,
-        &kinds,
-        idle_gap_ms,
+    let recorded = Recorded { store, names, kinds: &kinds, idle_gap_ms };
+    recorded.fold_sessions(
         "entries folded into sessions",
         |_| Offset::MAX,
         |users, _| {

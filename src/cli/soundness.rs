@@ -92,69 +92,88 @@ impl Folded {
     }
 }
 
-/// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
-pub(super) fn fold_sessions(
-    store: &Store,
-    names: &Dictionary,
-    kinds: &Kinds,
-    idle_gap_ms: i64,
-    what: &'static str,
-    until: impl Fn(&str) -> Offset,
-    mut folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
-    let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
-    let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
-    let passes = usize::try_from(end / A_PASS + 1).unwrap_or(1);
-    // Users who become one belong into one part.
-    let merged = if passes > 1 { Merged::of(store)? } else { Merged::default() };
-    let part = |user: &str| shard_of(merged.last(user), passes);
-    let progress = Progress::new(end * passes as u64, what);
-    for pass in 0..passes {
-        let mut users: FxHashMap<String, Folded> = FxHashMap::default();
-        for entry in store.journal().entries(begin)? {
-            let (offset, entry) = entry?;
-            progress.show(pass as u64 * end + offset);
-            let Some((user, happened)) = Happened::of(offset, entry, names, kinds) else { continue };
-            if part(&user) != pass {
-                continue;
-            }
-            let act = match happened.act {
-                Act::Merge { from, .. } => {
-                    let gone = users.get_mut(&from).map(Folded::leave).unwrap_or_default();
-                    Act::Merge { from, session: gone }
-                }
-                other => other,
-            };
-            let user = match users.get_mut(&user) {
-                Some(known) if !known.gone => known,
-                _ => {
-                    let new = Folded { until: until(&user), ..Folded::default() };
-                    users.entry(user).insert_entry(new).into_mut()
-                }
-            };
-            user.last = offset;
-            let session = if offset < user.until {
-                user.applied = offset + 1;
-                &mut user.session
-            } else {
-                user.next.get_or_insert(offset);
-                user.whole.get_or_insert_with(|| user.session.clone())
-            };
-            match act {
-                _ if passed_over.contains(&offset) => {}
-                Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                Act::Merge { session: gone, .. } => session.absorb(&gone, idle_gap_ms),
-                Act::Forget => {
-                    *session = Session::default();
-                    user.gone = true;
-                }
-            }
-        }
-        folded(users, &|user| part(user) == pass)?;
+/// The journal of a store, and what makes sessions of it.
+pub(super) struct Recorded<'s> {
+    pub(super) store: &'s Store,
+    pub(super) names: &'s Dictionary,
+    pub(super) kinds: &'s Kinds,
+    pub(super) idle_gap_ms: i64,
+}
+
+impl Recorded<'_> {
+    /// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
+    pub(super) fn fold_sessions(
+        &self,
+        what: &'static str,
+        until: impl Fn(&str) -> Offset,
+        folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let passes = usize::try_from(self.store.journal().next_offset()? / A_PASS + 1).unwrap_or(1);
+        self.fold_in_passes(passes, what, until, folded)
     }
-    progress.done();
-    Ok(())
+
+    /// The same in so many passes.
+    fn fold_in_passes(
+        &self,
+        passes: usize,
+        what: &'static str,
+        until: impl Fn(&str) -> Offset,
+        mut folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let &Self { store, names, kinds, idle_gap_ms } = self;
+        let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+        let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
+        let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
+        // Users who become one belong into one part.
+        let merged = if passes > 1 { Merged::of(store)? } else { Merged::default() };
+        let part = |user: &str| shard_of(merged.last(user), passes);
+        let progress = Progress::new(end * passes as u64, what);
+        for pass in 0..passes {
+            let mut users: FxHashMap<String, Folded> = FxHashMap::default();
+            for entry in store.journal().entries(begin)? {
+                let (offset, entry) = entry?;
+                progress.show(pass as u64 * end + offset);
+                let Some((user, happened)) = Happened::of(offset, entry, names, kinds) else { continue };
+                if part(&user) != pass {
+                    continue;
+                }
+                let act = match happened.act {
+                    Act::Merge { from, .. } => {
+                        let gone = users.get_mut(&from).map(Folded::leave).unwrap_or_default();
+                        Act::Merge { from, session: gone }
+                    }
+                    other => other,
+                };
+                let user = match users.get_mut(&user) {
+                    Some(known) if !known.gone => known,
+                    _ => {
+                        let new = Folded { until: until(&user), ..Folded::default() };
+                        users.entry(user).insert_entry(new).into_mut()
+                    }
+                };
+                user.last = offset;
+                let session = if offset < user.until {
+                    user.applied = offset + 1;
+                    &mut user.session
+                } else {
+                    user.next.get_or_insert(offset);
+                    user.whole.get_or_insert_with(|| user.session.clone())
+                };
+                match act {
+                    _ if passed_over.contains(&offset) => {}
+                    Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
+                    Act::Merge { session: gone, .. } => session.absorb(&gone, idle_gap_ms),
+                    Act::Forget => {
+                        *session = Session::default();
+                        user.gone = true;
+                    }
+                }
+            }
+            folded(users, &|user| part(user) == pass)?;
+        }
+        progress.done();
+        Ok(())
+    }
 }
 
 /// Every session record against the fold of its user's events, as far as it says to reach.
@@ -164,7 +183,8 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
     let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
     let through = sessions.through().unwrap_or(0);
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
-    fold_sessions(store, names, kinds, idle_gap_ms, "entries held against the sessions", until, |mut users, is_of_this_pass| {
+    let recorded = Recorded { store, names, kinds, idle_gap_ms };
+    recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
         for record in sessions.iter()? {
             // A record that cannot be read was told of.
             let Ok((user, record)) = record else { continue };
@@ -270,5 +290,71 @@ impl fmt::Display for Soundness {
             write!(out, "\n{}: {}\n  -> {}", damage.place, damage.reason, damage.remedy.as_str())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Event, Kind};
+    use crate::store::{Durability, StoreOptions};
+    use std::collections::BTreeMap;
+
+    fn event(offset: i64, user: &str) -> Entry {
+        Entry::Event(Event {
+            event_id: None,
+            user_id: user.to_owned(),
+            session_id: None,
+            kind: Kind::View,
+            item_id: Some(format!("item{}", offset % 7)),
+            value: None,
+            timestamp: offset * 60_000,
+            properties: None,
+        })
+    }
+
+    #[test]
+    fn users_who_become_one_are_folded_alike_however_many_passes_it_takes() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), &StoreOptions::default()).unwrap();
+        let names = Dictionary::default();
+        for item in 0..7 {
+            names.intern(&format!("item{item}"));
+        }
+        let (kinds, users) = (Kinds::default(), 40);
+        // The journal names who a user is by then.
+        let mut merged = Merged::default();
+        let mut entries = Vec::new();
+        for round in 0..400_i64 {
+            entries.push(event(round, merged.last(&format!("user{}", round * 17 % users))));
+            // Chains: each is merged into the next one, who is merged later; and every eighth stays, and goes on.
+            let from = round / 10;
+            if round % 10 == 9 && from % 8 != 7 {
+                let (from, into) = (format!("user{from}"), format!("user{}", from + 1));
+                merged.0.insert(from.clone(), into.clone());
+                entries.push(Entry::Merge(Merge { from, into, timestamp: round * 60_000 }));
+            }
+        }
+        store.journal().append(&entries, Durability::ProcessCrash).unwrap();
+        let recorded = Recorded { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
+        let fold = |passes: usize| {
+            let mut all = BTreeMap::new();
+            let take = |users: FxHashMap<String, Folded>, is_of_this_pass: &dyn Fn(&str) -> bool| {
+                for (user, folded) in users {
+                    assert!(is_of_this_pass(&user), "{user}");
+                    // Up to an offset, and beyond it.
+                    let told = (folded.session, folded.applied, folded.next, folded.last, folded.whole, folded.gone);
+                    assert!(all.insert(user.clone(), told).is_none(), "{user} is of two passes");
+                }
+                Ok(())
+            };
+            recorded.fold_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
+            all
+        };
+        let once = fold(1);
+        assert!(once.values().filter(|told| told.5).count() > 10 && once.values().any(|told| told.4.is_some()), "{once:?}");
+        for passes in [2, 3, 7] {
+            assert_eq!(fold(passes), once, "{passes} passes");
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
-use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Refused};
+use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
@@ -48,7 +48,7 @@ pub(super) async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<H
 /// Describes an item
 ///
 /// It is this from now on, whatever it was.
-#[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")), request_body = Attributes,
+#[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
 pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     change(&api, item.into_inner(), body, read_item).await
@@ -57,7 +57,7 @@ pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, 
 /// Changes some attributes of an item
 ///
 /// What is left out stays; `null` takes an attribute away.
-#[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")), request_body = Attributes,
+#[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Broken, Refused))]
 pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
@@ -67,7 +67,7 @@ pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes
 /// Takes an item out of the catalog
 ///
 /// It is in no list any more, unless it is put again.
-#[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")),
+#[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")),
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Refused))]
 pub(super) async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;

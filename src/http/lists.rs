@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::Api;
-use super::openapi::{Absent, BadRequest, Broken, Refused};
+use super::openapi::{Absent, BadRequest, Broken, Name, Refused};
 use super::pages::Given;
 use super::problem::Problem;
 use super::watch::path;
@@ -81,7 +81,7 @@ impl Question {
 ///
 /// Best first; journalled as shown. With `recommendation_id` the next page of an answer given lately.
 #[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
-    params(("user" = String, Path, description = "The user; one never seen is shown what is liked at the moment."), Wishes,
+    params(("user" = Name, Path, description = "The user; one never seen is shown what is liked at the moment."), Wishes,
         ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
         ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
-use super::openapi::{BadRequest, Broken, Refused};
+use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::domain::Entry;
@@ -23,13 +23,14 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[serde(deny_unknown_fields)]
 pub(super) struct Other {
     /// The user that is no more from then on.
+    #[schema(value_type = Name)]
     from: String,
 }
 
 /// Merges two users
 ///
 /// What the user `from` did becomes this one's. The body's type may be any: a beacon can say none.
-#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = String, Path, description = "Who goes on.")), request_body(content = Other),
+#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = Name, Path, description = "Who goes on.")), request_body(content = Other),
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
 pub(super) async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;

@@ -189,6 +189,13 @@ impl Problem {
         Self::new("method-not-allowed", "The method is not allowed", StatusCode::METHOD_NOT_ALLOWED, detail).allowed(allowed)
     }
 
+    /// 414: the address has more than `limit` bytes.
+    #[must_use]
+    pub fn address_too_long(limit: usize) -> Self {
+        let detail = format!("The address has more than {limit} bytes.");
+        Self::new("address-too-long", "The address is too long", StatusCode::URI_TOO_LONG, detail).allowed(format!("at most {limit} bytes"))
+    }
+
     /// 429: this sender asks too often.
     #[must_use]
     pub fn too_many_requests(retry_after: Duration) -> Self {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, append, unreadable};
-use super::openapi::{BadRequest, Broken, Refused};
+use super::openapi::{self, BadRequest, Broken, Message, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::capture::{Call, Fault, Messages, read_batch, read_call};
@@ -51,7 +51,7 @@ pub(super) struct Success {
 macro_rules! calls {
     ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
         #[doc = $title]
-        #[utoipa::path(post, path = $path, tag = "segment", request_body(content = serde_json::Value, description = "A message of Segment's specification."),
+        #[utoipa::path(post, path = $path, tag = "segment", request_body(content = Message),
             responses((status = 200, description = "It was taken, or means nothing here.", body = Success), BadRequest, Broken, Refused))]
         pub(super) async fn $name(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
             one(request, api, body, Call::$call).await
@@ -87,7 +87,7 @@ pub(super) struct Wish {
 ///
 /// Those that break a rule cost the others nothing.
 #[utoipa::path(post, path = "/v1/batch", tag = "segment", params(Wish),
-    request_body(content = serde_json::Value, description = "Messages of Segment's specification, in `batch`."),
+    request_body(content = openapi::Messages),
     responses((status = 200, description = "Some could be taken, or there were none.", body = Success),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Success = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::api::{Api, RETRY};
 use super::lists::anew;
-use super::openapi::{BadRequest, Refused};
+use super::openapi::{BadRequest, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
@@ -63,7 +63,7 @@ impl Listener {
 ///
 /// Server-sent events: the list as it stands, then a fresh one each time that an event of the user was taken. An event's id is the offset before which every entry is in the list's
 /// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops.
-#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = String, Path, description = "The user."), Wishes),
+#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), Wishes),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
 pub(super) async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
     let user = wishes::user(user.into_inner())?;

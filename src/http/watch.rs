@@ -24,6 +24,9 @@ use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 /// The encodings that a body may be packed in.
 const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 
+/// The longest address. Beyond 64 KiB it is no address to the library that reads requests, which says nothing but 400.
+const MAX_ADDRESS: usize = 60 * 1024;
+
 /// A path, and the `methods` that it takes: any other is told them. Its routes are the caller's to add.
 pub(super) fn path(path: &'static str, methods: &'static str) -> Resource {
     web::resource(path).default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
@@ -105,7 +108,7 @@ fn is_well_formed(part: &str) -> bool {
     part.split('%').skip(1).all(digits) && percent_decode_str(part).decode_utf8().is_ok()
 }
 
-/// Refuses an address that is not well-formed, and a body in an encoding that is not known, which would otherwise be read as if it were in none.
+/// Refuses an address that is too long or not well-formed, and a body in an encoding that is not known, which would otherwise be read as if it were in none.
 ///
 /// # Errors
 /// Whatever `next` says.
@@ -113,6 +116,10 @@ pub(super) async fn understood(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > MAX_ADDRESS) {
+        let refusal = Problem::address_too_long(MAX_ADDRESS).error_response();
+        return Ok(request.into_response(refusal).map_into_right_body());
+    }
     let parts = [("path", request.uri().path()), ("query", request.uri().query().unwrap_or_default())];
     let torn = parts.into_iter().find(|(_, text)| !is_well_formed(text)).map(|(part, _)| part);
     if let Some(part) = torn {

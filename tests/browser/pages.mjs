@@ -127,6 +127,26 @@ for (const [name, at] of Object.entries(pages)) {
   sound();
   looked(`${name}: light and dark, 390 and 1280`);
 }
+// The description of the API, without a request to anywhere else.
+await page.setViewportSize({ width: 1280, height: 900 });
+const docs = await page.goto(`${api}/docs`);
+assert.equal(docs.status(), 200);
+assert.match(docs.headers()["content-security-policy"], /default-src 'none'/);
+await page.getByText("/v1/events/validate").first().waitFor();
+for (const colorScheme of ["light", "dark"]) {
+  await page.emulateMedia({ colorScheme });
+  for (const width of [390, 1280]) {
+    await page.setViewportSize({ width, height: 900 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= width, `the description is ${wide} wide on ${width}`);
+    await page.screenshot({ path: path.join(tools, `docs-${width}-${colorScheme}.png`) });
+  }
+  const told = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
+  const grave = told.violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
+  assert.deepEqual(grave.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], `docs, ${colorScheme}`);
+}
+sound();
+looked("the description of the API: offline, light and dark, 390 and 1280");
 const lost = await page.goto(`${admin}/console/sessions/nobody-by-this-name`);
 assert.equal(lost.status(), 404);
 assert.equal(await text("h1"), "The user is not known");

@@ -22,6 +22,13 @@ fn browsable() -> bool {
     tools().join("node_modules/axe-core").exists() && there("node") && (fetched || there("chromium") || there("chromium-headless-shell"))
 }
 
+/// Runs a script in the browser, with these arguments behind the tools.
+fn play(script: &str, arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
+    let output = Command::new("node").arg(script).arg(tools()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
 /// The first events of a shop, or made ones where those are absent.
 fn events(count: usize) -> Vec<Value> {
     let data = std::env::var_os("SEQUOR_DATA").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
@@ -80,8 +87,15 @@ fn the_beacon_tells_everything_once_and_nothing_of_who_does_not_want_it() {
     }
     let home = Home::new();
     let daemon = home.start(&[]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/beacon.mjs");
-    let output =
-        Command::new("node").arg(script).arg(tools()).args([daemon.admin_address(), daemon.api()]).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    play("beacon.mjs", &[daemon.admin_address(), daemon.api()]);
+}
+
+#[test]
+fn the_readmes_lines_for_a_web_page_work_as_they_are_written() {
+    if !browsable() {
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    play("readme.mjs", &[daemon.admin_address(), daemon.api(), &crate::readme::page_with_beacon()]);
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use sequor::domain::Entry;
 use serde_json::{Value, json};
 
 use crate::daemon::{Answer, Daemon, Home, event, until};
@@ -33,6 +34,8 @@ struct Sent {
     unknown: Vec<Value>,
     /// The prices of items whose change was acknowledged.
     prices: Vec<f64>,
+    /// Users who were merged into others, with whether that was acknowledged as something new.
+    merged: Vec<(String, bool)>,
     /// What was acknowledged since the last start.
     fresh: usize,
 }
@@ -51,6 +54,7 @@ impl Sender<'_> {
             0 if self.random.below(12) == 0 => self.steer(),
             0 => self.change_item(),
             1 => self.ask(),
+            2 if self.random.below(3) == 0 => self.merge(),
             _ => self.send(),
         } {}
     }
@@ -74,10 +78,21 @@ impl Sender<'_> {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    fn user(&mut self) -> String {
+        format!("user{}", self.random.below(USERS))
+    }
+
+    /// One of those who came lately and are not known by name.
+    fn visitor(&mut self) -> String {
+        let latest = self.next_id.load(Ordering::Relaxed) / 30;
+        format!("visitor{}", latest.saturating_sub(self.random.below(4)))
+    }
+
     /// An event of some walk through the items; now and then the site names a visit.
     fn event(&mut self) -> Value {
         let id = self.id();
-        let mut event = event(&format!("e{id}"), &format!("user{}", self.random.below(USERS)), &format!("item{}", id / 7 % ITEMS));
+        let user = if self.random.below(4) == 0 { self.visitor() } else { self.user() };
+        let mut event = event(&format!("e{id}"), &user, &format!("item{}", id / 7 % ITEMS));
         if self.random.below(3) == 0 {
             event["session_id"] = json!(format!("visit{}", id / 50));
         }
@@ -123,6 +138,26 @@ impl Sender<'_> {
         let mut sent = self.sent.lock().unwrap();
         sent.prices.push(price);
         sent.fresh += 1;
+        true
+    }
+
+    /// A visitor signs in; now and then as a user who is to sign in, too, or two users turn out to be one.
+    fn merge(&mut self) -> bool {
+        let from = if self.random.below(30) == 0 { self.user() } else { self.visitor() };
+        let into = if self.random.below(6) == 0 { self.visitor() } else { self.user() };
+        if from == into {
+            return true;
+        }
+        let answer = self.daemon.try_ask("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+        let mut sent = self.sent.lock().unwrap();
+        let Ok(answer) = answer else {
+            sent.merged.push((from, false));
+            return false;
+        };
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let is_new = answer.json()["accepted"] == 1;
+        sent.fresh += usize::from(is_new);
+        sent.merged.push((from, is_new));
         true
     }
 
@@ -187,6 +222,24 @@ fn examine(home: &Home, before: &Ledger, sent: &Sent) -> Ledger {
     for price in &sent.prices {
         assert_eq!(prices.iter().filter(|found| *found == price).count(), 1, "an acknowledged change of an item, to {price}");
     }
+    // Who was merged is merged once, and stands in no entry after that.
+    let mut merged = HashSet::new();
+    for entry in &ledger.entries {
+        let (user, from) = match entry {
+            Entry::Event(event) => (&event.user_id, None),
+            Entry::Impression(impression) => (&impression.user_id, None),
+            Entry::Merge(merge) => (&merge.into, Some(&merge.from)),
+            _ => continue,
+        };
+        assert!(!merged.contains(user), "{user} was merged before {entry:?}");
+        assert!(from.is_none_or(|from| merged.insert(from)), "merged twice: {entry:?}");
+    }
+    let asked: HashSet<_> = sent.merged.iter().map(|(from, _)| from).collect();
+    assert!(merged.is_subset(&asked), "merged unasked: {:?}", merged.difference(&asked));
+    for (from, is_acknowledged) in &sent.merged {
+        assert!(!is_acknowledged || merged.contains(from), "acknowledged: {from} was merged");
+    }
+    drop(merged);
     ledger
 }
 
@@ -214,6 +267,8 @@ fn whenever_it_is_killed_nothing_acknowledged_is_lost_and_all_that_is_known_is_a
         ledger = examine(&home, &ledger, &sent.lock().unwrap());
     }
 
+    let merges = ledger.entries.iter().filter(|entry| matches!(entry, Entry::Merge(_))).count();
+    assert!(merges as u64 >= rounds / 2, "there were only {merges} merges");
     assert!(compacted >= rounds / 5, "the store was written anew only {compacted} times");
 
     let daemon = home.start(&SETTINGS);

@@ -257,6 +257,18 @@ impl Daemon {
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
+    /// The sum of a metric over its labels; 0 if it has none yet.
+    pub(crate) fn sum(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").body;
+        let of_it = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        of_it.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Sends events and expects all of them to be taken or known; returns the receipt.
     pub(crate) fn send(&self, events: &[Value]) -> Value {
         let answer = self.post("/v1/events", &json!(events).to_string());

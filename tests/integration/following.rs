@@ -140,3 +140,21 @@ fn a_stream_brings_a_list_each_time_that_the_session_moves() {
     assert!(daemon.terminate().success());
     assert_eq!(next(&mut stream), None);
 }
+
+#[test]
+fn a_stream_in_which_nothing_happens_is_kept_alive() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let mut stream = daemon.follow("/v1/users/ann/recommendations/stream");
+    next(&mut stream).unwrap();
+    // Twice, so that it goes on after the first; each is a comment, which is no event to a browser.
+    for _ in 0..2 {
+        let mut said = String::new();
+        while !said.ends_with("\n\n") {
+            assert_ne!(stream.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
+        assert_eq!(said.trim_start_matches('\n'), ":\n\n");
+    }
+    let receipt = daemon.send(&[event("e1", "ann", "tea")]);
+    assert_eq!(json!(next(&mut stream).unwrap().0), receipt["offset"]);
+}

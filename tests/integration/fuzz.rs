@@ -81,7 +81,7 @@ fn peak() -> u64 {
 }
 
 /// Hands mutated inputs to `check` until the time is over, or, if no time was given, until some thousands are through.
-fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
+pub(crate) fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
     let setting = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
     let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
     corpus.iter().for_each(|seed| check(seed));
@@ -125,6 +125,8 @@ macro_rules! target {
     };
 }
 
+pub(crate) use target;
+
 target!(some_events_are_read_as_they_are_written, fuzz_events, events);
 target!(some_items_are_read_as_they_are_written, fuzz_items, items);
 target!(some_tables_are_read_as_they_are_written, fuzz_tables, tables);
@@ -135,7 +137,7 @@ fn texts<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
     seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
 }
 
-const JSON: &[&[u8]] = &[
+pub(crate) const JSON: &[&[u8]] = &[
     b"{",
     b"}",
     b"[",

@@ -15,6 +15,7 @@ mod files;
 mod following;
 mod full;
 mod fuzz;
+mod fuzz_http;
 mod healing;
 mod ledger;
 mod looking;

@@ -1,12 +1,15 @@
 //! What the newcomer's page says, tried.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sequor::settings::Settings;
 
-use crate::daemon::{Home, left_out};
+use crate::daemon::{Home, left_out, until};
 
 fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
@@ -27,7 +30,11 @@ fn the_blocks_with_curl_do_what_they_promise() {
     let daemon = home.start(&[]);
     let page = page();
     let tried: Vec<_> = blocks(&page).into_iter().filter(|block| block.contains("curl")).collect();
-    assert_eq!(tried.len(), 6, "one block to try it, one of Segment's, one that merges, two that ask, one that describes items");
+    assert_eq!(
+        tried.len(),
+        7,
+        "one block to try it, one that sends, one of Segment's, one that merges, two that ask, one that describes items"
+    );
     for block in tried {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
@@ -38,6 +45,121 @@ fn the_blocks_with_curl_do_what_they_promise() {
     }
     daemon.learned(1);
     assert_eq!(daemon.status()["catalog"]["items"], 3);
+}
+
+/// The first block of this language behind a heading.
+fn block<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
+    let behind = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
+    behind.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
+}
+
+/// The page's script for web pages; `tests/browser/readme.mjs` puts it into one.
+pub(crate) fn page_with_beacon() -> String {
+    block(&page(), "From a web page", "html").to_owned()
+}
+
+/// A place where the page's commands mean the binary under test and a daemon of the test's own, without a letter of them changed.
+struct Shell<'h> {
+    home: &'h Home,
+}
+
+impl<'h> Shell<'h> {
+    /// In the home's directory, with the daemon at this address.
+    fn new(home: &'h Home, api: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let port = api.rsplit(':').next().unwrap();
+        fs::write(home.path().join(".curlrc"), format!("connect-to = localhost:8080:127.0.0.1:{port}\n")).unwrap();
+        // Where the daemon is would be said by a flag; a directory's own daemon is none.
+        let (cargo, binary) = (home.path().join("cargo"), env!("CARGO_BIN_EXE_sequor"));
+        let script = format!(
+            "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] || exit 9\nshift 3\n\
+             case \"$*\" in *--data-dir*) ;; *) set -- \"$@\" --url {api} ;; esac\nexec {binary} \"$@\"\n"
+        );
+        fs::write(&cargo, script).unwrap();
+        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { home }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let (path, home) = (std::env::var("PATH").unwrap(), self.home.path());
+        let mut command = Command::new("sh");
+        command.args(["-ec", line]).current_dir(home).env("PATH", format!("{}:{path}", home.display())).env("CURL_HOME", home);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SEQUOR_")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs lines to their end.
+    fn run(&self, lines: &str) -> String {
+        let output = self.command(lines).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{lines}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+}
+
+#[test]
+fn every_way_in_is_shown_in_few_lines_that_work_as_they_are_written() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return left_out("the README's ways to send events are not tried, since curl is not installed");
+    }
+    let page = page();
+    let [http, segment, tail, import] =
+        [("Send events", "sh"), ("From Segment's libraries", "sh"), ("Follow a web server's log", "sh"), ("Import a file", "sh")]
+            .map(|(heading, language)| block(&page, heading, language));
+    for lines in [http, segment, tail, import, &page_with_beacon()] {
+        assert!(lines.lines().count() <= 5, "more than five lines:\n{lines}");
+    }
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let shell = Shell::new(&home, daemon.api());
+    let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes).unwrap();
+    // What the journal holds of events: who did what on which item.
+    let told = || -> Vec<String> {
+        let lines = daemon.admin("/admin/journal?only=event").body;
+        let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        events.map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id"))).collect()
+    };
+    assert!(shell.run(http).contains(r#""accepted":1"#));
+    assert_eq!(told(), ["ann view tea"]);
+    assert!(shell.run(segment).contains(r#""success":true"#));
+    assert_eq!(told()[1..], ["ann cart cup"]);
+
+    let request = |number: usize| {
+        format!(
+            "192.0.2.7 - - [10/Oct/2020:13:55:{number:02} +0000] \"GET /product/p{number} HTTP/1.1\" 200 12 \"-\" \"Firefox\" \"uid=eve\"\n"
+        )
+    };
+    let [follow, once] = tail.lines().collect::<Vec<_>>()[..] else { panic!("one log that is followed, and some that are read:\n{tail}") };
+    write("access.log", (0..3).map(request).collect::<String>().as_bytes());
+    // It is followed until it is killed: for that the shell gives its place to it.
+    let mut follower = shell.command(&format!("exec {follow}")).stdout(Stdio::null()).spawn().unwrap();
+    until("the log's lines", || (told().len() == 5).then_some(()));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert_eq!(told()[2..], ["eve view p0", "eve view p1", "eve view p2"]);
+    // The logs before it, packed or not, and what came since.
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(request(10).as_bytes()).unwrap();
+    write("access.log.2.gz", &packed.finish().unwrap());
+    write("access.log.1", request(11).as_bytes());
+    write("access.log", (0..4).map(request).collect::<String>().as_bytes());
+    write("rules.toml", b"user = 'cookie:uid'\nrules = ['view=^/product/(?P<item>[^/?]+)']\n");
+    shell.run(once);
+    assert_eq!(told()[5..], ["eve view p10", "eve view p11", "eve view p3"]);
+
+    let events = "visitorid,itemid,timestamp,event\nbob,pot,1600000000000,view\nbob,cup,1600000001000,cart\n";
+    write("events.csv.zst", &zstd::encode_all(events.as_bytes(), 1).unwrap());
+    write("catalog.csv", b"sku,categories,price\npot,kitchen,9.5\n");
+    write("events.csv", b"user,item,timestamp\neve,tea,1600000000\n");
+    shell.run(import);
+    assert_eq!(told()[8..], ["bob view pot", "bob cart cup"]);
+    assert_eq!(daemon.get("/v1/items/pot").json()["price"], 9.5);
+    let elsewhere = crate::ledger::Ledger::of(&home.path().join("sequor-data"));
+    assert_eq!(elsewhere.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 
 #[test]

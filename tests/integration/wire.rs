@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use serde_json::json;
 
-use crate::daemon::{Daemon, Home, left_out};
+use crate::daemon::{Daemon, Home, event, left_out};
 
 fn connect(daemon: &Daemon) -> TcpStream {
     TcpStream::connect(daemon.api().strip_prefix("http://").unwrap()).unwrap()
@@ -27,6 +29,68 @@ fn what_is_packed_going_out_is_unpacked_coming_in() {
         let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &packed).unwrap();
         assert_eq!(answer.body, verdict, "{encoding}");
     }
+}
+
+#[test]
+fn a_deflated_body_is_unpacked_and_a_packing_that_nobody_knows_is_named() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let body = event("e1", "ann", "tea").to_string();
+    let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(body.as_bytes()).unwrap();
+    let packed = packer.finish().unwrap();
+    let send = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
+    let taken = send("deflate", &packed);
+    assert_eq!((taken.status, &taken.json()["accepted"]), (200, &json!(1)), "{}", taken.body);
+    for torn in [&packed[..packed.len() / 2], body.as_bytes()] {
+        let refused = send("deflate", torn);
+        assert_eq!((refused.status, &refused.json()["type"]), (400, &json!("/problems/bad-body")), "{}", refused.body);
+    }
+    for unknown in ["compress", "gzip, deflate", "x"] {
+        let refused = send(unknown, &packed);
+        let told = (refused.status, refused.json()["allowed"].as_str().unwrap_or_default().to_owned());
+        assert_eq!(told, (415, "gzip, deflate, br, zstd, identity".to_owned()), "{unknown}");
+    }
+    assert_eq!(daemon.next_offset(), 1);
+}
+
+#[test]
+fn an_address_or_a_header_too_long_costs_its_request_alone() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    let ask = |address: &str, header: &str| {
+        let mut connection = connect(&daemon);
+        let request = format!("GET {address} HTTP/1.1\r\nHost: sequor\r\nX-Long: {header}\r\nConnection: close\r\n\r\n");
+        // A server that has read enough may close before all of it is sent, and what it said before that is there all the same.
+        let _ = connection.write_all(request.as_bytes());
+        let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = connection.read(&mut buffer) {
+            said.extend_from_slice(&buffer[..count]);
+        }
+        String::from_utf8(said).unwrap()
+    };
+    let address = |length: usize| format!("/v1/trending?category={}", "a".repeat(length - "/v1/trending?category=".len()));
+    let (longest, most) = (60 * 1024, 128 * 1024);
+    assert!(ask(&address(longest), "x").starts_with("HTTP/1.1 200"));
+    let refused = ask(&address(longest + 1), "x");
+    let (head, body) = refused.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 414") && head.contains("application/problem+json"), "{head}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["type"], "/problems/address-too-long");
+    // Beyond that it is no address any more, and what is too long altogether is not read to its end.
+    assert!(ask(&address(66_000), "x").starts_with("HTTP/1.1 400"));
+    assert!(ask("/v1/trending", &"x".repeat(most * 3 / 4)).starts_with("HTTP/1.1 200"));
+    assert!(ask("/v1/trending", &"x".repeat(most + 1)).starts_with("HTTP/1.1 431"));
+    assert!(ask("/v1/trending", &"x\r\nX-More: ".repeat(200)).starts_with("HTTP/1.1 431"));
+    assert_eq!(ask("/v1/trending", "x").lines().next(), Some("HTTP/1.1 200 OK"));
+    daemon.assert_healthy();
+}
+
+#[test]
+fn the_script_for_web_pages_is_less_than_two_kibibytes() {
+    let home = Home::new();
+    let script = home.start(&[]).get("/v1/capture.js");
+    assert_eq!(script.status, 200);
+    assert!(script.body.len() < 2048, "{} bytes", script.body.len());
 }
 
 #[test]

@@ -1,9 +1,64 @@
 //! How a shard takes in users of whichever shard who turn out to be one of its own.
 
+use std::collections::VecDeque;
+
 use super::{ShardActor, shard_of};
 use crate::actors::session::{Act, Happened};
 use crate::domain::{Offset, Session};
 use crate::store::{Reader, StoreError};
+
+/// Beyond so many the tail is read again for the next merge: it grows only while records cannot be stored.
+const MOST_KEPT: usize = 100_000;
+
+/// The end of the journal that some shard's records do not hold yet, of all users: read once, and not for each merge.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// The opening of the store that it was read from: another one may have lost its end.
+    opening: u64,
+    begin: Offset,
+    end: Offset,
+    happened: VecDeque<(String, Happened)>,
+}
+
+impl Tail {
+    /// What happened to a user from one offset on and before another. `read` reads the journal from an offset on: each entry with what it means for whose session.
+    fn of<I>(
+        &mut self,
+        user: &str,
+        opening: u64,
+        (from, until): (Offset, Offset),
+        read: impl FnOnce(Offset) -> Result<I, StoreError>,
+    ) -> Result<Vec<Happened>, StoreError>
+    where
+        I: Iterator<Item = Result<(Offset, Option<(String, Happened)>), StoreError>>,
+    {
+        if opening != self.opening || from < self.begin || from > self.end {
+            *self = Self { opening, begin: from, end: from, happened: VecDeque::new() };
+        }
+        if self.end < until {
+            for entry in read(self.end)? {
+                let (offset, happened) = entry?;
+                if offset >= until {
+                    break;
+                }
+                self.happened.extend(happened);
+                self.end = offset + 1;
+            }
+        }
+        let wanted = |(who, happened): &&(String, Happened)| who == user && (from..until).contains(&happened.offset);
+        let found = self.happened.iter().filter(wanted).map(|(_, happened)| happened.clone()).collect();
+        if self.happened.len() > MOST_KEPT {
+            *self = Self::default();
+        }
+        Ok(found)
+    }
+
+    /// Lets go of what all records hold.
+    fn let_go(&mut self, through: Offset) {
+        while self.happened.pop_front_if(|(_, happened)| happened.offset < through).is_some() {}
+        self.begin = self.begin.max(through.min(self.end));
+    }
+}
 
 impl ShardActor {
     /// Finds out what a user had done who was merged into one of this shard's: from its record and what the journal has beyond it, or, `from` an offset of the journal, from that alone.
@@ -17,8 +72,8 @@ impl ShardActor {
     }
 
     /// A user's sequence as of an offset.
-    fn session_before(&self, user: &str, until: Offset, from: Option<Offset>) -> Result<Session, StoreError> {
-        let share = &self.share;
+    fn session_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<Session, StoreError> {
+        let share = self.share.clone();
         let shard = shard_of(user, share.number.1);
         let noted = share.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
         let passed_over: Vec<Offset> = noted.map(|noted| noted.offset).collect();
@@ -32,17 +87,20 @@ impl ShardActor {
                 read => read?,
             };
             let (mut session, applied) = record.map(|record| (record.session, record.applied)).unwrap_or_default();
+            let read = |from: Offset| {
+                let meaning = |(offset, entry)| (offset, Happened::of(offset, entry, &share.dictionary, &share.kinds));
+                Ok(share.store.journal().entries(from)?.map(move |read| read.map(meaning)))
+            };
+            // A pass over all of the journal is nothing to keep.
+            let mut passing = Tail::default();
+            let tail = if from.is_some() { &mut passing } else { &mut self.tail };
+            let happened = tail.of(user, share.store.opening()?, (from.unwrap_or(stored), until), read)?;
             let mut is_steady = true;
-            for read in share.store.journal().entries(from.unwrap_or(stored))? {
-                let (offset, entry) = read?;
-                if offset >= until {
-                    break;
-                }
-                let Some((who, happened)) = Happened::of(offset, entry, &share.dictionary, &share.kinds) else { continue };
-                if who != user || offset < applied || passed_over.contains(&offset) {
+            for Happened { offset, act } in happened {
+                if offset < applied || passed_over.contains(&offset) {
                     continue;
                 }
-                match happened.act {
+                match act {
                     Act::Step { step, session_id } => {
                         session.push(offset, step, session_id.as_deref(), share.pace.idle_gap_ms);
                     }
@@ -62,6 +120,7 @@ impl ShardActor {
 
     /// Removes the records of users who were merged, once every record reaches beyond that: until then they may be needed again.
     pub(super) fn forget_merged(&mut self) {
+        self.tail.let_go(self.share.stored.all());
         if self.merged.is_empty() {
             return;
         }
@@ -79,5 +138,56 @@ impl ShardActor {
             Ok(through) => self.merged.retain(|(offset, _)| *offset >= through),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "users who were merged could not be forgotten yet"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Step;
+    use std::cell::Cell;
+
+    type Read<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, Happened)>), StoreError>> + 'c>;
+
+    /// A journal in which every third entry is of nobody, the others are of `u0` and `u1` in turn; it counts what is read of it.
+    fn read<'c>(end: Offset, count: &'c Cell<u64>) -> impl Fn(Offset) -> Result<Read<'c>, StoreError> {
+        move |from| {
+            Ok(Box::new((from..end).map(move |offset| {
+                count.set(count.get() + 1);
+                let step = Step { item: None, kind: 0, boundary: false, at: 0, value: 1.0 };
+                let happened = Happened { offset, act: Act::Step { step, session_id: None } };
+                Ok((offset, (offset % 3 > 0).then(|| (format!("u{}", offset % 3 - 1), happened))))
+            })))
+        }
+    }
+
+    #[test]
+    fn each_entry_is_read_once_for_many_merges() {
+        let (mut tail, count) = (Tail::default(), Cell::new(0));
+        let offsets = |tail: &mut Tail, user: &str, opening: u64, from: Offset, until: Offset| -> Vec<Offset> {
+            let found = tail.of(user, opening, (from, until), read(1_000, &count)).unwrap();
+            found.into_iter().map(|happened| happened.offset).collect()
+        };
+        let expected = |user: u64, from: Offset, until: Offset| (from..until).filter(|offset| offset % 3 == user + 1).collect::<Vec<_>>();
+        for until in 100..600 {
+            assert_eq!(offsets(&mut tail, "u0", 1, 50, until), expected(0, 50, until));
+        }
+        // Each merge looks at the entry behind which it stops, and leaves it.
+        assert_eq!(count.replace(0), 599 - 50 + 500);
+        // Of another user, of another span within it, of less of it: all is known.
+        assert_eq!(offsets(&mut tail, "u1", 1, 70, 400), expected(1, 70, 400));
+        assert!(offsets(&mut tail, "u2", 1, 70, 400).is_empty());
+        tail.let_go(300);
+        assert_eq!(offsets(&mut tail, "u1", 1, 300, 590), expected(1, 300, 590));
+        assert_eq!(count.get(), 0);
+        // What was let go is read again, and so is everything of a store that was opened anew.
+        assert_eq!(offsets(&mut tail, "u1", 1, 200, 400), expected(1, 200, 400));
+        assert_eq!(count.replace(0), 201);
+        assert_eq!(offsets(&mut tail, "u1", 2, 200, 400), expected(1, 200, 400));
+        assert_eq!(count.replace(0), 201);
+        // Far behind all that is known nothing between is read.
+        tail.let_go(2_000);
+        assert_eq!(offsets(&mut tail, "u1", 2, 900, 950), expected(1, 900, 950));
+        assert_eq!(count.get(), 51);
     }
 }

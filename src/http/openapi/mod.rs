@@ -11,7 +11,7 @@ use utoipa::OpenApi;
 use super::watch::path;
 use super::{beacon, events, items, lists, merges, segment, stream, users};
 
-pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Refused};
+pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Message, Messages, Name, Refused};
 
 /// Where the description is.
 const DESCRIPTION: &str = "/openapi.json";

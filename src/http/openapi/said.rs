@@ -106,6 +106,19 @@ pub(in crate::http) struct Attributes {
     expires: Option<Moment>,
 }
 
+/// A message of Segment's specification: what its libraries send.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" }))]
+pub(in crate::http) struct Message(Map<String, Value>);
+
+/// Many messages, each of which names its `type`.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "batch": [{ "type": "page", "anonymousId": "a1", "name": "Home" }] }))]
+pub(in crate::http) struct Messages {
+    /// The messages.
+    batch: Vec<Message>,
+}
+
 /// Any request may be at fault.
 #[derive(IntoResponses)]
 #[response(status = 400, description = "The request is at fault; the problem says where.", content_type = "application/problem+json")]

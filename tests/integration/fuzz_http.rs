@@ -1,0 +1,319 @@
+//! Requests that nobody meant, on both doors of the real binary: broken heads, chunks and packings, strange methods and paths, what is pipelined, JSON of every kind.
+//! Whatever comes is answered or hung up on: no fault of the daemon's own, no panic, no memory without bound.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use crate::daemon::{Daemon, Home};
+use crate::fuzz::{fuzz, target};
+use crate::random::Random;
+
+/// Little is kept, so that memory that grows is memory that leaks.
+const SETTINGS: [&str; 8] = [
+    "store.durability=process_crash",
+    "store.dedup_window=1000",
+    "store.retain_entries=1000",
+    "store.checkpoint_every=5000",
+    "session.live_max=1000",
+    "server.read_wait=0s",
+    "server.max_body_bytes=65536",
+    "learning.interval=1024",
+];
+
+/// The most of an answer that is read.
+const ENOUGH: usize = 1 << 18;
+
+const TOKENS: &[&[u8]] = &[
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b" ",
+    b"\t",
+    b":",
+    b"\0",
+    b"%00",
+    b"%ff",
+    b"%C3%A9",
+    b"%",
+    b"../",
+    b"//",
+    b"?",
+    b"&",
+    b"#",
+    b"*",
+    b"http://sequor/v1/events",
+    b"GET",
+    b"HEAD",
+    b"POST",
+    b"PUT",
+    b"PATCH",
+    b"DELETE",
+    b"OPTIONS",
+    b"CONNECT",
+    b"TRACE",
+    b"BREW",
+    b"HTTP/1.0",
+    b"HTTP/1.1",
+    b"HTTP/2.0",
+    b"HTTP/9.9",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 18446744073709551616\r\n",
+    b"Content-Length: 999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Content-Encoding: gzip\r\n",
+    b"Content-Encoding: br\r\n",
+    b"Content-Encoding: zstd\r\n",
+    b"Content-Encoding: deflate\r\n",
+    b"Content-Type: text/plain\r\n",
+    b"Content-Type: application/json\r\n",
+    b"Accept-Encoding: br, gzip;q=0.1, *;q=0\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n",
+    b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"Connection: close\r\n",
+    b"Origin: null\r\n",
+    b"Range: bytes=0-0\r\n",
+    b"If-None-Match: *\r\n",
+    b"x-request-id: \xff\r\n",
+    b"ffffffffffffffff\r\n",
+    b"0\r\n\r\n",
+    b"1;a=b\r\n{\r\n",
+    b"limit=1000",
+    b"limit=18446744073709551616",
+    b"explain=true",
+    b"min_offset=18446744073709551615",
+    b"filter=not%20(price%20%3C%201e999)",
+    b"1e999",
+    b"-0",
+    b"null",
+    b"\\ud800",
+    b"\"",
+    b"{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    b"123456789012345678901234567890",
+];
+
+/// What is asked in good order: of each a method, an address and a body. Left out is what would not let the others be tried: what drains, what writes files where it is told to, what
+/// writes the whole store anew, what makes the log long.
+const QUESTIONS: [(&str, &str, &str); 50] = [
+    (
+        "POST",
+        "/v1/events",
+        r#"{"event_id":"e1","user_id":"ann","session_id":"s1","type":"view","item_id":"tea","value":2.5,"timestamp":1700000000000}"#,
+    ),
+    (
+        "POST",
+        "/v1/events?recommend=5&user=bob",
+        r#"[{"user_id":"ann","type":"purchase","item_id":"cup","properties":{"a":[1,{"b":null}]}},{"user_id":"bob","type":"search"}]"#,
+    ),
+    (
+        "POST",
+        "/v1/events",
+        "{\"user_id\":\"a\",\"type\":\"view\",\"item_id\":\"x\"}\n{\"user_id\":\"b\",\"type\":\"cart\",\"item_id\":\"y\"}\n",
+    ),
+    ("POST", "/v1/events/validate", r#"[{"user_id":"ann","type":"view","item_id":"tea"},{"user_id":"","typ":"view"}]"#),
+    ("GET", "/v1/users/ann/recommendations?limit=5&exclude=tea,cup&exclude_seen=true&diversity=2&explain=true", ""),
+    ("GET", "/v1/users/ann/recommendations?filter=category%20in%20(tea)%20and%20price%20%3C%2010&min_offset=0", ""),
+    ("GET", "/v1/users/ann/recommendations?recommendation_id=r1-1&offset=3&limit=2", ""),
+    ("GET", "/v1/users/ann/recommendations/stream?limit=1", ""),
+    ("POST", "/v1/recommendations", r#"{"items":["tea","cup"],"limit":5,"filter":"not tags has sale","exclude":["pot"],"explain":true}"#),
+    ("POST", "/v1/users/ann/merge", r#"{"from":"visitor7"}"#),
+    ("PUT", "/v1/items/tea", r#"{"categories":["drinks"],"brand":"leaf","price":4.5,"tags":["green"],"available":true,"expires":null}"#),
+    ("PATCH", "/v1/items/tea", r#"{"price":3.9,"expires":"2030-01-01T00:00:00Z"}"#),
+    ("GET", "/v1/items/tea", ""),
+    ("DELETE", "/v1/items/cup", ""),
+    ("POST", "/v1/items", "{\"item_id\":\"cup\",\"categories\":[\"pots\"]}\n{\"item_id\":\"tea\",\"op\":\"patch\",\"tags\":[\"green\"]}"),
+    ("GET", "/v1/items/tea/similar?limit=5", ""),
+    ("GET", "/v1/trending?limit=5&category=drinks", ""),
+    ("GET", "/v1/capture.js", ""),
+    ("GET", "/openapi.json", ""),
+    ("GET", "/docs", ""),
+    ("OPTIONS", "/v1/events", ""),
+    (
+        "POST",
+        "/v1/track",
+        r#"{"userId":"ann","event":"Product Added","properties":{"product_id":"cup","price":"4.5","quantity":2},"messageId":"m1"}"#,
+    ),
+    ("POST", "/v1/page", r#"{"anonymousId":"a1","name":"Home","properties":{"url":"http://shop/tea"},"timestamp":"2024-05-01T12:00:00Z"}"#),
+    ("POST", "/v1/screen", r#"{"anonymousId":"a1","name":"Home"}"#),
+    ("POST", "/v1/identify", r#"{"anonymousId":"a1","userId":"ann","traits":{"plan":"x"}}"#),
+    ("POST", "/v1/alias", r#"{"previousId":"a2","userId":"ann"}"#),
+    ("POST", "/v1/group", r#"{"userId":"ann","groupId":"g"}"#),
+    (
+        "POST",
+        "/v1/batch?verbose=1",
+        r#"{"batch":[{"type":"identify","anonymousId":"a3","userId":"ann"},{"type":"track","userId":"ann","event":"Order Completed","properties":{"products":[{"product_id":"tea","price":3}]}}],"sentAt":"2024-05-01T12:00:00Z"}"#,
+    ),
+    ("GET", "/metrics", ""),
+    ("GET", "/healthz", ""),
+    ("GET", "/readyz", ""),
+    ("GET", "/admin/status", ""),
+    ("GET", "/admin/history", ""),
+    ("GET", "/admin/stream", ""),
+    ("GET", "/admin/sessions?user=a&limit=5", ""),
+    ("GET", "/admin/sessions/ann", ""),
+    ("GET", "/admin/items?query=t&limit=5", ""),
+    ("GET", "/admin/items/tea", ""),
+    ("GET", "/admin/recall", ""),
+    ("GET", "/admin/store", ""),
+    ("GET", "/admin/settings", ""),
+    ("GET", "/admin/quarantine", ""),
+    ("GET", "/admin/journal?from=0&to=20&only=event", ""),
+    ("GET", "/admin/model", ""),
+    ("POST", "/admin/model/learning-rate", r#"{"value":0.05}"#),
+    ("POST", "/admin/model/pause", "{}"),
+    ("POST", "/admin/model/resume", "{}"),
+    ("POST", "/admin/recall/recluster", "{}"),
+    ("GET", "/console/sessions/ann", ""),
+    ("GET", "/console/items?query=t", ""),
+];
+
+target!(some_strange_requests_are_answered, fuzz_http, requests);
+
+/// A request as it crosses the wire.
+fn raw(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\nContent-Type: application/json\r\n{headers}");
+    [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
+/// Where the head of a request ends.
+fn body_at(request: &[u8]) -> Option<usize> {
+    Some(request.windows(4).position(|four| four == b"\r\n\r\n")? + 4)
+}
+
+fn corpus() -> Vec<Vec<u8>> {
+    let mut corpus: Vec<_> = QUESTIONS.iter().map(|(method, address, body)| raw(method, address, "", body.as_bytes())).collect();
+    let (_, _, event) = QUESTIONS[0];
+    let chunks = "POST /v1/events HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n";
+    corpus.push(format!("{chunks}{:x}\r\n{event}\r\n0\r\n\r\n", event.len()).into_bytes());
+    corpus.push(format!("{chunks}2;a=b\r\n{{}}\r\n0\r\nX-Trailer: x\r\n\r\n").into_bytes());
+    corpus.push(raw("POST", "/v1/events", "Expect: 100-continue\r\n", event.as_bytes()));
+    corpus.push(raw("POST", "/v1/batch", "Authorization: Basic a2V5Og==\r\n", br#"{"batch":[]}"#));
+    corpus.push(
+        [raw("GET", "/v1/trending", "", b""), raw("POST", "/v1/events", "", event.as_bytes()), raw("GET", "/v1/items/tea", "", b"")]
+            .concat(),
+    );
+    // HTTP/2: its preface, settings, and a request whose head is torn.
+    corpus.push(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\x05\x01\x05\0\0\0\x01\x82\x86\x84\x41\x8a\0\0\x04\x08\0\0\0\0\0\x7f\xff\xff\xff".to_vec());
+    corpus
+}
+
+/// Puts a body into another dress: with its right length, packed, in chunks, or deep in brackets; the head keeps its first line.
+fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+    let (head, body) = request.split_at(body_at(request)?);
+    let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
+    let mut words = line.split(' ');
+    let (method, address) = (words.next()?, words.next()?);
+    let (headers, body) = match random.below(6) {
+        0 => {
+            let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+            packer.write_all(body).unwrap();
+            ("Content-Encoding: gzip\r\n", packer.finish().unwrap())
+        }
+        1 => {
+            let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
+            packer.write_all(body).unwrap();
+            ("Content-Encoding: deflate\r\n", packer.finish().unwrap())
+        }
+        2 => ("Content-Encoding: zstd\r\n", zstd::encode_all(body, 1).unwrap()),
+        3 => {
+            // Packed a thousandfold: what it would unpack to is beyond every bound.
+            let depth = 1 << random.below(18);
+            let deep = [&vec![[b'[', b'{', b' ', b'9'][random.below(4) as usize]; depth][..], body].concat();
+            ("Content-Encoding: zstd\r\n", zstd::encode_all(&deep[..], 1).unwrap())
+        }
+        4 => {
+            let mut chunks = Vec::new();
+            for chunk in body.chunks(1 + random.below(40) as usize) {
+                chunks.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+            }
+            chunks.extend_from_slice(b"0\r\n\r\n");
+            let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n");
+            return Some([head.as_bytes(), &chunks].concat());
+        }
+        _ => ("", body.to_vec()),
+    };
+    Some(raw(method, address, headers, &body))
+}
+
+/// Sends this and nothing more, and reads what is answered: to its end, or as much as is enough of what has none.
+fn exchange(door: &str, request: &[u8]) -> Vec<u8> {
+    let mut connection = TcpStream::connect(door).unwrap();
+    // A bound for hangs.
+    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // It may be refused before all of it is sent.
+    let _ = connection.write_all(request).and_then(|()| connection.shutdown(Shutdown::Write));
+    let (mut said, mut buffer) = (Vec::new(), [0; 1 << 14]);
+    loop {
+        match connection.read(&mut buffer) {
+            Ok(0) => return said,
+            Ok(count) => said.extend_from_slice(&buffer[..count]),
+            Err(error) => {
+                assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "neither answered nor hung up on");
+                return said;
+            }
+        }
+        let is_endless = said.windows(17).any(|text| text == b"text/event-stream");
+        if said.len() > ENOUGH || is_endless {
+            return said;
+        }
+    }
+}
+
+/// The status of an answer; `None` if there was none.
+fn status(said: &[u8]) -> Option<u16> {
+    std::str::from_utf8(said.strip_prefix(b"HTTP/1.")?.get(2..5)?).ok()?.parse().ok()
+}
+
+/// The most memory that a process ever had, in MiB; 0 where that is not told.
+fn peak(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() >> 10
+}
+
+fn requests(long: bool) {
+    let home = Home::new();
+    let daemon = home.start(&SETTINGS);
+    let doors = [daemon.api(), daemon.admin_address()].map(|door| door.strip_prefix("http://").unwrap().to_owned());
+    let mut random = Random(2);
+    let mut statuses = std::collections::BTreeMap::<_, u64>::new();
+    let mut before = 0;
+    fuzz("http", corpus(), TOKENS, long, 12_000, |input| {
+        let dressed = (random.below(2) == 0).then(|| dressed(input, &mut random)).flatten();
+        let request = dressed.as_deref().unwrap_or(input);
+        let is_private = [&b"/admin"[..], b"/console", b"/metrics", b"/healthz", b"/readyz"]
+            .iter()
+            .any(|path| input.windows(path.len()).any(|text| text == *path));
+        // Now and then at the wrong door.
+        let door = usize::from(is_private != (random.below(16) == 0));
+        let status = status(&exchange(&doors[door], request));
+        assert!(status.is_none_or(|status| status < 500 || status == 503), "{status:?} to {}", String::from_utf8_lossy(request));
+        *statuses.entry(status).or_default() += 1;
+        if statuses.values().sum::<u64>() == 2_000 {
+            before = peak(&daemon);
+        }
+    });
+    eprintln!("http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests", peak(&daemon));
+    assert!([200, 400, 404, 405, 413].iter().all(|status| statuses.contains_key(&Some(*status))), "{statuses:?}");
+    assert!(peak(&daemon) < before + 256, "{before} MiB after 2,000 requests, {} at the end", peak(&daemon));
+    assert_eq!(daemon.sum("sequor_panics_total"), 0.0);
+    assert!(!daemon.logged().contains("panicked"), "{}", daemon.logged());
+    // Among what was pipelined, too, no other fault than that there was no room, or not yet.
+    let faults = daemon
+        .admin("/metrics")
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("sequor_responses_total{class=\"5xx\"} ")?.parse::<f64>().ok())
+        .sum::<f64>();
+    assert_eq!(faults, daemon.sum("sequor_overloaded_requests_total"));
+    daemon.assert_healthy();
+}
