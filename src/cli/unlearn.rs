@@ -1,7 +1,7 @@
 //! Learning anew without users who were erased, while a daemon serves: everything that is a fold of the journal is folded again beside it, from a journal that has no blanks, and takes the
 //! place of what is there when the daemon next starts, which it then does by itself.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,6 +65,11 @@ pub(super) async fn watch(store: Store, settings: Settings) {
 
 /// Folds everything anew beside the store.
 fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    let begin = store.journal().begin()?;
+    if begin > 0 {
+        store.erasures().pay(Debt::Unlearning)?;
+        bail!("it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew");
+    }
     let stage = stage(store);
     discard(&stage)?;
     std::fs::create_dir(&stage).with_context(|| format!("cannot write {}", stage.display()))?;
