@@ -167,7 +167,7 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
     };
     SystemSettings {
         fold,
-        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize },
+        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize, consent: settings.privacy.consent },
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
         live: settings.session.live_max,

@@ -25,6 +25,7 @@ pub(crate) struct Engine {
     pub(crate) items: sled::Tree,
     pub(crate) quarantine: sled::Tree,
     pub(crate) links: sled::Tree,
+    pub(crate) consents: sled::Tree,
     /// Which opening of its store it is, from 0.
     pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
@@ -71,6 +72,7 @@ impl Engine {
         })?;
         let (journal, sessions, items, quarantine, links) =
             (tree("journal")?, tree("sessions")?, tree("items")?, tree("quarantine")?, tree("links")?);
+        let consents = tree("consents")?;
         let reach = Reach::open(dir)?;
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
@@ -93,6 +95,7 @@ impl Engine {
             items,
             quarantine,
             links,
+            consents,
             number,
             end,
             begin,

@@ -6,6 +6,7 @@
 //!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
+//!     consents              user id → how far the user's consent goes, and which entry says so
 //!     quarantine            offset of an entry ‖ who passes over it → why
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
 //! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
@@ -22,6 +23,7 @@ mod checkpoints;
 pub mod codec;
 mod committer;
 mod compact;
+mod consents;
 mod engine;
 mod error;
 mod items;
@@ -45,6 +47,7 @@ pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, op
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use compact::Compacted;
+pub use consents::StoredConsents;
 pub use error::StoreError;
 pub use items::Items;
 pub use journal::{Entries, Journal, Watch};
@@ -269,6 +272,12 @@ impl Store {
     #[must_use]
     pub fn links(&self) -> StoredLinks {
         StoredLinks::new(self.clone())
+    }
+
+    /// How far users' consent goes.
+    #[must_use]
+    pub fn consents(&self) -> StoredConsents {
+        StoredConsents::new(self.clone())
     }
 
     /// The item names.
