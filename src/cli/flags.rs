@@ -203,7 +203,7 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
 /// What events are held against.
 pub(super) fn rules(settings: &Settings) -> Rules {
     let names = EventNames::with(settings.segment.names());
-    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names }
+    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names, refusals: settings.segment.consent.clone() }
 }
 
 fn or_one_a_processor(count: usize) -> usize {

@@ -140,10 +140,8 @@ impl NewConsents<'_> {
                 }
             },
             Entry::Private(event) if self.of(&event.user_id) == Some(Consent::None) => return Verdict::Withheld,
-            Entry::Impression(impression) => {
-                if self.of(&impression.user_id).unwrap_or(self.keeper.usual) < Consent::Full {
-                    return Verdict::Withheld;
-                }
+            Entry::Impression(impression) if self.of(&impression.user_id).unwrap_or(self.keeper.usual) < Consent::Full => {
+                return Verdict::Withheld;
             }
             Entry::Consent(change) => {
                 let known = self.of(&change.user_id);

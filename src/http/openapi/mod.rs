@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 use super::watch::path;
-use super::{beacon, events, items, lists, merges, segment, stream};
+use super::{beacon, consents, events, items, lists, merges, segment, stream};
 
 pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Refused};
 
@@ -34,6 +34,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     tags(
         (name = "events", description = "What users do."),
         (name = "recommendations", description = "What they may want next."),
+        (name = "users", description = "Who they are, and what they let be kept."),
         (name = "catalog", description = "What is known of items."),
         (name = "segment", description = "What Segment's libraries send."),
         (name = "description", description = "This API."),
@@ -52,6 +53,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         items::patch,
         items::delete,
         merges::merge,
+        consents::consent,
+        consents::say,
         segment::track,
         segment::page,
         segment::screen,
