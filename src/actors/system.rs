@@ -1,13 +1,16 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
+mod consent;
 mod erasing;
 mod error;
+mod inline;
 mod listening;
 mod looking;
 mod reaching;
 mod recovery;
 mod steering;
 
+pub use consent::Admitted;
 pub use error::SystemError;
 
 use actix::{Actor, Addr, Arbiter};
@@ -28,8 +31,8 @@ use super::pulse::Pulse;
 use super::shard::{Ask, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::upkeep::Upkeep;
-use crate::domain::{Candidate, Catalog, Dictionary, Entry, Fallback, ItemIx, Kind, Kinds, Links, Offset, Step, Timestamp};
-use crate::learning::{Answer, FoldSettings, Follower, Request, Snapshot, Workspace, answer, similar, trending};
+use crate::domain::{Candidate, Catalog, Consent, Consents, Dictionary, Entry, ItemIx, Kinds, Links, Offset, Timestamp};
+use crate::learning::{Answer, FoldSettings, Request, Snapshot, similar, trending};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
 pub use crate::store::{Gone, Point, Quarantined};
@@ -64,6 +67,9 @@ pub struct System {
     gate: Gate,
     dictionary: Arc<Dictionary>,
     links: Arc<Links>,
+    consents: Arc<Consents>,
+    /// How far the consent of users goes who said nothing of it.
+    usual_consent: Consent,
     published: Arc<ArcSwap<Snapshot>>,
     catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
@@ -90,7 +96,7 @@ impl System {
             number_items(&store, pretrained)?;
         }
         let core = Committer::open(store.clone(), settings.committer.clone())?;
-        let (dictionary, links, end) = (core.dictionary(), core.links(), core.next_offset());
+        let (dictionary, links, consents, end) = (core.dictionary(), core.links(), core.consents(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
         let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics);
         let learner = load()?;
@@ -147,12 +153,15 @@ impl System {
         let reach = Reach { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
+        let usual_consent = settings.committer.consent;
         let erasing = Erasing::default();
         Ok(Self {
             store,
             gate,
             dictionary,
             links,
+            consents,
+            usual_consent,
             published,
             catalog,
             committer,
@@ -212,23 +221,6 @@ impl System {
         let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));
         shard.try_send(Ask { user, request, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())
-    }
-
-    /// What somebody may want next of whom only these items are known; nothing is kept.
-    #[must_use]
-    pub fn recommend_inline(&self, items: &[String], request: &Request) -> Answer {
-        let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), Workspace::default());
-        let mut follower = Follower::default();
-        let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
-        for item in items.iter().filter_map(|name| self.dictionary.get(name)) {
-            let step = Step { item: Some(item), kind, boundary: false, at: request.now, value: self.fold.kinds.rule(kind).value };
-            follower.advance(0, step, None, &self.fold.pace, snapshot.weights(), &mut workspace.network);
-        }
-        let mut answer = answer(&snapshot, &catalog, &mut follower, &self.fold.pace, request, &mut workspace);
-        if answer.fallback == Fallback::UnknownUser {
-            answer.fallback = Fallback::UnknownItems;
-        }
-        answer
     }
 
     /// Items like one.

@@ -6,7 +6,7 @@ use super::digest::Digest;
 use super::fault::{Code, Fault};
 use super::rules::{Draft, Rules};
 use super::timestamp;
-use crate::domain::{Event, Kind, Timestamp};
+use crate::domain::{Kind, Said, Timestamp};
 use format::{Format, Parts};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
@@ -50,6 +50,8 @@ pub struct AccessSettings {
     pub statuses: RangeInclusive<u16>,
     /// Whether robots count as users.
     pub keep_bots: bool,
+    /// What says how far consent goes: `cookie:NAME` or `field:NAME`; `None`: nothing does.
+    pub consent: Option<String>,
 }
 
 /// Why a log cannot be read as it was asked.
@@ -90,13 +92,16 @@ pub enum AccessError {
     /// The user is said in no known way.
     #[error("`{0}` says not who the user is; write cookie:NAME, field:NAME or address")]
     User(String),
+    /// The consent is said in no known way.
+    #[error("`{0}` says not how far consent goes; write cookie:NAME or field:NAME")]
+    Consent(String),
 }
 
 /// What a line is.
 #[derive(Debug, PartialEq)]
 pub enum Seen {
     /// An event.
-    Event(Event),
+    Event(Said),
     /// A request that is none.
     Other(Other),
 }
@@ -149,6 +154,7 @@ pub struct AccessLog {
     methods: Vec<String>,
     statuses: RangeInclusive<u16>,
     keep_bots: bool,
+    consent: Option<Who>,
     key: [u8; 16],
     events: Rules,
 }
@@ -167,15 +173,18 @@ impl AccessLog {
         if rules.is_empty() {
             return Err(AccessError::NoRule);
         }
-        let who = match settings.user.split_once(':') {
-            Some(("cookie", name)) => Who::Cookie(name.to_owned()),
-            Some(("field", name)) => Who::Field(name.to_owned()),
-            None if settings.user == "address" => Who::Address,
-            _ => return Err(AccessError::User(settings.user.clone())),
+        let said = |text: &str| match text.split_once(':') {
+            Some(("cookie", name)) => Some(Who::Cookie(name.to_owned())),
+            Some(("field", name)) => Some(Who::Field(name.to_owned())),
+            _ => None,
         };
+        let who = said(&settings.user).or_else(|| (settings.user == "address").then_some(Who::Address));
+        let who = who.ok_or_else(|| AccessError::User(settings.user.clone()))?;
+        let consent =
+            settings.consent.as_deref().map(|text| said(text).ok_or_else(|| AccessError::Consent(text.to_owned()))).transpose()?;
         let format = Format::new(&settings.format, &settings.fields)?;
         let methods = settings.methods.clone();
-        Ok(Self { format, rules, who, methods, statuses: settings.statuses.clone(), keep_bots: settings.keep_bots, key, events })
+        Ok(Self { format, rules, who, methods, statuses: settings.statuses.clone(), keep_bots: settings.keep_bots, consent, key, events })
     }
 
     /// Reads a line. The event gets that id; `received_at` is the moment against which "too far in the future" is judged.
@@ -214,21 +223,28 @@ impl AccessLog {
             value: value.transpose()?,
             timestamp: Some(timestamp::from_log(&time)?),
             properties: query.map(|query| serde_json::json!({ "query": query }).to_string().into()),
+            consent: self.consent.as_ref().and_then(|consent| consent.of(&parts)),
         };
         self.events.check(draft, received_at).map(Seen::Event)
     }
 
     /// Who made the request: what the log says, or else a pseudonym for address and agent.
     fn user<'p>(&self, parts: &'p Parts<'_>) -> Option<Cow<'p, str>> {
-        let named = match &self.who {
-            Who::Cookie(name) => parts.cookie(name),
-            Who::Field(name) => parts.field(name),
-            Who::Address => None,
-        };
-        named.or_else(|| {
+        self.who.of(parts).or_else(|| {
             let (address, agent) = (parts.get("address")?, parts.get("agent").unwrap_or_default());
             Some(Digest::of(&self.key, &[address.as_bytes(), agent.as_bytes()]).into())
         })
+    }
+}
+
+impl Who {
+    /// What a line says there.
+    fn of<'p>(&self, parts: &'p Parts<'_>) -> Option<Cow<'p, str>> {
+        match self {
+            Self::Cookie(name) => parts.cookie(name),
+            Self::Field(name) => parts.field(name),
+            Self::Address => None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::fault::{Code, Fault};
 use super::rules::Rules;
 use super::shape::{Field, Shape};
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Said, Timestamp};
 use csv_core::{ReadRecordResult, Reader};
 use std::borrow::Cow;
 
@@ -127,7 +127,7 @@ impl Table {
     ///
     /// # Errors
     /// The first fault, without a place.
-    pub(super) fn read_event(&mut self, line: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Event, Fault> {
+    pub(super) fn read_event(&mut self, line: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Said, Fault> {
         self.row.read(line, self.count)?;
         let text = |field: Field| {
             let column = self.columns.get(field as usize).copied().flatten();
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn columns_come_in_any_order() {
         let mut table = table("timestamp, session ,value,colour,event,item,user");
-        let event = table.read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &Rules::default(), NOW).unwrap();
+        let event = table.read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &Rules::default(), NOW).unwrap().what;
         assert_eq!((event.user_id.as_str(), event.item_id.as_deref(), event.session_id.as_deref()), ("u", Some(r#"i,"1""#), Some("s")));
         assert_eq!((event.kind, event.value, event.timestamp), (Kind::Play, None, 1_396_314_941_500));
     }
@@ -177,7 +177,7 @@ mod tests {
     fn columns_of_others_are_mapped() {
         let shape = || Shape::new(TimeUnit::Any, Some("view".to_owned())).with(Field::User, "visitorid".to_owned());
         let mut table = Table::new(b"visitorid,item,timestamp", shape()).unwrap();
-        let event = table.read_event(b"u,i,1", &Rules::default(), NOW).unwrap();
+        let event = table.read_event(b"u,i,1", &Rules::default(), NOW).unwrap().what;
         assert_eq!((event.user_id.as_str(), event.kind), ("u", Kind::View));
         assert_eq!(
             Table::new(b"user,item,timestamp", shape()).unwrap_err(),
@@ -224,7 +224,7 @@ mod tests {
         fn quoted_ids_survive(user in "\\PC{1,40}", item in "[a-z\",; ]{1,40}") {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let line = format!("{},{},view,1", quoted(&user), quoted(&item));
-            let event = table("user,item,event,timestamp").read_event(line.as_bytes(), &Rules::default(), NOW).unwrap();
+            let event = table("user,item,event,timestamp").read_event(line.as_bytes(), &Rules::default(), NOW).unwrap().what;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

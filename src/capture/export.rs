@@ -1,7 +1,7 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
 use crate::domain::{
-    Consent, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Timestamp,
+    Consent, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Said, Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -44,6 +44,17 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Consent(change) => write(Line { offset, entry: name, rest: change }, lines),
         Entry::Erase(erasure) => write(Line { offset, entry: name, rest: erasure }, lines),
         Entry::Blank => write(Line { offset, entry: name, rest: Nothing {} }, lines),
+    }
+}
+
+/// Appends what is to be sent as one line of JSON: as [`write_entry`] writes it, and an event with what its sender says of consent.
+///
+/// # Errors
+/// As [`write_entry`].
+pub fn write_said(said: &Said<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    match &said.what {
+        Entry::Event(event) => write(Line { offset: 0, entry: entry_name(&said.what), rest: EventLine::new(event, said.consent)? }, lines),
+        entry => write_entry(0, entry, lines),
     }
 }
 
@@ -260,14 +271,16 @@ mod tests {
         fn an_event_comes_back_from_its_line(
             (event_id, user_id, session_id, item_id) in (proptest::option::of(name()), name(), proptest::option::of(name()), name()),
             value in proptest::option::of(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO),
-            timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"),
+            timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
         ) {
             let properties = properties.map(|text| serde_json::json!({ "a": text, "b": [1.50, {}] }).to_string());
             let event = Event { event_id, user_id, session_id, kind: Kind::Rate, item_id: Some(item_id), value, timestamp, properties };
-            let line = line(&Entry::Event(event.clone()));
+            let mut line = Vec::new();
+            write_said(&Said { what: Entry::Event(event.clone()), consent }, &mut line).unwrap();
+            let line = String::from_utf8(line).unwrap();
             prop_assert_eq!(line.matches('\n').count(), 1);
             let reading = read_body(line.as_bytes(), &Rules::default(), NOW).unwrap();
-            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(event)], vec![]), "{}", line);
+            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(Said { what: event, consent })], vec![]), "{}", line);
         }
 
         #[test]

@@ -42,6 +42,8 @@ pub enum Code {
     OutOfRange,
     /// What is to be done with an item is neither put, patch nor delete.
     UnknownOp,
+    /// How far the consent goes is said in no known way.
+    UnknownConsent,
     /// A field is given twice.
     Repeated,
     /// A field that no such record has; the record is taken all the same and the fault is a warning.

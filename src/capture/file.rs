@@ -7,7 +7,7 @@ use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::packed::Unpacked;
 use super::rules::Rules;
 use super::shape::Shape;
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Said, Timestamp};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -189,7 +189,7 @@ impl<'r> FileEvents<'r> {
 }
 
 impl Iterator for FileEvents<'_> {
-    type Item = Result<Result<Event, Fault>, FileError>;
+    type Item = Result<Result<Said, Fault>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.read;

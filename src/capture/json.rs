@@ -6,14 +6,15 @@ use super::items::object;
 use super::rules::{Draft, Rules, excerpt};
 use super::shape::Shape;
 use super::timestamp;
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Said, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
 /// The fields of an event, in the order in which [`Object::values`] holds them. The last two are those that an export adds: what it is, and where it stood.
-const FIELDS: [&str; 10] = ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "entry", "offset"];
+const FIELDS: [&str; 11] =
+    ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "consent", "entry", "offset"];
 
 /// What a body held.
 #[derive(Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Reading<T> {
 ///
 /// # Errors
 /// If the body is empty or holds more events than the rules allow; then nothing is taken.
-pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading<Event>, BodyError> {
+pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading<Said>, BodyError> {
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
 }
 
@@ -60,7 +61,7 @@ pub(super) fn read_records<T>(
 ///
 /// # Errors
 /// The first fault, without a place.
-pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<Event, Fault> {
+pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<Said, Fault> {
     let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the event is not UTF-8"))?;
     if !text.starts_with('{') {
         return Err(Fault::new(None, if text.is_empty() { Code::Syntax } else { Code::WrongType }, "an event is a JSON object"));
@@ -69,7 +70,7 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
     if let Some(field) = object.repeated {
         return Err(Fault::new(field, Code::Repeated, format!("`{field}` is given twice")));
     }
-    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, entry, _] = object.values;
+    let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, consent, entry, _] = object.values;
     if let Some(entry) = string("entry", entry)?.filter(|entry| entry != "event") {
         let reason = format!("this is an exported `{}`, not an event; items go to /v1/items, anything else nowhere", excerpt(&entry));
         return Err(Fault::new("entry", Code::WrongType, reason));
@@ -83,6 +84,7 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
         value: given(value).map(number).transpose()?,
         timestamp: given(timestamp).map(point_in_time).transpose()?,
         properties: given(properties).map(properties_text).transpose()?,
+        consent: string("consent", consent)?,
     };
     let event = rules.check(draft, received_at)?;
     for name in object.unknown {
@@ -96,7 +98,7 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
 ///
 /// # Errors
 /// The first fault, without a place.
-pub(super) fn read_mapped(text: &[u8], shape: &Shape, rules: &Rules, received_at: Timestamp) -> Result<Event, Fault> {
+pub(super) fn read_mapped(text: &[u8], shape: &Shape, rules: &Rules, received_at: Timestamp) -> Result<Said, Fault> {
     rules.check(shape.draft_of_object(&object(text)?)?, received_at)
 }
 
@@ -211,13 +213,13 @@ fn syntax(text: &str, error: &serde_json::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::{Consent, Kind};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
     const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
 
-    fn read(body: &str) -> Reading<Event> {
+    fn read(body: &str) -> Reading<Said> {
         read_body(body.as_bytes(), &Rules::default(), NOW).unwrap()
     }
 
@@ -233,13 +235,26 @@ mod tests {
             r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
                 "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
         );
-        let event = reading.records.into_iter().next().unwrap().unwrap();
+        let event = reading.records.into_iter().next().unwrap().unwrap().what;
         assert_eq!(event.event_id.as_deref(), Some("e1"));
         assert_eq!(event.user_id, "üser");
         assert_eq!(event.session_id.as_deref(), Some("s"));
         assert_eq!((event.kind, event.item_id.as_deref(), event.value), (Kind::Rate, Some("i"), Some(4.5)));
         assert_eq!(event.timestamp, 1_396_314_941_000);
         assert_eq!(event.properties.as_deref(), Some(r#"{"page": [1, {}]}"#));
+    }
+
+    #[test]
+    fn consent_is_read_and_nothing_is_guessed_of_it() {
+        let said = |level: &str| read(&format!(r#"{{"user_id":"u","type":"view","item_id":"i","consent":{level}}}"#)).records.remove(0);
+        for level in Consent::ALL {
+            assert_eq!(said(&format!("\"{}\"", level.name())).unwrap().consent, Some(level));
+        }
+        assert_eq!(said("null").unwrap().consent, None);
+        for (wrong, code) in [("\"all\"", Code::UnknownConsent), ("\"\"", Code::UnknownConsent), ("true", Code::WrongType)] {
+            let fault = said(wrong).unwrap_err();
+            assert_eq!((fault.field, fault.code), (Some("consent"), code), "{wrong}");
+        }
     }
 
     #[test]
@@ -363,7 +378,7 @@ mod tests {
         #[test]
         fn ids_survive_whatever_their_letters(user in "\\PC{1,40}", item in "\\PC{1,40}") {
             let body = serde_json::json!({ "user_id": user, "type": "view", "item_id": item }).to_string();
-            let event = read(&body).records.remove(0).unwrap();
+            let event = read(&body).records.remove(0).unwrap().what;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

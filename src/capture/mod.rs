@@ -25,7 +25,7 @@ mod timestamp;
 
 pub use access::{AccessError, AccessLog, AccessSettings, Other, Seen};
 pub use digest::Digest;
-pub use export::{ENTRIES, entry_name, write_entry};
+pub use export::{ENTRIES, entry_name, write_entry, write_said};
 pub use fault::{Code, Fault};
 pub use file::{FileError, FileEvents};
 pub use file_items::FileItems;

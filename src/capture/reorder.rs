@@ -1,6 +1,6 @@
 //! Events that come unsorted, put into the order of their timestamps within a window.
 
-use crate::domain::{Event, Timestamp};
+use crate::domain::{Said, Timestamp};
 use std::collections::BTreeMap;
 
 /// Holds events back until the window has passed, and gives them out by their timestamps.
@@ -11,7 +11,7 @@ pub struct Reorder {
     latest: Timestamp,
     late: u64,
     /// The events held back, by timestamp and then by line.
-    held: BTreeMap<(Timestamp, u64), Event>,
+    held: BTreeMap<(Timestamp, u64), Said>,
     /// Their timestamps by line.
     lines: BTreeMap<u64, Timestamp>,
 }
@@ -25,15 +25,15 @@ impl Reorder {
     }
 
     /// Takes the event of a line, which comes after every line so far. One that comes later than the window is counted, and given out next.
-    pub fn put(&mut self, line: u64, event: Event) {
-        self.late += u64::from(event.timestamp < self.begin());
-        self.latest = self.latest.max(event.timestamp);
-        self.lines.insert(line, event.timestamp);
-        self.held.insert((event.timestamp, line), event);
+    pub fn put(&mut self, line: u64, event: Said) {
+        self.late += u64::from(event.what.timestamp < self.begin());
+        self.latest = self.latest.max(event.what.timestamp);
+        self.lines.insert(line, event.what.timestamp);
+        self.held.insert((event.what.timestamp, line), event);
     }
 
     /// The next event that need not be held back when reading has come to `line`.
-    pub fn ready(&mut self, line: u64) -> Option<(u64, Event)> {
+    pub fn ready(&mut self, line: u64) -> Option<(u64, Said)> {
         let aged = self.lines.first_key_value().filter(|(first, _)| *first + self.most <= line).map(|(first, at)| (*at, *first));
         let passed = || self.held.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.begin());
         let key = aged.or_else(passed)?;
@@ -41,7 +41,7 @@ impl Reorder {
     }
 
     /// The next event of those still held back, at the end of the stream.
-    pub fn rest(&mut self) -> Option<(u64, Event)> {
+    pub fn rest(&mut self) -> Option<(u64, Said)> {
         let key = *self.held.first_key_value()?.0;
         self.take(key)
     }
@@ -63,7 +63,7 @@ impl Reorder {
         self.latest.saturating_sub(self.window_ms)
     }
 
-    fn take(&mut self, key: (Timestamp, u64)) -> Option<(u64, Event)> {
+    fn take(&mut self, key: (Timestamp, u64)) -> Option<(u64, Said)> {
         self.lines.remove(&key.1);
         self.held.remove(&key).map(|event| (key.1, event))
     }
@@ -72,7 +72,7 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::{Event, Kind};
     use proptest::prelude::*;
 
     fn through(window_ms: i64, most: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
@@ -89,13 +89,13 @@ mod tests {
                 timestamp,
                 properties: None,
             };
-            reorder.put(line, event);
+            reorder.put(line, event.into());
             while let Some((line, event)) = reorder.ready(line) {
-                out.push((line, event.timestamp));
+                out.push((line, event.what.timestamp));
             }
         }
         while let Some((line, event)) = reorder.rest() {
-            out.push((line, event.timestamp));
+            out.push((line, event.what.timestamp));
         }
         assert_eq!(reorder.first_line(), None);
         (out, reorder.late())

@@ -2,8 +2,9 @@
 
 use super::fault::{Code, Fault};
 use super::segment::EventNames;
-use crate::domain::{Event, Kind, Kinds, Merge, Timestamp};
+use crate::domain::{Consent, ConsentChange, Event, Kind, Kinds, Merge, Said, Timestamp};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
 pub const MAX_ID_BYTES: usize = 256;
@@ -36,6 +37,8 @@ pub struct Draft<'a> {
     pub timestamp: Option<Timestamp>,
     /// A JSON object, known to be well-formed.
     pub properties: Option<Cow<'a, str>>,
+    /// How far the consent to just this event goes: the name of a [`Consent`].
+    pub consent: Option<Cow<'a, str>>,
 }
 
 /// What an event must satisfy to be taken.
@@ -47,11 +50,13 @@ pub struct Rules {
     pub max_events: usize,
     /// What the names of Segment's events mean.
     pub names: EventNames,
+    /// By the name of a category of consent in Segment's messages: how far consent goes at most where it is refused.
+    pub refusals: BTreeMap<String, Consent>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { kinds: Kinds::default(), max_events: 1000, names: EventNames::default() }
+        Self { kinds: Kinds::default(), max_events: 1000, names: EventNames::default(), refusals: BTreeMap::new() }
     }
 }
 
@@ -60,14 +65,15 @@ impl Rules {
     ///
     /// # Errors
     /// The first rule that the draft breaks, without a place.
-    pub fn check(&self, draft: Draft<'_>, received_at: Timestamp) -> Result<Event, Fault> {
+    pub fn check(&self, draft: Draft<'_>, received_at: Timestamp) -> Result<Said, Fault> {
         let user_id = id("user_id", draft.user_id.ok_or_else(|| missing("user_id"))?)?;
         let kind = self.kind(&draft.kind.ok_or_else(|| missing("type"))?)?;
         let item_id = draft.item_id.map(|item| id("item_id", item)).transpose()?;
         if item_id.is_none() && kind != Kind::Search {
             return Err(Fault::new("item_id", Code::Missing, "`item_id` is missing; only a search may go without"));
         }
-        Ok(Event {
+        let consent = draft.consent.as_deref().map(consent).transpose()?;
+        let what = Event {
             event_id: draft.event_id.map(|event| id("event_id", event)).transpose()?,
             user_id,
             session_id: draft.session_id.map(|session| id("session_id", session)).transpose()?,
@@ -76,7 +82,8 @@ impl Rules {
             value: draft.value.map(value).transpose()?,
             timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
             properties: draft.properties.map(properties).transpose()?,
-        })
+        };
+        Ok(Said { what, consent })
     }
 
     /// Holds a merge of two users against the rules for their ids, which `fields` name: who is merged, and into whom.
@@ -86,6 +93,22 @@ impl Rules {
     pub fn merge(&self, fields: [&'static str; 2], from: Cow<'_, str>, into: Cow<'_, str>, timestamp: Timestamp) -> Result<Merge, Fault> {
         let [from_field, into_field] = fields;
         Ok(Merge { from: id(from_field, from)?, into: id(into_field, into)?, timestamp })
+    }
+
+    /// Passes the id of a user, which `field` names, as it is known here.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn user(&self, field: &'static str, text: String) -> Result<String, Fault> {
+        id(field, text.into())
+    }
+
+    /// Holds what a user says of consent against the rules.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn consent(&self, user: Cow<'_, str>, level: &str, timestamp: Timestamp) -> Result<ConsentChange, Fault> {
+        Ok(ConsentChange { user_id: self.user("user", user.into_owned())?, consent: consent(level)?, timestamp })
     }
 
     /// Properties that came as an object, unless they are beyond the bounds.
@@ -103,6 +126,16 @@ impl Rules {
         let reason = format!("`type` is `{}`, which is unknown; known are {}", excerpt(name), known.join(", "));
         Err(Fault::new("type", Code::UnknownKind, reason))
     }
+}
+
+/// A level of consent by its name.
+///
+/// # Errors
+/// If there is no such level.
+pub(super) fn consent(name: &str) -> Result<Consent, Fault> {
+    let unknown =
+        || Fault::new("consent", Code::UnknownConsent, format!("`consent` must be {}", Consent::ALL.map(Consent::name).join(", ")));
+    Consent::from_name(name).ok_or_else(unknown)
 }
 
 /// The beginning of a name that is shown to people, without what could spoil a terminal.
@@ -181,7 +214,7 @@ mod tests {
 
     #[test]
     fn takes_the_least_and_dates_it_by_its_arrival() {
-        let event = Rules::default().check(draft(), NOW).unwrap();
+        let event = Rules::default().check(draft(), NOW).unwrap().what;
         assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", Kind::View, Some("i"), NOW));
     }
 
@@ -208,10 +241,10 @@ mod tests {
     #[test]
     fn a_search_needs_no_item_and_a_configured_kind_is_known() {
         let search = Draft { kind: Some("search".into()), item_id: None, ..draft() };
-        assert_eq!(Rules::default().check(search, NOW).unwrap().item_id, None);
+        assert_eq!(Rules::default().check(search, NOW).unwrap().what.item_id, None);
         let mut rules = Rules::default();
         rules.kinds.set(Kind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
-        let event = rules.check(Draft { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap();
+        let event = rules.check(Draft { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap().what;
         assert_eq!(event.kind, Kind::Custom("wishlist".into()));
     }
 
@@ -219,7 +252,7 @@ mod tests {
         #[test]
         fn what_is_taken_is_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
             let draft = Draft { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..draft() };
-            if let Ok(event) = Rules::default().check(draft, NOW) {
+            if let Ok(Said { what: event, .. }) = Rules::default().check(draft, NOW) {
                 let item = event.item_id.unwrap();
                 for id in [&event.user_id, &item] {
                     prop_assert!((1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control));

@@ -23,10 +23,12 @@ pub enum Field {
     Value,
     /// See [`Event::timestamp`](crate::domain::Event::timestamp).
     Time,
+    /// See [`Said::consent`](crate::domain::Said::consent).
+    Consent,
 }
 
 /// Each field, its column in CSV, its name in JSON.
-const FIELDS: [(Field, &str, &str); 7] = [
+const FIELDS: [(Field, &str, &str); 8] = [
     (Field::EventId, "event_id", "event_id"),
     (Field::User, "user", "user_id"),
     (Field::Session, "session", "session_id"),
@@ -34,6 +36,7 @@ const FIELDS: [(Field, &str, &str); 7] = [
     (Field::Item, "item", "item_id"),
     (Field::Value, "value", "value"),
     (Field::Time, "timestamp", "timestamp"),
+    (Field::Consent, "consent", "consent"),
 ];
 
 impl Field {
@@ -118,7 +121,7 @@ impl Shape {
         match field {
             Field::User | Field::Item | Field::Time => true,
             Field::Kind => self.kind.is_none(),
-            Field::EventId | Field::Session | Field::Value => self.mapped(field).is_some(),
+            Field::EventId | Field::Session | Field::Value | Field::Consent => self.mapped(field).is_some(),
         }
     }
 
@@ -139,6 +142,7 @@ impl Shape {
             value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
             timestamp: Some(timestamp::in_unit(&at, self.unit)?),
             properties: None,
+            consent: text(Field::Consent)?,
         })
     }
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
-use crate::capture::write_entry;
-use crate::domain::Entry;
+use crate::capture::{write_entry, write_said};
+use crate::domain::{Entry, Said};
 
 /// An answer that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,6 +47,13 @@ impl Question {
     /// Tells events, a line each.
     pub(super) fn events<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/events", lines(entries)?))
+    }
+
+    /// Tells events with what is said of consent, a line each.
+    pub(super) fn said(said: &[Said<Entry>]) -> anyhow::Result<Self> {
+        let mut body = Vec::new();
+        said.iter().try_for_each(|said| write_said(said, &mut body))?;
+        Ok(Self::post("/v1/events", body))
     }
 
     /// Tells changes of items, a line each.

@@ -167,7 +167,7 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
     };
     SystemSettings {
         fold,
-        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize },
+        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize, consent: settings.privacy.consent },
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
         live: settings.session.live_max,
@@ -203,7 +203,7 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
 /// What events are held against.
 pub(super) fn rules(settings: &Settings) -> Rules {
     let names = EventNames::with(settings.segment.names());
-    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names }
+    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names, refusals: settings.segment.consent.clone() }
 }
 
 fn or_one_a_processor(count: usize) -> usize {

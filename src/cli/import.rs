@@ -13,9 +13,9 @@ use super::place::StateFile;
 use super::progress::Progress;
 use super::sender::Sender;
 use super::target::{Directory, Target};
-use crate::capture::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_entry};
+use crate::capture::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_said};
 use crate::clock::Clock;
-use crate::domain::{Entry, Timestamp};
+use crate::domain::{Entry, Said, Timestamp};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
@@ -95,6 +95,8 @@ struct Summary {
     taken: u64,
     /// Rows that it had already.
     duplicates: u64,
+    /// Rows that were not taken since their users do not let them be kept.
+    withheld: u64,
     /// Rows that an earlier run had brought to the end, and that were not sent again.
     skipped: u64,
     /// Rows that came later than the window.
@@ -128,6 +130,7 @@ impl Import {
             for (what, count) in [
                 ("taken", summary.taken),
                 ("known already", summary.duplicates),
+                ("withheld for want of consent", summary.withheld),
                 ("skipped: acknowledged before", summary.skipped),
                 ("later than the window", summary.late),
                 ("faulty", summary.faulty),
@@ -164,7 +167,8 @@ impl Import {
         self.pairs().try_fold(Shape::new(unit, self.kind.clone()), |shape, pair| {
             let (field, name) = pair?;
             let known = Field::from_name(field);
-            let field = known.with_context(|| format!("--map {field}={name}: there are user, item, time, type, value, session and id"))?;
+            let field =
+                known.with_context(|| format!("--map {field}={name}: there are user, item, time, type, value, session, consent and id"))?;
             Ok(shape.with(field, name.to_owned()))
         })
     }
@@ -187,6 +191,12 @@ enum Wanted {
     Items(Vec<(&'static str, String)>),
 }
 
+/// One row.
+enum Row {
+    Event(Said),
+    Item(Entry),
+}
+
 /// The rows of a file.
 enum Rows<'r> {
     Events(Box<FileEvents<'r>>),
@@ -194,10 +204,10 @@ enum Rows<'r> {
 }
 
 impl Rows<'_> {
-    fn next(&mut self) -> Option<Result<Result<Entry, Fault>, FileError>> {
+    fn next(&mut self) -> Option<Result<Result<Row, Fault>, FileError>> {
         match self {
-            Self::Events(events) => Some(events.next()?.map(|event| event.map(Entry::Event))),
-            Self::Items(items) => Some(items.next()?.map(|item| item.map(Entry::Item))),
+            Self::Events(events) => Some(events.next()?.map(|event| event.map(Row::Event))),
+            Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| Row::Item(Entry::Item(change))))),
         }
     }
 
@@ -220,15 +230,15 @@ impl Rows<'_> {
 #[derive(Default)]
 struct Batch {
     lines: Vec<u64>,
-    entries: Vec<Entry>,
+    entries: Vec<Said<Entry>>,
     bytes: usize,
     scratch: Vec<u8>,
 }
 
 impl Batch {
-    fn push(&mut self, line: u64, entry: Entry) -> anyhow::Result<()> {
+    fn push(&mut self, line: u64, entry: Said<Entry>) -> anyhow::Result<()> {
         self.scratch.clear();
-        write_entry(line, &entry, &mut self.scratch)?;
+        write_said(&entry, &mut self.scratch)?;
         self.bytes += self.scratch.len();
         self.lines.push(line);
         self.entries.push(entry);
@@ -270,14 +280,14 @@ impl Run<'_> {
             let line = rows.line();
             match row {
                 Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
-                Ok(Ok(Entry::Event(mut event))) => {
-                    event.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
+                Ok(Ok(Row::Event(mut event))) => {
+                    event.what.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
                     reorder.put(line, event);
                     while let Some((line, event)) = reorder.ready(line) {
-                        batch.push(line, Entry::Event(event))?;
+                        batch.push(line, event.map(Entry::Event))?;
                     }
                 }
-                Ok(Ok(entry)) => batch.push(line, entry)?,
+                Ok(Ok(Row::Item(item))) => batch.push(line, item.into())?,
                 Ok(Err(fault)) => self.faults.read(file, Spot::Line(line), &fault)?,
                 Err(error) => self.faults.broken(file, line, &error)?,
             }
@@ -290,7 +300,7 @@ impl Run<'_> {
             }
         }
         while let Some((line, event)) = reorder.rest() {
-            batch.push(line, Entry::Event(event))?;
+            batch.push(line, event.map(Entry::Event))?;
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
             }
@@ -319,6 +329,7 @@ impl Run<'_> {
         let told = self.target.take(entries)?;
         self.summary.taken += told.accepted;
         self.summary.duplicates += told.duplicates;
+        self.summary.withheld += told.withheld;
         for rejected in &told.rejected {
             let Some(line) = lines.get(rejected.index) else { bail!("the daemon refused a row that was not sent: {}", rejected.reason) };
             self.faults.rejected(file, Spot::Line(*line), rejected)?;

@@ -4,7 +4,7 @@ use anyhow::bail;
 use std::path::Path;
 
 use crate::capture::{FileEvents, Rules};
-use crate::domain::Kinds;
+use crate::domain::{Consent, Kinds};
 use crate::learning::Recording;
 
 /// Rows that are refused are told, but not more than so many.
@@ -23,7 +23,9 @@ pub(super) fn read(file: &Path, kinds: &Kinds, idle_gap_ms: i64) -> anyhow::Resu
     let mut rejected = 0;
     for event in FileEvents::open(file, &rules, i64::MAX / 2)? {
         match event? {
-            Ok(event) => recording.add(&event, kinds),
+            // What is not to be learned from is not; who made the recording answers for the rest of it.
+            Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
+            Ok(event) => recording.add(&event.what, kinds),
             Err(fault) => {
                 rejected += 1;
                 if rejected <= TOLD {

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::capture::{FileEvents, Rules};
-use crate::domain::{Entry, SourceName};
+use crate::domain::{Entry, Said, SourceName};
 use crate::learning::FoldSettings;
 use crate::metrics::Metrics;
 use crate::settings::{Durability, Period, Settings};
@@ -141,7 +141,7 @@ impl Replay {
         let mut batch = Vec::with_capacity(STRETCH);
         for event in FileEvents::open(&self.file, rules, i64::MAX / 2)? {
             match event? {
-                Ok(event) => batch.push(Entry::Event(event)),
+                Ok(event) => batch.push(event.map(Entry::Event)),
                 Err(fault) => {
                     faults += 1;
                     if faults <= 10 {
@@ -174,9 +174,9 @@ impl Replay {
     }
 }
 
-async fn send(system: &System, batch: &mut Vec<Entry>) -> anyhow::Result<()> {
+async fn send(system: &System, batch: &mut Vec<Said<Entry>>) -> anyhow::Result<()> {
     if !batch.is_empty() {
-        let entries = std::mem::take(batch);
+        let entries = system.admit(std::mem::take(batch)).entries;
         let permit = system.wait(entries.len()).await?;
         system.append(entries, permit).await?;
     }

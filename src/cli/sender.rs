@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 use super::client::{Daemon, Question};
-use crate::domain::Entry;
+use crate::domain::{Entry, Said};
 
 /// The first pause before something is sent again; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -27,6 +27,9 @@ pub(super) struct Sender {
 pub(super) struct Told {
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
+    /// How many were not taken since their users do not let them be kept.
+    #[serde(default)]
+    pub(super) withheld: u64,
     pub(super) rejected: Vec<Rejected>,
 }
 
@@ -52,10 +55,10 @@ impl Sender {
     }
 
     /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.
-    pub(super) fn send(&self, entries: &[Entry]) -> anyhow::Result<Told> {
-        let question = match entries.first() {
-            Some(Entry::Item(_)) => Question::items(entries)?,
-            Some(_) => Question::events(entries)?,
+    pub(super) fn send(&self, entries: &[Said<Entry>]) -> anyhow::Result<Told> {
+        let question = match entries.first().map(|first| &first.what) {
+            Some(Entry::Item(_)) => Question::items(entries.iter().map(|said| &said.what))?,
+            Some(_) => Question::said(entries)?,
             None => return Ok(Told::default()),
         };
         let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);

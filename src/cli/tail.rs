@@ -51,6 +51,9 @@ pub(super) struct Tail {
     /// Who the user is: cookie:NAME, field:NAME or address [default: address].
     #[arg(long, value_name = "WHO")]
     user: Option<String>,
+    /// How far consent goes: cookie:NAME or field:NAME holds none, session or full; what the settings say where it is absent.
+    #[arg(long, value_name = "WHERE")]
+    consent: Option<String>,
     /// The methods that count, separated by commas [default: GET].
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<String>,
@@ -60,7 +63,7 @@ pub(super) struct Tail {
     /// Robots count, too.
     #[arg(long)]
     keep_bots: bool,
-    /// Formats and rules as TOML: format, user, methods, status, keep_bots, rules = ["view=…"], and a table fields. Flags stand above it.
+    /// Formats and rules as TOML: format, user, consent, methods, status, keep_bots, rules = ["view=…"], and a table fields. Flags stand above it.
     #[arg(long = "rules", value_name = "FILE")]
     rules_file: Option<PathBuf>,
     /// Read to the end and stop.
@@ -84,6 +87,7 @@ struct RulesFile {
     fields: BTreeMap<String, String>,
     rules: Vec<String>,
     user: Option<String>,
+    consent: Option<String>,
     methods: Vec<String>,
     status: Option<String>,
     keep_bots: bool,
@@ -118,6 +122,7 @@ struct Log {
 struct Summary {
     taken: u64,
     duplicates: u64,
+    withheld: u64,
     others: BTreeMap<Other, u64>,
 }
 
@@ -203,6 +208,7 @@ impl Tail {
             methods: if methods.is_empty() { vec!["GET".to_owned()] } else { methods },
             statuses: range.with_context(|| format!("--status {status}: write FROM-TO, such as 200-399"))?,
             keep_bots: self.keep_bots || file.keep_bots,
+            consent: self.consent.clone().or(file.consent),
         })
     }
 }
@@ -263,7 +269,7 @@ impl Log {
             let id = Digest::of(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
             match self.access.read(&text, &id, now) {
                 Ok(Seen::Event(event)) => {
-                    entries.push(Entry::Event(event));
+                    entries.push(event.map(Entry::Event));
                     places.push(spot);
                 }
                 Ok(Seen::Other(other)) => *summary.others.entry(other).or_default() += 1,
@@ -273,6 +279,7 @@ impl Log {
         let told = sender.send(&entries)?;
         summary.taken += told.accepted;
         summary.duplicates += told.duplicates;
+        summary.withheld += told.withheld;
         for rejected in &told.rejected {
             let Some(spot) = places.get(rejected.index) else { bail!("the daemon refused a line that was not sent: {}", rejected.reason) };
             faults.rejected(file, *spot, rejected)?;
@@ -288,7 +295,11 @@ impl Log {
 impl Summary {
     fn show(&self, faulty: u64) -> anyhow::Result<()> {
         let others = self.others.iter().map(|(other, count)| (format!("no event: {}", other.as_str()), *count));
-        let rows = [("taken".to_owned(), self.taken), ("known already".to_owned(), self.duplicates)];
+        let rows = [
+            ("taken".to_owned(), self.taken),
+            ("known already".to_owned(), self.duplicates),
+            ("withheld for want of consent".to_owned(), self.withheld),
+        ];
         for (what, count) in rows.into_iter().chain(others).chain([("faulty".to_owned(), faulty)]) {
             writeln!(stdout(), "  {what:<44}{count:>12}")?;
         }

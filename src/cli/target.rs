@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::data;
 use super::flags::{self, Flags};
 use super::sender::{Sender, Told};
-use crate::actors::system::System;
-use crate::domain::Entry;
+use crate::actors::system::{Admitted, System};
+use crate::domain::{Entry, Said};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -27,7 +27,7 @@ pub(super) struct Directory {
 
 impl Target {
     /// Takes a batch: what was acknowledged is durable.
-    pub(super) fn take(&mut self, entries: Vec<Entry>) -> anyhow::Result<Told> {
+    pub(super) fn take(&mut self, entries: Vec<Said<Entry>>) -> anyhow::Result<Told> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
             Self::Directory(directory) => directory.append(entries),
@@ -62,11 +62,17 @@ impl Directory {
         Ok(Self { runner, system })
     }
 
-    fn append(&self, entries: Vec<Entry>) -> anyhow::Result<Told> {
+    fn append(&self, said: Vec<Said<Entry>>) -> anyhow::Result<Told> {
+        let Admitted { entries, withheld } = self.system.admit(said);
         let receipt = self.runner.block_on(async {
             let permit = self.system.wait(entries.len()).await?;
             self.system.append(entries, permit).await
         })?;
-        Ok(Told { accepted: receipt.accepted as u64, duplicates: receipt.duplicates.len() as u64, rejected: Vec::new() })
+        Ok(Told {
+            accepted: receipt.accepted as u64,
+            duplicates: receipt.duplicates.len() as u64,
+            withheld: (withheld + receipt.withheld.len()) as u64,
+            rejected: Vec::new(),
+        })
     }
 }

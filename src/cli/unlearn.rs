@@ -68,7 +68,9 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let begin = store.journal().begin()?;
     if begin > 0 {
         store.erasures().pay(Debt::Unlearning)?;
-        bail!("it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew");
+        bail!(
+            "it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew"
+        );
     }
     let stage = stage(store);
     discard(&stage)?;

@@ -1,6 +1,6 @@
 //! What a user lets be done with what they do.
 
-use super::Timestamp;
+use super::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How far a user's consent goes: each level contains those before it.
@@ -28,6 +28,34 @@ impl Consent {
             Self::Session => "session",
             Self::Full => "full",
         }
+    }
+
+    /// The level of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
+/// What a sender tells, with how far the consent to just this goes, if that is told, too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said<T = Event> {
+    /// What is told.
+    pub what: T,
+    /// How far the consent goes; `None` leaves it to what the user said, or else to the settings.
+    pub consent: Option<Consent>,
+}
+
+impl<T> Said<T> {
+    /// The same consent to something made of it.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Said<U> {
+        Said { what: make(self.what), consent: self.consent }
+    }
+}
+
+impl<T> From<T> for Said<T> {
+    fn from(what: T) -> Self {
+        Self { what, consent: None }
     }
 }
 

@@ -3,6 +3,7 @@
 mod candidate;
 mod catalog;
 mod consent;
+mod consents;
 mod dictionary;
 mod entry;
 mod erasure;
@@ -17,7 +18,8 @@ mod steering;
 
 pub use candidate::{Candidate, Explained, Fallback, MovedBy, Recommendation, Recommended, Removed, SourceName};
 pub use catalog::Catalog;
-pub use consent::{Consent, ConsentChange};
+pub use consent::{Consent, ConsentChange, Said};
+pub use consents::{Agreed, Consents, Keeper, NewConsents, Verdict};
 pub use dictionary::{Dictionary, ItemIx};
 pub use entry::{Entry, Impression, Offset, Shown};
 pub use erasure::Erasure;

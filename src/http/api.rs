@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{beacon, events, items, lists, merges, openapi, segment, stream, users};
-use crate::actors::system::{Receipt, System, SystemError};
+use super::{beacon, consents, events, items, lists, merges, openapi, segment, stream, users};
+use crate::actors::system::{Admitted, Receipt, System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
-use crate::domain::{Entry, Offset, Recommendation, Timestamp};
+use crate::domain::{Entry, Offset, Recommendation, Said, Timestamp};
 use crate::metrics::Metrics;
 use crate::settings::Live;
 
@@ -77,6 +77,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(items::routes)
         .configure(merges::routes)
         .configure(users::routes)
+        .configure(consents::routes)
         .configure(segment::routes)
         .configure(beacon::routes);
 }
@@ -89,6 +90,8 @@ pub(super) struct Taken {
     pub(super) accepted: usize,
     /// How many changed nothing, since their id was seen before.
     pub(super) duplicates: usize,
+    /// How many were not taken since their users do not let them be kept; nothing of them is.
+    pub(super) withheld: usize,
     /// Those that break a rule, each with what it breaks.
     pub(super) rejected: Vec<Fault>,
     /// What may be misspelt in records that were taken.
@@ -104,23 +107,40 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// Whether anything of the request was understood and no fault.
+    pub(super) fn answers(&self) -> bool {
+        self.offset.is_some() || self.withheld > 0
+    }
+
     pub(super) fn answer(self) -> HttpResponse {
-        let status = if self.offset.is_none() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        let status = if self.answers() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         HttpResponse::build(status).json(self)
     }
 }
 
 /// Answers a request for entries once they are durable.
-pub(super) async fn take(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<HttpResponse, Problem> {
+pub(super) async fn take(
+    api: &Api,
+    entries: Vec<impl Into<Said<Entry>>>,
+    rejected: Vec<Fault>,
+    warnings: Vec<Fault>,
+) -> Result<HttpResponse, Problem> {
     Ok(taken(api, entries, rejected, warnings).await?.answer())
 }
 
-/// Makes entries durable; the faults of those that are none come along.
-pub(super) async fn taken(api: &Api, entries: Vec<Entry>, rejected: Vec<Fault>, warnings: Vec<Fault>) -> Result<Taken, Problem> {
-    let mut taken = Taken { accepted: 0, duplicates: 0, rejected, warnings, offset: None, recommendations: None };
+/// Makes entries durable, as far as their users let them be; the faults of those that are none come along.
+pub(super) async fn taken(
+    api: &Api,
+    entries: Vec<impl Into<Said<Entry>>>,
+    rejected: Vec<Fault>,
+    warnings: Vec<Fault>,
+) -> Result<Taken, Problem> {
+    let Admitted { entries, withheld } = api.system.admit(entries.into_iter().map(Into::into));
+    let mut taken = Taken { accepted: 0, duplicates: 0, withheld, rejected, warnings, offset: None, recommendations: None };
     if let Some(receipt) = append(api, entries).await? {
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
+        taken.withheld += receipt.withheld.len();
         taken.offset = Some(receipt.offset);
     }
     Ok(taken)

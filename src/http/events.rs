@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::capture::{Fault, Reading, read_body};
-use crate::domain::{Entry, Event};
+use crate::domain::{Consent, Entry, Event, Said};
 use crate::metrics::{EventOutcome, RecommendationOutcome};
 
 /// Where events come in.
@@ -41,7 +41,7 @@ impl Following {
         for (name, value) in query {
             match name.as_str() {
                 "recommend" => following.recommend = Some(wishes::length(name, wishes::whole(name, value)?)?),
-                "user" => following.user = Some(wishes::user(value.clone())?),
+                "user" => following.user = Some(value.clone()),
                 other => return Err(wishes::unknown(other, &["recommend", "user"])),
             }
         }
@@ -53,7 +53,7 @@ impl Following {
     }
 }
 
-fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Event>, Problem> {
+fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Said>, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     Ok(read_body(&body, &api.rules, api.clock.now())?)
 }
@@ -69,22 +69,30 @@ fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Event>, Problem
         Broken, Refused))]
 pub(super) async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let Following { recommend, user } = Following::read(&query)?;
+    let user = user.map(|user| wishes::user(&api, user)).transpose()?;
     let reading = read(&api, body)?;
-    let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
+    let (mut events, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for event in reading.records {
         match event {
-            Ok(event) => entries.push(Entry::Event(event)),
+            Ok(event) => events.push(event),
             Err(fault) => rejected.push(fault),
         }
     }
-    let asked = recommend.zip(user.or_else(|| Some(entries.last()?.as_event()?.user_id.clone())));
+    let asked = recommend.zip(user.or_else(|| Some(events.last()?.what.user_id.clone())));
+    let asked = asked.map(|(limit, user)| (limit, unkept(&api, &user, &events), user));
+    let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     let metrics = api.metrics();
     metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
     let mut taken = taken(&api, entries, rejected, reading.warnings).await?;
     metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
     metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
-    if let (Some(_), Some((limit, user))) = (taken.offset, asked) {
-        let list = lists::anew(&api, user, &Wishes { limit, ..Wishes::default() }).await;
+    metrics.events.of(EventOutcome::Withheld).increment(taken.withheld as u64);
+    if let (true, Some((limit, unkept, user))) = (taken.answers(), asked) {
+        let wishes = Wishes { limit, ..Wishes::default() };
+        let list = match unkept {
+            Some(events) => wishes.request(&api).map(|request| lists::unkept(&api, &events, &request)),
+            None => lists::anew(&api, user, &wishes).await,
+        };
         // The events are taken whether or not there was room for the question: who sent them must not believe otherwise.
         if list.is_err() {
             metrics.recommendations.of(RecommendationOutcome::Overloaded).increment(1);
@@ -92,6 +100,13 @@ pub(super) async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Err
         taken.recommendations = Some(list.ok());
     }
     Ok(taken.answer())
+}
+
+/// What the request tells of a user, if it is all that an answer may follow from: nothing is kept of the user, or of something that the request tells.
+fn unkept(api: &Api, user: &str, events: &[Said]) -> Option<Vec<Event>> {
+    let theirs = || events.iter().filter(|event| event.what.user_id == user);
+    let none = |sender| api.system.consent(user, sender) == Consent::None;
+    (none(None) || theirs().any(|event| none(event.consent))).then(|| theirs().map(|event| event.what.clone()).collect())
 }
 
 /// What would become of a request's events.

@@ -12,9 +12,10 @@ use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::domain::{
-    Candidate, Entry, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown, SourceName,
+    Candidate, Consent, Entry, Event, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown,
+    SourceName,
 };
-use crate::learning::{Answer, Explanation, Pick};
+use crate::learning::{Answer, Explanation, Pick, Request};
 use crate::metrics::RecommendationOutcome;
 
 /// Where a user's recommendations are asked for.
@@ -86,7 +87,7 @@ impl Question {
         ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
 pub(super) async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
-    let user = wishes::user(user.into_inner())?;
+    let user = wishes::user(&api, user.into_inner())?;
     match Question::read(&query)? {
         Question::New(wishes) => anew(&api, user, &wishes).await.map(Json),
         Question::Next(page) => next(&api, user, &page).map(Json),
@@ -95,14 +96,28 @@ pub(super) async fn recommendations(api: Data<Api>, user: Path<String>, query: P
 
 /// Answers a user: the list is shown, and its next page can be asked for.
 pub(super) async fn anew(api: &Api, user: String, wishes: &Wishes) -> Result<Recommendation, Problem> {
-    let answer = api.system.recommend(user.clone(), wishes.awaited(api).await?).await?;
+    let request = wishes.awaited(api).await?;
+    let consent = api.system.consent(&user, wishes.consent);
+    if consent == Consent::None {
+        return Ok(unkept(api, &[], &request));
+    }
+    let answer = api.system.recommend(user.clone(), request).await?;
     let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
     let (shown, weights_version) = (answer.items.len(), answer.weights_version);
-    Ok(given(api, Given { user, ranking, begin: 0, shown, weights_version }, answer))
+    Ok(given(api, Given { user, ranking, begin: 0, shown, weights_version, consent }, answer))
+}
+
+/// Answers somebody of whom nothing is kept, by what the request tells alone. It has no next page.
+pub(super) fn unkept(api: &Api, events: &[Event], request: &Request) -> Recommendation {
+    let list = named(api, api.names.next(), api.system.recommend_events(events, request));
+    recommended(api, &list);
+    list
 }
 
 fn next(api: &Api, user: String, page: &Page) -> Result<Recommendation, Problem> {
-    let first = api.pages.find(&page.recommendation_id, &user).ok_or_else(Problem::unknown_recommendation)?;
+    let first =
+        api.pages.find(&page.recommendation_id, &user).filter(|first| api.system.consent(&user, Some(first.consent)) > Consent::None);
+    let first = first.ok_or_else(Problem::unknown_recommendation)?;
     let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
     let (items, removed) = turn(api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
     let page = Given { begin, shown: items.len() + removed.unavailable, ..first };
@@ -113,7 +128,10 @@ fn next(api: &Api, user: String, page: &Page) -> Result<Recommendation, Problem>
 /// Names an answer, keeps what its next page is cut from, and journals what it shows.
 fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
     let list = named(api, api.names.next(), answer);
-    shown(api, given.user.clone(), &list);
+    // What was shown teaches.
+    if api.system.consent(&given.user, Some(given.consent)) == Consent::Full {
+        shown(api, given.user.clone(), &list);
+    }
     recommended(api, &list);
     api.pages.keep(list.recommendation_id.clone(), given);
     list
@@ -181,6 +199,7 @@ pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Re
         diversity,
         explain: explain.unwrap_or_default(),
         min_offset: min_offset.unwrap_or_default(),
+        consent: None,
     };
     let answer = api.system.recommend_inline(&items, &wishes.awaited(&api).await?);
     let list = named(&api, api.names.next(), answer);

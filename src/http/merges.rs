@@ -34,7 +34,7 @@ pub(super) struct Other {
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
 pub(super) async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let Other { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_body(format!("{error}; send {{\"from\": \"…\"}}")))?;
+    let Other { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"from": "…"}"#))?;
     let into = user.into_inner();
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));

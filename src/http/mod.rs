@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod beacon;
+mod consents;
 mod console;
 mod events;
 mod items;

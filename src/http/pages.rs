@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::Candidate;
+use crate::domain::{Candidate, Consent};
 
 /// How many answers are kept; of each at most [`crate::learning::Request::MAX_LIMIT`] places of 12 bytes.
 const KEPT: usize = 1024;
@@ -28,6 +28,8 @@ pub(super) struct Given {
     pub(super) shown: usize,
     /// The version of the weights that ranked it.
     pub(super) weights_version: u64,
+    /// How far the consent went that it was asked for under.
+    pub(super) consent: Consent,
 }
 
 impl Pages {
@@ -59,7 +61,8 @@ mod tests {
     #[test]
     fn the_last_answers_are_kept_each_for_its_user() {
         let pages = Pages::default();
-        let given = |begin| Given { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0 };
+        let given =
+            |begin| Given { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0, consent: Consent::Full };
         (0..=KEPT).for_each(|number| pages.keep(format!("r{number}"), given(number)));
         assert_eq!(pages.find("r0", "ann"), None, "the oldest has gone");
         assert_eq!((pages.find("r1", "ann"), pages.find("r1", "bob")), (Some(given(1)), None));

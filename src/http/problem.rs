@@ -81,6 +81,13 @@ impl Problem {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
+    /// 400: the body is JSON of another shape than `wanted`. What the parser says of it repeats values, and those may say who somebody is.
+    #[must_use]
+    pub fn bad_members(error: &serde_json::Error, wanted: &str) -> Self {
+        let what = if error.is_data() { "The body is of another shape" } else { "The body is not JSON" };
+        Self::bad_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
+    }
+
     /// 413: the body has more than `limit` bytes.
     #[must_use]
     pub fn body_too_large(limit: usize) -> Self {

@@ -10,8 +10,8 @@ use super::api::{Api, append, unreadable};
 use super::openapi::{self, BadRequest, Broken, Message, Refused};
 use super::problem::Problem;
 use super::watch::path;
+use crate::actors::system::Admitted;
 use crate::capture::{Call, Fault, Messages, read_batch, read_call};
-use crate::domain::Entry;
 use crate::metrics::{EventOutcome, MessageOutcome};
 
 /// Where each call comes in, and where many at once.
@@ -115,8 +115,9 @@ fn admitted(request: &HttpRequest, api: &Api, body: Result<Bytes, Error>) -> Res
 async fn take(api: &Api, messages: Messages) -> Result<Success, Problem> {
     let Messages { entries, faults, unknown, ignored, taken } = messages;
     let metrics = api.metrics();
-    let events: Vec<_> = entries.iter().map(|entry| matches!(entry, Entry::Event(_))).collect();
     let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
+    let Admitted { entries, withheld } = api.system.admit(entries);
+    let events: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
     let receipt = append(api, entries).await?;
     for (outcome, count) in [
         (MessageOutcome::Taken, taken),
@@ -126,9 +127,10 @@ async fn take(api: &Api, messages: Messages) -> Result<Success, Problem> {
     ] {
         metrics.messages.of(outcome).increment(count);
     }
-    let duplicates = receipt.iter().flat_map(|receipt| &receipt.duplicates);
-    let duplicates = duplicates.filter(|place| events.get(**place) == Some(&true)).count();
-    let accepted = events.iter().filter(|event| **event).count() - duplicates;
+    let of_events = |places: &[usize]| places.iter().filter(|place| events.get(**place) == Some(&true)).count();
+    let (duplicates, late) = receipt.map_or((0, 0), |receipt| (of_events(&receipt.duplicates), of_events(&receipt.withheld)));
+    let accepted = events.iter().filter(|event| **event).count() - duplicates - late;
+    metrics.events.of(EventOutcome::Withheld).increment((withheld + late) as u64);
     metrics.events.of(EventOutcome::Accepted).increment(accepted as u64);
     metrics.events.of(EventOutcome::Duplicate).increment(duplicates as u64);
     Ok(Success { success, rejected: faults, warnings: unknown })

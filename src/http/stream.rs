@@ -66,7 +66,7 @@ impl Listener {
 #[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), Wishes),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
 pub(super) async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
-    let user = wishes::user(user.into_inner())?;
+    let user = wishes::user(&api, user.into_inner())?;
     let mut wishes = Wishes::default();
     for (name, value) in query.iter() {
         if !wishes.take(name, value)? {

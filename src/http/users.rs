@@ -57,7 +57,7 @@ struct Step<'k> {
 #[utoipa::path(get, path = USER, tag = "users", params(("user" = String, Path, description = "Whose.")),
     responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
 pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResponse, Problem> {
-    let user = wishes::user(user.into_inner())?;
+    let user = wishes::user(&api, user.into_inner())?;
     let ids = api.system.ids_of(&user);
     let mut first = Vec::new();
     if let Some(record) = api.system.session(user).await?.filter(|record| !record.session.steps.is_empty()) {
@@ -128,7 +128,7 @@ impl From<Gone> for Went {
 #[utoipa::path(delete, path = USER, tag = "users", params(("user" = String, Path, description = "Whose."), How),
     responses((status = 200, description = "It is done.", body = Erased), (status = 202, description = "It is under way.", body = Erased), BadRequest, Broken, Refused))]
 pub(super) async fn erase(api: Data<Api>, user: Path<String>, how: Query<How>) -> Result<HttpResponse, Problem> {
-    let (user, unlearn) = (wishes::user(user.into_inner())?, how.unlearn);
+    let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use utoipa::IntoParams;
 
 use super::api::Api;
+use super::consents::Level;
 use super::problem::Problem;
-use crate::capture::check_id;
-use crate::domain::{ItemIx, Offset};
+use crate::domain::{Consent, ItemIx, Offset};
 use crate::learning::{Filter, Request};
 
 /// The most items that one request may exclude.
@@ -41,17 +41,30 @@ pub(super) struct Wishes {
     /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
     #[param(required = false, value_type = u64)]
     pub(super) min_offset: Offset,
+    /// How far the consent to just this goes: with `none` the list follows from nothing that is kept of the user, below `full` it is not noted as shown. Where the user said less, that
+    /// counts.
+    #[param(required = false, value_type = Level)]
+    pub(super) consent: Option<Consent>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { limit: 20, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false, min_offset: 0 }
+        Self {
+            limit: 20,
+            exclude: Vec::new(),
+            exclude_seen: false,
+            filter: None,
+            diversity: None,
+            explain: false,
+            min_offset: 0,
+            consent: None,
+        }
     }
 }
 
 impl Wishes {
     /// The parameters of a query that are wishes.
-    pub(super) const NAMES: [&str; 7] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset"];
+    pub(super) const NAMES: [&str; 8] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
 
     /// Takes a parameter of a query; `false` if it is no wish.
     ///
@@ -65,6 +78,7 @@ impl Wishes {
             "exclude_seen" => self.exclude_seen = truth(name, value)?,
             "filter" => self.filter = Some(value.to_owned()),
             "diversity" => self.diversity = Some(whole(name, value)?),
+            "consent" => self.consent = Some(level(name, value)?),
             "explain" => self.explain = truth(name, value)?,
             _ => return Ok(false),
         }
@@ -111,8 +125,8 @@ impl Wishes {
 ///
 /// # Errors
 /// 400 if no event could be of such a user.
-pub(super) fn user(id: String) -> Result<String, Problem> {
-    check_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
+pub(super) fn user(api: &Api, id: String) -> Result<String, Problem> {
+    api.rules.user("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
 }
 
 /// Passes a length of a list.
@@ -138,6 +152,10 @@ pub(super) fn length(name: &str, length: usize) -> Result<usize, Problem> {
 /// 400 if it is none.
 pub(super) fn whole<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     read(name, value, "a whole number, at least 0")
+}
+
+fn level(name: &str, value: &str) -> Result<Consent, Problem> {
+    Consent::from_name(value).ok_or_else(|| Problem::bad_parameter(name, format!("`{name}` must be none, session or full.")))
 }
 
 fn truth(name: &str, value: &str) -> Result<bool, Problem> {

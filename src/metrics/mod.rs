@@ -30,6 +30,8 @@ handle::labels! {
         Duplicate "duplicate",
         /// It broke a rule of capture.
         Rejected "rejected",
+        /// Its user does not let it be kept.
+        Withheld "withheld",
     }
 }
 

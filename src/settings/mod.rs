@@ -9,11 +9,13 @@
 mod layers;
 mod live;
 mod period;
+mod privacy;
 mod sections;
 
 pub use layers::{Layers, Origin, SettingsError};
 pub use live::{Live, ReloadError, Reloaded, Row};
 pub use period::Period;
+pub use privacy::{PrivacySettings, Properties};
 pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
     StoreSettings,
@@ -40,6 +42,8 @@ pub struct Settings {
     pub events: EventsSettings,
     /// What Segment's events mean.
     pub segment: SegmentSettings,
+    /// What becomes of what is known of people.
+    pub privacy: PrivacySettings,
     /// The network.
     pub network: NetworkSettings,
     /// How the journal is learned from.
@@ -72,6 +76,7 @@ impl Checked for Settings {
         self.session.check()?;
         self.events.check()?;
         self.segment.check(&self.events.kinds())?;
+        self.privacy.check()?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;

@@ -1,7 +1,7 @@
 //! The sections that no other room defines.
 
 use super::{OutOfRange, Period};
-use crate::domain::{Kind, KindRule, Kinds};
+use crate::domain::{Consent, Kind, KindRule, Kinds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -245,6 +245,8 @@ pub struct SegmentSettings {
     /// By the name of an event, upper and lower case being the same: the kind of event that it is, or `ignore`. The calls `page` and `screen` go by `Page` and `Screen`. Names that are not
     /// here mean what they do in Segment's specifications.
     pub events: BTreeMap<String, String>,
+    /// By the name of a category in `context.consent.categoryPreferences`: how far consent goes at most where the category is refused. Other categories say nothing here.
+    pub consent: BTreeMap<String, Consent>,
 }
 
 impl SegmentSettings {

@@ -91,6 +91,7 @@ impl Store {
         let named = self.items().through()?;
         let items = self.items().load()?;
         copy.links().put(&self.links().load()?, &[])?;
+        copy.consents().put(&self.consents().load()?)?;
         copy.items().append(&items, 0, named)?;
 
         let end = self.journal().next_offset()?;

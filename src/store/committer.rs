@@ -3,7 +3,7 @@
 mod dedup;
 
 use super::{Durability, Store, StoreError, Watch};
-use crate::domain::{Dictionary, Entry, Erasure, ItemIx, Link, Linker, Linking, Links, Offset};
+use crate::domain::{Agreed, Consent, Consents, Dictionary, Entry, Erasure, ItemIx, Keeper, Link, Linker, Linking, Links, Offset, Verdict};
 use dedup::Dedup;
 use std::sync::Arc;
 
@@ -14,11 +14,13 @@ pub struct CommitterSettings {
     pub durability: Durability,
     /// For how many journal entries an event id is remembered: a repetition within them is a duplicate. About 60 bytes of memory each.
     pub dedup_window: usize,
+    /// How far the consent of users goes who said nothing of it.
+    pub consent: Consent,
 }
 
 impl Default for CommitterSettings {
     fn default() -> Self {
-        Self { durability: Durability::default(), dedup_window: 500_000 }
+        Self { durability: Durability::default(), dedup_window: 500_000, consent: Consent::default() }
     }
 }
 
@@ -32,6 +34,8 @@ pub struct Receipt {
     pub accepted: usize,
     /// Which of its entries, by their place in it, were there before and changed nothing.
     pub duplicates: Vec<usize>,
+    /// Which were not taken since their user does not let them be kept.
+    pub withheld: Vec<usize>,
     /// The offset after its last accepted entry: whoever has folded the journal up to here has seen all of the request.
     pub offset: Offset,
 }
@@ -56,8 +60,8 @@ pub struct Committed {
     pub entries: Vec<Delivered>,
 }
 
-/// The one writer of the journal and of the item numbers. All of its memories, of items, of event ids and of users who were merged, are folds of the journal, so that they
-/// agree with it after any restart by construction.
+/// The one writer of the journal and of the item numbers. All of its memories, of items, of event ids, of users who were merged and of how far consent goes, are folds of the journal, so
+/// that they agree with it after any restart by construction.
 #[derive(Debug)]
 pub struct Committer {
     store: Store,
@@ -71,6 +75,9 @@ pub struct Committer {
     linker: Linker,
     /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
     unstored: Unstored,
+    keeper: Keeper,
+    /// What users said since the item names were stored.
+    unstored_consents: Vec<Agreed>,
     /// The offset that the next entry gets.
     next: Offset,
 }
@@ -94,8 +101,14 @@ impl Committer {
         let mut linker = Linker::default();
         linker.take(store.links().load()?.into_iter().map(Linking::Merged));
         let mut unstored = Unstored::default();
+        let mut keeper = Keeper::new(settings.consent);
+        keeper.take(store.consents().load()?);
+        let mut unstored_consents = Vec::new();
         for read in store.journal().entries(named.min(remembered))? {
             let (offset, entry) = read?;
+            if offset >= named {
+                unstored_consents.extend(keeper.fold(offset, &entry));
+            }
             if let Some(said) = Linking::of(offset, &entry).filter(|_| offset >= named) {
                 note(&mut linker, &mut unstored, vec![said]);
             }
@@ -113,7 +126,19 @@ impl Committer {
         }
         items.reach(end);
         let (durability, items) = (settings.durability, Arc::new(items));
-        Ok(Self { store, durability, items, stored_items, items_through: named, dedup, linker, unstored, next: end })
+        Ok(Self {
+            store,
+            durability,
+            items,
+            stored_items,
+            items_through: named,
+            dedup,
+            linker,
+            unstored,
+            keeper,
+            unstored_consents,
+            next: end,
+        })
     }
 
     /// The items by number; it grows with every commit that names new ones.
@@ -128,6 +153,12 @@ impl Committer {
         self.linker.links()
     }
 
+    /// How far users' consent goes; it changes with every commit of what they say.
+    #[must_use]
+    pub fn consents(&self) -> Arc<Consents> {
+        self.keeper.consents()
+    }
+
     /// The offset that the next entry will have.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
@@ -135,7 +166,8 @@ impl Committer {
     }
 
     /// Appends the entries of many requests, in their order, as one durable journal record. An event whose id was seen before (within the window, or earlier in
-    /// the same call) is left out, and so is a merge of users that says nothing new. Entries of a user who was merged are from here on those of the other one.
+    /// the same call) is left out, and so is a merge of users, or a consent, that says nothing new. Entries of a user who was merged are from here on those of the other one. What its user does not let be kept
+    /// is withheld, and an event that is not to be learned from becomes a private one.
     ///
     /// # Errors
     /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
@@ -154,23 +186,28 @@ impl Committer {
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
         let mut new_ids = self.dedup.batch();
         let mut new_links = self.linker.batch();
+        let mut new_consents = self.keeper.batch();
         let mut offset = first;
         for request in requests {
-            let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), offset };
+            let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
             for (place, mut entry) in request.into_iter().enumerate() {
                 if let Entry::Erase(Erasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);
                     for id in new_links.person(user_id) {
                         let mut erasure = Entry::Erase(Erasure { user_id: (*id).to_owned(), unlearn, timestamp });
                         new_links.admit(offset, &mut erasure);
+                        new_consents.admit(offset, &mut erasure);
                         entries.push(erasure);
                         offset += 1;
                     }
                     receipt.accepted += 1;
                     continue;
                 }
-                let is_known = event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)));
-                if is_known || !new_links.admit(offset, &mut entry) {
+                let verdict = if new_links.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { Verdict::Known };
+                // Before its id is remembered: it may be sent again once its user lets it be kept.
+                if verdict == Verdict::Withheld {
+                    receipt.withheld.push(place);
+                } else if verdict == Verdict::Known || event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id))) {
                     receipt.duplicates.push(place);
                 } else {
                     entries.push(entry);
@@ -181,11 +218,13 @@ impl Committer {
             receipt.offset = offset;
             receipts.push(receipt);
         }
-        let (new_ids, new_links) = (new_ids.finish(), new_links.finish());
+        let (new_ids, new_links, new_consents) = (new_ids.finish(), new_links.finish(), new_consents.finish());
         let written = self.store.journal().append_watched(&entries, self.durability, watch)?;
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
         self.dedup.take(new_ids, offset);
         note(&mut self.linker, &mut self.unstored, new_links);
+        self.keeper.take(new_consents.iter().cloned());
+        self.unstored_consents.extend(new_consents);
         self.next = offset;
         self.begin_erasures(first, &entries);
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
@@ -221,6 +260,10 @@ impl Committer {
         self.dedup.take(ids, end);
         let said = left.iter().filter_map(|(offset, entry)| Linking::of(*offset, entry)).collect();
         note(&mut self.linker, &mut self.unstored, said);
+        for (offset, entry) in &left {
+            let new = self.keeper.fold(*offset, entry);
+            self.unstored_consents.extend(new);
+        }
         self.next = end;
         left.iter().for_each(|(offset, entry)| self.begin_erasures(*offset, std::slice::from_ref(entry)));
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
@@ -241,6 +284,8 @@ impl Committer {
     pub fn persist_items(&mut self) -> Result<(), StoreError> {
         self.store.links().put(&self.unstored.0, &self.unstored.1)?;
         self.unstored = Unstored::default();
+        self.store.consents().put(&self.unstored_consents)?;
+        self.unstored_consents = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.items_through = self.next;
         Ok(())

@@ -26,6 +26,7 @@ pub(crate) struct Engine {
     pub(crate) quarantine: sled::Tree,
     pub(crate) links: sled::Tree,
     pub(crate) erasures: sled::Tree,
+    pub(crate) consents: sled::Tree,
     /// Which opening of its store it is, from 0.
     pub(crate) number: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
@@ -71,7 +72,7 @@ impl Engine {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
-        let (quarantine, links, erasures) = (tree("quarantine")?, tree("links")?, tree("erasures")?);
+        let (quarantine, links, consents, erasures) = (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
         let reach = Reach::open(dir)?;
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
@@ -95,6 +96,7 @@ impl Engine {
             quarantine,
             links,
             erasures,
+            consents,
             number,
             end,
             begin,

@@ -6,6 +6,7 @@
 //!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
 //!     sessions              user id → steps, hidden state, the first offset not yet in them
 //!     items                 number of the first name → names
+//!     consents              user id → how far the user's consent goes, and which entry says so
 //!     quarantine            offset of an entry ‖ who passes over it → why
 //!     links                 offset of a merge → who was merged into whom
 //!     erasures              who is to be erased, and digests of who was
@@ -24,6 +25,7 @@ mod checkpoints;
 pub mod codec;
 mod committer;
 mod compact;
+mod consents;
 mod engine;
 mod erasing;
 mod erasures;
@@ -49,6 +51,7 @@ pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, op
 pub use codec::CodecError;
 pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
 pub use compact::Compacted;
+pub use consents::StoredConsents;
 pub use erasing::{Blanked, Gone, Shift};
 pub use erasures::{Debt, Erased, Erasures};
 pub use error::StoreError;
@@ -281,6 +284,12 @@ impl Store {
     #[must_use]
     pub fn erasures(&self) -> Erasures {
         Erasures::new(self.clone())
+    }
+
+    /// How far users' consent goes.
+    #[must_use]
+    pub fn consents(&self) -> StoredConsents {
+        StoredConsents::new(self.clone())
     }
 
     /// The item names.

@@ -53,7 +53,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
-        let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: 20 };
+        let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: 20, ..CommitterSettings::default() };
         let mut committer = Committer::open(store.clone(), settings.clone()).unwrap();
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();

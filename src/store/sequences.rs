@@ -162,7 +162,7 @@ fn folder() -> tempfile::TempDir {
 
 fn open(data: &Path) -> (Store, Committer) {
     let store = Store::open(data, &StoreOptions::default()).unwrap();
-    let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: WINDOW };
+    let settings = CommitterSettings { durability: Durability::ProcessCrash, dedup_window: WINDOW, ..CommitterSettings::default() };
     (store.clone(), Committer::open(store, settings).unwrap())
 }
 
@@ -302,7 +302,7 @@ impl Pair {
         assert_eq!(committed.first, model.end());
         let before = model.entries.len();
         for (request, receipt) in requests.into_iter().zip(receipts) {
-            let mut expected = Receipt { accepted: 0, duplicates: Vec::new(), offset: 0 };
+            let mut expected = Receipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
             for (place, entry) in request.into_iter().enumerate() {
                 let Entry::Event(event) = &entry else { unreachable!("only events are committed") };
                 if let Some(id) = &event.event_id {

@@ -167,6 +167,9 @@ impl Store {
         if let Err(error) = self.links().load() {
             findings.add("links", error, Remedy::Rebuild);
         }
+        if let Err(error) = self.consents().load() {
+            findings.add("consents", error, Remedy::Rebuild);
+        }
         if let Err(error) = self.quarantine().all() {
             findings.add("quarantine", error, Remedy::Rebuild);
         }

@@ -23,7 +23,7 @@ fn the_sample_configuration_states_every_default() {
     for (key, value, origin) in layers.effective() {
         // A map of the operator's own keys has none to state.
         assert!(
-            ["events.kinds", "segment.events"].contains(&key.as_str()) || matches!(origin, Origin::File(_)),
+            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str()) || matches!(origin, Origin::File(_)),
             "ops/sequor.toml leaves out {key} = {value}"
         );
     }

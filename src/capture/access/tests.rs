@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::Event;
 use proptest::prelude::*;
 
 const NOW: Timestamp = 1_700_000_000_000;
@@ -17,6 +18,7 @@ fn settings() -> AccessSettings {
         methods: vec!["GET".to_owned()],
         statuses: 200..=399,
         keep_bots: false,
+        consent: None,
     }
 }
 
@@ -30,7 +32,7 @@ fn line(request: &str, status: u16, agent: &str, rest: &str) -> String {
 
 fn event(log: &AccessLog, line: &str) -> Event {
     match log.read(line.as_bytes(), "id", NOW).unwrap() {
-        Seen::Event(event) => event,
+        Seen::Event(event) => event.what,
         Seen::Other(other) => panic!("{other:?}: {line}"),
     }
 }

@@ -8,9 +8,9 @@ pub use names::EventNames;
 
 use super::fault::{Code, Fault};
 use super::frame::BodyError;
-use super::rules::{Draft, Rules, excerpt, missing};
+use super::rules::{self, Draft, Rules, excerpt, missing};
 use super::timestamp;
-use crate::domain::{Entry, Kind, Timestamp};
+use crate::domain::{Consent, Entry, Kind, Said, Timestamp};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -18,8 +18,13 @@ use std::borrow::Cow;
 const ITEM_IDS: [&str; 5] = ["product_id", "sku", "id", "asset_id", "article_id"];
 
 /// What the fields of an [`Event`](crate::domain::Event) are called in a message.
-const FIELDS: [(&str, &str); 4] =
-    [("event_id", "messageId"), ("user_id", "userId"), ("session_id", "context.sessionId"), ("item_id", "product_id")];
+const FIELDS: [(&str, &str); 5] = [
+    ("event_id", "messageId"),
+    ("user_id", "userId"),
+    ("session_id", "context.sessionId"),
+    ("item_id", "product_id"),
+    ("consent", "context.consent.level"),
+];
 
 /// What a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +61,7 @@ impl Call {
 #[derive(Debug, Default, PartialEq)]
 pub struct Messages {
     /// What is to be taken, in the order of the messages.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Said<Entry>>,
     /// What is wrong with messages of which nothing is taken; the index is the message's.
     pub faults: Vec<Fault>,
     /// Messages of which nothing is taken since their event is not known.
@@ -150,6 +155,7 @@ impl Messages {
             Some(user) => Some(user),
             None => text("anonymousId", message.get("anonymousId"))?,
         };
+        let consent = consent(message.get("context"), rules)?;
         let name = match call {
             Call::Track => text("event", message.get("event"))?.ok_or_else(|| missing("event"))?,
             Call::Page => "Page".into(),
@@ -160,7 +166,7 @@ impl Messages {
                 match (from?, into?) {
                     (Some(from), Some(into)) if from != into => {
                         let at = moment(message, sent_at, received_at)?.unwrap_or(received_at);
-                        self.entries.push(Entry::Merge(rules.merge(fields, from, into, at)?));
+                        self.entries.push(Said { what: Entry::Merge(rules.merge(fields, from, into, at)?), consent });
                     }
                     (None, _) if call == Call::Alias => return Err(missing("previousId")),
                     (_, None) if call == Call::Alias => return Err(missing("userId")),
@@ -210,11 +216,12 @@ impl Messages {
                 value: value(kind, thing)?,
                 timestamp: at,
                 properties: None,
+                consent: None,
             };
-            let mut event = rules.check(draft, received_at)?;
+            let mut event = rules.check(draft, received_at)?.what;
             // They are meant for others, too: what of them is beyond the bounds costs the event nothing.
             event.properties = rules.properties(thing);
-            Ok(event)
+            Ok(Said { what: Entry::Event(event), consent })
         };
         let Some(products) = products else {
             // Of a page that shows no item there is nothing to take.
@@ -222,7 +229,7 @@ impl Messages {
                 self.ignored += 1;
                 return Ok(());
             }
-            self.entries.push(Entry::Event(draft(message_id, properties)?));
+            self.entries.push(draft(message_id, properties)?);
             return Ok(());
         };
         for (place, product) in products.iter().enumerate() {
@@ -230,7 +237,7 @@ impl Messages {
                 return Err(Fault::new("products", Code::WrongType, "each of `products` must be an object"));
             };
             let event_id = message_id.as_ref().map(|id| format!("{id}/{place}").into());
-            self.entries.push(Entry::Event(draft(event_id, product)?));
+            self.entries.push(draft(event_id, product)?);
         }
         Ok(())
     }
@@ -249,6 +256,16 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
         Some(Value::Number(number)) => Ok(Some(number.to_string().into())),
         Some(_) => Err(Fault::new(field, Code::WrongType, format!("`{field}` must be a string"))),
     }
+}
+
+/// How far consent goes: the least of what `context.consent` says by name, as `level`, and of what is left by the categories that it refuses.
+/// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
+fn consent(context: Option<&Value>, rules: &Rules) -> Result<Option<Consent>, Fault> {
+    let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
+    let level = text("context.consent.level", consent.get("level"))?.map(|level| rules::consent(&level)).transpose()?;
+    let categories = consent.get("categoryPreferences").and_then(Value::as_object);
+    let refused = categories.into_iter().flatten().filter(|(_, given)| **given == Value::Bool(false));
+    Ok(refused.filter_map(|(category, _)| rules.refusals.get(category).copied()).chain(level).min())
 }
 
 fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Fault> {

@@ -10,7 +10,7 @@ fn one(message: Value) -> Messages {
 }
 
 fn events(messages: &Messages) -> Vec<&Event> {
-    messages.entries.iter().filter_map(Entry::as_event).collect()
+    messages.entries.iter().filter_map(|said| said.what.as_event()).collect()
 }
 
 fn track(event: &str, properties: Value) -> Value {
@@ -146,9 +146,35 @@ fn properties_beyond_the_bounds_cost_the_event_nothing() {
 }
 
 #[test]
+fn consent_is_the_least_of_what_is_said() {
+    let refusals = [("Functional", Consent::None), ("Personalization", Consent::Session)];
+    let rules = Rules { refusals: refusals.map(|(name, level)| (name.to_owned(), level)).into(), ..Rules::default() };
+    let read = |consent: Value| {
+        let mut message = track("Product Viewed", json!({ "product_id": "tea" }));
+        message["context"] = json!({ "consent": consent });
+        read_call(message.to_string().as_bytes(), Call::Track, &rules, NOW).unwrap()
+    };
+    let preferences = |pairs: Value| json!({ "categoryPreferences": pairs });
+    for (consent, expected) in [
+        (Value::Null, None),
+        (json!({}), None),
+        (preferences(json!({ "Functional": true, "Advertising": false })), None),
+        (preferences(json!({ "Functional": true, "Personalization": false })), Some(Consent::Session)),
+        (preferences(json!({ "Functional": false, "Personalization": false })), Some(Consent::None)),
+        (json!({ "level": "full", "categoryPreferences": { "Personalization": false } }), Some(Consent::Session)),
+        (json!({ "level": "none" }), Some(Consent::None)),
+    ] {
+        assert_eq!(read(consent.clone()).entries[0].consent, expected, "{consent}");
+    }
+    let fault = &read(json!({ "level": "ann@example.com" })).faults[0];
+    assert_eq!((fault.field, fault.code), (Some("context.consent.level"), Code::UnknownConsent));
+    assert!(!fault.reason.contains("ann"), "{}", fault.reason);
+}
+
+#[test]
 fn who_is_known_by_two_ids_is_one_user() {
     let merged = |message: Value| match &one(message.clone()).entries[..] {
-        [Entry::Merge(Merge { from, into, timestamp })] if *timestamp == NOW => Some((from.clone(), into.clone())),
+        [Said { what: Entry::Merge(Merge { from, into, timestamp }), .. }] if *timestamp == NOW => Some((from.clone(), into.clone())),
         [] => None,
         other => panic!("{message}: {other:?}"),
     };

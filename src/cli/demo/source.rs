@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use std::time::Duration;
 
 use crate::capture::FileEvents;
-use crate::domain::{Entry, Event, Timestamp};
+use crate::domain::{Consent, Entry, Event, Timestamp};
 use crate::simulation::Shop;
 
 /// Entries that are sent at a time, at most.
@@ -67,7 +67,11 @@ impl<'r> Recorded<'r> {
             let Some(event) = &self.next else {
                 match self.events.next() {
                     None => return Ok((!entries.is_empty()).then_some(entries)),
-                    Some(event) => self.next = event.context("the recording cannot be read on")?.ok(),
+                    // A show needs nobody's data against their will.
+                    Some(event) => {
+                        let event = event.context("the recording cannot be read on")?.ok();
+                        self.next = event.filter(|event| event.consent.unwrap_or_default() == Consent::Full).map(|event| event.what);
+                    }
                 }
                 continue;
             };

@@ -2,6 +2,7 @@
 //
 //   <script src="https://sequor.example/v1/capture.js" defer></script>
 //   data-user="..."             on the script: who is signed in; what was done before that, in this browser, becomes this user's
+//   data-consent="..."          on the script: how far the visitor's consent goes: "session", "full", or "none", with which nothing is stored and nothing sent
 //   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item whose page this is; it is viewed
 //   data-sequor-item="..."      on any other element: the item that a click within it is on
 //   data-sequor-search="field"  on a form: a search, with the words in that field (`q` if no field is named)
@@ -12,7 +13,8 @@
 // stored and nothing sent. Every event has an id, so that one sent twice counts once.
 (() => {
 const win = window, doc = document, nav = navigator, me = doc.currentScript;
-if (nav.globalPrivacyControl || (nav.doNotTrack || win.doNotTrack) == "1") {
+const { consent } = me.dataset;
+if (consent == "none" || nav.globalPrivacyControl || (nav.doNotTrack || win.doNotTrack) == "1") {
   win.sequor = () => {};
   win.sequor.renew = win.sequor;
   return;
@@ -41,7 +43,7 @@ const flush = () => {
   if (queue.length && nav.sendBeacon(at("events"), JSON.stringify(queue))) queue = [];
 };
 const send = (type, item_id, value, properties) => {
-  queue.push({ event_id: random(), user_id: user, type, item_id, value, properties });
+  queue.push({ event_id: random(), user_id: user, type, item_id, value, properties, consent });
   queue.length < 20 ? timer ||= setTimeout(flush, 1000) : flush();
 };
 const view = () => {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 use super::watch::path;
-use super::{beacon, events, items, lists, merges, segment, stream, users};
+use super::{beacon, consents, events, items, lists, merges, segment, stream, users};
 
 pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Message, Messages, Name, Refused};
 
@@ -34,7 +34,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     tags(
         (name = "events", description = "What users do."),
         (name = "recommendations", description = "What they may want next."),
-        (name = "users", description = "What is known of them, and its end."),
+        (name = "users", description = "Who they are, what is known of them and what they let be kept; and their end."),
         (name = "catalog", description = "What is known of items."),
         (name = "segment", description = "What Segment's libraries send."),
         (name = "description", description = "This API."),
@@ -55,6 +55,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         merges::merge,
         users::known,
         users::erase,
+        consents::consent,
+        consents::say,
         segment::track,
         segment::page,
         segment::screen,

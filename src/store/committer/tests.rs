@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 fn open(dir: &std::path::Path, dedup_window: usize) -> Committer {
     let store = Store::open(dir, &StoreOptions::default()).unwrap();
-    Committer::open(store, CommitterSettings { durability: Durability::ProcessCrash, dedup_window }).unwrap()
+    Committer::open(store, CommitterSettings { durability: Durability::ProcessCrash, dedup_window, ..Default::default() }).unwrap()
 }
 
 /// What a committer should do, said as simply as can be.
@@ -33,7 +33,7 @@ impl Model {
                 }
             }
             let offset = (self.journal.len() + accepted.len()) as Offset;
-            receipts.push(Receipt { accepted: request.len() - duplicates.len(), duplicates, offset });
+            receipts.push(Receipt { accepted: request.len() - duplicates.len(), duplicates, withheld: Vec::new(), offset });
         }
         for item in accepted.iter().filter_map(item_of) {
             if !self.items.iter().any(|known| known == item) {
@@ -111,7 +111,7 @@ fn a_batch_sent_again_changes_nothing() {
     let batch: Vec<_> = (0..5).map(event).collect();
     committer.commit(vec![batch.clone()]).unwrap();
     let (receipts, committed) = committer.commit(vec![batch]).unwrap();
-    assert_eq!(receipts, [Receipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], offset: 5 }]);
+    assert_eq!(receipts, [Receipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], withheld: vec![], offset: 5 }]);
     assert_eq!(committed, Committed { first: 5, entries: Vec::new() });
 }
 
@@ -126,7 +126,7 @@ fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
     assert_eq!((recovered.first, committer.next_offset()), (1, 3));
     let (receipts, _) = committer.commit(vec![vec![event(12), event(3)]]).unwrap();
-    assert_eq!(receipts, [Receipt { accepted: 1, duplicates: vec![0], offset: 4 }]);
+    assert_eq!(receipts, [Receipt { accepted: 1, duplicates: vec![0], withheld: vec![], offset: 4 }]);
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! What users let be done, as far as it is known at the door.
+
+use super::System;
+use crate::domain::{Consent, Entry, Said};
+
+/// What may be journalled of what was sent.
+#[derive(Debug, Default)]
+pub struct Admitted {
+    /// What may.
+    pub entries: Vec<Entry>,
+    /// How much may not, and is gone.
+    pub withheld: usize,
+}
+
+impl System {
+    /// What a user said of consent, if anything.
+    #[must_use]
+    pub fn consent_said(&self, user: &str) -> Option<Consent> {
+        match self.links.resolve(user) {
+            Some(known) => self.consents.of(&known),
+            None => self.consents.of(user),
+        }
+    }
+
+    /// How far a user's consent goes for what its sender says so much of: the lesser of what the two say, and what is usual where neither says anything.
+    #[must_use]
+    pub fn consent(&self, user: &str, sender: Option<Consent>) -> Consent {
+        match (self.consent_said(user), sender) {
+            (Some(user), Some(sender)) => user.min(sender),
+            (user, sender) => user.or(sender).unwrap_or(self.usual_consent),
+        }
+    }
+
+    /// Lets in what its users' consent lets in. What a user says in between is heeded once more when it is committed.
+    #[must_use]
+    pub fn admit(&self, said: impl IntoIterator<Item = Said<Entry>>) -> Admitted {
+        let mut admitted = Admitted::default();
+        for Said { what, consent } in said {
+            match self.let_in(what, consent) {
+                Some(entry) => admitted.entries.push(entry),
+                None => admitted.withheld += 1,
+            }
+        }
+        admitted
+    }
+
+    fn let_in(&self, entry: Entry, sender: Option<Consent>) -> Option<Entry> {
+        match entry {
+            Entry::Event(event) | Entry::Private(event) => match self.consent(&event.user_id, sender) {
+                Consent::None => None,
+                Consent::Session => Some(Entry::Private(event)),
+                Consent::Full => Some(Entry::Event(event)),
+            },
+            // It would keep the ids of both.
+            Entry::Merge(merge) => {
+                let least = self.consent(&merge.from, sender).min(self.consent(&merge.into, sender));
+                (least > Consent::None).then_some(Entry::Merge(merge))
+            }
+            entry => Some(entry),
+        }
+    }
+}

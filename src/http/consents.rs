@@ -1,0 +1,83 @@
+//! How far a user's consent goes.
+
+use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
+use actix_web::{Error, HttpResponse};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::api::{Api, Taken, take, unreadable};
+use super::openapi::{BadRequest, Broken, Refused};
+use super::problem::Problem;
+use super::watch::path;
+use super::wishes;
+use crate::domain::{Consent, Entry};
+
+/// Where a user's consent is said and asked for.
+pub(super) const CONSENT: &str = "/v1/users/{user}/consent";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(path(CONSENT, "GET, PUT").route(web::get().to(consent)).route(web::put().to(say)));
+}
+
+/// A level of consent: with `none` nothing of the user is kept, with `session` the user's own lists follow from it and nobody else's, with `full` it is learned from.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Consent)]
+pub(super) enum Level {
+    /// Nothing is kept.
+    None,
+    /// The user's own lists follow from it.
+    Session,
+    /// It is learned from.
+    Full,
+}
+
+impl From<Consent> for Level {
+    fn from(consent: Consent) -> Self {
+        match consent {
+            Consent::None => Self::None,
+            Consent::Session => Self::Session,
+            Consent::Full => Self::Full,
+        }
+    }
+}
+
+/// How far consent goes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    /// How far.
+    #[schema(value_type = Level)]
+    consent: String,
+}
+
+/// How far a user's consent goes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Standing)]
+pub(super) struct Standing {
+    /// How far.
+    consent: Level,
+    /// Whether the user said so; else it is what holds for everybody.
+    said: bool,
+}
+
+/// Says how far a user's consent goes
+///
+/// From then on, whatever an event says beyond it. What was kept before stays.
+#[utoipa::path(put, path = CONSENT, tag = "users", params(("user" = String, Path, description = "The user.")), request_body(content = Said),
+    responses((status = 200, description = "The receipt; a consent that went as far before is a duplicate.", body = Taken), BadRequest, Broken, Refused))]
+pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let Said { consent } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
+    let change = api.rules.consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
+    take(&api, vec![Entry::Consent(change)], Vec::new(), Vec::new()).await
+}
+
+/// How far a user's consent goes
+#[utoipa::path(get, path = CONSENT, tag = "users", params(("user" = String, Path, description = "The user.")),
+    responses((status = 200, description = "How far it goes.", body = Standing), BadRequest, Refused))]
+pub(super) async fn consent(api: Data<Api>, user: Path<String>) -> Result<Json<Standing>, Problem> {
+    let user = wishes::user(&api, user.into_inner())?;
+    let said = api.system.consent_said(&user);
+    Ok(Json(Standing { consent: api.system.consent(&user, None).into(), said: said.is_some() }))
+}
