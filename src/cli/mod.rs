@@ -24,6 +24,7 @@ mod recording;
 mod replay;
 mod report;
 mod restore;
+mod secret;
 mod sender;
 mod serve;
 mod soundness;

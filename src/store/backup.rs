@@ -114,6 +114,9 @@ impl Store {
         if let Some(mut origin) = self.origin()? {
             copy.set_origin(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
         }
+        if let Some(fingerprint) = self.fingerprint()? {
+            copy.set_fingerprint(&fingerprint)?;
+        }
         copy.journal().start_at(self.journal().begin()?)?;
         self.quarantine().all()?.iter().try_for_each(|noted| copy.quarantine().put(noted))?;
         Ok(copy)
