@@ -1,10 +1,12 @@
 //! The one rule set that every outside format meets.
 
 use super::fault::{Code, Fault};
+use super::pseudonym::{Names, Pseudonyms};
 use super::segment::EventNames;
 use crate::domain::{Consent, ConsentChange, Event, Kind, Kinds, Merge, Said, Timestamp};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
 pub const MAX_ID_BYTES: usize = 256;
@@ -52,11 +54,22 @@ pub struct Rules {
     pub names: EventNames,
     /// By the name of a category of consent in Segment's messages: how far consent goes at most where it is refused.
     pub refusals: BTreeMap<String, Consent>,
+    /// Under which users, visits and events are known instead of their ids; `None`: they are known by their ids.
+    pub pseudonyms: Option<Arc<Pseudonyms>>,
+    /// Whether properties are dropped.
+    pub drop_properties: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { kinds: Kinds::default(), max_events: 1000, names: EventNames::default(), refusals: BTreeMap::new() }
+        Self {
+            kinds: Kinds::default(),
+            max_events: 1000,
+            names: EventNames::default(),
+            refusals: BTreeMap::new(),
+            pseudonyms: None,
+            drop_properties: false,
+        }
     }
 }
 
@@ -66,7 +79,7 @@ impl Rules {
     /// # Errors
     /// The first rule that the draft breaks, without a place.
     pub fn check(&self, draft: Draft<'_>, received_at: Timestamp) -> Result<Said, Fault> {
-        let user_id = id("user_id", draft.user_id.ok_or_else(|| missing("user_id"))?)?;
+        let user_id = self.known(Names::User, id("user_id", draft.user_id.ok_or_else(|| missing("user_id"))?)?);
         let kind = self.kind(&draft.kind.ok_or_else(|| missing("type"))?)?;
         let item_id = draft.item_id.map(|item| id("item_id", item)).transpose()?;
         if item_id.is_none() && kind != Kind::Search {
@@ -74,14 +87,14 @@ impl Rules {
         }
         let consent = draft.consent.as_deref().map(consent).transpose()?;
         let what = Event {
-            event_id: draft.event_id.map(|event| id("event_id", event)).transpose()?,
+            event_id: draft.event_id.map(|event| Ok(self.known(Names::Event, id("event_id", event)?))).transpose()?,
             user_id,
-            session_id: draft.session_id.map(|session| id("session_id", session)).transpose()?,
+            session_id: draft.session_id.map(|session| Ok(self.known(Names::Session, id("session_id", session)?))).transpose()?,
             kind,
             item_id,
             value: draft.value.map(value).transpose()?,
             timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
-            properties: draft.properties.map(properties).transpose()?,
+            properties: draft.properties.map(properties).transpose()?.filter(|_| !self.drop_properties),
         };
         Ok(Said { what, consent })
     }
@@ -92,7 +105,7 @@ impl Rules {
     /// The first rule that it breaks.
     pub fn merge(&self, fields: [&'static str; 2], from: Cow<'_, str>, into: Cow<'_, str>, timestamp: Timestamp) -> Result<Merge, Fault> {
         let [from_field, into_field] = fields;
-        Ok(Merge { from: id(from_field, from)?, into: id(into_field, into)?, timestamp })
+        Ok(Merge { from: self.user(from_field, from.into_owned())?, into: self.user(into_field, into.into_owned())?, timestamp })
     }
 
     /// Passes the id of a user, which `field` names, as it is known here.
@@ -100,7 +113,16 @@ impl Rules {
     /// # Errors
     /// The first rule that it breaks.
     pub fn user(&self, field: &'static str, text: String) -> Result<String, Fault> {
-        id(field, text.into())
+        Ok(self.known(Names::User, id(field, text.into())?))
+    }
+
+    /// An id as it is known here.
+    #[must_use]
+    pub fn known(&self, what: Names, id: String) -> String {
+        match &self.pseudonyms {
+            Some(pseudonyms) => pseudonyms.of(what, &id),
+            None => id,
+        }
     }
 
     /// Holds what a user says of consent against the rules.
@@ -113,7 +135,7 @@ impl Rules {
 
     /// Properties that came as an object, unless they are beyond the bounds.
     pub(super) fn properties(&self, object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-        let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty())?;
+        let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty() && !self.drop_properties)?;
         properties(text.into()).ok()
     }
 

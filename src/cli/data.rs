@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::flags::{self, Flags};
 use crate::actors::origin::origin;
+use crate::capture::Rules;
 use crate::settings::{Layers, Settings};
 use crate::store::{Store, StoreError, StoreOptions};
 
@@ -42,6 +43,13 @@ pub(super) fn heed_origin(layers: &Layers<Settings>, settings: &mut Settings, st
         settings.network = pretrained.network().clone();
     }
     Ok(())
+}
+
+/// Opens the door of a store: the rules with its pseudonyms, if the settings ask for those and the store knows users by them.
+pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<Rules> {
+    let rules = flags::door_rules(settings)?;
+    store.heed_pseudonyms(rules.pseudonyms.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
+    Ok(rules)
 }
 
 /// The admin endpoint of the daemon that serves a directory, as it wrote it down.

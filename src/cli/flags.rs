@@ -10,12 +10,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
+use super::secret;
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::capture::{EventNames, Rules};
 use crate::http::DoorSettings;
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Settings};
+use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings};
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
@@ -200,10 +201,22 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
     }
 }
 
-/// What events are held against.
+/// What events are held against at the door of a data directory, where users get their pseudonyms.
+pub(super) fn door_rules(settings: &Settings) -> anyhow::Result<Rules> {
+    let drop_properties = settings.privacy.properties == Properties::Drop;
+    Ok(Rules { pseudonyms: secret::pseudonyms(&settings.privacy)?, drop_properties, ..rules(settings) })
+}
+
+/// What events are held against on their way to a daemon.
 pub(super) fn rules(settings: &Settings) -> Rules {
     let names = EventNames::with(settings.segment.names());
-    Rules { kinds: settings.events.kinds(), max_events: settings.server.max_batch, names, refusals: settings.segment.consent.clone() }
+    Rules {
+        kinds: settings.events.kinds(),
+        max_events: settings.server.max_batch,
+        names,
+        refusals: settings.segment.consent.clone(),
+        ..Rules::default()
+    }
 }
 
 fn or_one_a_processor(count: usize) -> usize {

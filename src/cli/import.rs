@@ -116,6 +116,7 @@ impl Import {
         let rules = flags::rules(self.flags.layers(&[])?.check()?);
         let wanted = if self.items { Wanted::Items(self.names()?) } else { Wanted::Events(self.shape()?) };
         let (target, name) = self.target()?;
+        let rules = target.rules().cloned().unwrap_or(rules);
         let faults = Faults::new(&self.faults)?;
         let mut run = Run { import: &self, rules, wanted, name, target, faults, summary: Summary::default() };
         for file in &self.files {

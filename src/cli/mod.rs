@@ -25,6 +25,7 @@ mod recording;
 mod replay;
 mod report;
 mod restore;
+mod secret;
 mod sender;
 mod serve;
 mod soundness;

@@ -72,7 +72,7 @@ impl Replay {
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
         }
-        let rules = flags::rules(&settings);
+        let rules = flags::door_rules(&settings)?;
         let events = self.count(&rules)?;
         let mut fold = flags::fold(&settings);
         fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
@@ -132,6 +132,7 @@ impl Replay {
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
+        store.heed_pseudonyms(rules.pseudonyms.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
         let system = System::start(store, system_settings, metrics)?;

@@ -62,17 +62,11 @@ impl Serve {
                 begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
             unlearn::take_up(&store)?;
+            let rules = data::door_rules(&settings, &store)?;
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
-            let door = Door::open(
-                system.clone(),
-                flags::rules(&settings),
-                Clock::system(),
-                &flags::door(&settings),
-                Arc::clone(&live),
-                &data_dir,
-            )?;
+            let door = Door::open(system.clone(), rules, Clock::system(), &flags::door(&settings), Arc::clone(&live), &data_dir)?;
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));

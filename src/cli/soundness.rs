@@ -10,7 +10,7 @@ use crate::actors::session::{Act, Happened};
 use crate::actors::shard::shard_of;
 use crate::domain::{Dictionary, Entry, Kinds, Merge, Offset, Session};
 use crate::settings::Settings;
-use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError};
+use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError, keys};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Entries for which one pass over the journal keeps the sessions in memory.
@@ -191,7 +191,7 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
             if !is_of_this_pass(&user) {
                 continue;
             }
-            let place = format!("sessions, user {user}");
+            let place = format!("sessions, {}", keys::veiled(&user));
             let Some(folded) = users.remove(&user) else {
                 // All that is known of this user may lie in a head that was dropped.
                 if begin > 0 && record.applied <= begin {
@@ -223,7 +223,7 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
             // Of one who is no more nothing need be left.
             if is_kept && !folded.gone && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
                 findings.add(
-                    format!("sessions, user {user}"),
+                    format!("sessions, {}", keys::veiled(&user)),
                     format!("there is no record, and all should reach {through}"),
                     Remedy::Rebuild,
                 );

@@ -7,6 +7,7 @@ use super::data;
 use super::flags::{self, Flags};
 use super::sender::{Sender, Told};
 use crate::actors::system::{Admitted, System};
+use crate::capture::Rules;
 use crate::domain::{Entry, Said};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -23,6 +24,7 @@ pub(super) enum Target {
 pub(super) struct Directory {
     runner: SystemRunner,
     system: System,
+    rules: Rules,
 }
 
 impl Target {
@@ -34,11 +36,16 @@ impl Target {
         }
     }
 
+    /// What rows are held against, if not by whom they are sent to.
+    pub(super) fn rules(&self) -> Option<&Rules> {
+        if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
+    }
+
     /// Brings everything to rest.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Daemon(_) => Ok(()),
-            Self::Directory(Directory { runner, system }) => {
+            Self::Directory(Directory { runner, system, .. }) => {
                 runner.block_on(async {
                     system.hurry();
                     system.rest().await
@@ -56,10 +63,11 @@ impl Directory {
         let mut settings = layers.check()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         let store = data::open(&settings, |dir, options| Store::open(dir, options), None)?;
+        let rules = data::door_rules(&settings, &store)?;
         data::heed_origin(&layers, &mut settings, &store)?;
         let runner = actix::System::new();
         let system = runner.block_on(async { System::start(store, flags::system(&settings, flags::fold(&settings)), metrics) })?;
-        Ok(Self { runner, system })
+        Ok(Self { runner, system, rules })
     }
 
     fn append(&self, said: Vec<Said<Entry>>) -> anyhow::Result<Told> {

@@ -84,7 +84,14 @@ impl Problem {
     /// 400: the body is JSON of another shape than `wanted`. What the parser says of it repeats values, and those may say who somebody is.
     #[must_use]
     pub fn bad_members(error: &serde_json::Error, wanted: &str) -> Self {
-        let what = if error.is_data() { "The body is of another shape" } else { "The body is not JSON" };
+        let said = error.to_string();
+        // These repeat the names of fields only.
+        let named = ["missing field", "unknown field", "duplicate field"].iter().any(|words| said.starts_with(words));
+        let what = match () {
+            () if named => said.split(" at line").next().unwrap_or_default(),
+            () if error.is_data() => "The body is of another shape",
+            () => "The body is not JSON",
+        };
         Self::bad_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
     }
 

@@ -164,6 +164,7 @@ fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body),
         JsonPayloadError::Payload(error) => api::bad_payload(error, max_body),
         JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
+        JsonPayloadError::Deserialize(error) => Problem::bad_members(error, "what the API's description says"),
         other => Problem::bad_body(other.to_string()),
     }
 }

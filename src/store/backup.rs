@@ -116,6 +116,9 @@ impl Store {
         if let Some(mut origin) = self.origin()? {
             copy.set_origin(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
         }
+        if let Some(fingerprint) = self.fingerprint()? {
+            copy.set_fingerprint(&fingerprint)?;
+        }
         copy.journal().start_at(self.journal().begin()?)?;
         copy.erasures().note(&self.erasures().done()?)?;
         Ok(copy)

@@ -119,6 +119,27 @@ pub enum StoreError {
         /// How many entries there are.
         entries: Offset,
     },
+    /// It knows users by their ids, and is to know them by pseudonyms.
+    #[error(
+        "the data directory {} holds clear ids, so that it cannot be pseudonymised from now on: write it out by `sequor export`, and `sequor import` that into a new one under privacy.pseudonymise",
+        dir.display()
+    )]
+    ClearIds {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// It knows users by pseudonyms, and is to know them by their ids.
+    #[error("the data directory {} knows users by pseudonyms: set privacy.pseudonymise = true and give its secret, or every user would be two", dir.display())]
+    NoSecret {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// It knows users by the pseudonyms of another secret.
+    #[error("the data directory {} knows users by the pseudonyms of another secret: give that one, or every user would be two", dir.display())]
+    OtherSecret {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// An earlier write failed, so what the disk holds is unknown until the store is opened again.
     #[error("the store in {} takes no more writes since one failed; it must be reopened", dir.display())]
     Failed {

@@ -39,6 +39,15 @@ pub const SESSIONS_THROUGH: &[u8] = b"m/through";
 /// Where the tree of items keeps the offset that its names reach; longer than any number's key.
 pub const ITEMS_THROUGH: &[u8] = b"through";
 
+/// Where the default tree keeps what tells the secret of the pseudonyms from others.
+pub const FINGERPRINT: &[u8] = b"pseudonyms";
+
+/// What stands for a user in what is said of a key: the same for the same user, and never the id.
+#[must_use]
+pub fn veiled(user_id: &str) -> String {
+    format!("user #{:08x}", crc32fast::hash(user_id.as_bytes()))
+}
+
 /// The key of a user's session record.
 #[must_use]
 pub fn user_key(user_id: &str) -> Vec<u8> {

@@ -35,6 +35,7 @@ mod journal;
 pub mod keys;
 mod links;
 mod migrations;
+mod pseudonyms;
 mod quarantine;
 mod reach;
 mod retention;

@@ -337,7 +337,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
             continue;
         };
         findings.counts.sessions += 1;
-        let place = format!("sessions, user {user}");
+        let place = format!("sessions, {}", keys::veiled(user));
         match sessions::decode_record(&key, &value) {
             Ok(record) => {
                 if record.applied > end {

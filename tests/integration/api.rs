@@ -45,7 +45,7 @@ fn events_come_as_one_object_as_an_array_or_as_lines() {
     for (body, accepted, offset) in [(&one, 1, 1), (&array, 2, 3), (&lines, 3, 6)] {
         let answer = daemon.post("/v1/events", body);
         assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"));
-        assert_eq!(answer.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"rejected":[],"offset":{offset}}}"#));
+        assert_eq!(answer.body, format!(r#"{{"accepted":{accepted},"duplicates":0,"withheld":0,"rejected":[],"offset":{offset}}}"#));
     }
     assert_eq!(daemon.next_offset(), 6);
 }
@@ -55,11 +55,11 @@ fn a_repeated_id_changes_nothing_and_is_said_to_be_a_duplicate() {
     let home = Home::new();
     let daemon = home.start(&[]);
     let receipt = daemon.send(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
-    assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "rejected": [], "offset": 2 }));
+    assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 2 }));
     let receipt = daemon.send(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
-    assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 3 }));
+    assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
     let receipt = daemon.send(&[event("e3", "bob", "jug")]);
-    assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "rejected": [], "offset": 3 }));
+    assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
     // Without an id nothing can be told apart: the same again is another event.
     let nameless = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
     assert_eq!(daemon.send(&[nameless.clone(), nameless])["accepted"], 2);
@@ -76,7 +76,7 @@ fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
         { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search may go without" },
         { "index": 2, "field": "user_id", "code": "empty", "reason": "`user_id` is empty" },
     ]);
-    assert_eq!(answer.json(), json!({ "accepted": 2, "duplicates": 0, "rejected": rejected, "offset": 2 }));
+    assert_eq!(answer.json(), json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 }));
 
     let lines = format!("{}\nnope\n{}", event("e4", "ann", "tea"), r#"{"user_id":"ann","type":"glance","item_id":"tea"}"#);
     let answer = daemon.post("/v1/events", &lines).json();
@@ -212,7 +212,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
         &parameter(
             "limt",
-            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, recommendation_id, offset.",
+            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, consent, recommendation_id, offset.",
         ),
     );
 
@@ -242,7 +242,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad(
-            "Json deserialize error: unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` at line 1 column 25",
+            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` (line 1, column 25); send what the API's description says.",
         ),
     );
     assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));

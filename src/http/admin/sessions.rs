@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::query::Limit;
 use crate::actors::system::SystemError;
+use crate::capture::Names;
 use crate::domain::{Fallback, ItemIx, Offset, Recommended, Removed, Session, SourceName, Step, Timestamp};
 use crate::http::api::Api;
 use crate::http::lists::with_name;
@@ -57,7 +58,13 @@ impl Users {
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
     pub(in crate::http) async fn read(api: Data<Api>, wanted: &Wanted) -> Result<Self, Problem> {
-        let (limit, prefix) = (wanted.limit.check()?, wanted.user.clone());
+        let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
+        // What was typed may begin a pseudonym, or be the whole of an id that has one.
+        let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
+        if !prefix.is_empty() && api.rules.pseudonyms.is_some() && api.system.live(&prefix, 1).await?.is_empty() && !is_pseudonym(&prefix)?
+        {
+            prefix = api.rules.known(Names::User, prefix);
+        }
         let live = api.system.live(&prefix, limit + 1).await?;
         let read = web::block(move || {
             let stored = api.system.store().sessions();
@@ -212,6 +219,7 @@ impl Xray {
     /// # Errors
     /// A problem if the user is not known, or the session cannot be read.
     pub(in crate::http) async fn read(api: Data<Api>, user: String) -> Result<Self, Problem> {
+        let user = api.rules.known(Names::User, user);
         let record = api.system.session(user.clone()).await.map_err(|error| match error {
             SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
             other => other.into(),

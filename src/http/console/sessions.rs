@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::format::{NONE, count, link, moment, seconds};
 use super::layout::{bar, page, tile};
+use crate::capture::Names;
 use crate::domain::Recommended;
 use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
 use crate::http::api::Api;
@@ -73,7 +74,7 @@ fn item_link(item: &str) -> Markup {
 }
 
 pub(super) async fn xray(api: Data<Api>, user: Path<String>) -> HttpResponse {
-    let user = user.into_inner();
+    let user = api.rules.known(Names::User, user.into_inner());
     let title = format!("Session of {user}");
     page("Sessions", &title, Xray::read(api, user).await.map(|xray| shown(&xray)))
 }

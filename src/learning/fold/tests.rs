@@ -78,7 +78,9 @@ impl Shop {
     fn fold(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
-                Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) => {
+                Entry::Event(Event { item_id: Some(item), .. })
+                | Entry::Private(Event { item_id: Some(item), .. })
+                | Entry::Item(ItemChange { item_id: item, .. }) => {
                     self.dictionary.intern(item);
                 }
                 _ => {}
@@ -112,6 +114,31 @@ fn steered(act: ModelAct) -> Entry {
 
 fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+#[test]
+fn what_is_private_leaves_nothing_but_its_place() {
+    let private = |n: u64, item: &str| Entry::Private(event(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    // No border lies behind the last: 16 divides 400.
+    shop.fold(&journal(403));
+    let before = shop.learner.state().unwrap().clone();
+    shop.fold(&[private(7, "i3"), private(99, "never seen")]);
+    let mut after = shop.learner.state().unwrap().clone();
+    assert_eq!(after.next, before.next + 2);
+    after.next = before.next;
+    assert!(bytes(&after) == bytes(&before));
+    // Over many borders, too: as if nothing had stood there.
+    let [one, other] = [true, false].map(|is_private| {
+        let mut journal = journal(400);
+        for n in (5..400).step_by(7) {
+            journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Blank };
+        }
+        let mut shop = Shop::new(settings(), Arc::default(), None);
+        shop.fold(&journal);
+        shop.bytes()
+    });
+    assert!(one == other);
 }
 
 proptest! {

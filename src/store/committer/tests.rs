@@ -202,3 +202,33 @@ fn entries_are_those_of_whom_their_user_was_merged_into() {
     let journal: Vec<_> = committer.store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(journal, [of("anon"), merge("anon", "ann"), of("ann"), merge("phone", "ann"), of("ann")]);
 }
+
+#[test]
+fn what_users_let_be_kept_is_known_after_any_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = |user: &str, consent| Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 });
+    let of = |id: &str, user: &str| named_event(Some(id), user, Some("tea"));
+    let mut committer = open(dir.path(), 100);
+    let sent = vec![says("ann", Consent::Session), of("1", "ann"), says("bob", Consent::None), of("2", "bob"), says("bob", Consent::None)];
+    let (receipts, committed) = committer.commit(vec![sent]).unwrap();
+    assert_eq!((receipts[0].accepted, &receipts[0].withheld, &receipts[0].duplicates), (3, &vec![3], &vec![4]));
+    assert!(matches!(committed.entries[1].entry, Entry::Private(_)));
+    drop(committer);
+    // From the journal's tail, then from the store, then from both.
+    for change in [None, Some(Consent::Full), None] {
+        let mut committer = open(dir.path(), 100);
+        let consents = committer.consents();
+        assert_eq!((consents.of("bob"), consents.len()), (Some(Consent::None), 2));
+        let (receipts, _) = committer.commit(vec![vec![of("2", "bob")]]).unwrap();
+        assert_eq!(receipts[0].withheld, [0]);
+        committer.persist_items().unwrap();
+        if let Some(consent) = change {
+            committer.commit(vec![vec![says("ann", consent)]]).unwrap();
+        }
+    }
+    let mut committer = open(dir.path(), 100);
+    assert_eq!(committer.consents().of("ann"), Some(Consent::Full));
+    // What was withheld may be sent again once it may be kept.
+    let (receipts, _) = committer.commit(vec![vec![says("bob", Consent::Full), of("2", "bob"), of("2", "bob")]]).unwrap();
+    assert_eq!((receipts[0].accepted, &receipts[0].duplicates), (2, &vec![2]));
+}

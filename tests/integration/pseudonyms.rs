@@ -1,0 +1,146 @@
+//! Pseudonyms: no clear id of a person anywhere, whichever way it came in.
+
+use serde_json::{Value, json};
+use std::fs;
+
+use crate::consent::holding;
+use crate::daemon::{Home, event, run};
+
+const SECRET: &str = "SEQUOR_PRIVACY_SECRET=a secret of more than thirty-two bytes";
+const ON: [&str; 4] = ["privacy.pseudonymise=true", "log.level=trace", "learning.interval=16", SECRET];
+
+/// The beginning of every id below, and of nothing else.
+const CLEAR: &str = "whois-";
+
+#[test]
+fn no_clear_id_is_anywhere_whichever_way_it_came() {
+    let home = Home::new();
+    let daemon = home.start(&ON);
+    let mut said = String::new();
+    let mut keep = |answer: crate::daemon::Answer| {
+        said.push_str(&answer.body);
+        answer.status
+    };
+    let own = json!([
+        { "event_id": "whois-e1", "user_id": "whois-ann", "session_id": "whois-visit", "type": "view", "item_id": "tea" },
+        { "event_id": "e2", "user_id": "whois-ann", "type": "view", "item_id": "cup" },
+    ]);
+    assert_eq!(keep(daemon.post("/v1/events?recommend=2", &own.to_string())), 200);
+    assert_eq!(daemon.send(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "its id is known again");
+    let batch = json!({ "batch": [
+        { "type": "track", "messageId": "whois-m", "anonymousId": "whois-anon", "context": { "sessionId": "whois-s" }, "event": "Product Viewed", "properties": { "product_id": "pot" } },
+        { "type": "identify", "anonymousId": "whois-anon", "userId": "whois-ann" },
+        { "type": "alias", "previousId": "whois-old", "userId": "whois-ann" },
+    ]});
+    assert_eq!(keep(daemon.post("/v1/batch", &batch.to_string())), 200);
+    assert_eq!(keep(daemon.post("/v1/users/whois-ann/merge", r#"{"from":"whois-phone"}"#)), 200);
+    assert_eq!(keep(daemon.ask("PUT", "/v1/users/whois-bob/consent", r#"{"consent":"session"}"#)), 200);
+    assert_eq!(keep(daemon.post("/v1/events", &json!([event("e3", "whois-bob", "tea")]).to_string())), 200);
+    // Files and logs go through the daemon.
+    let csv = home.path().join("rows.csv");
+    fs::write(&csv, "user,item,event,timestamp,session\nwhois-carl,tea,view,1700000000,whois-x\n").unwrap();
+    let imported = run(&["import", csv.to_str().unwrap(), "--url", daemon.api()]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let log = home.path().join("access.log");
+    fs::write(&log, "192.0.2.7 - - [10/Oct/2020:13:55:36 +0000] \"GET /product/tea?u=whois-dora HTTP/1.1\" 200 1 \"-\" \"Firefox\"\n")
+        .unwrap();
+    let rule = "view=^/product/(?P<item>[^/?]+)\\?u=(?P<user>.+)";
+    let tailed = run(&["tail", "--once", log.to_str().unwrap(), "--rule", rule, "--url", daemon.api()]);
+    assert!(
+        tailed.status.success() && String::from_utf8_lossy(&tailed.stdout).contains("1"),
+        "{}",
+        String::from_utf8_lossy(&tailed.stderr)
+    );
+    [csv, log].iter().for_each(|file| fs::remove_file(file).unwrap());
+    // Questions, and what is wrong with some.
+    for path in [
+        "/v1/users/whois-ann/recommendations",
+        "/v1/users/whois-ann/consent",
+        "/v1/users/whois-ann/recommendations?limit=whois-0",
+        "/v1/users/whois-ann/recommendations?recommendation_id=whois-r",
+        "/v1/users/whois-ann",
+        "/v1/users/whois%00ann/recommendations",
+    ] {
+        keep(daemon.get(path));
+    }
+    for (path, body) in [
+        ("/v1/events", r#"{"user_id":"whois-ann","type":"view"}"#),
+        ("/v1/events", r#"{"user_id":["whois-ann"],"type":"view","item_id":"tea"}"#),
+        ("/v1/events", r#"whois-ann"#),
+        ("/v1/users/whois-ann/merge", r#""whois-ann""#),
+        ("/v1/users/whois-ann/merge", r#"{"from":["whois-ann"]}"#),
+        ("/v1/track", r#"{"userId":["whois-ann"],"event":"Product Viewed"}"#),
+        ("/v1/recommendations", r#"{"items":"whois-ann"}"#),
+    ] {
+        assert_eq!(keep(daemon.post(path, body)), 400, "{path} {body}");
+    }
+    let (admin, list) = (daemon.admin("/admin/sessions/whois-ann"), daemon.admin("/admin/sessions?user=whois-bob"));
+    let pseudonym = admin.json()["user"].as_str().unwrap().to_owned();
+    assert_eq!((pseudonym.len(), admin.json()["sequence"].as_array().unwrap().len()), (32, 3), "{}", admin.body);
+    assert_eq!(
+        daemon.admin(&format!("/admin/sessions/{pseudonym}")).json()["user"],
+        json!(pseudonym),
+        "a user is asked for by either name"
+    );
+    assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
+    for answer in [admin, list, daemon.admin("/metrics"), daemon.admin("/console/sessions/whois-ann"), daemon.admin("/admin/settings")] {
+        keep(answer);
+    }
+    daemon.learned(daemon.next_offset());
+    assert!(daemon.terminate().success());
+    assert!(!said.contains(CLEAR), "{said}");
+    assert!(!said.contains("thirty-two bytes"));
+    for text in [CLEAR, "thirty-two bytes"] {
+        for file in holding(home.path(), text) {
+            let content = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+            let line = content.lines().find(|line| line.contains(text)).unwrap_or_default();
+            panic!("{} holds {text}: {}", file.display(), line.chars().take(300).collect::<String>());
+        }
+    }
+
+    // With no secret, or another, every user would be two.
+    let vain = |settings: &[&str]| {
+        let output = home.start_in_vain(settings);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(vain(&[]).contains("privacy.pseudonymise = true"), "{}", vain(&[]));
+    let other = vain(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=another secret of more than thirty-two bytes"]);
+    assert!(other.contains("another secret") && !other.contains("thirty-two"), "{other}");
+    assert!(vain(&["privacy.pseudonymise=true"]).contains("needs a secret"));
+    let short = vain(&["privacy.pseudonymise=true", "SEQUOR_PRIVACY_SECRET=short"]);
+    assert!(short.contains("5 bytes") && !short.contains("short"), "{short}");
+    // The same from a file is the same; what was written out comes back under the same names.
+    let secret = home.path().join("secret");
+    fs::write(&secret, format!("{}\n", SECRET.split_once('=').unwrap().1)).unwrap();
+    let from_file = format!("privacy.secret_file={}", secret.display());
+    let data = home.data();
+    let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let lines = home.path().join("events.ndjson");
+    fs::write(&lines, &exported.stdout).unwrap();
+    let again = home.path().join("again");
+    let on = ["--set", "privacy.pseudonymise=true", "--set", &from_file];
+    let imported = run(&[&["import", lines.to_str().unwrap(), "--data-dir", again.to_str().unwrap()][..], &on].concat());
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let users = |data: &std::path::Path| -> Vec<Value> {
+        let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
+        let lines = String::from_utf8(exported.stdout).unwrap();
+        let mut users: Vec<_> = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["user_id"].clone()).collect();
+        users.sort_unstable_by_key(Value::to_string);
+        users
+    };
+    assert_eq!(users(&again), users(&data));
+    assert!(home.start(&["privacy.pseudonymise=true", &from_file]).terminate().success());
+}
+
+#[test]
+fn a_directory_with_clear_ids_says_the_way_out() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    daemon.send(&[event("e", "ann", "tea")]);
+    assert!(daemon.terminate().success());
+    let output = home.start_in_vain(&["privacy.pseudonymise=true", SECRET]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("holds clear ids") && said.contains("sequor import"), "{said}");
+}
