@@ -221,6 +221,8 @@ impl Listing {
 }
 
 /// Items like one
+///
+/// Also like one that was deleted: whoever looks for it may want another.
 #[utoipa::path(get, path = SIMILAR, tag = "recommendations",
     params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
     responses((status = 200, description = "The list.", body = Listing), BadRequest, Absent, Refused))]

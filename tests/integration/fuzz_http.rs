@@ -101,6 +101,8 @@ const TOKENS: &[&[u8]] = &[
     b"123456789012345678901234567890",
 ];
 
+const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
+
 /// What is asked in good order: of each a method, an address and a body. Left out is what would not let the others be tried: what drains, what writes files where it is told to, what
 /// writes the whole store anew, what makes the log long.
 const QUESTIONS: [(&str, &str, &str); 50] = [
@@ -206,12 +208,27 @@ fn corpus() -> Vec<Vec<u8>> {
     corpus
 }
 
-/// Puts a body into another dress: with its right length, packed, in chunks, or deep in brackets; the head keeps its first line.
+/// Puts a request into another dress: now and then another method, more headers and parameters; its body with its right length, packed, in chunks, or deep in brackets.
 fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     let (head, body) = request.split_at(body_at(request)?);
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
     let mut words = line.split(' ');
-    let (method, address) = (words.next()?, words.next()?);
+    let (mut method, mut address) = (words.next()?, words.next()?.to_owned());
+    if random.below(4) == 0 {
+        method = METHODS[random.below(METHODS.len() as u64) as usize];
+    }
+    // Some of the words that make sense where they are put.
+    let mut some = |ending: &[u8], inner: u8| {
+        let fit: Vec<_> = TOKENS.iter().filter(|token| token.ends_with(ending) && token.contains(&inner) && token.is_ascii()).collect();
+        let count = random.below(4).saturating_sub(1);
+        let picked = (0..count).map(|_| fit[random.below(fit.len() as u64) as usize]);
+        picked.map(|token| String::from_utf8_lossy(token).into_owned()).collect::<Vec<_>>()
+    };
+    let more = some(b"\r\n", b':').concat();
+    for parameter in some(b"", b'=').iter().filter(|parameter| !parameter.contains(['\r', ' '])) {
+        address.push(if address.contains('?') { '&' } else { '?' });
+        address.push_str(parameter);
+    }
     let (headers, body) = match random.below(6) {
         0 => {
             let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
@@ -236,12 +253,12 @@ fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
                 chunks.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
             }
             chunks.extend_from_slice(b"0\r\n\r\n");
-            let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let head = format!("{method} {address} HTTP/1.1\r\nHost: sequor\r\n{more}Transfer-Encoding: chunked\r\n\r\n");
             return Some([head.as_bytes(), &chunks].concat());
         }
         _ => ("", body.to_vec()),
     };
-    Some(raw(method, address, headers, &body))
+    Some(raw(method, &address, &format!("{headers}{more}"), &body))
 }
 
 /// Sends this and nothing more, and reads what is answered: to its end, or as much as is enough of what has none.
