@@ -53,6 +53,8 @@ impl Serve {
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
+            let door = flags::door(&settings);
+            let keys = Door::keys(&door, &data_dir)?;
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
@@ -61,14 +63,7 @@ impl Serve {
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
-            let door = Door::open(
-                system.clone(),
-                flags::rules(&settings),
-                Clock::system(),
-                &flags::door(&settings),
-                Arc::clone(&live),
-                &data_dir,
-            )?;
+            let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));

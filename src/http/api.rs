@@ -19,6 +19,7 @@ use crate::actors::system::{Receipt, System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Timestamp};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::settings::Live;
 
@@ -38,6 +39,7 @@ pub(super) struct Api {
     /// A place for each stream that there may be.
     pub(super) streams: Arc<Semaphore>,
     pub(super) live: Arc<Live>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// After how long it is worth to ask again.

@@ -6,11 +6,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
+use super::lock::Needs;
 use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
+use crate::keys::Scope;
 
 /// Where many items are changed at once.
 pub(super) const ITEMS: &str = "/v1/items";
@@ -18,9 +20,9 @@ pub(super) const ITEMS: &str = "/v1/items";
 pub(super) const ITEM: &str = "/v1/items/{item}";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let item = path(ITEM, "GET, PUT, PATCH, DELETE");
+    let item = path(ITEM, "GET, PUT, PATCH, DELETE", Needs::Scope(Scope::Items));
     config
-        .service(path(ITEMS, "POST").route(web::post().to(bulk)))
+        .service(path(ITEMS, "POST", Needs::Scope(Scope::Items)).route(web::post().to(bulk)))
         .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 

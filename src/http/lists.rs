@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::Api;
+use super::lock::Needs;
 use super::openapi::{Absent, BadRequest, Broken, Refused};
 use super::pages::Given;
 use super::problem::Problem;
@@ -14,6 +15,7 @@ use super::wishes::{self, Pairs, Wishes};
 use crate::domain::{
     Candidate, Entry, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown, SourceName,
 };
+use crate::keys::Scope;
 use crate::learning::{Answer, Explanation, Pick};
 use crate::metrics::RecommendationOutcome;
 
@@ -32,10 +34,10 @@ const MAX_INLINE: usize = 1000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(RECOMMENDATIONS, "GET").route(web::get().to(recommendations)))
-        .service(path(INLINE, "POST").route(web::post().to(inline)))
-        .service(path(SIMILAR, "GET").route(web::get().to(similar)))
-        .service(path(TRENDING, "GET").route(web::get().to(trending)));
+        .service(path(RECOMMENDATIONS, "GET", Needs::Scope(Scope::Read)).route(web::get().to(recommendations)))
+        .service(path(INLINE, "POST", Needs::Scope(Scope::Read)).route(web::post().to(inline)))
+        .service(path(SIMILAR, "GET", Needs::Scope(Scope::Read)).route(web::get().to(similar)))
+        .service(path(TRENDING, "GET", Needs::Scope(Scope::Read)).route(web::get().to(trending)));
 }
 
 /// Which page of an answer is asked for.

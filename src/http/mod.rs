@@ -20,5 +20,8 @@ mod stream;
 mod watch;
 mod wishes;
 
+#[cfg(test)]
+mod tests;
+
 pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};

@@ -4,7 +4,7 @@ use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
 use actix_web::middleware::{Compress, Condition, from_fn};
-use actix_web::rt::task::JoinHandle;
+use actix_web::rt::{self, task::JoinHandle};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::api::{Api, Names};
-use super::lock::Token;
+use super::lock::Lock;
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::watch::Otherwise;
@@ -24,16 +24,20 @@ use super::{admin, api, console, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
+use crate::keys::{KeyError, Keys};
 use crate::metrics::Endpoint;
 use crate::settings::Live;
+
+/// How often it is looked whether the keys are others.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
 pub struct DoorSettings {
     /// The public API's address.
-    pub listen: String,
+    pub listen: SocketAddr,
     /// The admin endpoint's address.
-    pub admin_listen: String,
+    pub admin_listen: SocketAddr,
     /// Threads that serve the public API.
     pub workers: usize,
     /// The largest body that is read.
@@ -42,8 +46,8 @@ pub struct DoorSettings {
     pub read_wait: Duration,
     /// The most streams at once.
     pub streams_max: usize,
-    /// What whoever comes to the admin endpoint must know; empty: nothing.
-    pub admin_token: String,
+    /// Whether a key is asked for on loopback addresses, too; on any other it always is.
+    pub keys_required: bool,
     /// The origins whose pages may ask the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
 }
@@ -71,6 +75,24 @@ pub enum DoorError {
         #[source]
         source: io::Error,
     },
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Nobody could come in.
+    #[error(
+        "{door} at {address} asks for a key, and there is none that opens it; make one: `sequor key create NAME --scope {scope} --data-dir {}`",
+        data_dir.display()
+    )]
+    NoKey {
+        /// Which door, in words.
+        door: &'static str,
+        /// Where it is.
+        address: SocketAddr,
+        /// What a key for it may open.
+        scope: &'static str,
+        /// Where the keys are.
+        data_dir: PathBuf,
+    },
     /// The addresses could not be written down.
     #[error("cannot write {}", file.display())]
     Write {
@@ -87,11 +109,31 @@ pub struct Door {
     /// Where.
     pub addresses: Addresses,
     handles: [ServerHandle; 2],
-    /// Ended first: whoever listens would else be waited for.
-    pulse: JoinHandle<()>,
+    /// The pulse and the look at the keys. Ended first: whoever listens would else be waited for.
+    upkeep: [JoinHandle<()>; 2],
+}
+
+/// Whether whoever comes to an address needs a key.
+fn asks(settings: &DoorSettings, address: SocketAddr) -> bool {
+    settings.keys_required || !address.ip().to_canonical().is_loopback()
 }
 
 impl Door {
+    /// The keys of a data directory, if they open what they must: to be asked before anything is started.
+    ///
+    /// # Errors
+    /// [`DoorError::Keys`], or [`DoorError::NoKey`].
+    pub fn keys(settings: &DoorSettings, data_dir: &Path) -> Result<Arc<Keys>, DoorError> {
+        let keys = Keys::of(data_dir)?;
+        let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
+        for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
+            if asks(settings, address) && !keys.ring().opens(scope != private.1) {
+                return Err(DoorError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
+            }
+        }
+        Ok(Arc::new(keys))
+    }
+
     /// Opens both. Must be called within an actix system.
     ///
     /// # Errors
@@ -102,10 +144,11 @@ impl Door {
         clock: Clock,
         settings: &DoorSettings,
         live: Arc<Live>,
+        keys: Arc<Keys>,
         data_dir: &Path,
     ) -> Result<Self, DoorError> {
-        let public = listen(&settings.listen, "--listen")?;
-        let private = listen(&settings.admin_listen, "--admin-listen")?;
+        let public = listen(settings.listen, "--listen")?;
+        let private = listen(settings.admin_listen, "--admin-listen")?;
         let of = |listener: &TcpListener, flag| {
             listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
         };
@@ -125,33 +168,36 @@ impl Door {
             read_wait: settings.read_wait,
             streams: Arc::new(Semaphore::new(settings.streams_max)),
             live,
+            keys: Arc::clone(&keys),
         };
-        let pulse = Pulse::beat(shared.clone(), teller);
-        let token = Token::new(&settings.admin_token);
+        let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(keep_up(Arc::clone(&keys), shared.clone()))];
+        let refused = Arc::new(shared.metrics().refused_requests.clone());
+        let lock = |address| Lock { keys: Arc::clone(&keys), locked: asks(settings, address), refused: Arc::clone(&refused) };
+        let (public_lock, private_lock) = (lock(addresses.api), lock(addresses.admin));
         let servers = [
-            serve(public, shared.clone(), settings.workers, Endpoint::Other, None, &settings.cors_origins, api::routes),
-            serve(private, shared, 1, Endpoint::Admin, token, &[], private_routes),
+            serve(public, shared.clone(), settings.workers, Endpoint::Other, public_lock, &settings.cors_origins, api::routes),
+            serve(private, shared, 1, Endpoint::Admin, private_lock, &[], private_routes),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
-            let server = server.map_err(|source| DoorError::Listen { address: settings.listen.clone(), flag: "--listen", source })?;
+            let server = server.map_err(|source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source })?;
             handles.push(server.handle());
-            actix_web::rt::spawn(server);
+            rt::spawn(server);
         }
         let file = data_dir.join("addresses.json");
         let text = serde_json::json!({ "api": format!("http://{}", addresses.api), "admin": format!("http://{}", addresses.admin) });
         std::fs::write(&file, format!("{text}\n")).map_err(|source| DoorError::Write { file, source })?;
         let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| DoorError::Listen {
-            address: settings.listen.clone(),
+            address: settings.listen.to_string(),
             flag: "--listen",
             source: io::Error::other("a server did not start"),
         })?;
-        Ok(Self { addresses, handles, pulse })
+        Ok(Self { addresses, handles, upkeep })
     }
 
     /// Lets nobody in any more and waits for the answers under way.
     pub async fn close(&self) {
-        self.pulse.abort();
+        self.upkeep.iter().for_each(JoinHandle::abort);
         for handle in &self.handles {
             handle.stop(true).await;
         }
@@ -175,12 +221,28 @@ fn across(origins: &[String]) -> Cors {
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
-    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, DoorError> {
+    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_string(), flag, source })
+}
+
+/// Takes up what other processes do to the keys.
+async fn keep_up(keys: Arc<Keys>, api: Api) {
+    let mut every = rt::time::interval(LOOK);
+    loop {
+        every.tick().await;
+        match keys.refresh() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(keys = keys.ring().all().len(), "the keys were read again"),
+            Err(error) => {
+                api.metrics().key_reload_failures.increment(1);
+                tracing::error!(error = &error as &dyn std::error::Error, "the keys stay as they were");
+            }
+        }
+    }
 }
 
 /// The admin endpoint, and its pages.
-fn private_routes(config: &mut ServiceConfig) {
+pub(super) fn private_routes(config: &mut ServiceConfig) {
     config.configure(admin::routes).configure(console::routes);
 }
 
@@ -189,7 +251,7 @@ fn serve(
     shared: Api,
     workers: usize,
     otherwise: Endpoint,
-    token: Option<Token>,
+    lock: Lock,
     origins: &[String],
     routes: fn(&mut ServiceConfig),
 ) -> io::Result<Server> {
@@ -202,14 +264,13 @@ fn serve(
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
-            .app_data(Data::new(token.clone()))
-            .wrap(Condition::new(token.is_some(), from_fn(lock::unlocked)))
+            .app_data(Data::new(lock.clone()))
             .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
             .wrap(Condition::new(!origins.is_empty(), across(&origins)))
             .wrap(from_fn(watch::measured))
             .configure(routes)
-            .default_service(web::to(|| async { Err::<&str, Problem>(Problem::unknown_path()) }))
+            .default_service(web::to(lock::nowhere))
     })
     .workers(workers)
     .disable_signals()

@@ -88,6 +88,18 @@ handle::labels! {
 }
 
 handle::labels! {
+    /// Why a request was not let in.
+    Refusal "reason" {
+        /// It brought no key where one is needed.
+        NoKey "no_key",
+        /// It brought one that is not known, or was revoked.
+        WrongKey "wrong_key",
+        /// It brought one that opens other things.
+        Scope "scope",
+    }
+}
+
+handle::labels! {
     /// The hundreds of a response's status.
     StatusClass "class" {
         /// 1xx and 2xx.
@@ -199,6 +211,10 @@ declare! {
     "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
     /// Requests that were told to come back later, with 429 or 503.
     "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    /// Requests that were not let in, by why.
+    "sequor_refused_requests_total" Unit::Count refused_requests: By<Refusal, Counter>,
+    /// Times that keys could not be read again after a change; those before it stay in force.
+    "sequor_key_reload_failures_total" Unit::Count key_reload_failures: Counter,
     /// 1 while /readyz says so: learning stands, and the journal takes writes.
     "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.

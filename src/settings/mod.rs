@@ -16,7 +16,7 @@ pub use live::{Live, ReloadError, Reloaded, Row};
 pub use period::Period;
 pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
-    StoreSettings,
+    StoreSettings, WhoNeedsKeys,
 };
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};

@@ -7,6 +7,16 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+/// Who must send a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhoNeedsKeys {
+    /// Whoever comes to an address that another machine can reach.
+    Auto,
+    /// Everybody.
+    Required,
+}
+
 /// The public API and the admin endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,8 +25,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Where the admin endpoint listens; port 0 takes a free one.
     pub admin_listen: SocketAddr,
-    /// What whoever comes to the admin endpoint must know, empty or at least 16 characters; one is needed where the endpoint can be reached from another machine.
-    pub admin_token: String,
+    /// Who must send a key: whoever comes to an address that is not a loopback one, or everybody.
+    pub keys: WhoNeedsKeys,
     /// The origins, such as `https://shop.example`, whose pages may ask the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
     /// Threads that serve the public API, 0..=256; 0: one a processor.
@@ -38,7 +48,7 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-            admin_token: String::new(),
+            keys: WhoNeedsKeys::Auto,
             cors_origins: Vec::new(),
             workers: 0,
             max_body_bytes: 1024 * 1024,
@@ -54,13 +64,6 @@ impl ServerSettings {
     pub(super) fn check(&self) -> Result<(), OutOfRange> {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
-        }
-        // The token itself is never shown.
-        if (1..16).contains(&self.admin_token.chars().count()) {
-            return Err(OutOfRange::new("server.admin_token", "…", "at least 16 characters"));
-        }
-        if self.admin_token.is_empty() && !self.admin_listen.ip().is_loopback() {
-            return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "a loopback address, unless server.admin_token is set"));
         }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(OutOfRange::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));

@@ -236,6 +236,15 @@ impl Daemon {
         self.try_admin(method, path, body).unwrap()
     }
 
+    /// Asks at any address, with a key if there is one, and a JSON body.
+    pub(crate) fn knock(&self, method: &str, url: &str, key: Option<&str>, body: &str) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        read(self.agent.run(request.body(body.to_owned()).unwrap())).unwrap()
+    }
+
     /// Begins to read an answer that does not end by itself.
     pub(crate) fn follow(&self, path: &str) -> impl BufRead + use<> {
         let answer = self.agent.get(format!("{}{path}", self.api)).call().unwrap();

@@ -1,6 +1,7 @@
 //! The tests that look at the project as a whole: its structure, the real binary, its endpoints, its restarts.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod api;
 mod bad_input;
 mod browser;
