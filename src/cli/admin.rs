@@ -132,7 +132,7 @@ fn segment(name: &str) -> String {
 
 impl Steer {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let admin = Admin::new(&self.url, &self.knock);
+        let admin = Admin::new(&self.url, &self.knock)?;
         let mut answer = match self.wish.request() {
             (path, Some(body)) => admin.post(&path, &body)?,
             (path, None) => admin.get(&path)?,

@@ -46,7 +46,7 @@ impl Backup {
 
     fn through(&self, url: &str) -> anyhow::Result<Copied> {
         let target = std::path::absolute(&self.target)?;
-        Ok(Admin::new(url, &self.knock).post("/admin/backup", &json!({ "target": target }))?.read_json()?)
+        Ok(Admin::new(url, &self.knock)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
     }
 
     fn of_a_directory(&self) -> anyhow::Result<Copied> {

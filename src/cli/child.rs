@@ -79,7 +79,7 @@ impl Child {
             }
             // While it is being written it is no JSON yet.
             if let Some((api, admin)) = addresses_of(dir)
-                && Admin::new(&admin, &Knock::default()).get("/readyz").is_ok()
+                && Admin::new(&admin, &Knock::default()).and_then(|admin| admin.get("/readyz")).is_ok()
             {
                 (self.api, self.admin) = (api, admin);
                 return Ok(());

@@ -124,15 +124,15 @@ pub(super) struct Usage {
 
 impl Daemon {
     /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
-    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &Knock) -> Self {
-        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE);
+    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &Knock) -> anyhow::Result<Self> {
+        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE).rustls_0_23(knock.for_awc()?);
         let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects();
         let client = match knock.authorization() {
             Some(authorization) => client.add_default_header((AUTHORIZATION, authorization)).finish(),
             None => client.finish(),
         };
         let trimmed = |address: &str| address.trim_end_matches('/').to_owned();
-        Self { client, api: trimmed(api), admin: admin.map(trimmed) }
+        Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed) })
     }
 
     /// Asks the API and reads the answer to its end.

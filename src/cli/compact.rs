@@ -32,7 +32,7 @@ pub(super) struct Compact {
 impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Compacted { bytes_before, bytes_after } = match &self.url {
-            Some(url) => Admin::new(url, &self.knock).post("/admin/store/compact", &json!({}))?.read_json()?,
+            Some(url) => Admin::new(url, &self.knock)?.post("/admin/store/compact", &json!({}))?.read_json()?,
             None => self.a_directory()?,
         };
         println!("bytes before   {bytes_before:>15}");

@@ -72,19 +72,20 @@ pub(super) struct Admin<'u> {
 }
 
 impl<'u> Admin<'u> {
-    pub(super) fn new(url: &'u str, knock: &Knock) -> Self {
+    pub(super) fn new(url: &'u str, knock: &Knock) -> anyhow::Result<Self> {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
         Self::bounded(url, knock, Duration::from_secs(10), None)
     }
 
     /// One whose answers may take so long, and no longer.
-    pub(super) fn within(url: &'u str, knock: &Knock, patience: Duration) -> Self {
+    pub(super) fn within(url: &'u str, knock: &Knock, patience: Duration) -> anyhow::Result<Self> {
         Self::bounded(url, knock, patience, Some(patience))
     }
 
-    fn bounded(url: &'u str, knock: &Knock, connect: Duration, whole: Option<Duration>) -> Self {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole).build();
-        Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization().unwrap_or_default() }
+    fn bounded(url: &'u str, knock: &Knock, connect: Duration, whole: Option<Duration>) -> anyhow::Result<Self> {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole);
+        let agent = agent.tls_config(knock.for_ureq()?).build();
+        Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization().unwrap_or_default() })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {

@@ -86,7 +86,7 @@ impl Export {
     fn through(&self, url: &str, sink: &mut impl Write) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.only.as_ref().map_or_else(String::new, |only| format!("&only={only}"));
-        let body = Admin::new(url, &self.knock).get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
+        let body = Admin::new(url, &self.knock)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
         let mut lines = BufReader::new(body.into_reader());
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon broke off; its log names the reason")? > 0 {

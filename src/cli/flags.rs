@@ -13,7 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::capture::{EventNames, Rules};
-use crate::http::DoorSettings;
+use crate::http::{DoorSettings, Rates, TlsFiles};
 use crate::learning::{FoldSettings, Pace};
 use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Settings, WhoNeedsKeys};
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
@@ -199,6 +199,18 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),
         streams_max: settings.server.streams_max,
+        tls: (!settings.server.tls_cert.as_os_str().is_empty())
+            .then(|| TlsFiles { cert: settings.server.tls_cert.clone(), key: settings.server.tls_key.clone() }),
+        rates: Rates {
+            per_key: settings.server.rate_per_key,
+            per_address: settings.server.rate_per_address,
+            batch: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),
+        },
+        admin_hosts: settings.server.admin_hosts.clone(),
+        connections: settings.server.connections_max,
+        head_timeout: settings.server.head_timeout.get().unwrap_or_default(),
+        body_timeout: settings.server.body_timeout.get().unwrap_or_default(),
+        idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),
         keys_required: settings.server.keys == WhoNeedsKeys::Required,
         cors_origins: settings.server.cors_origins.clone(),
     }

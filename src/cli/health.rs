@@ -28,7 +28,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (path, said) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
-        Admin::within(&self.url, &self.knock, Duration::from_secs(self.timeout)).get(path)?;
+        Admin::within(&self.url, &self.knock, Duration::from_secs(self.timeout))?.get(path)?;
         println!("{} is {said}", self.url);
         Ok(())
     }

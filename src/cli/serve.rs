@@ -63,17 +63,18 @@ impl Serve {
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
+            let scheme = door.scheme();
             let door = Door::open(system.clone(), flags::rules(&settings), Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             println!(
-                "sequor is ready: API http://{}  admin http://{}  data {}",
+                "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
                 door.addresses.api,
                 door.addresses.admin,
                 data_dir.display()
             );
-            supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
+            supervisor::ready(system.clone(), &format!("API {scheme}://{}, admin {scheme}://{}", door.addresses.api, door.addresses.admin));
             if self.until_eof {
                 tokio::select! {
                     () = asked_to_stop => {}

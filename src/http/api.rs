@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{beacon, events, items, lists, merges, openapi, segment, stream};
+use super::{beacon, events, items, lists, merges, openapi, segment, slow, stream};
 use crate::actors::system::{Receipt, System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
@@ -147,6 +147,7 @@ pub(super) fn unreadable(error: &Error, max_body: usize) -> Problem {
 /// What is wrong with a body before anything is known of what it holds.
 pub(super) fn bad_payload(error: &PayloadError, max_body: usize) -> Problem {
     match error {
+        error if slow::is_too_slow(error) => Problem::too_slow(),
         PayloadError::Overflow => Problem::body_too_large(max_body),
         PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted | PayloadError::Io(_) => {
             Problem::bad_body("The body is not what its Content-Encoding says, or a part of it is missing.")

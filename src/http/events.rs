@@ -79,6 +79,7 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
         access.needs(Scope::Read)?;
     }
     let reading = read(&api, body)?;
+    access.bring(reading.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for event in reading.records {
         match event {
@@ -120,8 +121,9 @@ pub(super) struct Verdict {
 #[utoipa::path(post, path = VALIDATE, tag = "events",
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
-pub(super) async fn validate(api: Data<Api>, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
+pub(super) async fn validate(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
     let Reading { records, warnings } = read(&api, body)?;
+    access.bring(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
-use super::lock::Needs;
+use super::lock::{Access, Needs};
 use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
@@ -34,9 +34,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     responses((status = 200, description = "The receipt.", body = Taken),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn bulk(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = read_items(&body, api.rules.max_events, api.clock.now())?;
+    access.bring(reading.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for change in reading.records {
         match change {

@@ -11,9 +11,12 @@ use metrics::Counter;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::limits::{Limits, TooMuch};
 use super::problem::Problem;
+use super::slow;
 use crate::keys::{Key, Keys, Scope};
 use crate::metrics::{By, Refusal};
 
@@ -34,6 +37,8 @@ pub(super) struct Lock {
     pub(super) keys: Arc<Keys>,
     /// Whether a key is asked for at all.
     pub(super) locked: bool,
+    /// How much each may bring; `None`: as much as they like.
+    pub(super) limits: Option<Arc<Limits>>,
     /// Those who did not come in, by why.
     pub(super) refused: Arc<By<Refusal, Counter>>,
 }
@@ -45,21 +50,43 @@ impl Lock {
     /// Who asks, if that may be.
     ///
     /// # Errors
-    /// [`Problem::no_key`], [`Problem::wrong_key`] or [`Problem::other_scope`].
+    /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or [`Problem::too_many_requests`].
     pub(super) fn admit(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Problem> {
-        self.judge(request, needs).map_err(|(reason, problem)| {
-            self.refused.of(reason).increment(1);
-            problem
-        })
+        self.judge(request, needs).map_err(|turned| self.turn(turned))
+    }
+
+    /// Counts somebody who does not come in.
+    fn turn(&self, (reason, problem): Turned) -> Problem {
+        self.refused.of(reason).increment(1);
+        problem
     }
 
     fn judge(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Turned> {
+        let address = request.peer_addr().map(|peer| peer.ip());
+        // Before anything else: also whoever tries keys has a limit.
+        self.count_address(address, 1)?;
+        let access = self.recognise(request, needs, address)?;
+        self.count_key(access.key.as_deref(), 1)?;
+        Ok(access)
+    }
+
+    fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), Turned> {
+        let counted = self.limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.address(address, count));
+        counted.map_err(|TooMuch(wait)| (Refusal::AddressRate, Problem::too_many_requests(wait)))
+    }
+
+    fn count_key(&self, key: Option<&Key>, count: u32) -> Result<(), Turned> {
+        let counted = self.limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.key(key, count));
+        counted.map_err(|TooMuch(wait)| (Refusal::KeyRate, Problem::too_many_requests(wait)))
+    }
+
+    fn recognise(&self, request: &HttpRequest, needs: Needs, address: Option<IpAddr>) -> Result<Access, Turned> {
         let sent = sent(request, needs);
         let key = {
             let ring = self.keys.ring();
             sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
         };
-        let access = Access { key, lock: self.clone() };
+        let access = Access { key, address, lock: self.clone() };
         match needs {
             _ if !self.locked => Ok(access),
             Needs::Nothing => Ok(access),
@@ -82,7 +109,7 @@ fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
         sent.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
     }
     if needs == Needs::Scope(Scope::Write) {
-        let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key="));
+        let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key=")).filter(|key| !key.is_empty());
         sent.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
     }
     sent
@@ -92,6 +119,7 @@ fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
 #[derive(Clone)]
 pub(super) struct Access {
     key: Option<Arc<Key>>,
+    address: Option<IpAddr>,
     lock: Lock,
 }
 
@@ -101,15 +129,22 @@ impl Access {
     /// # Errors
     /// [`Problem::other_scope`].
     pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
-        self.check(scope).map_err(|(reason, problem)| {
-            self.lock.refused.of(reason).increment(1);
-            problem
-        })
+        self.check(scope).map_err(|turned| self.lock.turn(turned))
     }
 
     fn check(&self, scope: Scope) -> Result<(), Turned> {
         let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.open(scope));
         if opens { Ok(()) } else { Err((Refusal::Scope, Problem::other_scope(scope))) }
+    }
+
+    /// Counts what they bring beyond one event or question, before any of it is taken.
+    ///
+    /// # Errors
+    /// [`Problem::too_many_requests`].
+    pub(super) fn bring(&self, count: usize) -> Result<(), Problem> {
+        let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+        let counted = self.lock.count_key(self.key.as_deref(), more).and_then(|()| self.lock.count_address(self.address, more));
+        counted.map_err(|turned| self.lock.turn(turned))
     }
 
     /// Whether what let them in still does: a key may have been revoked since.
@@ -132,7 +167,7 @@ impl FromRequest for Access {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn guarded(needs: Needs, request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub(super) async fn guarded(needs: Needs, mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
     let admitted = match request.app_data::<Data<Lock>>() {
         Some(lock) => lock.admit(request.request(), needs),
         // A door without a lock is a mistake of the program's own, and stays shut.
@@ -141,6 +176,7 @@ pub(super) async fn guarded(needs: Needs, request: ServiceRequest, next: Next<Bo
     match admitted {
         Ok(access) => {
             request.extensions_mut().insert(access);
+            slow::bound(&mut request);
             next.call(request).await
         }
         Err(problem) => Ok(request.into_response(problem.error_response())),
@@ -170,7 +206,7 @@ pub(super) mod tests {
         let refused = Arc::new(Metrics::new(&Kinds::default()).unwrap().refused_requests.clone());
         // What is revoked later is written where it was.
         let _ = home.keep();
-        (Lock { keys: Arc::new(keys), locked, refused }, made)
+        (Lock { keys: Arc::new(keys), locked, limits: None, refused }, made)
     }
 
     fn status(lock: &Lock, request: TestRequest, needs: Needs) -> u16 {

@@ -3,9 +3,12 @@
 mod admin;
 mod api;
 mod beacon;
+mod chores;
 mod console;
 mod events;
+mod host;
 mod items;
+mod limits;
 mod lists;
 mod lock;
 mod merges;
@@ -16,12 +19,16 @@ mod pulse;
 mod request_id;
 mod segment;
 mod server;
+mod slow;
 mod stream;
+mod tls;
 mod watch;
 mod wishes;
 
 #[cfg(test)]
 mod tests;
 
+pub use limits::Rates;
 pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};
+pub use tls::{TlsError, TlsFiles};

@@ -96,6 +96,27 @@ impl Problem {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
+    /// 408: the body did not come in time.
+    #[must_use]
+    pub fn too_slow() -> Self {
+        let detail = "The body did not come within server.body_timeout; nothing of it was taken.";
+        Self::new("too-slow", "The body takes too long", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
+    /// 421: the admin endpoint is asked for by a name that is not its own.
+    #[must_use]
+    pub fn unknown_host() -> Self {
+        let detail = "The admin endpoint is not known by this name; ask for it by its address, or put the name into server.admin_hosts.";
+        Self::new("unknown-host", "The host is not known", StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
+    /// 403: a page of another site made a browser send this.
+    #[must_use]
+    pub fn other_origin() -> Self {
+        let detail = "Nothing is changed here on behalf of a page of another site.";
+        Self::new("other-origin", "The request comes from another site", StatusCode::FORBIDDEN, detail)
+    }
+
     /// 413: the body has more than `limit` bytes.
     #[must_use]
     pub fn body_too_large(limit: usize) -> Self {

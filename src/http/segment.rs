@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, append, unreadable};
-use super::lock::Needs;
+use super::lock::{Access, Needs};
 use super::openapi::{BadRequest, Broken, Refused};
 use super::problem::Problem;
 use super::watch::path;
@@ -88,9 +88,10 @@ pub(super) struct Wish {
     responses((status = 200, description = "Some could be taken, or there were none.", body = Success),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Success = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn batch(api: Data<Api>, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = read_batch(&body, &api.rules, api.clock.now())?;
+    access.bring(messages.entries.len() + messages.faults.len())?;
     let mut success = take(&api, messages).await?;
     if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {
         success.warnings.clear();

@@ -3,10 +3,12 @@
 use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
-use actix_web::middleware::{Compress, Condition, from_fn};
+use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
+use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::rt::{self, task::JoinHandle};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
+use governor::clock::DefaultClock;
 use serde::Serialize;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,11 +18,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::api::{Api, Names};
+use super::chores::Chores;
+use super::host::Hosts;
+use super::limits::{Limits, Rates};
 use super::lock::Lock;
 use super::problem::Problem;
 use super::pulse::Pulse;
+use super::slow::BodyTimeout;
+use super::tls::{Certificate, TlsError, TlsFiles};
 use super::watch::Otherwise;
-use super::{admin, api, console, lock, watch};
+use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
@@ -28,8 +35,8 @@ use crate::keys::{KeyError, Keys};
 use crate::metrics::Endpoint;
 use crate::settings::Live;
 
-/// How often it is looked whether the keys are others.
-const LOOK: Duration = Duration::from_secs(1);
+/// Connections to the admin endpoint, at most.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
@@ -48,8 +55,30 @@ pub struct DoorSettings {
     pub streams_max: usize,
     /// Whether a key is asked for on loopback addresses, too; on any other it always is.
     pub keys_required: bool,
+    /// Where the certificate is; `None`: no TLS.
+    pub tls: Option<TlsFiles>,
+    /// How much each key and each address may bring to the public API.
+    pub rates: Rates,
+    /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
+    pub admin_hosts: Vec<String>,
+    /// The most connections to the public API.
+    pub connections: usize,
+    /// How long the head of a request may take.
+    pub head_timeout: Duration,
+    /// How long its body may take.
+    pub body_timeout: Duration,
+    /// How long a connection stays open without a request.
+    pub idle_timeout: Duration,
     /// The origins whose pages may ask the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
+}
+
+impl DoorSettings {
+    /// What addresses begin with.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 /// The addresses in use.
@@ -75,6 +104,9 @@ pub enum DoorError {
         #[source]
         source: io::Error,
     },
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -170,22 +202,35 @@ impl Door {
             live,
             keys: Arc::clone(&keys),
         };
-        let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(keep_up(Arc::clone(&keys), shared.clone()))];
+        let certificate = settings.tls.as_ref().map(Certificate::open).transpose()?;
+        let limits = Arc::new(Limits::new(settings.rates, DefaultClock::default()));
+        let chores = Chores { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
+        let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
         let refused = Arc::new(shared.metrics().refused_requests.clone());
-        let lock = |address| Lock { keys: Arc::clone(&keys), locked: asks(settings, address), refused: Arc::clone(&refused) };
-        let (public_lock, private_lock) = (lock(addresses.api), lock(addresses.admin));
+        let lock =
+            |address, limits| Lock { keys: Arc::clone(&keys), locked: asks(settings, address), limits, refused: Arc::clone(&refused) };
+        let side = |otherwise, lock| Side { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
         let servers = [
-            serve(public, shared.clone(), settings.workers, Endpoint::Other, public_lock, &settings.cors_origins, api::routes),
-            serve(private, shared, 1, Endpoint::Admin, private_lock, &[], private_routes),
+            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::routes),
+            // Whoever looks after the service is let in also when it is busy.
+            serve(
+                private,
+                side(Endpoint::Admin, lock(addresses.admin, None)),
+                &DoorSettings { workers: 1, connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
+                Some(Hosts::new(&settings.admin_hosts, Arc::clone(&refused))),
+                private_routes,
+            ),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
-            let server = server.map_err(|source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source })?;
+            let server = server?;
             handles.push(server.handle());
             rt::spawn(server);
         }
+        let scheme = settings.scheme();
         let file = data_dir.join("addresses.json");
-        let text = serde_json::json!({ "api": format!("http://{}", addresses.api), "admin": format!("http://{}", addresses.admin) });
+        let text =
+            serde_json::json!({ "api": format!("{scheme}://{}", addresses.api), "admin": format!("{scheme}://{}", addresses.admin) });
         std::fs::write(&file, format!("{text}\n")).map_err(|source| DoorError::Write { file, source })?;
         let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| DoorError::Listen {
             address: settings.listen.to_string(),
@@ -225,20 +270,13 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, DoorEr
     TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_string(), flag, source })
 }
 
-/// Takes up what other processes do to the keys.
-async fn keep_up(keys: Arc<Keys>, api: Api) {
-    let mut every = rt::time::interval(LOOK);
-    loop {
-        every.tick().await;
-        match keys.refresh() {
-            Ok(false) => {}
-            Ok(true) => tracing::info!(keys = keys.ring().all().len(), "the keys were read again"),
-            Err(error) => {
-                api.metrics().key_reload_failures.increment(1);
-                tracing::error!(error = &error as &dyn std::error::Error, "the keys stay as they were");
-            }
-        }
-    }
+/// What is served on one side, and to whom.
+struct Side {
+    api: Api,
+    /// What requests are counted as that have no kind of their own.
+    otherwise: Endpoint,
+    lock: Lock,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// The admin endpoint, and its pages.
@@ -248,14 +286,13 @@ pub(super) fn private_routes(config: &mut ServiceConfig) {
 
 fn serve(
     listener: TcpListener,
-    shared: Api,
-    workers: usize,
-    otherwise: Endpoint,
-    lock: Lock,
-    origins: &[String],
+    side: Side,
+    settings: &DoorSettings,
+    hosts: Option<Hosts>,
     routes: fn(&mut ServiceConfig),
-) -> io::Result<Server> {
-    let (max_body, shared, origins) = (shared.max_body, Data::new(shared), origins.to_vec());
+) -> Result<Server, DoorError> {
+    let Side { api, otherwise, lock, certificate } = side;
+    let (max_body, shared, origins, body_timeout) = (api.max_body, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&shared))
@@ -265,16 +302,28 @@ fn serve(
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
             .app_data(Data::new(lock.clone()))
+            .app_data(BodyTimeout(body_timeout))
+            .app_data(Data::new(hosts.clone()))
+            .wrap(Condition::new(hosts.is_some(), from_fn(host::ours)))
             .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
+            .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))
             .wrap(Condition::new(!origins.is_empty(), across(&origins)))
             .wrap(from_fn(watch::measured))
             .configure(routes)
             .default_service(web::to(lock::nowhere))
     })
-    .workers(workers)
+    .workers(settings.workers)
+    .max_connections(settings.connections.div_ceil(settings.workers))
+    .client_request_timeout(settings.head_timeout)
+    .keep_alive(settings.idle_timeout)
     .disable_signals()
-    .shutdown_timeout(10)
-    .listen_auto_h2c(listener)?;
+    .shutdown_timeout(10);
+    let failed = |source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
+    let server = match certificate {
+        // ALPN offers HTTP/2 first.
+        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server()?).map_err(failed)?,
+        None => server.listen_auto_h2c(listener).map_err(failed)?,
+    };
     Ok(server.run())
 }

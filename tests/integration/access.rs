@@ -84,7 +84,7 @@ fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
     fs::write(home.data().join("keys.json"), "nonsense").unwrap();
     until("the damage to be counted", || {
         let text = admin(&daemon, Some(&admins), "GET", "/metrics", "").body;
-        text.contains("sequor_key_reload_failures_total 1").then_some(())
+        text.contains("sequor_reload_failures_total{what=\"keys\"} 1").then_some(())
     });
     assert_eq!(post(&daemon, Some(&write), "/v1/events", &one).status, 200);
 }

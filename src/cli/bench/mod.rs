@@ -96,7 +96,7 @@ impl Bench {
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
         };
         let report = actix::System::new().block_on(async {
-            let daemon = Daemon::new(api, admin, self.connections as usize, &self.knock);
+            let daemon = Daemon::new(api, admin, self.connections as usize, &self.knock)?;
             let stopped = asked_to_stop()?;
             tokio::select! {
                 () = stopped => bail!("stopped before the end"),

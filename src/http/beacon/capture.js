@@ -19,7 +19,7 @@ if (nav.globalPrivacyControl || (nav.doNotTrack || win.doNotTrack) == "1") {
   return;
 }
 const KEY = "sequor";
-const at = (path) => new URL(path + (me.dataset.key ? "?key=" + me.dataset.key : ""), me.src);
+const at = (path) => new URL(`${path}?key=${me.dataset.key||""}`, me.src);
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, 0)).join("");
 // Storage may be forbidden: then an id lasts as long as the page.
 const storage = (act, ...values) => {

@@ -32,7 +32,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Sequor", description = "Events in, recommendations out. Bodies may be packed with gzip, zstd, br or deflate (`Content-Encoding`), answers are where `Accept-Encoding` \
-        allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457)."),
+        allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457). \
+        Where the service asks for keys, one is sent as `Authorization: Bearer`, or as user name or password of `Basic`; where events come in, as the parameter `key`, too, for what can send no header. \
+        Events and Segment's calls take a key of the scope `write`, lists one of `read`, the catalog one of `items`."),
     servers((url = "/", description = "This service.")),
     tags(
         (name = "events", description = "What users do."),
