@@ -6,6 +6,7 @@ pub mod clock;
 pub mod domain;
 pub mod evaluation;
 pub mod http;
+pub mod keys;
 pub mod learning;
 pub mod metrics;
 pub mod model;

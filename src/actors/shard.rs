@@ -145,7 +145,11 @@ impl ShardActor {
         if !self.active.contains_key(user) {
             let record = match self.share.store.sessions().get(user) {
                 Err(StoreError::DamagedValue { reason, .. }) => {
-                    tracing::error!(reason, "a session record is damaged; the session is folded anew from the journal");
+                    tracing::error!(
+                        shard = self.share.number.0,
+                        reason,
+                        "a session record is damaged; the session is folded anew from the journal"
+                    );
                     return self.fold_anew(user).map(Some);
                 }
                 read => read?,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 
 use super::data::Admin;
+use super::knock::Knock;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -12,15 +13,14 @@ use super::data::Admin;
     after_help = "Every answer is JSON. What changes what is learned (rollback, pause, resume, learning-rate, recluster) is written to the journal, so that a rebuild from it \
     ends where the daemon stands.\n\nExamples:\n  sequor admin status\n  sequor admin rollback            back to the newest checkpoint\n  \
     sequor admin rollback --to 40000 back, or forward, to that one; `sequor admin model` lists them\n  \
-    SEQUOR_ADMIN_TOKEN=… sequor admin --url http://shop:9090 pause"
+    SEQUOR_KEY=… sequor admin --url http://shop:9090 pause"
 )]
 pub(super) struct Steer {
     /// The admin endpoint of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", global = true)]
     url: String,
-    /// What server.admin_token says, where that is set.
-    #[arg(long, value_name = "TOKEN", env = "SEQUOR_ADMIN_TOKEN", hide_env_values = true, global = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    knock: Knock,
     #[command(subcommand)]
     wish: Wish,
 }
@@ -132,7 +132,7 @@ fn segment(name: &str) -> String {
 
 impl Steer {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let admin = Admin::new(&self.url).with_token(self.token);
+        let admin = Admin::new(&self.url, &self.knock)?;
         let mut answer = match self.wish.request() {
             (path, Some(body)) => admin.post(&path, &body)?,
             (path, None) => admin.get(&path)?,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::data::{self, Admin};
 use super::flags::Flags;
+use super::knock::Knock;
 use super::progress::Progress;
 use crate::store::{Copied, Store};
 
@@ -25,6 +26,8 @@ pub(super) struct Backup {
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
+    #[command(flatten)]
+    knock: Knock,
 }
 
 impl Backup {
@@ -43,7 +46,7 @@ impl Backup {
 
     fn through(&self, url: &str) -> anyhow::Result<Copied> {
         let target = std::path::absolute(&self.target)?;
-        Ok(Admin::new(url).post("/admin/backup", &json!({ "target": target }))?.read_json()?)
+        Ok(Admin::new(url, &self.knock)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
     }
 
     fn of_a_directory(&self) -> anyhow::Result<Copied> {

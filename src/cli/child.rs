@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::data::{Admin, addresses_of};
 use super::flags::Flags;
+use super::knock::Knock;
 
 /// A start that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -78,7 +79,7 @@ impl Child {
             }
             // While it is being written it is no JSON yet.
             if let Some((api, admin)) = addresses_of(dir)
-                && Admin::new(&admin).get("/readyz").is_ok()
+                && Admin::new(&admin, &Knock::default()).and_then(|admin| admin.get("/readyz")).is_ok()
             {
                 (self.api, self.admin) = (api, admin);
                 return Ok(());

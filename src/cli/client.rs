@@ -1,6 +1,7 @@
 //! A daemon over HTTP, asked by one thread that has many requests under way. Connections stay open.
 
 use anyhow::{Context, bail};
+use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
 use awc::{Client, Connector};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
+use super::knock::Knock;
 use crate::capture::{write_entry, write_said};
 use crate::domain::{Entry, Said};
 
@@ -129,11 +131,15 @@ pub(super) struct Usage {
 
 impl Daemon {
     /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
-    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize) -> Self {
-        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE);
-        let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish();
+    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &Knock) -> anyhow::Result<Self> {
+        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE).rustls_0_23(knock.for_awc()?);
+        let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects();
+        let client = match knock.authorization() {
+            Some(authorization) => client.add_default_header((AUTHORIZATION, authorization)).finish(),
+            None => client.finish(),
+        };
         let trimmed = |address: &str| address.trim_end_matches('/').to_owned();
-        Self { client, api: trimmed(api), admin: admin.map(trimmed) }
+        Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed) })
     }
 
     /// Asks the API and reads the answer to its end.

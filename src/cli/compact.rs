@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use super::data::{self, Admin};
 use super::flags::Flags;
+use super::knock::Knock;
 use super::progress::Progress;
 use crate::store::{Compacted, Store};
 
@@ -24,12 +25,14 @@ pub(super) struct Compact {
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
+    #[command(flatten)]
+    knock: Knock,
 }
 
 impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Compacted { bytes_before, bytes_after } = match &self.url {
-            Some(url) => Admin::new(url).post("/admin/store/compact", &json!({}))?.read_json()?,
+            Some(url) => Admin::new(url, &self.knock)?.post("/admin/store/compact", &json!({}))?.read_json()?,
             None => self.a_directory()?,
         };
         println!("bytes before   {bytes_before:>15}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::flags::{self, Flags};
+use super::knock::Knock;
 use crate::actors::origin::origin;
 use crate::capture::Rules;
 use crate::settings::{Layers, Settings};
@@ -70,9 +71,6 @@ pub(super) fn hush_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
-/// Where the token of the admin endpoint's lock is looked for.
-pub(super) const TOKEN: &str = "SEQUOR_ADMIN_TOKEN";
-
 /// A running daemon's admin endpoint.
 pub(super) struct Admin<'u> {
     url: &'u str,
@@ -82,27 +80,20 @@ pub(super) struct Admin<'u> {
 }
 
 impl<'u> Admin<'u> {
-    pub(super) fn new(url: &'u str) -> Self {
+    pub(super) fn new(url: &'u str, knock: &Knock) -> anyhow::Result<Self> {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
-        Self::bounded(url, Duration::from_secs(10), None)
+        Self::bounded(url, knock, Duration::from_secs(10), None)
     }
 
     /// One whose answers may take so long, and no longer.
-    pub(super) fn within(url: &'u str, patience: Duration) -> Self {
-        Self::bounded(url, patience, Some(patience))
+    pub(super) fn within(url: &'u str, knock: &Knock, patience: Duration) -> anyhow::Result<Self> {
+        Self::bounded(url, knock, patience, Some(patience))
     }
 
-    fn bounded(url: &'u str, connect: Duration, whole: Option<Duration>) -> Self {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole).build();
-        Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: String::new() }.with_token(std::env::var(TOKEN).ok())
-    }
-
-    /// With the token of the endpoint's lock; that of the environment if there is none.
-    pub(super) fn with_token(mut self, token: Option<String>) -> Self {
-        if let Some(token) = token {
-            self.authorization = format!("Bearer {token}");
-        }
-        self
+    fn bounded(url: &'u str, knock: &Knock, connect: Duration, whole: Option<Duration>) -> anyhow::Result<Self> {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole);
+        let agent = agent.tls_config(knock.for_ureq()?).build();
+        Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization().unwrap_or_default() })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {

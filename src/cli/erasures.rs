@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::data::{self, Admin};
 use super::flags::Flags;
+use super::knock::Knock;
 use crate::domain::{Entry, Erasure, Timestamp};
 use crate::store::{Committer, CommitterSettings, Durability, Erased, Store};
 
@@ -21,6 +22,8 @@ use crate::store::{Committer, CommitterSettings, Durability, Erased, Store};
 pub(super) struct Erasures {
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    knock: Knock,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
@@ -30,7 +33,7 @@ impl Erasures {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
-            let mut lines = Admin::new(url).get("/admin/erasures")?.into_reader();
+            let mut lines = Admin::new(url, &self.knock)?.get("/admin/erasures")?.into_reader();
             std::io::copy(&mut lines, &mut out)?;
         } else {
             let layers = data::settings(&self.flags)?;

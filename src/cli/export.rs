@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::data::{self, Admin};
 use super::flags::Flags;
+use super::knock::Knock;
 use super::progress::Progress;
 use crate::capture::{ENTRIES, entry_name, write_entry};
 use crate::domain::Offset;
@@ -31,6 +32,8 @@ pub(super) struct Export {
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
+    #[command(flatten)]
+    knock: Knock,
     /// The first offset.
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     from: Offset,
@@ -83,7 +86,7 @@ impl Export {
     fn through(&self, url: &str, sink: &mut impl Write) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.only.as_ref().map_or_else(String::new, |only| format!("&only={only}"));
-        let body = Admin::new(url).get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
+        let body = Admin::new(url, &self.knock)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
         let mut lines = BufReader::new(body.into_reader());
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon broke off; its log names the reason")? > 0 {

@@ -14,9 +14,9 @@ use super::secret;
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::capture::{EventNames, Rules};
-use crate::http::DoorSettings;
+use crate::http::{DoorSettings, Rates, TlsFiles};
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings};
+use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, WhoNeedsKeys};
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
@@ -119,8 +119,12 @@ pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// Starts logging to standard error. What is returned changes the level.
 pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
-    // A level makes a filter that can be read: the fallback is never used.
-    let filter = |level: LogLevel| EnvFilter::try_new(format!("{},actix_server=warn,sled=warn", level.as_str())).unwrap_or_default();
+    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. Such a filter can be read: the fallback is
+    // never used.
+    let filter = |level: LogLevel| {
+        let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
+        EnvFilter::try_new(format!("{},sequor={}", others.as_str(), level.as_str())).unwrap_or_default()
+    };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match settings.format {
@@ -190,13 +194,25 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
 /// What the door is opened with.
 pub(super) fn door(settings: &Settings) -> DoorSettings {
     DoorSettings {
-        listen: settings.server.listen.to_string(),
-        admin_listen: settings.server.admin_listen.to_string(),
+        listen: settings.server.listen,
+        admin_listen: settings.server.admin_listen,
         workers: or_one_a_processor(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),
         streams_max: settings.server.streams_max,
-        admin_token: settings.server.admin_token.clone(),
+        tls: (!settings.server.tls_cert.as_os_str().is_empty())
+            .then(|| TlsFiles { cert: settings.server.tls_cert.clone(), key: settings.server.tls_key.clone() }),
+        rates: Rates {
+            per_key: settings.server.rate_per_key,
+            per_address: settings.server.rate_per_address,
+            batch: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),
+        },
+        admin_hosts: settings.server.admin_hosts.clone(),
+        connections: settings.server.connections_max,
+        head_timeout: settings.server.head_timeout.get().unwrap_or_default(),
+        body_timeout: settings.server.body_timeout.get().unwrap_or_default(),
+        idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),
+        keys_required: settings.server.keys == WhoNeedsKeys::Required,
         cors_origins: settings.server.cors_origins.clone(),
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use std::time::Duration;
 
 use super::data::Admin;
+use super::knock::Knock;
 
 /// Arguments of `sequor health`.
 #[derive(Debug, Args)]
@@ -14,6 +15,8 @@ pub(super) struct Health {
     /// The admin endpoint of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     url: String,
+    #[command(flatten)]
+    knock: Knock,
     /// Ask only whether it is there, not whether it learns and takes events.
     #[arg(long)]
     alive: bool,
@@ -25,7 +28,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (path, said) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
-        Admin::within(&self.url, Duration::from_secs(self.timeout)).get(path)?;
+        Admin::within(&self.url, &self.knock, Duration::from_secs(self.timeout))?.get(path)?;
         println!("{} is {said}", self.url);
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::faults::{FaultFlags, Faults, Spot};
 use super::flags::{self, Flags};
+use super::knock::Knock;
 use super::place::StateFile;
 use super::progress::Progress;
 use super::sender::Sender;
@@ -40,6 +41,8 @@ pub(super) struct Import {
     /// The API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data_dir")]
     url: String,
+    #[command(flatten)]
+    knock: Knock,
     /// The files describe items: CSV with the columns item_id, categories, brand, price, tags, available, published, expires (lists with | between their parts), or what POST /v1/items takes.
     #[arg(long)]
     items: bool,
@@ -150,7 +153,7 @@ impl Import {
                 let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
                 Ok((Target::Directory(directory), name.display().to_string()))
             }
-            None => Ok((Target::Daemon(Sender::new(&self.url)?), self.url.trim_end_matches('/').to_owned())),
+            None => Ok((Target::Daemon(Sender::new(&self.url, &self.knock)?), self.url.trim_end_matches('/').to_owned())),
         }
     }
 

@@ -16,6 +16,8 @@ mod flags;
 mod follow;
 mod health;
 mod import;
+mod key;
+mod knock;
 mod migrate;
 mod place;
 mod plot;
@@ -57,6 +59,8 @@ enum Command {
     Serve(serve::Serve),
     /// Look into a running daemon and steer it, through its admin endpoint.
     Admin(admin::Steer),
+    /// Make, list and revoke the keys that a daemon asks for.
+    Key(key::Keys),
     /// Ask a running daemon whether it is ready.
     Health(health::Health),
     /// Follow web servers' access logs and send what visitors do to a running daemon.
@@ -99,6 +103,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
             Command::Admin(steer) => steer.run(),
+            Command::Key(keys) => keys.run(),
             Command::Health(health) => health.run(),
             Command::Tail(tail) => tail.run(),
             Command::Import(import) => import.run(),

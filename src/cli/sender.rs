@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 use super::client::{Daemon, Question};
+use super::knock::Knock;
 use crate::domain::{Entry, Said};
 
 /// The first pause before something is sent again; each is twice as long as the one before.
@@ -45,13 +46,13 @@ pub(super) struct Rejected {
 
 impl Sender {
     /// The daemon whose API has that address.
-    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, knock: &Knock) -> anyhow::Result<Self> {
         let address: awc::http::Uri = url.parse().with_context(|| format!("--url {url} is no address"))?;
         ensure!(
-            address.scheme_str() == Some("http") && address.host().is_some(),
-            "--url {url}: give the API's address as http://HOST:PORT"
+            matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some(),
+            "--url {url}: give the API's address as http://HOST:PORT or https://HOST:PORT"
         );
-        Ok(Self { runner: actix::System::new(), daemon: Daemon::new(url, None, 1), url: url.to_owned() })
+        Ok(Self { runner: actix::System::new(), daemon: Daemon::new(url, None, 1, knock)?, url: url.to_owned() })
     }
 
     /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.

@@ -56,6 +56,8 @@ impl Serve {
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
+            let door = flags::door(&settings);
+            let keys = Door::keys(&door, &data_dir)?;
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
@@ -66,19 +68,20 @@ impl Serve {
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
-            let door = Door::open(system.clone(), rules, Clock::system(), &flags::door(&settings), Arc::clone(&live), &data_dir)?;
+            let scheme = door.scheme();
+            let door = Door::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             actix::spawn(erase(system.clone()));
             let unlearned = unlearn::watch(system.store().clone(), settings.clone());
             println!(
-                "sequor is ready: API http://{}  admin http://{}  data {}",
+                "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
                 door.addresses.api,
                 door.addresses.admin,
                 data_dir.display()
             );
-            supervisor::ready(system.clone(), &format!("API http://{}, admin http://{}", door.addresses.api, door.addresses.admin));
+            supervisor::ready(system.clone(), &format!("API {scheme}://{}, admin {scheme}://{}", door.addresses.api, door.addresses.admin));
             let starts_again = tokio::select! {
                 () = asked_to_stop => false,
                 () = input_ended(), if self.until_eof => false,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::faults::{FaultFlags, Faults, Spot};
 use super::flags::{self, SettingFlags};
 use super::follow::{Followed, Line, Place, log_of};
+use super::knock::Knock;
 use super::place::StateFile;
 use super::progress::Progress;
 use super::sender::Sender;
@@ -39,6 +40,8 @@ pub(super) struct Tail {
     /// The API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    knock: Knock,
     /// `combined`, `json`, or a regular expression with named groups [default: combined].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -131,7 +134,7 @@ impl Tail {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one log; give one FILE, or leave it out");
         let settings = self.access()?;
         let rules = flags::rules(self.flags.layers(&[], &[])?.check()?);
-        let sender = Sender::new(&self.url)?;
+        let sender = Sender::new(&self.url, &self.knock)?;
         let mut faults = Faults::new(&self.faults)?;
         let mut summary = Summary::default();
         let mut logs = Vec::new();

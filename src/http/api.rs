@@ -14,11 +14,12 @@ use utoipa::ToSchema;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::pulse::Pulse;
-use super::{beacon, consents, events, items, lists, merges, openapi, segment, stream, users};
+use super::{beacon, consents, events, items, lists, merges, openapi, segment, slow, stream, users};
 use crate::actors::system::{Admitted, Receipt, System, SystemError};
 use crate::capture::{Fault, Rules};
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Said, Timestamp};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::settings::Live;
 
@@ -38,6 +39,7 @@ pub(super) struct Api {
     /// A place for each stream that there may be.
     pub(super) streams: Arc<Semaphore>,
     pub(super) live: Arc<Live>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// After how long it is worth to ask again.
@@ -166,6 +168,7 @@ pub(super) fn unreadable(error: &Error, max_body: usize) -> Problem {
 /// What is wrong with a body before anything is known of what it holds.
 pub(super) fn bad_payload(error: &PayloadError, max_body: usize) -> Problem {
     match error {
+        error if slow::is_too_slow(error) => Problem::too_slow(),
         PayloadError::Overflow => Problem::body_too_large(max_body),
         PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted | PayloadError::Io(_) => {
             Problem::bad_body("The body is not what its Content-Encoding says, or a part of it is missing.")

@@ -6,17 +6,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
+use super::lock::Needs;
 use super::openapi::{BadRequest, Broken, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
 use crate::domain::{Consent, Entry};
+use crate::keys::Scope;
 
 /// Where a user's consent is said and asked for.
 pub(super) const CONSENT: &str = "/v1/users/{user}/consent";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(CONSENT, "GET, PUT").route(web::get().to(consent)).route(web::put().to(say)));
+    config.service(path(CONSENT, "GET, PUT", Needs::Scope(Scope::Users)).route(web::get().to(consent)).route(web::put().to(say)));
 }
 
 /// A level of consent: with `none` nothing of the user is kept, with `session` the user's own lists follow from it and nobody else's, with `full` it is learned from.

@@ -7,12 +7,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, Taken, taken, unreadable};
 use super::lists;
+use super::lock::{Access, Needs};
 use super::openapi::{BadRequest, Broken, EventsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::capture::{Fault, Reading, read_body};
 use crate::domain::{Consent, Entry, Event, Said};
+use crate::keys::Scope;
 use crate::metrics::{EventOutcome, RecommendationOutcome};
 
 /// Where events come in.
@@ -21,7 +23,9 @@ pub(super) const EVENTS: &str = "/v1/events";
 pub(super) const VALIDATE: &str = "/v1/events/validate";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(EVENTS, "POST").route(web::post().to(events))).service(path(VALIDATE, "POST").route(web::post().to(validate)));
+    config
+        .service(path(EVENTS, "POST", Needs::Scope(Scope::Write)).route(web::post().to(events)))
+        .service(path(VALIDATE, "POST", Needs::Scope(Scope::Write)).route(web::post().to(validate)));
 }
 
 /// What a request wants to be told beside its receipt.
@@ -42,6 +46,8 @@ impl Following {
             match name.as_str() {
                 "recommend" => following.recommend = Some(wishes::length(name, wishes::whole(name, value)?)?),
                 "user" => following.user = Some(value.clone()),
+                // The lock's affair.
+                "key" => {}
                 other => return Err(wishes::unknown(other, &["recommend", "user"])),
             }
         }
@@ -61,16 +67,20 @@ fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Said>, Problem>
 /// Takes events
 ///
 /// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the others nothing. With `recommend` the receipt brings what follows from them,
-/// shown to the user of the last one.
+/// shown to the user of the last one; that takes a key that may read, too.
 #[utoipa::path(post, path = EVENTS, tag = "events", params(Following),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "The receipt.", body = Taken),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn events(api: Data<Api>, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let Following { recommend, user } = Following::read(&query)?;
+    if recommend.is_some() {
+        access.needs(Scope::Read)?;
+    }
     let user = user.map(|user| wishes::user(&api, user)).transpose()?;
     let reading = read(&api, body)?;
+    access.bring(reading.records.len())?;
     let (mut events, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for event in reading.records {
         match event {
@@ -126,8 +136,9 @@ pub(super) struct Verdict {
 #[utoipa::path(post, path = VALIDATE, tag = "events",
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
-pub(super) async fn validate(api: Data<Api>, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
+pub(super) async fn validate(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
     let Reading { records, warnings } = read(&api, body)?;
+    access.bring(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }

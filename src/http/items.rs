@@ -6,11 +6,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
+use super::lock::{Access, Needs};
 use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
+use crate::keys::Scope;
 
 /// Where many items are changed at once.
 pub(super) const ITEMS: &str = "/v1/items";
@@ -18,9 +20,9 @@ pub(super) const ITEMS: &str = "/v1/items";
 pub(super) const ITEM: &str = "/v1/items/{item}";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let item = path(ITEM, "GET, PUT, PATCH, DELETE");
+    let item = path(ITEM, "GET, PUT, PATCH, DELETE", Needs::Scope(Scope::Items));
     config
-        .service(path(ITEMS, "POST").route(web::post().to(bulk)))
+        .service(path(ITEMS, "POST", Needs::Scope(Scope::Items)).route(web::post().to(bulk)))
         .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 
@@ -32,9 +34,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     responses((status = 200, description = "The receipt.", body = Taken),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn bulk(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn bulk(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = read_items(&body, api.rules.max_events, api.clock.now())?;
+    access.bring(reading.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for change in reading.records {
         match change {

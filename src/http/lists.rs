@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::Api;
+use super::lock::Needs;
 use super::openapi::{Absent, BadRequest, Broken, Name, Refused};
 use super::pages::Given;
 use super::problem::Problem;
@@ -15,6 +16,7 @@ use crate::domain::{
     Candidate, Consent, Entry, Event, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown,
     SourceName,
 };
+use crate::keys::Scope;
 use crate::learning::{Answer, Explanation, Pick, Request};
 use crate::metrics::RecommendationOutcome;
 
@@ -33,10 +35,10 @@ const MAX_INLINE: usize = 1000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(RECOMMENDATIONS, "GET").route(web::get().to(recommendations)))
-        .service(path(INLINE, "POST").route(web::post().to(inline)))
-        .service(path(SIMILAR, "GET").route(web::get().to(similar)))
-        .service(path(TRENDING, "GET").route(web::get().to(trending)));
+        .service(path(RECOMMENDATIONS, "GET", Needs::Scope(Scope::Read)).route(web::get().to(recommendations)))
+        .service(path(INLINE, "POST", Needs::Scope(Scope::Read)).route(web::post().to(inline)))
+        .service(path(SIMILAR, "GET", Needs::Scope(Scope::Read)).route(web::get().to(similar)))
+        .service(path(TRENDING, "GET", Needs::Scope(Scope::Read)).route(web::get().to(trending)));
 }
 
 /// Which page of an answer is asked for.

@@ -1,53 +1,253 @@
-//! The lock of the admin endpoint.
+//! The lock of a door: who may come in, and where to.
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::Header;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpRequest};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, ResponseError};
 use actix_web_httpauth::headers::authorization::{Authorization, Basic, Bearer};
+use metrics::Counter;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
+use super::limits::{Limits, TooMuch};
 use super::problem::Problem;
+use super::slow;
+use crate::keys::{Key, Keys, Scope};
+use crate::metrics::{By, Refusal};
 
-/// What opens it.
+/// What a path needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: what is there is no secret, or is asked for by what cannot send a key.
+    Nothing,
+    /// A key of this scope, where the door is locked.
+    Scope(Scope),
+    /// Any key, where the door is locked: what is not there is told only to who may come in.
+    Any,
+}
+
+/// The lock of one door.
 #[derive(Clone)]
-pub(super) struct Token(Arc<str>);
+pub(super) struct Lock {
+    pub(super) keys: Arc<Keys>,
+    /// Whether a key is asked for at all.
+    pub(super) locked: bool,
+    /// How much each may bring; `None`: as much as they like.
+    pub(super) limits: Option<Arc<Limits>>,
+    /// Those who did not come in, by why.
+    pub(super) refused: Arc<By<Refusal, Counter>>,
+}
 
-impl Token {
-    /// `None` if there is no lock.
-    pub(super) fn new(token: &str) -> Option<Self> {
-        (!token.is_empty()).then(|| Self(token.into()))
+/// Why somebody does not come in.
+type Turned = (Refusal, Problem);
+
+impl Lock {
+    /// Who asks, if that may be.
+    ///
+    /// # Errors
+    /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or [`Problem::too_many_requests`].
+    pub(super) fn admit(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Problem> {
+        self.judge(request, needs).map_err(|turned| self.turn(turned))
     }
 
-    /// Whether somebody knows it. How long this takes tells only its length.
-    fn is(&self, other: &str) -> bool {
-        self.0.as_bytes().ct_eq(other.as_bytes()).into()
+    /// Counts somebody who does not come in.
+    fn turn(&self, (reason, problem): Turned) -> Problem {
+        self.refused.of(reason).increment(1);
+        problem
     }
 
-    fn is_sent_by(&self, request: &HttpRequest) -> bool {
-        let bearer = Authorization::<Bearer>::parse(request).is_ok_and(|sent| self.is(sent.as_ref().token()));
-        let basic =
-            || Authorization::<Basic>::parse(request).is_ok_and(|sent| sent.as_ref().password().is_some_and(|password| self.is(password)));
-        bearer || basic()
+    fn judge(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Turned> {
+        let address = request.peer_addr().map(|peer| peer.ip());
+        // Before anything else: also whoever tries keys has a limit.
+        self.count_address(address, 1)?;
+        let access = self.recognise(request, needs, address)?;
+        self.count_key(access.key.as_deref(), 1)?;
+        Ok(access)
+    }
+
+    fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), Turned> {
+        let counted = self.limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.address(address, count));
+        counted.map_err(|TooMuch(wait)| (Refusal::AddressRate, Problem::too_many_requests(wait)))
+    }
+
+    fn count_key(&self, key: Option<&Key>, count: u32) -> Result<(), Turned> {
+        let counted = self.limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.key(key, count));
+        counted.map_err(|TooMuch(wait)| (Refusal::KeyRate, Problem::too_many_requests(wait)))
+    }
+
+    fn recognise(&self, request: &HttpRequest, needs: Needs, address: Option<IpAddr>) -> Result<Access, Turned> {
+        let sent = sent(request, needs);
+        let key = {
+            let ring = self.keys.ring();
+            sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
+        };
+        let access = Access { key, address, lock: self.clone() };
+        match needs {
+            _ if !self.locked => Ok(access),
+            Needs::Nothing => Ok(access),
+            _ if access.key.is_none() && sent.is_empty() => Err((Refusal::NoKey, Problem::no_key())),
+            _ if access.key.is_none() => Err((Refusal::WrongKey, Problem::wrong_key())),
+            Needs::Any => Ok(access),
+            Needs::Scope(scope) => access.check(scope).map(|()| access),
+        }
     }
 }
 
-/// Lets through whoever sends the token. Whether the daemon is alive and ready anybody may ask.
+/// What a request sends that may be a key: as `Bearer`, as either half of `Basic` (Segment's libraries send their write key as the user name, browsers what they ask for as the
+/// password), and, where only telling is at stake, as `key` in the address: a beacon can send no header.
+fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
+    let mut sent = Vec::new();
+    if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
+        sent.push(bearer.as_ref().token().to_owned().into());
+    } else if let Ok(basic) = Authorization::<Basic>::parse(request) {
+        let halves = [Some(basic.as_ref().user_id()), basic.as_ref().password()];
+        sent.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
+    }
+    if needs == Needs::Scope(Scope::Write) {
+        let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key=")).filter(|key| !key.is_empty());
+        sent.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
+    }
+    sent
+}
+
+/// Who asks, and what they may.
+#[derive(Clone)]
+pub(super) struct Access {
+    key: Option<Arc<Key>>,
+    address: Option<IpAddr>,
+    lock: Lock,
+}
+
+impl Access {
+    /// Whether they may do something more than their path needs.
+    ///
+    /// # Errors
+    /// [`Problem::other_scope`].
+    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
+        self.check(scope).map_err(|turned| self.lock.turn(turned))
+    }
+
+    fn check(&self, scope: Scope) -> Result<(), Turned> {
+        let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.open(scope));
+        if opens { Ok(()) } else { Err((Refusal::Scope, Problem::other_scope(scope))) }
+    }
+
+    /// Counts what they bring beyond one event or question, before any of it is taken.
+    ///
+    /// # Errors
+    /// [`Problem::too_many_requests`].
+    pub(super) fn bring(&self, count: usize) -> Result<(), Problem> {
+        let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+        let counted = self.lock.count_key(self.key.as_deref(), more).and_then(|()| self.lock.count_address(self.address, more));
+        counted.map_err(|turned| self.lock.turn(turned))
+    }
+
+    /// Whether what let them in still does: a key may have been revoked since.
+    pub(super) fn holds(&self) -> bool {
+        !self.lock.locked || self.key.as_ref().is_some_and(|key| self.lock.keys.ring().get(&key.id).is_some())
+    }
+}
+
+impl FromRequest for Access {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        // A path without a guard lets nobody in.
+        ready(request.extensions().get::<Self>().cloned().ok_or_else(Problem::internal))
+    }
+}
+
+/// Lets through whoever may: what [`super::watch::path`] puts before every path.
 ///
 /// # Errors
-/// [`Problem::locked`], or whatever `next` says.
-pub(super) async fn unlocked(
-    token: Data<Option<Token>>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let open = matches!(request.path(), "/healthz" | "/readyz");
-    if open || token.as_ref().as_ref().is_none_or(|token| token.is_sent_by(request.request())) {
-        next.call(request).await
-    } else {
-        Err(Problem::locked().into())
+/// Whatever `next` says.
+pub(super) async fn guarded(needs: Needs, mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let admitted = match request.app_data::<Data<Lock>>() {
+        Some(lock) => lock.admit(request.request(), needs),
+        // A door without a lock is a mistake of the program's own, and stays shut.
+        None => Err(Problem::internal()),
+    };
+    match admitted {
+        Ok(access) => {
+            request.extensions_mut().insert(access);
+            slow::bound(&mut request);
+            next.call(request).await
+        }
+        Err(problem) => Ok(request.into_response(problem.error_response())),
+    }
+}
+
+/// What there is at a path that leads nowhere.
+pub(super) async fn nowhere(request: HttpRequest, lock: Data<Lock>) -> Problem {
+    lock.admit(&request, Needs::Any).err().unwrap_or_else(Problem::unknown_path)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::Kinds;
+    use crate::keys::Scopes;
+    use crate::metrics::Metrics;
+    use actix_web::http::StatusCode;
+    use actix_web::test::TestRequest;
+
+    /// A lock of fresh keys, one of each of these scopes.
+    pub(in crate::http) fn lock(locked: bool, scopes: &[Scope]) -> (Lock, Vec<String>) {
+        let home = tempfile::tempdir().unwrap();
+        let keys = Keys::of(home.path()).unwrap();
+        let make = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
+        let made = scopes.iter().map(make).collect();
+        let refused = Arc::new(Metrics::new(&Kinds::default()).unwrap().refused_requests.clone());
+        // What is revoked later is written where it was.
+        let _ = home.keep();
+        (Lock { keys: Arc::new(keys), locked, limits: None, refused }, made)
+    }
+
+    fn status(lock: &Lock, request: TestRequest, needs: Needs) -> u16 {
+        lock.admit(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
+    }
+
+    fn with(name: &str, value: &str) -> TestRequest {
+        TestRequest::default().insert_header((name, value))
+    }
+
+    #[test]
+    fn a_key_is_taken_wherever_it_may_be_sent() {
+        let (lock, keys) = lock(true, &[Scope::Write, Scope::Read]);
+        let (write, read) = (Needs::Scope(Scope::Write), Needs::Scope(Scope::Read));
+        assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), write), 200);
+        assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), read), 403);
+        assert_eq!(status(&lock, with("authorization", "Bearer something"), write), 401);
+        assert_eq!(status(&lock, TestRequest::default(), write), 401);
+        // What asks for a list says so in a header: an address stands in many a log.
+        let asks = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
+        assert_eq!((status(&lock, asks(&keys[0]), write), status(&lock, asks(&keys[1]), read)), (200, 401));
+        assert_eq!(status(&lock, asks(&keys[1]), write), 403);
+        assert_eq!((status(&lock, TestRequest::default(), Needs::Any), status(&lock, TestRequest::default(), Needs::Nothing)), (401, 200));
+    }
+
+    #[test]
+    fn an_open_door_asks_nothing() {
+        let (lock, _) = lock(false, &[]);
+        for request in [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")] {
+            assert_eq!(status(&lock, request, Needs::Scope(Scope::Admin)), 200);
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_revoked_opens_nothing_any_more() {
+        let (lock, keys) = lock(true, &[Scope::Read]);
+        let request = || with("authorization", &format!("Bearer {}", keys[0]));
+        let access = lock.admit(&request().to_http_request(), Needs::Scope(Scope::Read)).unwrap();
+        assert!(access.holds() && access.needs(Scope::Write).is_err());
+        lock.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
+        assert!(!access.holds());
+        assert_eq!(status(&lock, request(), Needs::Scope(Scope::Read)), 401);
     }
 }

@@ -6,16 +6,18 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
+use super::lock::Needs;
 use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::domain::Entry;
+use crate::keys::Scope;
 
 /// Where a user takes in another one.
 pub(super) const MERGE: &str = "/v1/users/{user}/merge";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(MERGE, "POST").route(web::post().to(merge)));
+    config.service(path(MERGE, "POST", Needs::Scope(Scope::Write)).route(web::post().to(merge)));
 }
 
 /// Who is taken in.

@@ -3,10 +3,13 @@
 mod admin;
 mod api;
 mod beacon;
+mod chores;
 mod consents;
 mod console;
 mod events;
+mod host;
 mod items;
+mod limits;
 mod lines;
 mod lists;
 mod lock;
@@ -18,10 +21,17 @@ mod pulse;
 mod request_id;
 mod segment;
 mod server;
+mod slow;
 mod stream;
+mod tls;
 mod users;
 mod watch;
 mod wishes;
 
+#[cfg(test)]
+mod tests;
+
+pub use limits::Rates;
 pub use problem::Problem;
 pub use server::{Addresses, Door, DoorError, DoorSettings};
+pub use tls::{TlsError, TlsFiles};

@@ -2,6 +2,7 @@
 
 use super::request_id::RequestId;
 use crate::capture::{BodyError, Fault};
+use crate::keys::Scope;
 use crate::learning::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -67,12 +68,26 @@ impl Problem {
         Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
     }
 
-    /// 401: the admin endpoint wants its token.
+    /// 401: a key is asked for, and none was sent.
     #[must_use]
-    pub fn locked() -> Self {
+    pub fn no_key() -> Self {
+        let detail = "Send a key as `Authorization: Bearer`, or as user name or password of `Basic`; `sequor key create` makes one.";
+        Self::new("no-key", "A key is needed", StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 401: what was sent is no key, or was one.
+    #[must_use]
+    pub fn wrong_key() -> Self {
         let detail =
-            "Send `Authorization: Bearer` with the token of server.admin_token; a browser asks for it as a password, with any user name.";
-        Self::new("locked", "The admin endpoint is locked", StatusCode::UNAUTHORIZED, detail)
+            "What was sent is none of the keys here, or was revoked; `sequor key list` tells those that there are, by id and name.";
+        Self::new("wrong-key", "The key is not known", StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 403: the key opens other things.
+    #[must_use]
+    pub fn other_scope(scope: Scope) -> Self {
+        let detail = format!("This takes a key of the scope `{scope}`.");
+        Self::new("other-scope", "The key does not open this", StatusCode::FORBIDDEN, detail).allowed(scope.as_str())
     }
 
     /// 400: the body cannot be read.
@@ -93,6 +108,27 @@ impl Problem {
             () => "The body is not JSON",
         };
         Self::bad_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
+    }
+
+    /// 408: the body did not come in time.
+    #[must_use]
+    pub fn too_slow() -> Self {
+        let detail = "The body did not come within server.body_timeout; nothing of it was taken.";
+        Self::new("too-slow", "The body takes too long", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
+    /// 421: the admin endpoint is asked for by a name that is not its own.
+    #[must_use]
+    pub fn unknown_host() -> Self {
+        let detail = "The admin endpoint is not known by this name; ask for it by its address, or put the name into server.admin_hosts.";
+        Self::new("unknown-host", "The host is not known", StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
+    /// 403: a page of another site made a browser send this.
+    #[must_use]
+    pub fn other_origin() -> Self {
+        let detail = "Nothing is changed here on behalf of a page of another site.";
+        Self::new("other-origin", "The request comes from another site", StatusCode::FORBIDDEN, detail)
     }
 
     /// 413: the body has more than `limit` bytes.
@@ -181,6 +217,13 @@ impl Problem {
     #[must_use]
     pub fn unknown_user() -> Self {
         Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.").field("user")
+    }
+
+    /// 404: there is no such key.
+    #[must_use]
+    pub fn unknown_key() -> Self {
+        let detail = "There is no key of this id; `/admin/keys` lists those that there are.";
+        Self::new("unknown-key", "The key is not there", StatusCode::NOT_FOUND, detail).field("id")
     }
 
     /// 404: the path leads nowhere.
@@ -319,8 +362,12 @@ impl ResponseError for Problem {
         {
             response.insert_header((ALLOW, allowed.as_str()));
         }
+        // RFC 6750, 3: why a token that was sent does not do.
         if self.status == StatusCode::UNAUTHORIZED {
-            response.append_header((WWW_AUTHENTICATE, "Bearer")).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
+            let bearer = if self.kind.ends_with("wrong-key") { r#"Bearer error="invalid_token""# } else { "Bearer" };
+            response.append_header((WWW_AUTHENTICATE, bearer)).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
+        } else if let (true, Some(scope)) = (self.kind.ends_with("other-scope"), &self.members.allowed) {
+            response.append_header((WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)));
         }
         let content_type: (HeaderName, &str) = (CONTENT_TYPE, "application/problem+json");
         response.insert_header(content_type).json(self)

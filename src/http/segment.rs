@@ -2,16 +2,18 @@
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Query, ServiceConfig};
-use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::{Api, append, unreadable};
+use super::lock::{Access, Needs};
 use super::openapi::{self, BadRequest, Broken, Message, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::system::Admitted;
 use crate::capture::{Call, Fault, Messages, read_batch, read_call};
+use crate::keys::Scope;
 use crate::metrics::{EventOutcome, MessageOutcome};
 
 /// Where each call comes in, and where many at once.
@@ -20,18 +22,13 @@ pub(super) const PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1
 pub(super) fn routes(config: &mut ServiceConfig) {
     let [track_at, page_at, screen_at, identify_at, alias_at, group_at, batch_at] = PATHS;
     config
-        .service(path(track_at, "POST").route(web::post().to(track)))
-        .service(path(page_at, "POST").route(web::post().to(page)))
-        .service(path(screen_at, "POST").route(web::post().to(screen)))
-        .service(path(identify_at, "POST").route(web::post().to(identify)))
-        .service(path(alias_at, "POST").route(web::post().to(alias)))
-        .service(path(group_at, "POST").route(web::post().to(group)))
-        .service(path(batch_at, "POST").route(web::post().to(batch)));
-}
-
-/// Whether the write key that a request brings, as the user name of its `Authorization: Basic`, lets it write. There are no keys yet, and any is taken.
-fn may_write(_: &HttpRequest) -> bool {
-    true
+        .service(path(track_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(track)))
+        .service(path(page_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(page)))
+        .service(path(screen_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(screen)))
+        .service(path(identify_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(identify)))
+        .service(path(alias_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(alias)))
+        .service(path(group_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(group)))
+        .service(path(batch_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(batch)));
 }
 
 /// The answer that Segment gives, and what it cannot say.
@@ -53,8 +50,8 @@ macro_rules! calls {
         #[doc = $title]
         #[utoipa::path(post, path = $path, tag = "segment", request_body(content = Message),
             responses((status = 200, description = "It was taken, or means nothing here.", body = Success), BadRequest, Broken, Refused))]
-        pub(super) async fn $name(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-            one(request, api, body, Call::$call).await
+        pub(super) async fn $name(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+            one(api, body, Call::$call).await
         }
     )*};
 }
@@ -68,8 +65,8 @@ calls! {
     group, "/v1/group", Group, "Takes a `group` call";
 }
 
-async fn one(request: HttpRequest, api: Data<Api>, body: Result<Bytes, Error>, call: Call) -> Result<HttpResponse, Problem> {
-    let body = admitted(&request, &api, body)?;
+async fn one(api: Data<Api>, body: Result<Bytes, Error>, call: Call) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = read_call(&body, call, &api.rules, api.clock.now())?;
     let fault = messages.faults.first().map(Problem::bad_message);
     let success = take(&api, messages).await?;
@@ -91,24 +88,15 @@ pub(super) struct Wish {
     responses((status = 200, description = "Some could be taken, or there were none.", body = Success),
         (status = 400, description = "None could be taken; or the request could not be read.", content((Success = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn batch(
-    request: HttpRequest,
-    api: Data<Api>,
-    wish: Query<Wish>,
-    body: Result<Bytes, Error>,
-) -> Result<HttpResponse, Problem> {
-    let body = admitted(&request, &api, body)?;
+pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = read_batch(&body, &api.rules, api.clock.now())?;
+    access.bring(messages.entries.len() + messages.faults.len())?;
     let mut success = take(&api, messages).await?;
     if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {
         success.warnings.clear();
     }
     Ok(HttpResponse::build(if success.success { StatusCode::OK } else { StatusCode::BAD_REQUEST }).json(success))
-}
-
-/// The body of a request that may write.
-fn admitted(request: &HttpRequest, api: &Api, body: Result<Bytes, Error>) -> Result<Bytes, Problem> {
-    if may_write(request) { body.map_err(|error| unreadable(&error, api.max_body)) } else { Err(Problem::locked()) }
 }
 
 /// Takes what messages say; no success if nothing of any could be taken for their faults.

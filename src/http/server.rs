@@ -3,10 +3,12 @@
 use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::error::JsonPayloadError;
-use actix_web::middleware::{Compress, Condition, from_fn};
-use actix_web::rt::task::JoinHandle;
+use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
+use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
+use actix_web::rt::{self, task::JoinHandle};
 use actix_web::web::{self, Data, JsonConfig, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpServer, web::ServiceConfig};
+use governor::clock::DefaultClock;
 use serde::Serialize;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,24 +18,33 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::api::{Api, Names};
-use super::lock::Token;
+use super::chores::Chores;
+use super::host::Hosts;
+use super::limits::{Limits, Rates};
+use super::lock::Lock;
 use super::problem::Problem;
 use super::pulse::Pulse;
+use super::slow::BodyTimeout;
+use super::tls::{Certificate, TlsError, TlsFiles};
 use super::watch::Otherwise;
-use super::{admin, api, console, lock, watch};
+use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
 use crate::clock::Clock;
+use crate::keys::{KeyError, Keys};
 use crate::metrics::Endpoint;
 use crate::settings::Live;
+
+/// Connections to the admin endpoint, at most.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
 pub struct DoorSettings {
     /// The public API's address.
-    pub listen: String,
+    pub listen: SocketAddr,
     /// The admin endpoint's address.
-    pub admin_listen: String,
+    pub admin_listen: SocketAddr,
     /// Threads that serve the public API.
     pub workers: usize,
     /// The largest body that is read.
@@ -42,10 +53,32 @@ pub struct DoorSettings {
     pub read_wait: Duration,
     /// The most streams at once.
     pub streams_max: usize,
-    /// What whoever comes to the admin endpoint must know; empty: nothing.
-    pub admin_token: String,
+    /// Whether a key is asked for on loopback addresses, too; on any other it always is.
+    pub keys_required: bool,
+    /// Where the certificate is; `None`: no TLS.
+    pub tls: Option<TlsFiles>,
+    /// How much each key and each address may bring to the public API.
+    pub rates: Rates,
+    /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
+    pub admin_hosts: Vec<String>,
+    /// The most connections to the public API.
+    pub connections: usize,
+    /// How long the head of a request may take.
+    pub head_timeout: Duration,
+    /// How long its body may take.
+    pub body_timeout: Duration,
+    /// How long a connection stays open without a request.
+    pub idle_timeout: Duration,
     /// The origins whose pages may ask the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
+}
+
+impl DoorSettings {
+    /// What addresses begin with.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 /// The addresses in use.
@@ -71,6 +104,27 @@ pub enum DoorError {
         #[source]
         source: io::Error,
     },
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Nobody could come in.
+    #[error(
+        "{door} at {address} asks for a key, and there is none that opens it; make one: `sequor key create NAME --scope {scope} --data-dir {}`",
+        data_dir.display()
+    )]
+    NoKey {
+        /// Which door, in words.
+        door: &'static str,
+        /// Where it is.
+        address: SocketAddr,
+        /// What a key for it may open.
+        scope: &'static str,
+        /// Where the keys are.
+        data_dir: PathBuf,
+    },
     /// The addresses could not be written down.
     #[error("cannot write {}", file.display())]
     Write {
@@ -87,11 +141,31 @@ pub struct Door {
     /// Where.
     pub addresses: Addresses,
     handles: [ServerHandle; 2],
-    /// Ended first: whoever listens would else be waited for.
-    pulse: JoinHandle<()>,
+    /// The pulse and the look at the keys. Ended first: whoever listens would else be waited for.
+    upkeep: [JoinHandle<()>; 2],
+}
+
+/// Whether whoever comes to an address needs a key.
+fn asks(settings: &DoorSettings, address: SocketAddr) -> bool {
+    settings.keys_required || !address.ip().to_canonical().is_loopback()
 }
 
 impl Door {
+    /// The keys of a data directory, if they open what they must: to be asked before anything is started.
+    ///
+    /// # Errors
+    /// [`DoorError::Keys`], or [`DoorError::NoKey`].
+    pub fn keys(settings: &DoorSettings, data_dir: &Path) -> Result<Arc<Keys>, DoorError> {
+        let keys = Keys::of(data_dir)?;
+        let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
+        for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
+            if asks(settings, address) && !keys.ring().opens(scope != private.1) {
+                return Err(DoorError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
+            }
+        }
+        Ok(Arc::new(keys))
+    }
+
     /// Opens both. Must be called within an actix system.
     ///
     /// # Errors
@@ -102,10 +176,11 @@ impl Door {
         clock: Clock,
         settings: &DoorSettings,
         live: Arc<Live>,
+        keys: Arc<Keys>,
         data_dir: &Path,
     ) -> Result<Self, DoorError> {
-        let public = listen(&settings.listen, "--listen")?;
-        let private = listen(&settings.admin_listen, "--admin-listen")?;
+        let public = listen(settings.listen, "--listen")?;
+        let private = listen(settings.admin_listen, "--admin-listen")?;
         let of = |listener: &TcpListener, flag| {
             listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
         };
@@ -125,33 +200,49 @@ impl Door {
             read_wait: settings.read_wait,
             streams: Arc::new(Semaphore::new(settings.streams_max)),
             live,
+            keys: Arc::clone(&keys),
         };
-        let pulse = Pulse::beat(shared.clone(), teller);
-        let token = Token::new(&settings.admin_token);
+        let certificate = settings.tls.as_ref().map(Certificate::open).transpose()?;
+        let limits = Arc::new(Limits::new(settings.rates, DefaultClock::default()));
+        let chores = Chores { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
+        let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
+        let refused = Arc::new(shared.metrics().refused_requests.clone());
+        let lock =
+            |address, limits| Lock { keys: Arc::clone(&keys), locked: asks(settings, address), limits, refused: Arc::clone(&refused) };
+        let side = |otherwise, lock| Side { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
         let servers = [
-            serve(public, shared.clone(), settings.workers, Endpoint::Other, None, &settings.cors_origins, api::routes),
-            serve(private, shared, 1, Endpoint::Admin, token, &[], private_routes),
+            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::routes),
+            // Whoever looks after the service is let in also when it is busy.
+            serve(
+                private,
+                side(Endpoint::Admin, lock(addresses.admin, None)),
+                &DoorSettings { workers: 1, connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
+                Some(Hosts::new(&settings.admin_hosts, Arc::clone(&refused))),
+                private_routes,
+            ),
         ];
         let mut handles = Vec::with_capacity(2);
         for server in servers {
-            let server = server.map_err(|source| DoorError::Listen { address: settings.listen.clone(), flag: "--listen", source })?;
+            let server = server?;
             handles.push(server.handle());
-            actix_web::rt::spawn(server);
+            rt::spawn(server);
         }
+        let scheme = settings.scheme();
         let file = data_dir.join("addresses.json");
-        let text = serde_json::json!({ "api": format!("http://{}", addresses.api), "admin": format!("http://{}", addresses.admin) });
+        let text =
+            serde_json::json!({ "api": format!("{scheme}://{}", addresses.api), "admin": format!("{scheme}://{}", addresses.admin) });
         std::fs::write(&file, format!("{text}\n")).map_err(|source| DoorError::Write { file, source })?;
         let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| DoorError::Listen {
-            address: settings.listen.clone(),
+            address: settings.listen.to_string(),
             flag: "--listen",
             source: io::Error::other("a server did not start"),
         })?;
-        Ok(Self { addresses, handles, pulse })
+        Ok(Self { addresses, handles, upkeep })
     }
 
     /// Lets nobody in any more and waits for the answers under way.
     pub async fn close(&self) {
-        self.pulse.abort();
+        self.upkeep.iter().for_each(JoinHandle::abort);
         for handle in &self.handles {
             handle.stop(true).await;
         }
@@ -176,25 +267,33 @@ fn across(origins: &[String]) -> Cors {
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-fn listen(address: &str, flag: &'static str) -> Result<TcpListener, DoorError> {
-    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_owned(), flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, DoorError> {
+    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_string(), flag, source })
+}
+
+/// What is served on one side, and to whom.
+struct Side {
+    api: Api,
+    /// What requests are counted as that have no kind of their own.
+    otherwise: Endpoint,
+    lock: Lock,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// The admin endpoint, and its pages.
-fn private_routes(config: &mut ServiceConfig) {
+pub(super) fn private_routes(config: &mut ServiceConfig) {
     config.configure(admin::routes).configure(console::routes);
 }
 
 fn serve(
     listener: TcpListener,
-    shared: Api,
-    workers: usize,
-    otherwise: Endpoint,
-    token: Option<Token>,
-    origins: &[String],
+    side: Side,
+    settings: &DoorSettings,
+    hosts: Option<Hosts>,
     routes: fn(&mut ServiceConfig),
-) -> io::Result<Server> {
-    let (max_body, shared, origins) = (shared.max_body, Data::new(shared), origins.to_vec());
+) -> Result<Server, DoorError> {
+    let Side { api, otherwise, lock, certificate } = side;
+    let (max_body, shared, origins, body_timeout) = (api.max_body, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&shared))
@@ -203,18 +302,29 @@ fn serve(
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
-            .app_data(Data::new(token.clone()))
-            .wrap(Condition::new(token.is_some(), from_fn(lock::unlocked)))
+            .app_data(Data::new(lock.clone()))
+            .app_data(BodyTimeout(body_timeout))
+            .app_data(Data::new(hosts.clone()))
+            .wrap(Condition::new(hosts.is_some(), from_fn(host::ours)))
             .wrap(from_fn(watch::understood))
             .wrap(Compress::default())
+            .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))
             .wrap(Condition::new(!origins.is_empty(), across(&origins)))
             .wrap(from_fn(watch::measured))
             .configure(routes)
-            .default_service(web::to(|| async { Err::<&str, Problem>(Problem::unknown_path()) }))
+            .default_service(web::to(lock::nowhere))
     })
-    .workers(workers)
+    .workers(settings.workers)
+    .max_connections(settings.connections.div_ceil(settings.workers))
+    .client_request_timeout(settings.head_timeout)
+    .keep_alive(settings.idle_timeout)
     .disable_signals()
-    .shutdown_timeout(10)
-    .listen_auto_h2c(listener)?;
+    .shutdown_timeout(10);
+    let failed = |source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
+    let server = match certificate {
+        // ALPN offers HTTP/2 first.
+        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server()?).map_err(failed)?,
+        None => server.listen_auto_h2c(listener).map_err(failed)?,
+    };
     Ok(server.run())
 }

@@ -12,11 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::api::{Api, RETRY};
 use super::lists::anew;
+use super::lock::{Access, Needs};
 use super::openapi::{BadRequest, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::domain::Offset;
+use crate::keys::Scope;
 
 /// Where a user's recommendations are followed.
 pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
@@ -25,12 +27,13 @@ pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(STREAM, "GET").route(web::get().to(follow)));
+    config.service(path(STREAM, "GET", Needs::Scope(Scope::Read)).route(web::get().to(follow)));
 }
 
 /// Somebody who listens; counted until dropped.
 struct Listener {
     api: Data<Api>,
+    access: Access,
     user: String,
     wishes: Wishes,
     moves: watch::Receiver<Offset>,
@@ -47,7 +50,11 @@ impl Drop for Listener {
 impl Listener {
     /// The next event of the stream; `None` once it is over.
     async fn next(&mut self) -> Option<String> {
-        match timeout(HEARTBEAT, self.moves.changed()).await {
+        let moved = timeout(HEARTBEAT, self.moves.changed()).await;
+        if !self.access.holds() {
+            return None;
+        }
+        match moved {
             Err(_) => return Some(":\n\n".to_owned()),
             Ok(moved) => moved.ok()?,
         }
@@ -62,10 +69,10 @@ impl Listener {
 /// Follows a user's recommendations
 ///
 /// Server-sent events: the list as it stands, then a fresh one each time that an event of the user was taken. An event's id is the offset before which every entry is in the list's
-/// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops.
+/// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops, or its key is revoked.
 #[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), Wishes),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
-pub(super) async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
+pub(super) async fn follow(api: Data<Api>, access: Access, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     let mut wishes = Wishes::default();
     for (name, value) in query.iter() {
@@ -81,7 +88,7 @@ pub(super) async fn follow(api: Data<Api>, user: Path<String>, query: Pairs) -> 
     moves.mark_changed();
     let streams = api.metrics().streams.clone();
     streams.increment(1.0);
-    let listener = Listener { api, user, wishes, moves, _place: place, streams };
+    let listener = Listener { api, access, user, wishes, moves, _place: place, streams };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok::<_, Problem>(Bytes::from(event)), listener))

@@ -12,12 +12,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::api::Api;
 use super::lines;
+use super::lock::Needs;
 use super::openapi::{BadRequest, Broken, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
 use crate::actors::system::{Gone, SystemError};
 use crate::domain::{Entry, Offset, Timestamp};
+use crate::keys::Scope;
 
 /// Where a user is looked up and erased.
 pub(super) const USER: &str = "/v1/users/{user}";
@@ -26,7 +28,7 @@ pub(super) const USER: &str = "/v1/users/{user}";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(USER, "GET, DELETE").route(web::get().to(known)).route(web::delete().to(erase)));
+    config.service(path(USER, "GET, DELETE", Needs::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
 }
 
 /// What is known of a user but for the journal's entries.

@@ -1,10 +1,10 @@
 //! What every request passes on its way, wherever it is going.
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_ENCODING;
-use actix_web::middleware::Next;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data};
 use actix_web::{Error, HttpResponse, Resource, ResponseError};
 use percent_encoding::percent_decode_str;
@@ -15,10 +15,12 @@ use super::api::Api;
 use super::events::EVENTS;
 use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
+use super::lock::{self, Needs};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::segment;
 use super::stream::STREAM;
+use crate::keys::Scope;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.
@@ -27,9 +29,23 @@ const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 /// The longest address. Beyond 64 KiB it is no address to the library that reads requests, which says nothing but 400.
 const MAX_ADDRESS: usize = 60 * 1024;
 
-/// A path, and the `methods` that it takes: any other is told them. Its routes are the caller's to add.
-pub(super) fn path(path: &'static str, methods: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
+/// A path, what who comes there `needs`, and the `methods` that it takes: any other is told them. Its routes are the caller's to add.
+pub(super) fn path(
+    path: &'static str,
+    methods: &'static str,
+    needs: Needs,
+) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
+    web::resource(path)
+        .default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| lock::guarded(needs, request, next)))
+}
+
+/// A path of the admin endpoint, which only its own keys open.
+pub(super) fn private(
+    at: &'static str,
+    methods: &'static str,
+) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
+    path(at, methods, Needs::Scope(Scope::Admin))
 }
 
 /// Names and measures every request, also one that was refused before its handler ran. Its id is in every line that it logs and in its answer.

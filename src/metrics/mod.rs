@@ -90,6 +90,36 @@ handle::labels! {
 }
 
 handle::labels! {
+    /// Why a request was not let in.
+    Refusal "reason" {
+        /// It brought no key where one is needed.
+        NoKey "no_key",
+        /// It brought one that is not known, or was revoked.
+        WrongKey "wrong_key",
+        /// It brought one that opens other things.
+        Scope "scope",
+        /// Its key has brought as much as it may.
+        KeyRate "key_rate",
+        /// Its address has.
+        AddressRate "address_rate",
+        /// It asked for the admin endpoint by a name that is not known.
+        Host "host",
+        /// A page of another site made a browser send it to the admin endpoint.
+        Origin "origin",
+    }
+}
+
+handle::labels! {
+    /// What is read again when its file changes.
+    Reload "what" {
+        /// The keys.
+        Keys "keys",
+        /// The certificate, or its key.
+        Certificate "certificate",
+    }
+}
+
+handle::labels! {
     /// The hundreds of a response's status.
     StatusClass "class" {
         /// 1xx and 2xx.
@@ -201,6 +231,10 @@ declare! {
     "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
     /// Requests that were told to come back later, with 429 or 503.
     "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    /// Requests that were not let in, by why.
+    "sequor_refused_requests_total" Unit::Count refused_requests: By<Refusal, Counter>,
+    /// Times that keys, or a certificate, could not be read again after a change; those before it stay in force.
+    "sequor_reload_failures_total" Unit::Count reload_failures: By<Reload, Counter>,
     /// 1 while /readyz says so: learning stands, and the journal takes writes.
     "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.

@@ -18,7 +18,7 @@ pub use period::Period;
 pub use privacy::{PrivacySettings, Properties};
 pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
-    StoreSettings,
+    StoreSettings, WhoNeedsKeys,
 };
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};

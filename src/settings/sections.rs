@@ -7,6 +7,16 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+/// Who must send a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhoNeedsKeys {
+    /// Whoever comes to an address that another machine can reach.
+    Auto,
+    /// Everybody.
+    Required,
+}
+
 /// The public API and the admin endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,12 +25,30 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Where the admin endpoint listens; port 0 takes a free one.
     pub admin_listen: SocketAddr,
-    /// What whoever comes to the admin endpoint must know, empty or at least 16 characters; one is needed where the endpoint can be reached from another machine.
-    pub admin_token: String,
+    /// Who must send a key: whoever comes to an address that is not a loopback one, or everybody.
+    pub keys: WhoNeedsKeys,
+    /// The certificate, and those that lead to a known authority, in PEM; empty: no TLS.
+    pub tls_cert: PathBuf,
+    /// The certificate's private key, in PEM; empty: no TLS.
+    pub tls_key: PathBuf,
+    /// Events and questions a second that one key may bring, 0..=1,000,000,000; 0: any number. A key may have a limit of its own.
+    pub rate_per_key: u32,
+    /// Events and questions a second that may come from one address, 0..=1,000,000,000; 0: any number.
+    pub rate_per_address: u32,
+    /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
+    pub admin_hosts: Vec<String>,
     /// The origins, such as `https://shop.example`, whose pages may ask the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
     /// Threads that serve the public API, 0..=256; 0: one a processor.
     pub workers: usize,
+    /// The most connections to the public API at once, 1..=1,000,000; further ones wait until one is closed.
+    pub connections_max: usize,
+    /// How long the head of a request may take, 100 ms..=1 h.
+    pub head_timeout: Period,
+    /// How long the body of a request may take, 100 ms..=1 h.
+    pub body_timeout: Period,
+    /// How long a connection stays open without a request, 100 ms..=1 h.
+    pub idle_timeout: Period,
     /// The largest body of a request, in bytes, 1 KiB..=1 GiB, before and after it is unpacked.
     pub max_body_bytes: usize,
     /// The most events in one request, 1..=100,000.
@@ -38,9 +66,18 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-            admin_token: String::new(),
+            keys: WhoNeedsKeys::Auto,
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            rate_per_key: 0,
+            rate_per_address: 0,
+            admin_hosts: Vec::new(),
             cors_origins: Vec::new(),
             workers: 0,
+            connections_max: 10_000,
+            head_timeout: Period::seconds(5),
+            body_timeout: Period::seconds(30),
+            idle_timeout: Period::seconds(5),
             max_body_bytes: 1024 * 1024,
             max_batch: 1000,
             max_in_flight_events: 8192,
@@ -55,15 +92,26 @@ impl ServerSettings {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
         }
-        // The token itself is never shown.
-        if (1..16).contains(&self.admin_token.chars().count()) {
-            return Err(OutOfRange::new("server.admin_token", "…", "at least 16 characters"));
-        }
-        if self.admin_token.is_empty() && !self.admin_listen.ip().is_loopback() {
-            return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "a loopback address, unless server.admin_token is set"));
-        }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(OutOfRange::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
+        }
+        if self.tls_cert.as_os_str().is_empty() != self.tls_key.as_os_str().is_empty() {
+            return Err(OutOfRange::new("server.tls_key", self.tls_key.display(), "set where server.tls_cert is, and only there"));
+        }
+        OutOfRange::unless_within("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
+        OutOfRange::unless_within("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
+        if let Some(host) = self.admin_hosts.iter().find(|host| !is_host(host)) {
+            return Err(OutOfRange::new("server.admin_hosts", host, "a list of names such as sequor.example, without ports"));
+        }
+        OutOfRange::unless_within("server.connections_max", self.connections_max, 1..=1_000_000)?;
+        for (key, timeout) in [
+            ("server.head_timeout", self.head_timeout),
+            ("server.body_timeout", self.body_timeout),
+            ("server.idle_timeout", self.idle_timeout),
+        ] {
+            if !(100..=3_600_000).contains(&timeout.as_millis()) {
+                return Err(OutOfRange::new(key, timeout, "100ms to 1h"));
+            }
         }
         OutOfRange::unless_within("server.workers", self.workers, 0..=256)?;
         OutOfRange::unless_within("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
@@ -74,6 +122,11 @@ impl ServerSettings {
         }
         OutOfRange::unless_within("server.streams_max", self.streams_max, 0..=100_000)
     }
+}
+
+/// Whether a text is the name of a machine.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 
 /// Whether a text is `*`, or a scheme and a host, perhaps with a port, as browsers write them.

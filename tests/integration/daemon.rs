@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
+use ureq::tls::TlsConfig;
 
 /// How long a condition may take to come true. Far more than any needs on a slow machine: a bound for hangs, not a measure.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -121,7 +122,9 @@ impl Home {
             serde_json::from_str(&fs::read_to_string(&addresses).ok()?).ok()
         });
         let address = |name: &str| found[name].as_str().unwrap().to_owned();
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        // Whether a certificate is to be trusted is asked where it matters.
+        let tls = TlsConfig::builder().disable_verification(true).build();
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).tls_config(tls).build().into();
         let daemon = Daemon { child, api: address("api"), admin: address("admin"), agent, log };
         until("readiness", || (daemon.admin("/readyz").status == 200).then_some(()));
         daemon
@@ -234,6 +237,15 @@ impl Daemon {
     /// Asks the admin endpoint by any method, with a JSON body.
     pub(crate) fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
         self.try_admin(method, path, body).unwrap()
+    }
+
+    /// Asks at any address, with a key if there is one, and a JSON body.
+    pub(crate) fn knock(&self, method: &str, url: &str, key: Option<&str>, body: &str) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        read(self.agent.run(request.body(body.to_owned()).unwrap())).unwrap()
     }
 
     /// Begins to read an answer that does not end by itself.

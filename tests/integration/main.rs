@@ -1,6 +1,7 @@
 //! The tests that look at the project as a whole: its structure, the real binary, its endpoints, its restarts.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod api;
 mod bad_input;
 mod browser;
@@ -11,6 +12,7 @@ mod crash;
 mod daemon;
 mod damage;
 mod demo;
+mod door;
 mod erasing;
 mod files;
 mod following;
@@ -36,6 +38,7 @@ mod segment;
 mod settings;
 mod steering;
 mod supervised;
+mod supply;
 mod tidy;
 mod trace;
 mod train;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
     ("capture", &["domain"]),
     ("simulation", &["domain"]),
+    ("keys", &["domain"]),
     ("store", &["domain"]),
     ("evaluation", &["domain"]),
     ("model", &["domain"]),
@@ -18,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("learning", &["domain", "model", "recall", "ranking", "evaluation"]),
     ("settings", &["domain", "model", "recall", "ranking", "learning"]),
     ("actors", &["domain", "model", "learning", "store", "clock", "metrics"]),
-    ("http", &["domain", "capture", "learning", "settings", "actors", "clock", "metrics"]),
+    ("http", &["domain", "capture", "learning", "settings", "keys", "actors", "clock", "metrics"]),
     (
         "cli",
         &[
@@ -30,6 +31,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
             "ranking",
             "learning",
             "settings",
+            "keys",
             "simulation",
             "store",
             "actors",

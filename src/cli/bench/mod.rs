@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use super::child::Child;
 use super::client::Daemon;
 use super::flags::Flags;
+use super::knock::Knock;
 use super::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::settings::Period;
@@ -38,6 +39,8 @@ pub(super) struct Bench {
     /// Its admin endpoint, such as http://127.0.0.1:9090: without it nothing is said of the server's CPU and memory.
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
+    #[command(flatten)]
+    knock: Knock,
     /// What is asked.
     #[arg(long, value_enum, default_value_t = Mix::Mixed)]
     mix: Mix,
@@ -93,7 +96,7 @@ impl Bench {
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
         };
         let report = actix::System::new().block_on(async {
-            let daemon = Daemon::new(api, admin, self.connections as usize);
+            let daemon = Daemon::new(api, admin, self.connections as usize, &self.knock)?;
             let stopped = asked_to_stop()?;
             tokio::select! {
                 () = stopped => bail!("stopped before the end"),

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use super::child::Child;
 use super::client::Daemon;
 use super::flags::{self, Flags};
+use super::knock::Knock;
 use crate::capture::FileEvents;
 use crate::clock::Clock;
 use crate::settings::Period;
@@ -84,7 +85,7 @@ impl Demo {
         let view = View::new(if self.json { Term::stderr() } else { Term::stdout() });
         view.begin(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
-            let daemon = Daemon::new(&child.api, Some(&child.admin), Drive::AT_ONCE);
+            let daemon = Daemon::new(&child.api, Some(&child.admin), Drive::AT_ONCE, &Knock::default())?;
             let lasts = self.lasts.and_then(Period::get);
             Drive::new(daemon, &mut source, view, Clock::system(), lasts).run().await
         });

@@ -8,13 +8,13 @@ use crate::domain::{Item, ItemIx, Recommended};
 use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::learning::{ItemCounts, Pick};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/items", "GET").route(web::get().to(list)))
-        .service(path("/admin/items/{item}", "GET").route(web::get().to(look)));
+        .service(private("/admin/items", "GET").route(web::get().to(list)))
+        .service(private("/admin/items/{item}", "GET").route(web::get().to(look)));
 }
 
 /// Which items.

@@ -1,6 +1,7 @@
 //! The admin endpoint: what watches and steers the service.
 
 pub(super) mod items;
+mod keys;
 pub(super) mod model;
 mod query;
 pub(super) mod recall;
@@ -16,19 +17,22 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::api::{Api, RETRY};
+use super::lock::Needs;
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::model::Standing;
+use crate::keys::Scope;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
-    let read = |at| path(at, "GET, HEAD");
+    let read = |at, needs| path(at, "GET, HEAD", needs);
     config
-        .service(read("/metrics").route(web::get().to(exposition)).route(web::head().to(exposition)))
-        .service(read("/healthz").route(web::get().to(alive)).route(web::head().to(alive)))
-        .service(read("/readyz").route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(read("/metrics", Needs::Scope(Scope::Metrics)).route(web::get().to(exposition)).route(web::head().to(exposition)))
+        .service(read("/healthz", Needs::Nothing).route(web::get().to(alive)).route(web::head().to(alive)))
+        .service(read("/readyz", Needs::Nothing).route(web::get().to(ready)).route(web::head().to(ready)))
         .configure(model::routes)
         .configure(settings::routes)
+        .configure(keys::routes)
         .configure(status::routes)
         .configure(store::routes)
         .configure(sessions::routes)

@@ -10,18 +10,18 @@ use crate::actors::system::SystemError;
 use crate::domain::{Cause, ModelAct, ModelChange, Offset, Timestamp};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::learning::{Mark, Vitals, is_discarded};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/model", "GET, HEAD").route(web::get().to(model)).route(web::head().to(model)))
-        .service(path("/admin/model/checkpoint", "POST").route(web::post().to(checkpoint)))
-        .service(path("/admin/model/rollback", "POST").route(web::post().to(rollback)))
-        .service(path("/admin/model/pause", "POST").route(web::post().to(pause)))
-        .service(path("/admin/model/resume", "POST").route(web::post().to(resume)))
-        .service(path("/admin/model/learning-rate", "POST").route(web::post().to(learning_rate)))
-        .service(path("/admin/recall/recluster", "POST").route(web::post().to(recluster)));
+        .service(private("/admin/model", "GET, HEAD").route(web::get().to(model)).route(web::head().to(model)))
+        .service(private("/admin/model/checkpoint", "POST").route(web::post().to(checkpoint)))
+        .service(private("/admin/model/rollback", "POST").route(web::post().to(rollback)))
+        .service(private("/admin/model/pause", "POST").route(web::post().to(pause)))
+        .service(private("/admin/model/resume", "POST").route(web::post().to(resume)))
+        .service(private("/admin/model/learning-rate", "POST").route(web::post().to(learning_rate)))
+        .service(private("/admin/recall/recluster", "POST").route(web::post().to(recluster)));
 }
 
 /// Where the model stands.

@@ -6,11 +6,11 @@ use serde::Serialize;
 use crate::domain::{ItemIx, SourceName};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::learning::{Area, map};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path("/admin/recall", "GET").route(web::get().to(look)));
+    config.service(private("/admin/recall", "GET").route(web::get().to(look)));
 }
 
 /// The most points of the map.

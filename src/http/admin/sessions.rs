@@ -12,13 +12,13 @@ use crate::domain::{Fallback, ItemIx, Offset, Recommended, Removed, Session, Sou
 use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::learning::{Considered, Inspection, Place, Request};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/sessions", "GET").route(web::get().to(list)))
-        .service(path("/admin/sessions/{user}", "GET").route(web::get().to(look)));
+        .service(private("/admin/sessions", "GET").route(web::get().to(list)))
+        .service(private("/admin/sessions/{user}", "GET").route(web::get().to(look)));
 }
 
 /// Which users.

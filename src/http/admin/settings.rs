@@ -8,15 +8,15 @@ use serde_json::json;
 use super::query::Nothing;
 use crate::http::api::Api;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::settings::LogLevel;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/settings", "GET, HEAD").route(web::get().to(settings)).route(web::head().to(settings)))
-        .service(path("/admin/settings/reload", "POST").route(web::post().to(reload)))
-        .service(path("/admin/log-level", "POST").route(web::post().to(log_level)))
-        .service(path("/admin/drain", "POST").route(web::post().to(drain)));
+        .service(private("/admin/settings", "GET, HEAD").route(web::get().to(settings)).route(web::head().to(settings)))
+        .service(private("/admin/settings/reload", "POST").route(web::post().to(reload)))
+        .service(private("/admin/log-level", "POST").route(web::post().to(log_level)))
+        .service(private("/admin/drain", "POST").route(web::post().to(drain)));
 }
 
 async fn settings(api: Data<Api>) -> HttpResponse {

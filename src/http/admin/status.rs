@@ -12,14 +12,14 @@ use crate::domain::Offset;
 use crate::http::api::{Api, RETRY};
 use crate::http::problem::Problem;
 use crate::http::pulse::{Moment, Pace};
-use crate::http::watch::path;
+use crate::http::watch::private;
 use crate::metrics::Reading;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)))
-        .service(path("/admin/history", "GET").route(web::get().to(history)))
-        .service(path("/admin/stream", "GET").route(web::get().to(listen)));
+        .service(private("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)))
+        .service(private("/admin/history", "GET").route(web::get().to(history)))
+        .service(private("/admin/stream", "GET").route(web::get().to(listen)));
 }
 
 /// How everything stands.

@@ -14,16 +14,16 @@ use crate::domain::{Entry, Offset};
 use crate::http::api::{Api, RETRY};
 use crate::http::lines;
 use crate::http::problem::Problem;
-use crate::http::watch::path;
+use crate::http::watch::private;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path("/admin/store", "GET").route(web::get().to(store)))
-        .service(path("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
-        .service(path("/admin/backup", "POST").route(web::post().to(backup)))
-        .service(path("/admin/store/compact", "POST").route(web::post().to(compact)))
-        .service(path("/admin/erasures", "GET").route(web::get().to(erasures)))
-        .service(path("/admin/journal", "GET").route(web::get().to(journal)));
+        .service(private("/admin/store", "GET").route(web::get().to(store)))
+        .service(private("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
+        .service(private("/admin/backup", "POST").route(web::post().to(backup)))
+        .service(private("/admin/store/compact", "POST").route(web::post().to(compact)))
+        .service(private("/admin/erasures", "GET").route(web::get().to(erasures)))
+        .service(private("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
 /// An entry that somebody passes over, with what it holds.

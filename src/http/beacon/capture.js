@@ -3,6 +3,7 @@
 //   <script src="https://sequor.example/v1/capture.js" defer></script>
 //   data-user="..."             on the script: who is signed in; what was done before that, in this browser, becomes this user's
 //   data-consent="..."          on the script: how far the visitor's consent goes: "session", "full", or "none", with which nothing is stored and nothing sent
+//   data-key="..."              on the script: the key, where the daemon asks for one; everybody who sees the page sees it, so that it should open `write` alone
 //   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item whose page this is; it is viewed
 //   data-sequor-item="..."      on any other element: the item that a click within it is on
 //   data-sequor-search="field"  on a form: a search, with the words in that field (`q` if no field is named)
@@ -20,7 +21,7 @@ if (consent == "none" || nav.globalPrivacyControl || (nav.doNotTrack || win.doNo
   return;
 }
 const KEY = "sequor";
-const at = (path) => new URL(path, me.src);
+const at = (path) => new URL(`${path}?key=${me.dataset.key||""}`, me.src);
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, 0)).join("");
 // Storage may be forbidden: then an id lasts as long as the page.
 const storage = (act, ...values) => {

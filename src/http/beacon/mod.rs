@@ -4,6 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::lock::Needs;
 use super::openapi::Refused;
 use super::watch::path;
 
@@ -23,7 +24,7 @@ pub(super) struct Script {
 pub(super) fn routes(config: &mut ServiceConfig) {
     let text = served(SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
-    config.app_data(Data::new(Script { text, tag })).service(path(CAPTURE, "GET").route(web::get().to(script)));
+    config.app_data(Data::new(Script { text, tag })).service(path(CAPTURE, "GET", Needs::Nothing).route(web::get().to(script)));
 }
 
 /// A script without what only its readers need: its lines that are comments, and what they are indented by.

@@ -8,6 +8,7 @@ use actix_web::web::{self, Bytes, ServiceConfig};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
+use super::lock::Needs;
 use super::watch::path;
 use super::{beacon, consents, events, items, lists, merges, segment, stream, users};
 
@@ -22,14 +23,18 @@ const DOCS: &str = "/docs";
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(DESCRIPTION, "GET").route(web::get().to(description))).service(path(DOCS, "GET").route(web::get().to(docs)));
+    config
+        .service(path(DESCRIPTION, "GET", Needs::Nothing).route(web::get().to(description)))
+        .service(path(DOCS, "GET", Needs::Nothing).route(web::get().to(docs)));
 }
 
 /// Every path of the public API.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Sequor", description = "Events in, recommendations out. Bodies may be packed with gzip, zstd, br or deflate (`Content-Encoding`), answers are where `Accept-Encoding` \
-        allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457)."),
+        allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457). \
+        Where the service asks for keys, one is sent as `Authorization: Bearer`, or as user name or password of `Basic`; where events come in, as the parameter `key`, too, for what can send no header. \
+        Events and Segment's calls take a key of the scope `write`, lists one of `read`, the catalog one of `items`."),
     servers((url = "/", description = "This service.")),
     tags(
         (name = "events", description = "What users do."),
@@ -90,13 +95,16 @@ async fn docs() -> HttpResponse {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::http::api;
+    use crate::http::lock::tests::lock;
+    use crate::http::tests::served;
     use crate::http::wishes::Wishes;
+    use actix_web::App;
     use actix_web::http::{Method, StatusCode, header::ALLOW};
-    use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service};
-    use actix_web::{App, HttpRequest};
+    use actix_web::test::{TestRequest, call_service, init_service};
+    use actix_web::web::Data;
     use serde_json::Value;
     use std::collections::BTreeSet;
 
@@ -110,18 +118,17 @@ mod tests {
         paths.map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect())).collect()
     }
 
+    /// Every path that is described.
+    pub(in crate::http) fn described_paths() -> BTreeSet<String> {
+        paths(&described()).into_iter().map(|(path, _)| path).collect()
+    }
+
     #[actix_web::test]
     async fn every_route_is_described_and_what_is_described_is_there() {
-        // What is served is asked of the router itself, which shows its patterns to a debugger only.
-        let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
-        let app = init_service(App::new().configure(api::routes).default_service(shown)).await;
-        let map = call_and_read_body(&app, TestRequest::get().uri("/").to_request()).await;
-        let map = String::from_utf8(map.to_vec()).unwrap();
-        let served: BTreeSet<_> =
-            map.split("Single(\"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|path| !path.is_empty()).collect();
         let paths = paths(&described());
-        assert_eq!(served, paths.iter().map(|(path, _)| path.as_str()).collect());
+        assert_eq!(served(api::routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
 
+        let app = init_service(App::new().app_data(Data::new(lock(false, &[]).0)).configure(api::routes)).await;
         for (path, methods) in paths {
             let ask = async |method: &str| {
                 let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -149,6 +149,18 @@ pub(in crate::http) enum Broken {
 #[derive(IntoResponses)]
 pub(in crate::http) enum Refused {
     #[response(
+        status = 401,
+        description = "A key is needed here, and none that is known was sent.",
+        content_type = "application/problem+json"
+    )]
+    NoKey(Problem),
+    #[response(
+        status = 403,
+        description = "The key is of another scope; the problem names the one that is needed.",
+        content_type = "application/problem+json"
+    )]
+    OtherScope(Problem),
+    #[response(
         status = 503,
         description = "Not now; nothing was taken. `Retry-After` says in how many seconds to try again.",
         content_type = "application/problem+json"

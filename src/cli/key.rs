@@ -1,0 +1,102 @@
+//! `sequor key`: who may ask a daemon what.
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use super::flags::Flags;
+use crate::clock::Clock;
+use crate::keys::{Key, KeyFile, KeyId, Scopes};
+
+/// Arguments of `sequor key`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Scopes: write (telling what users do: events, Segment's calls, the beacon), read (lists), items (the catalog), users (what is known of a user), metrics (/metrics), \
+    admin (the admin endpoint).\n\nA running daemon takes changes up within a second. Keys are in the file keys.json of the data directory, as digests: a key that is lost cannot be shown \
+    again, only revoked.\n\nExamples:\n  sequor key create shop --scope write,read\n  sequor key create site --scope write --rate 50   for the beacon: whoever sees the page sees it\n  \
+    sequor key revoke 1a2b3c4d"
+)]
+pub(super) struct Keys {
+    #[command(subcommand)]
+    wish: Wish,
+}
+
+#[derive(Debug, Subcommand)]
+enum Wish {
+    /// Make a key, and print it: this once.
+    Create {
+        /// What people call it: whose it is.
+        name: String,
+        /// What it opens, separated by commas: write, read, items, users, metrics, admin.
+        #[arg(long = "scope", value_name = "SCOPES")]
+        scopes: Scopes,
+        /// How many events and questions a second it may bring, 0: any number [default: what server.rate_per_key says].
+        #[arg(long, value_name = "N")]
+        rate: Option<u32>,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// List the keys that there are.
+    List {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Take a key away.
+    Revoke {
+        /// The 8 digits between the underscores of the key.
+        id: KeyId,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+impl Keys {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self.wish {
+            Wish::Create { name, scopes, rate, flags } => {
+                let (key, secret) = KeyFile::of(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
+                // The key alone goes to standard output, so that it can be put where it belongs without being seen.
+                writeln!(stdout(), "{}", secret.reveal())?;
+                eprintln!("key {} for {} was made; it is not shown again", key.id, key.name);
+            }
+            Wish::List { flags } => list(&existing(&flags)?)?,
+            Wish::Revoke { id, flags } => {
+                let key = KeyFile::of(&existing(&flags)?).revoke(&id)?;
+                eprintln!("key {} of {} is revoked", key.id, key.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn data_dir(flags: &Flags) -> anyhow::Result<PathBuf> {
+    Ok(flags.layers(&[])?.check()?.store.data_dir.clone())
+}
+
+fn existing(flags: &Flags) -> anyhow::Result<PathBuf> {
+    let dir = data_dir(flags)?;
+    ensure!(dir.is_dir(), "there is no data directory {}; name it with --data-dir", dir.display());
+    Ok(dir)
+}
+
+fn list(dir: &Path) -> anyhow::Result<()> {
+    let ring = KeyFile::of(dir).read()?;
+    let keys = ring.all();
+    if keys.is_empty() {
+        eprintln!("there are no keys in {}", dir.display());
+        return Ok(());
+    }
+    let made =
+        |key: &Key| jiff::Timestamp::from_millisecond(key.created).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string());
+    let rate = |key: &Key| key.rate.map_or_else(String::new, |rate| if rate == 0 { "any".to_owned() } else { format!("{rate}/s") });
+    let rows = keys.iter().map(|key| [key.id.to_string(), made(key), key.scopes.to_string(), rate(key), key.name.clone()]);
+    let rows: Vec<_> = std::iter::once(["ID", "MADE", "SCOPES", "RATE", "NAME"].map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();
+    let (scopes, rates) = (width(2), width(3));
+    let mut out = stdout().lock();
+    for [id, made, scope, rate, name] in &rows {
+        writeln!(out, "{id:8}  {made:10}  {scope:scopes$}  {rate:rates$}  {name}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! What a command shows at a daemon's doors, and by what it knows the daemon.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::path::PathBuf;
+use std::sync::Arc;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+/// Flags of every command that speaks to a daemon.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Knock {
+    /// The key that the daemon asks for, where it does (`sequor key create`); better set in the environment, where other users of the machine do not see it.
+    #[arg(long, value_name = "KEY", env = "SEQUOR_KEY", hide_env_values = true, global = true)]
+    key: Option<String>,
+    /// Certificates in PEM, one of which must have signed that of a daemon at https:// [default: those of the authorities that browsers know].
+    #[arg(long, value_name = "FILE", env = "SEQUOR_CA", global = true)]
+    ca: Option<PathBuf>,
+}
+
+impl Knock {
+    /// What is sent as `Authorization`, if anything.
+    pub(super) fn authorization(&self) -> Option<String> {
+        self.key.as_ref().map(|key| format!("Bearer {key}"))
+    }
+
+    /// The certificates that the command line names; `None`: those that browsers know.
+    fn roots(&self) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
+        let Some(file) = &self.ca else { return Ok(None) };
+        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let roots = read.with_context(|| format!("--ca {} cannot be read as PEM", file.display()))?;
+        ensure!(!roots.is_empty(), "--ca {} holds no certificate", file.display());
+        Ok(Some(roots))
+    }
+
+    pub(super) fn for_ureq(&self) -> anyhow::Result<TlsConfig> {
+        let roots = match self.roots()? {
+            Some(roots) => RootCerts::new_with_certs(&roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>()),
+            None => RootCerts::WebPki,
+        };
+        Ok(TlsConfig::builder().root_certs(roots).build())
+    }
+
+    pub(super) fn for_awc(&self) -> anyhow::Result<Arc<ClientConfig>> {
+        let mut store = RootCertStore::empty();
+        match self.roots()? {
+            Some(roots) => {
+                for root in roots {
+                    store.add(root).context("--ca holds what is no authority's certificate")?;
+                }
+            }
+            None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?;
+        Ok(Arc::new(config.with_root_certificates(store).with_no_client_auth()))
+    }
+}

@@ -1,0 +1,69 @@
+//! The keys: seen, made and revoked.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::http::api::Api;
+use crate::http::problem::Problem;
+use crate::http::watch::private;
+use crate::keys::{Key, KeyError, KeyId, Scopes};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(private("/admin/keys", "GET, POST").route(web::get().to(list)).route(web::post().to(create)))
+        .service(private("/admin/keys/{id}", "DELETE").route(web::delete().to(revoke)));
+}
+
+/// A key as it is shown: nothing of its secret, not even the digest.
+fn shown(key: &Key) -> Value {
+    json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
+}
+
+async fn list(api: Data<Api>) -> HttpResponse {
+    let ring = api.keys.ring();
+    let keys: Vec<_> = ring.all().into_iter().map(shown).collect();
+    HttpResponse::Ok().json(json!({ "keys": keys }))
+}
+
+/// What a key is to be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    name: String,
+    scopes: Scopes,
+    #[serde(default)]
+    rate: Option<u32>,
+}
+
+/// The answer holds the key in clear, this once.
+async fn create(api: Data<Api>, Json(wanted): Json<Wanted>) -> Result<HttpResponse, Problem> {
+    let (key, secret) = api.keys.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
+    tracing::info!(id = %key.id, scopes = %key.scopes, "a key was made");
+    let mut answer = shown(&key);
+    answer["key"] = secret.reveal().into();
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+async fn revoke(api: Data<Api>, id: Path<String>) -> Result<HttpResponse, Problem> {
+    let id: KeyId = id.parse().map_err(problem)?;
+    let key = api.keys.revoke(&id).map_err(problem)?;
+    tracing::info!(id = %key.id, "a key was revoked");
+    Ok(HttpResponse::Ok().json(json!({ "revoked": shown(&key) })))
+}
+
+fn problem(error: KeyError) -> Problem {
+    match error {
+        KeyError::Name => Problem::out_of_range("name", "another", "1 to 64 characters, none that control"),
+        KeyError::Id => Problem::out_of_range("id", "another", "8 hexadecimal digits"),
+        KeyError::NoKey(_) => Problem::unknown_key(),
+        error => {
+            let mut said = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                said.push_str(&format!(": {source}"));
+            }
+            Problem::not_done(format!("{said}."))
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a door does every second, whoever comes.
+
+use actix_web::rt;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::Api;
+use super::limits::Limits;
+use super::tls::Certificate;
+use crate::metrics::Reload;
+
+/// How often it is looked whether keys and certificate are others.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+pub(super) struct Chores {
+    pub(super) api: Api,
+    pub(super) limits: Arc<Limits>,
+    pub(super) certificate: Option<Arc<Certificate>>,
+}
+
+impl Chores {
+    /// Takes up what others do to the files of keys and of the certificate, and forgets who has not come lately.
+    pub(super) async fn keep_up(self) {
+        let mut every = rt::time::interval(LOOK);
+        loop {
+            every.tick().await;
+            self.told(self.api.keys.refresh(), Reload::Keys, "the keys");
+            self.told(
+                self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.refresh()),
+                Reload::Certificate,
+                "the certificate",
+            );
+            self.limits.tidy(&self.api.keys.ring());
+        }
+    }
+
+    /// Says what came of looking at a file.
+    fn told(&self, looked: Result<bool, impl Error + 'static>, what: Reload, name: &str) {
+        match looked {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(what = name, "a file was read again"),
+            Err(error) => {
+                self.api.metrics().reload_failures.of(what).increment(1);
+                tracing::error!(
+                    what = name,
+                    error = &error as &dyn Error,
+                    "a file that changed cannot be used; what it held before stays in force"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The doors as a whole: what each serves, and to whom.
+
+use actix_web::http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use actix_web::http::{Method, StatusCode};
+use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App, HttpRequest};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::lock::tests::lock;
+use super::lock::{Needs, nowhere};
+use super::server::private_routes;
+use super::{api, openapi};
+use crate::keys::Scope;
+
+type Routes = fn(&mut ServiceConfig);
+
+/// The patterns of a door, asked of the router itself, which shows them to a debugger only.
+pub(super) async fn served(routes: Routes) -> BTreeSet<String> {
+    let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
+    let app = init_service(App::new().configure(routes).default_service(shown)).await;
+    let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
+    let map = String::from_utf8(map.to_vec()).unwrap();
+    let (mut found, mut within, mut last, mut rest) = (BTreeSet::new(), Vec::new(), String::new(), map.as_str());
+    // The patterns of a scope come in brackets after its own, and are below it.
+    let marks = ["Single(\"", "nodes: Some([", "}])"];
+    while let Some((at, mark)) = marks.iter().filter_map(|mark| Some((rest.find(mark)?, *mark))).min() {
+        rest = &rest[at + mark.len()..];
+        match mark {
+            "nodes: Some([" => within.push(last.clone()),
+            "}])" => drop(within.pop()),
+            _ => {
+                last = format!("{}{}", within.last().map_or("", String::as_str), rest.split('"').next().unwrap());
+                if rest.contains("is_prefix: false") && rest.find("is_prefix: false") < rest.find("is_prefix: true").or(Some(usize::MAX)) {
+                    found.insert(last.clone());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What each path of the public API needs. One that is not here must be put here: so nobody forgets to ask who may come there.
+const PUBLIC: [(&str, Needs); 21] = [
+    ("/v1/events", Needs::Scope(Scope::Write)),
+    ("/v1/events/validate", Needs::Scope(Scope::Write)),
+    ("/v1/track", Needs::Scope(Scope::Write)),
+    ("/v1/page", Needs::Scope(Scope::Write)),
+    ("/v1/screen", Needs::Scope(Scope::Write)),
+    ("/v1/identify", Needs::Scope(Scope::Write)),
+    ("/v1/alias", Needs::Scope(Scope::Write)),
+    ("/v1/group", Needs::Scope(Scope::Write)),
+    ("/v1/batch", Needs::Scope(Scope::Write)),
+    // As `identify` and `alias` do, and a beacon at a sign-in.
+    ("/v1/users/{user}/merge", Needs::Scope(Scope::Write)),
+    ("/v1/users/{user}/recommendations", Needs::Scope(Scope::Read)),
+    ("/v1/users/{user}/recommendations/stream", Needs::Scope(Scope::Read)),
+    ("/v1/recommendations", Needs::Scope(Scope::Read)),
+    ("/v1/items/{item}/similar", Needs::Scope(Scope::Read)),
+    ("/v1/trending", Needs::Scope(Scope::Read)),
+    ("/v1/items", Needs::Scope(Scope::Items)),
+    ("/v1/items/{item}", Needs::Scope(Scope::Items)),
+    ("/v1/capture.js", Needs::Nothing),
+    ("/openapi.json", Needs::Nothing),
+    ("/docs", Needs::Nothing),
+    ("/nowhere", Needs::Any),
+];
+
+/// What a path of the admin endpoint needs.
+fn private(path: &str) -> Needs {
+    match path {
+        "/healthz" | "/readyz" => Needs::Nothing,
+        "/metrics" => Needs::Scope(Scope::Metrics),
+        "/nowhere" | "/console/nowhere" => Needs::Any,
+        _ => Needs::Scope(Scope::Admin),
+    }
+}
+
+/// Asks a locked door for everything that it serves, by every method, with every kind of key and with none.
+async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
+    let (lock, keys) = lock(true, &Scope::ALL);
+    let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(nowhere));
+    let app = init_service(app).await;
+    let ask = async |method: &str, path: &str, key: Option<&str>| {
+        let request = TestRequest::default().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        let request = key.into_iter().fold(request, |request, key| request.insert_header((AUTHORIZATION, format!("Bearer {key}"))));
+        call_service(&app, request.to_request()).await
+    };
+    let revoked = {
+        let (_, secret) = lock.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
+        let id = lock.keys.ring().find(secret.reveal()).unwrap().id.clone();
+        lock.keys.revoke(&id).unwrap();
+        secret.reveal().to_owned()
+    };
+    let strangers = [None, Some("a-key-that-never-was"), Some(revoked.as_str())];
+    let by_scope = || Scope::ALL.into_iter().zip(&keys);
+    for (path, needs) in needs {
+        let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
+        let opens = |scope: Scope| match needs {
+            Needs::Scope(Scope::Metrics) => matches!(scope, Scope::Metrics | Scope::Admin),
+            Needs::Scope(needed) => scope == *needed,
+            Needs::Nothing | Needs::Any => true,
+        };
+        let right = by_scope().find(|(scope, _)| opens(*scope)).map(|(_, key)| key.as_str());
+        let refused = ask("BREW", &path, right).await;
+        let methods = match refused.headers().get(ALLOW) {
+            Some(allowed) => allowed.to_str().unwrap().split(", ").map(str::to_owned).collect(),
+            None => vec!["GET".to_owned()],
+        };
+        for method in methods.iter().map(String::as_str).chain(["BREW", "OPTIONS"]) {
+            for stranger in strangers {
+                let answer = ask(method, &path, stranger).await;
+                let expected = if *needs == Needs::Nothing { None } else { Some(StatusCode::UNAUTHORIZED) };
+                let found = Some(answer.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
+                assert_eq!(found, expected, "{method} {path} with {stranger:?}");
+                assert_eq!(answer.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
+            }
+            for (scope, key) in by_scope() {
+                let status = ask(method, &path, Some(key)).await.status();
+                let in_vain = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                assert_eq!(in_vain, !opens(scope), "{method} {path} with a key of {scope}: {status}");
+                assert!(!in_vain || status == StatusCode::FORBIDDEN, "{method} {path}: {status}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn the_public_api_opens_to_whom_it_should() {
+    let needs: BTreeMap<_, _> = PUBLIC.into_iter().map(|(path, needs)| (path.to_owned(), needs)).collect();
+    let mut served = served(api::routes).await;
+    assert!(served.is_superset(&openapi::tests::described_paths()));
+    served.insert("/nowhere".to_owned());
+    assert_eq!(served, needs.keys().cloned().collect(), "PUBLIC says who may come where");
+    hold(api::routes, &needs).await;
+}
+
+#[actix_web::test]
+async fn the_admin_endpoint_opens_to_whom_it_should() {
+    let served = served(private_routes).await;
+    assert!(served.len() > 30 && served.contains("/console/sessions/{user}"), "{served:?}");
+    let more = ["/nowhere", "/console/nowhere"].map(str::to_owned);
+    let needs = served.into_iter().chain(more).map(|path| (path.clone(), private(&path))).collect();
+    hold(private_routes, &needs).await;
+}
+
+#[actix_web::test]
+async fn neither_door_serves_what_is_the_others() {
+    for (here, there) in [(api::routes as Routes, private_routes as Routes), (private_routes, api::routes)] {
+        let lock = lock(false, &[]).0;
+        let app = init_service(App::new().app_data(Data::new(lock)).configure(here).default_service(web::to(nowhere))).await;
+        for path in served(there).await {
+            let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
+            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
+                let answer = call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;
+                assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a key opens.
+
+use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use super::KeyError;
+
+/// One of the things that a key may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Telling what users do, and that two of them are one.
+    Write,
+    /// Asking for lists.
+    Read,
+    /// The catalog.
+    Items,
+    /// What is known of a user: seeing and erasing it.
+    Users,
+    /// The metrics, and nothing else of the admin endpoint.
+    Metrics,
+    /// The admin endpoint, with all that is there.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Write, Self::Read, Self::Items, Self::Users, Self::Metrics, Self::Admin];
+
+    /// The name, as keys are made with it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Items => "items",
+            Self::Users => "users",
+            Self::Metrics => "metrics",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether it opens something of the public API; otherwise something of the admin endpoint.
+    #[must_use]
+    pub const fn is_public(self) -> bool {
+        !matches!(self, Self::Metrics | Self::Admin)
+    }
+}
+
+impl Display for Scope {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = KeyError;
+
+    fn from_str(name: &str) -> Result<Self, KeyError> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name).ok_or_else(|| KeyError::NoScope(name.to_owned()))
+    }
+}
+
+/// Everything that a key opens; in order, each once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
+pub struct Scopes(Vec<Scope>);
+
+impl Scopes {
+    /// Puts scopes together.
+    ///
+    /// # Errors
+    /// [`KeyError::Scopeless`] if there are none.
+    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, KeyError> {
+        let mut scopes: Vec<_> = scopes.into_iter().collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        if scopes.is_empty() { Err(KeyError::Scopeless) } else { Ok(Self(scopes)) }
+    }
+
+    /// Whether they open this. Whoever may do everything at the admin endpoint may read its metrics.
+    #[must_use]
+    pub fn open(&self, scope: Scope) -> bool {
+        self.0.contains(&scope) || scope == Scope::Metrics && self.0.contains(&Scope::Admin)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Scope> {
+        self.0.iter().copied()
+    }
+}
+
+impl TryFrom<Vec<Scope>> for Scopes {
+    type Error = KeyError;
+
+    fn try_from(scopes: Vec<Scope>) -> Result<Self, KeyError> {
+        Self::new(scopes)
+    }
+}
+
+impl From<Scopes> for Vec<Scope> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = KeyError;
+
+    fn from_str(names: &str) -> Result<Self, KeyError> {
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Self::new(names.map(str::parse).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+impl Display for Scopes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Scope::as_str).collect();
+        out.write_str(&names.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_written_as_names() {
+        let scopes: Scopes = " read, write,read".parse().unwrap();
+        assert_eq!(scopes.to_string(), "write,read");
+        assert_eq!(serde_json::to_string(&scopes).unwrap(), r#"["write","read"]"#);
+        assert!(scopes.open(Scope::Read) && !scopes.open(Scope::Items));
+        assert!(serde_json::from_str::<Scopes>("[]").is_err());
+        let said = "write,all".parse::<Scopes>().unwrap_err().to_string();
+        assert_eq!(said, r#"there is no scope "all"; there are write, read, items, users, metrics, admin"#);
+        for scope in Scope::ALL {
+            assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
+        }
+    }
+
+    #[test]
+    fn the_admin_endpoint_is_no_way_around_the_others() {
+        let admin = Scopes::new([Scope::Admin]).unwrap();
+        assert!(admin.open(Scope::Admin) && admin.open(Scope::Metrics));
+        assert!(Scope::ALL.into_iter().filter(|scope| scope.is_public()).all(|scope| !admin.open(scope)));
+        assert!(!Scopes::new([Scope::Metrics]).unwrap().open(Scope::Admin));
+    }
+}
