@@ -119,11 +119,12 @@ pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// Starts logging to standard error. What is returned changes the level.
 pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
-    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. Such a filter can be read: the fallback is
+    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. What actix_http calls errors are broken requests:
+    // whoever sends them could fill the log. Such a filter can be read: the fallback is
     // never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
-        EnvFilter::try_new(format!("{},sequor={}", others.as_str(), level.as_str())).unwrap_or_default()
+        EnvFilter::try_new(format!("{},actix_http=off,sequor={}", others.as_str(), level.as_str())).unwrap_or_default()
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr);

@@ -16,6 +16,7 @@ mod lock;
 mod merges;
 mod openapi;
 mod pages;
+mod plain;
 mod problem;
 mod pulse;
 mod request_id;

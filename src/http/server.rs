@@ -22,11 +22,13 @@ use super::chores::Chores;
 use super::host::Hosts;
 use super::limits::{Limits, Rates};
 use super::lock::Lock;
+use super::plain::{self, Bounds};
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::slow::BodyTimeout;
 use super::tls::{Certificate, TlsError, TlsFiles};
 use super::watch::Otherwise;
+
 use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
 use crate::capture::Rules;
@@ -294,7 +296,7 @@ fn serve(
 ) -> Result<Server, DoorError> {
     let Side { api, otherwise, lock, certificate } = side;
     let (max_body, shared, origins, body_timeout) = (api.max_body, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
-    let server = HttpServer::new(move || {
+    let app = move || {
         App::new()
             .app_data(Data::clone(&shared))
             .app_data(Otherwise(otherwise))
@@ -313,18 +315,25 @@ fn serve(
             .wrap(from_fn(watch::measured))
             .configure(routes)
             .default_service(web::to(lock::nowhere))
-    })
-    .workers(settings.workers)
-    .max_connections(settings.connections.div_ceil(settings.workers))
-    .client_request_timeout(settings.head_timeout)
-    .keep_alive(settings.idle_timeout)
-    .disable_signals()
-    .shutdown_timeout(10);
-    let failed = |source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
-    let server = match certificate {
-        // ALPN offers HTTP/2 first.
-        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server()?).map_err(failed)?,
-        None => server.listen_auto_h2c(listener).map_err(failed)?,
     };
-    Ok(server.run())
+    let bounds = Bounds {
+        workers: settings.workers,
+        connections: settings.connections.div_ceil(settings.workers),
+        head_timeout: settings.head_timeout,
+        idle_timeout: settings.idle_timeout,
+        shutdown_timeout: 10,
+    };
+    let failed = |source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
+    let Some(certificate) = certificate else { return plain::serve(listener, bounds, app).map_err(failed) };
+    // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a head.
+    let server = HttpServer::new(app)
+        .workers(bounds.workers)
+        .max_connections(bounds.connections)
+        .tls_handshake_timeout(bounds.head_timeout)
+        .client_request_timeout(bounds.head_timeout)
+        .keep_alive(bounds.idle_timeout)
+        .disable_signals()
+        .shutdown_timeout(bounds.shutdown_timeout)
+        .listen_rustls_0_23(listener, certificate.server()?);
+    Ok(server.map_err(failed)?.run())
 }

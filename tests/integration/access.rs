@@ -145,13 +145,13 @@ fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
     for chunk in events.chunks(20) {
         assert_eq!(post(&daemon, Some(&key), "/v1/events", &json!(chunk).to_string()).status, 200);
     }
-    for number in 0..40 {
+    for (number, event) in events.iter().enumerate().take(40) {
         let path = format!("/v1/users/{}/recommendations", user(number));
         assert_eq!(get(&daemon, Some(&key), &path).status, 200);
         assert_eq!(get(&daemon, Some(&wrong), &path).status, 401);
         assert_eq!(get(&daemon, Some(&key), &format!("{path}?limit=none&key={key}")).status, 400);
         assert_eq!(get(&daemon, Some(&key), &format!("{path}/{}", user(number))).status, 404);
-        assert_eq!(post(&daemon, None, &format!("/v1/events?key={wrong}"), &events[number].to_string()).status, 401);
+        assert_eq!(post(&daemon, None, &format!("/v1/events?key={wrong}"), &event.to_string()).status, 401);
         assert_eq!(
             post(&daemon, None, &format!("/v1/events?key={key}"), &format!(r#"{{"user_id":"{}","type":"#, user(number))).status,
             400

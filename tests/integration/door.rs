@@ -77,8 +77,9 @@ fn who_is_slow_is_not_waited_for() {
     idle.write_all(ASK).unwrap();
     assert!(answer(&mut idle).starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut idle), "");
-    assert_eq!(daemon.next_offset(), 0);
-    daemon.assert_healthy();
+    // The tests' own connection may be closed just as it is used again, too.
+    let status = until("the status", || daemon.try_admin("GET", "/admin/status", "").ok()).json();
+    assert_eq!(status["journal"]["next_offset"], 0);
 }
 
 #[test]
@@ -142,8 +143,9 @@ fn what_is_too_large_is_refused_in_each_way() {
         assert_eq!(status(path, &format!("\"{}\"", "a".repeat(70_000))), 413, "{path}");
         for body in [nested("[", "]"), nested("{\"a\":", "}"), nested("[{\"a\":", "}]"), "[".repeat(60_000), "{\"a\":".repeat(10_000)] {
             let found = status(path, &body);
-            // Of a batch each part is judged by itself: one that holds nothing is no fault.
-            assert!(found == 400 || found == 413, "{path}: {found} to {}…", &body[..10]);
+            // A verdict on what is refused is an answer, too.
+            let expected: &[u16] = if path.ends_with("validate") { &[200, 400] } else { &[400] };
+            assert!(expected.contains(&found), "{path}: {found} to {}…", &body[..10]);
         }
     }
     let deep = |levels: usize| {
