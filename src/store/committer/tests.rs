@@ -207,7 +207,7 @@ fn entries_are_those_of_whom_their_user_was_merged_into() {
 fn what_users_let_be_kept_is_known_after_any_restart() {
     let dir = tempfile::tempdir().unwrap();
     let says = |user: &str, consent| Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 });
-    let of = |id: &str, user: &str| named_event(Some(id), user, Some("tea"));
+    let of = |id: &str, user: &str| named_event(Some(id.to_owned()), user, Some("tea"));
     let mut committer = open(dir.path(), 100);
     let sent = vec![says("ann", Consent::Session), of("1", "ann"), says("bob", Consent::None), of("2", "bob"), says("bob", Consent::None)];
     let (receipts, committed) = committer.commit(vec![sent]).unwrap();
