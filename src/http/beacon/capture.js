@@ -14,22 +14,21 @@
 // stored and nothing sent. Every event has an id, so that one sent twice counts once.
 (() => {
 const win = window, doc = document, nav = navigator, me = doc.currentScript;
-const { consent } = me.dataset;
+let { user, consent } = me.dataset;
 if (consent == "none" || nav.globalPrivacyControl || (nav.doNotTrack || win.doNotTrack) == "1") {
   win.sequor = () => {};
   win.sequor.renew = win.sequor;
   return;
 }
-const KEY = "sequor";
 const at = (path) => new URL(`${path}?key=${me.dataset.key||""}`, me.src);
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, 0)).join("");
 // Storage may be forbidden: then an id lasts as long as the page.
 const storage = (act, ...values) => {
   try {
-    return localStorage[act + "Item"](KEY, ...values);
+    return localStorage[act + "Item"]("sequor", ...values);
   } catch {}
 };
-let user = me.dataset.user, queue = [], timer;
+let queue = [], timer;
 const renew = () => storage("set", user = random());
 const before = storage("get");
 if (!user) {
