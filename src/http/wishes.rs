@@ -74,7 +74,8 @@ impl Wishes {
         match name {
             "limit" => self.limit = whole(name, value)?,
             "min_offset" => self.min_offset = whole(name, value)?,
-            "exclude" => self.exclude.extend(value.split(',').filter(|item| !item.is_empty()).map(str::to_owned)),
+            // Also what is empty counts, as it is described; no item is meant by it.
+            "exclude" => self.exclude.extend(value.split(',').map(str::to_owned)),
             "exclude_seen" => self.exclude_seen = truth(name, value)?,
             "filter" => self.filter = Some(value.to_owned()),
             "diversity" => self.diversity = Some(whole(name, value)?),
@@ -182,7 +183,7 @@ mod tests {
         for (name, value) in [("exclude", "tea,,cup"), ("exclude", "pot"), ("limit", "5"), ("explain", "true"), ("diversity", "2")] {
             assert!(wishes.take(name, value).unwrap());
         }
-        let exclude = ["tea", "cup", "pot"].map(str::to_owned).to_vec();
+        let exclude = ["tea", "", "cup", "pot"].map(str::to_owned).to_vec();
         assert_eq!(wishes, Wishes { limit: 5, exclude, explain: true, diversity: Some(2), ..Wishes::default() });
         assert!(!wishes.take("limits", "5").unwrap());
         assert!(wishes.take("limit", "-1").is_err() && wishes.take("explain", "yes").is_err());
