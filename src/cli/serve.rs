@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
 use super::{data, supervisor, trained};
+use crate::actors::ahead::Ahead;
 use crate::actors::origin::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
@@ -53,6 +54,7 @@ impl Serve {
         let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
+            let ahead = Ahead::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
@@ -60,7 +62,7 @@ impl Serve {
             }
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
-            let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
+            let system = System::start_with(store, flags::system(&settings, flags::fold(&settings)), metrics, Some(ahead))?;
             let door = Door::open(
                 system.clone(),
                 flags::rules(&settings),

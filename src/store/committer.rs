@@ -1,6 +1,7 @@
 //! Group commit: many requests in, one durable journal record, receipts out. The pure core behind the committer actor.
 
 mod dedup;
+pub(super) mod ids;
 
 use super::{Durability, Store, StoreError, Watch};
 use crate::domain::{Dictionary, Entry, ItemIx, Link, Linker, Links, Offset};
@@ -76,7 +77,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids.
+    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids, from what the last stop left
+    /// ([`Committer::rest`]) or from the journal.
     ///
     /// # Errors
     /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what reading the store says.
@@ -91,10 +93,13 @@ impl Committer {
         if named < begin {
             return Err(StoreError::Gap { from: named, until: begin });
         }
+        let left = ids::take(store.dir(), remembered, end);
+        let unread = if left.is_some() { end } else { remembered };
+        dedup.recall(left.unwrap_or_default());
         let mut linker = Linker::default();
         linker.take(store.links().load()?);
         let mut unstored = (Vec::new(), Vec::new());
-        for read in store.journal().entries(named.min(remembered))? {
+        for read in store.journal().entries(named.min(unread))? {
             let (offset, entry) = read?;
             if let Some(link) = link_of(offset, &entry).filter(|_| offset >= named) {
                 unstored.1.extend(linker.take([link.clone()]));
@@ -103,7 +108,7 @@ impl Committer {
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
                 items.intern(item);
             }
-            if let Some(id) = event_id(&entry).filter(|_| offset >= remembered) {
+            if let Some(id) = event_id(&entry).filter(|_| offset >= unread) {
                 dedup.remember(offset, dedup::digest(id));
             }
         }
@@ -225,6 +230,22 @@ impl Committer {
         self.unstored = (Vec::new(), Vec::new());
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
         self.items_through = self.next;
+        Ok(())
+    }
+
+    /// Stores what a start would otherwise have to read the journal for: the item names, and the event ids. To be called when nothing more is to be committed.
+    ///
+    /// # Errors
+    /// As [`Committer::persist_items`]. Without the ids the next start only takes longer: what kept them from being written is told to the log.
+    pub fn rest(&mut self) -> Result<(), StoreError> {
+        self.persist_items()?;
+        let from = self.dedup.window_before(self.next);
+        if let Err(error) = ids::leave(self.store.dir(), from, self.next, self.dedup.ids()) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the event ids could not be stored; the next start reads the journal for them"
+            );
+        }
         Ok(())
     }
 
