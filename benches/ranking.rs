@@ -67,6 +67,7 @@ fn ranking(criterion: &mut Criterion) {
     let (mut desk, mut ranker) = (Desk::new(256), Ranker::new(1));
     criterion.bench_function("ranking/consider", |bench| bench.iter(|| desk.consider(&sources, &ranker, &moment, &mood, None, &[])));
     let item = desk.slate().items().nth(7).unwrap();
+    criterion.bench_function("ranking/rank of each source alone", |bench| bench.iter(|| desk.slate().ranks(black_box(item))));
     criterion.bench_function("ranking/consider and teach", |bench| {
         bench.iter(|| {
             desk.consider(&sources, &ranker, &moment, &mood, None, &[]);

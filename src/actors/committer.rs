@@ -227,6 +227,6 @@ impl Handler<Persist> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
     fn handle(&mut self, _: Persist, _: &mut Self::Context) -> Self::Result {
-        self.core.persist_items().map_err(Arc::new)
+        self.core.rest().map_err(Arc::new)
     }
 }

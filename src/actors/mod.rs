@@ -4,6 +4,7 @@
 //! the [`model`] actor, which reads the journal. Nothing asks back: an acknowledged event has already been put before its session, so that the answer
 //! which follows knows of it.
 
+pub mod ahead;
 pub mod catalog;
 pub mod committer;
 pub mod eraser;

@@ -278,6 +278,10 @@ impl ModelActor {
         for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
             metrics.evaluated_hits_by_source.of(source).increment(new - old);
         }
+        for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
+            metrics.live_recall_at_20_by_source.of(source).set(alone.recall());
+            metrics.live_mrr_at_20_by_source.of(source).set(alone.mrr());
+        }
         metrics.users.set(report.users as f64);
         metrics.items.set(report.items as f64);
         metrics.recall_clusters.set(report.clusters as f64);

@@ -21,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::ahead::Ahead;
 use super::catalog::LiveCatalog;
 use super::committer::{Append, CommitterActor, Persist};
 use super::eraser::Erasing;
@@ -91,6 +92,14 @@ impl System {
     /// # Errors
     /// [`SystemError`] if the journal cannot be read or the settings cannot run.
     pub fn start(store: Store, settings: SystemSettings, metrics: Arc<Metrics>) -> Result<Self, SystemError> {
+        Self::start_with(store, settings, metrics, None)
+    }
+
+    /// As [`System::start`]; the newest checkpoint may have been read ahead.
+    ///
+    /// # Errors
+    /// As [`System::start`].
+    pub fn start_with(store: Store, settings: SystemSettings, metrics: Arc<Metrics>, ahead: Option<Ahead>) -> Result<Self, SystemError> {
         let pretrained = origin(&store)?;
         if let Some(pretrained) = &pretrained {
             number_items(&store, pretrained)?;
@@ -98,7 +107,7 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, links, consents, end) = (core.dictionary(), core.links(), core.consents(), core.next_offset());
         let fold = Arc::new(settings.fold.clone());
-        let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics);
+        let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics, ahead);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;

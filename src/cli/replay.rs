@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,23 @@ fn source(text: &str) -> Result<SourceName, String> {
 /// Events sent to the committer at a time.
 const STRETCH: usize = 512;
 
+/// Begins the names of the directories that replays make for themselves.
+const REHEARSAL: &str = "sequor-replay-";
+
+/// Removes what earlier replays left that were killed: directories of that name whose store nobody holds. One without a database may be another's that just begins and has
+/// no lock yet.
+fn remove_left_behind(folder: &Path) {
+    // Best effort: what cannot be removed is in nobody's way.
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let is_one = entry.file_name().to_string_lossy().starts_with(REHEARSAL) && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let has_begun = is_one && entry.path().join("store").exists();
+        let lock = has_begun.then(|| File::open(entry.path().join("lock")).ok()).flatten();
+        if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut settings = self.flags.layers(&[])?.check()?.clone();
@@ -65,7 +83,8 @@ impl Replay {
         // Of its own and gone afterwards unless one is named: the directory of the settings is a daemon's.
         let rehearsal;
         if !self.flags.names_data_dir() {
-            let made = tempfile::Builder::new().prefix("sequor-replay-").tempdir();
+            remove_left_behind(&std::env::temp_dir());
+            let made = tempfile::Builder::new().prefix(REHEARSAL).tempdir();
             rehearsal = made.context("cannot make a directory for the replay; name one with --data-dir")?;
             settings.store.data_dir = rehearsal.path().to_owned();
         }

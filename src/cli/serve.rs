@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::flags::{self, Flags};
 use super::{data, supervisor, trained, unlearn};
+use crate::actors::ahead::Ahead;
 use crate::actors::eraser::erase;
 use crate::actors::origin::begin_with;
 use crate::actors::system::System;
@@ -58,16 +59,18 @@ impl Serve {
             let data_dir = settings.store.data_dir.clone();
             let door = flags::door(&settings);
             let keys = Door::keys(&door, &data_dir)?;
+            let ahead = Ahead::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
                 begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
-            unlearn::take_up(&store)?;
+            // What was learned anew is another checkpoint than the one read ahead.
+            let ahead = if unlearn::take_up(&store)? { None } else { Some(ahead) };
             let rules = data::door_rules(&settings, &store)?;
             data::heed_origin(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
-            let system = System::start(store, flags::system(&settings, flags::fold(&settings)), metrics)?;
+            let system = System::start_with(store, flags::system(&settings, flags::fold(&settings)), metrics, ahead)?;
             let scheme = door.scheme();
             let door = Door::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = asked_to_stop()?;

@@ -2,14 +2,14 @@
 
 mod state;
 mod steering;
+mod watched;
 
 pub use state::{FoldSettings, LearningReport, State};
 
 use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Merge, ModelChange, Offset, SourceName, Step};
-use crate::evaluation::K;
 use crate::model::SettingsError;
 use crate::ranking::Mood;
-use crate::recall::{Channel, ClusterSettings, Moment, RecallError, is_dismissal};
+use crate::recall::{ClusterSettings, Moment, RecallError, is_dismissal};
 use std::sync::Arc;
 
 use super::answer::{Judge, Workspace};
@@ -20,6 +20,7 @@ use super::pretrained::Pretrained;
 use super::snapshot::Snapshot;
 use super::training::{Trained, Training};
 use super::vitals::Vitals;
+use watched::Watched;
 
 /// Why the fold cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +85,7 @@ pub struct Learner {
     past: Box<dyn Past>,
     /// The last entry before the border at which the training under way began.
     begun: Offset,
-    /// See [`LearningReport::hits_by_source`]. Not learned, but watched: no checkpoint holds it.
-    hits_by_source: [u64; SourceName::ALL.len()],
+    watched: Watched,
     workspace: Workspace,
 }
 
@@ -116,17 +116,8 @@ impl Learner {
                 state
             }
         };
-        Ok(Self {
-            state,
-            dictionary,
-            clusters,
-            training,
-            clustering,
-            past,
-            begun: 0,
-            hits_by_source: Default::default(),
-            workspace: Workspace::default(),
-        })
+        let watched = Watched::new(state.settings.learning.live_window);
+        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, watched, workspace: Workspace::default() })
     }
 
     /// The next entry to be folded.
@@ -215,7 +206,7 @@ impl Learner {
     /// What was measured and trained so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
-        LearningReport { hits_by_source: self.hits_by_source, ..self.state.report() }
+        LearningReport { hits_by_source: self.watched.hits(), live_by_source: self.watched.live(), ..self.state.report() }
     }
 
     fn event(&mut self, offset: Offset, event: &Event) {
@@ -271,18 +262,23 @@ impl Learner {
                 if let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item)) {
                     interest.count(predicted, step.value, settings.learning.live_window);
                 }
-                if settings.evaluate_sources && chosen.is_some() {
-                    for (quality, source) in alone.iter_mut().zip(SourceName::ALL) {
-                        quality.count(self.workspace.desk.slate().rank(Channel::of(source), item));
-                    }
+            }
+            let counted = settings.evaluate_sources && number >= settings.evaluate_from;
+            let drawn = is_drawn(offset, Watched::ALONE_EVERY);
+            if tests && chosen.is_some() && (counted || drawn) {
+                let ranks = self.workspace.desk.slate().ranks(item);
+                if counted {
+                    alone.iter_mut().zip(ranks).for_each(|(quality, rank)| quality.count(rank));
+                }
+                if drawn {
+                    self.watched.ranked(&ranks);
                 }
             }
             let desk = &mut self.workspace.desk;
             if chosen.is_some() {
                 rank = desk.rank_of(item);
-                let brought = desk.source_of(item).filter(|_| tests && rank.is_some_and(|rank| rank <= K));
-                for (hits, _) in self.hits_by_source.iter_mut().zip(SourceName::ALL).filter(|(_, source)| brought == Some(*source)) {
-                    *hits += 1;
+                if tests {
+                    self.watched.brought(rank, desk.source_of(item));
                 }
             }
             if teaches && chosen.is_some() {

@@ -93,7 +93,7 @@ fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: 
 }
 
 fn considered(slate: &Slate, candidate: Candidate) -> Considered {
-    let ranks = SourceName::ALL.into_iter().filter_map(|source| Some((source, slate.rank(Channel::of(source), candidate.item)?))).collect();
+    let ranks = SourceName::ALL.into_iter().zip(slate.ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
     let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
     let Some((evidence, facts, _)) = row else { return Considered { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
     let share = |channel: Channel| {

@@ -384,8 +384,12 @@ declare! {
     "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: By<SourceName, Counter>,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
+    /// Recall@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
+    "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: By<SourceName, Gauge>,
     /// MRR@20 over the latest tests; NaN before the first.
     "sequor_live_mrr_at_20" Unit::Ratio live_mrr_at_20: Gauge,
+    /// MRR@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
+    "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: By<SourceName, Gauge>,
     /// NDCG@20 over the latest tests; NaN before the first.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
     /// Mean squared error of the interest head over the latest tests; NaN before the first.
@@ -430,6 +434,10 @@ impl Metrics {
             &metrics.live_interest_mse,
         ] {
             unknown.set(f64::NAN);
+        }
+        for source in SourceName::ALL {
+            metrics.live_recall_at_20_by_source.of(source).set(f64::NAN);
+            metrics.live_mrr_at_20_by_source.of(source).set(f64::NAN);
         }
         Ok(metrics)
     }

@@ -213,18 +213,29 @@ impl Slate {
         })
     }
 
-    /// The rank that one channel alone gives an item among those that it named, 1 for the best, ties by the smaller number; `None` if it did not name it.
+    /// The rank that each source alone gives an item among those that it named, in the order of [`SourceName::ALL`]: 1 for the best, ties by the smaller number; `None` where it did not
+    /// name it. One pass over what was gathered.
     #[must_use]
-    pub fn rank(&self, channel: Channel, item: ItemIx) -> Option<usize> {
-        let bit = 1 << channel as u16;
-        let place = self.items.find(item).filter(|&place| self.named.get(place).is_some_and(|named| named & bit != 0))?;
-        let weight = self.evidence.get(place)?[channel as usize];
-        let others = self.items.keys().iter().zip(&self.evidence).zip(&self.named).filter(|(_, named)| **named & bit != 0);
-        let better = others.filter(|((other, evidence), _)| {
-            let theirs = evidence[channel as usize];
-            theirs > weight || (theirs == weight && **other < item)
-        });
-        Some(1 + better.count())
+    pub fn ranks(&self, item: ItemIx) -> [Option<usize>; SourceName::ALL.len()] {
+        let channels = SourceName::ALL.map(|source| Channel::of(source) as usize);
+        let place = self.items.find(item);
+        let Some((&named, evidence)) = place.and_then(|place| Some((self.named.get(place)?, self.evidence.get(place)?))) else {
+            return [None; SourceName::ALL.len()];
+        };
+        let (bits, weights) = (channels.map(|channel| named & 1 << channel), channels.map(|channel| evidence[channel]));
+        let all = bits.into_iter().fold(0, |all, bit| all | bit);
+        let mut ranks = [1; SourceName::ALL.len()];
+        for ((&other, theirs), &named) in self.items.keys().iter().zip(&self.evidence).zip(&self.named) {
+            if named & all == 0 {
+                continue;
+            }
+            for (((rank, channel), bit), weight) in ranks.iter_mut().zip(channels).zip(bits).zip(weights) {
+                let better = theirs[channel] > weight || (theirs[channel] == weight && other < item);
+                *rank += usize::from(named & bit != 0 && better);
+            }
+        }
+        let mut named = bits.into_iter();
+        ranks.map(|rank| named.next().filter(|bit| *bit != 0).map(|_| rank))
     }
 
     /// The best `limit` gathered items by one channel, best first, ties by the smaller number.
@@ -265,6 +276,24 @@ mod tests {
         assert_eq!(slate.position(3), Some(1));
         assert_eq!(slate.position(5), None);
         assert_eq!(slate.best(Channel::Window, 3), [(9, 4.0), (3, 2.0), (5, 2.0)]);
+    }
+
+    #[test]
+    fn each_source_ranks_what_it_named_and_breaks_ties_by_number() {
+        let mut slate = slate();
+        for (item, weight) in [(7, 1.0), (9, 3.0), (3, 1.0), (2, 1.0)] {
+            slate.add(item, Channel::of(SourceName::Neighbours), weight);
+        }
+        let given = |item| -> Vec<_> {
+            let ranks = SourceName::ALL.into_iter().zip(slate.ranks(item));
+            ranks.filter_map(|(source, rank)| Some((source, rank?))).collect()
+        };
+        // Neighbours: 9 with 3, then 2, 3 and 7 with 1 each. The window's channel is no source's own.
+        assert_eq!(given(7), [(SourceName::Neighbours, 4), (SourceName::Trending, 1)]);
+        assert_eq!(given(3), [(SourceName::Neighbours, 3)]);
+        assert_eq!(given(9), [(SourceName::Neighbours, 1)]);
+        assert_eq!(given(5), []);
+        assert_eq!(given(1), []);
     }
 
     #[test]

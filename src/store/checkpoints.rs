@@ -17,6 +17,8 @@ const MAGIC: [u8; 8] = *b"SQRCKPT\n";
 /// The layout above.
 const FORMAT: u32 = 1;
 const HEADER: usize = 32;
+/// The folder's name in a data directory.
+pub(super) const FOLDER: &str = "checkpoints";
 const EXTENSION: &str = "checkpoint";
 /// Ends the name of a checkpoint under way.
 const UNFINISHED: &str = "unfinished";
@@ -53,6 +55,12 @@ impl Checkpoints {
             std::fs::remove_file(&path).map_err(StoreError::io("removing", &path))?;
         }
         Ok(checkpoints)
+    }
+
+    /// Those of a data directory as they are, whose store this process need not have open yet.
+    #[must_use]
+    pub fn in_directory(data_dir: &Path) -> Self {
+        Self::at(&data_dir.join(FOLDER))
     }
 
     /// The directory as it is, to read from: nothing is created or removed, since another may be writing there.

@@ -1,6 +1,7 @@
 //! Group commit: many requests in, one durable journal record, receipts out. The pure core behind the committer actor.
 
 mod dedup;
+pub(super) mod ids;
 
 use super::{Durability, Store, StoreError, Watch};
 use crate::domain::{Agreed, Consent, Consents, Dictionary, Entry, Erasure, ItemIx, Keeper, Link, Linker, Linking, Links, Offset, Verdict};
@@ -83,7 +84,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids.
+    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids, from what the last stop left
+    /// ([`Committer::rest`]) or from the journal.
     ///
     /// # Errors
     /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what reading the store says.
@@ -98,13 +100,16 @@ impl Committer {
         if named < begin {
             return Err(StoreError::Gap { from: named, until: begin });
         }
+        let left = ids::take(store.dir(), remembered, end);
+        let unread = if left.is_some() { end } else { remembered };
+        dedup.recall(left.unwrap_or_default());
         let mut linker = Linker::default();
         linker.take(store.links().load()?.into_iter().map(Linking::Merged));
         let mut unstored = Unstored::default();
         let mut keeper = Keeper::new(settings.consent);
         keeper.take(store.consents().load()?);
         let mut unstored_consents = Vec::new();
-        for read in store.journal().entries(named.min(remembered))? {
+        for read in store.journal().entries(named.min(unread))? {
             let (offset, entry) = read?;
             if offset >= named {
                 unstored_consents.extend(keeper.fold(offset, &entry));
@@ -120,7 +125,7 @@ impl Committer {
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
                 items.intern(item);
             }
-            if let Some(id) = event_id(&entry).filter(|_| offset >= remembered) {
+            if let Some(id) = event_id(&entry).filter(|_| offset >= unread) {
                 dedup.remember(offset, dedup::digest(id));
             }
         }
@@ -294,6 +299,22 @@ impl Committer {
     /// Forgets the ids of events, those of entries that were erased.
     pub fn forget_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
         self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
+    }
+
+    /// Stores what a start would otherwise have to read the journal for: the item names, and the event ids. To be called when nothing more is to be committed.
+    ///
+    /// # Errors
+    /// As [`Committer::persist_items`]. Without the ids the next start only takes longer: what kept them from being written is told to the log.
+    pub fn rest(&mut self) -> Result<(), StoreError> {
+        self.persist_items()?;
+        let from = self.dedup.window_before(self.next);
+        if let Err(error) = ids::leave(self.store.dir(), from, self.next, self.dedup.ids()) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the event ids could not be stored; the next start reads the journal for them"
+            );
+        }
+        Ok(())
     }
 
     /// Notes erasures as under way. Where that fails the next start finds them: they are among the entries that it folds.

@@ -12,6 +12,7 @@
 //!     erasures              who is to be erased, and digests of who was
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
 //! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
+//! <data-dir>/ids            from a clean stop to the next start: the event ids that are remembered, so that they need not be read from the journal
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
 //!
@@ -310,13 +311,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if their directory cannot be created or read.
     pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
-        Checkpoints::open(&self.shared.dir.join("checkpoints"), keep)
+        Checkpoints::open(&self.shared.dir.join(checkpoints::FOLDER), keep)
     }
 
     /// The checkpoints as they are, to read from while another writes there.
     #[must_use]
     pub fn present_checkpoints(&self) -> Checkpoints {
-        Checkpoints::at(&self.shared.dir.join("checkpoints"))
+        Checkpoints::in_directory(&self.shared.dir)
     }
 
     /// Every state on the disk that the model can go back to, ascending by offset.

@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 enum Act {
     /// Requests of events: user, item, and the number of their id if they have one.
     Commit(Vec<Vec<(u8, u8, Option<u8>)>>),
-    /// Item names are stored.
-    Name,
+    /// Item names are stored, and the event ids too if it is to rest.
+    Name(bool),
     /// Records of users are stored, with so large a hidden state.
     Put(Vec<(u8, u16)>),
     /// Users are forgotten who have nothing in the last so many entries.
@@ -43,7 +43,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let event = (0..6_u8, 0..30_u8, proptest::option::of(0..80_u8));
     let act = prop_oneof![
         8 => proptest::collection::vec(proptest::collection::vec(event, 0..6), 1..4).prop_map(Act::Commit),
-        2 => Just(Act::Name),
+        2 => any::<bool>().prop_map(Act::Name),
         4 => proptest::collection::vec((0..9_u8, 0..9000_u16), 0..6).prop_map(Act::Put),
         1 => (0..30_u8).prop_map(Act::Forget),
         1 => any::<(prop::sample::Index, bool)>().prop_map(|(offset, learner)| Act::Quarantine(offset, learner)),
@@ -191,8 +191,8 @@ impl Pair {
     fn act(mut self, act: Act) -> Self {
         match act {
             Act::Commit(requests) => self.commit(requests),
-            Act::Name => {
-                self.committer.persist_items().unwrap();
+            Act::Name(rests) => {
+                if rests { self.committer.rest() } else { self.committer.persist_items() }.unwrap();
                 let (names, end) = (self.model.items.clone(), self.model.end());
                 self.model.pending.extend([Change::Names(names), Change::ItemsThrough(end)]);
             }

@@ -4,6 +4,7 @@
 //! open keeps its own. It takes the place at the instant at which the file `whole` is in it; of several such the one of the highest number is the store. The next start gives it the name
 //! `store` and removes the rest.
 
+use super::committer::ids;
 use super::engine::{Engine, wait_closed};
 use super::reach::Reach;
 use super::{Store, StoreError, sync_directory};
@@ -90,7 +91,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
 
 impl Store {
     /// Puts the store in `stage` in place of this one's database, which nobody may be reading, and removes that. Every clone goes on with the new one. A process that dies on the way
-    /// leaves either of them, whole. The files beside the database stay, except that the journal is known to reach as far as the new one does.
+    /// leaves either of them, whole. The files beside the database stay, except that the journal is known to reach as far as the new one does, and that no event ids are left for the next start.
     ///
     /// # Errors
     /// What the disk says. If the store then is closed, opening it again finds one of the two.
@@ -103,6 +104,7 @@ impl Store {
         let path = self.path()?;
         *engine = None;
         wait_closed(&path)?;
+        ids::remove(&shared.dir)?;
         // Were the swap cut short behind this, it would say less of the old journal, but nothing wrong.
         Reach::open(&shared.dir)?.raise(end);
         let new = next(&shared.dir, &path)?;

@@ -90,6 +90,9 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     let sources = text.lines().filter(|line| line.starts_with("sequor_evaluated_hits_by_source_total{"));
     let hits: f64 = sources.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
     assert!(hits > 0.0 && hits == value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");
+    // Nine items are all popular, but for those that nobody had seen yet; clusters there are none.
+    assert!(value(&text, "sequor_live_recall_at_20_by_source{source=\"trending\"}") > 0.9);
+    assert_eq!(value(&text, "sequor_live_mrr_at_20_by_source{source=\"clusters\"}"), 0.0);
     assert!((100.0..=101.0).contains(&value(&text, "sequor_learned_entries_total")));
     // The weights lag by the stretch that is trained on and the one that gathers.
     assert!((0.0..48.0).contains(&value(&text, "sequor_weights_lag_entries")), "{}", value(&text, "sequor_weights_lag_entries"));

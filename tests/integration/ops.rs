@@ -27,7 +27,8 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-fn alerts() -> BTreeSet<String> {
+/// The name of every alert.
+pub(crate) fn alerts() -> BTreeSet<String> {
     rules().iter().filter_map(|rule| rule["alert"].as_str().map(ToOwned::to_owned)).collect()
 }
 
@@ -133,6 +134,30 @@ fn rules_and_dashboard_name_what_there_is() {
             assert!(known, "{name} is neither declared nor recorded: {expression}");
         }
     }
+}
+
+#[test]
+fn every_metric_is_on_the_dashboard() {
+    let (shown, marked) = dashboard();
+    let rules = rules();
+    // What a panel shows by the name under which a rule records it is shown, too.
+    let recorded = |name: &str| {
+        let rule = rules.iter().find(|rule| rule["record"] == name);
+        rule.map_or_else(|| name.to_owned(), |rule| rule["expr"].as_str().unwrap().to_owned())
+    };
+    let mut named_in: BTreeSet<String> = BTreeSet::new();
+    for expression in shown.iter().chain(&marked) {
+        for name in named(expression) {
+            named_in.extend(named(&recorded(name)).into_iter().map(ToOwned::to_owned));
+        }
+    }
+    let base = |series: &str| {
+        let ending = ["_bucket", "_sum", "_count"].into_iter().find_map(|ending| series.strip_suffix(ending));
+        ending.unwrap_or(series).to_owned()
+    };
+    let named_in: BTreeSet<_> = named_in.iter().map(|series| base(series)).collect();
+    let missing: BTreeSet<_> = declared().iter().map(|series| base(series)).filter(|name| !named_in.contains(name)).collect();
+    assert_eq!(missing, BTreeSet::new(), "no panel shows them");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `sequor replay` as its users see it: figures, files, exit codes, messages.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -204,11 +204,19 @@ fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
 fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there() {
     let (folder, file) = file("walks.csv", csv(200));
     let temporary = folder.path().join("tmp");
-    fs::create_dir(&temporary).unwrap();
+    // What a replay left that was killed, what one has that runs, and what one has that just begins.
+    for name in ["killed/store", "running/store", "beginning"] {
+        fs::create_dir_all(temporary.join(format!("sequor-replay-{name}"))).unwrap();
+    }
+    let lock = |name: &str| File::create(temporary.join(format!("sequor-replay-{name}/lock"))).unwrap();
+    let (_, running, _) = (lock("killed"), lock("running"), lock("beginning"));
+    running.lock().unwrap();
     let mut command = crate::daemon::sequor();
     let output = command.args(["replay"]).arg(&file).current_dir(folder.path()).env("TMPDIR", &temporary).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "the replay's own directory is gone");
+    let left: BTreeSet<_> = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let others = ["sequor-replay-beginning", "sequor-replay-running"].map(str::to_owned);
+    assert_eq!(left, others.into(), "the replay's own directory is gone, and that of the one that was killed");
     assert!(!folder.path().join("sequor-data").exists(), "a daemon's directory is left alone");
 
     let kept = folder.path().join("kept");

@@ -84,8 +84,10 @@ fn asked_to_stop_it_leaves_everything_in_order() {
     daemon.send(&[event("h1", "ann", "item7")]);
     assert_eq!(daemon.terminate().code(), Some(0));
     assert!(checkpoint(&home, 101).is_file());
+    assert!(home.data().join("ids").is_file());
 
     let daemon = home.start(&[]);
+    assert!(!home.data().join("ids").exists(), "they are those of the entries up to the stop: if it is killed, the journal has to be read");
     let status = daemon.status();
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
     assert_eq!(

@@ -4,6 +4,7 @@ use actix::Addr;
 use std::sync::Arc;
 
 use super::SystemError;
+use crate::actors::ahead::Ahead;
 use crate::actors::origin::origin;
 use crate::actors::past::{KeptPast, decode};
 use crate::actors::session::Happened;
@@ -14,13 +15,15 @@ use crate::learning::{Aides, FoldSettings, Learner, State};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::Store;
 
-/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next.
+/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next. What was read
+/// `ahead` spares the first one the reading.
 pub(super) fn loader(
     store: &Store,
     dictionary: &Arc<Dictionary>,
     settings: FoldSettings,
     kept: usize,
     metrics: &Metrics,
+    mut ahead: Option<Ahead>,
 ) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
     let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
@@ -28,7 +31,8 @@ pub(super) fn loader(
     move || {
         let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
-        let (state, first) = (newest(&store, kept, &settings)?, store.journal().begin()?);
+        let read = ahead.take().map_or(Ok(None), |ahead| ahead.of(&store))?.filter(|state| state.suits(&settings));
+        let (state, first) = (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().begin()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
     }
 }

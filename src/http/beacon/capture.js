@@ -14,13 +14,13 @@
 // stored and nothing sent. Every event has an id, so that one sent twice counts once.
 (() => {
 const win = window, doc = document, nav = navigator, me = doc.currentScript;
-let { user, consent } = me.dataset;
+let { user, consent, key } = me.dataset;
 if (consent == "none" || nav.globalPrivacyControl || (nav.doNotTrack || win.doNotTrack) == "1") {
   win.sequor = () => {};
   win.sequor.renew = win.sequor;
   return;
 }
-const at = (path) => new URL(`${path}?key=${me.dataset.key||""}`, me.src);
+const at = (path) => new URL(`${path}?key=${key||""}`, me.src);
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, 0)).join("");
 // Storage may be forbidden: then an id lasts as long as the page.
 const storage = (act, ...values) => {
@@ -57,13 +57,13 @@ on("click", (event) => {
 });
 on("submit", (event) => {
   const { sequorSearch: field } = event.target.dataset;
-  if (field != null) send("search", undefined, undefined, { query: new FormData(event.target).get(field || "q") });
+  if (field != null) send("search", ...[,,], { query: new FormData(event.target).get(field || "q") });
 });
 on("pagehide", flush);
 on("visibilitychange", () => doc.hidden && flush(), doc);
 // A page that comes back from the browser's memory is looked at again.
 on("pageshow", (event) => event.persisted && view());
-win.sequor = (kind, item, value) => send(kind, item, value);
+win.sequor = (a, b, c) => send(a, b, c);
 win.sequor.renew = renew;
 view();
 })();

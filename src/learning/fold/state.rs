@@ -59,6 +59,8 @@ pub struct LearningReport {
     pub total: Quality,
     /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
     pub hits_by_source: [u64; SourceName::ALL.len()],
+    /// Quality of each source alone over the last tests that were drawn for it, in the order of [`SourceName::ALL`]; of this learner's own.
+    pub live_by_source: [Quality; SourceName::ALL.len()],
     /// Quality over the last steps.
     pub live: Quality,
     /// Quality over the steps from `evaluate_from` on.
@@ -172,6 +174,7 @@ impl State {
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
             hits_by_source: Default::default(),
+            live_by_source: Default::default(),
             live: state.live.quality(),
             counted: state.counted,
             alone: state.alone,

@@ -192,6 +192,28 @@ fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
 }
 
 #[test]
+fn each_source_is_watched_over_the_tests_drawn_for_it() {
+    let (journal, mut settings) = (journal(800), FoldSettings { evaluate_sources: true, ..settings() });
+    settings.learning.live_window = 50;
+    let mut shop = Shop::new(settings.clone(), Arc::default(), None);
+    shop.fold(&journal);
+    let report = shop.learner.report();
+    for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.alone).zip(report.live_by_source) {
+        assert_eq!((alone.steps, live.steps), (report.total.steps, 50), "{source:?}");
+    }
+    let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
+    let recall = |source| report.live_by_source[at(source)].recall();
+    // Twelve items, all of which are popular, and all of which the network ranks; there are no clusters yet.
+    assert_eq!((recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)), (1.0, 1.0, 0.0));
+    settings.learning.live_window = 10_000;
+    let mut shop = Shop::new(settings, Arc::default(), None);
+    shop.fold(&journal);
+    let report = shop.learner.report();
+    let (drawn, all) = (report.live_by_source[0].steps, report.total.steps);
+    assert!((all / 5..all / 3).contains(&drawn), "{drawn} of {all} tests, of which one in four is to be drawn");
+}
+
+#[test]
 fn answers_are_those_of_a_fold_that_was_never_stopped() {
     let journal = journal(600);
     let mut whole = Shop::new(settings(), Arc::default(), None);
