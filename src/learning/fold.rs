@@ -258,10 +258,11 @@ impl Learner {
             if let Some(hidden) = hidden {
                 user.follower.set_hidden(hidden);
             }
-            if tests && number >= settings.evaluate_from {
-                if let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item)) {
-                    interest.count(predicted, step.value, settings.learning.live_window);
-                }
+            if tests
+                && number >= settings.evaluate_from
+                && let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
+            {
+                interest.count(predicted, step.value, settings.learning.live_window);
             }
             let counted = settings.evaluate_sources && number >= settings.evaluate_from;
             let drawn = is_drawn(offset, Watched::ALONE_EVERY);
