@@ -221,12 +221,15 @@ impl Handler<Forget> for CommitterActor {
 /// Writes what the committer keeps beside the journal, so that the next start need not scan it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
-pub struct Persist;
+pub struct Persist {
+    /// Nothing more is to be committed.
+    pub for_good: bool,
+}
 
 impl Handler<Persist> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
-    fn handle(&mut self, _: Persist, _: &mut Self::Context) -> Self::Result {
-        self.core.rest().map_err(Arc::new)
+    fn handle(&mut self, Persist { for_good }: Persist, _: &mut Self::Context) -> Self::Result {
+        if for_good { self.core.rest() } else { self.core.persist_items() }.map_err(Arc::new)
     }
 }

@@ -108,7 +108,7 @@ async fn pass(system: &System) -> Result<(), SystemError> {
     };
     let beyond = last + 1;
     system.reach(beyond, EVERY).await?;
-    let reached = system.rest().await?;
+    let reached = system.settle(false).await?;
     if reached < beyond {
         return Err(SystemError::NotYet { wanted: beyond, reached });
     }

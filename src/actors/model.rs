@@ -95,6 +95,8 @@ pub struct ModelActor {
     upkeep: Upkeep,
     /// The offset of the last checkpoint that was begun.
     checkpointed: Offset,
+    /// The offset of the last one that is on the disk.
+    written: Offset,
     /// Writes checkpoints while learning goes on.
     writer: Beside<Result<Written, StoreError>>,
     /// The user up to whom session records were looked through.
@@ -151,6 +153,7 @@ impl ModelActor {
             checkpointing,
             upkeep,
             checkpointed: at,
+            written: at,
             writer,
             swept: None,
             uncounted,
@@ -319,6 +322,7 @@ impl ModelActor {
                 self.swept = swept;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
+                self.written = offset;
                 Ok(())
             }
             Some(Ok(Err(error))) => {
@@ -338,7 +342,7 @@ impl ModelActor {
             let written = self.writer.finish();
             self.note(Some(written))?;
         }
-        if !self.broken && (self.checkpointed != self.learner.next_offset() || self.checkpointed == 0) {
+        if !self.broken && (self.written != self.learner.next_offset() || self.written == 0) {
             self.begin_checkpoint()?;
             let written = self.writer.finish();
             self.note(Some(written))?;

@@ -361,10 +361,15 @@ impl System {
     /// # Errors
     /// The first thing that could not be stored; nothing acknowledged is lost by it.
     pub async fn rest(&self) -> Result<Offset, SystemError> {
+        self.settle(true).await
+    }
+
+    /// Stores it, `for_good` if nothing more comes.
+    pub(super) async fn settle(&self, for_good: bool) -> Result<Offset, SystemError> {
         for shard in &self.shards {
             shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
         }
-        self.committer.send(Persist).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
+        self.committer.send(Persist { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends without its farewell.
         self.store.sync(Durability::PowerLoss)?;
         self.checkpoint().await

@@ -41,7 +41,7 @@ pub(super) async fn served(routes: Routes) -> BTreeSet<String> {
 }
 
 /// What each path of the public API needs. One that is not here must be put here: so nobody forgets to ask who may come there.
-const PUBLIC: [(&str, Needs); 21] = [
+const PUBLIC: [(&str, Needs); 23] = [
     ("/v1/events", Needs::Scope(Scope::Write)),
     ("/v1/events/validate", Needs::Scope(Scope::Write)),
     ("/v1/track", Needs::Scope(Scope::Write)),
@@ -53,6 +53,8 @@ const PUBLIC: [(&str, Needs); 21] = [
     ("/v1/batch", Needs::Scope(Scope::Write)),
     // As `identify` and `alias` do, and a beacon at a sign-in.
     ("/v1/users/{user}/merge", Needs::Scope(Scope::Write)),
+    ("/v1/users/{user}", Needs::Scope(Scope::Users)),
+    ("/v1/users/{user}/consent", Needs::Scope(Scope::Users)),
     ("/v1/users/{user}/recommendations", Needs::Scope(Scope::Read)),
     ("/v1/users/{user}/recommendations/stream", Needs::Scope(Scope::Read)),
     ("/v1/recommendations", Needs::Scope(Scope::Read)),

@@ -10,7 +10,9 @@ const SETTINGS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
 /// Whether any file below a folder holds a text.
 fn holds(dir: &Path, wanted: &str) -> bool {
-    dir.read_dir().unwrap().any(|entry| {
+    // A folder, too.
+    let Ok(mut listed) = dir.read_dir() else { return false };
+    listed.any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {
             holds(&path, wanted)
