@@ -151,9 +151,9 @@ impl Import {
             Some(dir) => {
                 let directory = Directory::open(&self.flags)?;
                 let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
-                Ok((Target::Directory(directory), name.display().to_string()))
+                Ok((Target::Directory(Box::new(directory)), name.display().to_string()))
             }
-            None => Ok((Target::Daemon(Sender::new(&self.url, &self.knock)?), self.url.trim_end_matches('/').to_owned())),
+            None => Ok((Target::Daemon(Box::new(Sender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned())),
         }
     }
 

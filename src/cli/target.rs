@@ -15,9 +15,9 @@ use crate::store::Store;
 /// Takes entries and says once they are durable.
 pub(super) enum Target {
     /// Through a daemon's API.
-    Daemon(Sender),
+    Daemon(Box<Sender>),
     /// Through actors of this process's own.
-    Directory(Directory),
+    Directory(Box<Directory>),
 }
 
 /// A data directory that is served by nobody else meanwhile.
@@ -45,7 +45,8 @@ impl Target {
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Daemon(_) => Ok(()),
-            Self::Directory(Directory { runner, system, .. }) => {
+            Self::Directory(directory) => {
+                let Directory { runner, system, .. } = *directory;
                 runner.block_on(async {
                     system.hurry();
                     system.rest().await

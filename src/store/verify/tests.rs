@@ -121,7 +121,7 @@ fn sessions_must_refer_to_what_there_is() {
     store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
     assert!(only(&store).reason.contains("item number 11, and there are 11"));
     flip(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
-    assert_eq!(only(&store).place, "sessions, user ann");
+    assert_eq!(only(&store).place, format!("sessions, {}", keys::veiled("ann")));
     store.sessions().put([("ann", &record(20, 1))], 21).unwrap();
     assert!(only(&store).reason.contains("they reach offset 21"));
 }
