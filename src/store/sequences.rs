@@ -201,7 +201,8 @@ impl Pair {
                 let record = |length: u16| SessionRecord {
                     applied: through,
                     session: Session::default(),
-                    hidden: vec![length as u8; length.into()],
+                    // A record of nothing at all is removed.
+                    hidden: vec![length as u8; usize::from(length).max(1)],
                 };
                 let records: Vec<_> = users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
                 self.store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through).unwrap();

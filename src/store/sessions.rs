@@ -189,7 +189,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn it_is_a_map_that_survives_reopening(
-            batches in proptest::collection::vec((proptest::collection::vec(("[a-e/m]{0,2}", 0_u32..9, 0_u32..50, 0_usize..9000), 0..8), any::<bool>()), 0..8),
+            batches in proptest::collection::vec((proptest::collection::vec(("[a-e/m]{0,2}", 0_u32..9, 1_u32..50, 0_usize..9000), 0..8), any::<bool>()), 0..8),
         ) {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();

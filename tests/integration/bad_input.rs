@@ -88,9 +88,15 @@ fn a_torn_array_gives_what_it_holds() {
     let whole = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
     let answer = daemon.post("/v1/events", &whole[..whole.len() - 20]);
     let fault = json!({ "index": 2, "field": null, "code": "syntax", "reason": "the array never closes; the rest is not read" });
-    assert_eq!((answer.status, answer.json()), (200, json!({ "accepted": 2, "duplicates": 0, "rejected": [fault], "offset": 2 })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": [fault], "offset": 2 }))
+    );
     // Sent again whole, it fills the hole and repeats nothing.
-    assert_eq!(daemon.post("/v1/events", &whole).json(), json!({ "accepted": 1, "duplicates": 2, "rejected": [], "offset": 3 }));
+    assert_eq!(
+        daemon.post("/v1/events", &whole).json(),
+        json!({ "accepted": 1, "duplicates": 2, "withheld": 0, "rejected": [], "offset": 3 })
+    );
     daemon.assert_healthy();
 }
 

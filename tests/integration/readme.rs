@@ -32,8 +32,8 @@ fn the_blocks_with_curl_do_what_they_promise() {
     let tried: Vec<_> = blocks(&page).into_iter().filter(|block| block.contains("curl")).collect();
     assert_eq!(
         tried.len(),
-        7,
-        "one block to try it, one that sends, one of Segment's, one that merges, two that ask, one that describes items"
+        8,
+        "one block to try it, one that sends, one of Segment's, one that merges, two that ask, one that describes items, one that erases"
     );
     for block in tried {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();

@@ -92,7 +92,7 @@ fn asked_to_stop_it_leaves_everything_in_order() {
     assert_eq!((&status["journal"]["next_offset"], &status["learning"]["next_offset"]), (&json!(101), &json!(101)));
     assert_eq!(
         daemon.send(&[event("h1", "ann", "item7"), event("h2", "ann", "item8")]),
-        json!({ "accepted": 1, "duplicates": 1, "rejected": [], "offset": 102 })
+        json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 102 })
     );
     assert_eq!(daemon.terminate().code(), Some(0));
 }

@@ -281,7 +281,7 @@ fn an_export_sent_to_a_fresh_daemon_gives_the_same_journal() {
     let answer = fresh.post("/v1/events", &events);
     assert_eq!(
         answer.json(),
-        json!({ "accepted": 400, "duplicates": 0, "rejected": [], "offset": 400 }),
+        json!({ "accepted": 400, "duplicates": 0, "withheld": 0, "rejected": [], "offset": 400 }),
         "without a warning of fields that no event has"
     );
     let again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
@@ -389,7 +389,7 @@ fn entries_that_are_gone_are_given_up_only_when_told_to() {
 fn a_present_store_needs_no_migration() {
     let home = Home::new();
     let data = stopped(&home);
-    assert!(succeeds(on(&data, &["migrate"])).contains("has format 3, the present one; nothing was to be done"));
+    assert!(succeeds(on(&data, &["migrate"])).contains("has format 4, the present one; nothing was to be done"));
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_store_of_the_first_format_is_migrated_once_and_sound() {
     for file in ["conf", "db"] {
         std::fs::copy(fixture.join(file), home.data().join("store").join(file)).unwrap();
     }
-    assert!(succeeds(on(&home.data(), &["migrate"])).contains("was migrated from format 1 to 3"));
+    assert!(succeeds(on(&home.data(), &["migrate"])).contains("was migrated from format 1 to 4"));
     assert!(succeeds(on(&home.data(), &["migrate"])).contains("nothing was to be done"));
     assert!(succeeds(on(&home.data(), &["verify"])).contains("journal entries            121"));
     let daemon = home.start(&STRIDES);
