@@ -90,7 +90,10 @@ impl Serve {
                 () = input_ended(), if self.until_eof => false,
                 () = unlearned => true,
             };
-            supervisor::stopping();
+            // A supervisor that was told of a stop would see to it that it is one.
+            if !starts_again {
+                supervisor::stopping();
+            }
             tracing::info!("stopping: finishing what is under way");
             system.hurry();
             door.close().await;

@@ -104,15 +104,12 @@ pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
         discard(&stage)?;
         return Ok(false);
     };
-    let erasures = store.erasures();
+    let (under_way, erased) = (store.erasures().under_way()?, store.erasures().done()?.len());
     let ready: Option<Ready> = serde_json::from_slice(&text).ok();
-    let current = erasures.under_way()?.is_empty();
-    let Some(Ready { mut shift, erased }) = ready.filter(|ready| current && ready.erased == erasures.done().map_or(0, |done| done.len()))
-    else {
+    let Some(Ready { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
         discard(&stage)?;
         return Ok(false);
     };
-    debug_assert_eq!(erased, erasures.done()?.len());
     let copy = Store::open_existing(stage.join("data"), &StoreOptions::default())?;
     // What was copied before a start that was cut short.
     shift.go_on(copy.journal().next_offset()?);
