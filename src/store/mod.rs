@@ -74,6 +74,10 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+/// How long, and how often, to wait for a directory's lock: a process that is being started by whoever just let go of it has a copy until it runs its own program.
+const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
 
 /// The folder of the states that a rollback went to or left.
 const RESTORE_POINTS: &str = "restore-points";
@@ -171,10 +175,15 @@ impl Store {
         let lock_path = dir.join("lock");
         let lock =
             File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
+        let (pause, mut patience) = LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if patience > 0 => patience -= 1,
+                Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
+                Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
+            }
+            std::thread::sleep(pause);
         }
         swap::settle(dir)?;
         let engine = Engine::open(dir, &swap::present(dir)?, options, 0, lenient)?;
