@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::api::{Api, Taken, take, unreadable};
 use super::lock::Needs;
-use super::openapi::{BadRequest, Broken, Refused};
+use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
@@ -66,7 +66,7 @@ pub(super) struct Standing {
 /// Says how far a user's consent goes
 ///
 /// From then on, whatever an event says beyond it. What was kept before stays.
-#[utoipa::path(put, path = CONSENT, tag = "users", params(("user" = String, Path, description = "The user.")), request_body(content = Said),
+#[utoipa::path(put, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")), request_body(content = Said),
     responses((status = 200, description = "The receipt; a consent that went as far before is a duplicate.", body = Taken), BadRequest, Broken, Refused))]
 pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
@@ -76,7 +76,7 @@ pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, 
 }
 
 /// How far a user's consent goes
-#[utoipa::path(get, path = CONSENT, tag = "users", params(("user" = String, Path, description = "The user.")),
+#[utoipa::path(get, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")),
     responses((status = 200, description = "How far it goes.", body = Standing), BadRequest, Refused))]
 pub(super) async fn consent(api: Data<Api>, user: Path<String>) -> Result<Json<Standing>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;

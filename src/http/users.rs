@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::api::Api;
 use super::lines;
 use super::lock::Needs;
-use super::openapi::{BadRequest, Broken, Refused};
+use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
@@ -56,7 +56,7 @@ struct Step<'k> {
 ///
 /// Lines of JSON: first the sequence that answers follow from, if there is one, as `"entry": "user"`; then every journal entry about the user, in the form of `sequor export`. The whole journal is
 /// looked through for it. What was learned from them is in none of these lines: it is not kept by user.
-#[utoipa::path(get, path = USER, tag = "users", params(("user" = String, Path, description = "Whose.")),
+#[utoipa::path(get, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose.")),
     responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
 pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
@@ -127,7 +127,7 @@ impl From<Gone> for Went {
 /// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing is left, in the journal only blank places. Whoever comes under the id afterwards is a new user. What
 /// was counted and trained from the user along with everybody else carries its influence on, unless it is asked to be unlearned: then everything is learned again from the journal in the
 /// background, and takes the place of what is there by a restart of a moment. Backups made before hold the user still: see `sequor restore --erasures`.
-#[utoipa::path(delete, path = USER, tag = "users", params(("user" = String, Path, description = "Whose."), How),
+#[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), How),
     responses((status = 200, description = "It is done.", body = Erased), (status = 202, description = "It is under way.", body = Erased), BadRequest, Broken, Refused))]
 pub(super) async fn erase(api: Data<Api>, user: Path<String>, how: Query<How>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
