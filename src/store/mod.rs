@@ -9,7 +9,7 @@
 //!     consents              user id → how far the user's consent goes, and which entry says so
 //!     quarantine            offset of an entry ‖ who passes over it → why
 //!     links                 offset of a merge → who was merged into whom
-//!     erasures              who is to be erased, and digests of who was
+//!     erasures              who is to be erased, and digests of who was; what was kept long enough
 //! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
 //! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
 //! <data-dir>/ids            from a clean stop to the next start: the event ids that are remembered, so that they need not be read from the journal
@@ -31,6 +31,7 @@ mod engine;
 mod erasing;
 mod erasures;
 mod error;
+mod expiries;
 mod items;
 mod journal;
 pub mod keys;
@@ -57,6 +58,7 @@ pub use consents::StoredConsents;
 pub use erasing::{Blanked, Gone, Shift};
 pub use erasures::{Debt, Erased, Erasures};
 pub use error::StoreError;
+pub use expiries::Expiries;
 pub use items::Items;
 pub use journal::{Entries, Journal, Watch};
 pub use links::StoredLinks;
@@ -295,6 +297,12 @@ impl Store {
     #[must_use]
     pub fn erasures(&self) -> Erasures {
         Erasures::new(self.clone())
+    }
+
+    /// What was kept long enough and is still to be taken out.
+    #[must_use]
+    pub fn expiries(&self) -> Expiries {
+        Expiries::new(self.clone())
     }
 
     /// How far users' consent goes.
