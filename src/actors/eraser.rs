@@ -131,6 +131,6 @@ fn rewrite(upkeep: &Upkeep) -> Result<(), SystemError> {
     Ok(upkeep.store().erasures().pay(Debt::Compaction)?)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SystemError> + Send + 'static) -> Result<T, SystemError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SystemError> + Send + 'static) -> Result<T, SystemError> {
     actix_rt::task::spawn_blocking(work).await.map_err(|_| SystemError::Gone("eraser"))?
 }

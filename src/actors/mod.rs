@@ -8,6 +8,7 @@ pub mod ahead;
 pub mod catalog;
 pub mod committer;
 pub mod eraser;
+pub mod expirer;
 pub mod gate;
 pub mod guard;
 pub mod model;

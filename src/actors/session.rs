@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
-use crate::domain::{Catalog, Dictionary, Entry, Kinds, Offset, Session, Step};
+use crate::domain::{Catalog, Dictionary, Entry, Expired, Kinds, Offset, Session, Step};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
 use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
@@ -161,7 +161,7 @@ impl Happened {
                 return Some((merge.into, Self { offset, act }));
             }
             Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: Act::Forget })),
-            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Blank => return None,
+            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Blank | Entry::Expire(_) => return None,
         };
         let kind = kinds.id(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
@@ -247,6 +247,22 @@ impl Handler<Tell> for SessionActor {
     fn handle(&mut self, Tell { reply }: Tell, _: &mut Self::Context) {
         // The asker may have gone meanwhile.
         let _ = reply.send(Ok(Some(self.record())));
+    }
+}
+
+/// Has the session let go of what was kept long enough.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Let {
+    /// What.
+    pub expired: Arc<Expired>,
+}
+
+impl Handler<Let> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Let { expired }: Let, _: &mut Self::Context) {
+        self.follower.expire(&expired);
     }
 }
 

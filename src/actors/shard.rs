@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
+mod expiring;
 mod listening;
 mod looking;
 mod merging;
 
+pub use expiring::{Expire, Looked};
 pub use listening::{Hush, Listen};
 pub use looking::{Live, Show};
 
@@ -23,7 +25,7 @@ use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
 use super::stored::Stored;
-use crate::domain::{Catalog, Dictionary, Kinds, Offset};
+use crate::domain::{Catalog, Dictionary, Expired, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{SessionRecord, Store, StoreError};
@@ -95,6 +97,8 @@ pub struct ShardActor {
     ill: bool,
     /// Users who were merged into one of this shard's, with the offset, whose records are still to be removed.
     merged: Vec<(Offset, String)>,
+    /// What was kept long enough, as it was said last: a record that is not yet looked at may hold some of it.
+    expired: Option<Arc<Expired>>,
     /// What the journal has beyond the records, once a merge wanted it.
     tail: merging::Tail,
     /// A flush begun by an earlier tick is under way.
@@ -133,6 +137,7 @@ impl ShardActor {
             opening,
             ill: false,
             merged: Vec::new(),
+            expired: None,
             tail: merging::Tail::default(),
             flushing: false,
             tick: 0,
@@ -166,11 +171,14 @@ impl ShardActor {
         Ok(active)
     }
 
-    fn start(&mut self, user: &str, record: Option<SessionRecord>) -> &mut Active {
+    fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut Active {
         let metrics = &self.share.metrics;
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
         metrics.live_sessions.increment(1.0);
+        if let (Some(record), Some(expired)) = (&mut record, &self.expired) {
+            expiring::let_go(record, expired);
+        }
         let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
         let active = Active { actor, dirty: false, saving: false, last_tick: self.tick };
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()

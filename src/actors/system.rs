@@ -3,6 +3,7 @@
 mod consent;
 mod erasing;
 mod error;
+mod expiring;
 mod inline;
 mod listening;
 mod looking;
@@ -366,13 +367,19 @@ impl System {
 
     /// Stores it, `for_good` if nothing more comes.
     pub(super) async fn settle(&self, for_good: bool) -> Result<Offset, SystemError> {
-        for shard in &self.shards {
-            shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
-        }
+        self.flush().await?;
         self.committer.send(Persist { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends without its farewell.
         self.store.sync(Durability::PowerLoss)?;
         self.checkpoint().await
+    }
+
+    /// Stores every session that changed.
+    async fn flush(&self) -> Result<(), SystemError> {
+        for shard in &self.shards {
+            shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
+        }
+        Ok(())
     }
 }
 

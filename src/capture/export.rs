@@ -1,13 +1,14 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
 use crate::domain::{
-    Consent, Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Said, Timestamp,
+    Consent, Entry, Event, Expiry, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Said, Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// The names of the entries' kinds, as the field `entry` has them.
-pub const ENTRIES: [&str; 8] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank"];
+pub const ENTRIES: [&str; 9] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
 
 /// The name of an entry's kind, one of [`ENTRIES`].
 #[must_use]
@@ -21,12 +22,13 @@ pub fn entry_name(entry: &Entry) -> &'static str {
         Entry::Consent(_) => "consent",
         Entry::Erase(_) => "erase",
         Entry::Blank => "blank",
+        Entry::Expire(_) => "expire",
     }
 }
 
 /// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
 /// change; an impression is what was shown, a change of the model what was done to it, a merge which two users are one, a change of consent how far it goes; an erasure names whom to
-/// forget until they are forgotten, and a blank is an erased entry.
+/// forget until they are forgotten, a blank is an erased entry, and an expiry names, by kind, the time before which events are kept no longer.
 ///
 /// # Errors
 /// If it has no form in JSON, which no entry has that was taken from outside.
@@ -44,6 +46,7 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Consent(change) => write(Line { offset, entry: name, rest: change }, lines),
         Entry::Erase(erasure) => write(Line { offset, entry: name, rest: erasure }, lines),
         Entry::Blank => write(Line { offset, entry: name, rest: Nothing {} }, lines),
+        Entry::Expire(expiry) => write(Line { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines),
     }
 }
 
@@ -75,6 +78,22 @@ struct Line<T> {
 /// An entry of which nothing is left.
 #[derive(Serialize)]
 struct Nothing {}
+
+#[derive(Serialize)]
+struct ExpiryLine<'e> {
+    /// By the name of a kind, the time before which its events are no more.
+    events: BTreeMap<&'e str, Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impressions: Option<Timestamp>,
+    timestamp: Timestamp,
+}
+
+impl<'e> ExpiryLine<'e> {
+    fn new(Expiry { events, impressions, timestamp }: &'e Expiry) -> Self {
+        let events = events.iter().map(|(kind, before)| (kind.name(), *before)).collect();
+        Self { events, impressions: *impressions, timestamp: *timestamp }
+    }
+}
 
 #[derive(Serialize)]
 struct MergeLine<'m> {

@@ -11,9 +11,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use super::secret;
+use crate::actors::expirer::Keeping;
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::capture::{EventNames, Rules};
+use crate::domain::Kind;
 use crate::http::{DoorSettings, Rates, TlsFiles};
 use crate::learning::{FoldSettings, Pace};
 use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, WhoNeedsKeys};
@@ -190,6 +192,14 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
             compact_ratio: settings.store.compact_ratio,
         },
     }
+}
+
+/// For how long what is kept.
+pub(super) fn keeping(settings: &Settings) -> Keeping {
+    let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
+    let events = settings.events.kinds.iter();
+    let events = events.filter_map(|(name, kind)| Some((Kind::from_name(name), kept(kind.retain_for?)?))).collect();
+    Keeping { events, impressions_ms: kept(settings.events.retain_impressions) }
 }
 
 /// What the door is opened with.

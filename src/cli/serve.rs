@@ -15,6 +15,7 @@ use super::flags::{self, Flags};
 use super::{data, supervisor, trained, unlearn};
 use crate::actors::ahead::Ahead;
 use crate::actors::eraser::erase;
+use crate::actors::expirer::expire;
 use crate::actors::origin::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
@@ -77,6 +78,7 @@ impl Serve {
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             actix::spawn(erase(system.clone()));
+            actix::spawn(expire(system.clone(), flags::keeping(&settings), Clock::system()));
             let unlearned = unlearn::watch(system.store().clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
@@ -98,6 +100,9 @@ impl Serve {
             system.hurry();
             door.close().await;
             let offset = system.rest().await?;
+            if let Err(error) = system.store().rest() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the next start takes longer: the database could not be opened once more");
+            }
             tracing::info!(offset, "stopped");
             Ok(starts_again)
         });

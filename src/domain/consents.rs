@@ -113,7 +113,7 @@ fn changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) 
             vec![agreed(&merge.from, None), agreed(&merge.into, Some(into))]
         }
         Entry::Erase(erasure) => of(&erasure.user_id).map(|_| agreed(&erasure.user_id, None)).into_iter().collect(),
-        Entry::Event(_) | Entry::Private(_) | Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Blank => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

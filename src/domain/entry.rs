@@ -1,6 +1,6 @@
 //! What the journal holds.
 
-use super::{ConsentChange, Erasure, Event, ItemChange, Merge, ModelChange, SourceName, Timestamp};
+use super::{ConsentChange, Erasure, Event, Expiry, ItemChange, Merge, ModelChange, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
@@ -25,8 +25,10 @@ pub enum Entry {
     Consent(ConsentChange),
     /// A user is to be forgotten. Once that is done it is a [`Entry::Blank`], too.
     Erase(Erasure),
-    /// What stood here was erased. It keeps its place, so that the others keep theirs.
+    /// What stood here was erased, or was kept long enough. It keeps its place, so that the others keep theirs.
     Blank,
+    /// What is older than its kind is kept for is no more.
+    Expire(Expiry),
 }
 
 impl Entry {
@@ -44,7 +46,7 @@ impl Entry {
             Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
             Self::Consent(change) => [Some(&change.user_id), None],
             Self::Erase(erasure) => [Some(&erasure.user_id), None],
-            Self::Item(_) | Self::Model(_) | Self::Blank => [None, None],
+            Self::Item(_) | Self::Model(_) | Self::Blank | Self::Expire(_) => [None, None],
         };
         users.into_iter().flatten()
     }
@@ -61,6 +63,7 @@ impl Entry {
             Self::Consent(change) => change.timestamp,
             Self::Erase(erasure) => erasure.timestamp,
             Self::Blank => Timestamp::MIN,
+            Self::Expire(expiry) => expiry.timestamp,
         }
     }
 }

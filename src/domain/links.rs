@@ -166,7 +166,7 @@ impl NewLinks<'_> {
                 self.new.push(Linking::Merged(link));
             }
             Entry::Erase(erasure) => self.erase(&erasure.user_id),
-            Entry::Item(_) | Entry::Model(_) | Entry::Blank => {}
+            Entry::Item(_) | Entry::Model(_) | Entry::Blank | Entry::Expire(_) => {}
         }
         true
     }

@@ -1,6 +1,6 @@
 //! A user's behaviour sequence.
 
-use super::{ItemIx, KindId, Offset, Timestamp};
+use super::{Expired, ItemIx, KindId, Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One step of a sequence: an event, reduced to what is learned from.
@@ -101,6 +101,15 @@ impl Session {
         };
         drop((own, others));
         *self = merged;
+    }
+
+    /// Takes out what is not to be kept any longer. Whether anything went; of a user of whom no step is left nothing tells what visit it was.
+    pub fn expire(&mut self, expired: &Expired) -> bool {
+        let went = expired.prune(&mut self.steps);
+        if self.steps.is_empty() {
+            self.session_id = None;
+        }
+        went
     }
 
     /// The steps, each with whether a new `session_id` began a session there, and whether it begins the last one.

@@ -57,6 +57,11 @@ impl Display {
         self.shown.drain(..self.shown.len().saturating_sub(Self::MOST));
     }
 
+    /// Forgets what was shown before a time.
+    pub fn expire(&mut self, before: Timestamp) {
+        self.shown.retain(|offer| offer.at >= before);
+    }
+
     /// An item was chosen: if it was shown within the window before, the latest showing is credited with it, once.
     pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut Clickthrough) {
         let fits = |offer: &Offer| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));

@@ -6,7 +6,7 @@ mod watched;
 
 pub use state::{FoldSettings, LearningReport, State};
 
-use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, Merge, ModelChange, Offset, SourceName, Step};
+use crate::domain::{Dictionary, Entry, Event, Expiry, Impression, ItemChange, ItemIx, Merge, ModelChange, Offset, SourceName, Step};
 use crate::model::SettingsError;
 use crate::ranking::Mood;
 use crate::recall::{ClusterSettings, Moment, RecallError, is_dismissal};
@@ -139,6 +139,7 @@ impl Learner {
             Entry::Model(change) => self.steer(offset, change)?,
             Entry::Merge(merge) => self.merge(offset, merge),
             Entry::Erase(erasure) => self.erase(&erasure.user_id),
+            Entry::Expire(expiry) => self.expire(expiry),
             Entry::Private(_) | Entry::Consent(_) | Entry::Blank => {}
         }
         self.state.next = offset + 1;
@@ -308,6 +309,7 @@ impl Learner {
         if begins {
             owners.begin(user.session, begun, &event.user_id);
         }
+        owners.hold(user.session, &step);
         if !frozen {
             sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
         }
@@ -370,6 +372,17 @@ impl Learner {
             if let Some(training) = training {
                 training.forget_session(u64::from(session));
             }
+        }
+    }
+
+    /// Some kinds of event were kept long enough: they are no more in what is remembered one by one, and sessions that held such on an item find nobody as a neighbour any more.
+    fn expire(&mut self, expiry: &Expiry) {
+        let State { settings, users, owners, sources, training, .. } = &mut self.state;
+        let expired = expiry.steps(&settings.kinds);
+        users.expire(&expired);
+        owners.expire(&expired).into_iter().for_each(|session| sources.forget(session));
+        if let Some(training) = training {
+            training.expire(&expired);
         }
     }
 

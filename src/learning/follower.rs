@@ -1,6 +1,6 @@
 //! A user as the network follows it: the sequence and the hidden state.
 
-use crate::domain::{Offset, Session, Step};
+use crate::domain::{Expired, Offset, Session, Step};
 use crate::model::{HiddenState, Scratch, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,15 @@ impl Follower {
     pub fn absorb(&mut self, other: &Session, pace: &Pace) {
         self.session.absorb(other, pace.idle_gap_ms);
         self.hidden = None;
+    }
+
+    /// Takes out what is not to be kept any longer, see [`Session::expire`]. Whether anything went.
+    pub fn expire(&mut self, expired: &Expired) -> bool {
+        let went = self.session.expire(expired);
+        if went {
+            self.hidden = None;
+        }
+        went
     }
 
     /// A follower as it was stored.

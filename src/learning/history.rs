@@ -1,6 +1,6 @@
 //! Earlier sessions, to be trained on again.
 
-use crate::domain::{Kinds, Step};
+use crate::domain::{Expired, Kinds, Step};
 use crate::model::Window;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
@@ -39,6 +39,13 @@ impl History {
         if let Some(kept) = self.place(session).and_then(|place| self.sessions.get_mut(place)) {
             kept.clear();
             kept.extend_from_slice(steps);
+        }
+    }
+
+    /// Takes out of every session what is not to be kept any longer.
+    pub fn expire(&mut self, expired: &Expired) {
+        for steps in &mut self.sessions {
+            expired.prune(steps);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
 
-use crate::domain::{ItemIx, Kinds, Step};
+use crate::domain::{Expired, ItemIx, Kinds, Step};
 use crate::model::{NetworkSettings, SettingsError, Trainer, Weights, Window};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -168,6 +168,11 @@ impl Training {
     /// A session is not trained on any more.
     pub fn forget_session(&mut self, session: u64) {
         self.history.set(session, &[]);
+    }
+
+    /// No session is trained any more on steps that are not to be kept any longer.
+    pub fn expire(&mut self, expired: &Expired) {
+        self.history.expire(expired);
     }
 
     /// Whether a session may be trained on.

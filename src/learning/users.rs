@@ -1,6 +1,6 @@
 //! The users whom the fold follows: bounded by the journal itself, never by time.
 
-use crate::domain::Offset;
+use crate::domain::{Expired, Offset};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -102,6 +102,14 @@ impl<M: Default> Users<M> {
     /// Takes a user out.
     pub fn remove(&mut self, id: &str) -> Option<User<M>> {
         self.users.remove(id)
+    }
+
+    /// Takes out of every user's sequence, and of what was shown, what is not to be kept any longer.
+    pub fn expire(&mut self, expired: &Expired) {
+        for user in self.users.values_mut() {
+            user.follower.expire(expired);
+            user.display.expire(expired.impressions);
+        }
     }
 
     /// How many are remembered.

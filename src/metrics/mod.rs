@@ -291,6 +291,8 @@ declare! {
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
     /// What the database holds, in keys and values; 0 until the first checkpoint since the start, after which it is counted.
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
+    /// Entries of the journal that went since they were kept long enough.
+    "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
     /// How often the database was written anew to give disk back.
     "sequor_compactions_total" Unit::Count compactions: Counter,
     /// Space that is left for the daemon on the disk of the data directory.

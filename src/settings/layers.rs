@@ -404,7 +404,10 @@ mod tests {
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
         assert_eq!((kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target), (Some(false), Some(2.0), Some(false)));
         let error = from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected `target` or `value`"), "{error}");
+        assert!(
+            error.starts_with("events.kinds.wishlist.worth = 2: unknown field `worth`, expected one of `target`, `value`, `retain_for`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -199,9 +199,7 @@ impl StoreSettings {
         if self.retain_entries > 0 {
             OutOfRange::unless_within("store.retain_entries", self.retain_entries, 1000..=1_000_000_000_000)?;
         }
-        if self.retain_for.as_millis() < 60_000 {
-            return Err(OutOfRange::new("store.retain_for", self.retain_for, "at least 1m, or off"));
-        }
+        at_least_a_minute("store.retain_for", self.retain_for)?;
         if self.compact_ratio == 0.0 { Ok(()) } else { OutOfRange::unless_within("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
     }
 }
@@ -239,11 +237,19 @@ impl SessionSettings {
 }
 
 /// The kinds of event.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsSettings {
     /// By name: a built-in kind whose meaning is changed, or a kind of the site's own. The kinds of the site's own are numbered in the order of their names.
     pub kinds: BTreeMap<String, KindSettings>,
+    /// For how long it is kept what was recommended, at least 1 min; `off`: as long as events are.
+    pub retain_impressions: Period,
+}
+
+impl Default for EventsSettings {
+    fn default() -> Self {
+        Self { kinds: BTreeMap::new(), retain_impressions: Period::OFF }
+    }
 }
 
 /// What a kind of event means; what is left out stays as it is built in.
@@ -256,6 +262,10 @@ pub struct KindSettings {
     /// What such an event is worth when it carries no value of its own, -1000..=1000. A kind of the site's own is worth 1 unless this says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
+    /// For how long such events are kept, at least 1 min; `off`, and left out: as long as others are. Older ones go from the journal, from sessions and from what learning remembers one by one;
+    /// what was counted and trained stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_for: Option<Period>,
 }
 
 impl EventsSettings {
@@ -282,13 +292,19 @@ impl EventsSettings {
             if let Some(value) = settings.value {
                 OutOfRange::unless_within(&format!("{}.value", key()), value, -1000.0..=1000.0)?;
             }
+            at_least_a_minute(&format!("{}.retain_for", key()), settings.retain_for.unwrap_or(Period::OFF))?;
         }
+        at_least_a_minute("events.retain_impressions", self.retain_impressions)?;
         let kinds = self.kinds();
         match self.kinds.keys().find(|name| kinds.id(&Kind::from_name(name)).is_none()) {
             Some(name) => Err(OutOfRange::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", Kinds::MAX))),
             None => Ok(()),
         }
     }
+}
+
+fn at_least_a_minute(key: &str, period: Period) -> Result<(), OutOfRange> {
+    if period.as_millis() < 60_000 { Err(OutOfRange::new(key, period, "at least 1m, or off")) } else { Ok(()) }
 }
 
 /// What is taken of messages in the shape of Segment's API.
@@ -413,11 +429,12 @@ mod tests {
     fn kinds_are_changed_and_added() {
         let settings = EventsSettings {
             kinds: [
-                ("view".to_owned(), KindSettings { value: Some(0.5), target: None }),
-                ("dismiss".to_owned(), KindSettings { value: None, target: Some(true) }),
+                ("view".to_owned(), KindSettings { value: Some(0.5), ..KindSettings::default() }),
+                ("dismiss".to_owned(), KindSettings { target: Some(true), ..KindSettings::default() }),
                 ("wishlist".to_owned(), KindSettings::default()),
             ]
             .into(),
+            ..EventsSettings::default()
         };
         let kinds = settings.kinds();
         let rule = |name: &str| kinds.rule(kinds.id(&Kind::from_name(name)).unwrap());

@@ -72,6 +72,7 @@ impl Store {
         let copy = self.begin_copy(dir)?;
         self.copy_quarantine(&copy, |offset| offset)?;
         self.erasures().under_way()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
+        self.expiries().under_way()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
         let through = self.sessions().through()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(RECORDS));
@@ -121,6 +122,9 @@ impl Store {
         }
         copy.journal().start_at(self.journal().begin()?)?;
         copy.erasures().note(&self.erasures().done()?)?;
+        if self.expiries().any()? {
+            copy.expiries().note()?;
+        }
         Ok(copy)
     }
 

@@ -117,10 +117,8 @@ impl Committer {
             if let Some(said) = Linking::of(offset, &entry).filter(|_| offset >= named) {
                 note(&mut linker, &mut unstored, vec![said]);
             }
-            if let Entry::Erase(erasure) = &entry
-                && offset >= named
-            {
-                store.erasures().begin(offset, erasure)?;
+            if offset >= named {
+                begin_removal(&store, offset, &entry)?;
             }
             if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
                 items.intern(item);
@@ -231,7 +229,7 @@ impl Committer {
         self.keeper.take(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
-        self.begin_erasures(first, &entries);
+        self.begin_removals(first, &entries);
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(offset);
         Ok((receipts, Committed { first, entries }))
@@ -270,7 +268,7 @@ impl Committer {
             self.unstored_consents.extend(new);
         }
         self.next = end;
-        left.iter().for_each(|(offset, entry)| self.begin_erasures(*offset, std::slice::from_ref(entry)));
+        left.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.reach(end);
         Ok(Committed { first, entries })
@@ -317,12 +315,10 @@ impl Committer {
         Ok(())
     }
 
-    /// Notes erasures as under way. Where that fails the next start finds them: they are among the entries that it folds.
-    fn begin_erasures(&self, first: Offset, entries: &[Entry]) {
+    /// Notes erasures and expiries as under way. Where that fails the next start finds them: they are among the entries that it folds.
+    fn begin_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
-            if let Entry::Erase(erasure) = entry
-                && let Err(error) = self.store.erasures().begin(offset, erasure)
-            {
+            if let Err(error) = begin_removal(&self.store, offset, entry) {
                 tracing::warn!(
                     offset,
                     error = &error as &dyn std::error::Error,
@@ -330,6 +326,14 @@ impl Committer {
                 );
             }
         }
+    }
+}
+
+fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), StoreError> {
+    match entry {
+        Entry::Erase(erasure) => store.erasures().begin(offset, erasure),
+        Entry::Expire(expiry) => store.expiries().begin(offset, expiry),
+        _ => Ok(()),
     }
 }
 
@@ -352,7 +356,7 @@ pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),
         Entry::Item(change) => Some(&change.item_id),
-        Entry::Impression(_) | Entry::Model(_) | Entry::Merge(_) | Entry::Consent(_) | Entry::Erase(_) | Entry::Blank => None,
+        _ => None,
     }
 }
 

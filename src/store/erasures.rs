@@ -8,7 +8,7 @@ use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Erasure, Offset, Timestamp};
 
 /// The tree's name in errors.
-const TREE: &str = "erasures";
+pub(super) const TREE: &str = "erasures";
 /// Begins the key of an erasure that is under way; its entry's offset follows, big-endian.
 const UNDER_WAY: u8 = b'w';
 /// Begins the key of one that is done; the digest of the id follows.
@@ -24,7 +24,7 @@ pub enum Debt {
 }
 
 impl Debt {
-    fn key(self) -> &'static [u8] {
+    pub(super) fn key(self) -> &'static [u8] {
         match self {
             Self::Compaction => b"c",
             Self::Unlearning => b"u",

@@ -129,7 +129,9 @@ impl Journal {
         let mut blanked = 0;
         let (mut first, until) = (self.begin()?, until.min(self.next_offset()?));
         while first < until {
-            let engine = self.store.engine()?;
+            let engine = self.store.writable()?;
+            // Whoever else takes something out of this record must find what is done here.
+            let one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = Records::from(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
             for (offset, entry) in record? {
@@ -137,15 +139,14 @@ impl Journal {
                 found += u64::from(goes);
                 entries.push(if goes { Entry::Blank } else { entry });
             }
-            drop(engine);
             if found > 0 {
-                let engine = self.store.writable()?;
                 replace_record(&engine, first, &encode_record(first, &entries)?)?;
                 if first < engine.begin.load(Ordering::Acquire) {
                     // The head was dropped meanwhile.
                     remove_record(&engine, first)?;
                 }
             }
+            drop(one_at_a_time);
             blanked += found;
             first += entries.len() as Offset;
         }

@@ -4,7 +4,7 @@ use super::{StoreError, journal};
 use std::path::Path;
 
 /// The format that this binary writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// Where the version of the store's format stands, in the database's default tree: a `u32`, little-endian.
 const FORMAT_KEY: &[u8] = b"format";
@@ -18,9 +18,13 @@ pub(crate) struct Step {
 }
 
 /// Every step there is, in order. See migrations/README.md for how one is added. From 2 on nothing is rewritten: the journal may hold entries that a binary of the format before
-/// cannot read, since 3 what was done to the model, since 4 what users consent to and that they were erased.
-pub(crate) const STEPS: &[Step] =
-    &[Step { from: 1, run: begin_at_zero }, Step { from: 2, run: |_| Ok(()) }, Step { from: 3, run: |_| Ok(()) }];
+/// cannot read, since 3 what was done to the model, since 4 what users consent to and that they were erased, since 5 that something was kept long enough.
+pub(crate) const STEPS: &[Step] = &[
+    Step { from: 1, run: begin_at_zero },
+    Step { from: 2, run: |_| Ok(()) },
+    Step { from: 3, run: |_| Ok(()) },
+    Step { from: 4, run: |_| Ok(()) },
+];
 
 /// From 1 to 2: the store says where its journal begins, since the head of it may now have been dropped.
 fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {

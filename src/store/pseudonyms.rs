@@ -45,7 +45,7 @@ impl Store {
             return Ok(true);
         }
         for read in self.journal().entries(self.journal().begin()?)? {
-            if !matches!(read?.1, Entry::Item(_) | Entry::Model(_) | Entry::Blank) {
+            if !matches!(read?.1, Entry::Item(_) | Entry::Model(_) | Entry::Blank | Entry::Expire(_)) {
                 return Ok(true);
             }
         }

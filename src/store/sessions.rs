@@ -68,6 +68,15 @@ impl Sessions {
         write(&engine, records, through)
     }
 
+    /// Writes records as [`Sessions::put`] does that reach as far as those that they take the place of.
+    ///
+    /// # Errors
+    /// As [`Sessions::put`].
+    pub fn rewrite<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>) -> Result<(), StoreError> {
+        let engine = self.store.writable()?;
+        records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))
+    }
+
     /// Forgets users.
     ///
     /// # Errors
@@ -95,6 +104,21 @@ impl Sessions {
             last = Some(user.to_owned());
         }
         Ok(last)
+    }
+
+    /// The records of `most` users, those that follow the user `after` in the order of the ids' bytes; `None` for a damaged one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
+        let engine = self.store.engine()?;
+        let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let pairs = Pairs::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
+        let read = |pair: Result<(sled::IVec, sled::IVec), StoreError>| {
+            let (key, value) = pair?;
+            Ok((keys::user_of(&key).unwrap_or_default().to_owned(), decode_record(&key, &value).ok()))
+        };
+        pairs.take(most).map(read).collect()
     }
 
     /// Every journal entry before this offset is in the stored records; 0 if none ever was.
@@ -133,28 +157,31 @@ impl Sessions {
         prefix: &str,
     ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(Pairs::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(|read| {
-            let (key, value) = read?;
-            let user_id = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
-            Ok((user_id.to_owned(), decode_record(&key, &value)?))
-        }))
+        Ok(Pairs::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(read_pair))
     }
 }
 
+fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(String, SessionRecord), StoreError> {
+    let (key, value) = read?;
+    let user = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+    Ok((user.to_owned(), decode_record(&key, &value)?))
+}
+
 fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
-    for (user_id, record) in records {
-        let key = keys::user_key(user_id);
-        // Of a user who was erased: a record that says nothing says who it was.
-        if record.session.steps.is_empty() && record.hidden.is_empty() {
-            engine.remove(&engine.sessions, &key)?;
-            continue;
-        }
-        let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
-        codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
-        envelope.payload().extend_from_slice(&record.hidden);
-        engine.insert(&engine.sessions, &key, envelope.seal(&key))?;
-    }
+    records.into_iter().try_for_each(|(user, record)| write_one(engine, user, record))?;
     engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, sealed::offset(keys::SESSIONS_THROUGH, through))
+}
+
+fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
+    let key = keys::user_key(user);
+    // Of a user who was erased: a record that says nothing says who it was.
+    if record.session.steps.is_empty() && record.hidden.is_empty() {
+        return engine.remove(&engine.sessions, &key);
+    }
+    let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
+    codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
+    envelope.payload().extend_from_slice(&record.hidden);
+    engine.insert(&engine.sessions, &key, envelope.seal(&key))
 }
 
 fn damaged(key: &[u8], reason: String) -> StoreError {

@@ -1,7 +1,7 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Cause, Consent, ConsentChange, Entry, Erasure, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct,
+    Cause, Consent, ConsentChange, Entry, Erasure, Event, Expiry, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct,
     ModelChange, Shown, SourceName,
 };
 use proptest::prelude::*;
@@ -71,7 +71,11 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
     let erasure = (".{1,8}", any::<bool>(), any::<i64>())
         .prop_map(|(user_id, unlearn, timestamp)| Entry::Erase(Erasure { user_id, unlearn, timestamp }));
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => Just(Entry::Blank)]
+    let expiry =
+        (".{0,8}", any::<i64>(), proptest::option::of(any::<i64>()), any::<i64>()).prop_map(|(kind, before, impressions, timestamp)| {
+            Entry::Expire(Expiry { events: vec![(Kind::Custom(kind), before), (Kind::Search, before)], impressions, timestamp })
+        });
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Blank)]
 }
 
 /// Several entries.

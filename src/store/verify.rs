@@ -80,8 +80,10 @@ pub struct Counts {
     pub consent_changes: u64,
     /// Users who are to be erased.
     pub erasures: u64,
-    /// Entries that were erased.
+    /// Entries that were erased, or kept long enough.
     pub blanks: u64,
+    /// Times at which it was found that something was kept long enough.
+    pub expiries: u64,
     /// Item names.
     pub items: u64,
     /// Session records.
@@ -140,8 +142,11 @@ impl Store {
             0
         });
         let begin = engine.begin.load(Ordering::Acquire);
-        // What a dropped head named, or an entry that was erased, is known by what was stored of it alone.
-        let erased = self.erasures().done().and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty()));
+        // What a dropped head named, or an entry that is a blank now, is known by what was stored of it alone.
+        let erased = self
+            .erasures()
+            .done()
+            .and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty() || self.expiries().any()?));
         let nameless = begin > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, Remedy::Restore);
@@ -256,6 +261,7 @@ fn count(entry: &Entry, counts: &mut Counts) {
         Entry::Consent(_) => counts.consent_changes += 1,
         Entry::Erase(_) => counts.erasures += 1,
         Entry::Blank => counts.blanks += 1,
+        Entry::Expire(_) => counts.expiries += 1,
     }
 }
 

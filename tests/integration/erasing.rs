@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 const SETTINGS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
 
 /// Whether any file below a folder holds a text.
-fn holds(dir: &Path, wanted: &str) -> bool {
+pub(crate) fn holds(dir: &Path, wanted: &str) -> bool {
     // A folder, too.
     let Ok(mut listed) = dir.read_dir() else { return false };
     listed.any(|entry| {
@@ -48,7 +48,8 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn known(daemon: &Daemon, user: &str) -> Vec<Value> {
+/// The lines of what is known of a user.
+pub(crate) fn known(daemon: &Daemon, user: &str) -> Vec<Value> {
     let answer = daemon.get(&format!("/v1/users/{user}"));
     assert_eq!(answer.status, 200, "{}", answer.body);
     lines(&answer.body)

@@ -14,6 +14,7 @@ mod damage;
 mod demo;
 mod door;
 mod erasing;
+mod expiring;
 mod files;
 mod following;
 mod full;

@@ -1,7 +1,7 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{Cause, Erasure, Item, ItemAct, Kind, ModelAct, ModelChange};
+use crate::domain::{Cause, Erasure, Item, ItemAct, Kind, ModelAct, ModelChange, Shown};
 use crate::learning::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
 use crate::model::NetworkSettings;
 use crate::ranking::Ranker;
@@ -443,6 +443,51 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     again.fold(&entries);
     let mut again = again.pause();
     again.fold(&[Entry::Erase(Erasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    again.fold(&entries[..300]);
+    assert_eq!(again.bytes(), whole);
+}
+
+#[test]
+fn what_was_kept_long_enough_is_remembered_no_more() {
+    let entries = journal(1_200);
+    let before = 2_000_000;
+    let expire = Entry::Expire(Expiry { events: vec![(Kind::View, before)], impressions: Some(before), timestamp: 0 });
+    let kinds = settings().kinds;
+    let view = kinds.id(&Kind::View).unwrap();
+    let too_old = |step: &&Step| step.kind == view && step.at < before;
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let shown = vec![Shown { item_id: "i3".to_owned(), source: SourceName::Clusters }];
+    let impression =
+        Impression { recommendation_id: String::new(), user_id: "u3".to_owned(), timestamp: 0, weights_version: 0, items: shown };
+    shop.fold(&[Entry::Impression(impression.clone())]);
+    shop.fold(&entries);
+    let old_and_others = |shop: &mut Shop| {
+        let State { users, sources, sessions, .. } = &mut shop.learner.state;
+        let (mut old, mut others) = (0, 0);
+        for user in 0..40 {
+            let steps = &users.get_mut(&format!("u{user}")).unwrap().follower.session.steps;
+            old += steps.iter().filter(too_old).count();
+            others += steps.iter().filter(|step| !too_old(step)).count();
+        }
+        (old, others, sources.remembered(0..*sessions), sources.trending(1_200))
+    };
+    let (old, others, neighbours, trending) = old_and_others(&mut shop);
+    assert!(old > 100 && others > 100, "{old} {others}");
+    shop.fold(std::slice::from_ref(&expire));
+    let after = old_and_others(&mut shop);
+    assert_eq!((after.0, after.1), (0, others));
+    assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions find neighbours", after.2);
+    assert_eq!(after.3, trending, "what is counted stays");
+    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().display, crate::learning::credit::Display::default());
+    // What is learned goes on by the journal alone.
+    shop.fold(&entries[..300]);
+    let whole = shop.bytes();
+    let mut again = Shop::new(settings(), Arc::default(), None);
+    again.fold(&[Entry::Impression(impression)]);
+    again.fold(&entries);
+    let mut again = again.pause();
+    again.fold(std::slice::from_ref(&expire));
+    let mut again = again.pause();
     again.fold(&entries[..300]);
     assert_eq!(again.bytes(), whole);
 }

@@ -1,0 +1,115 @@
+//! Sees to it that nothing is kept for longer than its kind may be.
+
+use std::time::{Duration, Instant};
+
+use super::eraser::blocking;
+use super::system::{System, SystemError};
+use crate::clock::Clock;
+use crate::domain::{Entry, Expiry, Kind, Timestamp};
+
+/// How often it is looked whether something is to be done.
+const TICK: Duration = Duration::from_secs(1);
+/// How long it takes at most from one look at all that is kept to the next.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For how long what is kept; what is not named, for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Events, by kind, in milliseconds.
+    pub events: Vec<(Kind, i64)>,
+    /// What was recommended, in milliseconds.
+    pub impressions_ms: Option<i64>,
+}
+
+impl Keeping {
+    /// What is too old at a time; `None` if everything is kept for good.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Option<Expiry> {
+        let before = |kept: i64| now.saturating_sub(kept);
+        let is_bounded = !self.events.is_empty() || self.impressions_ms.is_some();
+        is_bounded.then(|| Expiry {
+            events: self.events.iter().map(|(kind, kept)| (kind.clone(), before(*kept))).collect(),
+            impressions: self.impressions_ms.map(before),
+            timestamp: now,
+        })
+    }
+
+    /// How long it takes from one look to the next: a tenth of the shortest time, between a second and a day. So much longer may something be kept.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);
+        let tenth = times.min().map_or(LOOK_AT_LEAST, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
+        tenth.clamp(TICK, LOOK_AT_LEAST)
+    }
+}
+
+/// Looks, for as long as the system runs, whether something was kept long enough, and takes it out: first of the journal, by an entry that says so to everything that is folded from it,
+/// then of the sessions. What was begun is gone on with by the next start.
+pub async fn expire(system: System, keeping: Keeping, clock: Clock) {
+    let mut every = actix::clock::interval(TICK);
+    let mut looked: Option<Instant> = None;
+    loop {
+        every.tick().await;
+        let is_time = looked.is_none_or(|looked| looked.elapsed() >= keeping.every());
+        let expiry = keeping.at(clock.now()).filter(|_| is_time);
+        looked = if is_time { Some(Instant::now()) } else { looked };
+        match pass(&system, expiry).await {
+            Ok(()) | Err(SystemError::NotYet { .. } | SystemError::Draining) => {}
+            Err(SystemError::Gone(_) | SystemError::Stopping) => return,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "what was kept long enough could not be taken out yet; it is tried again"
+                );
+            }
+        }
+    }
+}
+
+/// Carries out what is under way, and what an expiry covers if it covers anything.
+async fn pass(system: &System, expiry: Option<Expiry>) -> Result<(), SystemError> {
+    let store = system.store().clone();
+    if let Some(expiry) = expiry {
+        let (store, sought) = (store.clone(), expiry.clone());
+        if blocking(move || Ok(store.holds_expired(&sought)?)).await? {
+            let permit = system.enter(1)?;
+            system.append(vec![Entry::Expire(expiry)], permit).await?;
+        }
+    }
+    let due = store.expiries().under_way()?;
+    let Some((last, newest)) = due.last().cloned() else { return Ok(()) };
+    let beyond = last + 1;
+    system.reach(beyond, TICK).await?;
+    let reached = system.settle(false).await?;
+    if reached < beyond {
+        return Err(SystemError::NotYet { wanted: beyond, reached });
+    }
+    let (held, listed) = (store.clone(), due.clone());
+    let entries = blocking(move || Ok(held.expire(&listed)?)).await?;
+    // Only now: a session that is begun again reads the journal.
+    let mut sessions = 0;
+    for (_, expiry) in &due {
+        sessions += system.expire_sessions(expiry).await?;
+    }
+    blocking(move || Ok(store.expiries().finish(&due)?)).await?;
+    system.metrics_handles().expired_entries.increment(entries);
+    tracing::info!(entries, sessions, timestamp = newest.timestamp, "what was kept long enough is no more");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_time_says_how_often_it_is_looked() {
+        let keeping =
+            |events: &[i64], impressions_ms| Keeping { events: events.iter().map(|kept| (Kind::Search, *kept)).collect(), impressions_ms };
+        assert_eq!((Keeping::default().every(), Keeping::default().at(5)), (LOOK_AT_LEAST, None));
+        assert_eq!(keeping(&[3_600_000, 60_000], None).every(), Duration::from_secs(6));
+        assert_eq!(keeping(&[3_600_000_000], Some(1)).every(), TICK);
+        assert_eq!(keeping(&[i64::MAX], None).every(), LOOK_AT_LEAST);
+        let expiry = keeping(&[30], Some(70)).at(100).unwrap();
+        assert_eq!((expiry.events, expiry.impressions), (vec![(Kind::Search, 70)], Some(30)));
+    }
+}

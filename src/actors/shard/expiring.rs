@@ -1,0 +1,74 @@
+//! How a shard's sessions let go of what was kept long enough.
+
+use actix::{Handler, Message};
+use std::sync::Arc;
+
+use super::{ShardActor, shard_of};
+use crate::actors::session::Let;
+use crate::domain::Expired;
+use crate::store::{SessionRecord, StoreError};
+
+/// Records that are looked at in one go: it takes a few milliseconds, for which the shard does nothing else.
+const RECORDS: usize = 500;
+
+impl ShardActor {
+    /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored ones.
+    fn expire(&mut self, Expire { expired, after }: Expire) -> Result<Looked, StoreError> {
+        if after.is_none() {
+            for active in self.active.values_mut() {
+                active.actor.do_send(Let { expired: Arc::clone(&expired) });
+                active.dirty = true;
+            }
+            self.expired = Some(Arc::clone(&expired));
+        }
+        let (own, shards) = self.share.number;
+        let sessions = self.share.store.sessions();
+        let page = sessions.page(after.as_deref(), RECORDS)?;
+        let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == RECORDS);
+        // Those at work are stored when they are.
+        let at_rest = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active.contains_key(user));
+        // Of a damaged record nothing is told; the session is folded anew from a journal that has nothing of it any more.
+        let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
+        let changed: Vec<_> = at_rest.filter_map(|(user, mut record)| let_go(&mut record, &expired).then_some((user, record))).collect();
+        sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
+        Ok(Looked { changed: changed.len(), last })
+    }
+}
+
+/// Takes out of a record what goes. Whether anything does.
+pub(super) fn let_go(record: &mut SessionRecord, expired: &Expired) -> bool {
+    let went = record.session.expire(expired);
+    if went {
+        record.hidden.clear();
+    }
+    went
+}
+
+/// Asks to let go of what was kept long enough.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Looked, Arc<StoreError>>")]
+pub struct Expire {
+    /// What.
+    pub expired: Arc<Expired>,
+    /// The last user whose record was looked at; none at the beginning.
+    pub after: Option<String>,
+}
+
+/// How far a shard has come.
+#[derive(Debug)]
+pub struct Looked {
+    /// How many stored sessions had something of it.
+    pub changed: usize,
+    /// The last user whose record was looked at, if there are more.
+    pub last: Option<String>,
+}
+
+impl Handler<Expire> for ShardActor {
+    type Result = Result<Looked, Arc<StoreError>>;
+
+    fn handle(&mut self, expire: Expire, _: &mut Self::Context) -> Self::Result {
+        let mut looked = Ok(Looked { changed: 0, last: None });
+        self.guarded(|shard| looked = shard.expire(expire));
+        looked.map_err(Arc::new)
+    }
+}

@@ -1,0 +1,92 @@
+//! What is kept for a set time only: once it is over nothing of it is in any byte of the data directory, whatever dies on the way.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, Home, event, run, until};
+use crate::erasing::{holds, known};
+
+const SETTINGS: [&str; 5] = [
+    "session.shards=3",
+    "learning.interval=64",
+    "session.passivate_after=2s",
+    "events.kinds.search={ retain_for = \"1m\" }",
+    "events.retain_impressions=1m",
+];
+const HOUR: i64 = 3_600_000;
+
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+fn search(id: &str, user: &str, at: i64) -> Value {
+    json!({ "event_id": id, "user_id": user, "type": "search", "timestamp": at, "properties": { "words": format!("words-{id}") } })
+}
+
+/// Twenty users who look at items and search for them two hours ago, and a little now.
+fn live(daemon: &Daemon) {
+    for round in 0..12 {
+        let at = now() - if round < 10 { 2 * HOUR } else { 0 };
+        let mut events = Vec::new();
+        for user in 0..20 {
+            let name = format!("user{user}");
+            let mut view = event(&format!("v{round}-{user}"), &name, &format!("item{}", (user + round) % 15));
+            view["timestamp"] = json!(at);
+            events.extend([view, search(&format!("{}-{round}-{user}", if round < 10 { "old" } else { "young" }), &name, at)]);
+        }
+        daemon.send(&events);
+    }
+}
+
+/// How many views and searches the journal holds of a user, and how many steps its sequence has.
+fn counts(daemon: &Daemon, user: &str) -> (usize, usize, usize) {
+    let lines = known(daemon, user);
+    let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+    (of("view"), of("search"), lines[0]["sequence"].as_array().unwrap().len())
+}
+
+#[test]
+fn what_was_kept_long_enough_goes_and_the_rest_stays() {
+    let home = Home::new();
+    let mut daemon = home.start(&SETTINGS);
+    live(&daemon);
+    daemon.ask_admin("POST", "/admin/model/checkpoint", "{}");
+    assert!(holds(&home.data(), "words-old-3-4"));
+    // Some sessions are at rest by then, others at work; and it dies on the way.
+    until("it to be found", || daemon.admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(()));
+    daemon.kill();
+    daemon = home.start(&SETTINGS);
+    until("nothing to be left", || (!holds(&home.data(), "words-old-")).then_some(()));
+    assert!(holds(&home.data(), "words-young-11-4"));
+    for user in 0..20 {
+        assert_eq!(counts(&daemon, &format!("user{user}")), (12, 2, 14));
+    }
+    assert!(!daemon.items("user3").is_empty());
+    daemon.assert_healthy();
+    daemon.terminate();
+    let report = run(&["verify", "--data-dir", home.data().to_str().unwrap()]);
+    assert!(report.status.success(), "{}{}", String::from_utf8_lossy(&report.stdout), String::from_utf8_lossy(&report.stderr));
+}
+
+#[test]
+fn what_comes_late_goes_the_next_time_and_a_backup_does_not_bring_it_back() {
+    let home = Home::new();
+    let daemon = home.start(&[]);
+    live(&daemon);
+    let backup = home.data().with_file_name("backup.tar.gz");
+    let asked = json!({ "target": backup });
+    assert_eq!(daemon.ask_admin("POST", "/admin/backup", &asked.to_string()).status, 200);
+    daemon.terminate();
+
+    let restored = Home::new();
+    let [from, to] = [&backup, &restored.data()].map(|path| path.to_str().unwrap().to_owned());
+    std::fs::remove_dir_all(restored.data()).ok();
+    assert!(run(&["restore", &from, "--data-dir", &to]).status.success());
+    assert!(holds(&restored.data(), "words-old-"));
+    let daemon = restored.start(&SETTINGS);
+    until("nothing to be left", || (!holds(&restored.data(), "words-old-")).then_some(()));
+    daemon.send(&[search("old-again", "user3", now() - 2 * HOUR)]);
+    assert_eq!(counts(&daemon, "user3"), (12, 3, 15));
+    until("nothing to be left again", || (!holds(&restored.data(), "words-old-")).then_some(()));
+    until("it to be forgotten", || (counts(&daemon, "user3") == (12, 2, 14)).then_some(()));
+    daemon.assert_healthy();
+}
