@@ -45,6 +45,14 @@ pub enum ModelError {
     Store(#[from] StoreError),
 }
 
+impl ModelError {
+    /// Whether a full disk is why.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_disk_full())
+    }
+}
+
 /// How often and how deep the learned state is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpointing {
@@ -297,11 +305,12 @@ impl ModelActor {
     fn begin_checkpoint(&mut self) -> Result<(), ModelError> {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
-        let checkpoints = self.store.checkpoints(self.checkpointing.kept)?;
         self.checkpointed = offset;
         let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
-        let Checkpointing { retain, forget_after, compact_ratio, .. } = self.checkpointing;
+        let Checkpointing { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
         self.writer.start(Box::new(move || {
+            // A directory that cannot be used is a checkpoint that failed, and nothing that learning stops for.
+            let checkpoints = store.checkpoints(kept)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
             let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
             if let Some(begin) = begin {
@@ -375,6 +384,8 @@ impl ModelActor {
 
     /// Begins again at the newest checkpoint; the second time for the same entry, without it.
     fn heal(&mut self, at: Offset, reason: String) -> Result<(), ModelError> {
+        // Whatever fails below: this fold is not gone on with.
+        self.broken = true;
         if self.stumbled.replace(at) == Some(at) {
             tracing::error!(offset = at, reason, "an entry cannot be learned from and is put into quarantine");
             self.store.quarantine().put(&Quarantined { offset: at, reader: Reader::Learner, reason })?;
@@ -385,12 +396,22 @@ impl ModelActor {
     }
 
     fn reload(&mut self) -> Result<(), ModelError> {
-        self.broken = true;
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.broken = false;
         (self.at, self.checkpointed, self.reported) = (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
         Ok(())
+    }
+
+    /// Tries again what learning stopped for, which it has until that succeeds: who watches must not see it come and go. Says whether there is more.
+    fn try_again(&mut self) -> bool {
+        if self.broken
+            && let Err(error) = self.reload()
+        {
+            self.stand(Err(error));
+            return false;
+        }
+        self.advance()
     }
 
     /// Notes whether learning goes on.
@@ -413,9 +434,7 @@ impl Actor for ModelActor {
     fn started(&mut self, context: &mut Self::Context) {
         context.notify(Advance);
         context.run_interval(Self::PATIENCE, |actor, context| {
-            if actor.failed {
-                let outcome = if actor.broken { actor.reload() } else { Ok(()) };
-                actor.stand(outcome);
+            if actor.failed && actor.try_again() {
                 context.notify(Advance);
             }
         });

@@ -185,7 +185,17 @@ impl From<SystemError> for Problem {
             SystemError::NoPoint { .. } => Self::not_done(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),
-            other => Self::not_ready(format!("{other}."), RETRY),
+            SystemError::Draining | SystemError::Copying | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY),
+            SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
+            // Coming back does not help against these: they are no lack of room.
+            SystemError::Model(_)
+            | SystemError::Learner(_)
+            | SystemError::OtherOrigin { .. }
+            | SystemError::OtherItems { .. }
+            | SystemError::Gone(_) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+                Self::internal()
+            }
         }
     }
 }

@@ -78,6 +78,8 @@ pub(super) async fn measured(
     metrics.request_seconds.of(endpoint).record(seconds);
     if is_overload(status) {
         metrics.overloaded_requests.of(endpoint).increment(1);
+    } else if status.is_server_error() {
+        metrics.failed_requests.of(endpoint).increment(1);
     }
     if let Some(outcome) = unanswered(status)
         && matches!(endpoint, Endpoint::Recommendations | Endpoint::InlineRecommendations)

@@ -231,6 +231,8 @@ declare! {
     "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
     /// Requests that were told to come back later, with 429 or 503.
     "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    /// Requests that failed by the service's own fault: those answered with 5xx, but for 503.
+    "sequor_failed_requests_total" Unit::Count failed_requests: By<Endpoint, Counter>,
     /// Requests that were not let in, by why.
     "sequor_refused_requests_total" Unit::Count refused_requests: By<Refusal, Counter>,
     /// Times that keys, or a certificate, could not be read again after a change; those before it stay in force.

@@ -70,9 +70,11 @@ impl Home {
     /// The command line that serves from here on free ports, with settings such as `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
         let mut command = sequor();
-        command.args(["serve", "--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
-        if !settings.iter().any(|setting| setting.starts_with("--listen=")) {
-            command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--data-dir"]).arg(self.data());
+        for door in ["--listen", "--admin-listen"] {
+            if !settings.iter().any(|setting| setting.split('=').next() == Some(door)) {
+                command.args([door, "127.0.0.1:0"]);
+            }
         }
         for setting in SMALL.iter().chain(settings) {
             // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.

@@ -16,10 +16,10 @@ use crate::daemon::{Answer, Daemon, Home, event, run, until};
 use crate::ledger::Ledger;
 
 /// A file system of 24 MiB at a directory, until it is dropped.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: &Path) -> Option<Self> {
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(at).stderr(Stdio::null()).status();

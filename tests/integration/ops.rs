@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use sequor::metrics::Metrics;
 use sequor::settings::{Layers, Settings};
@@ -22,7 +22,7 @@ fn yaml(file: &str) -> Value {
 }
 
 /// Every rule of ops/prometheus/rules.yml.
-fn rules() -> Vec<Value> {
+pub(crate) fn rules() -> Vec<Value> {
     let groups = yaml("prometheus/rules.yml")["groups"].as_array().unwrap().clone();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
@@ -43,7 +43,7 @@ fn dashboard() -> (Vec<String>, Vec<String>) {
 }
 
 /// The metrics that an expression names.
-fn named(expression: &str) -> BTreeSet<&str> {
+pub(crate) fn named(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':');
     words.filter(|word| word.starts_with("sequor") || word.starts_with("process_")).filter(|word| *word != "sequor").collect()
 }
@@ -261,55 +261,6 @@ fn the_runbook_names_commands_paths_metrics_and_settings_that_exist() {
     for command in commands {
         assert!(run(&[command, "--help"]).status.success(), "there is no command {command}");
     }
-}
-
-#[test]
-fn alerts_fire_in_prometheus_when_their_cause_is_there() {
-    let (home, dying, quiet) = (Home::new(), Home::new(), Home::new());
-    let ill = home.start(&["SEQUOR_FAULT=committer:poison"]);
-    let (doomed, well) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
-    let soon = |rules: String| -> String {
-        let hasty = |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() };
-        rules.lines().map(hasty).collect::<Vec<_>>().join("\n")
-    };
-    let Some(prometheus) = Prometheus::watch(&[&ill, &doomed, &well], soon) else { return };
-    let all = [&ill, &doomed, &well];
-    for (number, daemon) in all.iter().enumerate() {
-        daemon.send(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
-        until("a scrape", || (prometheus.query("sequor_ready").len() > number).then_some(()));
-    }
-    // What has grown has grown from something that was scraped.
-    until("two scrapes", || (prometheus.query("count_over_time(sequor_ready[1m]) >= 2").len() == all.len()).then_some(()));
-
-    let mut round = 0;
-    // Faults are asked for in builds with debug assertions alone.
-    if cfg!(debug_assertions) {
-        until("the alerts of a daemon whose commits fail", || {
-            round += 1;
-            assert_eq!(ill.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
-            let firing = prometheus.firing(&ill);
-            ["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"]
-                .iter()
-                .all(|name| firing.contains(&(*name).to_owned()))
-                .then_some(())
-        });
-        doomed.send(&[event("third", "ann", "poison")]);
-        until("the alerts of a daemon that cannot learn from an entry", || {
-            let firing = prometheus.firing(&doomed);
-            ["SequorPanicked", "SequorQuarantineGrew"].iter().all(|name| firing.contains(&(*name).to_owned())).then_some(())
-        });
-    }
-    until("the alert of a daemon that is sent nonsense", || {
-        assert_eq!(doomed.post("/v1/events", &json!([{ "type": "view" }, { "type": "view" }]).to_string()).status, 400);
-        prometheus.firing(&doomed).contains(&"SequorEventsRejected".to_owned()).then_some(())
-    });
-    doomed.signal("KILL");
-    until("the alert of a daemon that was killed", || prometheus.firing(&doomed).contains(&"SequorDown".to_owned()).then_some(()));
-    // Not of the one that nothing was done to. How full and how slow this machine is, is not its doing.
-    let provoked =
-        ["JournalFailed", "Overloaded", "Panicked", "QuarantineGrew", "EventsRejected", "Down"].map(|name| format!("Sequor{name}"));
-    let firing = prometheus.firing(&well);
-    assert!(!firing.iter().any(|alert| provoked.contains(alert)), "{firing:?}");
 }
 
 #[test]

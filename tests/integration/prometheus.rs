@@ -1,5 +1,6 @@
 //! A real Prometheus that scrapes daemons under test, with the project's own configuration and rules.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,20 @@ use crate::daemon::{Daemon, left_out, until};
 /// A file of the project's `ops`.
 pub(crate) fn ops(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ops").join(file)
+}
+
+/// A text with one passage for another, which must be in it.
+pub(crate) fn instead(text: &str, passage: &str, other: &str) -> String {
+    assert!(text.contains(passage), "{passage} is not in\n{text}");
+    text.replace(passage, other)
+}
+
+/// The project's rules, by which an alert fires as soon as what it tells has lasted for a second.
+pub(crate) fn soon(rules: &str) -> String {
+    let hasty = |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() };
+    let hastened: Vec<_> = rules.lines().map(hasty).collect();
+    assert!(hastened.iter().filter(|line| line.ends_with("for: 1s")).count() > 10);
+    hastened.join("\n")
 }
 
 /// A running Prometheus; killed when dropped.
@@ -64,6 +79,14 @@ impl Prometheus {
         Some(Self { child, address, agent, _home: home })
     }
 
+    /// Waits until each daemon was scraped twice: what grows from then on has grown from something.
+    pub(crate) fn know(&self, daemons: &[&Daemon]) {
+        until("two scrapes", || {
+            let known = self.query("count_over_time(sequor_ready[1m]) >= 2");
+            daemons.iter().all(|daemon| known.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str())).then_some(())
+        });
+    }
+
     fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let request = self.agent.get(format!("{}{path}", self.address)).query_pairs(query.iter().copied());
         let answer: Value = request.call().unwrap().body_mut().read_json().unwrap();
@@ -89,6 +112,22 @@ impl Prometheus {
         let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
         let here = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
         here.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until each of these alerts has fired for a daemon, whose troubles `cause` keeps up meanwhile.
+    pub(crate) fn fires(&self, daemon: &Daemon, alerts: &[&str], mut cause: impl FnMut()) {
+        let mut missing: BTreeSet<_> = alerts.iter().copied().collect();
+        until("the alerts", || {
+            cause();
+            let firing = self.firing(daemon);
+            let before = missing.len();
+            missing.retain(|alert| !firing.iter().any(|fires| fires == alert));
+            if missing.len() < before {
+                // Shown where the others are waited for in vain.
+                println!("of {alerts:?} there are yet to fire: {missing:?}");
+            }
+            missing.is_empty().then_some(())
+        });
     }
 }
 
