@@ -101,7 +101,10 @@ impl Serve {
             door.close().await;
             let offset = system.rest().await?;
             if let Err(error) = system.store().rest() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the next start takes longer: the database could not be opened once more");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start takes longer: the database could not be opened once more"
+                );
             }
             tracing::info!(offset, "stopped");
             Ok(starts_again)
