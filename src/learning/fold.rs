@@ -1,12 +1,13 @@
 //! The learner: the fold itself.
 
+mod people;
 mod state;
 mod steering;
 mod watched;
 
 pub use state::{FoldSettings, LearningReport, State};
 
-use crate::domain::{Dictionary, Entry, Event, Expiry, Impression, ItemChange, ItemIx, Merge, ModelChange, Offset, SourceName, Step};
+use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
 use crate::model::SettingsError;
 use crate::ranking::Mood;
 use crate::recall::{ClusterSettings, Moment, RecallError, is_dismissal};
@@ -348,41 +349,6 @@ impl Learner {
                 training.introduce(item, alike);
             }
             training.describe(item, values);
-        }
-    }
-
-    /// One user where there were two. What was counted and trained stays as it was; the sequence goes on as if it had been one.
-    fn merge(&mut self, offset: Offset, merge: &Merge) {
-        let State { settings, users, moods, .. } = &mut self.state;
-        let gone = users.remove(&merge.from);
-        let user = users.see(&merge.into, offset);
-        if let Some(gone) = gone {
-            user.absorb(gone, &settings.pace);
-            moods.set(user.follower.session.begun, user.mood);
-        }
-    }
-
-    /// A user is no more: nothing that is remembered one by one is left. What was counted and trained carries its influence, which fades as others come.
-    fn erase(&mut self, user: &str) {
-        let State { users, moods, owners, sources, training, .. } = &mut self.state;
-        users.remove(user);
-        for (session, begun) in owners.take(user) {
-            sources.forget(session);
-            moods.set(begun, Mood::default());
-            if let Some(training) = training {
-                training.forget_session(u64::from(session));
-            }
-        }
-    }
-
-    /// Some kinds of event were kept long enough: they are no more in what is remembered one by one, and sessions that held such on an item find nobody as a neighbour any more.
-    fn expire(&mut self, expiry: &Expiry) {
-        let State { settings, users, owners, sources, training, .. } = &mut self.state;
-        let expired = expiry.steps(&settings.kinds);
-        users.expire(&expired);
-        owners.expire(&expired).into_iter().for_each(|session| sources.forget(session));
-        if let Some(training) = training {
-            training.expire(&expired);
         }
     }
 

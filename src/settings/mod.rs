@@ -6,20 +6,21 @@
 //!
 //! A section is any serde struct with a default; [`Layers`] learns the keys from the defaults and needs no list of them.
 
+mod events;
 mod layers;
 mod live;
 mod period;
 mod privacy;
 mod sections;
+mod server;
 
+pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use layers::{Layers, Origin, SettingsError};
 pub use live::{Live, ReloadError, Reloaded, Row};
 pub use period::Period;
 pub use privacy::{PrivacySettings, Properties};
-pub use sections::{
-    Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
-    StoreSettings, WhoNeedsKeys,
-};
+pub use sections::{Durability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};
+pub use server::{ServerSettings, WhoNeedsKeys};
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
 use crate::model::NetworkSettings;

@@ -82,6 +82,7 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{} requests were made up", daemon.sum("sequor_request_seconds_count"));
     assert_eq!(daemon.sum("sequor_panics_total"), 0.0);
     assert_eq!(daemon.metric("sequor_commit_failures_total"), 0.0);
     daemon.assert_healthy();

@@ -1,7 +1,7 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{Cause, Erasure, Item, ItemAct, Kind, ModelAct, ModelChange, Shown};
+use crate::domain::{Cause, Erasure, Expiry, Item, ItemAct, Kind, ModelAct, ModelChange, Shown};
 use crate::learning::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
 use crate::model::NetworkSettings;
 use crate::ranking::Ranker;
