@@ -304,13 +304,19 @@ impl Daemon {
         self.status()["journal"]["next_offset"].as_u64().unwrap()
     }
 
-    /// Waits until the journal has so many entries and all of them are learned.
+    /// Waits until the journal has so many entries and all of them are learned, for as long as that goes on.
     pub(crate) fn learned(&self, entries: u64) {
-        until("learning to catch up", || {
-            let status = self.status();
-            let at = |part: &str| status[part]["next_offset"].as_u64().unwrap();
-            (at("journal") >= entries && at("learning") == at("journal")).then_some(())
-        });
+        let mut reached = None;
+        let mut is_done = false;
+        while !is_done {
+            until("learning to go on", || {
+                let status = self.status();
+                let at = |part: &str| status[part]["next_offset"].as_u64().unwrap();
+                is_done = at("journal") >= entries && at("learning") == at("journal");
+                let before = reached.replace(at("learning"));
+                (is_done || before != reached).then_some(())
+            });
+        }
     }
 
     /// What it has logged, and those that ran here before it.
