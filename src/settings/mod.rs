@@ -11,6 +11,7 @@ mod live;
 mod period;
 mod privacy;
 mod sections;
+mod telemetry;
 
 pub use layers::{Layers, Origin, SettingsError};
 pub use live::{Live, ReloadError, Reloaded, Row};
@@ -20,6 +21,7 @@ pub use sections::{
     Durability, EventsSettings, KindSettings, LogFormat, LogLevel, LogSettings, SegmentSettings, ServerSettings, SessionSettings,
     StoreSettings, WhoNeedsKeys,
 };
+pub use telemetry::TelemetrySettings;
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
 use crate::model::NetworkSettings;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub safety: SafetySettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans are sent.
+    pub telemetry: TelemetrySettings,
 }
 
 /// A tree of settings that can say whether it may run.
@@ -77,6 +81,7 @@ impl Checked for Settings {
         self.events.check()?;
         self.segment.check(&self.events.kinds())?;
         self.privacy.check()?;
+        self.telemetry.check()?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;
