@@ -1,6 +1,6 @@
 //! Spans: what a request, or a piece of work in the background, went through and how long each part of it took, for a collector that speaks OpenTelemetry's protocol.
 //!
-//! They are made by [`span!`] wherever something is worth to be told apart, and cost a look at a flag where nobody collects them. They have a target of their own, which the log leaves out, and
+//! They are made by `span!` wherever something is worth to be told apart, and cost a look at a flag where nobody collects them. They have a target of their own, which the log leaves out, and
 //! the exporter takes nothing else: so no line of a library ever becomes a part of a span. What holds for the log holds for them, too: a span says of no user who it is, of no key what it is,
 //! and has patterns of paths, never paths.
 //!

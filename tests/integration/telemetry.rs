@@ -297,11 +297,10 @@ fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
 
 #[test]
 fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
-    // One that takes connections and never answers, and one that is gone.
+    // One that takes connections and never answers, and one that is not there: nobody listens on port 1.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hung = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), taken: Arc::default() };
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gone = Collector { endpoint: format!("http://{gone}"), taken: Arc::default() };
+    let gone = Collector { endpoint: "http://127.0.0.1:1".to_owned(), taken: Arc::default() };
     for (collector, spans, outcome) in [(hung, 2600, "dropped"), (gone, 600, "failed")] {
         let home = Home::new();
         let daemon = start(&home, &collector, &["log.level=info"]);
