@@ -15,3 +15,4 @@ pub mod recall;
 pub mod settings;
 pub mod simulation;
 pub mod store;
+pub mod telemetry;

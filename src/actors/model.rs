@@ -15,6 +15,7 @@ use crate::domain::{Dictionary, Entry, ModelAct, ModelChange, Offset, SourceName
 use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot, Vitals};
 use crate::metrics::{Metrics, Place, Worker};
 use crate::store::{Quarantined, Reader, Retention, Store, StoreError, codec};
+use crate::telemetry::span;
 
 /// Counts by source and place.
 type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
@@ -145,7 +146,7 @@ impl ModelActor {
         let uncounted = upkeep.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
-        let writer = Beside::start(metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
+        let writer = Beside::start(|| span!("checkpoint"), metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
         let mut actor = Self {
             learner,
             load,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
@@ -14,6 +15,7 @@ use crate::domain::{Catalog, Dictionary, Entry, Expired, Kinds, Offset, Session,
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
 use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
+use crate::telemetry::span;
 
 /// What the session actors of one shard share: they live on one thread.
 pub struct Surroundings {
@@ -204,13 +206,16 @@ pub struct Recommend {
     pub request: Request,
     /// Told the answer.
     pub reply: oneshot::Sender<Answer>,
+    /// What the asker waits in.
+    pub span: Span,
 }
 
 impl Handler<Recommend> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Recommend { request, reply }: Recommend, _: &mut Self::Context) {
-        if let Some(answer) = self.answer(&request) {
+    fn handle(&mut self, Recommend { request, reply, span }: Recommend, _: &mut Self::Context) {
+        let answer = span!(parent: &span, "answer").in_scope(|| self.answer(&request));
+        if let Some(answer) = answer {
             // The asker may have gone meanwhile.
             let _ = reply.send(answer);
         }

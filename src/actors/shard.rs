@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tracing::Span;
 
 mod expiring;
 mod listening;
@@ -29,6 +30,7 @@ use crate::domain::{Catalog, Dictionary, Expired, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{SessionRecord, Store, StoreError};
+use crate::telemetry::span;
 
 /// The shard of a user.
 #[must_use]
@@ -381,9 +383,10 @@ impl ShardActor {
         };
         match known {
             Some(actor) => {
-                let _ = actor.try_send(Recommend { request: ask.request, reply: ask.reply });
+                let _ = actor.try_send(Recommend { request: ask.request, reply: ask.reply, span: ask.span });
             }
             None => {
+                let _span = span!(parent: &ask.span, "answer").entered();
                 let around = &self.surroundings;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
                 let _ = ask.reply.send(answer(&snapshot, &catalog, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
@@ -444,6 +447,8 @@ pub struct Ask {
     pub request: Request,
     /// Told the answer; dropped if there is no room for the question.
     pub reply: oneshot::Sender<Answer>,
+    /// What the asker waits in.
+    pub span: Span,
 }
 
 impl Handler<Ask> for ShardActor {

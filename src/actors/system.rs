@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::ahead::Ahead;
 use super::catalog::LiveCatalog;
@@ -38,6 +39,7 @@ use crate::learning::{Answer, FoldSettings, Request, Snapshot, similar, trending
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
 pub use crate::store::{Gone, Point, Quarantined};
+use crate::telemetry::span;
 use reaching::Reach;
 use recovery::{loader, recover};
 
@@ -208,9 +210,10 @@ impl System {
     /// [`SystemError::Store`] if they could not be written: then none was taken.
     pub async fn append(&self, entries: Vec<Entry>, permit: Permit) -> Result<Receipt, SystemError> {
         let (reply, told) = oneshot::channel();
+        let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.of(Queue::Committer).increment(entries.len() as f64);
         self.committer.do_send(Append { entries, permit, reply });
-        told.await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
+        told.instrument(span).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
     }
 
     /// The user whom an id leads to, and the shard that the user is on.
@@ -229,8 +232,9 @@ impl System {
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
         let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));
-        shard.try_send(Ask { user, request, reply }).map_err(|_| busy())?;
-        told.await.map_err(|_| busy())
+        let span = span!("recommend");
+        shard.try_send(Ask { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
+        told.instrument(span).await.map_err(|_| busy())
     }
 
     /// Items like one.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Instant;
 
 use metrics::{Counter, Histogram};
+use tracing::Span;
 
 use crate::learning::{Background, Job, Lost};
 
@@ -37,22 +38,24 @@ impl Handler<Run> for Worker {
 #[derive(Debug)]
 pub struct Beside<T> {
     worker: Addr<Worker>,
+    span: fn() -> Span,
     seconds: Histogram,
     panics: Counter,
     running: Option<Receiver<T>>,
 }
 
 impl<T: Send + 'static> Beside<T> {
-    /// Starts the thread, which records how long each job takes and how many panicked. Must be called within an actix system.
+    /// Starts the thread, which does each job in a `span` and records how long it takes and how many panicked. Must be called within an actix system.
     #[must_use]
-    pub fn start(seconds: Histogram, panics: Counter) -> Self {
-        Self { worker: SyncArbiter::start(1, || Worker), seconds, panics, running: None }
+    pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
+        Self { worker: SyncArbiter::start(1, || Worker), span, seconds, panics, running: None }
     }
 
     /// Another master for the same thread, where the one before is gone; its job, if one is under way, is waited for.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { worker: self.worker.clone(), seconds: self.seconds.clone(), panics: self.panics.clone(), running: None }
+        let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
+        Self { worker, span: self.span, seconds, panics, running: None }
     }
 }
 
@@ -80,10 +83,10 @@ impl<T: Send + 'static> Background<T> for Beside<T> {
         let (result, running) = sync_channel(1);
         self.running = Some(running);
         // At most one job is ever under way, so the mailbox holds at most one.
-        let seconds = self.seconds.clone();
+        let (span, seconds) = (self.span, self.seconds.clone());
         let run = move || {
             let began = Instant::now();
-            let _ = result.send(job());
+            let _ = result.send(span().in_scope(job));
             seconds.record(began.elapsed());
         };
         self.worker.do_send(Run(Box::new(run), self.panics.clone()));

@@ -18,8 +18,12 @@ use crate::capture::{EventNames, Rules};
 use crate::domain::Kind;
 use crate::http::{DoorSettings, Rates, TlsFiles};
 use crate::learning::{FoldSettings, Pace};
-use crate::settings::{Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, WhoNeedsKeys};
+use crate::metrics::Metrics;
+use crate::settings::{
+    Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, TelemetrySettings, WhoNeedsKeys,
+};
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
+use crate::telemetry::{Exporter, SpanLayer, TARGET};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -119,14 +123,29 @@ pub(super) fn give_way<T: Serialize>(
 /// Sets the level of the log.
 pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
+/// What sends spans, if the settings say where to.
+pub(super) fn exporter(layers: &Layers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<Exporter>> {
+    let TelemetrySettings { endpoint, sample } = &layers.check()?.telemetry;
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let exporter = Exporter::start(endpoint, *sample, metrics.spans.clone());
+    let place = || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin("telemetry.endpoint"));
+    exporter.with_context(place).map(Some)
+}
+
 /// Starts logging to standard error. What is returned changes the level.
 pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
+    start_log_and(settings, None)
+}
+
+/// Starts logging to standard error, and what takes `spans`.
+pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<SetLevel> {
     // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. What actix_http calls errors are broken requests:
-    // whoever sends them could fill the log. Such a filter can be read: the fallback is
-    // never used.
+    // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a filter can be read: the fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
-        EnvFilter::try_new(format!("{},actix_http=off,sequor={}", others.as_str(), level.as_str())).unwrap_or_default()
+        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -134,7 +153,8 @@ pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    let started = tracing_subscriber::registry().with(level).with(lines).try_init();
+    // Each has a filter of its own: the level is the log's, not that of the spans.
+    let started = tracing_subscriber::registry().with(spans).with(lines.with_filter(level)).try_init();
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
     Ok(Box::new(move |level| {
         if let Err(error) = handle.reload(filter(level)) {

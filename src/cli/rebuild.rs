@@ -20,6 +20,7 @@ use crate::learning::{Aides, FoldSettings, Learner};
 use crate::metrics::{Metrics, Worker};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
+use crate::telemetry::span;
 
 /// Arguments of `sequor rebuild`.
 #[derive(Debug, Args)]
@@ -152,8 +153,9 @@ pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Set
 /// What the journal teaches, written as the checkpoint of its end.
 pub(super) fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
-        let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
-        let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+        let training = Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+        let clustering =
+            Beside::start(|| span!("clustering"), metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
         let pretrained = origin(&store)?;
         let past = KeptPast::new(store.clone(), Arc::clone(&names), fold.clone());
         let aides = Aides { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };

@@ -24,6 +24,7 @@ use crate::http::Door;
 use crate::metrics::Metrics;
 use crate::settings::Live;
 use crate::store::Store;
+use crate::telemetry::Exporter;
 
 /// Arguments of `sequor serve`.
 #[derive(Debug, Args)]
@@ -49,13 +50,14 @@ impl Serve {
         let more = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
         let layers = self.flags.layers(&more)?;
         let mut settings = layers.check()?.clone();
-        let set_level = flags::start_log(&settings.log)?;
+        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let exporter = flags::exporter(&layers, &metrics)?;
+        let set_level = flags::start_log_and(&settings.log, exporter.as_ref().map(Exporter::layer))?;
         let read = {
             let (flags, more) = (self.flags.clone(), more.clone());
             move || flags.layers(&more).map_err(Into::into)
         };
         let live = Arc::new(Live::new(&layers, &settings, Box::new(read), set_level));
-        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let door = flags::door(&settings);
@@ -109,6 +111,9 @@ impl Serve {
             tracing::info!(offset, "stopped");
             Ok(starts_again)
         });
+        if let Some(exporter) = exporter {
+            exporter.stop();
+        }
         // The process becomes a new one of the same program, with the same arguments, number and supervisor.
         match ended? {
             false => Ok(()),

@@ -16,6 +16,7 @@ use crate::capture::{Fault, Reading, read_body};
 use crate::domain::{Consent, Entry, Event, Said};
 use crate::keys::Scope;
 use crate::metrics::{EventOutcome, RecommendationOutcome};
+use crate::telemetry::span;
 
 /// Where events come in.
 pub(super) const EVENTS: &str = "/v1/events";
@@ -61,7 +62,7 @@ impl Following {
 
 fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Said>, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    Ok(read_body(&body, &api.rules, api.clock.now())?)
+    Ok(span!("capture").in_scope(|| read_body(&body, &api.rules, api.clock.now()))?)
 }
 
 /// Takes events

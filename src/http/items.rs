@@ -13,6 +13,7 @@ use super::watch::path;
 use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
 use crate::keys::Scope;
+use crate::telemetry::span;
 
 /// Where many items are changed at once.
 pub(super) const ITEMS: &str = "/v1/items";
@@ -36,7 +37,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         Broken, Refused))]
 pub(super) async fn bulk(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let reading = read_items(&body, api.rules.max_events, api.clock.now())?;
+    let reading = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
     access.bring(reading.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for change in reading.records {

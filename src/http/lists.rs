@@ -3,6 +3,7 @@
 use actix_web::rt;
 use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 use utoipa::ToSchema;
 
 use super::api::Api;
@@ -19,6 +20,7 @@ use crate::domain::{
 use crate::keys::Scope;
 use crate::learning::{Answer, Explanation, Pick, Request};
 use crate::metrics::RecommendationOutcome;
+use crate::telemetry::span;
 
 /// Where a user's recommendations are asked for.
 pub(super) const RECOMMENDATIONS: &str = "/v1/users/{user}/recommendations";
@@ -303,11 +305,12 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
         items: list.items.iter().map(|item| Shown { item_id: item.item_id.clone(), source: item.source }).collect(),
     });
     let system = api.system.clone();
-    rt::spawn(async move {
+    let noted = async move {
         if system.append(vec![impression], permit).await.is_err() {
             system.metrics_handles().impressions_lost.increment(1);
         }
-    });
+    };
+    rt::spawn(noted.instrument(span!("impression")));
 }
 
 fn recommended(api: &Api, list: &Recommendation) {

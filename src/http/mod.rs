@@ -25,6 +25,7 @@ mod server;
 mod slow;
 mod stream;
 mod tls;
+mod traced;
 mod users;
 mod watch;
 mod wishes;

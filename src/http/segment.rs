@@ -15,6 +15,7 @@ use crate::actors::system::Admitted;
 use crate::capture::{Call, Fault, Messages, read_batch, read_call};
 use crate::keys::Scope;
 use crate::metrics::{EventOutcome, MessageOutcome};
+use crate::telemetry::span;
 
 /// Where each call comes in, and where many at once.
 pub(super) const PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1/identify", "/v1/alias", "/v1/group", "/v1/batch"];
@@ -67,7 +68,7 @@ calls! {
 
 async fn one(api: Data<Api>, body: Result<Bytes, Error>, call: Call) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let messages = read_call(&body, call, &api.rules, api.clock.now())?;
+    let messages = span!("capture").in_scope(|| read_call(&body, call, &api.rules, api.clock.now()))?;
     let fault = messages.faults.first().map(Problem::bad_message);
     let success = take(&api, messages).await?;
     fault.map_or_else(|| Ok(HttpResponse::Ok().json(Success { warnings: Vec::new(), ..success })), Err)
@@ -90,7 +91,7 @@ pub(super) struct Wish {
         Broken, Refused))]
 pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let messages = read_batch(&body, &api.rules, api.clock.now())?;
+    let messages = span!("capture").in_scope(|| read_batch(&body, &api.rules, api.clock.now()))?;
     access.bring(messages.entries.len() + messages.faults.len())?;
     let mut success = take(&api, messages).await?;
     if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {

@@ -9,6 +9,7 @@ use metrics::Gauge;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tracing::Instrument;
 
 use super::api::{Api, RETRY};
 use super::lists::anew;
@@ -19,6 +20,7 @@ use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::domain::Offset;
 use crate::keys::Scope;
+use crate::telemetry::span;
 
 /// Where a user's recommendations are followed.
 pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
@@ -59,7 +61,7 @@ impl Listener {
             Ok(moved) => moved.ok()?,
         }
         let offset = *self.moves.borrow_and_update();
-        Some(match anew(&self.api, self.user.clone(), &self.wishes).await {
+        Some(match anew(&self.api, self.user.clone(), &self.wishes).instrument(span!("stream")).await {
             Ok(list) => format!("id: {offset}\ndata: {}\n\n", serde_json::to_string(&list).ok()?),
             Err(problem) => format!("event: problem\ndata: {}\n\n", serde_json::to_string(&problem).ok()?),
         })

@@ -5,6 +5,9 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lock::tests::lock;
@@ -78,6 +81,11 @@ fn private(path: &str) -> Needs {
     }
 }
 
+/// Every operation that a description has of these paths.
+fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d String, &'d Value)> {
+    document["paths"][path].as_object().unwrap().iter()
+}
+
 /// Asks a locked door for everything that it serves, by every method, with every kind of key and with none.
 async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
     let (lock, keys) = lock(true, &Scope::ALL);
@@ -135,6 +143,58 @@ async fn the_public_api_opens_to_whom_it_should() {
     served.insert("/nowhere".to_owned());
     assert_eq!(served, needs.keys().cloned().collect(), "PUBLIC says who may come where");
     hold(api::routes, &needs).await;
+}
+
+#[test]
+fn the_description_says_who_may_come_where() {
+    for locked in [true, false] {
+        let document = openapi::tests::of_a_door(locked);
+        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != Needs::Any) {
+            let wanted = match needs {
+                Needs::Scope(scope) => {
+                    let ways = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
+                    ways.map(|way| json!({ way: [scope.as_str()] })).chain((!locked).then(|| json!({}))).collect()
+                }
+                _ => Value::Null,
+            };
+            for (method, operation) in operations(&document, path) {
+                assert_eq!(operation["security"], wanted, "{method} {path}");
+                let answers = |status: &str| operation["responses"].get(status).is_some();
+                let turned_away = locked && needs != Needs::Nothing;
+                assert_eq!((answers("401"), answers("403"), answers("429")), (turned_away, turned_away, true), "{method} {path}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
+    let (lock, keys) = lock(true, &Scope::ALL);
+    let app = init_service(App::new().app_data(Data::new(lock)).configure(api::routes)).await;
+    let document = openapi::tests::of_a_door(true);
+    for (path, scope) in
+        PUBLIC.into_iter().filter_map(|(path, needs)| if let Needs::Scope(scope) = needs { Some((path, scope)) } else { None })
+    {
+        let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
+        for (method, operation) in operations(&document, path) {
+            for (name, scheme) in document["components"]["securitySchemes"].as_object().unwrap() {
+                let ask = || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
+                let with = |value: String| ask().uri(path).insert_header((AUTHORIZATION, value));
+                let basic = |text: String| with(format!("Basic {}", STANDARD.encode(text)));
+                let requests = match (scheme["scheme"].as_str(), scheme["in"].as_str()) {
+                    (Some("bearer"), None) => vec![with(format!("Bearer {key}"))],
+                    (Some("basic"), None) => vec![basic(format!("{key}:")), basic(format!("any:{key}"))],
+                    (None, Some("query")) => vec![ask().uri(&format!("{path}?{}={key}", scheme["name"].as_str().unwrap()))],
+                    other => panic!("{other:?}"),
+                };
+                let described = operation["security"].as_array().unwrap().iter().any(|one| one.get(name).is_some());
+                for request in requests {
+                    let status = call_service(&app, request.to_request()).await.status();
+                    assert_eq!(status != StatusCode::UNAUTHORIZED, described, "{method} {path} with a key by {name}: {status}");
+                }
+            }
+        }
+    }
 }
 
 #[actix_web::test]

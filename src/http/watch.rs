@@ -20,6 +20,7 @@ use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::segment;
 use super::stream::STREAM;
+use super::traced;
 use crate::keys::Scope;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
@@ -62,7 +63,8 @@ pub(super) async fn measured(
     let id = RequestId::brought(request.headers()).unwrap_or_else(|| RequestId::made(&api.request_ids.next()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
-    let mut answer = id.scope(next.call(request).instrument(span.clone())).await;
+    let traced = traced::begun(&request, &id);
+    let mut answer = id.scope(next.call(request).instrument(span.clone()).instrument(traced.clone())).await;
     if let (Ok(answer), Some(value)) = (&mut answer, id.header()) {
         answer.headers_mut().insert(request_id::HEADER, value);
     }
@@ -72,6 +74,7 @@ pub(super) async fn measured(
     };
     let (endpoint, seconds) = (endpoint(pattern.as_deref()).unwrap_or(otherwise), began.elapsed());
     // The pattern, not the path: that may name a user.
+    traced::ended(&traced, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
     let metrics = api.system.metrics_handles();
     metrics.responses.of(StatusClass::of(status.as_u16())).increment(1);

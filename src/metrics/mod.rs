@@ -120,6 +120,18 @@ handle::labels! {
 }
 
 handle::labels! {
+    /// What became of a span.
+    SpanOutcome "outcome" {
+        /// The collector took it.
+        Sent "sent",
+        /// The collector did not take it.
+        Failed "failed",
+        /// Too many others waited to be sent.
+        Dropped "dropped",
+    }
+}
+
+handle::labels! {
     /// The hundreds of a response's status.
     StatusClass "class" {
         /// 1xx and 2xx.
@@ -237,6 +249,8 @@ declare! {
     "sequor_refused_requests_total" Unit::Count refused_requests: By<Refusal, Counter>,
     /// Times that keys, or a certificate, could not be read again after a change; those before it stay in force.
     "sequor_reload_failures_total" Unit::Count reload_failures: By<Reload, Counter>,
+    /// Spans for the collector at `telemetry.endpoint`, by what became of them; none without one.
+    "sequor_spans_total" Unit::Count spans: By<SpanOutcome, Counter>,
     /// 1 while /readyz says so: learning stands, and the journal takes writes.
     "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.

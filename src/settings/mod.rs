@@ -13,6 +13,7 @@ mod period;
 mod privacy;
 mod sections;
 mod server;
+mod telemetry;
 
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use layers::{Layers, Origin, SettingsError};
@@ -21,6 +22,7 @@ pub use period::Period;
 pub use privacy::{PrivacySettings, Properties};
 pub use sections::{Durability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};
 pub use server::{ServerSettings, WhoNeedsKeys};
+pub use telemetry::TelemetrySettings;
 
 use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
 use crate::model::NetworkSettings;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub safety: SafetySettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans are sent.
+    pub telemetry: TelemetrySettings,
 }
 
 /// A tree of settings that can say whether it may run.
@@ -78,6 +82,7 @@ impl Checked for Settings {
         self.events.check()?;
         self.segment.check(&self.events.kinds())?;
         self.privacy.check()?;
+        self.telemetry.check()?;
         self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;

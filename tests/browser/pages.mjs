@@ -133,6 +133,7 @@ const docs = await page.goto(`${api}/docs`);
 assert.equal(docs.status(), 200);
 assert.match(docs.headers()["content-security-policy"], /default-src 'none'/);
 await page.getByText("/v1/events/validate").first().waitFor();
+assert.match(await page.locator("#recommendations").textContent(), /Key of the scope read, as bearer or basic; this service asks for none\./);
 for (const colorScheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme });
   for (const width of [390, 1280]) {

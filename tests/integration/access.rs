@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::daemon::{Answer, Daemon, Home, event, run, sequor, until};
 
 /// Makes a key as an operator does.
-fn create(home: &Home, scopes: &str) -> String {
+pub(crate) fn create(home: &Home, scopes: &str) -> String {
     let output = run(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

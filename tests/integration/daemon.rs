@@ -40,7 +40,9 @@ pub(crate) fn left_out(what: &str) {
 /// The binary under test, with nothing of this process's settings in its environment.
 pub(crate) fn sequor() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SEQUOR_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| ["SEQUOR_", "OTEL_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)))
+    {
         command.env_remove(name);
     }
     command
@@ -80,7 +82,9 @@ impl Home {
             // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.
             if setting.starts_with("--") {
                 command.arg(setting)
-            } else if let Some((name, value)) = setting.split_once('=').filter(|(name, _)| name.starts_with("SEQUOR_")) {
+            } else if let Some((name, value)) =
+                setting.split_once('=').filter(|(name, _)| name.starts_with("SEQUOR_") || name.starts_with("OTEL_"))
+            {
                 command.env(name, value)
             } else {
                 command.args(["--set", setting])

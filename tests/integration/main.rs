@@ -41,6 +41,8 @@ mod settings;
 mod steering;
 mod supervised;
 mod supply;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod tidy;
 mod trace;
 mod train;

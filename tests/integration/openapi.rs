@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
+use crate::access::create;
 use crate::daemon::{Home, event, left_out};
 
 #[test]
@@ -64,9 +67,11 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
         return left_out("no requests are made up from the API's description, since schemathesis is not there (tests/run)");
     }
     let home = Home::new();
-    // What is to be learned first is not waited for: no made-up offset is ever reached.
-    let daemon = home.start(&["server.read_wait=0s"]);
-    daemon.send(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
+    let key = create(&home, "write,read,items,users");
+    // What is to be learned first is not waited for: no made-up offset is ever reached. Where other machines could ask, a key is asked for, as the description says.
+    let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
+    let events = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
+    assert_eq!(daemon.knock("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()["accepted"], 3);
     std::fs::write(home.path().join("schemathesis.toml"), KNOWN).unwrap();
     std::fs::write(home.path().join("known.py"), BARE).unwrap();
     let examples = std::env::var("SEQUOR_MADE_UP_REQUESTS").unwrap_or_else(|_| "15".to_owned());
@@ -74,6 +79,7 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
         .arg("--config-file")
         .arg(home.path().join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", daemon.api()), "--no-color", "--generation-deterministic"])
+        .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--max-examples", &examples, "--phases", "examples,coverage,fuzzing,stateful", "--request-timeout", "60"])
         // A stream does not end, and an erasure that is to be unlearned ends in a restart, at another free port here.
         .args(["--exclude-path", "/v1/users/{user}/recommendations/stream", "--exclude-name", "DELETE /v1/users/{user}"])

@@ -16,8 +16,11 @@ fn root() -> &'static Path {
 fn packages() -> Vec<Value> {
     let rustc = String::from_utf8(Command::new("rustc").arg("-vV").output().unwrap().stdout).unwrap();
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // What a feature brings is here only if it was built with it: nothing is fetched.
+    let features: &[&str] = if cfg!(feature = "otel") { &["--features", "otel"] } else { &[] };
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+        .args(features)
         .current_dir(root())
         .output()
         .unwrap();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
+    ("telemetry", &["metrics"]),
     ("capture", &["domain"]),
     ("simulation", &["domain"]),
     ("keys", &["domain"]),
@@ -18,8 +19,8 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("ranking", &["domain", "model", "recall"]),
     ("learning", &["domain", "model", "recall", "ranking", "evaluation"]),
     ("settings", &["domain", "model", "recall", "ranking", "learning"]),
-    ("actors", &["domain", "model", "learning", "store", "clock", "metrics"]),
-    ("http", &["domain", "capture", "learning", "settings", "keys", "actors", "clock", "metrics"]),
+    ("actors", &["domain", "model", "learning", "store", "clock", "metrics", "telemetry"]),
+    ("http", &["domain", "capture", "learning", "settings", "keys", "actors", "clock", "metrics", "telemetry"]),
     (
         "cli",
         &[
@@ -38,6 +39,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "http",
             "clock",
             "metrics",
+            "telemetry",
         ],
     ),
 ];

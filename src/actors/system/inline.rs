@@ -4,6 +4,7 @@ use super::System;
 use crate::actors::session::{Act, Happened};
 use crate::domain::{Entry, Event, Fallback, Kind, Step};
 use crate::learning::{Answer, Follower, Request, Workspace, answer};
+use crate::telemetry::span;
 
 impl System {
     /// What somebody may want next of whom only these items are known; nothing is kept.
@@ -32,6 +33,7 @@ impl System {
     }
 
     fn recommend_after(&self, steps: impl Iterator<Item = (Step, Option<String>)>, request: &Request) -> Answer {
+        let _span = span!("answer").entered();
         let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), Workspace::default());
         let mut follower = Follower::default();
         for (step, session_id) in steps {

@@ -14,6 +14,7 @@ use crate::domain::{Dictionary, Offset};
 use crate::learning::{Aides, FoldSettings, Learner, State};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::Store;
+use crate::telemetry::span;
 
 /// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next. What was read
 /// `ahead` spares the first one the reading.
@@ -26,8 +27,9 @@ pub(super) fn loader(
     mut ahead: Option<Ahead>,
 ) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
-    let training = Beside::start(metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
-    let clustering = Beside::start(metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+    let training = Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+    let clustering =
+        Beside::start(|| span!("clustering"), metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
     move || {
         let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };

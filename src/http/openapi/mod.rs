@@ -1,14 +1,15 @@
 //! The API's own description: OpenAPI 3.1, made of the handlers and the types that they take and give, and a page that shows it.
 
 mod said;
+mod security;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_SECURITY_POLICY;
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
-use super::lock::Needs;
+use super::lock::{Lock, Needs};
 use super::watch::path;
 use super::{beacon, consents, events, items, lists, merges, segment, stream, users};
 
@@ -33,8 +34,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[openapi(
     info(title = "Sequor", description = "Events in, recommendations out. Bodies may be packed with gzip, zstd, br or deflate (`Content-Encoding`), answers are where `Accept-Encoding` \
         allows it. Every answer bears `x-request-id`: the one that the request brought, or a new one. What goes wrong is answered as `application/problem+json` (RFC 9457). \
-        Where the service asks for keys, one is sent as `Authorization: Bearer`, or as user name or password of `Basic`; where events come in, as the parameter `key`, too, for what can send no header. \
-        Events and Segment's calls take a key of the scope `write`, lists one of `read`, the catalog one of `items`."),
+        A service on a loopback address asks for no keys unless it is told to; on any other it asks for one of the scope that the operation names."),
     servers((url = "/", description = "This service.")),
     tags(
         (name = "events", description = "What users do."),
@@ -80,9 +80,22 @@ struct Document;
 ///
 /// OpenAPI 3.1.
 #[utoipa::path(get, path = DESCRIPTION, tag = "description", responses((status = 200, description = "The description.", body = serde_json::Value), Refused))]
-async fn description() -> HttpResponse {
-    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default().into());
-    HttpResponse::Ok().content_type("application/json").body(TEXT.clone())
+async fn description(lock: Data<Lock>) -> HttpResponse {
+    static OPEN: LazyLock<Bytes> = LazyLock::new(|| text(false));
+    static LOCKED: LazyLock<Bytes> = LazyLock::new(|| text(true));
+    let text = if lock.locked { &LOCKED } else { &OPEN };
+    HttpResponse::Ok().content_type("application/json").body(Bytes::clone(text))
+}
+
+/// The description of a door that asks for keys, or of one that does not.
+fn document(locked: bool) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    security::describe(&mut document, locked);
+    document
+}
+
+fn text(locked: bool) -> Bytes {
+    document(locked).to_json().unwrap_or_default().into()
 }
 
 /// This description, for people
@@ -109,7 +122,12 @@ pub(super) mod tests {
     use std::collections::BTreeSet;
 
     fn described() -> Value {
-        serde_json::to_value(Document::openapi()).unwrap()
+        of_a_door(true)
+    }
+
+    /// The description that a door gives.
+    pub(in crate::http) fn of_a_door(locked: bool) -> Value {
+        serde_json::to_value(document(locked)).unwrap()
     }
 
     /// The methods of each path, as they are described.

@@ -145,9 +145,9 @@ pub(in crate::http) enum Broken {
     NotUnderstood(Problem),
 }
 
-/// There may be no answer.
+/// Who asks may not come in.
 #[derive(IntoResponses)]
-pub(in crate::http) enum Refused {
+pub(in crate::http) enum Unauthorised {
     #[response(
         status = 401,
         description = "A key is needed here, and none that is known was sent.",
@@ -160,6 +160,17 @@ pub(in crate::http) enum Refused {
         content_type = "application/problem+json"
     )]
     OtherScope(Problem),
+}
+
+/// There may be no answer.
+#[derive(IntoResponses)]
+pub(in crate::http) enum Refused {
+    #[response(
+        status = 429,
+        description = "The key, or the address, has brought as much as it may; nothing was taken. `Retry-After` says in how many seconds to try again.",
+        content_type = "application/problem+json"
+    )]
+    TooMuch(Problem),
     #[response(
         status = 503,
         description = "Not now; nothing was taken. `Retry-After` says in how many seconds to try again.",
