@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering;
 /// The most bytes of one piece of a record: seventeen of them, as many as a page ever holds, stay below 128 KiB.
 const PIECE: usize = 7 << 10;
 
+/// How often at most a record is replaced while one reads it: once for each erasure that is carried out at that moment.
+const REPLACED_AT_MOST: usize = 1000;
+
 /// Makes the sync that it is given, and sees how long it takes.
 pub type Watch<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
 
@@ -233,13 +236,23 @@ impl Records {
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
-    /// The next record once more: a record is replaced as a whole when something in it is erased, and whoever reads it meanwhile may find pieces of both.
-    fn again(&mut self) -> Option<Result<Vec<(Offset, Entry)>, StoreError>> {
-        let mut anew = Self::from(&self.journal, &self.path, self.next);
-        let (key, head) = anew.piece()?.ok()?;
-        let record = (key == PieceKey { first: self.next, piece: 0 }).then(|| anew.assemble(key.first, &head));
-        self.pieces = anew.pieces;
-        record
+    /// The next record once more: a record is replaced as a whole when something in it is erased, and whoever reads it meanwhile may find pieces of both. What is found damaged in the same way
+    /// twice is.
+    fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        for _ in 0..REPLACED_AT_MOST {
+            let mut anew = Self::from(&self.journal, &self.path, self.next);
+            let head = match anew.piece() {
+                Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
+                _ => break,
+            };
+            let record = anew.assemble(self.next, &head);
+            self.pieces = anew.pieces;
+            match record {
+                Err(error) if error.to_string() != damaged.to_string() => damaged = error,
+                record => return record,
+            }
+        }
+        Err(damaged)
     }
 
     /// The next piece and its key.
@@ -273,7 +286,7 @@ impl Iterator for Records {
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => Err(StoreError::Gap { from: self.next, until: key.first }),
                 Some(Ok((key, head))) => match self.assemble(key.first, &head) {
-                    Err(damaged) => self.again().unwrap_or(Err(damaged)),
+                    Err(damaged) => self.again(damaged),
                     whole => whole,
                 },
                 Some(Err(error)) => Err(error),

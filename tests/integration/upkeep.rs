@@ -389,7 +389,7 @@ fn entries_that_are_gone_are_given_up_only_when_told_to() {
 fn a_present_store_needs_no_migration() {
     let home = Home::new();
     let data = stopped(&home);
-    assert!(succeeds(on(&data, &["migrate"])).contains("has format 4, the present one; nothing was to be done"));
+    assert!(succeeds(on(&data, &["migrate"])).contains("has format 5, the present one; nothing was to be done"));
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_store_of_the_first_format_is_migrated_once_and_sound() {
     for file in ["conf", "db"] {
         std::fs::copy(fixture.join(file), home.data().join("store").join(file)).unwrap();
     }
-    assert!(succeeds(on(&home.data(), &["migrate"])).contains("was migrated from format 1 to 4"));
+    assert!(succeeds(on(&home.data(), &["migrate"])).contains("was migrated from format 1 to 5"));
     assert!(succeeds(on(&home.data(), &["migrate"])).contains("nothing was to be done"));
     assert!(succeeds(on(&home.data(), &["verify"])).contains("journal entries            121"));
     let daemon = home.start(&STRIDES);
