@@ -1,5 +1,10 @@
 //! The model actor: the fold's shell, on a thread of its own.
 
+mod checkpointing;
+mod telling;
+
+pub use checkpointing::{Checkpoint, Checkpointing};
+
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
@@ -11,14 +16,12 @@ use super::guard::{Struck, guarded, may_strike};
 use super::system::SystemError;
 use super::upkeep::Upkeep;
 use super::worker::Beside;
-use crate::domain::{Dictionary, Entry, ModelAct, ModelChange, Offset, SourceName};
-use crate::learning::{Background, Learner, LearnerError, LearningReport, Lost, PLACES, Snapshot, Vitals};
-use crate::metrics::{Metrics, Place, Worker};
-use crate::store::{Quarantined, Reader, Retention, Store, StoreError, codec};
+use crate::domain::{Dictionary, Entry, ModelChange, Offset};
+use crate::learning::{Learner, LearnerError, LearningReport, Lost, Snapshot, Vitals};
+use crate::metrics::{Metrics, Worker};
+use crate::store::{Quarantined, Reader, Store, StoreError};
 use crate::telemetry::span;
-
-/// Counts by source and place.
-type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
+use checkpointing::Written;
 
 /// Why the model actor stopped learning.
 #[derive(Debug, thiserror::Error)]
@@ -52,29 +55,6 @@ impl ModelError {
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_disk_full())
     }
-}
-
-/// How often and how deep the learned state is written.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Checkpointing {
-    /// Entries between two checkpoints; 0: only at the end.
-    pub every: u64,
-    /// How many are kept.
-    pub kept: usize,
-    /// After each, how much of the journal is kept at least; `None`: all.
-    pub retain: Option<Retention>,
-    /// After each, how many times what is in it the database may take on the disk; 0: any.
-    pub compact_ratio: f64,
-    /// Session records are forgotten after so many entries without one of their user.
-    pub forget_after: u64,
-}
-
-/// A checkpoint that was written.
-struct Written {
-    offset: Offset,
-    bytes: u64,
-    /// The user up to whom session records were looked through.
-    swept: Option<String>,
 }
 
 /// Makes a fold that stands where its newest checkpoint left it.
@@ -246,120 +226,6 @@ impl ModelActor {
         self.tell();
     }
 
-    /// Tells the metrics what was learned since the last time.
-    fn tell(&mut self) {
-        let (metrics, report) = (&self.metrics, self.learner.report());
-        let (new, old) = (&report.training, &self.reported.training);
-        metrics.training_batches.increment(new.batches - old.batches);
-        metrics.training_skipped_batches.increment(new.skipped - old.skipped);
-        metrics.training_examples.increment(new.examples - old.examples);
-        if new.batches > old.batches {
-            let batches = (new.batches - old.batches) as f64;
-            metrics.training_loss.set((new.loss - old.loss) / batches);
-            metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
-        }
-        metrics.evaluated_steps.increment(report.total.steps - self.reported.total.steps);
-        metrics.evaluated_hits.increment(report.total.hits() - self.reported.total.hits());
-        if report.live.steps > 0 {
-            metrics.live_recall_at_20.set(report.live.recall());
-            metrics.live_mrr_at_20.set(report.live.mrr());
-            metrics.live_ndcg_at_20.set(report.live.ndcg());
-        }
-        if let Some(error) = report.interest.recent() {
-            metrics.live_interest_mse.set(error);
-        }
-        let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
-        for (number, source) in SourceName::ALL.into_iter().enumerate() {
-            for (column, place) in Place::ALL.into_iter().enumerate() {
-                let grown = |new: &Grid, old: &Grid| new[number][column] - old[number][column];
-                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
-                metrics.shown_items.of(source).increment(shown);
-                metrics.shown_items_by_place.of(place).increment(shown);
-                metrics.credited_choices.of(source).increment(chosen);
-                metrics.credited_choices_by_place.of(place).increment(chosen);
-            }
-        }
-        for (_, change) in self.learner.acts().filter(|(offset, _)| *offset >= self.uncounted) {
-            if matches!(change.act, ModelAct::Rollback { .. }) {
-                metrics.rollbacks.of(change.cause).increment(1);
-            }
-        }
-        self.uncounted = self.uncounted.max(self.learner.next_offset());
-        metrics.learning_paused.set(f64::from(u8::from(report.paused)));
-        metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
-        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
-            metrics.evaluated_hits_by_source.of(source).increment(new - old);
-        }
-        for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
-            metrics.live_recall_at_20_by_source.of(source).set(alone.recall());
-            metrics.live_mrr_at_20_by_source.of(source).set(alone.mrr());
-        }
-        metrics.users.set(report.users as f64);
-        metrics.items.set(report.items as f64);
-        metrics.recall_clusters.set(report.clusters as f64);
-        metrics.weights_version.set(self.published.load().weights_version() as f64);
-        metrics.learner_offset.set(self.learner.next_offset() as f64);
-        self.reported = report;
-    }
-
-    /// Begins to write where the fold stands, which goes on meanwhile: what is written is a copy.
-    fn begin_checkpoint(&mut self) -> Result<(), ModelError> {
-        let offset = self.learner.next_offset();
-        let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
-        self.checkpointed = offset;
-        let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
-        let Checkpointing { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
-        self.writer.start(Box::new(move || {
-            // A directory that cannot be used is a checkpoint that failed, and nothing that learning stops for.
-            let checkpoints = store.checkpoints(kept)?;
-            let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
-            if let Some(begin) = begin {
-                tracing::debug!(begin, "where the journal begins");
-            }
-            let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
-            upkeep.compact_if_due(compact_ratio);
-            Ok(Written { offset, bytes, swept })
-        }));
-        Ok(())
-    }
-
-    /// Tells what became of a checkpoint.
-    fn note(&mut self, outcome: Option<Result<Result<Written, StoreError>, Lost>>) -> Result<(), ModelError> {
-        match outcome {
-            None => Ok(()),
-            Some(Ok(Ok(Written { offset, bytes, swept }))) => {
-                self.swept = swept;
-                self.metrics.checkpoint_bytes.set(bytes as f64);
-                self.metrics.checkpoint_offset.set(offset as f64);
-                self.written = offset;
-                Ok(())
-            }
-            Some(Ok(Err(error))) => {
-                self.metrics.checkpoint_failures.increment(1);
-                Err(error.into())
-            }
-            Some(Err(lost)) => {
-                self.metrics.checkpoint_failures.increment(1);
-                Err(ModelError::Writer(lost))
-            }
-        }
-    }
-
-    /// Writes where the fold stands, and waits for it.
-    fn checkpoint(&mut self) -> Result<(), ModelError> {
-        if self.writer.is_busy() {
-            let written = self.writer.finish();
-            self.note(Some(written))?;
-        }
-        if !self.broken && (self.written != self.learner.next_offset() || self.written == 0) {
-            self.begin_checkpoint()?;
-            let written = self.writer.finish();
-            self.note(Some(written))?;
-        }
-        Ok(())
-    }
-
     /// Folds on; says whether there is more.
     fn advance(&mut self) -> bool {
         let metrics = Arc::clone(&self.metrics);
@@ -489,23 +355,5 @@ impl Handler<HowFar> for ModelActor {
             acts: learner.acts().copied().collect(),
             vitals: learner.vitals().clone(),
         })
-    }
-}
-
-/// Writes a checkpoint of where the fold stands.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Offset, Arc<ModelError>>")]
-pub struct Checkpoint;
-
-impl Handler<Checkpoint> for ModelActor {
-    type Result = Result<Offset, Arc<ModelError>>;
-
-    fn handle(&mut self, _: Checkpoint, _: &mut Self::Context) -> Self::Result {
-        let metrics = Arc::clone(&self.metrics);
-        match guarded(&metrics, Worker::Model, || self.checkpoint()) {
-            Ok(written) => written.map_err(Arc::new)?,
-            Err(struck) => return Err(Arc::new(ModelError::Struck(struck))),
-        }
-        Ok(self.checkpointed)
     }
 }

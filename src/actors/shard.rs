@@ -1,9 +1,7 @@
 //! A shard: one arbiter's share of the users.
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
-use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::hash::Hasher;
@@ -14,17 +12,20 @@ use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 mod expiring;
+mod healing;
 mod listening;
 mod looking;
 mod merging;
+mod storing;
 
 pub use expiring::{Expire, Looked};
 pub use listening::{Hush, Listen};
 pub use looking::{Live, Show};
+pub use storing::Flush;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
-use super::session::{Apply, Happened, Leave, Recommend, Save, SessionActor, Surroundings};
+use super::session::{Apply, Happened, Leave, Recommend, SessionActor, Surroundings};
 use super::stored::Stored;
 use crate::domain::{Catalog, Dictionary, Expired, Kinds, Offset};
 use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
@@ -186,88 +187,6 @@ impl ShardActor {
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
-    /// Starts the user's actor with nothing but what the journal says. That takes a pass over the journal: the price of damage.
-    fn fold_anew(&mut self, user: &str) -> Result<&mut Active, StoreError> {
-        let begin = self.share.store.journal().begin()?;
-        let mut events: Vec<_> = self.delivered_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
-        for happened in &mut events {
-            self.look_up(happened, Some(begin))?;
-        }
-        let active = self.start(user, None);
-        active.actor.do_send(Apply { events, permits: None });
-        active.dirty = true;
-        Ok(active)
-    }
-
-    /// What was delivered of the journal from an offset on, of the users that `wanted` names.
-    fn delivered_since(&self, from: Offset, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Happened)>, StoreError> {
-        let mut events = Vec::new();
-        for read in self.share.store.journal().entries(from)? {
-            let (offset, entry) = read?;
-            if offset >= self.delivered {
-                break;
-            }
-            events.extend(Happened::of(offset, entry, &self.share.dictionary, &self.share.kinds).filter(|(user, _)| wanted(user)));
-        }
-        Ok(events)
-    }
-
-    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts
-    /// as stored.
-    fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
-        let ready = self.follow_store();
-        let (mut saves, mut users) = (Vec::new(), Vec::new());
-        for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
-            if std::mem::take(&mut active.dirty) {
-                active.saving = true;
-                saves.push((user.clone(), active.actor.send(Save)));
-                users.push(user.clone());
-            }
-        }
-        let opening = self.opening;
-        let (store, stored, number, delivered) =
-            (self.share.store.clone(), Arc::clone(&self.share.stored), self.share.number.0, self.delivered);
-        let put = async move {
-            ready?;
-            let asked = saves.len();
-            let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
-            let records: Vec<_> = records.await.into_iter().flatten().collect();
-            let gone = asked - records.len();
-            let through = if gone == 0 { stored.with(number, delivered) } else { store.sessions().through()? };
-            store.sessions().put_in(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
-            if gone == 0 {
-                stored.raise(number, delivered);
-            }
-            Ok(gone)
-        };
-        put.map(|outcome| (users, outcome))
-    }
-
-    /// Notes what became of sessions that were to be stored: those that could not be are still to be.
-    fn settle(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
-        for user in users {
-            if let Some(active) = self.active.get_mut(user) {
-                active.saving = false;
-                active.dirty |= outcome.is_err();
-            }
-        }
-    }
-
-    /// Goes back to what the store holds where it was opened again, since what was stored last may be gone; and tries again what could not be read then.
-    fn follow_store(&mut self) -> Result<(), StoreError> {
-        let (store, own) = (&self.share.store, self.share.number.0);
-        let opening = store.opening()?;
-        if opening != self.opening {
-            self.share.stored.lower(own, store.sessions().through()?);
-            self.opening = opening;
-            self.ill = true;
-        }
-        if self.ill {
-            self.heal();
-        }
-        if self.ill { Err(StoreError::Failed { dir: self.share.store.dir().to_owned() }) } else { Ok(()) }
-    }
-
     /// Lets go whoever was idle too long and, above the number of actors that may live, those unused longest. Only clean sessions may rest: what they hold is stored.
     fn rest(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
@@ -325,24 +244,6 @@ impl ShardActor {
         let metrics = Arc::clone(&self.share.metrics);
         if guarded(&metrics, Worker::Shard, || work(self)).is_err() && guarded(&metrics, Worker::Shard, || self.heal()).is_err() {
             tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
-        }
-    }
-
-    /// Lets all session actors go, and puts the journal's tail before those that it concerns.
-    fn heal(&mut self) {
-        self.share.metrics.live_sessions.decrement(self.active.len() as f64);
-        self.active.drain().for_each(|(_, active)| active.actor.do_send(Leave));
-        self.surroundings.workspace.replace(Workspace::default());
-        let (own, shards) = self.share.number;
-        match self.delivered_since(self.share.stored.of(own), |user| shard_of(user, shards) == own) {
-            Ok(tail) => {
-                self.ill = false;
-                self.deliver(tail, None);
-            }
-            Err(error) => {
-                self.ill = true;
-                tracing::error!(error = &error as &dyn std::error::Error, "the journal's tail could not be read");
-            }
         }
     }
 
@@ -456,21 +357,5 @@ impl Handler<Ask> for ShardActor {
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
         self.guarded(|shard| shard.ask(ask));
-    }
-}
-
-/// Stores every changed session now.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), Arc<StoreError>>")]
-pub struct Flush;
-
-impl Handler<Flush> for ShardActor {
-    type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
-
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
-            shard.settle(&users, &outcome);
-            outcome.map(drop).map_err(Arc::new)
-        }))
     }
 }

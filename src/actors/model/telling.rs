@@ -1,0 +1,67 @@
+//! What the metrics are told of learning.
+
+use super::ModelActor;
+use crate::domain::{ModelAct, SourceName};
+use crate::learning::PLACES;
+use crate::metrics::Place;
+
+/// Counts by source and place.
+type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
+
+impl ModelActor {
+    /// Tells the metrics what was learned since the last time.
+    pub(super) fn tell(&mut self) {
+        let (metrics, report) = (&self.metrics, self.learner.report());
+        let (new, old) = (&report.training, &self.reported.training);
+        metrics.training_batches.increment(new.batches - old.batches);
+        metrics.training_skipped_batches.increment(new.skipped - old.skipped);
+        metrics.training_examples.increment(new.examples - old.examples);
+        if new.batches > old.batches {
+            let batches = (new.batches - old.batches) as f64;
+            metrics.training_loss.set((new.loss - old.loss) / batches);
+            metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
+        }
+        metrics.evaluated_steps.increment(report.total.steps - self.reported.total.steps);
+        metrics.evaluated_hits.increment(report.total.hits() - self.reported.total.hits());
+        if report.live.steps > 0 {
+            metrics.live_recall_at_20.set(report.live.recall());
+            metrics.live_mrr_at_20.set(report.live.mrr());
+            metrics.live_ndcg_at_20.set(report.live.ndcg());
+        }
+        if let Some(error) = report.interest.recent() {
+            metrics.live_interest_mse.set(error);
+        }
+        let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
+        for (number, source) in SourceName::ALL.into_iter().enumerate() {
+            for (column, place) in Place::ALL.into_iter().enumerate() {
+                let grown = |new: &Grid, old: &Grid| new[number][column] - old[number][column];
+                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
+                metrics.shown_items.of(source).increment(shown);
+                metrics.shown_items_by_place.of(place).increment(shown);
+                metrics.credited_choices.of(source).increment(chosen);
+                metrics.credited_choices_by_place.of(place).increment(chosen);
+            }
+        }
+        for (_, change) in self.learner.acts().filter(|(offset, _)| *offset >= self.uncounted) {
+            if matches!(change.act, ModelAct::Rollback { .. }) {
+                metrics.rollbacks.of(change.cause).increment(1);
+            }
+        }
+        self.uncounted = self.uncounted.max(self.learner.next_offset());
+        metrics.learning_paused.set(f64::from(u8::from(report.paused)));
+        metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
+        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
+            metrics.evaluated_hits_by_source.of(source).increment(new - old);
+        }
+        for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
+            metrics.live_recall_at_20_by_source.of(source).set(alone.recall());
+            metrics.live_mrr_at_20_by_source.of(source).set(alone.mrr());
+        }
+        metrics.users.set(report.users as f64);
+        metrics.items.set(report.items as f64);
+        metrics.recall_clusters.set(report.clusters as f64);
+        metrics.weights_version.set(self.published.load().weights_version() as f64);
+        metrics.learner_offset.set(self.learner.next_offset() as f64);
+        self.reported = report;
+    }
+}

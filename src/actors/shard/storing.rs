@@ -1,0 +1,69 @@
+//! How a shard's sessions come to the store.
+
+use actix::{ActorFutureExt, Handler, Message, ResponseActFuture, WrapFuture};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use std::sync::Arc;
+
+use super::ShardActor;
+use crate::actors::session::Save;
+use crate::store::StoreError;
+
+impl ShardActor {
+    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts
+    /// as stored.
+    pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
+        let ready = self.follow_store();
+        let (mut saves, mut users) = (Vec::new(), Vec::new());
+        for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
+            if std::mem::take(&mut active.dirty) {
+                active.saving = true;
+                saves.push((user.clone(), active.actor.send(Save)));
+                users.push(user.clone());
+            }
+        }
+        let opening = self.opening;
+        let (store, stored, number, delivered) =
+            (self.share.store.clone(), Arc::clone(&self.share.stored), self.share.number.0, self.delivered);
+        let put = async move {
+            ready?;
+            let asked = saves.len();
+            let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
+            let records: Vec<_> = records.await.into_iter().flatten().collect();
+            let gone = asked - records.len();
+            let through = if gone == 0 { stored.with(number, delivered) } else { store.sessions().through()? };
+            store.sessions().put_in(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            if gone == 0 {
+                stored.raise(number, delivered);
+            }
+            Ok(gone)
+        };
+        put.map(|outcome| (users, outcome))
+    }
+
+    /// Notes what became of sessions that were to be stored: those that could not be are still to be.
+    pub(super) fn settle(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
+        for user in users {
+            if let Some(active) = self.active.get_mut(user) {
+                active.saving = false;
+                active.dirty |= outcome.is_err();
+            }
+        }
+    }
+}
+
+/// Stores every changed session now.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Arc<StoreError>>")]
+pub struct Flush;
+
+impl Handler<Flush> for ShardActor {
+    type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
+            shard.settle(&users, &outcome);
+            outcome.map(drop).map_err(Arc::new)
+        }))
+    }
+}
