@@ -93,6 +93,24 @@ fn without_a_watchdog_it_is_only_told_that_it_is_ready() {
     supervisor.wait_for("STOPPING=1");
 }
 
+/// A supervisor that hears of a stop sees to it that it is one.
+#[test]
+fn what_is_unlearned_is_taken_up_without_a_stop() {
+    let home = Home::new();
+    let (supervisor, daemon) = Supervisor::start(&home, None, &["learning.interval=64"]);
+    supervisor.wait_for("READY=1");
+    daemon.send(&[event("a", "ann", "tea"), event("b", "bob", "cup")]);
+    assert_eq!(daemon.ask("DELETE", "/v1/users/ann?unlearn=true", "").status, 200);
+    let mut told = Vec::new();
+    until("it to be ready again", || {
+        told.extend(supervisor.told());
+        told.iter().any(|line| line == "READY=1").then_some(())
+    });
+    assert!(!told.iter().any(|line| line == "STOPPING=1"), "{told:?}");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    supervisor.wait_for("STOPPING=1");
+}
+
 #[test]
 #[cfg(debug_assertions)]
 fn a_daemon_whose_actor_is_stuck_does_not_say_that_it_is_well() {
