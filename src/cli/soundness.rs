@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::actors::origin::origin;
 use crate::actors::session::{Act, Happened};
 use crate::actors::shard::shard_of;
-use crate::domain::{Dictionary, Entry, Kinds, Merge, Offset, Session};
+use crate::domain::{Dictionary, Entry, Kinds, Merge, Offset, Session, Step};
 use crate::settings::Settings;
 use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError, keys};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -182,6 +182,7 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
     let sessions = store.sessions();
     let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
     let through = sessions.through().unwrap_or(0);
+    let expired = store.expiries().last()?.map(|expiry| expiry.steps(kinds));
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
     let recorded = Recorded { store, names, kinds, idle_gap_ms };
     recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
@@ -211,6 +212,16 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
             // Of a journal whose head was dropped the end of a sequence is all that can be folded.
             if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
                 continue;
+            }
+            // Where something was kept long enough neither tells of it, and borders are where it was not known. A sequence that is folded from what is left may reach further back.
+            if let Some(expired) = &expired {
+                let left = |session: &Session| -> Vec<_> {
+                    let kept = |step: &&Step| !expired.covers(step.kind, step.at);
+                    session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
+                };
+                if folded.applied <= record.applied && left(&folded.session).ends_with(&left(&record.session)) {
+                    continue;
+                }
             }
             if folded.applied == record.applied && bare(&folded.session) == bare(&record.session) {
                 findings.add(place, "its borders, kinds or values are not those that the settings give", Remedy::Settings);

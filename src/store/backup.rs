@@ -122,8 +122,8 @@ impl Store {
         }
         copy.journal().start_at(self.journal().begin()?)?;
         copy.erasures().note(&self.erasures().done()?)?;
-        if self.expiries().any()? {
-            copy.expiries().note()?;
+        if let Some(last) = self.expiries().last()? {
+            copy.expiries().note(&last)?;
         }
         Ok(copy)
     }

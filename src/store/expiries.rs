@@ -8,10 +8,10 @@ use crate::domain::{Entry, Expiry, Offset};
 
 /// Begins the key of an expiry that is under way; its entry's offset follows, big-endian.
 const UNDER_WAY: u8 = b'x';
-/// Once there was one.
-const ANY: &[u8] = b"e";
+/// The one that was begun last.
+const LAST: &[u8] = b"e";
 
-/// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under way, and one key that there ever were any.
+/// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under way, and `e → sealed(expiry)` for the one that was begun last, if there ever was one.
 #[derive(Debug, Clone)]
 pub struct Expiries {
     store: Store,
@@ -27,12 +27,8 @@ impl Expiries {
     /// # Errors
     /// What the disk says.
     pub fn begin(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
-        let engine = self.store.writable()?;
-        let key = under_way(offset);
-        let mut envelope = Envelope::with_capacity(64);
-        codec::encode_to(expiry, envelope.payload())?;
-        engine.insert(&engine.erasures, ANY, &[])?;
-        engine.insert(&engine.erasures, &key, envelope.seal(&key))
+        self.note(expiry)?;
+        self.put(&under_way(offset), expiry)
     }
 
     /// Those under way with where they stand in the journal, in its order.
@@ -44,31 +40,34 @@ impl Expiries {
         Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason };
                 let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-                let payload = sealed::open(&key, &value).map_err(damaged)?;
-                let expiry = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-                Ok((offset.ok_or_else(|| damaged("its key is no offset".to_owned()))?, expiry))
+                Ok((offset.ok_or_else(|| damaged(&key, "its key is no offset".to_owned()))?, open(&key, &value)?))
             })
             .collect()
     }
 
-    /// Whether anything was ever taken out, or is to be: then the journal does not tell of all that follows from it.
+    /// The one that was begun last, if anything was ever taken out or is to be: then the journal does not tell of all that follows from it.
     ///
     /// # Errors
-    /// What the database says.
-    pub fn any(&self) -> Result<bool, StoreError> {
+    /// As [`Expiries::under_way`].
+    pub fn last(&self) -> Result<Option<Expiry>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(engine.get(&engine.erasures, ANY)?.is_some())
+        engine.get(&engine.erasures, LAST)?.map(|value| open(LAST, &value)).transpose()
     }
 
-    /// Notes that something was taken out of the journal that this is a copy of.
+    /// Notes one as the last that was begun, also of a journal that this is a copy of.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn note(&self) -> Result<(), StoreError> {
+    pub fn note(&self, expiry: &Expiry) -> Result<(), StoreError> {
+        self.put(LAST, expiry)
+    }
+
+    fn put(&self, key: &[u8], expiry: &Expiry) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        engine.insert(&engine.erasures, ANY, &[])
+        let mut envelope = Envelope::with_capacity(64);
+        codec::encode_to(expiry, envelope.payload())?;
+        engine.insert(&engine.erasures, key, envelope.seal(key))
     }
 
     /// Notes, durably, that expiries are done, but for what is left of them in the database's files.
@@ -81,6 +80,15 @@ impl Expiries {
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
+}
+
+fn open(key: &[u8], value: &[u8]) -> Result<Expiry, StoreError> {
+    let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
+    codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
+}
+
+fn damaged(key: &[u8], reason: String) -> StoreError {
+    StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason }
 }
 
 fn under_way(offset: Offset) -> Vec<u8> {
@@ -138,7 +146,7 @@ mod tests {
         let entries: Vec<_> = (0..100).map(|number| at(number, if number % 2 == 0 { Kind::Search } else { Kind::View })).collect();
         committer.commit(vec![entries]).unwrap();
         let expiry = |before| Expiry { events: vec![(Kind::Search, before)], impressions: None, timestamp: 200 };
-        assert!(!store.expiries().any().unwrap());
+        assert_eq!(store.expiries().last().unwrap(), None);
         assert!(store.holds_expired(&expiry(1)).unwrap() && !store.holds_expired(&expiry(0)).unwrap());
         let late = Entry::Event(Event { event_id: None, ..at(2, Kind::Search).as_event().unwrap().clone() });
         committer.commit(vec![vec![Entry::Expire(expiry(50)), late]]).unwrap();
@@ -154,7 +162,7 @@ mod tests {
             let goes = offset < 50 && offset % 2 == 0;
             assert_eq!(entry == Entry::Blank, goes, "{offset}: what came after it was found stays until the next time");
         }
-        assert!(store.expiries().any().unwrap());
+        assert_eq!(store.expiries().last().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();
         assert_eq!(store.expiries().under_way().unwrap(), []);
         assert!(store.erasures().owes(Debt::Compaction).unwrap());

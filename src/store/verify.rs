@@ -146,7 +146,7 @@ impl Store {
         let erased = self
             .erasures()
             .done()
-            .and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty() || self.expiries().any()?));
+            .and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty() || self.expiries().last()?.is_some()));
         let nameless = begin > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, Remedy::Restore);
