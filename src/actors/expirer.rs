@@ -51,10 +51,16 @@ pub async fn expire(system: System, keeping: Keeping, clock: Clock) {
     loop {
         every.tick().await;
         let is_time = looked.is_none_or(|looked| looked.elapsed() >= keeping.every());
-        let expiry = keeping.at(clock.now()).filter(|_| is_time);
-        looked = if is_time { Some(Instant::now()) } else { looked };
-        match pass(&system, expiry).await {
-            Ok(()) | Err(SystemError::NotYet { .. } | SystemError::Draining) => {}
+        let outcome = async {
+            if is_time && let Some(expiry) = keeping.at(clock.now()) {
+                look(&system, expiry).await?;
+                // Only now: where there was no room for the entry it is looked again at the next tick.
+                looked = Some(Instant::now());
+            }
+            carry_out(&system).await
+        };
+        match outcome.await {
+            Ok(()) | Err(SystemError::NotYet { .. } | SystemError::Busy(_) | SystemError::Draining) => {}
             Err(SystemError::Gone(_) | SystemError::Stopping) => return,
             Err(error) => {
                 tracing::error!(
@@ -66,16 +72,19 @@ pub async fn expire(system: System, keeping: Keeping, clock: Clock) {
     }
 }
 
-/// Carries out what is under way, and what an expiry covers if it covers anything.
-async fn pass(system: &System, expiry: Option<Expiry>) -> Result<(), SystemError> {
-    let store = system.store().clone();
-    if let Some(expiry) = expiry {
-        let (store, sought) = (store.clone(), expiry.clone());
-        if blocking(move || Ok(store.holds_expired(&sought)?)).await? {
-            let permit = system.enter(1)?;
-            system.append(vec![Entry::Expire(expiry)], permit).await?;
-        }
+/// Begins an expiry if it covers anything.
+async fn look(system: &System, expiry: Expiry) -> Result<(), SystemError> {
+    let (store, sought) = (system.store().clone(), expiry.clone());
+    if blocking(move || Ok(store.holds_expired(&sought)?)).await? {
+        let permit = system.enter(1)?;
+        system.append(vec![Entry::Expire(expiry)], permit).await?;
     }
+    Ok(())
+}
+
+/// Carries out what is under way.
+async fn carry_out(system: &System) -> Result<(), SystemError> {
+    let store = system.store().clone();
     let due = store.expiries().under_way()?;
     let Some((last, newest)) = due.last().cloned() else { return Ok(()) };
     let beyond = last + 1;

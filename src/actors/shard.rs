@@ -179,11 +179,13 @@ impl ShardActor {
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
         metrics.live_sessions.increment(1.0);
-        if let (Some(record), Some(expired)) = (&mut record, &self.expired) {
-            expiring::let_go(record, expired);
-        }
+        // Whoever looks at the stored records passes over those at work: what goes here is still to be stored.
+        let dirty = match (&mut record, &self.expired) {
+            (Some(record), Some(expired)) => expiring::let_go(record, expired),
+            _ => false,
+        };
         let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
-        let active = Active { actor, dirty: false, saving: false, last_tick: self.tick };
+        let active = Active { actor, dirty, saving: false, last_tick: self.tick };
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 

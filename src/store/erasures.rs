@@ -1,5 +1,6 @@
 //! Which users are to be erased, and of which it is known that they were.
 
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::engine::Pairs;
@@ -8,7 +9,7 @@ use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Erasure, Offset, Timestamp};
 
 /// The tree's name in errors.
-pub(super) const TREE: &str = "erasures";
+const TREE: &str = "erasures";
 /// Begins the key of an erasure that is under way; its entry's offset follows, big-endian.
 const UNDER_WAY: u8 = b'w';
 /// Begins the key of one that is done; the digest of the id follows.
@@ -95,11 +96,7 @@ impl Erasures {
         Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason };
-                let payload = sealed::open(&key, &value).map_err(damaged)?;
-                let erasure = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-                Ok((offset.ok_or_else(|| damaged("its key is no offset".to_owned()))?, erasure))
+                Ok((offset_of(&key)?, open(&key, &value)?))
             })
             .collect()
     }
@@ -162,11 +159,8 @@ impl Erasures {
         Pairs::new(engine.erasures.scan_prefix([DONE]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason };
                 let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(Erased);
-                let payload = sealed::open(&key, &value).map_err(damaged)?;
-                let asked = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-                Ok((user.ok_or_else(|| damaged("its key is no digest".to_owned()))?, asked))
+                Ok((user.ok_or_else(|| damaged(&key, "its key is no digest".to_owned()))?, open(&key, &value)?))
             })
             .collect()
     }
@@ -174,6 +168,22 @@ impl Erasures {
 
 fn under_way(offset: Offset) -> Vec<u8> {
     [&[UNDER_WAY], &offset.to_be_bytes()[..]].concat()
+}
+
+/// The offset that follows a key's first byte.
+pub(super) fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
+    let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
+    offset.ok_or_else(|| damaged(key, "its key is no offset".to_owned()))
+}
+
+/// What was written under a key of the tree.
+pub(super) fn open<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+    let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
+    codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
+}
+
+fn damaged(key: &[u8], reason: String) -> StoreError {
+    StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What was kept long enough and is still to be taken out.
 
 use super::engine::Pairs;
-use super::erasures::{Debt, TREE};
-use super::sealed::{self, Envelope};
+use super::erasures::{Debt, offset_of, open};
+use super::sealed::Envelope;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
@@ -40,8 +40,7 @@ impl Expiries {
         Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-                Ok((offset.ok_or_else(|| damaged(&key, "its key is no offset".to_owned()))?, open(&key, &value)?))
+                Ok((offset_of(&key)?, open(&key, &value)?))
             })
             .collect()
     }
@@ -80,15 +79,6 @@ impl Expiries {
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
-}
-
-fn open(key: &[u8], value: &[u8]) -> Result<Expiry, StoreError> {
-    let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
-    codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
-}
-
-fn damaged(key: &[u8], reason: String) -> StoreError {
-    StoreError::DamagedValue { tree: TREE, key: format!("{key:?}"), reason }
 }
 
 fn under_way(offset: Offset) -> Vec<u8> {
