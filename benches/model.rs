@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing else to say")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sequor::model::{CellKind, Input, NetworkSettings, Position, Scratch, Trainer, Window};
+use sequor::nn::{CellKind, Input, NetworkSettings, Position, Scratch, Trainer, Window};
 use std::hint::black_box;
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use sequor::candidates::{Moment, RecallSettings, Slate, Sources};
 use sequor::domain::{ItemIx, Kinds, Step};
 use sequor::ranking::{Desk, Mood, Ranker};
-use sequor::recall::{Moment, RecallSettings, Slate, Sources};
 use std::hint::black_box;
 
 struct Stream {

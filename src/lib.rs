@@ -1,17 +1,17 @@
 //! Sequor: a real-time recommender daemon.
 pub mod actors;
-pub mod capture;
+pub mod auth;
+pub mod candidates;
 pub mod cli;
 pub mod clock;
 pub mod domain;
 pub mod evaluation;
 pub mod http;
-pub mod keys;
-pub mod learning;
+pub mod ingest;
+pub mod learner;
 pub mod metrics;
-pub mod model;
+pub mod nn;
 pub mod ranking;
-pub mod recall;
 pub mod settings;
 pub mod simulation;
 pub mod store;

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use super::past::decode;
 use crate::domain::Offset;
-use crate::learning::State;
+use crate::learner::State;
 use crate::store::{Checkpoints, Store, StoreError};
 
 /// The newest checkpoint of a data directory, on its way into memory on a thread of its own. Nothing is believed of it that the store, once open, does not bear out.
@@ -40,7 +40,7 @@ mod tests {
     use super::super::past::KeptPast;
     use super::*;
     use crate::domain::{Entry, Item, ItemAct, ItemChange};
-    use crate::learning::{Aides, FoldSettings, Inline, Learner};
+    use crate::learner::{Aides, FoldSettings, Inline, Learner};
     use crate::store::{Durability, StoreOptions, codec};
     use std::sync::Arc;
 

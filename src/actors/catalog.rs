@@ -4,7 +4,7 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 use crate::domain::{Catalog, Dictionary, Entry, Offset};
-use crate::learning::Snapshot;
+use crate::learner::Snapshot;
 use crate::store::{Committed, Store, StoreError};
 
 /// Keeps the catalog that answers see ahead of the fold, so that a change that was acknowledged holds for every later answer. The committer is its only writer.

@@ -17,7 +17,7 @@ use super::system::SystemError;
 use super::upkeep::Upkeep;
 use super::worker::Beside;
 use crate::domain::{Dictionary, Entry, ModelChange, Offset};
-use crate::learning::{Learner, LearnerError, LearningReport, Lost, Snapshot, Vitals};
+use crate::learner::{Learner, LearnerError, LearningReport, Lost, Snapshot, Vitals};
 use crate::metrics::{Metrics, Worker};
 use crate::store::{Quarantined, Reader, Store, StoreError};
 use crate::telemetry::span;

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::system::SystemError;
 use crate::domain::ItemIx;
-use crate::learning::Pretrained;
+use crate::learner::Pretrained;
 use crate::store::{Durability, Store, StoreError, codec};
 
 /// The network that the fold of this store begins with; `None` if it begins with one that has learned nothing.

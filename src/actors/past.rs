@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::origin::origin;
 use crate::domain::{Dictionary, Offset};
-use crate::learning::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
+use crate::learner::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
 use crate::store::{CheckpointReader, Checkpoints, Reader, Store, StoreError, codec};
 
 /// How many states that were rolled back to or from are kept, those used last.

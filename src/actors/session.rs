@@ -12,7 +12,7 @@ use tracing::Span;
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Dictionary, Entry, Expired, Kinds, Offset, Session, Step};
-use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
+use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Worker};
 use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
 use crate::telemetry::span;

@@ -28,7 +28,7 @@ use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, SessionActor, Surroundings};
 use super::stored::Stored;
 use crate::domain::{Catalog, Dictionary, Expired, Kinds, Offset};
-use crate::learning::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
+use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;

@@ -35,7 +35,7 @@ use super::shard::{Ask, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::upkeep::Upkeep;
 use crate::domain::{Candidate, Catalog, Consent, Consents, Dictionary, Entry, ItemIx, Kinds, Links, Offset, Timestamp};
-use crate::learning::{Answer, FoldSettings, Request, Snapshot, similar, trending};
+use crate::learner::{Answer, FoldSettings, Request, Snapshot, similar, trending};
 use crate::metrics::{Metrics, Queue};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
 pub use crate::store::{Gone, Point, Quarantined};

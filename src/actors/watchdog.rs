@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::system::{System, SystemError};
 use crate::clock::Clock;
-use crate::learning::SafetySettings;
+use crate::learner::SafetySettings;
 
 /// How often the model is looked at.
 const EVERY: Duration = Duration::from_secs(1);

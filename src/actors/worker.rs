@@ -8,7 +8,7 @@ use std::time::Instant;
 use metrics::{Counter, Histogram};
 use tracing::Span;
 
-use crate::learning::{Background, Job, Lost};
+use crate::learner::{Background, Job, Lost};
 
 /// One job at a time, on a thread of its own.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use super::knock::Knock;
-use crate::capture::{write_entry, write_said};
 use crate::domain::{Entry, Said};
+use crate::ingest::{write_entry, write_said};
 
 /// An answer that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);

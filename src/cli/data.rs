@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::flags::{self, Flags};
 use super::knock::Knock;
 use crate::actors::origin::origin;
-use crate::capture::Rules;
+use crate::ingest::Rules;
 use crate::settings::{Layers, Settings};
 use crate::store::{Store, StoreError, StoreOptions};
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{recording, trained};
-use crate::learning::{Scores, score_sessions};
+use crate::learner::{Scores, score_sessions};
 use crate::settings::Period;
 
 /// Arguments of `sequor evaluate`.

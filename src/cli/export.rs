@@ -12,8 +12,8 @@ use super::data::{self, Admin};
 use super::flags::Flags;
 use super::knock::Knock;
 use super::progress::Progress;
-use crate::capture::{ENTRIES, entry_name, write_entry};
 use crate::domain::Offset;
+use crate::ingest::{ENTRIES, entry_name, write_entry};
 use crate::store::Store;
 
 /// Arguments of `sequor export`.

@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::sender::Rejected;
-use crate::capture::{Fault, FileError};
+use crate::ingest::{Fault, FileError};
 
 /// What was taken is taken, but not everything could be.
 #[derive(Debug, thiserror::Error)]

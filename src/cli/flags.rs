@@ -14,10 +14,10 @@ use super::secret;
 use crate::actors::expirer::Keeping;
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
-use crate::capture::{EventNames, Rules};
 use crate::domain::Kind;
 use crate::http::{DoorSettings, Rates, TlsFiles};
-use crate::learning::{FoldSettings, Pace};
+use crate::ingest::{EventNames, Rules};
+use crate::learner::{FoldSettings, Pace};
 use crate::metrics::Metrics;
 use crate::settings::{
     Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, TelemetrySettings, WhoNeedsKeys,

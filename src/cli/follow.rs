@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::capture::{Digest, Unpacked};
+use crate::ingest::{Digest, Unpacked};
 
 /// The longest line, in bytes; one that is longer is given out without its text.
 const MAX_LINE_BYTES: usize = 64 * 1024;

@@ -14,9 +14,9 @@ use super::place::StateFile;
 use super::progress::Progress;
 use super::sender::Sender;
 use super::target::{Directory, Target};
-use crate::capture::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_said};
 use crate::clock::Clock;
 use crate::domain::{Entry, Said, Timestamp};
+use crate::ingest::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_said};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.

@@ -6,8 +6,8 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::flags::Flags;
+use crate::auth::{Key, KeyFile, KeyId, Scopes};
 use crate::clock::Clock;
-use crate::keys::{Key, KeyFile, KeyId, Scopes};
 
 /// Arguments of `sequor key`.
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ use crate::actors::origin::{number_items, origin};
 use crate::actors::past::{KeptPast, fold_up_to};
 use crate::actors::worker::Beside;
 use crate::domain::{Dictionary, Offset};
-use crate::learning::{Aides, FoldSettings, Learner};
+use crate::learner::{Aides, FoldSettings, Learner};
 use crate::metrics::{Metrics, Worker};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};

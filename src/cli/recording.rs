@@ -3,9 +3,9 @@
 use anyhow::bail;
 use std::path::Path;
 
-use crate::capture::{FileEvents, Rules};
 use crate::domain::{Consent, Kinds};
-use crate::learning::Recording;
+use crate::ingest::{FileEvents, Rules};
+use crate::learner::Recording;
 
 /// Rows that are refused are told, but not more than so many.
 const TOLD: u64 = 10;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::plot::{self, Line};
 use crate::domain::SourceName;
 use crate::evaluation::CurvePoint;
-use crate::learning::LearningReport;
+use crate::learner::LearningReport;
 use crate::metrics::Process;
 
 /// The figures of a replay.

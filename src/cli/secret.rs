@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use crate::capture::Pseudonyms;
+use crate::ingest::Pseudonyms;
 use crate::settings::PrivacySettings;
 
 /// Where the secret is looked for first.

@@ -16,9 +16,9 @@ use super::knock::Knock;
 use super::place::StateFile;
 use super::progress::Progress;
 use super::sender::Sender;
-use crate::capture::{AccessLog, AccessSettings, Digest, Other, Seen};
 use crate::clock::Clock;
 use crate::domain::Entry;
+use crate::ingest::{AccessLog, AccessSettings, Digest, Other, Seen};
 
 /// Arguments of `sequor tail`.
 #[derive(Debug, Args)]

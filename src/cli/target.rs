@@ -7,8 +7,8 @@ use super::data;
 use super::flags::{self, Flags};
 use super::sender::{Sender, Told};
 use crate::actors::system::{Admitted, System};
-use crate::capture::Rules;
 use crate::domain::{Entry, Said};
+use crate::ingest::Rules;
 use crate::metrics::Metrics;
 use crate::store::Store;
 

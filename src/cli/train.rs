@@ -13,7 +13,7 @@ use super::evaluate::{Figures, write_json};
 use super::flags::{self, SettingFlags};
 use super::plot::{self, Line};
 use super::{recording, trained};
-use crate::learning::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
+use crate::learner::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
 use crate::metrics::Process;
 use crate::settings::{Layers, Origin, Period, Settings};
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use std::path::Path;
 
-use crate::learning::OfflineTraining;
+use crate::learner::OfflineTraining;
 use crate::store::{StoreError, codec, open_checkpoint, write_checkpoint};
 
 /// Begins the payload, so that it is not taken for what a daemon keeps in such files. The number is that of the layout.

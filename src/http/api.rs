@@ -16,10 +16,10 @@ use super::problem::Problem;
 use super::pulse::Pulse;
 use super::{beacon, consents, events, items, lists, merges, openapi, segment, slow, stream, users};
 use crate::actors::system::{Admitted, Receipt, System, SystemError};
-use crate::capture::{Fault, Rules};
+use crate::auth::Keys;
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Said, Timestamp};
-use crate::keys::Keys;
+use crate::ingest::{Fault, Rules};
 use crate::metrics::Metrics;
 use crate::settings::Live;
 

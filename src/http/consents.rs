@@ -11,8 +11,8 @@ use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
+use crate::auth::Scope;
 use crate::domain::{Consent, Entry};
-use crate::keys::Scope;
 
 /// Where a user's consent is said and asked for.
 pub(super) const CONSENT: &str = "/v1/users/{user}/consent";

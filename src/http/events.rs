@@ -12,9 +12,9 @@ use super::openapi::{BadRequest, Broken, EventsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
-use crate::capture::{Fault, Reading, read_body};
+use crate::auth::Scope;
 use crate::domain::{Consent, Entry, Event, Said};
-use crate::keys::Scope;
+use crate::ingest::{Fault, Reading, read_body};
 use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::telemetry::span;
 

@@ -10,9 +10,9 @@ use super::lock::{Access, Needs};
 use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use crate::capture::{Fault, check_id, read_item, read_items, read_patch};
+use crate::auth::Scope;
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
-use crate::keys::Scope;
+use crate::ingest::{Fault, check_id, read_item, read_items, read_patch};
 use crate::telemetry::span;
 
 /// Where many items are changed at once.

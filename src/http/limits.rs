@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::keys::{Key, KeyId, Ring};
+use crate::auth::{Key, KeyId, Ring};
 
 /// Addresses that are told apart at once, 100 bytes each; of more than that several share one allowance.
 const ADDRESSES: usize = 100_000;

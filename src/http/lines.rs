@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::api::Api;
 use super::problem::Problem;
 use crate::actors::system::SystemError;
-use crate::capture::write_entry;
 use crate::domain::{Entry, Offset};
+use crate::ingest::write_entry;
 
 /// Says which entries are wanted.
 pub(super) type Wanted = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;

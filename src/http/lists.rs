@@ -13,12 +13,12 @@ use super::pages::Given;
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
+use crate::auth::Scope;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown,
     SourceName,
 };
-use crate::keys::Scope;
-use crate::learning::{Answer, Explanation, Pick, Request};
+use crate::learner::{Answer, Explanation, Pick, Request};
 use crate::metrics::RecommendationOutcome;
 use crate::telemetry::span;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::limits::{Limits, TooMuch};
 use super::problem::Problem;
 use super::slow;
-use crate::keys::{Key, Keys, Scope};
+use crate::auth::{Key, Keys, Scope};
 use crate::metrics::{By, Refusal};
 
 /// What a path needs.
@@ -191,8 +191,8 @@ pub(super) async fn nowhere(request: HttpRequest, lock: Data<Lock>) -> Problem {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::auth::Scopes;
     use crate::domain::Kinds;
-    use crate::keys::Scopes;
     use crate::metrics::Metrics;
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;

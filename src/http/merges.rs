@@ -10,8 +10,8 @@ use super::lock::Needs;
 use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
+use crate::auth::Scope;
 use crate::domain::Entry;
-use crate::keys::Scope;
 
 /// Where a user takes in another one.
 pub(super) const MERGE: &str = "/v1/users/{user}/merge";

@@ -1,9 +1,9 @@
 //! What went wrong, as RFC 9457 `application/problem+json`.
 
 use super::request_id::RequestId;
-use crate::capture::{BodyError, Fault};
-use crate::keys::Scope;
-use crate::learning::FilterError;
+use crate::auth::Scope;
+use crate::ingest::{BodyError, Fault};
+use crate::learner::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};

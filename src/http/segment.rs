@@ -12,8 +12,8 @@ use super::openapi::{self, BadRequest, Broken, Message, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::system::Admitted;
-use crate::capture::{Call, Fault, Messages, read_batch, read_call};
-use crate::keys::Scope;
+use crate::auth::Scope;
+use crate::ingest::{Call, Fault, Messages, read_batch, read_call};
 use crate::metrics::{EventOutcome, MessageOutcome};
 use crate::telemetry::span;
 

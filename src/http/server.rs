@@ -31,9 +31,9 @@ use super::watch::Otherwise;
 
 use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
-use crate::capture::Rules;
+use crate::auth::{KeyError, Keys};
 use crate::clock::Clock;
-use crate::keys::{KeyError, Keys};
+use crate::ingest::Rules;
 use crate::metrics::Endpoint;
 use crate::settings::Live;
 

@@ -18,8 +18,8 @@ use super::openapi::{BadRequest, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
+use crate::auth::Scope;
 use crate::domain::Offset;
-use crate::keys::Scope;
 use crate::telemetry::span;
 
 /// Where a user's recommendations are followed.

@@ -14,7 +14,7 @@ use super::lock::tests::lock;
 use super::lock::{Needs, nowhere};
 use super::server::private_routes;
 use super::{api, openapi};
-use crate::keys::Scope;
+use crate::auth::Scope;
 
 type Routes = fn(&mut ServiceConfig);
 

@@ -18,8 +18,8 @@ use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
 use crate::actors::system::{Gone, SystemError};
+use crate::auth::Scope;
 use crate::domain::{Entry, Offset, Timestamp};
-use crate::keys::Scope;
 
 /// Where a user is looked up and erased.
 pub(super) const USER: &str = "/v1/users/{user}";

@@ -21,7 +21,7 @@ use super::request_id::{self, RequestId};
 use super::segment;
 use super::stream::STREAM;
 use super::traced;
-use crate::keys::Scope;
+use crate::auth::Scope;
 use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 
 /// The encodings that a body may be packed in.

@@ -8,7 +8,7 @@ use super::api::Api;
 use super::consents::Level;
 use super::problem::Problem;
 use crate::domain::{Consent, ItemIx, Offset};
-use crate::learning::{Filter, Request};
+use crate::learner::{Filter, Request};
 
 /// The most items that one request may exclude.
 const MAX_EXCLUDED: usize = 1000;

@@ -1,8 +1,8 @@
 //! The workspace on which one moment's candidates are gathered, described and ranked.
 
 use super::{Features, Mood, Ranker};
+use crate::candidates::{CHANNELS, Channel, Fact, Moment, Slate, Sources};
 use crate::domain::{Candidate, ItemIx, SourceName};
-use crate::recall::{CHANNELS, Channel, Fact, Moment, Slate, Sources};
 
 /// What the network says of a moment.
 #[derive(Clone, Copy)]

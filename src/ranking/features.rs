@@ -1,8 +1,8 @@
 //! What the ranker is told of each candidate and of the moment.
 
 use super::Mood;
-use crate::recall::lanes::ln;
-use crate::recall::{CHANNELS, Channel, FACTS, Fact, Moment, Slate};
+use crate::candidates::lanes::ln;
+use crate::candidates::{CHANNELS, Channel, FACTS, Fact, Moment, Slate};
 
 /// Features of a candidate: the logarithm of its share on each channel, of the weight behind it, and the facts.
 pub const ITEM: usize = 2 * CHANNELS + FACTS;

@@ -1,6 +1,6 @@
 //! The session's mood: which sources have been right in it.
 
-use crate::recall::CHANNELS;
+use crate::candidates::CHANNELS;
 use serde::{Deserialize, Serialize};
 
 /// Running averages over a session of what each channel had given to the items that then came. Small; kept beside the session by the caller.

@@ -2,8 +2,8 @@
 
 use super::features::{Features, ITEM, MOMENT};
 use super::normaliser::Normaliser;
+use crate::candidates::lanes::exp;
 use crate::domain::{ItemIx, Pages};
-use crate::recall::lanes::exp;
 use pulp::Simd;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -77,7 +77,7 @@ impl Ranker {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut draw = || ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
         let mut weights = Weights::constant(0.0);
-        weights.linear.iter_mut().take(crate::recall::CHANNELS).for_each(|weight| *weight = 0.5);
+        weights.linear.iter_mut().take(crate::candidates::CHANNELS).for_each(|weight| *weight = 0.5);
         let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.moment.as_flattened_mut()).chain(&mut weights.out);
         drawn.for_each(|weight| *weight = draw());
         Self {

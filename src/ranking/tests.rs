@@ -1,8 +1,8 @@
 //! The desk and the ranker, driven by small streams.
 
 use super::*;
+use crate::candidates::{Moment, RecallSettings, Sources};
 use crate::domain::{Candidate, ItemIx, Kinds, Step};
-use crate::recall::{Moment, RecallSettings, Sources};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 

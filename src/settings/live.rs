@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Layers, LogLevel, Origin, Settings};
-use crate::learning::SafetySettings;
+use crate::learner::SafetySettings;
 
 /// Why the settings could not be read again.
 pub type ReloadError = Box<dyn Error + Send + Sync>;

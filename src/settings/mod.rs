@@ -24,9 +24,9 @@ pub use sections::{Durability, LogFormat, LogLevel, LogSettings, SessionSettings
 pub use server::{ServerSettings, WhoNeedsKeys};
 pub use telemetry::TelemetrySettings;
 
-use crate::learning::{LearningSettings, OfflineSettings, SafetySettings};
-use crate::model::NetworkSettings;
-use crate::recall::{ClusterSettings, RecallError, RecallSettings};
+use crate::candidates::{ClusterSettings, RecallError, RecallSettings};
+use crate::learner::{LearningSettings, OfflineSettings, SafetySettings};
+use crate::nn::NetworkSettings;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -7,8 +7,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use sequor::capture::{FileEvents, Rules, read_body, read_item, read_items, read_patch};
 use sequor::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Session, Shown, SourceName, Step};
+use sequor::ingest::{FileEvents, Rules, read_body, read_item, read_items, read_patch};
 use sequor::store::{Durability, Store, StoreOptions, codec};
 use serde_json::{Map, Value, json};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sequor::actors::session::{Act, Happened};
 use sequor::domain::{Dictionary, Entry, Event, Item, ItemAct, ItemChange, Kinds, Session};
-use sequor::learning::Pace;
+use sequor::learner::Pace;
 use sequor::store::{Durability, Store, StoreOptions};
 
 /// Copies a directory, with all that is in it.

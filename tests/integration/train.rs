@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use sequor::capture::{FileEvents, Rules};
-use sequor::learning::{OfflineSettings, Recording};
+use sequor::ingest::{FileEvents, Rules};
+use sequor::learner::{OfflineSettings, Recording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

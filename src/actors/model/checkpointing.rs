@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ModelActor, ModelError};
 use crate::actors::guard::guarded;
 use crate::domain::Offset;
-use crate::learning::{Background, Lost};
+use crate::learner::{Background, Lost};
 use crate::metrics::Worker;
 use crate::store::{Retention, StoreError, codec};
 

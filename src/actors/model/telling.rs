@@ -2,7 +2,7 @@
 
 use super::ModelActor;
 use crate::domain::{ModelAct, SourceName};
-use crate::learning::PLACES;
+use crate::learner::PLACES;
 use crate::metrics::Place;
 
 /// Counts by source and place.

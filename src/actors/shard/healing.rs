@@ -3,7 +3,7 @@
 use super::{Active, ShardActor, shard_of};
 use crate::actors::session::{Apply, Happened, Leave};
 use crate::domain::Offset;
-use crate::learning::Workspace;
+use crate::learner::Workspace;
 use crate::store::StoreError;
 
 impl ShardActor {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::actors::gate::Full;
 use crate::actors::model::ModelError;
 use crate::domain::Offset;
-use crate::learning::LearnerError;
+use crate::learner::LearnerError;
 use crate::store::StoreError;
 
 /// Why the system did not start or a request failed.

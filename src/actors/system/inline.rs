@@ -3,7 +3,7 @@
 use super::System;
 use crate::actors::session::{Act, Happened};
 use crate::domain::{Entry, Event, Fallback, Kind, Step};
-use crate::learning::{Answer, Follower, Request, Workspace, answer};
+use crate::learner::{Answer, Follower, Request, Workspace, answer};
 use crate::telemetry::span;
 
 impl System {

@@ -8,7 +8,7 @@ use super::{System, SystemError};
 use crate::actors::gate::Full;
 use crate::actors::session::follower;
 use crate::actors::shard::{Live, Show};
-use crate::learning::{Inspection, Request, inspect};
+use crate::learner::{Inspection, Request, inspect};
 use crate::store::SessionRecord;
 
 impl System {

@@ -11,7 +11,7 @@ use crate::actors::session::Happened;
 use crate::actors::shard::{Deliver, ShardActor, shard_of};
 use crate::actors::worker::Beside;
 use crate::domain::{Dictionary, Offset};
-use crate::learning::{Aides, FoldSettings, Learner, State};
+use crate::learner::{Aides, FoldSettings, Learner, State};
 use crate::metrics::{Metrics, Queue, Worker};
 use crate::store::Store;
 use crate::telemetry::span;

@@ -4,8 +4,8 @@ use anyhow::Context;
 use rustc_hash::FxHashMap;
 use std::time::Duration;
 
-use crate::capture::FileEvents;
 use crate::domain::{Consent, Entry, Event, Timestamp};
+use crate::ingest::FileEvents;
 use crate::simulation::Shop;
 
 /// Entries that are sent at a time, at most.

@@ -9,7 +9,7 @@ use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learning::{ItemCounts, Pick};
+use crate::learner::{ItemCounts, Pick};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config

@@ -5,10 +5,10 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::auth::{Key, KeyError, KeyId, Scopes};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::keys::{Key, KeyError, KeyId, Scopes};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config

@@ -21,7 +21,7 @@ use super::lock::Needs;
 use super::problem::Problem;
 use super::watch::path;
 use crate::actors::model::Standing;
-use crate::keys::Scope;
+use crate::auth::Scope;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.

@@ -11,7 +11,7 @@ use crate::domain::{Cause, ModelAct, ModelChange, Offset, Timestamp};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learning::{Mark, Vitals, is_discarded};
+use crate::learner::{Mark, Vitals, is_discarded};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config

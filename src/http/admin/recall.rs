@@ -7,7 +7,7 @@ use crate::domain::{ItemIx, SourceName};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learning::{Area, map};
+use crate::learner::{Area, map};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(private("/admin/recall", "GET").route(web::get().to(look)));

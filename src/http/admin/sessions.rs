@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use super::query::Limit;
 use crate::actors::system::SystemError;
-use crate::capture::Names;
 use crate::domain::{Fallback, ItemIx, Offset, Recommended, Removed, Session, SourceName, Step, Timestamp};
 use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learning::{Considered, Inspection, Place, Request};
+use crate::ingest::Names;
+use crate::learner::{Considered, Inspection, Place, Request};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config

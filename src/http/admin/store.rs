@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::query::Nothing;
 use crate::actors::system::{Point, Quarantined, SystemError};
-use crate::capture::{ENTRIES, entry_name};
 use crate::domain::{Entry, Offset};
 use crate::http::api::{Api, RETRY};
 use crate::http::lines;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
+use crate::ingest::{ENTRIES, entry_name};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config

@@ -82,7 +82,7 @@ pub(super) async fn item(api: Data<Api>, item: Path<String>) -> HttpResponse {
 }
 
 fn shown(view: &ItemView) -> Markup {
-    let counted = |figure: &dyn Fn(&crate::learning::ItemCounts) -> String| view.counts.as_ref().map_or(NONE.to_owned(), figure);
+    let counted = |figure: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NONE.to_owned(), figure);
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
         p.lead { (state(view.attributes.as_ref())) " Number " (view.number) ", as the journal first named it." }

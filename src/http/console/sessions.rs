@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use super::format::{NONE, count, link, moment, seconds};
 use super::layout::{bar, page, tile};
-use crate::capture::Names;
 use crate::domain::Recommended;
 use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
+use crate::ingest::Names;
 
 /// Where the X-rays are.
 const HERE: &str = "/console/sessions";

@@ -6,6 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, OpenApi};
 
 use super::said::Unauthorised;
+use crate::auth::Scope;
 use crate::http::consents::CONSENT;
 use crate::http::events::{EVENTS, VALIDATE};
 use crate::http::items::{ITEM, ITEMS};
@@ -14,7 +15,6 @@ use crate::http::merges::MERGE;
 use crate::http::segment;
 use crate::http::stream::STREAM;
 use crate::http::users::USER;
-use crate::keys::Scope;
 
 /// What the key of each path opens. The door asks what [`crate::http::watch::path`] is told; a test holds the two together.
 const OPENED: [(Scope, &[&str]); 5] = [

@@ -1,0 +1,116 @@
+//! The formats of access logs.
+
+use super::{AccessError, regex};
+use crate::ingest::fault::{Code, Fault};
+use regex::{Captures, Regex};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// The format that nginx and Apache call combined; what a site appends to it is `rest`, where cookies are looked for.
+const COMBINED: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
+
+/// The fields of a line, with the names under which JSON logs commonly have them.
+const FIELDS: [(&str, &[&str]); 8] = [
+    ("time", &["time", "time_iso8601", "time_local", "msec", "timestamp", "ts", "@timestamp"]),
+    ("request", &["request"]),
+    ("method", &["method", "request_method"]),
+    ("path", &["path", "request_uri", "uri", "url"]),
+    ("status", &["status"]),
+    ("agent", &["agent", "http_user_agent", "user_agent"]),
+    ("address", &["address", "remote_addr", "client_ip", "remote_ip"]),
+    ("cookie", &["cookie", "http_cookie"]),
+];
+
+/// How a line is taken apart.
+#[derive(Debug)]
+pub(super) enum Format {
+    Text(Regex),
+    /// The fields that have other names than usual.
+    Json(Vec<(String, String)>),
+}
+
+/// A line taken apart.
+#[derive(Debug)]
+pub(super) enum Parts<'l> {
+    Text(Captures<'l>),
+    Json(Map<String, Value>, &'l [(String, String)]),
+}
+
+impl Format {
+    pub(super) fn new(text: &str, fields: &[(String, String)]) -> Result<Self, AccessError> {
+        if let Some((field, _)) = fields.iter().find(|(field, _)| !FIELDS.iter().any(|(known, _)| known == field)) {
+            return Err(AccessError::Field(field.clone()));
+        }
+        match text {
+            "json" => Ok(Self::Json(fields.to_vec())),
+            "combined" => Ok(Self::Text(regex(COMBINED)?)),
+            text => {
+                let format = regex(text)?;
+                let has = |name: &str| format.capture_names().flatten().any(|found| found == name);
+                let needed = if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
+                match needed.iter().find(|name| !has(name)) {
+                    Some(name) => Err(AccessError::Group(name)),
+                    None => Ok(Self::Text(format)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn read<'l>(&'l self, line: &'l str) -> Result<Parts<'l>, Fault> {
+        match self {
+            Self::Text(format) => format
+                .captures(line)
+                .map(Parts::Text)
+                .ok_or_else(|| Fault::new(None, Code::Syntax, "the line is not in the log's format (--format)")),
+            Self::Json(names) => match serde_json::from_str(line) {
+                Ok(Value::Object(object)) => Ok(Parts::Json(object, names)),
+                Ok(_) => Err(Fault::new(None, Code::WrongType, "the line is no JSON object")),
+                Err(error) => Err(Fault::new(None, Code::Syntax, format!("not JSON: {error}"))),
+            },
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// A field of every log, if the line tells it.
+    pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        let Self::Json(_, names) = self else { return self.field(name) };
+        if let Some((_, renamed)) = names.iter().find(|(field, _)| field == name) {
+            return self.field(renamed);
+        }
+        FIELDS.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.field(name))
+    }
+
+    /// A field by the name that it has in the log; what is `-` or empty is not told.
+    pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        let text = match self {
+            Self::Text(captures) => Cow::Borrowed(captures.name(name)?.as_str()),
+            Self::Json(object, _) => match object.get(name)? {
+                Value::String(text) => Cow::Borrowed(text.as_str()),
+                Value::Number(number) => Cow::Owned(number.to_string()),
+                _ => return None,
+            },
+        };
+        (!text.is_empty() && text != "-").then_some(text)
+    }
+
+    /// A cookie, from the header `Cookie` where the log has it.
+    pub(super) fn cookie(&self, name: &str) -> Option<Cow<'_, str>> {
+        let find = |header: &str| {
+            let pairs = header.split([';', ' ', '"']).filter_map(|pair| pair.split_once('='));
+            pairs.into_iter().find(|(found, value)| *found == name && !value.is_empty()).map(|(_, value)| Cow::Owned(value.to_owned()))
+        };
+        self.field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.field("rest"))?))
+    }
+
+    /// Method and path; `None` if it was no HTTP request.
+    pub(super) fn request(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+        if let (Some(method), Some(path)) = (self.get("method"), self.get("path")) {
+            return Some((method, path));
+        }
+        let request = self.get("request")?;
+        let mut words = request.split(' ');
+        let (method, path) = (words.next()?, words.next()?);
+        path.starts_with('/').then(|| (Cow::Owned(method.to_owned()), Cow::Owned(path.to_owned())))
+    }
+}

@@ -1,0 +1,97 @@
+//! "What next?": from a user's state and what is learned to a ranked list. The session actors answer with it, and the fold tests with it.
+
+use crate::candidates::{ClusterSettings, Clusters, Moment, SessionIx, Sources};
+use crate::domain::{ItemIx, Offset};
+use crate::nn::{Scratch, Top, Weights};
+use crate::ranking::{Desk, Mood, NetworkView, Ranker};
+
+use super::follower::{Follower, Pace};
+
+/// Candidates that are ranked, at least.
+const KEPT: usize = 256;
+/// Items of the network's own list that become candidates.
+const LISTED: usize = 40;
+
+/// Working memory for answers: one a thread; it allocates nothing once warm.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The network's.
+    pub network: Scratch,
+    query: Vec<f32>,
+    interest: Vec<f32>,
+    /// The ranker's.
+    pub desk: Desk,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { network: Scratch::default(), query: Vec::new(), interest: Vec::new(), desk: Desk::new(KEPT) }
+    }
+}
+
+impl Workspace {
+    /// The value that the network predicts of the follower last considered choosing an item; `None` if its interest head is off or the item unknown to it.
+    #[must_use]
+    pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
+        if self.interest.is_empty() { None } else { weights.interest(&self.interest, item) }
+    }
+}
+
+/// Everything learned that a judgement needs, borrowed from the fold or from a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
+    pub(super) weights: Option<&'a Weights>,
+    pub(super) clusters: Option<&'a Clusters>,
+    pub(super) sources: &'a Sources,
+    pub(super) ranker: &'a Ranker,
+    pub(super) settings: &'a ClusterSettings,
+    pub(super) now: Offset,
+}
+
+impl Judge<'_> {
+    /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
+    /// sources' neighbours, if the asker knows it.
+    pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
+        let Workspace { network, query, interest, desk } = workspace;
+        // Before the first border the network knows no item, and has nothing to say.
+        let weights = self.weights.filter(|weights| weights.items() > 0);
+        let top = weights.map(|weights| {
+            weights.query(follower.hidden(pace, weights, network), query);
+            weights.interest_query(query, interest);
+            self.top(weights, query, network)
+        });
+        let moment = Moment { steps: follower.session.current(), session, begun: follower.session.begun, now: self.now };
+        match (weights, &top) {
+            (Some(weights), Some(top)) => {
+                let near = self.near(weights, query, follower);
+                // What the scan has given already spares fetching a row for every candidate.
+                let logit = |item| network.scanned(item).unwrap_or_else(|| weights.score(query, item));
+                let view = NetworkView { top: &top.items, log_partition: top.log_partition, logit: &logit };
+                desk.consider(self.sources, self.ranker, &moment, mood, Some(&view), &near);
+            }
+            _ => desk.consider(self.sources, self.ranker, &moment, mood, None, &[]),
+        }
+    }
+
+    /// The network's best: of the whole catalog while that is small, else of the clusters nearest to the query and of the items too new to be in one.
+    fn top(&self, weights: &Weights, query: &[f32], scratch: &mut Scratch) -> Top {
+        match self.clusters.filter(|_| weights.items() > self.settings.exact_up_to) {
+            None => weights.top(query, LISTED, scratch),
+            Some(clusters) => {
+                let probed = clusters.probe(query, self.settings.probes);
+                let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
+                let newer = clusters.items() as ItemIx..weights.items() as ItemIx;
+                weights.top_of(query, members.chain(newer), LISTED, scratch)
+            }
+        }
+    }
+
+    /// Items of the last item's cluster that few know yet: the network alone can bring them.
+    fn near(&self, weights: &Weights, query: &[f32], follower: &Follower) -> Vec<(ItemIx, f32)> {
+        let last = follower.session.steps.iter().rev().find_map(|step| step.item);
+        let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
+        let Some(embedding) = weights.embedding(last) else { return Vec::new() };
+        let members = clusters.members(clusters.of(last, embedding)).iter().rev().take(LISTED);
+        members.map(|&item| (item, weights.score(query, item))).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! Earlier sessions, to be trained on again.
+
+use crate::domain::{Expired, Kinds, Step};
+use crate::nn::Window;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+use super::window::training_window;
+
+/// The last sessions' steps, numbered in the order in which the sessions began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    sessions: VecDeque<Vec<Step>>,
+    /// The number of the session at the front.
+    first: u64,
+    most: usize,
+}
+
+impl History {
+    /// An empty history that will keep the last `most` sessions.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { sessions: VecDeque::new(), first: 0, most }
+    }
+
+    /// Begins the session of that number, which is one more than that of the session begun before it; the oldest is dropped if there are too many.
+    pub fn begin(&mut self, session: u64) {
+        if self.sessions.len() >= self.most {
+            self.sessions.pop_front();
+        }
+        self.sessions.push_back(Vec::new());
+        self.first = (session + 1).saturating_sub(self.sessions.len() as u64);
+    }
+
+    /// Sets the steps that a session is trained on; nothing happens if it was dropped meanwhile.
+    pub fn set(&mut self, session: u64, steps: &[Step]) {
+        if let Some(kept) = self.place(session).and_then(|place| self.sessions.get_mut(place)) {
+            kept.clear();
+            kept.extend_from_slice(steps);
+        }
+    }
+
+    /// Takes out of every session what is not to be kept any longer.
+    pub fn expire(&mut self, expired: &Expired) {
+        for steps in &mut self.sessions {
+            expired.prune(steps);
+        }
+    }
+
+    /// The training window of a session; `None` if it was dropped or holds nothing to predict.
+    #[must_use]
+    pub fn window(&self, session: u64, kinds: &Kinds, most: usize) -> Option<Window> {
+        training_window(session, self.sessions.get(self.place(session)?)?, kinds, most)
+    }
+
+    /// Whether it holds steps of that session.
+    #[cfg(test)]
+    pub(super) fn holds(&self, session: u64) -> bool {
+        self.place(session).and_then(|place| self.sessions.get(place)).is_some_and(|steps| !steps.is_empty())
+    }
+
+    fn place(&self, session: u64) -> Option<usize> {
+        session.checked_sub(self.first).and_then(|place| usize::try_from(place).ok())
+    }
+
+    /// Draws the window of an earlier session: its age in sessions is exponentially distributed, halving every `half_life` sessions.
+    /// `None` if the one drawn holds nothing to predict.
+    pub fn draw(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &Kinds, most: usize) -> Option<Window> {
+        let known = self.sessions.len();
+        if known == 0 {
+            return None;
+        }
+        // Inverse transform of the exponential distribution cut off at the oldest session kept: every draw lands.
+        let oldest = 1.0 - 0.5_f64.powf(known as f64 / half_life);
+        let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let age = -(1.0 - uniform * oldest).log2() * half_life;
+        let place = known - 1 - (age as usize).min(known - 1);
+        training_window(self.first + place as u64, self.sessions.get(place)?, kinds, most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    fn filled(sessions: u64, most: usize) -> History {
+        let mut history = History::new(most);
+        for number in 0..sessions {
+            history.begin(number);
+            let step = |item| Step { item: Some(item), kind: 0, boundary: false, at: 0, value: 1.0 };
+            history.set(number, &[step(number as u32), step(number as u32 + 1)]);
+        }
+        history
+    }
+
+    #[test]
+    fn half_of_the_draws_are_younger_than_the_half_life() {
+        let history = filled(10_000, 5_000);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let young = (0..10_000)
+            .filter_map(|_| history.draw(&mut rng, 100.0, &Kinds::default(), 20))
+            .filter(|window| window.session >= 10_000 - 100)
+            .count();
+        assert!((4_800..5_200).contains(&young), "{young} of 10,000 draws within one half-life");
+    }
+
+    #[test]
+    fn only_kept_sessions_are_drawn() {
+        let history = filled(1_000, 10);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        for _ in 0..1_000 {
+            let window = history.draw(&mut rng, 1e9, &Kinds::default(), 20).unwrap();
+            assert!((990..1_000).contains(&window.session));
+        }
+        assert!(History::new(3).draw(&mut rng, 1.0, &Kinds::default(), 20).is_none());
+    }
+}

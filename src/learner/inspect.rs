@@ -1,0 +1,110 @@
+//! An answer with its inside shown.
+
+use crate::candidates::{Channel, Fact, SessionIx, Slate};
+use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
+use crate::ranking::Mood;
+
+use super::answer::Workspace;
+use super::follower::{Follower, Pace};
+use super::request::{Answer, Request, answer};
+use super::snapshot::Snapshot;
+
+/// What lies behind an answer, stage by stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The version of the weights that the hidden state began with, which may be a few older than those that ranked; `None` without a network.
+    pub hidden_version: Option<u64>,
+    /// What the network holds of the session, by name: of each layer h (and c), the memory m and the last input x, and o, against which items are scored; `(hidden)` each.
+    pub hidden: Vec<(String, Vec<f32>)>,
+    /// Items that the sources gathered, before the cut.
+    pub gathered: usize,
+    /// Candidates that were ranked.
+    pub kept: usize,
+    /// Each source's best candidates by its own measure, and where they ended.
+    pub sources: Vec<(SourceName, Vec<Place>)>,
+    /// The best of the ranking with what the ranker saw of each.
+    pub ranking: Vec<Considered>,
+    /// The answer, explained.
+    pub answer: Answer,
+}
+
+/// A candidate in the list of one source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// The item.
+    pub item: ItemIx,
+    /// Its share of all evidence on the source's channel, in [0, 1].
+    pub share: f32,
+    /// Its rank among all candidates, 1 for the best; `None` if it did not pass the cut.
+    pub rank: Option<usize>,
+}
+
+/// A ranked candidate with what the ranker saw of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Considered {
+    /// The item, its score, its source.
+    pub candidate: Candidate,
+    /// The rank that each source that named it gives it alone, 1 for the best.
+    pub ranks: Vec<(SourceName, usize)>,
+    /// Its share on every channel that has evidence for it, in (0, 1].
+    pub shares: Vec<(&'static str, f32)>,
+    /// The facts that are not 0.
+    pub facts: Vec<(&'static str, f32)>,
+}
+
+/// Answers as [`answer`] does, and shows how. The follower stays as it is.
+#[must_use]
+pub fn inspect(snapshot: &Snapshot, catalog: &Catalog, follower: &Follower, pace: &Pace, request: &Request) -> Inspection {
+    let (mut follower, mut workspace) = (follower.clone(), Workspace::default());
+    let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
+    let mood: Mood = snapshot.moods.get(follower.session.begun);
+    snapshot.judge().consider(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
+    let mut ranked = Vec::new();
+    workspace.desk.best(request.limit, |_| true, &mut ranked);
+    let desk = &workspace.desk;
+    let slate = desk.slate();
+    let list = |source| {
+        let channel = Channel::of(source);
+        let total = slate.totals().get(channel as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
+        let best = slate.best(channel, request.limit).into_iter();
+        best.map(|(item, weight)| Place { item, share: (weight / total).clamp(0.0, 1.0), rank: desk.rank_of(item) }).collect()
+    };
+    let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
+    let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
+    let (gathered, kept) = (slate.gathered(), slate.len());
+    let answer = answer(snapshot, catalog, &mut follower, pace, request, &mut workspace);
+    Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
+}
+
+fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: &mut Workspace) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
+    let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
+    let state = follower.hidden(pace, weights, &mut workspace.network);
+    let (version, mut query) = (state.version, Vec::new());
+    weights.query(state, &mut query);
+    let settings = weights.settings();
+    let kept = settings.cell.state();
+    let names = (0..settings.layers * kept).map(|row| {
+        let letter = if row % kept == 0 { "h" } else { "c" };
+        if settings.layers == 1 { letter.to_owned() } else { format!("{letter}{}", row / kept + 1) }
+    });
+    let names = names.chain(["m".to_owned(), "x".to_owned()]);
+    let rows = names.zip(state.values().chunks_exact(weights.dimension().max(1)).map(<[f32]>::to_vec));
+    (Some(version), rows.chain([("o".to_owned(), query)]).collect())
+}
+
+fn considered(slate: &Slate, candidate: Candidate) -> Considered {
+    let ranks = SourceName::ALL.into_iter().zip(slate.ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
+    let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
+    let Some((evidence, facts, _)) = row else { return Considered { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
+    let share = |channel: Channel| {
+        let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
+        (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))
+    };
+    let fact = |fact: Fact| Some((fact.as_str(), *facts.get(fact as usize).filter(|value| **value != 0.0)?));
+    Considered {
+        candidate,
+        ranks,
+        shares: Channel::ALL.into_iter().filter_map(share).collect(),
+        facts: Fact::ALL.into_iter().filter_map(fact).collect(),
+    }
+}

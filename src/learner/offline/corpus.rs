@@ -1,0 +1,178 @@
+//! From recorded events to sessions, and from sessions to what is learned and what is kept back.
+
+use crate::domain::{Dictionary, Event, ItemIx, Kinds, Session, Step};
+use crate::evaluation::Split;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+use super::settings::OfflineSettings;
+
+/// Sessions as they are gathered from a recording, in the order of their first events.
+#[derive(Debug, Default)]
+pub struct Recording {
+    idle_gap_ms: i64,
+    items: Dictionary,
+    /// Every user's latest steps, and the place of the session under way.
+    users: FxHashMap<String, (Session, usize)>,
+    sessions: Vec<Vec<Step>>,
+    events: u64,
+}
+
+impl Recording {
+    /// Nothing yet. A new session begins after `idle_gap_ms` milliseconds without an event, or with a new `session_id`.
+    #[must_use]
+    pub fn new(idle_gap_ms: i64) -> Self {
+        Self { idle_gap_ms, ..Self::default() }
+    }
+
+    /// Takes the next event; one of a kind that is not configured is left out.
+    pub fn add(&mut self, event: &Event, kinds: &Kinds) {
+        let Some(kind) = kinds.id(&event.kind) else { return };
+        let item = event.item_id.as_deref().map(|name| self.items.intern(name));
+        let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
+        let step = Step { item, kind, boundary: false, at: event.timestamp, value };
+        if !self.users.contains_key(&event.user_id) {
+            self.users.insert(event.user_id.clone(), (Session::default(), 0));
+        }
+        if let Some((user, place)) = self.users.get_mut(&event.user_id) {
+            if user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms) {
+                *place = self.sessions.len();
+                self.sessions.push(Vec::new());
+            }
+            if let (Some(session), Some(step)) = (self.sessions.get_mut(*place), user.steps.last()) {
+                session.push(*step);
+            }
+        }
+        self.events += 1;
+    }
+
+    /// How many events were taken.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How many sessions they make.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// What a network that knows the items of these names, in this order, is tested on.
+    #[must_use]
+    pub fn into_test(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
+        let mut numbers = vec![None; self.items.len()];
+        for (number, name) in (0..).zip(names) {
+            if let Some(known) = self.items.get(name).and_then(|item| numbers.get_mut(item as usize)) {
+                *known = Some(number);
+            }
+        }
+        let mut split = Split::by_time(self.sessions, test);
+        renumber(&mut split, &numbers);
+        split.later
+    }
+
+    /// What is learned from, validated by and tested on. Items are numbered in the order in which the sessions that are not tested on name them.
+    #[must_use]
+    pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
+        let mut outer = Split::by_time(self.sessions, settings.test);
+        let mut numbers = vec![None; self.items.len()];
+        let mut names = Vec::new();
+        for item in outer.earlier.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
+            let Some(number) = numbers.get_mut(*item as usize) else { continue };
+            *item = *number.get_or_insert_with(|| {
+                names.extend(self.items.name(*item));
+                (names.len() - 1) as ItemIx
+            });
+        }
+        renumber(&mut outer, &numbers);
+        let mut inner = Split::by_time(outer.earlier, settings.validation);
+        let mut learned = vec![false; names.len()];
+        for item in inner.earlier.iter().flatten().filter_map(|step| step.item) {
+            if let Some(learned) = learned.get_mut(item as usize) {
+                *learned = true;
+            }
+        }
+        inner.keep_known(|item| learned.get(item as usize).copied().unwrap_or(false));
+        Corpus { idle_gap_ms: self.idle_gap_ms, names, training: inner.earlier, validation: inner.later, test: outer.later }
+    }
+}
+
+/// Gives the items of the later sessions their numbers, and drops those that have none.
+fn renumber(split: &mut Split, numbers: &[Option<ItemIx>]) {
+    let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
+    split.keep_known(|item| number(item).is_some());
+    for step in split.later.iter_mut().flatten() {
+        step.item = step.item.and_then(number);
+    }
+}
+
+/// A recording, split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Corpus {
+    /// Milliseconds without an event after which a new session began.
+    pub idle_gap_ms: i64,
+    /// The names of the items by number: those of all sessions but the test's.
+    pub names: Vec<Arc<str>>,
+    /// What is learned from.
+    pub training: Vec<Vec<Step>>,
+    /// What chooses the best epoch: later than what is learned from.
+    pub validation: Vec<Vec<Step>>,
+    /// What the result is tested on: later still.
+    pub test: Vec<Vec<Step>>,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::Kind;
+
+    pub(in crate::learner::offline) fn event(user: &str, item: &str, at: i64) -> Event {
+        Event {
+            event_id: None,
+            user_id: user.to_owned(),
+            session_id: None,
+            kind: Kind::View,
+            item_id: Some(item.to_owned()),
+            value: None,
+            timestamp: at,
+            properties: None,
+        }
+    }
+
+    fn items(sessions: &[Vec<Step>]) -> Vec<Vec<u32>> {
+        sessions.iter().map(|session| session.iter().filter_map(|step| step.item).collect()).collect()
+    }
+
+    #[test]
+    fn sessions_stand_in_the_order_of_their_first_events() {
+        let mut recording = Recording::new(100);
+        let kinds = Kinds::default();
+        for (user, item, at) in [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)] {
+            recording.add(&event(user, item, at), &kinds);
+        }
+        recording.add(&Event { kind: Kind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
+        assert_eq!((recording.events(), recording.sessions()), (5, 3));
+        assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
+        assert!(
+            recording
+                .sessions
+                .iter()
+                .all(|session| session.iter().map(|step| step.boundary).eq((0..session.len()).map(|place| place == 0)))
+        );
+    }
+
+    #[test]
+    fn items_are_numbered_by_what_is_learned_and_unknown_ones_are_not_tested_on() {
+        let mut recording = Recording::new(i64::MAX);
+        // The test session begins last but ends first: its `new` is named early in the recording.
+        for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
+            recording.add(&event(user, item, 0), &Kinds::default());
+        }
+        let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
+        assert_eq!(corpus.names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
+        assert_eq!(items(&corpus.training), [[0, 1]]);
+        assert_eq!(items(&corpus.validation), Vec::<Vec<u32>>::new(), "y was not learned, and one event is no session");
+        assert_eq!(items(&corpus.test), [[2, 0]]);
+    }
+}

@@ -1,0 +1,155 @@
+//! The network alone against sessions that it never saw: every step, the whole catalog ranked.
+
+use crate::domain::{ItemIx, Kinds, Step};
+use crate::evaluation::{Quality, rank_of};
+use crate::nn::{Scratch, Weights};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, Axis, Slice};
+use serde::{Deserialize, Serialize};
+
+use super::super::window::input;
+
+/// What the steps gave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Of the next-item head.
+    pub quality: Quality,
+    /// The sum of the interest head's squared errors at the items that came; `None` if the head is off.
+    interest: Option<f64>,
+}
+
+impl Scores {
+    /// Mean squared error of the interest head, in squared values; `None` if the head is off or there was no step.
+    #[must_use]
+    pub fn interest_mse(&self) -> Option<f64> {
+        self.interest.filter(|_| self.quality.steps > 0).map(|sum| sum / self.quality.steps as f64)
+    }
+}
+
+/// Steps that are scored at a time: enough to make a matrix product of it.
+const ROWS: usize = 128;
+
+/// Ranks, at every step but a session's first that chose an item, that item among all by exact logits, each session followed from its beginning.
+#[must_use]
+pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &Kinds) -> Scores {
+    let mut table = Table::new(weights);
+    let mut scores = Scores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
+    let (mut scratch, mut query, mut interest) = (Scratch::default(), Vec::new(), Vec::new());
+    for session in sessions {
+        let mut state = weights.start();
+        for (place, next) in session.iter().enumerate().skip(1) {
+            if let Some(input) = input(session, place - 1) {
+                weights.step(&mut state, &input, &mut scratch);
+            }
+            let Some(item) = next.item.filter(|_| kinds.rule(next.kind).target) else { continue };
+            weights.query(&state, &mut query);
+            if let Some(sum) = &mut scores.interest {
+                weights.interest_query(&query, &mut interest);
+                let error = weights.interest(&interest, item).unwrap_or_default() - next.value;
+                *sum += f64::from(error) * f64::from(error);
+            }
+            table.ask(&query, item, &mut scores.quality);
+        }
+    }
+    table.answer(&mut scores.quality);
+    scores
+}
+
+/// All items, and the questions that wait to be answered together.
+struct Table {
+    /// Embedding and bias of every item, `(items, hidden + 1)`.
+    items: Array2<f32>,
+    /// Queries, each with a 1 for the bias, `(ROWS, hidden + 1)`.
+    queries: Array2<f32>,
+    wanted: Vec<ItemIx>,
+    /// `(ROWS, items)`.
+    logits: Array2<f32>,
+}
+
+impl Table {
+    fn new(weights: &Weights) -> Self {
+        let (items, hidden) = (weights.items(), weights.dimension());
+        let mut table = Array2::zeros((items, hidden + 1));
+        let nothing = vec![0.0; hidden];
+        for (item, mut row) in (0..).zip(table.rows_mut()) {
+            let values = weights.embedding(item).unwrap_or_default().iter().copied();
+            // The logit of a query of zeros is the bias.
+            row.iter_mut().zip(values.chain([weights.score(&nothing, item)])).for_each(|(to, from)| *to = from);
+        }
+        Self {
+            items: table,
+            queries: Array2::ones((ROWS, hidden + 1)),
+            wanted: Vec::with_capacity(ROWS),
+            logits: Array2::zeros((ROWS, items)),
+        }
+    }
+
+    fn ask(&mut self, query: &[f32], item: ItemIx, quality: &mut Quality) {
+        if let Some(row) = self.queries.rows_mut().into_iter().nth(self.wanted.len()) {
+            row.into_iter().zip(query).for_each(|(to, from)| *to = *from);
+        }
+        self.wanted.push(item);
+        if self.wanted.len() == ROWS {
+            self.answer(quality);
+        }
+    }
+
+    fn answer(&mut self, quality: &mut Quality) {
+        let rows = self.wanted.len();
+        let queries = self.queries.slice_axis(Axis(0), Slice::from(..rows));
+        let mut logits = self.logits.slice_axis_mut(Axis(0), Slice::from(..rows));
+        general_mat_mul(1.0, &queries, &self.items.t(), 0.0, &mut logits);
+        for (row, item) in logits.rows().into_iter().zip(self.wanted.drain(..)) {
+            quality.count(row.as_slice().and_then(|scores| rank_of(scores, item)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Kind;
+    use crate::nn::{NetworkSettings, Trainer};
+
+    #[test]
+    fn ranks_and_errors_are_those_of_one_step_at_a_time() {
+        let kinds = Kinds::default();
+        let network = NetworkSettings { hidden: 12, interest_weight: 1.0, initial_scale: 1.0, ..Default::default() };
+        let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
+        trainer.grow(50);
+        let weights = trainer.publish(1);
+        let [view, search] = [Kind::View, Kind::Search].map(|kind| kinds.id(&kind).unwrap());
+        let step = |place: u32| Step {
+            item: (place % 9 != 4).then_some(place * 7 % 50),
+            kind: if place % 9 == 4 { search } else { view },
+            boundary: false,
+            at: 0,
+            value: place as f32,
+        };
+        // More steps than are scored at a time, and the last ones fewer.
+        let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
+        let found = score_sessions(&weights, &sessions, &kinds);
+
+        let (mut quality, mut errors) = (Quality::default(), Vec::new());
+        let (mut scratch, mut query, mut interest) = (Scratch::default(), Vec::new(), Vec::new());
+        for session in &sessions {
+            let mut state = weights.start();
+            for (place, pair) in session.windows(2).enumerate() {
+                weights.step(&mut state, &input(session, place).unwrap(), &mut scratch);
+                let Some(item) = pair[1].item else { continue };
+                weights.query(&state, &mut query);
+                let better = |other: &u32| {
+                    let (other_score, score) = (weights.score(&query, *other), weights.score(&query, item));
+                    other_score > score || (other_score == score && *other < item)
+                };
+                quality.count(Some(1 + (0..50).filter(better).count()));
+                weights.interest_query(&query, &mut interest);
+                errors.push(f64::from(weights.interest(&interest, item).unwrap() - pair[1].value).powi(2));
+            }
+        }
+        assert!(quality.steps > 128);
+        assert_eq!(found.quality, quality);
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        assert!((found.interest_mse().unwrap() - mean).abs() < 1e-9 * mean);
+    }
+}

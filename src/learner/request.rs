@@ -1,0 +1,141 @@
+//! What is asked, and the answer to it.
+
+use crate::candidates::{Moment, SessionIx};
+use crate::domain::{Candidate, Catalog, Fallback, ItemIx, Removed, SourceName, Timestamp};
+use crate::nn::Weights;
+use crate::ranking::{Filter, Selection, Terms};
+
+use super::answer::Workspace;
+use super::explain::{Explanation, explain};
+use super::follower::{Follower, Pace};
+use super::lists::popular;
+use super::snapshot::Snapshot;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The longest list wanted.
+    pub limit: usize,
+    /// When.
+    pub now: Timestamp,
+    /// Items that are not wanted, ascending.
+    pub exclude: Vec<ItemIx>,
+    /// Whether the items of the user's remembered steps are not wanted.
+    pub exclude_seen: bool,
+    /// What is asked of the items' attributes.
+    pub filter: Option<Filter>,
+    /// The most items of one category.
+    pub diversity: Option<usize>,
+    /// Whether to say why.
+    pub explain: bool,
+}
+
+impl Request {
+    /// The longest list that is answered.
+    pub const MAX_LIMIT: usize = 1000;
+
+    /// Asks for a list without further wishes.
+    #[must_use]
+    pub fn new(limit: usize, now: Timestamp) -> Self {
+        Self { limit, now, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false }
+    }
+
+    /// How many candidates are ranked: more where many of them will not be let through.
+    fn breadth(&self) -> usize {
+        if self.filter.is_some() || self.diversity.is_some() { SIFTED } else { KEPT.max(2 * self.limit) }
+    }
+}
+
+/// Candidates that are ranked, at least.
+const KEPT: usize = 256;
+/// Candidates that are ranked where they are to be sifted.
+const SIFTED: usize = 2048;
+
+/// What is answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// The version of the weights that ranked it.
+    pub weights_version: u64,
+    /// Best first; equals by the smaller item number.
+    pub items: Vec<Pick>,
+    /// What would come after these, best first.
+    pub rest: Vec<Candidate>,
+    /// How many ranked candidates were left out.
+    pub removed: Removed,
+    /// How many of the ranked candidates each source named, in the order of [`SourceName::ALL`].
+    pub brought: [usize; SourceName::ALL.len()],
+    /// What the answer falls short of.
+    pub fallback: Fallback,
+}
+
+/// One item of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pick {
+    /// The item, its score, its source.
+    pub candidate: Candidate,
+    /// The value that the network predicts of its being chosen, if it predicts any.
+    pub interest: Option<f32>,
+    /// Why it is here, if that was asked.
+    pub explanation: Option<Explanation>,
+}
+
+impl From<Candidate> for Pick {
+    fn from(candidate: Candidate) -> Self {
+        Self { candidate, interest: None, explanation: None }
+    }
+}
+
+/// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too few candidates remain, the most popular items that the request
+/// lets through come after them.
+pub fn answer(
+    snapshot: &Snapshot,
+    catalog: &Catalog,
+    follower: &mut Follower,
+    pace: &Pace,
+    request: &Request,
+    workspace: &mut Workspace,
+) -> Answer {
+    let judge = snapshot.judge();
+    let mood = snapshot.moods.get(follower.session.begun);
+    workspace.desk.keep(request.breadth());
+    judge.consider(follower, SessionIx::MAX, &mood, pace, workspace);
+    let mut ranked = Vec::new();
+    workspace.desk.best(usize::MAX, |_| true, &mut ranked);
+    let brought = workspace.desk.slate().brought();
+
+    let steps = &follower.session.steps;
+    let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
+    let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
+    let terms = Terms { exclude, seen: &seen, filter, diversity: request.diversity, ..Terms::new(catalog, request.now) };
+    let mut selection = Selection::new(terms, request.limit, Request::MAX_LIMIT);
+    ranked.iter().for_each(|candidate| selection.offer(*candidate));
+    let short = selection.is_short();
+    if short {
+        let current =
+            Moment { steps: follower.session.current(), session: SessionIx::MAX, begun: follower.session.begun, now: snapshot.offset };
+        let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed()).collect();
+        popular(snapshot, &terms, &mut passed, &mut |item, _| {
+            // Below all that was ranked: popularity and the ranker's scores cannot be compared.
+            let score = selection.taken().last().map_or(0.0, |last| last.score - 1.0);
+            selection.fill(Candidate { item, score, source: SourceName::Trending });
+            selection.is_short()
+        });
+    }
+
+    let removed = selection.removed();
+    let fallback = match () {
+        () if snapshot.items == 0 => Fallback::EmptyCatalog,
+        () if selection.taken().is_empty() => Fallback::FilteredOut,
+        () if steps.is_empty() => Fallback::UnknownUser,
+        () if short && removed.total() > 0 => Fallback::FilteredOut,
+        () => Fallback::None,
+    };
+    let (taken, rest) = selection.finish();
+    let interest =
+        |item| snapshot.weights().filter(|weights| Weights::items(weights) > 0).and_then(|weights| workspace.interest(weights, item));
+    let interests: Vec<_> = taken.iter().map(|candidate| interest(candidate.item)).collect();
+    let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
+    let picks = taken.into_iter().zip(interests).zip(explanations);
+    let items = picks.map(|((candidate, interest), explanation)| Pick { candidate, interest, explanation }).collect();
+    Answer { weights_version: snapshot.weights_version(), items, rest, removed, brought, fallback }
+}

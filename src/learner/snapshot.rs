@@ -1,0 +1,94 @@
+//! What readers see: everything learned up to one offset, immutable.
+
+use crate::candidates::{ClusterSettings, Clusters, ItemCounts, Sources};
+use crate::domain::{Catalog, ItemIx, Offset, SourceName};
+use crate::nn::Weights;
+use crate::ranking::Ranker;
+use std::sync::Arc;
+
+use super::answer::Judge;
+use super::moods::Moods;
+
+/// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(super) offset: Offset,
+    pub(super) trained_through: Offset,
+    pub(super) weights: Option<Arc<Weights>>,
+    pub(super) clusters: Option<Arc<Clusters>>,
+    /// Items that are known.
+    pub(super) items: usize,
+    pub(super) catalog: Catalog,
+    pub(super) sources: Sources,
+    pub(super) ranker: Ranker,
+    pub(super) moods: Moods,
+    pub(super) settings: Arc<ClusterSettings>,
+}
+
+impl Snapshot {
+    /// Everything before this offset has been learned from.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// The weights were trained on everything before this offset.
+    #[must_use]
+    pub fn trained_through(&self) -> Offset {
+        self.trained_through
+    }
+
+    /// What the catalog says of every item, up to this snapshot's offset.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The network's weights; `None` if the network is left out.
+    #[must_use]
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_deref()
+    }
+
+    /// The version of the weights, 0 before the first training.
+    #[must_use]
+    pub fn weights_version(&self) -> u64 {
+        self.weights().map_or(0, Weights::version)
+    }
+
+    /// How many things each candidate source remembers, and the bytes that it takes, about.
+    pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
+        self.sources.sizes()
+    }
+
+    /// What is counted of an item; `None` if nothing ever chose it.
+    #[must_use]
+    pub fn counts(&self, item: ItemIx) -> Option<ItemCounts> {
+        self.sources.counts(item, self.offset)
+    }
+
+    /// How many items are known.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The cluster that an item is in, or would be; `None` before there are any, or if the network does not know the item.
+    #[must_use]
+    pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
+        Some(self.clusters.as_deref()?.of(item, self.weights()?.embedding(item)?))
+    }
+
+    /// All of it, as who answers needs it.
+    #[must_use]
+    pub fn judge(&self) -> Judge<'_> {
+        Judge {
+            weights: self.weights(),
+            clusters: self.clusters.as_deref(),
+            sources: &self.sources,
+            ranker: &self.ranker,
+            settings: &self.settings,
+            now: self.offset,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+use super::*;
+use crate::nn::input::{Input, Position};
+use crate::nn::settings::{CellKind, LossKind, OptimiserKind, SessionTargets};
+use crate::nn::weights::Scratch;
+
+const ITEMS: usize = 12;
+
+/// Windows of several lengths, two of them of one session, with inputs of every sort: unknown items, none, borders, kinds, gaps, positions without target or value.
+fn windows() -> Vec<Window> {
+    let position = |n: usize| Position {
+        input: Input {
+            item: (n % 5 != 4).then_some((n * 7 % 13) as u32),
+            kind: (n % 4) as u8,
+            gap: (n * 5 % 17) as u8,
+            boundary: n.is_multiple_of(3),
+        },
+        target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
+        value: if n.is_multiple_of(4) { f32::NAN } else { (n % 7) as f32 * 30.0 },
+    };
+    let window = |session: u64, from: usize, len: usize| Window { session, positions: (from..from + len).map(position).collect() };
+    vec![window(1, 0, 2), window(2, 3, 6), window(1, 9, 4), window(3, 20, 1), window(4, 30, 0)]
+}
+
+fn trainer(settings: NetworkSettings) -> Trainer {
+    let mut trainer = Trainer::new(settings, 3, 5).unwrap();
+    trainer.grow(ITEMS);
+    for item in 0..ITEMS as u32 {
+        (0..=item % 4).for_each(|_| trainer.observe(item));
+        trainer.set_attributes(item, &[item % 3, 3 + item % 2]);
+    }
+    trainer
+}
+
+/// Everything switched on.
+fn everything() -> NetworkSettings {
+    NetworkSettings {
+        hidden: 5,
+        kinds: true,
+        gaps: true,
+        attributes: true,
+        negatives: 6,
+        input_dropout: 0.3,
+        hidden_dropout: 0.3,
+        interest_weight: 0.5,
+        initial_scale: 0.8,
+        bpr_regularisation: 0.3,
+        ..Default::default()
+    }
+}
+
+/// The loss that the gradient is of.
+fn objective(trainer: &Trainer) -> f64 {
+    let mut copy = trainer.clone();
+    let report = copy.compute(&windows(), 9);
+    let interest = report.interest_loss / copy.learned.values.restore_squared(1.0);
+    report.loss + f64::from(copy.settings().interest_weight) * interest
+}
+
+/// Central differences of the objective along one parameter, `nudge` adding to it.
+fn difference(trainer: &mut Trainer, mut nudge: impl FnMut(&mut Trainer, f32)) -> f64 {
+    const STEP: f32 = 4e-3;
+    nudge(trainer, STEP);
+    let more = objective(trainer);
+    nudge(trainer, -2.0 * STEP);
+    let less = objective(trainer);
+    nudge(trainer, STEP);
+    (more - less) / f64::from(2.0 * STEP)
+}
+
+/// ‖gradient − differences‖ / ‖differences‖ over every dense parameter and every touched row.
+fn gradient_error(settings: NetworkSettings) -> f64 {
+    let mut trainer = trainer(settings);
+    let generic = |i: usize, value: &mut f32| *value += ((i * 37 % 19) as f32 - 9.0) / 30.0;
+    Arc::make_mut(&mut trainer.learned.parameters.dense).iter_mut().enumerate().for_each(|(i, value)| generic(i, value));
+    let mut computed = trainer.clone();
+    computed.compute(&windows(), 9);
+    let work = &computed.work;
+    let (mut error, mut norm) = (0.0, 0.0);
+    let mut compare = |gradient: f32, expected: f64| {
+        error += (f64::from(gradient) - expected).powi(2);
+        norm += expected.powi(2);
+    };
+    for (i, gradient) in work.dense.iter().enumerate() {
+        let expected = difference(&mut trainer, |trainer, step| {
+            let dense: &mut Vec<f32> = Arc::make_mut(&mut trainer.learned.parameters.dense);
+            dense[i] += step;
+        });
+        compare(*gradient, expected);
+    }
+    type Pick = fn(&mut Trainer) -> &mut Table;
+    let outputs: Pick = |trainer| match &mut trainer.learned.parameters.outputs {
+        Some(table) => table,
+        None => &mut trainer.learned.parameters.items,
+    };
+    let inputs: Pick = |trainer| &mut trainer.learned.parameters.items;
+    let attributes: Pick = |trainer| &mut trainer.learned.parameters.attribute_rows;
+    for (rows, pick) in [(&work.outputs, outputs), (&work.inputs, inputs), (&work.attributes, attributes)] {
+        let width = pick(&mut trainer).width();
+        assert_eq!(rows.values.len(), rows.slots.rows().len() * width);
+        for (row, gradients) in rows.slots.rows().iter().zip(rows.values.chunks_exact(width)) {
+            for (i, gradient) in gradients.iter().enumerate() {
+                let expected = difference(&mut trainer, |trainer, step| {
+                    pick(trainer).update(&[*row], &vec![0.0; width], |values, _, _| values[i] += step);
+                });
+                compare(*gradient, expected);
+            }
+        }
+    }
+    (error / norm).sqrt()
+}
+
+#[test]
+fn gradients_agree_with_differences_for_every_cell_loss_and_head() {
+    for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+        for loss in [LossKind::CrossEntropy, LossKind::BprMax] {
+            for (layers, tied, in_batch, session_targets) in [
+                (1, true, true, SessionTargets::Masked),
+                (2, false, true, SessionTargets::Certain),
+                (3, true, false, SessionTargets::Negatives),
+            ] {
+                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..everything() };
+                let error = gradient_error(settings);
+                assert!(error < 1e-3, "{cell:?}, {loss:?}, {layers} layers, tied {tied}: off by {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_differences_when_parts_are_switched_off() {
+    for part in 0..6 {
+        let mut settings = everything();
+        match part {
+            0 => settings.input_to_output = false,
+            1 => settings.input_memory = false,
+            2 => (settings.kinds, settings.gaps, settings.attributes) = (false, false, false),
+            3 => settings.interest_weight = 0.0,
+            4 => (settings.input_dropout, settings.hidden_dropout) = (0.0, 0.0),
+            _ => (settings.negatives, settings.logq) = (0, 0.0),
+        }
+        let error = gradient_error(settings);
+        assert!(error < 1e-3, "part {part}: off by {error}");
+    }
+}
+
+#[test]
+fn every_optimiser_learns_and_resumes_byte_for_byte() {
+    let bytes = |trainer: &Trainer| bincode::serde::encode_to_vec(trainer, bincode::config::standard()).unwrap();
+    for (optimiser, learning_rate) in [(OptimiserKind::Sgd, 0.05), (OptimiserKind::Adagrad, 0.2), (OptimiserKind::Adam, 0.02)] {
+        for tied in [true, false] {
+            let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..everything() };
+            let mut trainer = trainer(NetworkSettings { optimiser, learning_rate, tied, clip: 5.0, ..plain });
+            let first = trainer.train(&windows(), 0);
+            let untouched = trainer.clone();
+            (1..20).for_each(|seed| {
+                trainer.train(&windows(), seed);
+            });
+            let (mut resumed, _): (Trainer, _) = bincode::serde::decode_from_slice(&bytes(&trainer), bincode::config::standard()).unwrap();
+            assert_eq!(resumed.publish(1).embedding(3), trainer.publish(1).embedding(3));
+            for seed in 20..60 {
+                assert_eq!(trainer.train(&windows(), seed), resumed.train(&windows(), seed));
+            }
+            assert_eq!(bytes(&trainer), bytes(&resumed));
+            let last = trainer.train(&windows(), 60);
+            assert!(last.loss < 0.7 * first.loss, "{optimiser:?}: {} after {}", last.loss, first.loss);
+            assert!(last.interest_loss < first.interest_loss);
+            assert_ne!(bytes(&untouched), bytes(&trainer));
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused() {
+    let bytes = bincode::serde::encode_to_vec(trainer(everything()), bincode::config::standard()).unwrap();
+    let read = |bytes: &[u8]| bincode::serde::decode_from_slice::<Trainer, _>(bytes, bincode::config::standard());
+    assert!(read(&bytes).is_ok());
+    assert!(read(&bytes[..bytes.len() / 2]).is_err());
+    let mut other = trainer(everything());
+    other.learned.memory.pop();
+    assert!(read(&bincode::serde::encode_to_vec(&other, bincode::config::standard()).unwrap()).is_err());
+}
+
+#[test]
+fn a_batch_that_is_not_finite_touches_nothing() {
+    let mut trainer = trainer(everything());
+    Arc::make_mut(&mut trainer.learned.parameters.dense)[0] = f32::NAN;
+    let before = bincode::serde::encode_to_vec(&trainer.learned.parameters, bincode::config::standard()).unwrap();
+    let report = trainer.train(&windows(), 1);
+    assert!(report.skipped && report.examples > 0);
+    assert_eq!(trainer.steps(), 0);
+    assert_eq!(bincode::serde::encode_to_vec(&trainer.learned.parameters, bincode::config::standard()).unwrap(), before);
+}
+
+#[test]
+fn a_rate_that_diverges_leaves_the_weights_finite() {
+    for optimiser in [OptimiserKind::Sgd, OptimiserKind::Adagrad, OptimiserKind::Adam] {
+        let mut trainer = trainer(NetworkSettings { optimiser, learning_rate: 10.0, ..everything() });
+        (0..200).for_each(|seed| {
+            trainer.train(&windows(), seed);
+        });
+        let weights = trainer.publish(1);
+        assert!((0..ITEMS as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())), "{optimiser:?}");
+        assert!(trainer.learned.parameters.dense.iter().all(|value| value.is_finite()), "{optimiser:?}");
+    }
+}
+
+#[test]
+fn nothing_to_learn_is_no_step() {
+    let mut trainer = trainer(everything());
+    assert_eq!(trainer.train(&[], 1), BatchReport::default());
+    let unknown = Position { input: Input { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
+    assert_eq!(trainer.train(&[Window { session: 1, positions: vec![unknown] }], 1).examples, 0);
+    assert_eq!(trainer.steps(), 0);
+}
+
+#[test]
+fn a_snapshot_steps_as_the_batch_does() {
+    for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
+        let mut trainer = trainer(NetworkSettings { cell, layers: 2, input_dropout: 0.0, hidden_dropout: 0.0, ..everything() });
+        trainer.train(&windows(), 1);
+        let weights = trainer.publish(1);
+        trainer.compute(&windows()[1..2], 2);
+        let (mut state, mut scratch, mut query) = (weights.start(), Scratch::default(), Vec::new());
+        for (position, expected) in windows()[1].positions.iter().zip(trainer.work.pass.outputs.chunks_exact(5)) {
+            weights.step(&mut state, &position.input, &mut scratch);
+            weights.query(&state, &mut query);
+            assert!(query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{cell:?}: {query:?} is not {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_stays_while_learning_goes_on() {
+    let mut trainer = trainer(everything());
+    let first = trainer.publish(1);
+    let before = first.embedding(3).unwrap().to_vec();
+    trainer.train(&windows(), 1);
+    trainer.grow(40);
+    let second = trainer.publish(2);
+    assert_eq!((first.items(), second.items()), (ITEMS, 40));
+    assert_eq!(first.embedding(3).unwrap(), before);
+    assert_ne!(second.embedding(3).unwrap(), before);
+    let again = Trainer::from(trainer.learned.clone()).publish(2);
+    let (mut scratch, query) = (Scratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
+    assert_eq!(second.top(&query, 40, &mut scratch), again.top(&query, 40, &mut scratch), "changed rows and whole tables publish alike");
+}
+
+#[test]
+fn the_top_is_that_of_the_exact_scores() {
+    let mut trainer = trainer(NetworkSettings { hidden: 33, ..everything() });
+    trainer.grow(3000);
+    let weights = trainer.publish(1);
+    let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
+    let mut expected: Vec<(u32, f32)> = (0..3000).map(|item| (item, weights.score(&query, item))).collect();
+    let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
+    expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    expected.truncate(20);
+    let top = weights.top(&query, 20, &mut Scratch::default());
+    assert_eq!(top.items, expected);
+    assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
+    assert_eq!(weights.top(&query, 5000, &mut Scratch::default()).items.len(), 3000);
+    assert_eq!(weights.score(&query, 3000), f32::NEG_INFINITY);
+}
+
+#[test]
+fn a_snapshot_comes_back_from_its_bytes() {
+    let weights = trainer(everything()).publish(7);
+    let bytes = bincode::serde::encode_to_vec(&*weights, bincode::config::standard()).unwrap();
+    let (again, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
+    let query = [1.0, 0.5, -0.5, 0.2, 0.0];
+    assert_eq!(again.top(&query, 5, &mut Scratch::default()), weights.top(&query, 5, &mut Scratch::default()));
+    assert_eq!((again.version(), again.start()), (7, weights.start()));
+}
+
+#[test]
+fn an_item_begins_as_the_mean_of_what_it_resembles() {
+    for tied in [true, false] {
+        let mut trainer = trainer(NetworkSettings { tied, ..everything() });
+        trainer.publish(1);
+        trainer.grow(ITEMS + 2);
+        let unlike = trainer.publish(2);
+        let new = ITEMS as u32;
+        // The second has never been a target: its rows mean nothing.
+        trainer.resemble(new, &[3, new + 1, 4]);
+        trainer.resemble(new + 1, &[new, new + 1]);
+        let weights = trainer.publish(3);
+        let mean: Vec<f32> = weights.embedding(3).unwrap().iter().zip(weights.embedding(4).unwrap()).map(|(a, b)| (a + b) / 2.0).collect();
+        assert!(weights.embedding(new).unwrap().iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "tied: {tied}");
+        assert_eq!(weights.embedding(new + 1), unlike.embedding(new + 1), "without an example it stays as it is");
+    }
+}
