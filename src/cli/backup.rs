@@ -52,7 +52,7 @@ impl Backup {
     fn of_a_directory(&self) -> anyhow::Result<Copied> {
         let layers = data::settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
-        let store = data::open(layers.check()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
+        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
         let progress = Progress::new(store.journal().next_offset()?, "entries copied");
         let copied = store.backup(&self.target, &mut |done, _| progress.show(done))?;
         progress.done();

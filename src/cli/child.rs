@@ -39,7 +39,7 @@ impl Child {
     /// If the directory holds something already, or the daemon does not start; the last lines of its log say why.
     pub(super) fn start(flags: &Flags, more: &[(&str, String)]) -> anyhow::Result<Self> {
         // Wrong settings are told before anything is made.
-        let settings = flags.layers(&[])?.check()?.clone();
+        let settings = flags.layers(&[])?.validated()?.clone();
         let (dir, rehearsal) = if flags.names_data_dir() {
             (settings.store.data_dir, None)
         } else {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::knock::Knock;
 use crate::domain::{Entry, Said};
-use crate::ingest::{write_entry, write_said};
+use crate::ingest::{write_entry, write_entry_with_consent};
 
 /// An answer that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Question {
     /// Tells events with what is said of consent, a line each.
     pub(super) fn said(said: &[Said<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
-        said.iter().try_for_each(|said| write_said(said, &mut body))?;
+        said.iter().try_for_each(|said| write_entry_with_consent(said, &mut body))?;
         Ok(Self::post("/v1/events", body))
     }
 

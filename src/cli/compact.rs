@@ -42,7 +42,7 @@ impl Compact {
 
     fn a_directory(&self) -> anyhow::Result<Compacted> {
         let layers = data::settings(&self.flags)?;
-        let settings = layers.check()?;
+        let settings = layers.validated()?;
         data::hush_panics();
         let open = || data::open(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
         let store = open()?;

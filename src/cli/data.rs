@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::flags::{self, Flags};
 use super::knock::Knock;
 use crate::actors::origin::origin;
-use crate::ingest::Rules;
-use crate::settings::{Layers, Settings};
+use crate::ingest::ValidationRules;
+use crate::settings::{Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// The settings in force, with the log started.
-pub(super) fn settings(flags: &Flags) -> anyhow::Result<Layers<Settings>> {
+pub(super) fn settings(flags: &Flags) -> anyhow::Result<SettingsLayers<Settings>> {
     let layers = flags.layers(&[])?;
-    drop(flags::start_log(&layers.check()?.log)?);
+    drop(flags::start_log(&layers.validated()?.log)?);
     Ok(layers)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn open(
 }
 
 /// Lets the network that a data directory began with stand for the settings of one, unless they were set to something else.
-pub(super) fn heed_origin(layers: &Layers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
+pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
     if let Some(pretrained) = origin(store)? {
         flags::give_way(layers, "network", &settings.network, pretrained.network(), &[])?;
         settings.network = pretrained.network().clone();
@@ -47,9 +47,9 @@ pub(super) fn heed_origin(layers: &Layers<Settings>, settings: &mut Settings, st
 }
 
 /// Opens the door of a store: the rules with its pseudonyms, if the settings ask for those and the store knows users by them.
-pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<Rules> {
+pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<ValidationRules> {
     let rules = flags::door_rules(settings)?;
-    store.heed_pseudonyms(rules.pseudonyms.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
+    store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
     Ok(rules)
 }
 

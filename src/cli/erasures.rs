@@ -37,7 +37,7 @@ impl Erasures {
             std::io::copy(&mut lines, &mut out)?;
         } else {
             let layers = data::settings(&self.flags)?;
-            let store = data::open(layers.check()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
+            let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
             for (erased, asked) in store.erasures().done()? {
                 writeln!(out, "{}", serde_json::to_string(&Line { asked, erased: erased.hex() })?)?;
             }

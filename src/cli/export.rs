@@ -13,7 +13,7 @@ use super::flags::Flags;
 use super::knock::Knock;
 use super::progress::Progress;
 use crate::domain::Offset;
-use crate::ingest::{ENTRIES, entry_name, write_entry};
+use crate::ingest::{ENTRY_KINDS, entry_kind_name, write_entry};
 use crate::store::Store;
 
 /// Arguments of `sequor export`.
@@ -41,7 +41,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "OFFSET")]
     to: Option<Offset>,
     /// Only entries of one kind.
-    #[arg(long, value_name = "KIND", value_parser = ENTRIES)]
+    #[arg(long, value_name = "KIND", value_parser = ENTRY_KINDS)]
     only: Option<String>,
 }
 
@@ -98,7 +98,7 @@ impl Export {
 
     fn of_a_directory(&self, sink: &mut impl Write) -> anyhow::Result<()> {
         let layers = data::settings(&self.flags)?;
-        let store = data::open(layers.check()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
+        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
         store.check_end()?;
         let end = store.journal().next_offset()?;
         let end = self.to.map_or(end, |to| to.min(end));
@@ -109,7 +109,7 @@ impl Export {
             if offset >= end {
                 break;
             }
-            if self.only.as_deref().is_none_or(|only| only == entry_name(&entry)) {
+            if self.only.as_deref().is_none_or(|only| only == entry_kind_name(&entry)) {
                 write_entry(offset, &entry, &mut line)?;
                 sink.write_all(&line)?;
                 line.clear();

@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::sender::Rejected;
-use crate::ingest::{Fault, FileError};
+use crate::ingest::{FileError, ValidationError};
 
 /// What was taken is taken, but not everything could be.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ impl Faults {
     }
 
     /// A line that cannot be read.
-    pub(super) fn read(&mut self, file: &Path, spot: Spot, fault: &Fault) -> anyhow::Result<()> {
+    pub(super) fn read(&mut self, file: &Path, spot: Spot, fault: &ValidationError) -> anyhow::Result<()> {
         self.tell(file, spot, fault.field, serde_json::to_value(fault.code)?, &fault.reason)
     }
 

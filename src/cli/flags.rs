@@ -16,11 +16,12 @@ use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
 use crate::domain::Kind;
 use crate::http::{DoorSettings, Rates, TlsFiles};
-use crate::ingest::{EventNames, Rules};
+use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{FoldSettings, Pace};
 use crate::metrics::Metrics;
 use crate::settings::{
-    Durability, Layers, LogFormat, LogLevel, LogSettings, Origin, Period, Properties, Settings, TelemetrySettings, WhoNeedsKeys,
+    ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin, Settings, SettingsLayers,
+    TelemetrySettings,
 };
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
 use crate::telemetry::{Exporter, SpanLayer, TARGET};
@@ -41,8 +42,8 @@ type More<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
     /// The settings in force, over the defaults that the command `prefers`.
-    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: More<'_>) -> anyhow::Result<Layers<Settings>> {
-        let mut layers = Layers::<Settings>::new()?.defaults(prefers)?;
+    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: More<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+        let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(prefers)?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
         }
@@ -56,7 +57,7 @@ impl SettingFlags {
                 layers = layers.flag(key, value)?;
             }
         }
-        layers.check()?;
+        layers.validated()?;
         Ok(layers)
     }
 }
@@ -95,7 +96,7 @@ impl Flags {
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.
-    pub(super) fn layers(&self, more: More<'_>) -> anyhow::Result<Layers<Settings>> {
+    pub(super) fn layers(&self, more: More<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
         self.settings.layers(&[], &[more, &[("store.data_dir", folder)]].concat())
     }
@@ -103,7 +104,7 @@ impl Flags {
 
 /// Refuses a setting of a section that was set to something else than what a checkpoint was made with; one that nobody set gives way.
 pub(super) fn give_way<T: Serialize>(
-    layers: &Layers<Settings>,
+    layers: &SettingsLayers<Settings>,
     section: &str,
     ours: &T,
     theirs: &T,
@@ -113,7 +114,7 @@ pub(super) fn give_way<T: Serialize>(
     for (name, value) in ours.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
         let key = format!("{section}.{name}");
         let origin = layers.origin(&key);
-        if let Some(other) = theirs.get(name).filter(|other| *other != value && origin != Origin::Default) {
+        if let Some(other) = theirs.get(name).filter(|other| *other != value && origin != SettingOrigin::Default) {
             bail!("{key} = {value} (from {origin}): the checkpoint was made with {other}");
         }
     }
@@ -124,8 +125,8 @@ pub(super) fn give_way<T: Serialize>(
 pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// What sends spans, if the settings say where to.
-pub(super) fn exporter(layers: &Layers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<Exporter>> {
-    let TelemetrySettings { endpoint, sample } = &layers.check()?.telemetry;
+pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<Exporter>> {
+    let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
     }
@@ -169,7 +170,7 @@ pub(super) fn fold(settings: &Settings) -> FoldSettings {
         learning: settings.learning.clone(),
         network: settings.network.clone(),
         clusters: settings.clusters.clone(),
-        kinds: settings.events.kinds(),
+        kinds: settings.events.resolved_kinds(),
         pace: Pace {
             idle_gap_ms: settings.session.idle_gap.as_millis(),
             window: settings.learning.window,
@@ -190,8 +191,8 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
 /// What every actor is started with.
 pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings {
     let durability = match settings.store.durability {
-        Durability::PowerLoss => store::Durability::PowerLoss,
-        Durability::ProcessCrash => store::Durability::ProcessCrash,
+        CommitDurability::PowerLoss => store::Durability::PowerLoss,
+        CommitDurability::ProcessCrash => store::Durability::ProcessCrash,
     };
     SystemSettings {
         fold,
@@ -243,26 +244,26 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         head_timeout: settings.server.head_timeout.get().unwrap_or_default(),
         body_timeout: settings.server.body_timeout.get().unwrap_or_default(),
         idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),
-        keys_required: settings.server.keys == WhoNeedsKeys::Required,
+        keys_required: settings.server.keys == ApiKeyPolicy::Required,
         cors_origins: settings.server.cors_origins.clone(),
     }
 }
 
 /// What events are held against at the door of a data directory, where users get their pseudonyms.
-pub(super) fn door_rules(settings: &Settings) -> anyhow::Result<Rules> {
-    let drop_properties = settings.privacy.properties == Properties::Drop;
-    Ok(Rules { pseudonyms: secret::pseudonyms(&settings.privacy)?, drop_properties, ..rules(settings) })
+pub(super) fn door_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
+    let drop_properties = settings.privacy.properties == PropertiesPolicy::Drop;
+    Ok(ValidationRules { pseudonymiser: secret::pseudonyms(&settings.privacy)?, drop_properties, ..rules(settings) })
 }
 
 /// What events are held against on their way to a daemon.
-pub(super) fn rules(settings: &Settings) -> Rules {
-    let names = EventNames::with(settings.segment.names());
-    Rules {
-        kinds: settings.events.kinds(),
+pub(super) fn rules(settings: &Settings) -> ValidationRules {
+    let names = SegmentEventMapping::with_overrides(settings.segment.event_overrides());
+    ValidationRules {
+        kinds: settings.events.resolved_kinds(),
         max_events: settings.server.max_batch,
-        names,
-        refusals: settings.segment.consent.clone(),
-        ..Rules::default()
+        segment_events: names,
+        consent_if_refused: settings.segment.consent.clone(),
+        ..ValidationRules::default()
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::ingest::{Digest, Unpacked};
+use crate::ingest::{DecompressedFile, KeyedDigest};
 
 /// The longest line, in bytes; one that is longer is given out without its text.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -131,7 +131,7 @@ impl Followed {
         let later = self.later_than(source.unpacked.file().metadata()?.modified()?, source.inode)?;
         let next = later.into_iter().next();
         if next.is_none() {
-            let is_fresh = patient && !source.unpacked.is_packed && self.replaced.get_or_insert_with(Instant::now).elapsed() < GRACE;
+            let is_fresh = patient && !source.unpacked.is_compressed && self.replaced.get_or_insert_with(Instant::now).elapsed() < GRACE;
             if there.is_none() || is_fresh {
                 return Ok((false, None));
             }
@@ -214,7 +214,7 @@ fn metadata(file: &Path) -> io::Result<Option<Metadata>> {
 /// A file that is read.
 struct Source {
     path: PathBuf,
-    unpacked: Unpacked,
+    unpacked: DecompressedFile,
     inode: u64,
     /// Where the next line begins.
     offset: u64,
@@ -229,7 +229,7 @@ struct Source {
 impl Source {
     /// Opens a file at a place; `None` if it is not there, or the place is not in it.
     fn open(path: &Path, place: &Place) -> io::Result<Option<Self>> {
-        let mut unpacked = match Unpacked::open(path) {
+        let mut unpacked = match DecompressedFile::open(path) {
             Ok(unpacked) => unpacked,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -238,7 +238,7 @@ impl Source {
         let marked = place.offset.min(MARK_BYTES as u64);
         let mut before = Vec::new();
         // A packed file that is not whole has not that place.
-        let read = unpacked.skip(place.offset - marked).and_then(|()| (&mut unpacked.content).take(marked).read_to_end(&mut before));
+        let read = unpacked.skip(place.offset - marked).and_then(|()| (&mut unpacked.reader).take(marked).read_to_end(&mut before));
         let is_there = read.is_ok() && before.len() as u64 == marked && (marked == 0 || mark(&before) == place.mark);
         let source = Self { path: path.to_owned(), unpacked, inode, offset: place.offset, before, partial: Vec::new(), dropped: 0 };
         Ok(is_there.then_some(source))
@@ -250,7 +250,7 @@ impl Source {
 
     /// Whether the bytes before the place are still those that were read. What is packed does not change.
     fn is_intact(&self) -> io::Result<bool> {
-        if self.unpacked.is_packed {
+        if self.unpacked.is_compressed {
             return Ok(true);
         }
         let file = self.unpacked.file();
@@ -267,7 +267,7 @@ impl Source {
 
     fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
-            let read = (&mut self.unpacked.content).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial)?;
+            let read = (&mut self.unpacked.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial)?;
             if self.partial.ends_with(b"\n") {
                 return Ok(Some(self.take()));
             }
@@ -300,7 +300,7 @@ impl Source {
 }
 
 fn mark(before: &[u8]) -> String {
-    Digest::of(&[0; 16], &[before])
+    KeyedDigest::of_parts(&[0; 16], &[before])
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ use super::sender::Sender;
 use super::target::{Directory, Target};
 use crate::clock::Clock;
 use crate::domain::{Entry, Said, Timestamp};
-use crate::ingest::{Digest, Fault, Field, FileError, FileEvents, FileItems, Reorder, Rules, Shape, TimeUnit, write_said};
+use crate::ingest::{
+    ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, KeyedDigest, ReorderBuffer, TimeUnit, ValidationError,
+    ValidationRules, write_entry_with_consent,
+};
 use crate::settings::Period;
 
 /// Arguments of `sequor import`.
@@ -116,7 +119,7 @@ const MOST_HELD: u64 = 100_000;
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one file; give one FILE, or leave it out");
-        let rules = flags::rules(self.flags.layers(&[])?.check()?);
+        let rules = flags::rules(self.flags.layers(&[])?.validated()?);
         let wanted = if self.items { Wanted::Items(self.names()?) } else { Wanted::Events(self.shape()?) };
         let (target, name) = self.target()?;
         let rules = target.rules().cloned().unwrap_or(rules);
@@ -161,19 +164,19 @@ impl Import {
         self.map.iter().map(|pair| pair.split_once('=').with_context(|| format!("--map {pair}: write FIELD=NAME")))
     }
 
-    fn shape(&self) -> anyhow::Result<Shape> {
+    fn shape(&self) -> anyhow::Result<ColumnMapping> {
         let unit = match self.time_unit {
-            None => TimeUnit::Any,
+            None => TimeUnit::Auto,
             Some(Unit::S) => TimeUnit::Seconds,
             Some(Unit::Ms) => TimeUnit::Milliseconds,
-            Some(Unit::Iso) => TimeUnit::Iso,
+            Some(Unit::Iso) => TimeUnit::Iso8601,
         };
-        self.pairs().try_fold(Shape::new(unit, self.kind.clone()), |shape, pair| {
+        self.pairs().try_fold(ColumnMapping::new(unit, self.kind.clone()), |shape, pair| {
             let (field, name) = pair?;
-            let known = Field::from_name(field);
+            let known = EventField::from_name(field);
             let field =
                 known.with_context(|| format!("--map {field}={name}: there are user, item, time, type, value, session, consent and id"))?;
-            Ok(shape.with(field, name.to_owned()))
+            Ok(shape.with_column(field, name.to_owned()))
         })
     }
 
@@ -181,7 +184,7 @@ impl Import {
         self.pairs()
             .map(|pair| {
                 let (field, name) = pair?;
-                let known = FileItems::field(field);
+                let known = ItemFileReader::field_from_name(field);
                 let field = known.with_context(|| format!("--map {field}={name}: an item has no such field"))?;
                 Ok((field, name.to_owned()))
             })
@@ -191,7 +194,7 @@ impl Import {
 
 /// What the files hold.
 enum Wanted {
-    Events(Shape),
+    Events(ColumnMapping),
     Items(Vec<(&'static str, String)>),
 }
 
@@ -203,12 +206,12 @@ enum Row {
 
 /// The rows of a file.
 enum Rows<'r> {
-    Events(Box<FileEvents<'r>>),
-    Items(Box<FileItems>),
+    Events(Box<EventFileReader<'r>>),
+    Items(Box<ItemFileReader>),
 }
 
 impl Rows<'_> {
-    fn next(&mut self) -> Option<Result<Result<Row, Fault>, FileError>> {
+    fn next(&mut self) -> Option<Result<Result<Row, ValidationError>, FileError>> {
         match self {
             Self::Events(events) => Some(events.next()?.map(|event| event.map(Row::Event))),
             Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| Row::Item(Entry::Item(change))))),
@@ -217,8 +220,8 @@ impl Rows<'_> {
 
     fn line(&self) -> u64 {
         match self {
-            Self::Events(events) => events.line(),
-            Self::Items(items) => items.line(),
+            Self::Events(events) => events.line_number(),
+            Self::Items(items) => items.line_number(),
         }
     }
 
@@ -242,7 +245,7 @@ struct Batch {
 impl Batch {
     fn push(&mut self, line: u64, entry: Said<Entry>) -> anyhow::Result<()> {
         self.scratch.clear();
-        write_said(&entry, &mut self.scratch)?;
+        write_entry_with_consent(&entry, &mut self.scratch)?;
         self.bytes += self.scratch.len();
         self.lines.push(line);
         self.entries.push(entry);
@@ -257,7 +260,7 @@ impl Batch {
 /// An import under way.
 struct Run<'i> {
     import: &'i Import,
-    rules: Rules,
+    rules: ValidationRules,
     wanted: Wanted,
     /// What the target is called.
     name: String,
@@ -277,7 +280,7 @@ impl Run<'_> {
         }
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
-        let mut reorder = Reorder::new(self.import.window.as_millis(), MOST_HELD);
+        let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MOST_HELD);
         let mut batch = Batch::default();
         let progress = Progress::new(size, "bytes imported");
         while let Some(row) = rows.next() {
@@ -286,8 +289,8 @@ impl Run<'_> {
                 Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
                 Ok(Ok(Row::Event(mut event))) => {
                     event.what.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
-                    reorder.put(line, event);
-                    while let Some((line, event)) = reorder.ready(line) {
+                    reorder.insert(line, event);
+                    while let Some((line, event)) = reorder.pop_ready(line) {
                         batch.push(line, event.map(Entry::Event))?;
                     }
                 }
@@ -298,12 +301,12 @@ impl Run<'_> {
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
                 // A row that is held back must be read again.
-                through = through.max(reorder.first_line().map_or(line, |first| first.saturating_sub(1)));
+                through = through.max(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)));
                 state.write(&State { digest: digest.clone(), target: self.name.clone(), through })?;
                 progress.show(rows.bytes_read());
             }
         }
-        while let Some((line, event)) = reorder.rest() {
+        while let Some((line, event)) = reorder.pop_remaining() {
             batch.push(line, event.map(Entry::Event))?;
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
@@ -312,15 +315,15 @@ impl Run<'_> {
         self.send(file, &mut batch)?;
         state.write(&State { digest, target: self.name.clone(), through: through.max(rows.line()) })?;
         progress.done();
-        self.summary.late += reorder.late();
+        self.summary.late += reorder.late_count();
         Ok(())
     }
 
-    fn open<'r>(&self, file: &Path, rules: &'r Rules) -> anyhow::Result<Rows<'r>> {
+    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<Rows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.wanted {
-            Wanted::Events(shape) => Rows::Events(Box::new(FileEvents::open_as(file, shape.clone(), rules, now)?)),
-            Wanted::Items(names) => Rows::Items(Box::new(FileItems::open(file, names.clone(), now)?)),
+            Wanted::Events(shape) => Rows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
+            Wanted::Items(names) => Rows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
         })
     }
 
@@ -347,14 +350,14 @@ fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
     let unreadable = || format!("{}: cannot be read", file.display());
     let mut source = File::open(file).with_context(unreadable)?;
     let progress = Progress::new(source.metadata().with_context(unreadable)?.len(), "bytes looked through");
-    let (mut digest, mut size, mut buffer) = (Digest::new(&[0; 16]), 0, vec![0; 1 << 20]);
+    let (mut digest, mut size, mut buffer) = (KeyedDigest::new(&[0; 16]), 0, vec![0; 1 << 20]);
     loop {
         let read = source.read(&mut buffer).with_context(unreadable)?;
         if read == 0 {
             progress.done();
             return Ok((digest.hex(), size));
         }
-        digest.add(buffer.get(..read).unwrap_or_default());
+        digest.update(buffer.get(..read).unwrap_or_default());
         size += read as u64;
         progress.show(size);
     }

@@ -71,7 +71,7 @@ impl Keys {
 }
 
 fn data_dir(flags: &Flags) -> anyhow::Result<PathBuf> {
-    Ok(flags.layers(&[])?.check()?.store.data_dir.clone())
+    Ok(flags.layers(&[])?.validated()?.store.data_dir.clone())
 }
 
 fn existing(flags: &Flags) -> anyhow::Result<PathBuf> {

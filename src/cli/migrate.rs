@@ -20,7 +20,7 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data::settings(&self.flags)?;
-        let store = data::open(layers.check()?, |dir, options| Store::open_existing(dir, options), None)?;
+        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
         let (dir, found) = (store.dir().display(), store.format_found()?);
         if found == FORMAT {
             println!("{dir} has format {FORMAT}, the present one; nothing was to be done");

@@ -44,7 +44,7 @@ pub(super) struct Rebuild {
 impl Rebuild {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data::settings(&self.flags)?;
-        let mut settings = layers.check()?.clone();
+        let mut settings = layers.validated()?.clone();
         let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
         let store = if self.accept_loss {
             data::open(&settings, |dir, options| Store::open_damaged(dir, options), None)?
@@ -86,7 +86,7 @@ impl Rebuild {
         let names = rebuild_items(&copy)?;
         rebuild_sessions(&copy, &names, &settings)?;
         let fold = flags::fold(&settings);
-        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let offset = relearn(copy.clone(), names, fold, &metrics)?;
         copy.sync(Durability::PowerLoss)?;
 
@@ -134,7 +134,7 @@ pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
 /// Every user's sequence, stored. Its hidden state is computed afresh when the user comes back.
 pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
-    let (kinds, idle_gap_ms) = (settings.events.kinds(), settings.session.idle_gap.as_millis());
+    let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let recorded = Recorded { store, names, kinds: &kinds, idle_gap_ms };
     recorded.fold_sessions(
         "entries folded into sessions",

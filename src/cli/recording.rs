@@ -4,7 +4,7 @@ use anyhow::bail;
 use std::path::Path;
 
 use crate::domain::{Consent, Kinds};
-use crate::ingest::{FileEvents, Rules};
+use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::Recording;
 
 /// Rows that are refused are told, but not more than so many.
@@ -18,10 +18,10 @@ pub(super) struct Read {
 
 /// Reads a file's events into sessions, and tells the first bad rows on standard error.
 pub(super) fn read(file: &Path, kinds: &Kinds, idle_gap_ms: i64) -> anyhow::Result<Read> {
-    let rules = Rules { kinds: kinds.clone(), ..Rules::default() };
+    let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let mut rejected = 0;
-    for event in FileEvents::open(file, &rules, i64::MAX / 2)? {
+    for event in EventFileReader::open(file, &rules, i64::MAX / 2)? {
         match event? {
             // What is not to be learned from is not; who made the recording answers for the rest of it.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}

@@ -12,10 +12,10 @@ use super::progress::Progress;
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, Said, SourceName};
-use crate::ingest::{FileEvents, Rules};
+use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::FoldSettings;
 use crate::metrics::Metrics;
-use crate::settings::{Durability, Period, Settings};
+use crate::settings::{CommitDurability, Period, Settings};
 use crate::store::Store;
 
 /// Arguments of `sequor replay`.
@@ -75,11 +75,11 @@ fn remove_left_behind(folder: &Path) {
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut settings = self.flags.layers(&[])?.check()?.clone();
+        let mut settings = self.flags.layers(&[])?.validated()?.clone();
         drop(flags::start_log(&settings.log)?);
-        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
-        settings.store.durability = Durability::ProcessCrash;
+        settings.store.durability = CommitDurability::ProcessCrash;
         // Of its own and gone afterwards unless one is named: the directory of the settings is a daemon's.
         let rehearsal;
         if !self.flags.names_data_dir() {
@@ -112,9 +112,9 @@ impl Replay {
     }
 
     /// How many events the file holds: half of them may have to be known before the first is counted.
-    fn count(&self, rules: &Rules) -> anyhow::Result<u64> {
+    fn count(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
         let mut events = 0;
-        for event in FileEvents::open(&self.file, rules, i64::MAX / 2)? {
+        for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
             events += u64::from(event?.is_ok());
         }
         if events == 0 {
@@ -143,7 +143,7 @@ impl Replay {
         &self,
         settings: &Settings,
         fold: FoldSettings,
-        rules: &Rules,
+        rules: &ValidationRules,
         events: u64,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Report> {
@@ -151,7 +151,7 @@ impl Replay {
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
-        store.heed_pseudonyms(rules.pseudonyms.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
+        store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
         let system = System::start(store, system_settings, metrics)?;
@@ -159,7 +159,7 @@ impl Replay {
         let began = Instant::now();
         let mut faults = 0_u64;
         let mut batch = Vec::with_capacity(STRETCH);
-        for event in FileEvents::open(&self.file, rules, i64::MAX / 2)? {
+        for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
             match event? {
                 Ok(event) => batch.push(event.map(Entry::Event)),
                 Err(fault) => {

@@ -31,7 +31,7 @@ impl Restore {
             bail!("say where to, with --data-dir: an empty directory, or one that is not there yet");
         }
         let layers = data::settings(&self.flags)?;
-        let settings = layers.check()?;
+        let settings = layers.validated()?;
         let erased = self.erasures.as_deref().map(erasures::read).transpose()?;
         data::hush_panics();
         let dir = &settings.store.data_dir;

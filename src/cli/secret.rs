@@ -4,14 +4,14 @@ use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use crate::ingest::Pseudonyms;
+use crate::ingest::Pseudonymiser;
 use crate::settings::PrivacySettings;
 
 /// Where the secret is looked for first.
 const SECRET: &str = "SEQUOR_PRIVACY_SECRET";
 
 /// The pseudonyms that the settings ask for. Neither the secret nor a part of it is ever said.
-pub(super) fn pseudonyms(settings: &PrivacySettings) -> anyhow::Result<Option<Arc<Pseudonyms>>> {
+pub(super) fn pseudonyms(settings: &PrivacySettings) -> anyhow::Result<Option<Arc<Pseudonymiser>>> {
     if !settings.pseudonymise {
         return Ok(None);
     }
@@ -28,12 +28,12 @@ pub(super) fn pseudonyms(settings: &PrivacySettings) -> anyhow::Result<Option<Ar
         }
     };
     let secret = secret.trim_ascii_end();
-    let pseudonyms = Pseudonyms::new(secret);
+    let pseudonyms = Pseudonymiser::new(secret);
     let pseudonyms = pseudonyms.with_context(|| {
         format!(
             "the secret in {place} has {} bytes; it needs at least {}, such as `openssl rand -base64 48` makes",
             secret.len(),
-            Pseudonyms::LEAST
+            Pseudonymiser::MIN_SECRET_BYTES
         )
     })?;
     Ok(Some(Arc::new(pseudonyms)))

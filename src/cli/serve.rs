@@ -22,7 +22,7 @@ use crate::actors::watchdog::watch;
 use crate::clock::Clock;
 use crate::http::Door;
 use crate::metrics::Metrics;
-use crate::settings::Live;
+use crate::settings::LiveSettings;
 use crate::store::Store;
 use crate::telemetry::Exporter;
 
@@ -49,15 +49,15 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let more = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
         let layers = self.flags.layers(&more)?;
-        let mut settings = layers.check()?.clone();
-        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let mut settings = layers.validated()?.clone();
+        let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let exporter = flags::exporter(&layers, &metrics)?;
         let set_level = flags::start_log_and(&settings.log, exporter.as_ref().map(Exporter::layer))?;
         let read = {
             let (flags, more) = (self.flags.clone(), more.clone());
             move || flags.layers(&more).map_err(Into::into)
         };
-        let live = Arc::new(Live::new(&layers, &settings, Box::new(read), set_level));
+        let live = Arc::new(LiveSettings::new(&layers, &settings, Box::new(read), set_level));
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let door = flags::door(&settings);
@@ -132,7 +132,7 @@ async fn keep_up(metrics: Arc<Metrics>) {
 }
 
 /// Reads the settings again at each SIGHUP.
-async fn heed(live: Arc<Live>) {
+async fn heed(live: Arc<LiveSettings>) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return tracing::warn!("SIGHUP is not listened for") };
     while hangups.recv().await.is_some() {
         match live.reload() {

@@ -178,7 +178,7 @@ impl Recorded<'_> {
 
 /// Every session record against the fold of its user's events, as far as it says to reach.
 fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findings: &mut Findings) -> Result<(), StoreError> {
-    let (kinds, idle_gap_ms) = (&settings.events.kinds(), settings.session.idle_gap.as_millis());
+    let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let sessions = store.sessions();
     let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
     let through = sessions.through().unwrap_or(0);

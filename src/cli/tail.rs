@@ -18,7 +18,7 @@ use super::progress::Progress;
 use super::sender::Sender;
 use crate::clock::Clock;
 use crate::domain::Entry;
-use crate::ingest::{AccessLog, AccessSettings, Digest, Other, Seen};
+use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
 
 /// Arguments of `sequor tail`.
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ struct Log {
     /// Under which name its lines are told apart from those of other logs.
     name: Vec<u8>,
     followed: Followed,
-    access: AccessLog,
+    access: AccessLogParser,
     key: [u8; 16],
     state: StateFile,
     /// It was read to its end, and is not to be followed further.
@@ -126,14 +126,14 @@ struct Summary {
     taken: u64,
     duplicates: u64,
     withheld: u64,
-    others: BTreeMap<Other, u64>,
+    others: BTreeMap<SkipReason, u64>,
 }
 
 impl Tail {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one log; give one FILE, or leave it out");
         let settings = self.access()?;
-        let rules = flags::rules(self.flags.layers(&[], &[])?.check()?);
+        let rules = flags::rules(self.flags.layers(&[], &[])?.validated()?);
         let sender = Sender::new(&self.url, &self.knock)?;
         let mut faults = Faults::new(&self.faults)?;
         let mut summary = Summary::default();
@@ -153,7 +153,7 @@ impl Tail {
                     state.path().display()
                 );
             }
-            let access = AccessLog::new(&settings, key, rules.clone())?;
+            let access = AccessLogParser::new(&settings, key, rules.clone())?;
             let name = log_of(&file).into_os_string().into_encoded_bytes();
             let log = Log { name, followed, access, key, state, ended: false };
             // Before anybody gets a pseudonym under it the key is written down.
@@ -186,7 +186,7 @@ impl Tail {
     }
 
     /// What flags and file say together.
-    fn access(&self) -> anyhow::Result<AccessSettings> {
+    fn access(&self) -> anyhow::Result<AccessLogSettings> {
         let file = match &self.rules_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -203,7 +203,7 @@ impl Tail {
             fields.insert(0, (field.to_owned(), name.to_owned()));
         }
         let methods = given(&self.methods, file.methods);
-        Ok(AccessSettings {
+        Ok(AccessLogSettings {
             format: self.format.clone().or(file.format).unwrap_or_else(|| "combined".to_owned()),
             fields,
             rules: given(&self.rules, file.rules),
@@ -269,13 +269,13 @@ impl Log {
             if text.is_empty() {
                 continue;
             }
-            let id = Digest::of(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
-            match self.access.read(&text, &id, now) {
-                Ok(Seen::Event(event)) => {
+            let id = KeyedDigest::of_parts(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
+            match self.access.parse_line(&text, &id, now) {
+                Ok(AccessLogOutcome::Event(event)) => {
                     entries.push(event.map(Entry::Event));
                     places.push(spot);
                 }
-                Ok(Seen::Other(other)) => *summary.others.entry(other).or_default() += 1,
+                Ok(AccessLogOutcome::Skipped(other)) => *summary.others.entry(other).or_default() += 1,
                 Err(fault) => faults.read(file, spot, &fault)?,
             }
         }

@@ -8,7 +8,7 @@ use super::flags::{self, Flags};
 use super::sender::{Sender, Told};
 use crate::actors::system::{Admitted, System};
 use crate::domain::{Entry, Said};
-use crate::ingest::Rules;
+use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -24,7 +24,7 @@ pub(super) enum Target {
 pub(super) struct Directory {
     runner: SystemRunner,
     system: System,
-    rules: Rules,
+    rules: ValidationRules,
 }
 
 impl Target {
@@ -37,7 +37,7 @@ impl Target {
     }
 
     /// What rows are held against, if not by whom they are sent to.
-    pub(super) fn rules(&self) -> Option<&Rules> {
+    pub(super) fn rules(&self) -> Option<&ValidationRules> {
         if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
     }
 
@@ -61,8 +61,8 @@ impl Directory {
     /// Opens the directory that the flags name, or makes it.
     pub(super) fn open(flags: &Flags) -> anyhow::Result<Self> {
         let layers = data::settings(flags)?;
-        let mut settings = layers.check()?.clone();
-        let metrics = Arc::new(Metrics::new(&settings.events.kinds())?);
+        let mut settings = layers.validated()?.clone();
+        let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let store = data::open(&settings, |dir, options| Store::open(dir, options), None)?;
         let rules = data::door_rules(&settings, &store)?;
         data::heed_origin(&layers, &mut settings, &store)?;

@@ -15,7 +15,7 @@ use super::plot::{self, Line};
 use super::{recording, trained};
 use crate::learner::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
 use crate::metrics::Process;
-use crate::settings::{Layers, Origin, Period, Settings};
+use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 
 /// Arguments of `sequor train`.
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ impl Train {
                 ("train.seed", self.seed.map(|seed| seed.to_string())),
             ],
         )?;
-        drop(flags::start_log(&layers.check()?.log)?);
+        drop(flags::start_log(&layers.validated()?.log)?);
         // Told now, not after the first epoch.
         [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
         let began = Instant::now();
@@ -108,11 +108,11 @@ impl Train {
     }
 
     /// A training that begins, or the one of the checkpoint to be gone on with; and what it learns from.
-    fn begin(&self, layers: &Layers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
-        let settings = layers.check()?;
+    fn begin(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
+        let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
-            let kinds = settings.events.kinds();
+            let kinds = settings.events.resolved_kinds();
             let read = recording::read(&self.file, &kinds, gap.unwrap_or(i64::MAX))?;
             let corpus = read.recording.into_corpus(&settings.train);
             let training = OfflineTraining::new(settings.train.clone(), settings.network.clone(), kinds, &corpus)
@@ -122,7 +122,7 @@ impl Train {
         let mut training = trained::read(file)?;
         flags::give_way(layers, "train", &settings.train, training.settings(), &["epochs"])?;
         flags::give_way(layers, "network", &settings.network, training.network(), &[])?;
-        if !settings.events.kinds.is_empty() && settings.events.kinds() != *training.kinds() {
+        if !settings.events.kinds.is_empty() && settings.events.resolved_kinds() != *training.kinds() {
             bail!("events.kinds: the checkpoint was made with other kinds");
         }
         if gap.is_some_and(|gap| gap != training.idle_gap_ms()) {
@@ -131,7 +131,7 @@ impl Train {
         let read = recording::read(&self.file, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
         let epochs = match layers.origin("train.epochs") {
-            Origin::Default => training.settings().epochs,
+            SettingOrigin::Default => training.settings().epochs,
             _ => settings.train.epochs,
         };
         training.resume(epochs, &corpus)?;

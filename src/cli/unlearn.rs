@@ -86,7 +86,7 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     store.copy_quarantine(&copy, |offset| shift.of(offset))?;
     let names = rebuild_items(&copy)?;
     rebuild_sessions(&copy, &names, settings)?;
-    relearn(copy.clone(), names, flags::fold(settings), &Metrics::new(&settings.events.kinds())?)?;
+    relearn(copy.clone(), names, flags::fold(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
     let ready = stage.join(READY);

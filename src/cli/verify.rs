@@ -28,7 +28,7 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data::settings(&self.flags)?;
-        let settings = layers.check()?;
+        let settings = layers.validated()?;
         data::hush_panics();
         let found = match Store::open_damaged(&settings.store.data_dir, &super::flags::store_options(settings)) {
             Ok(store) => examine(&store, settings),

@@ -19,15 +19,15 @@ use crate::actors::system::{Admitted, Receipt, System, SystemError};
 use crate::auth::Keys;
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Said, Timestamp};
-use crate::ingest::{Fault, Rules};
+use crate::ingest::{ValidationError, ValidationRules};
 use crate::metrics::Metrics;
-use crate::settings::Live;
+use crate::settings::LiveSettings;
 
 /// What every handler needs.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) system: System,
-    pub(super) rules: Rules,
+    pub(super) rules: ValidationRules,
     pub(super) clock: Clock,
     pub(super) names: Arc<Names>,
     pub(super) request_ids: Arc<Names>,
@@ -38,7 +38,7 @@ pub(super) struct Api {
     pub(super) read_wait: Duration,
     /// A place for each stream that there may be.
     pub(super) streams: Arc<Semaphore>,
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<LiveSettings>,
     pub(super) keys: Arc<Keys>,
 }
 
@@ -95,10 +95,10 @@ pub(super) struct Taken {
     /// How many were not taken since their users do not let them be kept; nothing of them is.
     pub(super) withheld: usize,
     /// Those that break a rule, each with what it breaks.
-    pub(super) rejected: Vec<Fault>,
+    pub(super) rejected: Vec<ValidationError>,
     /// What may be misspelt in records that were taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) warnings: Vec<Fault>,
+    pub(super) warnings: Vec<ValidationError>,
     /// The journal's next offset once these records were in it; `null` if there were none to take.
     #[schema(value_type = Option<u64>)]
     pub(super) offset: Option<Offset>,
@@ -124,8 +124,8 @@ impl Taken {
 pub(super) async fn take(
     api: &Api,
     entries: Vec<impl Into<Said<Entry>>>,
-    rejected: Vec<Fault>,
-    warnings: Vec<Fault>,
+    rejected: Vec<ValidationError>,
+    warnings: Vec<ValidationError>,
 ) -> Result<HttpResponse, Problem> {
     Ok(taken(api, entries, rejected, warnings).await?.answer())
 }
@@ -134,8 +134,8 @@ pub(super) async fn take(
 pub(super) async fn taken(
     api: &Api,
     entries: Vec<impl Into<Said<Entry>>>,
-    rejected: Vec<Fault>,
-    warnings: Vec<Fault>,
+    rejected: Vec<ValidationError>,
+    warnings: Vec<ValidationError>,
 ) -> Result<Taken, Problem> {
     let Admitted { entries, withheld } = api.system.admit(entries.into_iter().map(Into::into));
     let mut taken = Taken { accepted: 0, duplicates: 0, withheld, rejected, warnings, offset: None, recommendations: None };

@@ -71,7 +71,8 @@ pub(super) struct Standing {
 pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let Said { consent } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
-    let change = api.rules.consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
+    let change =
+        api.rules.validate_consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
     take(&api, vec![Entry::Consent(change)], Vec::new(), Vec::new()).await
 }
 

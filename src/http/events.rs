@@ -14,7 +14,7 @@ use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::auth::Scope;
 use crate::domain::{Consent, Entry, Event, Said};
-use crate::ingest::{Fault, Reading, read_body};
+use crate::ingest::{ParsedBatch, ValidationError, read_events};
 use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::telemetry::span;
 
@@ -60,9 +60,9 @@ impl Following {
     }
 }
 
-fn read(api: &Api, body: Result<Bytes, Error>) -> Result<Reading<Said>, Problem> {
+fn read(api: &Api, body: Result<Bytes, Error>) -> Result<ParsedBatch<Said>, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    Ok(span!("capture").in_scope(|| read_body(&body, &api.rules, api.clock.now()))?)
+    Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
 }
 
 /// Takes events
@@ -126,9 +126,9 @@ pub(super) struct Verdict {
     /// How many break no rule: so many would be taken, save those whose id was seen before.
     acceptable: usize,
     /// Those that break a rule, each with what it breaks.
-    rejected: Vec<Fault>,
+    rejected: Vec<ValidationError>,
     /// What may be misspelt in events that would be taken.
-    warnings: Vec<Fault>,
+    warnings: Vec<ValidationError>,
 }
 
 /// Tries events
@@ -138,7 +138,7 @@ pub(super) struct Verdict {
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
 pub(super) async fn validate(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
-    let Reading { records, warnings } = read(&api, body)?;
+    let ParsedBatch { records, warnings } = read(&api, body)?;
     access.bring(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))

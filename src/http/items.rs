@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::watch::path;
 use crate::auth::Scope;
 use crate::domain::{Entry, Item, ItemAct, ItemChange};
-use crate::ingest::{Fault, check_id, read_item, read_items, read_patch};
+use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
 use crate::telemetry::span;
 
 /// Where many items are changed at once.
@@ -65,7 +65,7 @@ pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, 
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Broken, Refused))]
 pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
-    change(&api, item.into_inner(), body, read_patch).await
+    change(&api, item.into_inner(), body, read_item_patch).await
 }
 
 /// Takes an item out of the catalog
@@ -102,7 +102,7 @@ fn known(api: &Api, item: &str) -> Result<Item, Problem> {
     api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
-type Read = fn(&[u8], &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault>;
+type Read = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError>;
 
 async fn change(api: &Api, item: String, body: Result<Bytes, Error>, read: Read) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;

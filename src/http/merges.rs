@@ -41,7 +41,9 @@ pub(super) async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));
     }
-    let merge =
-        api.rules.merge(["from", "user"], from.into(), into.into(), api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
+    let merge = api
+        .rules
+        .validate_merge(["from", "user"], from.into(), into.into(), api.clock.now())
+        .map_err(|fault| Problem::bad_message(&fault))?;
     take(&api, vec![Entry::Merge(merge)], Vec::new(), Vec::new()).await
 }

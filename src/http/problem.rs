@@ -2,7 +2,7 @@
 
 use super::request_id::RequestId;
 use crate::auth::Scope;
-use crate::ingest::{BodyError, Fault};
+use crate::ingest::{BodyError, ValidationError};
 use crate::learner::FilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -157,14 +157,14 @@ impl Problem {
 
     /// 400: what is said of an item breaks a rule.
     #[must_use]
-    pub fn bad_item(fault: &Fault) -> Self {
+    pub fn bad_item(fault: &ValidationError) -> Self {
         let problem = Self::new("bad-item", "The item is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
         fault.field.into_iter().fold(problem, Self::field)
     }
 
     /// 400: what a call says breaks a rule.
     #[must_use]
-    pub fn bad_message(fault: &Fault) -> Self {
+    pub fn bad_message(fault: &ValidationError) -> Self {
         let problem = Self::new("bad-message", "The message is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
         fault.field.into_iter().fold(problem, Self::field)
     }

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::watch::path;
 use crate::actors::system::Admitted;
 use crate::auth::Scope;
-use crate::ingest::{Call, Fault, Messages, read_batch, read_call};
+use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
 use crate::metrics::{EventOutcome, MessageOutcome};
 use crate::telemetry::span;
 
@@ -39,10 +39,10 @@ pub(super) struct Success {
     success: bool,
     /// What breaks a rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rejected: Vec<Fault>,
+    rejected: Vec<ValidationError>,
     /// Names of events that nobody knows, if they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<Fault>,
+    warnings: Vec<ValidationError>,
 }
 
 /// One handler a call, for its place in the description.
@@ -52,7 +52,7 @@ macro_rules! calls {
         #[utoipa::path(post, path = $path, tag = "segment", request_body(content = Message),
             responses((status = 200, description = "It was taken, or means nothing here.", body = Success), BadRequest, Broken, Refused))]
         pub(super) async fn $name(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-            one(api, body, Call::$call).await
+            one(api, body, SegmentCall::$call).await
         }
     )*};
 }
@@ -66,10 +66,10 @@ calls! {
     group, "/v1/group", Group, "Takes a `group` call";
 }
 
-async fn one(api: Data<Api>, body: Result<Bytes, Error>, call: Call) -> Result<HttpResponse, Problem> {
+async fn one(api: Data<Api>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let messages = span!("capture").in_scope(|| read_call(&body, call, &api.rules, api.clock.now()))?;
-    let fault = messages.faults.first().map(Problem::bad_message);
+    let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
+    let fault = messages.errors.first().map(Problem::bad_message);
     let success = take(&api, messages).await?;
     fault.map_or_else(|| Ok(HttpResponse::Ok().json(Success { warnings: Vec::new(), ..success })), Err)
 }
@@ -91,8 +91,8 @@ pub(super) struct Wish {
         Broken, Refused))]
 pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let messages = span!("capture").in_scope(|| read_batch(&body, &api.rules, api.clock.now()))?;
-    access.bring(messages.entries.len() + messages.faults.len())?;
+    let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
+    access.bring(messages.entries.len() + messages.errors.len())?;
     let mut success = take(&api, messages).await?;
     if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {
         success.warnings.clear();
@@ -101,8 +101,8 @@ pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, bod
 }
 
 /// Takes what messages say; no success if nothing of any could be taken for their faults.
-async fn take(api: &Api, messages: Messages) -> Result<Success, Problem> {
-    let Messages { entries, faults, unknown, ignored, taken } = messages;
+async fn take(api: &Api, messages: ParsedSegmentBatch) -> Result<Success, Problem> {
+    let ParsedSegmentBatch { entries, errors: faults, unmapped: unknown, ignored, accepted: taken } = messages;
     let metrics = api.metrics();
     let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
     let Admitted { entries, withheld } = api.system.admit(entries);

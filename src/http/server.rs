@@ -33,9 +33,9 @@ use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
 use crate::auth::{KeyError, Keys};
 use crate::clock::Clock;
-use crate::ingest::Rules;
+use crate::ingest::ValidationRules;
 use crate::metrics::Endpoint;
-use crate::settings::Live;
+use crate::settings::LiveSettings;
 
 /// Connections to the admin endpoint, at most.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -174,10 +174,10 @@ impl Door {
     /// [`DoorError`] if an address cannot be listened on or written down.
     pub fn open(
         system: System,
-        rules: Rules,
+        rules: ValidationRules,
         clock: Clock,
         settings: &DoorSettings,
-        live: Arc<Live>,
+        live: Arc<LiveSettings>,
         keys: Arc<Keys>,
         data_dir: &Path,
     ) -> Result<Self, DoorError> {

@@ -127,7 +127,7 @@ impl Wishes {
 /// # Errors
 /// 400 if no event could be of such a user.
 pub(super) fn user(api: &Api, id: String) -> Result<String, Problem> {
-    api.rules.user("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
+    api.rules.validate_user_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
 }
 
 /// Passes a length of a list.

@@ -5,9 +5,9 @@ use std::hash::Hasher;
 
 /// 128 bits that stand for bytes: SipHash-2-4 [Aumasson & Bernstein 2012]. Who does not know the key cannot find the bytes by trying.
 #[derive(Debug, Clone, Copy)]
-pub struct Digest(SipHasher24);
+pub struct KeyedDigest(SipHasher24);
 
-impl Digest {
+impl KeyedDigest {
     /// Of no bytes yet, under a key. One of zeros is no secret, and good enough to tell contents apart.
     #[must_use]
     pub fn new(key: &[u8; 16]) -> Self {
@@ -15,7 +15,7 @@ impl Digest {
     }
 
     /// Of the bytes so far and these: it does not matter in which portions they come.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
@@ -27,11 +27,11 @@ impl Digest {
 
     /// The digest of some parts, each of which counts with its length.
     #[must_use]
-    pub fn of(key: &[u8; 16], parts: &[&[u8]]) -> String {
+    pub fn of_parts(key: &[u8; 16], parts: &[&[u8]]) -> String {
         let mut digest = Self::new(key);
         for part in parts {
-            digest.add(&(part.len() as u64).to_le_bytes());
-            digest.add(part);
+            digest.update(&(part.len() as u64).to_le_bytes());
+            digest.update(part);
         }
         digest.hex()
     }
@@ -43,14 +43,14 @@ mod tests {
 
     #[test]
     fn portions_do_not_matter_and_parts_do() {
-        let mut portions = Digest::new(&[0; 16]);
-        portions.add(b"one and ");
-        portions.add(b"another");
-        let mut whole = Digest::new(&[0; 16]);
-        whole.add(b"one and another");
+        let mut portions = KeyedDigest::new(&[0; 16]);
+        portions.update(b"one and ");
+        portions.update(b"another");
+        let mut whole = KeyedDigest::new(&[0; 16]);
+        whole.update(b"one and another");
         assert_eq!(portions.hex(), whole.hex());
-        assert_ne!(Digest::of(&[0; 16], &[b"ab", b"c"]), Digest::of(&[0; 16], &[b"a", b"bc"]));
-        assert_ne!(Digest::of(&[0; 16], &[b"a"]), Digest::of(&[1; 16], &[b"a"]));
+        assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"ab", b"c"]), KeyedDigest::of_parts(&[0; 16], &[b"a", b"bc"]));
+        assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"a"]), KeyedDigest::of_parts(&[1; 16], &[b"a"]));
     }
 
     #[test]
@@ -59,6 +59,6 @@ mod tests {
         let key = std::array::from_fn(|at| at as u8);
         let expected =
             u128::from_le_bytes([0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93]);
-        assert_eq!(Digest::new(&key).hex(), format!("{expected:032x}"));
+        assert_eq!(KeyedDigest::new(&key).hex(), format!("{expected:032x}"));
     }
 }

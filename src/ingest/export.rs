@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// The names of the entries' kinds, as the field `entry` has them.
-pub const ENTRIES: [&str; 9] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
+pub const ENTRY_KINDS: [&str; 9] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
 
-/// The name of an entry's kind, one of [`ENTRIES`].
+/// The name of an entry's kind, one of [`ENTRY_KINDS`].
 #[must_use]
-pub fn entry_name(entry: &Entry) -> &'static str {
+pub fn entry_kind_name(entry: &Entry) -> &'static str {
     match entry {
         Entry::Event(_) | Entry::Private(_) => "event",
         Entry::Impression(_) => "impression",
@@ -33,20 +33,20 @@ pub fn entry_name(entry: &Entry) -> &'static str {
 /// # Errors
 /// If it has no form in JSON, which no entry has that was taken from outside.
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    let name = entry_name(entry);
+    let name = entry_kind_name(entry);
     match entry {
-        Entry::Event(event) => write(Line { offset, entry: name, rest: EventLine::new(event, None)? }, lines),
-        Entry::Private(event) => write(Line { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines),
-        Entry::Impression(impression) => write(Line { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
-        Entry::Item(change) => write(Line { offset, entry: name, rest: ItemLine::new(change) }, lines),
-        Entry::Model(change) => write(Line { offset, entry: name, rest: ModelLine::new(change) }, lines),
+        Entry::Event(event) => write(ExportLine { offset, entry: name, rest: EventLine::new(event, None)? }, lines),
+        Entry::Private(event) => write(ExportLine { offset, entry: name, rest: EventLine::new(event, Some(Consent::Session))? }, lines),
+        Entry::Impression(impression) => write(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
+        Entry::Item(change) => write(ExportLine { offset, entry: name, rest: ItemLine::new(change) }, lines),
+        Entry::Model(change) => write(ExportLine { offset, entry: name, rest: ModelLine::new(change) }, lines),
         Entry::Merge(Merge { from, into, timestamp }) => {
-            write(Line { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
+            write(ExportLine { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
         }
-        Entry::Consent(change) => write(Line { offset, entry: name, rest: change }, lines),
-        Entry::Erase(erasure) => write(Line { offset, entry: name, rest: erasure }, lines),
-        Entry::Blank => write(Line { offset, entry: name, rest: Nothing {} }, lines),
-        Entry::Expire(expiry) => write(Line { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines),
+        Entry::Consent(change) => write(ExportLine { offset, entry: name, rest: change }, lines),
+        Entry::Erase(erasure) => write(ExportLine { offset, entry: name, rest: erasure }, lines),
+        Entry::Blank => write(ExportLine { offset, entry: name, rest: BlankLine {} }, lines),
+        Entry::Expire(expiry) => write(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines),
     }
 }
 
@@ -54,21 +54,23 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
 ///
 /// # Errors
 /// As [`write_entry`].
-pub fn write_said(said: &Said<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+pub fn write_entry_with_consent(said: &Said<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     match &said.what {
-        Entry::Event(event) => write(Line { offset: 0, entry: entry_name(&said.what), rest: EventLine::new(event, said.consent)? }, lines),
+        Entry::Event(event) => {
+            write(ExportLine { offset: 0, entry: entry_kind_name(&said.what), rest: EventLine::new(event, said.consent)? }, lines)
+        }
         entry => write_entry(0, entry, lines),
     }
 }
 
-fn write<T: Serialize>(line: Line<T>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+fn write<T: Serialize>(line: ExportLine<T>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     serde_json::to_writer(&mut *lines, &line)?;
     lines.push(b'\n');
     Ok(())
 }
 
 #[derive(Serialize)]
-struct Line<T> {
+struct ExportLine<T> {
     offset: Offset,
     entry: &'static str,
     #[serde(flatten)]
@@ -77,7 +79,7 @@ struct Line<T> {
 
 /// An entry of which nothing is left.
 #[derive(Serialize)]
-struct Nothing {}
+struct BlankLine {}
 
 #[derive(Serialize)]
 struct ExpiryLine<'e> {
@@ -113,7 +115,7 @@ struct EventLine<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     item_id: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Number>,
+    value: Option<RoundTripFloat>,
     timestamp: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     consent: Option<Consent>,
@@ -131,7 +133,7 @@ impl<'e> EventLine<'e> {
             session_id: event.session_id.as_deref(),
             r#type: event.kind.name(),
             item_id: event.item_id.as_deref(),
-            value: event.value.map(Number::new),
+            value: event.value.map(RoundTripFloat::new),
             timestamp: event.timestamp,
             consent,
             properties: properties.transpose()?,
@@ -142,12 +144,12 @@ impl<'e> EventLine<'e> {
 /// A 32-bit number, written so that reading it as 64 bits and narrowing that gives the same one.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Number {
+enum RoundTripFloat {
     Short(f32),
     Exact(f64),
 }
 
-impl Number {
+impl RoundTripFloat {
     #[expect(clippy::cast_possible_truncation, reason = "this is what it looks at")]
     fn new(value: f32) -> Self {
         let narrowed = value.to_string().parse::<f64>().map(|wide| wide as f32);
@@ -161,11 +163,11 @@ struct ImpressionLine<'e> {
     user_id: &'e str,
     timestamp: Timestamp,
     weights_version: u64,
-    items: Vec<ShownLine<'e>>,
+    items: Vec<ImpressionItemLine<'e>>,
 }
 
 #[derive(Serialize)]
-struct ShownLine<'e> {
+struct ImpressionItemLine<'e> {
     item_id: &'e str,
     source: &'static str,
 }
@@ -177,7 +179,11 @@ impl<'e> ImpressionLine<'e> {
             user_id: &impression.user_id,
             timestamp: impression.timestamp,
             weights_version: impression.weights_version,
-            items: impression.items.iter().map(|shown| ShownLine { item_id: &shown.item_id, source: shown.source.as_str() }).collect(),
+            items: impression
+                .items
+                .iter()
+                .map(|shown| ImpressionItemLine { item_id: &shown.item_id, source: shown.source.as_str() })
+                .collect(),
         }
     }
 }
@@ -188,7 +194,7 @@ struct ModelLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Offset>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Number>,
+    value: Option<RoundTripFloat>,
     cause: &'static str,
     timestamp: Timestamp,
 }
@@ -196,7 +202,7 @@ struct ModelLine {
 impl ModelLine {
     fn new(change: &ModelChange) -> Self {
         let to = if let ModelAct::Rollback { to } = change.act { Some(to) } else { None };
-        let value = if let ModelAct::LearningRate { value } = change.act { Some(Number::new(value)) } else { None };
+        let value = if let ModelAct::LearningRate { value } = change.act { Some(RoundTripFloat::new(value)) } else { None };
         Self { act: change.act.name(), to, value, cause: change.cause.name(), timestamp: change.timestamp }
     }
 }
@@ -207,12 +213,12 @@ struct ItemLine<'e> {
     item_id: &'e str,
     timestamp: Timestamp,
     #[serde(flatten)]
-    attributes: Attributes<'e>,
+    attributes: ItemAttributesLine<'e>,
 }
 
 /// What is said of an item; what is not said is absent, what is taken away is `null`.
 #[derive(Default, Serialize)]
-struct Attributes<'e> {
+struct ItemAttributesLine<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     categories: Option<&'e [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,15 +238,15 @@ struct Attributes<'e> {
 impl<'e> ItemLine<'e> {
     fn new(change: &'e ItemChange) -> Self {
         let (op, attributes) = match &change.act {
-            ItemAct::Put(item) => ("put", Attributes::of(item)),
-            ItemAct::Patch(patch) => ("patch", Attributes::changed(patch)),
-            ItemAct::Delete => ("delete", Attributes::default()),
+            ItemAct::Put(item) => ("put", ItemAttributesLine::of(item)),
+            ItemAct::Patch(patch) => ("patch", ItemAttributesLine::changed(patch)),
+            ItemAct::Delete => ("delete", ItemAttributesLine::default()),
         };
         Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
     }
 }
 
-impl<'e> Attributes<'e> {
+impl<'e> ItemAttributesLine<'e> {
     fn of(item: &'e Item) -> Self {
         Self {
             categories: Some(&item.categories),
@@ -268,7 +274,7 @@ impl<'e> Attributes<'e> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Rules, read_body, read_items};
+    use super::super::{ValidationRules, read_events, read_items};
     use super::*;
     use crate::domain::{Kind, Shown, SourceName};
     use proptest::prelude::*;
@@ -295,10 +301,10 @@ mod tests {
             let properties = properties.map(|text| serde_json::json!({ "a": text, "b": [1.50, {}] }).to_string());
             let event = Event { event_id, user_id, session_id, kind: Kind::Rate, item_id: Some(item_id), value, timestamp, properties };
             let mut line = Vec::new();
-            write_said(&Said { what: Entry::Event(event.clone()), consent }, &mut line).unwrap();
+            write_entry_with_consent(&Said { what: Entry::Event(event.clone()), consent }, &mut line).unwrap();
             let line = String::from_utf8(line).unwrap();
             prop_assert_eq!(line.matches('\n').count(), 1);
-            let reading = read_body(line.as_bytes(), &Rules::default(), NOW).unwrap();
+            let reading = read_events(line.as_bytes(), &ValidationRules::default(), NOW).unwrap();
             prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(Said { what: event, consent })], vec![]), "{}", line);
         }
 
@@ -356,7 +362,7 @@ mod tests {
     #[test]
     fn what_is_no_event_is_refused_as_what_it_is() {
         let body = "{\"offset\":7,\"entry\":\"item\",\"op\":\"delete\",\"item_id\":\"i\"}";
-        let fault = read_body(body.as_bytes(), &Rules::default(), NOW).unwrap().records.remove(0).unwrap_err();
+        let fault = read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap().records.remove(0).unwrap_err();
         assert_eq!(fault.field, Some("entry"));
         let body = "{\"offset\":7,\"entry\":\"event\",\"item_id\":\"i\"}";
         let fault = read_items(body.as_bytes(), 9, NOW).unwrap().records.remove(0).unwrap_err();

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 /// The closed set of reasons, for machines to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
+#[schema(as = Code)]
+pub enum ValidationErrorCode {
     /// Not JSON, or not CSV, at all.
     Syntax,
     /// Not UTF-8.
@@ -54,7 +55,8 @@ pub enum Code {
 ///
 /// Reasons never repeat an id: they may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Fault {
+#[schema(as = Fault)]
+pub struct ValidationError {
     /// Its place among those sent, from 0.
     pub index: u64,
     /// The line it stands in, from 1, where the format has lines.
@@ -63,24 +65,24 @@ pub struct Fault {
     /// The field at fault, if one is.
     pub field: Option<&'static str>,
     /// The reason, for machines.
-    pub code: Code,
+    pub code: ValidationErrorCode,
     /// The reason, for people.
     pub reason: String,
 }
 
-impl Fault {
-    /// A fault whose place is told later, by [`Fault::at`].
-    pub(super) fn new(field: impl Into<Option<&'static str>>, code: Code, reason: impl Into<String>) -> Self {
+impl ValidationError {
+    /// A fault whose place is told later, by [`Fault::with_position`].
+    pub(super) fn new(field: impl Into<Option<&'static str>>, code: ValidationErrorCode, reason: impl Into<String>) -> Self {
         Self { index: 0, line: None, field: field.into(), code, reason: reason.into() }
     }
 
     /// The same fault at a place.
-    pub(super) fn at(self, index: u64, line: Option<u64>) -> Self {
+    pub(super) fn with_position(self, index: u64, line: Option<u64>) -> Self {
         Self { index, line, ..self }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValidationError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(out, "line {line}: {}", self.reason),
@@ -95,10 +97,10 @@ mod tests {
 
     #[test]
     fn serialises_as_the_receipt_promises() {
-        let fault = Fault::new("user_id", Code::Empty, "`user_id` is empty").at(3, None);
+        let fault = ValidationError::new("user_id", ValidationErrorCode::Empty, "`user_id` is empty").with_position(3, None);
         let json = r#"{"index":3,"field":"user_id","code":"empty","reason":"`user_id` is empty"}"#;
         assert_eq!(serde_json::to_string(&fault).unwrap(), json);
-        let fault = Fault::new(None, Code::NotUtf8, "not UTF-8").at(0, Some(1));
+        let fault = ValidationError::new(None, ValidationErrorCode::NotUtf8, "not UTF-8").with_position(0, Some(1));
         assert_eq!(serde_json::to_string(&fault).unwrap(), r#"{"index":0,"line":1,"field":null,"code":"not_utf8","reason":"not UTF-8"}"#);
         assert_eq!(fault.to_string(), "line 1: not UTF-8");
     }

@@ -1,12 +1,12 @@
 //! Files of recorded behaviour, read as a stream of events.
 
-use super::csv::{HeaderError, Table};
-use super::fault::{Code, Fault};
+use super::csv::{CsvEventReader, CsvHeaderError};
+use super::fault::{ValidationError, ValidationErrorCode};
 use super::json;
-use super::lines::{Line, Lines, MAX_LINE_BYTES};
-use super::packed::Unpacked;
-use super::rules::Rules;
-use super::shape::Shape;
+use super::lines::{LineReader, MAX_LINE_BYTES, RawLine};
+use super::packed::DecompressedFile;
+use super::rules::ValidationRules;
+use super::shape::ColumnMapping;
 use crate::domain::{Said, Timestamp};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -62,63 +62,66 @@ pub enum FileError {
 }
 
 /// The lines of a file, unpacked as they are read.
-pub(super) struct FileLines {
+pub(super) struct FileLineReader {
     file: PathBuf,
-    unpacked: Unpacked,
-    lines: Lines,
+    unpacked: DecompressedFile,
+    lines: LineReader,
     ended: bool,
 }
 
-impl FileLines {
+impl FileLineReader {
     pub(super) fn open(file: &Path) -> Result<Self, FileError> {
-        let unpacked = Unpacked::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
-        Ok(Self { file: file.to_owned(), unpacked, lines: Lines::new(), ended: false })
+        let unpacked = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
+        Ok(Self { file: file.to_owned(), unpacked, lines: LineReader::new(), ended: false })
     }
 
     /// Whether its name says that it holds one JSON object a line.
     pub(super) fn is_json(&self) -> bool {
-        [".ndjson", ".jsonl"].iter().any(|ending| self.unpacked.name.ends_with(ending))
+        [".ndjson", ".jsonl"].iter().any(|ending| self.unpacked.inner_name.ends_with(ending))
     }
 
     /// Reads the header.
-    pub(super) fn header<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, HeaderError>) -> Result<T, FileError> {
+    pub(super) fn read_header<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, CsvHeaderError>) -> Result<T, FileError> {
         let file = || self.file.clone();
-        let header = match self.lines.next(&mut self.unpacked.content) {
-            Ok(Some(Line::Whole(line))) => read(line).map_err(|error| match error {
-                HeaderError::Missing(column, needed) => format!("the header lacks the column `{column}`; it must name {needed}"),
-                HeaderError::Repeated(column) => format!("the header names the column `{column}` twice"),
-                HeaderError::Torn => "a quote in the header is never closed".to_owned(),
+        let header = match self.lines.read_next(&mut self.unpacked.reader) {
+            Ok(Some(RawLine::Complete(line))) => read(line).map_err(|error| match error {
+                CsvHeaderError::MissingColumn(column, needed) => format!("the header lacks the column `{column}`; it must name {needed}"),
+                CsvHeaderError::DuplicateColumn(column) => format!("the header names the column `{column}` twice"),
+                CsvHeaderError::UnclosedQuote => "a quote in the header is never closed".to_owned(),
             }),
-            Ok(Some(Line::TooLong)) => Err(too_long()),
+            Ok(Some(RawLine::TooLong)) => Err(too_long()),
             Ok(None) => return Err(FileError::Empty { file: file() }),
-            Err(source) => return Err(unreadable(file(), self.lines.number, source)),
+            Err(source) => return Err(unreadable(file(), self.lines.line_number, source)),
         };
-        let line = self.lines.number;
+        let line = self.lines.line_number;
         header.map_err(|reason| FileError::Header { file: file(), line, reason })
     }
 
     /// Reads the next line, if there is one; after an error there is none.
-    pub(super) fn next<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Option<Result<Result<T, Fault>, FileError>> {
+    pub(super) fn read_next<T>(
+        &mut self,
+        read: impl FnOnce(&[u8]) -> Result<T, ValidationError>,
+    ) -> Option<Result<Result<T, ValidationError>, FileError>> {
         if self.ended {
             return None;
         }
-        match self.lines.next(&mut self.unpacked.content) {
-            Ok(Some(Line::Whole(line))) => Some(Ok(read(line))),
-            Ok(Some(Line::TooLong)) => Some(Ok(Err(Fault::new(None, Code::TooLong, too_long())))),
+        match self.lines.read_next(&mut self.unpacked.reader) {
+            Ok(Some(RawLine::Complete(line))) => Some(Ok(read(line))),
+            Ok(Some(RawLine::TooLong)) => Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long())))),
             Ok(None) => {
                 self.ended = true;
                 None
             }
             Err(source) => {
                 self.ended = true;
-                Some(Err(unreadable(self.file.clone(), self.lines.number, source)))
+                Some(Err(unreadable(self.file.clone(), self.lines.line_number, source)))
             }
         }
     }
 
     /// The line last read, from 1.
-    pub(super) fn number(&self) -> u64 {
-        self.lines.number
+    pub(super) fn line_number(&self) -> u64 {
+        self.lines.line_number
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
@@ -126,59 +129,64 @@ impl FileLines {
     }
 }
 
-impl fmt::Debug for FileLines {
+impl fmt::Debug for FileLineReader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("FileLines").field("file", &self.file).field("line", &self.lines.number).finish_non_exhaustive()
+        out.debug_struct("FileLines").field("file", &self.file).field("line", &self.lines.line_number).finish_non_exhaustive()
     }
 }
 
 /// The events of a file, in its order. Files named `.ndjson` or `.jsonl` hold one JSON object a line, all others are CSV with a header;
 /// with `.gz` or `.zst` after the name they are unpacked as they are read.
 ///
-/// A bad row is a [`Fault`] with its line and does not end the stream; a [`FileError`] does.
+/// A bad row is a [`ValidationError`] with its line and does not end the stream; a [`FileError`] does.
 #[derive(Debug)]
-pub struct FileEvents<'r> {
-    lines: FileLines,
+pub struct EventFileReader<'r> {
+    lines: FileLineReader,
     /// `None` for NDJSON.
-    table: Option<Table>,
-    shape: Shape,
-    rules: &'r Rules,
+    table: Option<CsvEventReader>,
+    shape: ColumnMapping,
+    rules: &'r ValidationRules,
     received_at: Timestamp,
     read: u64,
     /// One is enough to tell: a field misspelt in one line is misspelt in all.
-    warning: Option<Fault>,
+    warning: Option<ValidationError>,
 }
 
-impl<'r> FileEvents<'r> {
+impl<'r> EventFileReader<'r> {
     /// Opens a file of the project's own shape and reads its header. `received_at` is the moment against which "too far in the future" is judged, and the date of
     /// NDJSON events that carry none.
     ///
     /// # Errors
     /// If it cannot be opened, is empty, or its header lacks a column.
-    pub fn open(file: &Path, rules: &'r Rules, received_at: Timestamp) -> Result<Self, FileError> {
-        Self::open_as(file, Shape::default(), rules, received_at)
+    pub fn open(file: &Path, rules: &'r ValidationRules, received_at: Timestamp) -> Result<Self, FileError> {
+        Self::open_with_mapping(file, ColumnMapping::default(), rules, received_at)
     }
 
     /// Opens a file of that shape.
     ///
     /// # Errors
-    /// As [`FileEvents::open`].
-    pub fn open_as(file: &Path, shape: Shape, rules: &'r Rules, received_at: Timestamp) -> Result<Self, FileError> {
-        let mut lines = FileLines::open(file)?;
-        let table = if lines.is_json() { None } else { Some(lines.header(|header| Table::new(header, shape.clone()))?) };
+    /// As [`EventFileReader::open`].
+    pub fn open_with_mapping(
+        file: &Path,
+        shape: ColumnMapping,
+        rules: &'r ValidationRules,
+        received_at: Timestamp,
+    ) -> Result<Self, FileError> {
+        let mut lines = FileLineReader::open(file)?;
+        let table = if lines.is_json() { None } else { Some(lines.read_header(|header| CsvEventReader::new(header, shape.clone()))?) };
         Ok(Self { lines, table, shape, rules, received_at, read: 0, warning: None })
     }
 
     /// The first field that no event has, in an event that was taken all the same; `None` if none was met so far.
     #[must_use]
-    pub fn warning(&self) -> Option<&Fault> {
+    pub fn first_warning(&self) -> Option<&ValidationError> {
         self.warning.as_ref()
     }
 
     /// The line last read, from 1.
     #[must_use]
-    pub fn line(&self) -> u64 {
-        self.lines.number()
+    pub fn line_number(&self) -> u64 {
+        self.lines.line_number()
     }
 
     /// How many bytes were read from the disk, packed as they are.
@@ -188,24 +196,24 @@ impl<'r> FileEvents<'r> {
     }
 }
 
-impl Iterator for FileEvents<'_> {
-    type Item = Result<Result<Said, Fault>, FileError>;
+impl Iterator for EventFileReader<'_> {
+    type Item = Result<Result<Said, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.read;
         let (table, shape, rules, received_at, warning) = (&mut self.table, &self.shape, self.rules, self.received_at, &mut self.warning);
-        let event = self.lines.next(|line| match table {
+        let event = self.lines.read_next(|line| match table {
             Some(table) => table.read_event(line, rules, received_at),
-            None if shape.is_own() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
-                warning.get_or_insert(found.at(index, None));
+            None if shape.is_native() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
+                warning.get_or_insert(found.with_position(index, None));
             }),
-            None => json::read_mapped(line.trim_ascii(), shape, rules, received_at),
+            None => json::read_mapped_event(line.trim_ascii(), shape, rules, received_at),
         })?;
         self.read += 1;
         if let Some(warning) = self.warning.as_mut().filter(|warning| warning.index == index) {
-            warning.line = Some(self.lines.number());
+            warning.line = Some(self.lines.line_number());
         }
-        Some(event.map(|event| event.map_err(|fault| fault.at(index, Some(self.lines.number())))))
+        Some(event.map(|event| event.map_err(|fault| fault.with_position(index, Some(self.lines.line_number())))))
     }
 }
 
@@ -263,8 +271,8 @@ mod tests {
             ("a.jsonl.gz", gzip(json.as_bytes()), 2, 1),
         ] {
             let (_folder, path) = file(name, &bytes);
-            let rules = Rules::default();
-            let events: Vec<_> = FileEvents::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
+            let rules = ValidationRules::default();
+            let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
             assert_eq!((events.len(), events.iter().filter(|event| event.is_err()).count()), (count, faults), "{name}");
         }
     }
@@ -274,19 +282,19 @@ mod tests {
         let good = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
         let odd = r#"{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}"#;
         let (_folder, path) = file("a.ndjson", format!("{good}\n\n{odd}\n{odd}\n").as_bytes());
-        let rules = Rules::default();
-        let mut events = FileEvents::open(&path, &rules, NOW).unwrap();
+        let rules = ValidationRules::default();
+        let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().all(|event| matches!(event, Ok(Ok(_)))));
-        let warning = events.warning().unwrap();
-        assert_eq!((warning.index, warning.line, warning.code), (1, Some(3), Code::UnknownField));
+        let warning = events.first_warning().unwrap();
+        assert_eq!((warning.index, warning.line, warning.code), (1, Some(3), ValidationErrorCode::UnknownField));
     }
 
     #[test]
     fn bad_rows_are_told_by_line_and_the_rest_is_taken() {
         let (_folder, path) =
             file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1\nu,i,view\nu,\xff,view,1\nu,\"i,view,1\nu,i,view,2\n");
-        let rules = Rules::default();
-        let events: Vec<_> = FileEvents::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
+        let rules = ValidationRules::default();
+        let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
         let places: Vec<_> = events.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
         assert_eq!(places, [None, Some((1, Some(4))), Some((2, Some(5))), Some((3, Some(6))), None]);
     }
@@ -295,12 +303,12 @@ mod tests {
     fn a_truncated_gzip_gives_its_events_and_then_an_error() {
         let whole = gzip(rows(5000).as_bytes());
         let (_folder, path) = file("a.csv.gz", &whole[..whole.len() / 2]);
-        let rules = Rules::default();
-        let mut events = FileEvents::open(&path, &rules, NOW).unwrap();
+        let rules = ValidationRules::default();
+        let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         let taken = events.by_ref().take_while(Result::is_ok).count();
         assert!(taken > 100, "{taken}");
         let (_folder, path) = file("a.csv.gz", &whole[..whole.len() - 4]);
-        let error = FileEvents::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
+        let error = EventFileReader::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
         assert!(error.to_string().ends_with("a.csv.gz:5002: the packed stream ends too early; the file is truncated"), "{error}");
     }
 
@@ -308,25 +316,25 @@ mod tests {
     fn a_truncated_zstd_gives_its_events_and_then_an_error() {
         let whole = zstd::encode_all(rows(50_000).as_bytes(), 1).unwrap();
         let (_folder, path) = file("a.csv.zst", &whole[..whole.len() / 2]);
-        let rules = Rules::default();
-        let mut events = FileEvents::open(&path, &rules, NOW).unwrap();
+        let rules = ValidationRules::default();
+        let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().take_while(Result::is_ok).count() > 100);
-        let error = FileEvents::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
+        let error = EventFileReader::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
         assert!(matches!(error, FileError::Truncated { .. }), "{error}");
         assert!(events.next().is_none());
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
-        let rules = Rules::default();
+        let rules = ValidationRules::default();
         let error = |name: &str, bytes: &[u8]| {
             let (_folder, path) = file(name, bytes);
-            FileEvents::open(&path, &rules, NOW).map(|_| ()).unwrap_err().to_string()
+            EventFileReader::open(&path, &rules, NOW).map(|_| ()).unwrap_err().to_string()
         };
         assert!(error("a.csv", b"").contains("a.csv:1: the file is empty"));
         assert!(error("a.csv", b"user,item,event\n").contains("a.csv:1: the header lacks the column `timestamp`"));
         assert!(error("a.csv.gz", b"user,item").contains("a.csv.gz:1: "));
-        let absent = FileEvents::open(Path::new("/nonexistent.csv"), &rules, NOW).map(|_| ()).unwrap_err();
+        let absent = EventFileReader::open(Path::new("/nonexistent.csv"), &rules, NOW).map(|_| ()).unwrap_err();
         assert!(matches!(absent, FileError::Open { .. }), "{absent}");
     }
 }

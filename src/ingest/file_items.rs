@@ -1,9 +1,9 @@
 //! Files that describe items, read as a stream of changes of the catalog.
 
-use super::csv::{HeaderError, Row, one_of_each};
-use super::fault::{Code, Fault};
-use super::file::{FileError, FileLines};
-use super::items::{change_of, object};
+use super::csv::{CsvHeaderError, CsvRow, require_columns};
+use super::fault::{ValidationError, ValidationErrorCode};
+use super::file::{FileError, FileLineReader};
+use super::items::{item_change_from_object, parse_object};
 use super::rules::excerpt;
 use crate::domain::{ItemChange, Timestamp};
 use serde_json::{Map, Value};
@@ -18,19 +18,19 @@ const BETWEEN: char = '|';
 /// The changes that a file tells, in its order: one JSON object a line as `POST /v1/items` takes it, or CSV whose header names the same fields, with `|` between the parts of a
 /// list. What it is packed in and what it holds is said by its name, as with events.
 #[derive(Debug)]
-pub struct FileItems {
-    lines: FileLines,
+pub struct ItemFileReader {
+    lines: FileLineReader,
     /// `None` for NDJSON.
-    table: Option<(Row, Vec<Option<&'static str>>)>,
+    table: Option<(CsvRow, Vec<Option<&'static str>>)>,
     names: Vec<(&'static str, String)>,
     received_at: Timestamp,
     read: u64,
 }
 
-impl FileItems {
+impl ItemFileReader {
     /// The field that a mapping names, `item` being short for `item_id`.
     #[must_use]
-    pub fn field(name: &str) -> Option<&'static str> {
+    pub fn field_from_name(name: &str) -> Option<&'static str> {
         FIELDS.into_iter().find(|field| *field == if name == "item" { "item_id" } else { name })
     }
 
@@ -39,18 +39,18 @@ impl FileItems {
     /// # Errors
     /// If it cannot be opened, is empty, or its header lacks a column.
     pub fn open(file: &Path, names: Vec<(&'static str, String)>, received_at: Timestamp) -> Result<Self, FileError> {
-        let mut items = Self { lines: FileLines::open(file)?, table: None, names, received_at, read: 0 };
+        let mut items = Self { lines: FileLineReader::open(file)?, table: None, names, received_at, read: 0 };
         if !items.lines.is_json() {
-            let mut row = Row::new();
+            let mut row = CsvRow::new();
             let names = items.names.clone();
-            let fields = items.lines.header(|line| {
-                let columns = row.header(line)?;
-                one_of_each(&columns, names.iter().map(|(_, name)| name.as_str()))?;
+            let fields = items.lines.read_header(|line| {
+                let columns = row.read_header(line)?;
+                require_columns(&columns, names.iter().map(|(_, name)| name.as_str()))?;
                 let own = |column: &[u8]| FIELDS.into_iter().find(|field| field.as_bytes() == column);
                 let mapped = |column: &[u8]| names.iter().find(|(_, name)| name.as_bytes() == column).map(|(field, _)| *field);
                 let fields: Vec<_> = columns.iter().map(|column| mapped(column).or_else(|| own(column))).collect();
                 let has_item = fields.contains(&Some("item_id"));
-                if has_item { Ok(fields) } else { Err(HeaderError::Missing("item_id".to_owned(), "item_id".to_owned())) }
+                if has_item { Ok(fields) } else { Err(CsvHeaderError::MissingColumn("item_id".to_owned(), "item_id".to_owned())) }
             })?;
             items.table = Some((row, fields));
         }
@@ -59,8 +59,8 @@ impl FileItems {
 
     /// The line last read, from 1.
     #[must_use]
-    pub fn line(&self) -> u64 {
-        self.lines.number()
+    pub fn line_number(&self) -> u64 {
+        self.lines.line_number()
     }
 
     /// How many bytes were read from the disk.
@@ -70,21 +70,21 @@ impl FileItems {
     }
 }
 
-impl Iterator for FileItems {
-    type Item = Result<Result<ItemChange, Fault>, FileError>;
+impl Iterator for ItemFileReader {
+    type Item = Result<Result<ItemChange, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (table, names, received_at) = (&mut self.table, &self.names, self.received_at);
-        let change = self.lines.next(|line| {
+        let change = self.lines.read_next(|line| {
             let object = match table {
                 Some((row, fields)) => object_of(row, fields, line)?,
-                None => renamed(object(line.trim_ascii())?, names),
+                None => renamed(parse_object(line.trim_ascii())?, names),
             };
-            change_of(object, received_at, &mut |_| {})
+            item_change_from_object(object, received_at, &mut |_| {})
         })?;
         let index = self.read;
         self.read += 1;
-        Some(change.map(|change| change.map_err(|fault| fault.at(index, Some(self.lines.number())))))
+        Some(change.map(|change| change.map_err(|fault| fault.with_position(index, Some(self.lines.line_number())))))
     }
 }
 
@@ -98,8 +98,8 @@ fn renamed(mut object: Map<String, Value>, names: &[(&'static str, String)]) -> 
 }
 
 /// A line of CSV as the object that would say the same; an empty column says nothing.
-fn object_of(row: &mut Row, fields: &[Option<&'static str>], line: &[u8]) -> Result<Map<String, Value>, Fault> {
-    row.read(line, fields.len())?;
+fn object_of(row: &mut CsvRow, fields: &[Option<&'static str>], line: &[u8]) -> Result<Map<String, Value>, ValidationError> {
+    row.read_line(line, fields.len())?;
     let mut object = Map::new();
     for (place, field) in fields.iter().enumerate().filter_map(|(place, field)| Some((place, (*field)?))) {
         if let Some(text) = row.text(field, Some(place))? {
@@ -109,7 +109,7 @@ fn object_of(row: &mut Row, fields: &[Option<&'static str>], line: &[u8]) -> Res
     Ok(object)
 }
 
-fn value(field: &'static str, text: &str) -> Result<Value, Fault> {
+fn value(field: &'static str, text: &str) -> Result<Value, ValidationError> {
     Ok(match field {
         "categories" | "tags" => text.split(BETWEEN).map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect(),
         "price" => text.parse::<f64>().map(Value::from).map_err(|_| not("a number", field, text))?,
@@ -123,8 +123,8 @@ fn value(field: &'static str, text: &str) -> Result<Value, Fault> {
     })
 }
 
-fn not(what: &str, field: &'static str, text: &str) -> Fault {
-    Fault::new(field, Code::WrongType, format!("`{field}` must be {what}, not `{}`", excerpt(text)))
+fn not(what: &str, field: &'static str, text: &str) -> ValidationError {
+    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {what}, not `{}`", excerpt(text)))
 }
 
 #[cfg(test)]
@@ -132,12 +132,12 @@ mod tests {
     use super::*;
     use crate::domain::ItemAct;
 
-    fn read(name: &str, text: &str, names: &[(&'static str, &str)]) -> Vec<Result<ItemChange, Fault>> {
+    fn read(name: &str, text: &str, names: &[(&'static str, &str)]) -> Vec<Result<ItemChange, ValidationError>> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let names = names.iter().map(|(field, name)| (*field, (*name).to_owned())).collect();
-        FileItems::open(&file, names, 7).unwrap().map(Result::unwrap).collect()
+        ItemFileReader::open(&file, names, 7).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
@@ -158,9 +158,9 @@ mod tests {
             faults,
             [
                 None,
-                Some((Some(3), Some("price"), Code::WrongType)),
-                Some((Some(4), Some("item_id"), Code::Missing)),
-                Some((Some(5), None, Code::Missing))
+                Some((Some(3), Some("price"), ValidationErrorCode::WrongType)),
+                Some((Some(4), Some("item_id"), ValidationErrorCode::Missing)),
+                Some((Some(5), None, ValidationErrorCode::Missing))
             ]
         );
     }

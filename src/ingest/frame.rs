@@ -31,24 +31,24 @@ pub enum BodyError {
 
 /// One record's text, or what stands where one should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(super) enum FramedRecord<'a> {
     /// The text, and the line that it is where the body has lines.
-    Whole(&'a [u8], Option<u64>),
+    Complete(&'a [u8], Option<u64>),
     /// The body is torn here; nothing follows.
-    Torn(&'static str),
+    Malformed(&'static str),
 }
 
 /// Cuts a body into its records without parsing them, so that a fault, of syntax too, costs only the record that it stands in. `record` names one in errors.
 ///
 /// # Errors
 /// If the body is empty or holds more than `limit` records.
-pub(super) fn pieces<'a>(body: &'a [u8], record: &'static str, limit: usize) -> Result<Vec<Piece<'a>>, BodyError> {
+pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usize) -> Result<Vec<FramedRecord<'a>>, BodyError> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
     let bounded = |records: usize| if records > limit { Err(BodyError::TooMany { record, records, limit }) } else { Ok(()) };
     match body {
         [] => Err(BodyError::Empty { record }),
         [b'[', inner @ ..] => {
-            let (elements, rest) = split::elements(inner);
+            let (elements, rest) = split::array_elements(inner);
             let torn = match rest {
                 None => Some("the array never closes"),
                 Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
@@ -56,14 +56,14 @@ pub(super) fn pieces<'a>(body: &'a [u8], record: &'static str, limit: usize) -> 
             bounded(elements.len())?;
             // An array that never closes ends in an element that is torn itself.
             let whole = elements.len() - usize::from(rest.is_none());
-            let pieces = elements.into_iter().take(whole).map(|element| Piece::Whole(element, None));
-            Ok(pieces.chain(torn.map(Piece::Torn)).collect())
+            let pieces = elements.into_iter().take(whole).map(|element| FramedRecord::Complete(element, None));
+            Ok(pieces.chain(torn.map(FramedRecord::Malformed)).collect())
         }
-        _ if !has_lines(body) => Ok(vec![Piece::Whole(body, None)]),
+        _ if !has_lines(body) => Ok(vec![FramedRecord::Complete(body, None)]),
         _ => {
             let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
             bounded(lines().count())?;
-            Ok(lines().map(|(number, line)| Piece::Whole(line.trim_ascii(), Some(number))).collect())
+            Ok(lines().map(|(number, line)| FramedRecord::Complete(line.trim_ascii(), Some(number))).collect())
         }
     }
 }

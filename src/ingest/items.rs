@@ -1,9 +1,9 @@
 //! Changes of the catalog as JSON: an item's attributes, or many items at once.
 
-use super::fault::{Code, Fault};
+use super::fault::{ValidationError, ValidationErrorCode};
 use super::frame::BodyError;
-use super::json::{Reading, read_records};
-use super::rules::{excerpt, id, missing};
+use super::json::{ParsedBatch, read_records};
+use super::rules::{excerpt, missing_field, validate_id};
 use super::timestamp;
 use crate::domain::{Item, ItemAct, ItemChange, ItemPatch, Timestamp};
 use serde_json::{Map, Value};
@@ -17,16 +17,16 @@ pub const MAX_TAGS: usize = 64;
 ///
 /// # Errors
 /// The first fault, without a place.
-pub fn read_item(text: &[u8], warn: &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault> {
-    put(attributes(object(text)?, warn)?)
+pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError> {
+    put(attributes(parse_object(text)?, warn)?)
 }
 
 /// Reads a change of some attributes of one item, as a JSON merge patch (RFC 7396): what is absent stays, a `null` takes away.
 ///
 /// # Errors
 /// The first fault, without a place.
-pub fn read_patch(text: &[u8], warn: &mut dyn FnMut(Fault)) -> Result<ItemAct, Fault> {
-    attributes(object(text)?, warn).map(ItemAct::Patch)
+pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError> {
+    attributes(parse_object(text)?, warn).map(ItemAct::Patch)
 }
 
 /// Reads the body of a request that changes many items: one JSON object, an array of them, or one a line. Each names its `item_id`, its attributes, and, in `op`,
@@ -34,7 +34,7 @@ pub fn read_patch(text: &[u8], warn: &mut dyn FnMut(Fault)) -> Result<ItemAct, F
 ///
 /// # Errors
 /// If the body is empty or holds more than `limit` changes; then nothing is taken.
-pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<Reading<ItemChange>, BodyError> {
+pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<ParsedBatch<ItemChange>, BodyError> {
     read_records(body, "item", limit, |text, warn| read_change(text, received_at, warn))
 }
 
@@ -42,22 +42,28 @@ pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<R
 ///
 /// # Errors
 /// If it breaks one.
-pub fn check_id(field: &'static str, text: String) -> Result<String, Fault> {
-    id(field, text.into())
+pub fn check_id(field: &'static str, text: String) -> Result<String, ValidationError> {
+    validate_id(field, text.into())
 }
 
-fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
-    change_of(object(text)?, received_at, warn)
+fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(ValidationError)) -> Result<ItemChange, ValidationError> {
+    item_change_from_object(parse_object(text)?, received_at, warn)
 }
 
 /// Reads an object as a change of an item.
 ///
 /// # Errors
 /// The first fault, without a place.
-pub(super) fn change_of(mut fields: Map<String, Value>, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<ItemChange, Fault> {
+pub(super) fn item_change_from_object(
+    mut fields: Map<String, Value>,
+    received_at: Timestamp,
+    warn: &mut dyn FnMut(ValidationError),
+) -> Result<ItemChange, ValidationError> {
     exported(&mut fields)?;
-    let item_id =
-        id("item_id", string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing("item_id"))?.into())?;
+    let item_id = validate_id(
+        "item_id",
+        string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing_field("item_id"))?.into(),
+    )?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
     let patch = attributes(fields, warn)?;
     let act = match op.as_deref() {
@@ -66,25 +72,25 @@ pub(super) fn change_of(mut fields: Map<String, Value>, received_at: Timestamp, 
         Some("delete") => ItemAct::Delete,
         Some(other) => {
             let reason = format!("`op` is `{}`, which is unknown; known are put, patch, delete", excerpt(other));
-            return Err(Fault::new("op", Code::UnknownOp, reason));
+            return Err(ValidationError::new("op", ValidationErrorCode::UnknownOp, reason));
         }
     };
     Ok(ItemChange { item_id, timestamp: received_at, act })
 }
 
 /// Takes out what an export adds to a change: what it is, where it stood, and when it arrived.
-fn exported(fields: &mut Map<String, Value>) -> Result<(), Fault> {
+fn exported(fields: &mut Map<String, Value>) -> Result<(), ValidationError> {
     let Some(entry) = string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
     if entry != "item" {
         let reason = format!("this is an exported `{}`, not an item; events go to /v1/events, anything else nowhere", excerpt(&entry));
-        return Err(Fault::new("entry", Code::WrongType, reason));
+        return Err(ValidationError::new("entry", ValidationErrorCode::WrongType, reason));
     }
     fields.remove("offset");
     fields.remove("timestamp");
     Ok(())
 }
 
-fn put(patch: ItemPatch) -> Result<ItemAct, Fault> {
+fn put(patch: ItemPatch) -> Result<ItemAct, ValidationError> {
     let mut item = Item::default();
     patch.apply(&mut item);
     Ok(ItemAct::Put(item))
@@ -94,37 +100,40 @@ fn put(patch: ItemPatch) -> Result<ItemAct, Fault> {
 ///
 /// # Errors
 /// If it is none.
-pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
-    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the record is not UTF-8"))?;
+pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ValidationError> {
+    let text =
+        std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the record is not UTF-8"))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Fault::new(None, Code::WrongType, "the record is no JSON object")),
-        Err(error) => Err(Fault::new(None, Code::Syntax, format!("not JSON: {error}"))),
+        Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the record is no JSON object")),
+        Err(error) => Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}"))),
     }
 }
 
-fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(Fault)) -> Result<ItemPatch, Fault> {
+fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError)) -> Result<ItemPatch, ValidationError> {
     let mut patch = ItemPatch::default();
     for (name, value) in fields {
         match name.as_str() {
             "categories" => patch.categories = Some(list("categories", value, MAX_CATEGORIES)?),
-            "brand" => patch.brand = Some(string("brand", value)?.map(|brand| id("brand", brand.into())).transpose()?),
+            "brand" => patch.brand = Some(string("brand", value)?.map(|brand| validate_id("brand", brand.into())).transpose()?),
             "price" => patch.price = Some(price(&value)?),
             "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
             "available" => patch.available = Some(available(&value)?),
             "published" => patch.published = Some(point_in_time("published", &value)?),
             "expires" => patch.expires = Some(point_in_time("expires", &value)?),
-            other => warn(Fault::new(None, Code::UnknownField, format!("an item has no field `{}`", excerpt(other)))),
+            other => {
+                warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("an item has no field `{}`", excerpt(other))))
+            }
         }
     }
     Ok(patch)
 }
 
-fn wrong_type(field: &'static str, wanted: &str) -> Fault {
-    Fault::new(field, Code::WrongType, format!("`{field}` must be {wanted}"))
+fn wrong_type(field: &'static str, wanted: &str) -> ValidationError {
+    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {wanted}"))
 }
 
-fn string(field: &'static str, value: Value) -> Result<Option<String>, Fault> {
+fn string(field: &'static str, value: Value) -> Result<Option<String>, ValidationError> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
@@ -133,19 +142,23 @@ fn string(field: &'static str, value: Value) -> Result<Option<String>, Fault> {
 }
 
 /// A list of names, each once.
-fn list(field: &'static str, value: Value, most: usize) -> Result<Vec<String>, Fault> {
+fn list(field: &'static str, value: Value, most: usize) -> Result<Vec<String>, ValidationError> {
     let values = match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values,
         _ => return Err(wrong_type(field, "a list of strings")),
     };
     if values.len() > most {
-        return Err(Fault::new(field, Code::TooMany, format!("`{field}` holds {}; at most {most} are allowed", values.len())));
+        return Err(ValidationError::new(
+            field,
+            ValidationErrorCode::TooMany,
+            format!("`{field}` holds {}; at most {most} are allowed", values.len()),
+        ));
     }
     let mut names: Vec<String> = Vec::with_capacity(values.len());
     for value in values {
         let Value::String(name) = value else { return Err(wrong_type(field, "a list of strings")) };
-        let name = id(field, name.into())?;
+        let name = validate_id(field, name.into())?;
         if !names.contains(&name) {
             names.push(name);
         }
@@ -153,19 +166,19 @@ fn list(field: &'static str, value: Value, most: usize) -> Result<Vec<String>, F
     Ok(names)
 }
 
-fn price(value: &Value) -> Result<Option<f64>, Fault> {
+fn price(value: &Value) -> Result<Option<f64>, ValidationError> {
     match value {
         Value::Null => Ok(None),
         Value::Number(number) => match number.as_f64().filter(|price| price.is_finite()) {
             Some(price) if price >= 0.0 => Ok(Some(price)),
-            Some(_) => Err(Fault::new("price", Code::OutOfRange, "`price` is negative")),
-            None => Err(Fault::new("price", Code::NotFinite, "`price` is not a finite number")),
+            Some(_) => Err(ValidationError::new("price", ValidationErrorCode::OutOfRange, "`price` is negative")),
+            None => Err(ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number")),
         },
         _ => Err(wrong_type("price", "a number")),
     }
 }
 
-fn available(value: &Value) -> Result<bool, Fault> {
+fn available(value: &Value) -> Result<bool, ValidationError> {
     match value {
         Value::Null => Ok(true),
         Value::Bool(available) => Ok(*available),
@@ -173,11 +186,11 @@ fn available(value: &Value) -> Result<bool, Fault> {
     }
 }
 
-fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>, Fault> {
+fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>, ValidationError> {
     let unreadable = || {
-        Fault::new(
+        ValidationError::new(
             field,
-            Code::BadTimestamp,
+            ValidationErrorCode::BadTimestamp,
             format!("`{field}` is neither an RFC 3339 date and time with an offset nor milliseconds since 1970"),
         )
     };
@@ -187,7 +200,11 @@ fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>
         Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| unreadable())?,
         _ => return Err(unreadable()),
     };
-    if at < 0 { Err(Fault::new(field, Code::TooEarly, format!("`{field}` lies before 1970"))) } else { Ok(Some(at)) }
+    if at < 0 {
+        Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` lies before 1970")))
+    } else {
+        Ok(Some(at))
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +212,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fault(text: &str) -> (Option<&'static str>, Code) {
+    fn fault(text: &str) -> (Option<&'static str>, ValidationErrorCode) {
         let fault = read_item(text.as_bytes(), &mut |_| {}).unwrap_err();
         (fault.field, fault.code)
     }
@@ -227,25 +244,25 @@ mod tests {
     #[test]
     fn a_null_in_a_patch_takes_away() {
         let patch = ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
-        assert_eq!(read_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemAct::Patch(patch)));
+        assert_eq!(read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemAct::Patch(patch)));
     }
 
     #[test]
     fn every_bad_attribute_is_named() {
         let long = "x".repeat(257);
-        assert_eq!(fault("[]"), (None, Code::WrongType));
-        assert_eq!(fault("{"), (None, Code::Syntax));
-        assert_eq!(fault(r#"{"categories":"tea"}"#), (Some("categories"), Code::WrongType));
-        assert_eq!(fault(r#"{"categories":[1]}"#), (Some("categories"), Code::WrongType));
-        assert_eq!(fault(r#"{"tags":[""]}"#), (Some("tags"), Code::Empty));
-        assert_eq!(fault(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), Code::TooMany));
-        assert_eq!(fault(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), Code::TooLong));
-        assert_eq!(fault(r#"{"brand":"a\u0000"}"#), (Some("brand"), Code::ControlCharacter));
-        assert_eq!(fault(r#"{"price":"2"}"#), (Some("price"), Code::WrongType));
-        assert_eq!(fault(r#"{"price":-0.1}"#), (Some("price"), Code::OutOfRange));
-        assert_eq!(fault(r#"{"available":1}"#), (Some("available"), Code::WrongType));
-        assert_eq!(fault(r#"{"expires":"soon"}"#), (Some("expires"), Code::BadTimestamp));
-        assert_eq!(fault(r#"{"published":-1}"#), (Some("published"), Code::TooEarly));
+        assert_eq!(fault("[]"), (None, ValidationErrorCode::WrongType));
+        assert_eq!(fault("{"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(fault(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(fault(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(fault(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
+        assert_eq!(fault(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), ValidationErrorCode::TooMany));
+        assert_eq!(fault(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
+        assert_eq!(fault(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
+        assert_eq!(fault(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
+        assert_eq!(fault(r#"{"price":-0.1}"#), (Some("price"), ValidationErrorCode::OutOfRange));
+        assert_eq!(fault(r#"{"available":1}"#), (Some("available"), ValidationErrorCode::WrongType));
+        assert_eq!(fault(r#"{"expires":"soon"}"#), (Some("expires"), ValidationErrorCode::BadTimestamp));
+        assert_eq!(fault(r#"{"published":-1}"#), (Some("published"), ValidationErrorCode::TooEarly));
     }
 
     #[test]
@@ -260,10 +277,13 @@ mod tests {
         assert_eq!(taken, [("a", 7), ("b", 7), ("c", 7)]);
         let faults: Vec<_> =
             reading.records.iter().filter_map(|change| change.as_ref().err()).map(|fault| (fault.line, fault.code)).collect();
-        assert_eq!(faults, [(Some(3), Code::Syntax), (Some(5), Code::Missing), (Some(6), Code::UnknownOp)]);
+        assert_eq!(
+            faults,
+            [(Some(3), ValidationErrorCode::Syntax), (Some(5), ValidationErrorCode::Missing), (Some(6), ValidationErrorCode::UnknownOp)]
+        );
         assert_eq!(
             reading.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),
-            [(Some(2), Code::UnknownField)]
+            [(Some(2), ValidationErrorCode::UnknownField)]
         );
         assert_eq!(read_items(body.as_bytes(), 5, 7), Err(BodyError::TooMany { record: "item", records: 6, limit: 5 }));
     }
@@ -272,7 +292,7 @@ mod tests {
         #[test]
         fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_items(&body, 100, 0);
-            let _ = read_patch(&body, &mut |_| {});
+            let _ = read_item_patch(&body, &mut |_| {});
         }
     }
 }

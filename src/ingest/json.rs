@@ -1,10 +1,10 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
-use super::fault::{Code, Fault};
-use super::frame::{BodyError, Piece, pieces};
-use super::items::object;
-use super::rules::{Draft, Rules, excerpt};
-use super::shape::Shape;
+use super::fault::{ValidationError, ValidationErrorCode};
+use super::frame::{BodyError, FramedRecord, split_records};
+use super::items::parse_object;
+use super::rules::{RawEvent, ValidationRules, excerpt};
+use super::shape::ColumnMapping;
 use super::timestamp;
 use crate::domain::{Said, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -12,17 +12,17 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The fields of an event, in the order in which [`Object::values`] holds them. The last two are those that an export adds: what it is, and where it stood.
+/// The fields of an event, in the order in which [`EventObject::values`] holds them. The last two are those that an export adds: what it is, and where it stood.
 const FIELDS: [&str; 11] =
     ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "consent", "entry", "offset"];
 
 /// What a body held.
 #[derive(Debug, PartialEq)]
-pub struct Reading<T> {
+pub struct ParsedBatch<T> {
     /// Each record, taken or refused, in the order of the body.
-    pub records: Vec<Result<T, Fault>>,
+    pub records: Vec<Result<T, ValidationError>>,
     /// Fields that no record has, in records that were taken all the same. A receipt should tell them: they are often misspelt.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ValidationError>,
 }
 
 /// Reads the body of a request: one JSON object, a JSON array of objects, or one object a line. A fault, of syntax too, costs only
@@ -30,11 +30,11 @@ pub struct Reading<T> {
 ///
 /// # Errors
 /// If the body is empty or holds more events than the rules allow; then nothing is taken.
-pub fn read_body(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Reading<Said>, BodyError> {
+pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<Said>, BodyError> {
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
 }
 
-/// Reads every record of a body by `read`, which tells fields that no record has to the function it is given.
+/// Reads every record of a body by `parse`, which tells fields that no record has to the function it is given.
 ///
 /// # Errors
 /// If the body is empty or holds more records than `limit`.
@@ -42,15 +42,17 @@ pub(super) fn read_records<T>(
     body: &[u8],
     record: &'static str,
     limit: usize,
-    read: impl Fn(&[u8], &mut dyn FnMut(Fault)) -> Result<T, Fault>,
-) -> Result<Reading<T>, BodyError> {
-    let mut reading = Reading { records: Vec::new(), warnings: Vec::new() };
-    for (index, piece) in (0..).zip(pieces(body, record, limit)?) {
+    read: impl Fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<T, ValidationError>,
+) -> Result<ParsedBatch<T>, BodyError> {
+    let mut reading = ParsedBatch { records: Vec::new(), warnings: Vec::new() };
+    for (index, piece) in (0..).zip(split_records(body, record, limit)?) {
         let taken = match piece {
-            Piece::Whole(text, line) => {
-                read(text, &mut |warning| reading.warnings.push(warning.at(index, line))).map_err(|fault| fault.at(index, line))
+            FramedRecord::Complete(text, line) => read(text, &mut |warning| reading.warnings.push(warning.with_position(index, line)))
+                .map_err(|fault| fault.with_position(index, line)),
+            FramedRecord::Malformed(reason) => {
+                Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("{reason}; the rest is not read"))
+                    .with_position(index, None))
             }
-            Piece::Torn(reason) => Err(Fault::new(None, Code::Syntax, format!("{reason}; the rest is not read")).at(index, None)),
         };
         reading.records.push(taken);
     }
@@ -61,21 +63,30 @@ pub(super) fn read_records<T>(
 ///
 /// # Errors
 /// The first fault, without a place.
-pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, warn: &mut dyn FnMut(Fault)) -> Result<Said, Fault> {
-    let text = std::str::from_utf8(text).map_err(|_| Fault::new(None, Code::NotUtf8, "the event is not UTF-8"))?;
+pub(super) fn read_event(
+    text: &[u8],
+    rules: &ValidationRules,
+    received_at: Timestamp,
+    warn: &mut dyn FnMut(ValidationError),
+) -> Result<Said, ValidationError> {
+    let text = std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the event is not UTF-8"))?;
     if !text.starts_with('{') {
-        return Err(Fault::new(None, if text.is_empty() { Code::Syntax } else { Code::WrongType }, "an event is a JSON object"));
+        return Err(ValidationError::new(
+            None,
+            if text.is_empty() { ValidationErrorCode::Syntax } else { ValidationErrorCode::WrongType },
+            "an event is a JSON object",
+        ));
     }
-    let object: Object<'_> = serde_json::from_str(text).map_err(|error| syntax(text, &error))?;
+    let object: EventObject<'_> = serde_json::from_str(text).map_err(|error| syntax(text, &error))?;
     if let Some(field) = object.repeated {
-        return Err(Fault::new(field, Code::Repeated, format!("`{field}` is given twice")));
+        return Err(ValidationError::new(field, ValidationErrorCode::Repeated, format!("`{field}` is given twice")));
     }
     let [event_id, user_id, session_id, kind, item_id, value, timestamp, properties, consent, entry, _] = object.values;
     if let Some(entry) = string("entry", entry)?.filter(|entry| entry != "event") {
         let reason = format!("this is an exported `{}`, not an event; items go to /v1/items, anything else nowhere", excerpt(&entry));
-        return Err(Fault::new("entry", Code::WrongType, reason));
+        return Err(ValidationError::new("entry", ValidationErrorCode::WrongType, reason));
     }
-    let draft = Draft {
+    let draft = RawEvent {
         event_id: string("event_id", event_id)?,
         user_id: string("user_id", user_id)?,
         session_id: string("session_id", session_id)?,
@@ -86,10 +97,10 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
         properties: given(properties).map(properties_text).transpose()?,
         consent: string("consent", consent)?,
     };
-    let event = rules.check(draft, received_at)?;
+    let event = rules.validate_event(draft, received_at)?;
     for name in object.unknown {
         let reason = format!("an event has no field `{}`; what it cannot name goes into `properties`", excerpt(&name));
-        warn(Fault::new(None, Code::UnknownField, reason));
+        warn(ValidationError::new(None, ValidationErrorCode::UnknownField, reason));
     }
     Ok(event)
 }
@@ -98,55 +109,63 @@ pub(super) fn read_event(text: &[u8], rules: &Rules, received_at: Timestamp, war
 ///
 /// # Errors
 /// The first fault, without a place.
-pub(super) fn read_mapped(text: &[u8], shape: &Shape, rules: &Rules, received_at: Timestamp) -> Result<Said, Fault> {
-    rules.check(shape.draft_of_object(&object(text)?)?, received_at)
+pub(super) fn read_mapped_event(
+    text: &[u8],
+    shape: &ColumnMapping,
+    rules: &ValidationRules,
+    received_at: Timestamp,
+) -> Result<Said, ValidationError> {
+    rules.validate_event(shape.raw_event_from_object(&parse_object(text)?)?, received_at)
 }
 
 /// The fields of one object, found and not yet read.
 #[derive(Default)]
-struct Object<'a> {
+struct EventObject<'a> {
     values: [Option<&'a RawValue>; FIELDS.len()],
     repeated: Option<&'static str>,
     unknown: Vec<String>,
 }
 
 /// The name of a field: its place in [`FIELDS`], or itself.
-enum Name {
+enum EventFieldName {
     Known(usize),
     Unknown(String),
 }
 
-impl<'de> Deserialize<'de> for Name {
+impl<'de> Deserialize<'de> for EventFieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl Visitor<'_> for NameVisitor {
-            type Value = Name;
+        struct EventFieldNameVisitor;
+        impl Visitor<'_> for EventFieldNameVisitor {
+            type Value = EventFieldName;
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("the name of a field")
             }
-            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(FIELDS.iter().position(|field| *field == name).map_or_else(|| Name::Unknown(name.to_owned()), Name::Known))
+            fn visit_str<E>(self, name: &str) -> Result<EventFieldName, E> {
+                Ok(FIELDS
+                    .iter()
+                    .position(|field| *field == name)
+                    .map_or_else(|| EventFieldName::Unknown(name.to_owned()), EventFieldName::Known))
             }
         }
-        deserializer.deserialize_str(NameVisitor)
+        deserializer.deserialize_str(EventFieldNameVisitor)
     }
 }
 
-impl<'de> Deserialize<'de> for Object<'de> {
+impl<'de> Deserialize<'de> for EventObject<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Object<'de>;
+        struct EventObjectVisitor;
+        impl<'de> Visitor<'de> for EventObjectVisitor {
+            type Value = EventObject<'de>;
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("an event")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut object = Object::default();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventObject<'de>, A::Error> {
+                let mut object = EventObject::default();
                 while let Some(name) = map.next_key()? {
                     let value = map.next_value()?;
                     match name {
-                        Name::Unknown(name) => object.unknown.push(name),
-                        Name::Known(place) => {
+                        EventFieldName::Unknown(name) => object.unknown.push(name),
+                        EventFieldName::Known(place) => {
                             let slot = object.values.get_mut(place);
                             if slot.is_some_and(|slot| slot.replace(value).is_some()) {
                                 object.repeated = FIELDS.get(place).copied();
@@ -157,7 +176,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 Ok(object)
             }
         }
-        deserializer.deserialize_map(ObjectVisitor)
+        deserializer.deserialize_map(EventObjectVisitor)
     }
 }
 
@@ -166,37 +185,42 @@ fn given(value: Option<&RawValue>) -> Option<&str> {
     value.map(RawValue::get).filter(|text| *text != "null")
 }
 
-fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Fault> {
+fn string<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, ValidationError> {
     let Some(text) = given(value) else {
         return Ok(None);
     };
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        None => Err(Fault::new(field, Code::WrongType, format!("`{field}` must be a string"))),
+        None => Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string"))),
         Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
         Some(_) => {
-            let unescaped = serde_json::from_str(text).map_err(|error| Fault::new(field, Code::Syntax, format!("`{field}`: {error}")))?;
+            let unescaped = serde_json::from_str(text)
+                .map_err(|error| ValidationError::new(field, ValidationErrorCode::Syntax, format!("`{field}`: {error}")))?;
             Ok(Some(Cow::Owned(unescaped)))
         }
     }
 }
 
-fn number(text: &str) -> Result<f64, Fault> {
-    text.parse().map_err(|_| Fault::new("value", Code::WrongType, "`value` must be a number"))
+fn number(text: &str) -> Result<f64, ValidationError> {
+    text.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
 }
 
-fn point_in_time(text: &str) -> Result<Timestamp, Fault> {
+fn point_in_time(text: &str) -> Result<Timestamp, ValidationError> {
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(text) => timestamp::from_rfc3339(text),
         None => timestamp::from_milliseconds(text),
     }
 }
 
-fn properties_text(text: &str) -> Result<Cow<'_, str>, Fault> {
-    if text.starts_with('{') { Ok(text.into()) } else { Err(Fault::new("properties", Code::WrongType, "`properties` must be an object")) }
+fn properties_text(text: &str) -> Result<Cow<'_, str>, ValidationError> {
+    if text.starts_with('{') {
+        Ok(text.into())
+    } else {
+        Err(ValidationError::new("properties", ValidationErrorCode::WrongType, "`properties` must be an object"))
+    }
 }
 
 /// A fault of syntax, with the field whose value it stands in, where that can be told.
-fn syntax(text: &str, error: &serde_json::Error) -> Fault {
+fn syntax(text: &str, error: &serde_json::Error) -> ValidationError {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (line_start + error.column()).saturating_sub(1);
     // The parser stops at the first or the second byte of a word it does not know.
@@ -205,9 +229,13 @@ fn syntax(text: &str, error: &serde_json::Error) -> Fault {
     let field = name.and_then(|name| FIELDS.into_iter().find(|field| name.strip_suffix(field).is_some_and(|rest| rest.ends_with('"'))));
     let tail = text.get(head.len()..).unwrap_or_default().trim_start().trim_start_matches('-');
     if tail.starts_with("NaN") || tail.starts_with("Infinity") {
-        return Fault::new(field, Code::NotFinite, "JSON has neither NaN nor Infinity; leave out a value that is not known");
+        return ValidationError::new(
+            field,
+            ValidationErrorCode::NotFinite,
+            "JSON has neither NaN nor Infinity; leave out a value that is not known",
+        );
     }
-    Fault::new(field, Code::Syntax, format!("not JSON: {error}"))
+    ValidationError::new(field, ValidationErrorCode::Syntax, format!("not JSON: {error}"))
 }
 
 #[cfg(test)]
@@ -219,11 +247,11 @@ mod tests {
     const NOW: Timestamp = 1_700_000_000_000;
     const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
 
-    fn read(body: &str) -> Reading<Said> {
-        read_body(body.as_bytes(), &Rules::default(), NOW).unwrap()
+    fn read(body: &str) -> ParsedBatch<Said> {
+        read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap()
     }
 
-    fn only_fault(body: &str) -> Fault {
+    fn only_fault(body: &str) -> ValidationError {
         let mut events = read(body).records;
         assert_eq!(events.len(), 1, "{body}");
         events.remove(0).unwrap_err()
@@ -251,7 +279,11 @@ mod tests {
             assert_eq!(said(&format!("\"{}\"", level.name())).unwrap().consent, Some(level));
         }
         assert_eq!(said("null").unwrap().consent, None);
-        for (wrong, code) in [("\"all\"", Code::UnknownConsent), ("\"\"", Code::UnknownConsent), ("true", Code::WrongType)] {
+        for (wrong, code) in [
+            ("\"all\"", ValidationErrorCode::UnknownConsent),
+            ("\"\"", ValidationErrorCode::UnknownConsent),
+            ("true", ValidationErrorCode::WrongType),
+        ] {
             let fault = said(wrong).unwrap_err();
             assert_eq!((fault.field, fault.code), (Some("consent"), code), "{wrong}");
         }
@@ -265,7 +297,7 @@ mod tests {
         assert_eq!(read(pretty).records, one);
         assert_eq!(read(&format!("\u{feff} [{GOOD}, {GOOD}]\n")).records, [one.clone(), one.clone()].concat());
         assert_eq!(read(&format!("{GOOD}\r\n\n{GOOD}\n")).records, [one.clone(), one].concat());
-        assert_eq!(read("[]"), Reading { records: Vec::new(), warnings: Vec::new() });
+        assert_eq!(read("[]"), ParsedBatch { records: Vec::new(), warnings: Vec::new() });
     }
 
     #[test]
@@ -273,30 +305,30 @@ mod tests {
         let id = "x".repeat(300);
         let rest = r#""type":"view","item_id":"i""#;
         let table = [
-            ("42".to_owned(), None, Code::WrongType),
-            ("user_id=u".to_owned(), None, Code::WrongType),
-            ("[[]]".to_owned(), None, Code::WrongType),
-            ("{".to_owned(), None, Code::Syntax),
-            (r#"{"user_id":}"#.to_owned(), Some("user_id"), Code::Syntax),
-            (format!(r#"{{"user_id":"u",{rest},"value":NaN}}"#), Some("value"), Code::NotFinite),
-            (format!(r#"{{"user_id":"u",{rest},"value": -Infinity}}"#), Some("value"), Code::NotFinite),
-            (format!(r#"{{"user_id":"u",{rest},"value":1e400}}"#), Some("value"), Code::NotFinite),
-            (format!(r#"{{"user_id":"u",{rest},"value":"4"}}"#), Some("value"), Code::WrongType),
-            (format!(r#"{{"user_id":7,{rest}}}"#), Some("user_id"), Code::WrongType),
-            (format!(r#"{{"user_id":"",{rest}}}"#), Some("user_id"), Code::Empty),
-            (format!(r#"{{"user_id":"{id}",{rest}}}"#), Some("user_id"), Code::TooLong),
-            (format!(r#"{{"user_id":"a\u0000",{rest}}}"#), Some("user_id"), Code::ControlCharacter),
-            (format!(r#"{{"user_id":"\ud800",{rest}}}"#), Some("user_id"), Code::Syntax),
-            (format!(r#"{{"user_id":"u","user_id":"v",{rest}}}"#), Some("user_id"), Code::Repeated),
-            (format!(r#"{{"user_id":null,{rest}}}"#), Some("user_id"), Code::Missing),
-            (r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(), Some("type"), Code::UnknownKind),
-            (r#"{"user_id":"u","type":"view"}"#.to_owned(), Some("item_id"), Code::Missing),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-01-01T00:00:00Z"}}"#), Some("timestamp"), Code::TooLate),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-12-31T23:59:59Z"}}"#), Some("timestamp"), Code::TooLate),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":-1}}"#), Some("timestamp"), Code::TooEarly),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":"today"}}"#), Some("timestamp"), Code::BadTimestamp),
-            (format!(r#"{{"user_id":"u",{rest},"timestamp":true}}"#), Some("timestamp"), Code::BadTimestamp),
-            (format!(r#"{{"user_id":"u",{rest},"properties":[1]}}"#), Some("properties"), Code::WrongType),
+            ("42".to_owned(), None, ValidationErrorCode::WrongType),
+            ("user_id=u".to_owned(), None, ValidationErrorCode::WrongType),
+            ("[[]]".to_owned(), None, ValidationErrorCode::WrongType),
+            ("{".to_owned(), None, ValidationErrorCode::Syntax),
+            (r#"{"user_id":}"#.to_owned(), Some("user_id"), ValidationErrorCode::Syntax),
+            (format!(r#"{{"user_id":"u",{rest},"value":NaN}}"#), Some("value"), ValidationErrorCode::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value": -Infinity}}"#), Some("value"), ValidationErrorCode::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value":1e400}}"#), Some("value"), ValidationErrorCode::NotFinite),
+            (format!(r#"{{"user_id":"u",{rest},"value":"4"}}"#), Some("value"), ValidationErrorCode::WrongType),
+            (format!(r#"{{"user_id":7,{rest}}}"#), Some("user_id"), ValidationErrorCode::WrongType),
+            (format!(r#"{{"user_id":"",{rest}}}"#), Some("user_id"), ValidationErrorCode::Empty),
+            (format!(r#"{{"user_id":"{id}",{rest}}}"#), Some("user_id"), ValidationErrorCode::TooLong),
+            (format!(r#"{{"user_id":"a\u0000",{rest}}}"#), Some("user_id"), ValidationErrorCode::ControlCharacter),
+            (format!(r#"{{"user_id":"\ud800",{rest}}}"#), Some("user_id"), ValidationErrorCode::Syntax),
+            (format!(r#"{{"user_id":"u","user_id":"v",{rest}}}"#), Some("user_id"), ValidationErrorCode::Repeated),
+            (format!(r#"{{"user_id":null,{rest}}}"#), Some("user_id"), ValidationErrorCode::Missing),
+            (r#"{"user_id":"u","type":"glance","item_id":"i"}"#.to_owned(), Some("type"), ValidationErrorCode::UnknownKind),
+            (r#"{"user_id":"u","type":"view"}"#.to_owned(), Some("item_id"), ValidationErrorCode::Missing),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-01-01T00:00:00Z"}}"#), Some("timestamp"), ValidationErrorCode::TooLate),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"9999-12-31T23:59:59Z"}}"#), Some("timestamp"), ValidationErrorCode::TooLate),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":-1}}"#), Some("timestamp"), ValidationErrorCode::TooEarly),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":"today"}}"#), Some("timestamp"), ValidationErrorCode::BadTimestamp),
+            (format!(r#"{{"user_id":"u",{rest},"timestamp":true}}"#), Some("timestamp"), ValidationErrorCode::BadTimestamp),
+            (format!(r#"{{"user_id":"u",{rest},"properties":[1]}}"#), Some("properties"), ValidationErrorCode::WrongType),
         ];
         for (body, field, code) in table {
             let fault = only_fault(&body);
@@ -327,10 +359,10 @@ mod tests {
     fn depth_costs_neither_stack_nor_time() {
         let deep =
             format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(only_fault(&deep).code, Code::TooLarge);
+        assert_eq!(only_fault(&deep).code, ValidationErrorCode::TooLarge);
         let deep = format!(r#"{{"user_id":"u","type":"view","item_id":"i","properties":{{"a":{}{}}}}}"#, "[".repeat(8), "]".repeat(8));
-        assert_eq!(only_fault(&deep).code, Code::TooDeep);
-        assert_eq!(only_fault(&format!(r#"{{"user_id":{}"#, "[".repeat(500_000))).code, Code::Syntax);
+        assert_eq!(only_fault(&deep).code, ValidationErrorCode::TooDeep);
+        assert_eq!(only_fault(&format!(r#"{{"user_id":{}"#, "[".repeat(500_000))).code, ValidationErrorCode::Syntax);
     }
 
     #[test]
@@ -345,11 +377,11 @@ mod tests {
 
     #[test]
     fn bodies_of_nothing_and_of_too_much_are_refused_whole() {
-        let rules = Rules { max_events: 2, ..Rules::default() };
-        assert_eq!(read_body(b" \n", &rules, NOW), Err(BodyError::Empty { record: "event" }));
+        let rules = ValidationRules { max_events: 2, ..ValidationRules::default() };
+        assert_eq!(read_events(b" \n", &rules, NOW), Err(BodyError::Empty { record: "event" }));
         let three = [GOOD, GOOD, GOOD];
         for body in [three.join("\n"), format!("[{}]", three.join(","))] {
-            assert_eq!(read_body(body.as_bytes(), &rules, NOW), Err(BodyError::TooMany { record: "event", records: 3, limit: 2 }));
+            assert_eq!(read_events(body.as_bytes(), &rules, NOW), Err(BodyError::TooMany { record: "event", records: 3, limit: 2 }));
         }
     }
 
@@ -357,14 +389,14 @@ mod tests {
     fn a_field_that_no_event_has_is_told_but_costs_nothing() {
         let reading = read(r#"[{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}]"#);
         assert!(reading.records[0].is_ok());
-        assert_eq!((reading.warnings.len(), reading.warnings[0].code), (1, Code::UnknownField));
+        assert_eq!((reading.warnings.len(), reading.warnings[0].code), (1, ValidationErrorCode::UnknownField));
         assert!(reading.warnings[0].reason.contains("`sesion_id`"));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_body(&body, &Rules::default(), NOW);
+            let _ = read_events(&body, &ValidationRules::default(), NOW);
         }
 
         #[test]

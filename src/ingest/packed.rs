@@ -9,18 +9,18 @@ use std::path::Path;
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A file's content. One named `.gz` or `.zst` is unpacked as it is read.
-pub struct Unpacked {
+pub struct DecompressedFile {
     /// What it holds.
-    pub content: Box<dyn BufRead + Send>,
+    pub reader: Box<dyn BufRead + Send>,
     /// The file's name without the ending that says how it is packed, in lower case.
-    pub name: String,
+    pub inner_name: String,
     /// Whether it is unpacked.
-    pub is_packed: bool,
+    pub is_compressed: bool,
     /// The same open file, to see how far it has been read.
     place: File,
 }
 
-impl Unpacked {
+impl DecompressedFile {
     /// Opens a file.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Unpacked {
             (Box::new(source), name)
         };
         let is_packed = file.extension().is_some_and(|ending| ["gz", "zst"].iter().any(|packed| ending.eq_ignore_ascii_case(packed)));
-        Ok(Self { content, name, is_packed, place })
+        Ok(Self { reader: content, inner_name: name, is_compressed: is_packed, place })
     }
 
     /// Passes over so many bytes of the content, before anything of it was read.
@@ -46,8 +46,8 @@ impl Unpacked {
     /// # Errors
     /// If it cannot be read.
     pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        if self.is_packed {
-            io::copy(&mut (&mut self.content).take(bytes), &mut io::sink()).map(|_| ())
+        if self.is_compressed {
+            io::copy(&mut (&mut self.reader).take(bytes), &mut io::sink()).map(|_| ())
         } else {
             (&self.place).seek(SeekFrom::Start(bytes)).map(|_| ())
         }

@@ -9,7 +9,7 @@ use std::fmt;
 /// What an id names: the same id is another pseudonym for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Names {
+pub enum IdKind {
     /// A user.
     User = 1,
     /// A visit.
@@ -26,24 +26,24 @@ const CHECK: usize = 6;
 /// Gives pseudonyms under one secret: HMAC-SHA-256 [RFC 2104] of the id, cut to 144 bits, and a check on it, in 32 letters of base64url [RFC 4648]. A pseudonym of the secret is its own
 /// pseudonym, so that what was exported can be read in again, and a user be asked for by either name.
 #[derive(Clone)]
-pub struct Pseudonyms {
+pub struct Pseudonymiser {
     keyed: Hmac<Sha256>,
 }
 
-impl Pseudonyms {
+impl Pseudonymiser {
     /// The least that a secret has, in bytes.
-    pub const LEAST: usize = 32;
+    pub const MIN_SECRET_BYTES: usize = 32;
 
     /// Those of a secret; `None` if it has too few bytes.
     #[must_use]
     pub fn new(secret: &[u8]) -> Option<Self> {
-        let keyed = (secret.len() >= Self::LEAST).then(|| Hmac::new_from_slice(secret).ok())??;
+        let keyed = (secret.len() >= Self::MIN_SECRET_BYTES).then(|| Hmac::new_from_slice(secret).ok())??;
         Some(Self { keyed })
     }
 
     /// The pseudonym of an id.
     #[must_use]
-    pub fn of(&self, what: Names, id: &str) -> String {
+    pub fn pseudonym(&self, what: IdKind, id: &str) -> String {
         if self.is_one(what, id) {
             return id.to_owned();
         }
@@ -58,12 +58,12 @@ impl Pseudonyms {
         self.hash(0, b"fingerprint")
     }
 
-    fn is_one(&self, what: Names, id: &str) -> bool {
+    fn is_one(&self, what: IdKind, id: &str) -> bool {
         let bytes = (id.len() == 32).then(|| URL_SAFE_NO_PAD.decode(id).ok()).flatten().unwrap_or_default();
         bytes.split_at_checked(HASH).is_some_and(|(hash, check)| check == self.check(what, hash))
     }
 
-    fn check(&self, what: Names, hash: &[u8]) -> [u8; CHECK] {
+    fn check(&self, what: IdKind, hash: &[u8]) -> [u8; CHECK] {
         self.hash(128 | what as u8, hash)
     }
 
@@ -77,13 +77,13 @@ impl Pseudonyms {
     }
 }
 
-impl PartialEq for Pseudonyms {
+impl PartialEq for Pseudonymiser {
     fn eq(&self, other: &Self) -> bool {
         self.fingerprint() == other.fingerprint()
     }
 }
 
-impl fmt::Debug for Pseudonyms {
+impl fmt::Debug for Pseudonymiser {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Pseudonyms(…)")
     }
@@ -95,19 +95,23 @@ mod tests {
 
     #[test]
     fn a_pseudonym_is_of_its_secret_and_of_what_it_names() {
-        assert!(Pseudonyms::new(&[7; 31]).is_none());
-        let [one, other] = [7, 8].map(|byte| Pseudonyms::new(&[byte; 32]).unwrap());
-        let ann = one.of(Names::User, "ann@example.com");
+        assert!(Pseudonymiser::new(&[7; 31]).is_none());
+        let [one, other] = [7, 8].map(|byte| Pseudonymiser::new(&[byte; 32]).unwrap());
+        let ann = one.pseudonym(IdKind::User, "ann@example.com");
         assert!(ann.len() == 32 && ann.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{ann}");
-        assert_eq!(one.of(Names::User, "ann@example.com"), ann);
-        for different in [one.of(Names::User, "bob"), one.of(Names::Session, "ann@example.com"), other.of(Names::User, "ann@example.com")] {
+        assert_eq!(one.pseudonym(IdKind::User, "ann@example.com"), ann);
+        for different in [
+            one.pseudonym(IdKind::User, "bob"),
+            one.pseudonym(IdKind::Session, "ann@example.com"),
+            other.pseudonym(IdKind::User, "ann@example.com"),
+        ] {
             assert_ne!(different, ann);
         }
-        assert_eq!(one.of(Names::User, &ann), ann, "it is its own");
-        assert_ne!(other.of(Names::User, &ann), ann, "under another secret it is an id like any other");
-        assert_ne!(one.of(Names::Session, &ann), ann);
+        assert_eq!(one.pseudonym(IdKind::User, &ann), ann, "it is its own");
+        assert_ne!(other.pseudonym(IdKind::User, &ann), ann, "under another secret it is an id like any other");
+        assert_ne!(one.pseudonym(IdKind::Session, &ann), ann);
         let forged = format!("{}A", &ann[..31]);
-        assert!(forged == ann || one.of(Names::User, &forged) != forged);
+        assert!(forged == ann || one.pseudonym(IdKind::User, &forged) != forged);
         assert_ne!(one.fingerprint(), other.fingerprint());
         assert_eq!(format!("{one:?}"), "Pseudonyms(…)");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Holds events back until the window has passed, and gives them out by their timestamps.
 #[derive(Debug)]
-pub struct Reorder {
+pub struct ReorderBuffer {
     window_ms: i64,
     most: u64,
     latest: Timestamp,
@@ -16,7 +16,7 @@ pub struct Reorder {
     lines: BTreeMap<u64, Timestamp>,
 }
 
-impl Reorder {
+impl ReorderBuffer {
     /// Puts in order what comes at most `window_ms` late. No event is held back for more than `most` lines, so that one dated far ahead neither keeps the place from which reading
     /// would be resumed nor fills the memory.
     #[must_use]
@@ -25,7 +25,7 @@ impl Reorder {
     }
 
     /// Takes the event of a line, which comes after every line so far. One that comes later than the window is counted, and given out next.
-    pub fn put(&mut self, line: u64, event: Said) {
+    pub fn insert(&mut self, line: u64, event: Said) {
         self.late += u64::from(event.what.timestamp < self.begin());
         self.latest = self.latest.max(event.what.timestamp);
         self.lines.insert(line, event.what.timestamp);
@@ -33,7 +33,7 @@ impl Reorder {
     }
 
     /// The next event that need not be held back when reading has come to `line`.
-    pub fn ready(&mut self, line: u64) -> Option<(u64, Said)> {
+    pub fn pop_ready(&mut self, line: u64) -> Option<(u64, Said)> {
         let aged = self.lines.first_key_value().filter(|(first, _)| *first + self.most <= line).map(|(first, at)| (*at, *first));
         let passed = || self.held.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.begin());
         let key = aged.or_else(passed)?;
@@ -41,20 +41,20 @@ impl Reorder {
     }
 
     /// The next event of those still held back, at the end of the stream.
-    pub fn rest(&mut self) -> Option<(u64, Said)> {
+    pub fn pop_remaining(&mut self) -> Option<(u64, Said)> {
         let key = *self.held.first_key_value()?.0;
         self.take(key)
     }
 
     /// The first line that is still held back.
     #[must_use]
-    pub fn first_line(&self) -> Option<u64> {
+    pub fn first_held_line(&self) -> Option<u64> {
         self.lines.first_key_value().map(|(line, _)| *line)
     }
 
     /// How many came later than the window.
     #[must_use]
-    pub fn late(&self) -> u64 {
+    pub fn late_count(&self) -> u64 {
         self.late
     }
 
@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn through(window_ms: i64, most: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
-        let mut reorder = Reorder::new(window_ms, most);
+        let mut reorder = ReorderBuffer::new(window_ms, most);
         let mut out = Vec::new();
         for (line, &timestamp) in (1..).zip(times) {
             let event = Event {
@@ -89,16 +89,16 @@ mod tests {
                 timestamp,
                 properties: None,
             };
-            reorder.put(line, event.into());
-            while let Some((line, event)) = reorder.ready(line) {
+            reorder.insert(line, event.into());
+            while let Some((line, event)) = reorder.pop_ready(line) {
                 out.push((line, event.what.timestamp));
             }
         }
-        while let Some((line, event)) = reorder.rest() {
+        while let Some((line, event)) = reorder.pop_remaining() {
             out.push((line, event.what.timestamp));
         }
-        assert_eq!(reorder.first_line(), None);
-        (out, reorder.late())
+        assert_eq!(reorder.first_held_line(), None);
+        (out, reorder.late_count())
     }
 
     #[test]

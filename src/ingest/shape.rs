@@ -1,14 +1,14 @@
 //! How a file of others names what an event holds, and in which unit it counts time.
 
-use super::fault::{Code, Fault};
-use super::rules::{Draft, missing};
+use super::fault::{ValidationError, ValidationErrorCode};
+use super::rules::{RawEvent, missing_field};
 use super::timestamp;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// What a column, or a field, of a file may hold of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub enum EventField {
     /// See [`Event::event_id`](crate::domain::Event::event_id).
     EventId,
     /// See [`Event::user_id`](crate::domain::Event::user_id).
@@ -28,18 +28,18 @@ pub enum Field {
 }
 
 /// Each field, its column in CSV, its name in JSON.
-const FIELDS: [(Field, &str, &str); 8] = [
-    (Field::EventId, "event_id", "event_id"),
-    (Field::User, "user", "user_id"),
-    (Field::Session, "session", "session_id"),
-    (Field::Kind, "event", "type"),
-    (Field::Item, "item", "item_id"),
-    (Field::Value, "value", "value"),
-    (Field::Time, "timestamp", "timestamp"),
-    (Field::Consent, "consent", "consent"),
+const FIELDS: [(EventField, &str, &str); 8] = [
+    (EventField::EventId, "event_id", "event_id"),
+    (EventField::User, "user", "user_id"),
+    (EventField::Session, "session", "session_id"),
+    (EventField::Kind, "event", "type"),
+    (EventField::Item, "item", "item_id"),
+    (EventField::Value, "value", "value"),
+    (EventField::Time, "timestamp", "timestamp"),
+    (EventField::Consent, "consent", "consent"),
 ];
 
-impl Field {
+impl EventField {
     /// How many there are.
     pub(super) const COUNT: usize = FIELDS.len();
 
@@ -63,7 +63,7 @@ impl Field {
     }
 
     /// Its name in JSON, which is that of the event's field.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn json_name(self) -> &'static str {
         self.row().1
     }
 }
@@ -73,24 +73,24 @@ impl Field {
 pub enum TimeUnit {
     /// Seconds, milliseconds above 1e11, or RFC 3339.
     #[default]
-    Any,
+    Auto,
     /// Seconds since 1970, perhaps with a fraction.
     Seconds,
     /// Milliseconds since 1970.
     Milliseconds,
     /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it names no offset.
-    Iso,
+    Iso8601,
 }
 
 /// How a file names and counts what an event holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shape {
-    names: [Option<String>; Field::COUNT],
+pub struct ColumnMapping {
+    names: [Option<String>; EventField::COUNT],
     unit: TimeUnit,
     kind: Option<String>,
 }
 
-impl Shape {
+impl ColumnMapping {
     /// One whose timestamps have that unit, and whose events are of that kind if they name none.
     #[must_use]
     pub fn new(unit: TimeUnit, kind: Option<String>) -> Self {
@@ -99,7 +99,7 @@ impl Shape {
 
     /// The same, with a field found under another name.
     #[must_use]
-    pub fn with(mut self, field: Field, name: String) -> Self {
+    pub fn with_column(mut self, field: EventField, name: String) -> Self {
         if let Some(slot) = self.names.get_mut(field as usize) {
             *slot = Some(name);
         }
@@ -107,58 +107,65 @@ impl Shape {
     }
 
     /// Whether it is the project's own.
-    pub(super) fn is_own(&self) -> bool {
+    pub(super) fn is_native(&self) -> bool {
         *self == Self::default()
     }
 
     /// The column that holds a field.
-    pub(super) fn column(&self, field: Field) -> &str {
+    pub(super) fn column(&self, field: EventField) -> &str {
         self.mapped(field).unwrap_or(field.row().0)
     }
 
     /// Whether a file without such a column cannot be read.
-    pub(super) fn needs(&self, field: Field) -> bool {
+    pub(super) fn requires(&self, field: EventField) -> bool {
         match field {
-            Field::User | Field::Item | Field::Time => true,
-            Field::Kind => self.kind.is_none(),
-            Field::EventId | Field::Session | Field::Value | Field::Consent => self.mapped(field).is_some(),
+            EventField::User | EventField::Item | EventField::Time => true,
+            EventField::Kind => self.kind.is_none(),
+            EventField::EventId | EventField::Session | EventField::Value | EventField::Consent => self.mapped(field).is_some(),
         }
     }
 
-    fn mapped(&self, field: Field) -> Option<&str> {
+    fn mapped(&self, field: EventField) -> Option<&str> {
         self.names.get(field as usize)?.as_deref()
     }
 
     /// An event as its file has it; `text` finds what a field holds, nothing if that is empty.
-    pub(super) fn draft<'t>(&'t self, text: impl Fn(Field) -> Result<Option<Cow<'t, str>>, Fault>) -> Result<Draft<'t>, Fault> {
-        let at = text(Field::Time)?.ok_or_else(|| missing("timestamp"))?;
-        let value = text(Field::Value)?;
-        Ok(Draft {
-            event_id: text(Field::EventId)?,
-            user_id: text(Field::User)?,
-            session_id: text(Field::Session)?,
-            kind: text(Field::Kind)?.or(self.kind.as_deref().map(Cow::Borrowed)),
-            item_id: text(Field::Item)?,
+    pub(super) fn raw_event<'t>(
+        &'t self,
+        text: impl Fn(EventField) -> Result<Option<Cow<'t, str>>, ValidationError>,
+    ) -> Result<RawEvent<'t>, ValidationError> {
+        let at = text(EventField::Time)?.ok_or_else(|| missing_field("timestamp"))?;
+        let value = text(EventField::Value)?;
+        Ok(RawEvent {
+            event_id: text(EventField::EventId)?,
+            user_id: text(EventField::User)?,
+            session_id: text(EventField::Session)?,
+            kind: text(EventField::Kind)?.or(self.kind.as_deref().map(Cow::Borrowed)),
+            item_id: text(EventField::Item)?,
             value: value.map(|text| text.parse().map_err(|_| not_a_number())).transpose()?,
-            timestamp: Some(timestamp::in_unit(&at, self.unit)?),
+            timestamp: Some(timestamp::parse_in_unit(&at, self.unit)?),
             properties: None,
-            consent: text(Field::Consent)?,
+            consent: text(EventField::Consent)?,
         })
     }
 
     /// An event as one JSON object has it under this shape's names. What is a number may stand as one or as text, and so may an id.
-    pub(super) fn draft_of_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<Draft<'t>, Fault> {
-        self.draft(|field| match object.get(self.mapped(field).unwrap_or(field.name())) {
+    pub(super) fn raw_event_from_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<RawEvent<'t>, ValidationError> {
+        self.raw_event(|field| match object.get(self.mapped(field).unwrap_or(field.json_name())) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok((!text.is_empty()).then_some(Cow::Borrowed(text))),
             Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
-            Some(_) => Err(Fault::new(field.name(), Code::WrongType, format!("`{}` must be a string or a number", field.name()))),
+            Some(_) => Err(ValidationError::new(
+                field.json_name(),
+                ValidationErrorCode::WrongType,
+                format!("`{}` must be a string or a number", field.json_name()),
+            )),
         })
     }
 }
 
-fn not_a_number() -> Fault {
-    Fault::new("value", Code::WrongType, "`value` must be a number")
+fn not_a_number() -> ValidationError {
+    ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number")
 }
 
 #[cfg(test)]
@@ -167,25 +174,33 @@ mod tests {
 
     #[test]
     fn the_fields_stand_in_their_order() {
-        assert!(Field::all().enumerate().all(|(place, field)| field as usize == place));
+        assert!(EventField::all().enumerate().all(|(place, field)| field as usize == place));
         assert_eq!(
-            ["time", "user_id", "user", "event", "type", "id", "colour"].map(Field::from_name),
-            [Some(Field::Time), Some(Field::User), Some(Field::User), Some(Field::Kind), Some(Field::Kind), Some(Field::EventId), None]
+            ["time", "user_id", "user", "event", "type", "id", "colour"].map(EventField::from_name),
+            [
+                Some(EventField::Time),
+                Some(EventField::User),
+                Some(EventField::User),
+                Some(EventField::Kind),
+                Some(EventField::Kind),
+                Some(EventField::EventId),
+                None
+            ]
         );
     }
 
     #[test]
     fn an_object_of_others_is_read() {
-        let shape = Shape::new(TimeUnit::Seconds, Some("view".to_owned()))
-            .with(Field::User, "visitor".to_owned())
-            .with(Field::Time, "ts".to_owned());
+        let shape = ColumnMapping::new(TimeUnit::Seconds, Some("view".to_owned()))
+            .with_column(EventField::User, "visitor".to_owned())
+            .with_column(EventField::Time, "ts".to_owned());
         let object = serde_json::from_str(r#"{"visitor":7,"item_id":"i","ts":"12.5","value":"3"}"#).unwrap();
-        let draft = shape.draft_of_object(&object).unwrap();
+        let draft = shape.raw_event_from_object(&object).unwrap();
         assert_eq!(
             (draft.user_id.as_deref(), draft.kind.as_deref(), draft.timestamp, draft.value),
             (Some("7"), Some("view"), Some(12_500), Some(3.0))
         );
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
-        assert_eq!(shape.draft_of_object(&object).unwrap_err().field, Some("user_id"));
+        assert_eq!(shape.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
     }
 }

@@ -3,13 +3,13 @@
 
 /// Walks over JSON text and knows, after each byte, whether it stands within a string and how many brackets are open.
 #[derive(Debug, Default)]
-struct Outline {
+struct JsonScanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-impl Outline {
+impl JsonScanner {
     fn step(&mut self, byte: u8) {
         if self.in_string {
             match byte {
@@ -30,8 +30,8 @@ impl Outline {
 }
 
 /// How deeply the text is nested; 0 for a bare number or string.
-pub(super) fn depth(text: &[u8]) -> usize {
-    let mut outline = Outline::default();
+pub(super) fn nesting_depth(text: &[u8]) -> usize {
+    let mut outline = JsonScanner::default();
     text.iter().fold(0, |deepest, &byte| {
         outline.step(byte);
         deepest.max(outline.depth)
@@ -40,7 +40,7 @@ pub(super) fn depth(text: &[u8]) -> usize {
 
 /// Whether the text, which begins with a bracket, is one value and nothing more: its bracket closes at the very end.
 pub(super) fn is_one_value(text: &[u8]) -> bool {
-    let mut outline = Outline::default();
+    let mut outline = JsonScanner::default();
     let end = text.iter().position(|&byte| {
         outline.step(byte);
         outline.depth == 0
@@ -50,8 +50,8 @@ pub(super) fn is_one_value(text: &[u8]) -> bool {
 
 /// The elements of an array whose opening bracket has been taken off, and what follows its closing bracket (`None` if it never closes:
 /// then the last element runs to the end of the text).
-pub(super) fn elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
-    let mut outline = Outline::default();
+pub(super) fn array_elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
+    let mut outline = JsonScanner::default();
     let mut elements = Vec::new();
     let mut start = 0;
     for (at, &byte) in text.iter().enumerate() {
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(text: &str) -> (Vec<&str>, Option<&str>) {
-        let (parts, rest) = elements(text.as_bytes());
+        let (parts, rest) = array_elements(text.as_bytes());
         (parts.into_iter().map(|part| std::str::from_utf8(part).unwrap()).collect(), rest.map(|rest| std::str::from_utf8(rest).unwrap()))
     }
 
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn measures_depth_outside_of_strings() {
-        assert_eq!(depth(br#"{"a":[{"b":"[[[["}]}"#), 3);
-        assert_eq!(depth(b"7"), 0);
+        assert_eq!(nesting_depth(br#"{"a":[{"b":"[[[["}]}"#), 3);
+        assert_eq!(nesting_depth(b"7"), 0);
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         #[test]
         fn agrees_with_the_parser_on_arrays(values in proptest::collection::vec(".{0,8}", 0..6)) {
             let array = serde_json::to_string(&values).unwrap();
-            let (parts, rest) = elements(&array.as_bytes()[1..]);
+            let (parts, rest) = array_elements(&array.as_bytes()[1..]);
             let back: Vec<String> = parts.iter().map(|part| serde_json::from_slice(part).unwrap()).collect();
             prop_assert_eq!(back, values);
             prop_assert_eq!(rest, Some(&b""[..]));

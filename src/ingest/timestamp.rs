@@ -1,6 +1,6 @@
 //! Points in time as senders write them.
 
-use super::fault::{Code, Fault};
+use super::fault::{ValidationError, ValidationErrorCode};
 use super::shape::TimeUnit;
 use crate::domain::Timestamp;
 use jiff::civil;
@@ -13,13 +13,13 @@ const LARGEST_SECONDS: f64 = 1e11;
 /// Parses an RFC 3339 date and time with an offset, of any year.
 ///
 /// # Errors
-/// [`Code::BadTimestamp`] if it is not one.
-pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, Fault> {
+/// [`ValidationErrorCode::BadTimestamp`] if it is not one.
+pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, ValidationError> {
     from_iso(text, None)
 }
 
 /// Parses an ISO 8601 date and time; `offset` is that of a text that names none, which is refused if there is none here either.
-fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, Fault> {
+fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationError> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     // Not `jiff::Timestamp`: its range ends within the year 9999, and the year 9999 shall be told "too late", not "unreadable".
     let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
@@ -34,16 +34,16 @@ fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, Fault> {
 /// Milliseconds since 1970 as a JSON number; a fraction of a millisecond is cut off.
 ///
 /// # Errors
-/// [`Code::BadTimestamp`] if it is beyond all reason.
-pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, Fault> {
+/// [`ValidationErrorCode::BadTimestamp`] if it is beyond all reason.
+pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, ValidationError> {
     text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole))
 }
 
 /// A timestamp of a file: seconds since 1970 (a fraction is allowed), milliseconds (above 1e11), or RFC 3339.
 ///
 /// # Errors
-/// [`Code::BadTimestamp`] if it is none of these.
-pub(super) fn from_column(text: &str) -> Result<Timestamp, Fault> {
+/// [`ValidationErrorCode::BadTimestamp`] if it is none of these.
+pub(super) fn from_column(text: &str) -> Result<Timestamp, ValidationError> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds.abs() <= LARGEST_SECONDS => whole((seconds * 1000.0).round()),
         Ok(milliseconds) => whole(milliseconds),
@@ -54,21 +54,21 @@ pub(super) fn from_column(text: &str) -> Result<Timestamp, Fault> {
 /// A timestamp of a file whose unit is known.
 ///
 /// # Errors
-/// [`Code::BadTimestamp`] if it is none.
-pub(super) fn in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, Fault> {
+/// [`ValidationErrorCode::BadTimestamp`] if it is none.
+pub(super) fn parse_in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, ValidationError> {
     match unit {
-        TimeUnit::Any => from_column(text),
+        TimeUnit::Auto => from_column(text),
         TimeUnit::Seconds => text.parse().map_err(|_| unreadable()).and_then(|seconds: f64| whole((seconds * 1000.0).round())),
         TimeUnit::Milliseconds => from_milliseconds(text),
-        TimeUnit::Iso => from_iso(text, Some(Offset::UTC)),
+        TimeUnit::Iso8601 => from_iso(text, Some(Offset::UTC)),
     }
 }
 
 /// A timestamp of a web server's log: `10/Oct/2000:13:55:36 -0700`, or any of a file's forms, or ISO 8601.
 ///
 /// # Errors
-/// [`Code::BadTimestamp`] if it is none of these.
-pub(super) fn from_log(text: &str) -> Result<Timestamp, Fault> {
+/// [`ValidationErrorCode::BadTimestamp`] if it is none of these.
+pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> {
     match jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", text) {
         Ok(at) => Ok(at.as_millisecond()),
         Err(_) => from_column(text).or_else(|_| from_iso(text, Some(Offset::UTC))),
@@ -77,7 +77,7 @@ pub(super) fn from_log(text: &str) -> Result<Timestamp, Fault> {
 
 /// The whole number of milliseconds; beyond 2^53 a float no longer counts them one by one, and nothing that far is a date.
 #[expect(clippy::cast_possible_truncation, reason = "checked against 2^53 just before")]
-fn whole(milliseconds: f64) -> Result<Timestamp, Fault> {
+fn whole(milliseconds: f64) -> Result<Timestamp, ValidationError> {
     if milliseconds.is_finite() && milliseconds.abs() < 9.007_199_254_740_992e15 {
         Ok(milliseconds as Timestamp)
     } else {
@@ -85,8 +85,12 @@ fn whole(milliseconds: f64) -> Result<Timestamp, Fault> {
     }
 }
 
-fn unreadable() -> Fault {
-    Fault::new("timestamp", Code::BadTimestamp, "`timestamp` is neither an RFC 3339 date and time with an offset nor a number since 1970")
+fn unreadable() -> ValidationError {
+    ValidationError::new(
+        "timestamp",
+        ValidationErrorCode::BadTimestamp,
+        "`timestamp` is neither an RFC 3339 date and time with an offset nor a number since 1970",
+    )
 }
 
 #[cfg(test)]
@@ -112,22 +116,22 @@ mod tests {
     #[test]
     fn reads_the_forms_of_logs_and_of_known_units() {
         // Expected: date -u -d '2000-10-10 20:55:36' +%s gives 971211336.
-        assert_eq!(from_log("10/Oct/2000:13:55:36 -0700").unwrap(), 971_211_336_000);
-        assert_eq!(from_log("971211336.250").unwrap(), 971_211_336_250);
-        assert_eq!(from_log("2000-10-10T20:55:36+00:00").unwrap(), 971_211_336_000);
-        assert_eq!(from_log("2000-10-10 20:55:36").unwrap(), 971_211_336_000);
-        assert_eq!(from_log("10/Okt/2000").unwrap_err().code, Code::BadTimestamp);
-        assert_eq!(in_unit("971211336000", TimeUnit::Milliseconds).unwrap(), 971_211_336_000);
-        assert_eq!(in_unit("100", TimeUnit::Milliseconds).unwrap(), 100);
-        assert_eq!(in_unit("1.5", TimeUnit::Seconds).unwrap(), 1500);
-        assert_eq!(in_unit("2000-10-10 20:55:36", TimeUnit::Iso).unwrap(), 971_211_336_000);
-        assert_eq!(in_unit("971211336", TimeUnit::Iso).unwrap_err().code, Code::BadTimestamp);
+        assert_eq!(from_access_log("10/Oct/2000:13:55:36 -0700").unwrap(), 971_211_336_000);
+        assert_eq!(from_access_log("971211336.250").unwrap(), 971_211_336_250);
+        assert_eq!(from_access_log("2000-10-10T20:55:36+00:00").unwrap(), 971_211_336_000);
+        assert_eq!(from_access_log("2000-10-10 20:55:36").unwrap(), 971_211_336_000);
+        assert_eq!(from_access_log("10/Okt/2000").unwrap_err().code, ValidationErrorCode::BadTimestamp);
+        assert_eq!(parse_in_unit("971211336000", TimeUnit::Milliseconds).unwrap(), 971_211_336_000);
+        assert_eq!(parse_in_unit("100", TimeUnit::Milliseconds).unwrap(), 100);
+        assert_eq!(parse_in_unit("1.5", TimeUnit::Seconds).unwrap(), 1500);
+        assert_eq!(parse_in_unit("2000-10-10 20:55:36", TimeUnit::Iso8601).unwrap(), 971_211_336_000);
+        assert_eq!(parse_in_unit("971211336", TimeUnit::Iso8601).unwrap_err().code, ValidationErrorCode::BadTimestamp);
     }
 
     #[test]
     fn refuses_the_rest() {
         for text in ["", "yesterday", "2014-04-01", "2014-04-01T01:15:41", "2014-13-01T00:00:00Z", "NaN", "inf", "1e300"] {
-            assert_eq!(from_column(text).unwrap_err().code, Code::BadTimestamp, "{text}");
+            assert_eq!(from_column(text).unwrap_err().code, ValidationErrorCode::BadTimestamp, "{text}");
         }
     }
 }

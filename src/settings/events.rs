@@ -1,7 +1,7 @@
 //! What events mean, and for how long they are kept.
 
-use super::sections::at_least_a_minute;
-use super::{OutOfRange, Period};
+use super::sections::check_at_least_one_minute;
+use super::{InvalidSetting, Period};
 use crate::domain::{Consent, Kind, KindRule, Kinds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,33 +41,33 @@ pub struct KindSettings {
 impl EventsSettings {
     /// The table of kinds in force.
     #[must_use]
-    pub fn kinds(&self) -> Kinds {
+    pub fn resolved_kinds(&self) -> Kinds {
         let mut kinds = Kinds::default();
         for (name, settings) in &self.kinds {
             let kind = Kind::from_name(name);
             let rule = kinds.id(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule(id));
             let rule = KindRule { target: settings.target.unwrap_or(rule.target), value: settings.value.unwrap_or(rule.value) };
-            // A full table is refused by `check`.
+            // A full table is refused by `validate`.
             kinds.set(kind, rule);
         }
         kinds
     }
 
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         for (name, settings) in &self.kinds {
             let key = || format!("events.kinds.{name}");
             if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)) {
-                return Err(OutOfRange::new(key(), name, "a name of 1 to 64 letters, digits, _, - or ."));
+                return Err(InvalidSetting::new(key(), name, "a name of 1 to 64 letters, digits, _, - or ."));
             }
             if let Some(value) = settings.value {
-                OutOfRange::unless_within(&format!("{}.value", key()), value, -1000.0..=1000.0)?;
+                InvalidSetting::check_range(&format!("{}.value", key()), value, -1000.0..=1000.0)?;
             }
-            at_least_a_minute(&format!("{}.retain_for", key()), settings.retain_for.unwrap_or(Period::OFF))?;
+            check_at_least_one_minute(&format!("{}.retain_for", key()), settings.retain_for.unwrap_or(Period::OFF))?;
         }
-        at_least_a_minute("events.retain_impressions", self.retain_impressions)?;
-        let kinds = self.kinds();
+        check_at_least_one_minute("events.retain_impressions", self.retain_impressions)?;
+        let kinds = self.resolved_kinds();
         match self.kinds.keys().find(|name| kinds.id(&Kind::from_name(name)).is_none()) {
-            Some(name) => Err(OutOfRange::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", Kinds::MAX))),
+            Some(name) => Err(InvalidSetting::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", Kinds::MAX))),
             None => Ok(()),
         }
     }
@@ -89,13 +89,13 @@ impl SegmentSettings {
     pub const IGNORE: &'static str = "ignore";
 
     /// What each name of an event is said to mean; `None`: nothing is taken of it.
-    pub fn names(&self) -> impl Iterator<Item = (&str, Option<Kind>)> {
+    pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<Kind>)> {
         self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| Kind::from_name(kind))))
     }
 
-    pub(super) fn check(&self, kinds: &Kinds) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self, kinds: &Kinds) -> Result<(), InvalidSetting> {
         match self.events.iter().find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&Kind::from_name(kind)).is_none()) {
-            Some((name, kind)) => Err(OutOfRange::new(
+            Some((name, kind)) => Err(InvalidSetting::new(
                 format!("segment.events.{name}"),
                 kind,
                 format!("{}, or {}", kinds.names().collect::<Vec<_>>().join(", "), Self::IGNORE),
@@ -108,21 +108,21 @@ impl SegmentSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Checked, Settings};
+    use crate::settings::{Settings, Validate};
 
     #[test]
     fn what_no_kind_can_be_is_named() {
         let kind = |value| KindSettings { value: Some(value), ..KindSettings::default() };
         let mut settings = Settings::default();
         settings.events.kinds.insert("wish list".to_owned(), kind(1.0));
-        assert_eq!(settings.check().unwrap_err().key, "events.kinds.wish list");
+        assert_eq!(settings.validate().unwrap_err().key, "events.kinds.wish list");
         settings.events.kinds = [("wishlist".to_owned(), kind(f32::NAN))].into();
-        assert_eq!(settings.check().unwrap_err().key, "events.kinds.wishlist.value");
+        assert_eq!(settings.validate().unwrap_err().key, "events.kinds.wishlist.value");
         settings.events.kinds = (0..60).map(|number| (format!("kind{number}"), kind(1.0))).collect();
-        assert!(settings.check().unwrap_err().allowed.contains("at most 64 kinds"));
+        assert!(settings.validate().unwrap_err().allowed.contains("at most 64 kinds"));
         settings.events.kinds =
             [("search".to_owned(), KindSettings { retain_for: Some(Period::seconds(3)), ..KindSettings::default() })].into();
-        assert_eq!(settings.check().unwrap_err().to_string(), "events.kinds.search.retain_for = 3s: must be at least 1m, or off");
+        assert_eq!(settings.validate().unwrap_err().to_string(), "events.kinds.search.retain_for = 3s: must be at least 1m, or off");
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             .into(),
             ..EventsSettings::default()
         };
-        let kinds = settings.kinds();
+        let kinds = settings.resolved_kinds();
         let rule = |name: &str| kinds.rule(kinds.id(&Kind::from_name(name)).unwrap());
         assert_eq!(rule("view"), KindRule { target: true, value: 0.5 });
         assert_eq!(rule("dismiss"), KindRule { target: true, value: -1.0 });

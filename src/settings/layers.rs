@@ -1,6 +1,6 @@
 //! Layers of settings, laid over one another key by key.
 
-use super::{Checked, OutOfRange};
+use super::{InvalidSetting, Validate};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ const PREFIX: &str = "SEQUOR_";
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Nobody set it.
     Default,
     /// This file.
@@ -25,7 +25,7 @@ pub enum Origin {
     Flag,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => out.write_str("the defaults"),
@@ -65,7 +65,7 @@ pub enum SettingsError {
         /// The key.
         key: String,
         /// Where it was set.
-        origin: Origin,
+        origin: SettingOrigin,
         /// The nearest key that is one.
         suggestion: Option<String>,
     },
@@ -77,17 +77,17 @@ pub enum SettingsError {
         /// The value.
         value: String,
         /// Where it was set.
-        origin: Origin,
+        origin: SettingOrigin,
         /// What is wrong with it.
         reason: String,
     },
     /// The value is not allowed.
-    #[error("{fault} (from {origin})")]
+    #[error("{error} (from {origin})")]
     OutOfRange {
         /// Which, and what is.
-        fault: OutOfRange,
+        error: InvalidSetting,
         /// Where it was set.
-        origin: Origin,
+        origin: SettingOrigin,
     },
 }
 
@@ -106,14 +106,14 @@ pub enum SettingsError {
 /// # Ok::<(), sequor::settings::SettingsError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Layers<S> {
+pub struct SettingsLayers<S> {
     defaults: Table,
     tree: Table,
     settings: S,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, SettingOrigin>,
 }
 
-impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
+impl<S: Default + Serialize + DeserializeOwned> SettingsLayers<S> {
     /// The defaults alone.
     ///
     /// # Errors
@@ -128,10 +128,10 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
     ///
     /// # Errors
     /// If a key or a value is none.
-    pub fn defaults(self, preferred: &[(&str, &str)]) -> Result<Self, SettingsError> {
+    pub fn override_defaults(self, preferred: &[(&str, &str)]) -> Result<Self, SettingsError> {
         preferred.iter().try_fold(self, |layers, (key, text)| {
             let path: Vec<_> = key.split('.').map(str::to_owned).collect();
-            layers.set_text(&path, text, &Origin::Default)
+            layers.set_text(&path, text, &SettingOrigin::Default)
         })
     }
 
@@ -142,7 +142,7 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
     pub fn file(self, file: &Path) -> Result<Self, SettingsError> {
         let text = fs::read_to_string(file).map_err(|source| SettingsError::Read { file: file.to_owned(), source })?;
         let table = text.parse().map_err(|source| SettingsError::Syntax { file: file.to_owned(), source: Box::new(source) })?;
-        let origin = Origin::File(file.to_owned());
+        let origin = SettingOrigin::File(file.to_owned());
         leaves(&table).into_iter().try_fold(self, |layers, (path, value)| layers.set(&path, value, &origin))
     }
 
@@ -158,7 +158,7 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
         ours.into_iter().try_fold(self, |layers, (name, text)| {
             let key = name.strip_prefix(PREFIX).unwrap_or_default().to_ascii_lowercase();
             let path: Vec<_> = key.split("__").map(str::to_owned).collect();
-            layers.set_text(&path, &text, &Origin::Environment(name))
+            layers.set_text(&path, &text, &SettingOrigin::Environment(name))
         })
     }
 
@@ -168,24 +168,24 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
     /// If the key or the value is none.
     pub fn flag(self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let path: Vec<_> = key.split('.').map(str::to_owned).collect();
-        self.set_text(&path, text, &Origin::Flag)
+        self.set_text(&path, text, &SettingOrigin::Flag)
     }
 
     /// The settings, if every value is allowed.
     ///
     /// # Errors
     /// The first that is not, and where it was set.
-    pub fn check(&self) -> Result<&S, SettingsError>
+    pub fn validated(&self) -> Result<&S, SettingsError>
     where
-        S: Checked,
+        S: Validate,
     {
-        self.settings.check().map_err(|fault| SettingsError::OutOfRange { origin: self.origin(&fault.key), fault })?;
+        self.settings.validate().map_err(|fault| SettingsError::OutOfRange { origin: self.origin(&fault.key), error: fault })?;
         Ok(&self.settings)
     }
 
     /// Every key in force with its value, written as TOML, and where that came from, in the order of the keys.
     #[must_use]
-    pub fn effective(&self) -> Vec<(String, String, Origin)> {
+    pub fn effective_values(&self) -> Vec<(String, String, SettingOrigin)> {
         let row = |(path, value): (Vec<String>, Value)| {
             let key = path.join(".");
             let origin = self.origin(&key);
@@ -196,16 +196,16 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
 
     /// Where a key's value came from.
     #[must_use]
-    pub fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    pub fn origin(&self, key: &str) -> SettingOrigin {
+        self.origins.get(key).cloned().unwrap_or(SettingOrigin::Default)
     }
 
     /// Sets a key from text: as the type of its default, and where there is none as TOML or else as a string.
-    fn set_text(self, path: &[String], text: &str, origin: &Origin) -> Result<Self, SettingsError> {
+    fn set_text(self, path: &[String], text: &str, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let as_string = || Value::String(text.to_owned());
         // Text that is no number, say, is left a string, for the type to refuse in its own words.
         let value = match find(&self.defaults, path) {
-            Found::Leaf(Value::String(_)) => as_string(),
+            DefaultLookup::Leaf(Value::String(_)) => as_string(),
             _ => format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value")).unwrap_or_else(as_string),
         };
         match value {
@@ -216,9 +216,9 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
         }
     }
 
-    fn set(mut self, path: &[String], value: Value, origin: &Origin) -> Result<Self, SettingsError> {
+    fn set(mut self, path: &[String], value: Value, origin: &SettingOrigin) -> Result<Self, SettingsError> {
         let key = path.join(".");
-        if matches!(find(&self.defaults, path), Found::Nothing) {
+        if matches!(find(&self.defaults, path), DefaultLookup::NotFound) {
             return Err(SettingsError::UnknownKey { suggestion: self.nearest(&key), key, origin: origin.clone() });
         }
         let shown = show(&value);
@@ -244,26 +244,26 @@ impl<S: Default + Serialize + DeserializeOwned> Layers<S> {
 }
 
 /// What a path leads to among the defaults.
-enum Found<'a> {
+enum DefaultLookup<'a> {
     /// A value.
     Leaf(&'a Value),
     /// A section, or somewhere within a map of the operator's own keys.
-    Open,
+    Section,
     /// Nothing.
-    Nothing,
+    NotFound,
 }
 
-fn find<'a>(defaults: &'a Table, path: &[String]) -> Found<'a> {
+fn find<'a>(defaults: &'a Table, path: &[String]) -> DefaultLookup<'a> {
     let mut table = defaults;
     for (depth, part) in path.iter().enumerate() {
         match table.get(part) {
             Some(Value::Table(inner)) => table = inner,
-            Some(leaf) if depth + 1 == path.len() => return Found::Leaf(leaf),
-            None if table.is_empty() && depth > 0 => return Found::Open,
-            _ => return Found::Nothing,
+            Some(leaf) if depth + 1 == path.len() => return DefaultLookup::Leaf(leaf),
+            None if table.is_empty() && depth > 0 => return DefaultLookup::Section,
+            _ => return DefaultLookup::NotFound,
         }
     }
-    Found::Open
+    DefaultLookup::Section
 }
 
 /// Every value that is not itself a table, with the path to it.
@@ -318,27 +318,27 @@ mod tests {
         (folder, path)
     }
 
-    fn layers() -> Layers<Settings> {
-        Layers::new().unwrap()
+    fn layers() -> SettingsLayers<Settings> {
+        SettingsLayers::new().unwrap()
     }
 
-    fn from_file(text: &str) -> Result<Layers<Settings>, SettingsError> {
+    fn from_file(text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
         let (_folder, path) = file(text);
         layers().file(&path)
     }
 
-    fn from_environment(name: &str, text: &str) -> Result<Layers<Settings>, SettingsError> {
+    fn from_environment(name: &str, text: &str) -> Result<SettingsLayers<Settings>, SettingsError> {
         layers().environment([(name.to_owned(), text.to_owned())])
     }
 
     #[test]
     fn what_a_command_prefers_gives_way_to_whatever_was_set() {
         let preferred = [("network.hidden", "100"), ("network.negatives", "2048")];
-        let layers = layers().defaults(&preferred).unwrap().flag("network.hidden", "32").unwrap();
-        let settings = layers.check().unwrap();
+        let layers = layers().override_defaults(&preferred).unwrap().flag("network.hidden", "32").unwrap();
+        let settings = layers.validated().unwrap();
         assert_eq!((settings.network.hidden, settings.network.negatives), (32, 2048));
-        assert_eq!((layers.origin("network.hidden"), layers.origin("network.negatives")), (Origin::Flag, Origin::Default));
-        assert!(Layers::<Settings>::new().unwrap().defaults(&[("network.hiden", "1")]).is_err());
+        assert_eq!((layers.origin("network.hidden"), layers.origin("network.negatives")), (SettingOrigin::Flag, SettingOrigin::Default));
+        assert!(SettingsLayers::<Settings>::new().unwrap().override_defaults(&[("network.hiden", "1")]).is_err());
     }
 
     #[test]
@@ -346,22 +346,22 @@ mod tests {
         let (_folder, path) = file("[server]\nmax_batch = 10\nworkers = 3\nmax_body_bytes = 2048\n[log]\nformat = 'json'\n");
         let environment = [("SEQUOR_SERVER__MAX_BATCH".to_owned(), "20".to_owned()), ("SEQUOR_SERVER__WORKERS".to_owned(), "4".to_owned())];
         let layers = layers().file(&path).unwrap().environment(environment).unwrap().flag("server.max_batch", "30").unwrap();
-        let settings = layers.check().unwrap();
+        let settings = layers.validated().unwrap();
         assert_eq!((settings.server.max_batch, settings.server.workers, settings.server.max_body_bytes), (30, 4, 2048));
         assert_eq!(settings.log.format, LogFormat::Json);
-        let effective = layers.effective();
+        let effective = layers.effective_values();
         let of = |key: &str| {
             effective.iter().find(|(known, ..)| known == key).map(|(_, value, origin)| (value.as_str(), origin.clone())).unwrap()
         };
-        assert_eq!(of("server.max_batch"), ("30", Origin::Flag));
-        assert_eq!(of("server.workers"), ("4", Origin::Environment("SEQUOR_SERVER__WORKERS".to_owned())));
-        assert_eq!(of("server.max_body_bytes"), ("2048", Origin::File(path)));
-        assert_eq!(of("session.idle_gap"), ("\"30m\"", Origin::Default));
+        assert_eq!(of("server.max_batch"), ("30", SettingOrigin::Flag));
+        assert_eq!(of("server.workers"), ("4", SettingOrigin::Environment("SEQUOR_SERVER__WORKERS".to_owned())));
+        assert_eq!(of("server.max_body_bytes"), ("2048", SettingOrigin::File(path)));
+        assert_eq!(of("session.idle_gap"), ("\"30m\"", SettingOrigin::Default));
     }
 
     #[test]
     fn an_unknown_key_is_told_its_nearest() {
-        let suggestion = |result: Result<Layers<Settings>, SettingsError>| match result.map(|_| ()).unwrap_err() {
+        let suggestion = |result: Result<SettingsLayers<Settings>, SettingsError>| match result.map(|_| ()).unwrap_err() {
             SettingsError::UnknownKey { suggestion, .. } => suggestion,
             other => panic!("{other}"),
         };
@@ -386,7 +386,7 @@ mod tests {
         assert!(error.starts_with("server = 3: a section is not a value"), "{error}");
         let error = from_file("[server]\nlisten = 'nowhere'").map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.listen = \"nowhere\": invalid socket address"), "{error}");
-        let error = from_file("[server]\nmax_batch = 0").unwrap().check().map(|_| ()).unwrap_err().to_string();
+        let error = from_file("[server]\nmax_batch = 0").unwrap().validated().map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("server.max_batch = 0: must be 1 to 100000 (from /"), "{error}");
         assert!(matches!(from_file("[server"), Err(SettingsError::Syntax { .. })));
         assert!(matches!(layers().file(Path::new("/nonexistent.toml")), Err(SettingsError::Read { .. })));
@@ -400,7 +400,7 @@ mod tests {
             .unwrap()
             .environment([("SEQUOR_EVENTS__KINDS__WISHLIST__TARGET".to_owned(), "false".to_owned())])
             .unwrap();
-        let kinds = &layers.check().unwrap().events.kinds;
+        let kinds = &layers.validated().unwrap().events.kinds;
         assert_eq!(kinds.keys().collect::<Vec<_>>(), ["like", "save", "wishlist"]);
         assert_eq!((kinds["wishlist"].target, kinds["wishlist"].value, kinds["like"].target), (Some(false), Some(2.0), Some(false)));
         let error = from_file("[events.kinds.wishlist]\nworth = 2").map(|_| ()).unwrap_err().to_string();
@@ -413,13 +413,13 @@ mod tests {
     #[test]
     fn variables_of_other_programs_are_left_alone() {
         let layers = from_environment("SEQUOR_PORT", "tcp://10.0.0.1:80").unwrap();
-        assert_eq!(layers.check().unwrap(), &Settings::default());
+        assert_eq!(layers.validated().unwrap(), &Settings::default());
     }
 
     #[test]
     fn text_takes_the_type_of_its_default() {
         let layers = layers().flag("store.data_dir", "17").unwrap().flag("session.passivate_after", "off").unwrap();
-        let settings = layers.check().unwrap();
+        let settings = layers.validated().unwrap();
         assert_eq!((settings.store.data_dir.as_path(), settings.session.passivate_after), (Path::new("17"), Period::OFF));
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Layers, LogLevel, Origin, Settings};
+use super::{LogLevel, SettingOrigin, Settings, SettingsLayers};
 use crate::learner::SafetySettings;
 
 /// Why the settings could not be read again.
@@ -13,46 +13,51 @@ pub type ReloadError = Box<dyn Error + Send + Sync>;
 
 /// One setting in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct EffectiveSetting {
     /// Its key from the root of the tree.
     pub key: String,
     /// Its value, written as TOML. None is a secret: keys are no settings.
     pub value: String,
     /// Where that came from.
-    pub source: Origin,
+    pub source: SettingOrigin,
     /// Whether a change takes effect without a restart.
     pub reloadable: bool,
 }
 
 /// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Reloaded {
+pub struct ReloadReport {
     /// The keys whose new values are in force.
     pub changed: Vec<String>,
     /// The keys whose new values wait for a restart.
     pub waiting: Vec<String>,
 }
 
-type Read = Box<dyn Fn() -> Result<Layers<Settings>, ReloadError> + Send + Sync>;
+type SettingsReader = Box<dyn Fn() -> Result<SettingsLayers<Settings>, ReloadError> + Send + Sync>;
 
 /// The settings in force, and how to read them again.
-pub struct Live {
-    rows: Mutex<Vec<Row>>,
+pub struct LiveSettings {
+    rows: Mutex<Vec<EffectiveSetting>>,
     safety: Arc<ArcSwap<SafetySettings>>,
-    read: Read,
+    read: SettingsReader,
     set_level: Box<dyn Fn(LogLevel) + Send + Sync>,
 }
 
-impl Live {
-    /// The settings that the daemon starts with; `read` reads them again, `set_level` sets the level of the log.
+impl LiveSettings {
+    /// The settings that the daemon starts with; `read` reads them again, `set_log_level` sets the level of the log.
     #[must_use]
-    pub fn new(layers: &Layers<Settings>, settings: &Settings, read: Read, set_level: Box<dyn Fn(LogLevel) + Send + Sync>) -> Self {
+    pub fn new(
+        layers: &SettingsLayers<Settings>,
+        settings: &Settings,
+        read: SettingsReader,
+        set_level: Box<dyn Fn(LogLevel) + Send + Sync>,
+    ) -> Self {
         Self { rows: Mutex::new(rows(layers)), safety: Arc::new(ArcSwap::from_pointee(settings.safety)), read, set_level }
     }
 
     /// Every setting in force, in the order of the keys.
     #[must_use]
-    pub fn rows(&self) -> Vec<Row> {
+    pub fn effective_settings(&self) -> Vec<EffectiveSetting> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -63,7 +68,7 @@ impl Live {
     }
 
     /// Sets the level of the log until the next reload or start.
-    pub fn set_level(&self, level: LogLevel) {
+    pub fn set_log_level(&self, level: LogLevel) {
         (self.set_level)(level);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(row) = rows.iter_mut().find(|row| row.key == "log.level") {
@@ -75,13 +80,13 @@ impl Live {
     ///
     /// # Errors
     /// Why they cannot be read or may not run; then all stays as it was.
-    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let layers = (self.read)()?;
-        let settings = layers.check()?;
+        let settings = layers.validated()?;
         self.safety.store(Arc::new(settings.safety));
         (self.set_level)(settings.log.level);
-        let (mut shown, mut reloaded) = (self.rows.lock().unwrap_or_else(PoisonError::into_inner), Reloaded::default());
-        let is_known = |new: &Row| shown.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
+        let (mut shown, mut reloaded) = (self.rows.lock().unwrap_or_else(PoisonError::into_inner), ReloadReport::default());
+        let is_known = |new: &EffectiveSetting| shown.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
         let (changed, waiting): (Vec<_>, Vec<_>) = rows(&layers).into_iter().filter(|new| !is_known(new)).partition(|new| new.reloadable);
         reloaded.waiting = waiting.into_iter().map(|row| row.key).collect();
         for row in changed {
@@ -94,14 +99,14 @@ impl Live {
     }
 }
 
-fn rows(layers: &Layers<Settings>) -> Vec<Row> {
-    let row = |(key, value, source): (String, String, Origin)| Row {
+fn rows(layers: &SettingsLayers<Settings>) -> Vec<EffectiveSetting> {
+    let row = |(key, value, source): (String, String, SettingOrigin)| EffectiveSetting {
         reloadable: key == "log.level" || key.starts_with("safety."),
         key,
         value,
         source,
     };
-    layers.effective().into_iter().map(row).collect()
+    layers.effective_values().into_iter().map(row).collect()
 }
 
 #[cfg(test)]
@@ -113,11 +118,16 @@ mod tests {
         let levels = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&levels);
         let read = || -> Result<_, ReloadError> {
-            Ok(Layers::new()?.flag("safety.loss_rise", "3")?.flag("log.level", "debug")?.flag("server.max_batch", "7")?)
+            Ok(SettingsLayers::new()?.flag("safety.loss_rise", "3")?.flag("log.level", "debug")?.flag("server.max_batch", "7")?)
         };
-        let layers = Layers::<Settings>::new().unwrap().flag("server.keys", "required").unwrap();
-        let live = Live::new(&layers, layers.check().unwrap(), Box::new(read), Box::new(move |level| heard.lock().unwrap().push(level)));
-        let value = |key: &str| live.rows().into_iter().find(|row| row.key == key).unwrap().value;
+        let layers = SettingsLayers::<Settings>::new().unwrap().flag("server.keys", "required").unwrap();
+        let live = LiveSettings::new(
+            &layers,
+            layers.validated().unwrap(),
+            Box::new(read),
+            Box::new(move |level| heard.lock().unwrap().push(level)),
+        );
+        let value = |key: &str| live.effective_settings().into_iter().find(|row| row.key == key).unwrap().value;
         assert_eq!(value("server.keys"), "\"required\"");
         let reloaded = live.reload().unwrap();
         assert_eq!(reloaded.changed, ["log.level", "safety.loss_rise"]);
@@ -126,7 +136,7 @@ mod tests {
             (live.safety().load().loss_rise, value("log.level").as_str(), value("server.max_batch").as_str()),
             (3.0, "\"debug\"", "1000")
         );
-        live.set_level(LogLevel::Warn);
+        live.set_log_level(LogLevel::Warn);
         assert_eq!(
             (levels.lock().unwrap().as_slice(), value("log.level").as_str()),
             ([LogLevel::Debug, LogLevel::Warn].as_slice(), "\"warn\"")
@@ -136,9 +146,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_changes_nothing() {
-        let layers = Layers::<Settings>::new().unwrap();
-        let read = || -> Result<_, ReloadError> { Ok(Layers::new()?.flag("safety.loss_rise", "1000")?) };
-        let live = Live::new(&layers, layers.check().unwrap(), Box::new(read), Box::new(|_| panic!("nothing is set")));
+        let layers = SettingsLayers::<Settings>::new().unwrap();
+        let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.flag("safety.loss_rise", "1000")?) };
+        let live = LiveSettings::new(&layers, layers.validated().unwrap(), Box::new(read), Box::new(|_| panic!("nothing is set")));
         assert!(live.reload().unwrap_err().to_string().contains("safety.loss_rise"));
         assert_eq!(live.safety().load().loss_rise, SafetySettings::default().loss_rise);
     }

@@ -4,7 +4,7 @@
 //! flags. A key that no setting has is an error that names the nearest one; a value out of range is an error that names key, value,
 //! range and where it was set.
 //!
-//! A section is any serde struct with a default; [`Layers`] learns the keys from the defaults and needs no list of them.
+//! A section is any serde struct with a default; [`SettingsLayers`] learns the keys from the defaults and needs no list of them.
 
 mod events;
 mod layers;
@@ -16,12 +16,12 @@ mod server;
 mod telemetry;
 
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
-pub use layers::{Layers, Origin, SettingsError};
-pub use live::{Live, ReloadError, Reloaded, Row};
+pub use layers::{SettingOrigin, SettingsError, SettingsLayers};
+pub use live::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};
 pub use period::Period;
-pub use privacy::{PrivacySettings, Properties};
-pub use sections::{Durability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};
-pub use server::{ServerSettings, WhoNeedsKeys};
+pub use privacy::{PrivacySettings, PropertiesPolicy};
+pub use sections::{CommitDurability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};
+pub use server::{ApiKeyPolicy, ServerSettings};
 pub use telemetry::TelemetrySettings;
 
 use crate::candidates::{ClusterSettings, RecallError, RecallSettings};
@@ -66,38 +66,38 @@ pub struct Settings {
 }
 
 /// A tree of settings that can say whether it may run.
-pub trait Checked {
+pub trait Validate {
     /// Holds every value against its allowed range.
     ///
     /// # Errors
     /// The first value that is not allowed.
-    fn check(&self) -> Result<(), OutOfRange>;
+    fn validate(&self) -> Result<(), InvalidSetting>;
 }
 
-impl Checked for Settings {
-    fn check(&self) -> Result<(), OutOfRange> {
+impl Validate for Settings {
+    fn validate(&self) -> Result<(), InvalidSetting> {
         self.server.check()?;
         self.store.check()?;
         self.session.check()?;
         self.events.check()?;
-        self.segment.check(&self.events.kinds())?;
+        self.segment.check(&self.events.resolved_kinds())?;
         self.privacy.check()?;
         self.telemetry.check()?;
-        self.network.check().map_err(|error| OutOfRange::new(format!("network.{}", error.key), error.value, error.allowed))?;
-        self.learning.check().map_err(|error| OutOfRange::new(format!("learning.{}", error.key), error.value, error.allowed))?;
-        self.safety.check().map_err(|error| OutOfRange::new(format!("safety.{}", error.key), error.value, error.allowed))?;
+        self.network.check().map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;
+        self.learning.check().map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
+        self.safety.check().map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;
         self.recall.check().map_err(|RecallError::Setting { key, value, least, most }| {
-            OutOfRange::new(format!("recall.{key}"), value, format!("{least} to {most}"))
+            InvalidSetting::new(format!("recall.{key}"), value, format!("{least} to {most}"))
         })?;
-        self.train.check().map_err(|error| OutOfRange::new(format!("train.{}", error.key), error.value, error.allowed))?;
-        self.clusters.check().map_err(|error| OutOfRange::new(format!("clusters.{}", error.key), error.value, error.allowed))
+        self.train.check().map_err(|error| InvalidSetting::new(format!("train.{}", error.key), error.value, error.allowed))?;
+        self.clusters.check().map_err(|error| InvalidSetting::new(format!("clusters.{}", error.key), error.value, error.allowed))
     }
 }
 
 /// A value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
-pub struct OutOfRange {
+pub struct InvalidSetting {
     /// The setting's key from the root of the tree (`server.max_batch`).
     pub key: String,
     /// What it was set to.
@@ -106,7 +106,7 @@ pub struct OutOfRange {
     pub allowed: String,
 }
 
-impl OutOfRange {
+impl InvalidSetting {
     /// Refuses a value.
     pub fn new(key: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.to_string(), allowed: allowed.into() }
@@ -116,7 +116,7 @@ impl OutOfRange {
     ///
     /// # Errors
     /// If it does not.
-    pub fn unless_within<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Self> {
+    pub fn check_range<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Self> {
         if range.contains(&value) { Ok(()) } else { Err(Self::new(key, value, format!("{} to {}", range.start(), range.end()))) }
     }
 }
@@ -127,6 +127,6 @@ mod tests {
 
     #[test]
     fn the_defaults_may_run() {
-        Settings::default().check().unwrap();
+        Settings::default().validate().unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! What becomes of what is known of people.
 
-use super::OutOfRange;
+use super::InvalidSetting;
 use crate::domain::Consent;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// What becomes of the properties that events bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Properties {
+pub enum PropertiesPolicy {
     /// They are kept as they come.
     #[default]
     Keep,
@@ -27,13 +27,17 @@ pub struct PrivacySettings {
     /// The file that holds the secret, at least 32 bytes; empty: the environment does.
     pub secret_file: PathBuf,
     /// What becomes of the properties that events bring.
-    pub properties: Properties,
+    pub properties: PropertiesPolicy,
 }
 
 impl PrivacySettings {
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if !self.pseudonymise && !self.secret_file.as_os_str().is_empty() {
-            return Err(OutOfRange::new("privacy.secret_file", self.secret_file.display(), "empty, unless privacy.pseudonymise = true"));
+            return Err(InvalidSetting::new(
+                "privacy.secret_file",
+                self.secret_file.display(),
+                "empty, unless privacy.pseudonymise = true",
+            ));
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
 //! The sections that no other room defines: the store, sessions, the log.
 
-use super::{OutOfRange, Period};
+use super::{InvalidSetting, Period};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-pub(super) fn at_least_a_minute(key: &str, period: Period) -> Result<(), OutOfRange> {
-    if period.as_millis() < 60_000 { Err(OutOfRange::new(key, period, "at least 1m, or off")) } else { Ok(()) }
+pub(super) fn check_at_least_one_minute(key: &str, period: Period) -> Result<(), InvalidSetting> {
+    if period.as_millis() < 60_000 { Err(InvalidSetting::new(key, period, "at least 1m, or off")) } else { Ok(()) }
 }
 
 /// Which deaths an acknowledged event outlives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Durability {
+pub enum CommitDurability {
     /// That of the machine: each commit reaches the disk before it is acknowledged.
     PowerLoss,
     /// That of the process: each commit reaches the operating system before it is acknowledged.
@@ -25,7 +25,7 @@ pub struct StoreSettings {
     /// The folder that holds everything that is kept.
     pub data_dir: PathBuf,
     /// Which deaths an acknowledged event outlives.
-    pub durability: Durability,
+    pub durability: CommitDurability,
     /// Memory for the store's pages, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
     /// How many of the latest event ids are remembered, to tell a repetition, 0..=1,000,000,000.
@@ -47,7 +47,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./sequor-data"),
-            durability: Durability::PowerLoss,
+            durability: CommitDurability::PowerLoss,
             cache_bytes: 128 * 1024 * 1024,
             dedup_window: 1_000_000,
             checkpoint_every: 20_000,
@@ -60,19 +60,19 @@ impl Default for StoreSettings {
 }
 
 impl StoreSettings {
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if self.data_dir.as_os_str().is_empty() {
-            return Err(OutOfRange::new("store.data_dir", "\"\"", "a folder"));
+            return Err(InvalidSetting::new("store.data_dir", "\"\"", "a folder"));
         }
-        OutOfRange::unless_within("store.cache_bytes", self.cache_bytes, 16 << 20..=1 << 40)?;
-        OutOfRange::unless_within("store.dedup_window", self.dedup_window, 0..=1_000_000_000)?;
-        OutOfRange::unless_within("store.checkpoint_every", self.checkpoint_every, 100..=1_000_000_000)?;
-        OutOfRange::unless_within("store.checkpoints_kept", self.checkpoints_kept, 2..=1000)?;
+        InvalidSetting::check_range("store.cache_bytes", self.cache_bytes, 16 << 20..=1 << 40)?;
+        InvalidSetting::check_range("store.dedup_window", self.dedup_window, 0..=1_000_000_000)?;
+        InvalidSetting::check_range("store.checkpoint_every", self.checkpoint_every, 100..=1_000_000_000)?;
+        InvalidSetting::check_range("store.checkpoints_kept", self.checkpoints_kept, 2..=1000)?;
         if self.retain_entries > 0 {
-            OutOfRange::unless_within("store.retain_entries", self.retain_entries, 1000..=1_000_000_000_000)?;
+            InvalidSetting::check_range("store.retain_entries", self.retain_entries, 1000..=1_000_000_000_000)?;
         }
-        at_least_a_minute("store.retain_for", self.retain_for)?;
-        if self.compact_ratio == 0.0 { Ok(()) } else { OutOfRange::unless_within("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
+        check_at_least_one_minute("store.retain_for", self.retain_for)?;
+        if self.compact_ratio == 0.0 { Ok(()) } else { InvalidSetting::check_range("store.compact_ratio", self.compact_ratio, 1.5..=100.0) }
     }
 }
 
@@ -97,14 +97,14 @@ impl Default for SessionSettings {
 }
 
 impl SessionSettings {
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         for (key, period) in [("session.idle_gap", self.idle_gap), ("session.passivate_after", self.passivate_after)] {
             if period.as_millis() < 1000 {
-                return Err(OutOfRange::new(key, period, "at least 1s, or off"));
+                return Err(InvalidSetting::new(key, period, "at least 1s, or off"));
             }
         }
-        OutOfRange::unless_within("session.live_max", self.live_max, 1..=100_000_000)?;
-        OutOfRange::unless_within("session.shards", self.shards, 0..=256)
+        InvalidSetting::check_range("session.live_max", self.live_max, 1..=100_000_000)?;
+        InvalidSetting::check_range("session.shards", self.shards, 0..=256)
     }
 }
 
@@ -167,14 +167,14 @@ impl Default for LogSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Checked, Settings};
+    use crate::settings::{Settings, Validate};
 
     #[test]
     fn what_is_out_of_range_is_named() {
         let refused = |change: fn(&mut Settings)| {
             let mut settings = Settings::default();
             change(&mut settings);
-            settings.check().unwrap_err().to_string()
+            settings.validate().unwrap_err().to_string()
         };
         assert_eq!(refused(|s| s.server.max_batch = 0), "server.max_batch = 0: must be 1 to 100000");
         assert_eq!(refused(|s| s.server.max_in_flight_events = 10), "server.max_in_flight_events = 10: must be 1000 to 16777216");

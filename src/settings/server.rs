@@ -1,6 +1,6 @@
 //! The doors: who may come in, how much and how long.
 
-use super::{OutOfRange, Period};
+use super::{InvalidSetting, Period};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Who must send a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WhoNeedsKeys {
+pub enum ApiKeyPolicy {
     /// Whoever comes to an address that another machine can reach.
     Auto,
     /// Everybody.
@@ -24,7 +24,7 @@ pub struct ServerSettings {
     /// Where the admin endpoint listens; port 0 takes a free one.
     pub admin_listen: SocketAddr,
     /// Who must send a key: whoever comes to an address that is not a loopback one, or everybody.
-    pub keys: WhoNeedsKeys,
+    pub keys: ApiKeyPolicy,
     /// The certificate, and those that lead to a known authority, in PEM; empty: no TLS.
     pub tls_cert: PathBuf,
     /// The certificate's private key, in PEM; empty: no TLS.
@@ -64,7 +64,7 @@ impl Default for ServerSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-            keys: WhoNeedsKeys::Auto,
+            keys: ApiKeyPolicy::Auto,
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
             rate_per_key: 0,
@@ -86,39 +86,39 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
-            return Err(OutOfRange::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
+            return Err(InvalidSetting::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
         }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
-            return Err(OutOfRange::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
+            return Err(InvalidSetting::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
         }
         if self.tls_cert.as_os_str().is_empty() != self.tls_key.as_os_str().is_empty() {
-            return Err(OutOfRange::new("server.tls_key", self.tls_key.display(), "set where server.tls_cert is, and only there"));
+            return Err(InvalidSetting::new("server.tls_key", self.tls_key.display(), "set where server.tls_cert is, and only there"));
         }
-        OutOfRange::unless_within("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
-        OutOfRange::unless_within("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
+        InvalidSetting::check_range("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
+        InvalidSetting::check_range("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
         if let Some(host) = self.admin_hosts.iter().find(|host| !is_host(host)) {
-            return Err(OutOfRange::new("server.admin_hosts", host, "a list of names such as sequor.example, without ports"));
+            return Err(InvalidSetting::new("server.admin_hosts", host, "a list of names such as sequor.example, without ports"));
         }
-        OutOfRange::unless_within("server.connections_max", self.connections_max, 1..=1_000_000)?;
+        InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
         for (key, timeout) in [
             ("server.head_timeout", self.head_timeout),
             ("server.body_timeout", self.body_timeout),
             ("server.idle_timeout", self.idle_timeout),
         ] {
             if !(100..=3_600_000).contains(&timeout.as_millis()) {
-                return Err(OutOfRange::new(key, timeout, "100ms to 1h"));
+                return Err(InvalidSetting::new(key, timeout, "100ms to 1h"));
             }
         }
-        OutOfRange::unless_within("server.workers", self.workers, 0..=256)?;
-        OutOfRange::unless_within("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
-        OutOfRange::unless_within("server.max_batch", self.max_batch, 1..=100_000)?;
-        OutOfRange::unless_within("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
+        InvalidSetting::check_range("server.workers", self.workers, 0..=256)?;
+        InvalidSetting::check_range("server.max_body_bytes", self.max_body_bytes, 1024..=1024 * 1024 * 1024)?;
+        InvalidSetting::check_range("server.max_batch", self.max_batch, 1..=100_000)?;
+        InvalidSetting::check_range("server.max_in_flight_events", self.max_in_flight_events, self.max_batch..=1 << 24)?;
         if self.read_wait.as_millis() > 30_000 {
-            return Err(OutOfRange::new("server.read_wait", self.read_wait, "0s to 30s"));
+            return Err(InvalidSetting::new("server.read_wait", self.read_wait, "0s to 30s"));
         }
-        OutOfRange::unless_within("server.streams_max", self.streams_max, 0..=100_000)
+        InvalidSetting::check_range("server.streams_max", self.streams_max, 0..=100_000)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where spans are sent.
 
-use super::OutOfRange;
+use super::InvalidSetting;
 use serde::{Deserialize, Serialize};
 
 /// What is told to a collector of OpenTelemetry's.
@@ -20,16 +20,16 @@ impl Default for TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if !self.endpoint.is_empty() && !is_base(&self.endpoint) {
             // It may hold a password, which is not to be repeated.
-            return Err(OutOfRange::new(
+            return Err(InvalidSetting::new(
                 "telemetry.endpoint",
                 "…",
                 "an address such as http://localhost:4318, without name and password, or empty",
             ));
         }
-        OutOfRange::unless_within("telemetry.sample", self.sample, 0.0..=1.0)
+        InvalidSetting::check_range("telemetry.sample", self.sample, 0.0..=1.0)
     }
 }
 

@@ -51,10 +51,10 @@ impl Sessions {
         write(&engine, records, through)
     }
 
-    /// Writes as [`Sessions::put`] does, if the store was not opened again since that [`Store::opening`]: `through` counts on what was written before.
+    /// Writes as [`Sessions::insert`] does, if the store was not opened again since that [`Store::opening`]: `through` counts on what was written before.
     ///
     /// # Errors
-    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::put`].
+    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::insert`].
     pub fn put_in<'r>(
         &self,
         opening: u64,
@@ -68,10 +68,10 @@ impl Sessions {
         write(&engine, records, through)
     }
 
-    /// Writes records as [`Sessions::put`] does that reach as far as those that they take the place of.
+    /// Writes records as [`Sessions::insert`] does that reach as far as those that they take the place of.
     ///
     /// # Errors
-    /// As [`Sessions::put`].
+    /// As [`Sessions::insert`].
     pub fn rewrite<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))

@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sequor::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Session, Shown, SourceName, Step};
-use sequor::ingest::{FileEvents, Rules, read_body, read_item, read_items, read_patch};
+use sequor::ingest::{EventFileReader, ValidationRules, read_events, read_item, read_item_patch, read_items};
 use sequor::store::{Durability, Store, StoreOptions, codec};
 use serde_json::{Map, Value, json};
 
@@ -199,16 +199,16 @@ fn events(long: bool) {
         "{\"user_id\":\"a\",\"type\":\"view\",\"item_id\":\"x\"}\n{\"user_id\":\"b\",\"type\":\"cart\",\"item_id\":\"y\",\"value\":1e3}\r\n\n",
         r#"{"user_id":"ann","type":"click","item_id":"t\u00e9\ud83c\udf75","properties":{"a":{"b":[1,2.0,null,true,"x"]},"c":"d"}}"#,
     ]);
-    let rules = Rules::default();
+    let rules = ValidationRules::default();
     fuzz("events", corpus, JSON, long, 4_000, |input| {
-        let Ok(reading) = read_body(input, &rules, NOW) else { return };
+        let Ok(reading) = read_events(input, &rules, NOW) else { return };
         let taken: Vec<Event> = reading.records.into_iter().flatten().map(|said| said.what).collect();
         if taken.is_empty() {
             return;
         }
         let lines: Vec<_> = taken.iter().map(written).collect();
         for body in [format!("[{}]", lines.join(",")), lines.join("\n")] {
-            let again = read_body(body.as_bytes(), &rules, NOW).unwrap();
+            let again = read_events(body.as_bytes(), &rules, NOW).unwrap();
             assert_eq!(again.records, taken.iter().cloned().map(|event| Ok(event.into())).collect::<Vec<_>>(), "{body}");
             assert_eq!(again.warnings, []);
         }
@@ -256,7 +256,7 @@ fn items(long: bool) {
         "{\"item_id\":\"a\",\"price\":0.1}\n{\"item_id\":\"b\",\"expires\":\"2030-01-01T00:00:00Z\"}",
     ]);
     fuzz("items", corpus, JSON, long, 4_000, |input| {
-        let _ = (read_item(input, &mut |_| {}), read_patch(input, &mut |_| {}));
+        let _ = (read_item(input, &mut |_| {}), read_item_patch(input, &mut |_| {}));
         let Ok(reading) = read_items(input, 1000, NOW) else { return };
         let taken: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
         if taken.is_empty() {
@@ -301,12 +301,12 @@ fn tables(long: bool) {
         "timestamp,event_id,value,event,item,session,user\r\n2024-05-01T12:00:00Z,e1,2.5,purchase,\"a,b\",s,\"q\"\"q\"\r\n",
         "user,item,event,timestamp,more\nann,tea,view,1700000000.5,x\n\nbob,,search,1,\n",
     ]);
-    let rules = Rules::default();
+    let rules = ValidationRules::default();
     let folder = tempfile::tempdir().unwrap();
     let read = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        let events = FileEvents::open(&path, &rules, NOW).ok()?;
+        let events = EventFileReader::open(&path, &rules, NOW).ok()?;
         Some(events.filter_map(|read| Some(read.ok()?.ok()?.what)).collect::<Vec<Event>>())
     };
     fuzz("tables", corpus, TOKENS, long, 3_000, |input| {

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use sequor::metrics::Metrics;
-use sequor::settings::{Layers, Settings};
+use sequor::settings::{Settings, SettingsLayers};
 
 use crate::daemon::{Daemon, Home, event, left_out, run, sequor, until};
 use crate::prometheus::{Prometheus, ops};
@@ -230,8 +230,8 @@ fn every_alert_says_how_bad_it_is_and_leads_to_its_page() {
 #[test]
 fn the_runbook_names_commands_paths_metrics_and_settings_that_exist() {
     let page = text("RUNBOOK.md");
-    let (declared, settings) = (declared(), Layers::<Settings>::new().unwrap());
-    let keys: BTreeSet<_> = settings.effective().into_iter().map(|(key, ..)| key).collect();
+    let (declared, settings) = (declared(), SettingsLayers::<Settings>::new().unwrap());
+    let keys: BTreeSet<_> = settings.effective_values().into_iter().map(|(key, ..)| key).collect();
     let sections: BTreeSet<_> = keys.iter().filter_map(|key| key.split('.').next()).collect();
     let quoted: Vec<_> = page.split('`').skip(1).step_by(2).collect();
     for word in &quoted {
@@ -283,8 +283,8 @@ fn the_image_and_its_company_fit_together() {
     let pairs = dockerfile.split_whitespace().filter_map(|word| word.split_once('=')).filter(|(name, _)| name.starts_with("SEQUOR_"));
     let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     assert_eq!(pairs.len(), 4);
-    let layers = Layers::<Settings>::new().unwrap().environment(pairs).unwrap();
-    let settings = layers.check().unwrap();
+    let layers = SettingsLayers::<Settings>::new().unwrap().environment(pairs).unwrap();
+    let settings = layers.validated().unwrap();
     let target = yaml("prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
     assert_eq!(settings.server.admin_listen.to_string(), target.as_str().unwrap());
     assert_eq!(services["prometheus"]["network_mode"], "service:sequor", "or it could not reach that address");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use sequor::settings::{Layers, Origin, Settings};
+use sequor::settings::{SettingOrigin, Settings, SettingsLayers};
 
 use crate::daemon::{Home, run, sequor};
 
@@ -11,24 +11,24 @@ fn sample() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/sequor.toml")).unwrap()
 }
 
-fn loaded(text: &str) -> Layers<Settings> {
+fn loaded(text: &str) -> SettingsLayers<Settings> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
-    Layers::new().unwrap().file(file.path()).unwrap_or_else(|error| panic!("{error}"))
+    SettingsLayers::new().unwrap().file(file.path()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn the_sample_configuration_states_every_default() {
     let layers = loaded(&sample());
-    for (key, value, origin) in layers.effective() {
+    for (key, value, origin) in layers.effective_values() {
         // A map of the operator's own keys has none to state.
         assert!(
-            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str()) || matches!(origin, Origin::File(_)),
+            ["events.kinds", "segment.events", "segment.consent"].contains(&key.as_str()) || matches!(origin, SettingOrigin::File(_)),
             "ops/sequor.toml leaves out {key} = {value}"
         );
     }
     let lines = |settings: &Settings| toml::to_string(settings).unwrap();
-    for (found, expected) in lines(layers.check().unwrap()).lines().zip(lines(&Settings::default()).lines()) {
+    for (found, expected) in lines(layers.validated().unwrap()).lines().zip(lines(&Settings::default()).lines()) {
         assert_eq!(found, expected, "ops/sequor.toml has another default than the binary");
     }
 }
@@ -44,9 +44,9 @@ fn every_line_of_the_sample_is_explained_and_its_examples_work() {
         above = line;
     }
     let settings = loaded(&sample.replace("\n#wishlist", "\nwishlist").replace("\n#dismiss", "\ndismiss").replace("\n#\"", "\n\""));
-    let kinds = settings.check().unwrap().events.kinds();
+    let kinds = settings.validated().unwrap().events.resolved_kinds();
     assert!(kinds.names().any(|name| name == "wishlist"));
-    assert_eq!(settings.check().unwrap().segment.names().filter(|(_, kind)| kind.is_some()).count(), 1);
+    assert_eq!(settings.validated().unwrap().segment.event_overrides().filter(|(_, kind)| kind.is_some()).count(), 1);
 }
 
 #[test]

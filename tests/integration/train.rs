@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use sequor::ingest::{FileEvents, Rules};
+use sequor::ingest::{EventFileReader, ValidationRules};
 use sequor::learner::{OfflineSettings, Recording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -276,8 +276,8 @@ fn the_recorded_shops_and_songs_are_split_as_everybody_splits_them() {
     ] {
         let Some(file) = recorded(name) else { continue };
         let mut recording = Recording::new(i64::MAX);
-        let rules = Rules::default();
-        for event in FileEvents::open(&file, &rules, i64::MAX / 2).unwrap() {
+        let rules = ValidationRules::default();
+        for event in EventFileReader::open(&file, &rules, i64::MAX / 2).unwrap() {
             recording.add(&event.unwrap().unwrap().what, &rules.kinds);
         }
         let corpus = recording.into_corpus(&OfflineSettings::default());

@@ -15,7 +15,7 @@ use super::client::Daemon;
 use super::flags::{self, Flags};
 use super::knock::Knock;
 use crate::clock::Clock;
-use crate::ingest::FileEvents;
+use crate::ingest::EventFileReader;
 use crate::settings::Period;
 use crate::simulation::{Shop, ShopSettings};
 use drive::Drive;
@@ -71,11 +71,11 @@ impl Demo {
     const TREND_AFTER: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.flags.layers(&[])?.check()?.clone();
+        let settings = self.flags.layers(&[])?.validated()?.clone();
         let rules = flags::rules(&settings);
         let mut source = match &self.file {
             Some(file) => {
-                let events = FileEvents::open(file, &rules, i64::MAX / 2)?;
+                let events = EventFileReader::open(file, &rules, i64::MAX / 2)?;
                 Source::File { events: Box::new(Recorded::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
             }
             None => Source::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },

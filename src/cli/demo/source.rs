@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use std::time::Duration;
 
 use crate::domain::{Consent, Entry, Event, Timestamp};
-use crate::ingest::FileEvents;
+use crate::ingest::EventFileReader;
 use crate::simulation::Shop;
 
 /// Entries that are sent at a time, at most.
@@ -44,7 +44,7 @@ impl Source<'_> {
 
 /// The events of a file.
 pub(super) struct Recorded<'r> {
-    events: FileEvents<'r>,
+    events: EventFileReader<'r>,
     idle_gap_ms: i64,
     /// Read, but not yet due.
     next: Option<Event>,
@@ -56,7 +56,7 @@ pub(super) struct Recorded<'r> {
 }
 
 impl<'r> Recorded<'r> {
-    pub(super) fn new(events: FileEvents<'r>, idle_gap_ms: i64) -> Self {
+    pub(super) fn new(events: EventFileReader<'r>, idle_gap_ms: i64) -> Self {
         Self { events, idle_gap_ms, next: None, began: None, read: 0, visits: FxHashMap::default() }
     }
 

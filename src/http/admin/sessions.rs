@@ -12,7 +12,7 @@ use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::ingest::Names;
+use crate::ingest::IdKind;
 use crate::learner::{Considered, Inspection, Place, Request};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -61,9 +61,12 @@ impl Users {
         let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
         let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
-        if !prefix.is_empty() && api.rules.pseudonyms.is_some() && api.system.live(&prefix, 1).await?.is_empty() && !is_pseudonym(&prefix)?
+        if !prefix.is_empty()
+            && api.rules.pseudonymiser.is_some()
+            && api.system.live(&prefix, 1).await?.is_empty()
+            && !is_pseudonym(&prefix)?
         {
-            prefix = api.rules.known(Names::User, prefix);
+            prefix = api.rules.internal_id(IdKind::User, prefix);
         }
         let live = api.system.live(&prefix, limit + 1).await?;
         let read = web::block(move || {
@@ -219,7 +222,7 @@ impl Xray {
     /// # Errors
     /// A problem if the user is not known, or the session cannot be read.
     pub(in crate::http) async fn read(api: Data<Api>, user: String) -> Result<Self, Problem> {
-        let user = api.rules.known(Names::User, user);
+        let user = api.rules.internal_id(IdKind::User, user);
         let record = api.system.session(user.clone()).await.map_err(|error| match error {
             SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
             other => other.into(),

@@ -20,7 +20,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 async fn settings(api: Data<Api>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "settings": api.live.rows() }))
+    HttpResponse::Ok().json(json!({ "settings": api.live.effective_settings() }))
 }
 
 async fn reload(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
@@ -36,7 +36,7 @@ struct Level {
 }
 
 async fn log_level(api: Data<Api>, Json(Level { level }): Json<Level>) -> HttpResponse {
-    api.live.set_level(level);
+    api.live.set_log_level(level);
     HttpResponse::Ok().json(json!({ "level": level }))
 }
 

@@ -14,7 +14,7 @@ use crate::http::api::{Api, RETRY};
 use crate::http::lines;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::ingest::{ENTRIES, entry_name};
+use crate::ingest::{ENTRY_KINDS, entry_kind_name};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -161,9 +161,9 @@ struct Stretch {
 
 /// The journal as lines of JSON, up to where it ends when this is asked.
 async fn journal(api: Data<Api>, Query(Stretch { from, to, only }): Query<Stretch>) -> Result<HttpResponse, Problem> {
-    if let Some(only) = only.as_deref().filter(|only| !ENTRIES.contains(only)) {
-        return Err(Problem::out_of_range("only", only, ENTRIES.join(", ")));
+    if let Some(only) = only.as_deref().filter(|only| !ENTRY_KINDS.contains(only)) {
+        return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
     }
-    let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_name(entry));
+    let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_kind_name(entry));
     Ok(lines::answer(lines::journal(api, from, to, Arc::new(wanted))?))
 }

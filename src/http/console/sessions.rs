@@ -11,7 +11,7 @@ use crate::domain::Recommended;
 use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
-use crate::ingest::Names;
+use crate::ingest::IdKind;
 
 /// Where the X-rays are.
 const HERE: &str = "/console/sessions";
@@ -74,7 +74,7 @@ fn item_link(item: &str) -> Markup {
 }
 
 pub(super) async fn xray(api: Data<Api>, user: Path<String>) -> HttpResponse {
-    let user = api.rules.known(Names::User, user.into_inner());
+    let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
     page("Sessions", &title, Xray::read(api, user).await.map(|xray| shown(&xray)))
 }

@@ -1,7 +1,7 @@
 //! The formats of access logs.
 
-use super::{AccessError, regex};
-use crate::ingest::fault::{Code, Fault};
+use super::{AccessLogError, regex};
+use crate::ingest::fault::{ValidationError, ValidationErrorCode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ const FIELDS: [(&str, &[&str]); 8] = [
 
 /// How a line is taken apart.
 #[derive(Debug)]
-pub(super) enum Format {
+pub(super) enum AccessLogFormat {
     Text(Regex),
     /// The fields that have other names than usual.
     Json(Vec<(String, String)>),
@@ -31,15 +31,15 @@ pub(super) enum Format {
 
 /// A line taken apart.
 #[derive(Debug)]
-pub(super) enum Parts<'l> {
+pub(super) enum LogFields<'l> {
     Text(Captures<'l>),
     Json(Map<String, Value>, &'l [(String, String)]),
 }
 
-impl Format {
-    pub(super) fn new(text: &str, fields: &[(String, String)]) -> Result<Self, AccessError> {
+impl AccessLogFormat {
+    pub(super) fn new(text: &str, fields: &[(String, String)]) -> Result<Self, AccessLogError> {
         if let Some((field, _)) = fields.iter().find(|(field, _)| !FIELDS.iter().any(|(known, _)| known == field)) {
-            return Err(AccessError::Field(field.clone()));
+            return Err(AccessLogError::UnknownField(field.clone()));
         }
         match text {
             "json" => Ok(Self::Json(fields.to_vec())),
@@ -49,40 +49,40 @@ impl Format {
                 let has = |name: &str| format.capture_names().flatten().any(|found| found == name);
                 let needed = if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
                 match needed.iter().find(|name| !has(name)) {
-                    Some(name) => Err(AccessError::Group(name)),
+                    Some(name) => Err(AccessLogError::MissingGroup(name)),
                     None => Ok(Self::Text(format)),
                 }
             }
         }
     }
 
-    pub(super) fn read<'l>(&'l self, line: &'l str) -> Result<Parts<'l>, Fault> {
+    pub(super) fn parse<'l>(&'l self, line: &'l str) -> Result<LogFields<'l>, ValidationError> {
         match self {
             Self::Text(format) => format
                 .captures(line)
-                .map(Parts::Text)
-                .ok_or_else(|| Fault::new(None, Code::Syntax, "the line is not in the log's format (--format)")),
+                .map(LogFields::Text)
+                .ok_or_else(|| ValidationError::new(None, ValidationErrorCode::Syntax, "the line is not in the log's format (--format)")),
             Self::Json(names) => match serde_json::from_str(line) {
-                Ok(Value::Object(object)) => Ok(Parts::Json(object, names)),
-                Ok(_) => Err(Fault::new(None, Code::WrongType, "the line is no JSON object")),
-                Err(error) => Err(Fault::new(None, Code::Syntax, format!("not JSON: {error}"))),
+                Ok(Value::Object(object)) => Ok(LogFields::Json(object, names)),
+                Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the line is no JSON object")),
+                Err(error) => Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}"))),
             },
         }
     }
 }
 
-impl Parts<'_> {
+impl LogFields<'_> {
     /// A field of every log, if the line tells it.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Self::Json(_, names) = self else { return self.field(name) };
+        let Self::Json(_, names) = self else { return self.raw_field(name) };
         if let Some((_, renamed)) = names.iter().find(|(field, _)| field == name) {
-            return self.field(renamed);
+            return self.raw_field(renamed);
         }
-        FIELDS.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.field(name))
+        FIELDS.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.raw_field(name))
     }
 
     /// A field by the name that it has in the log; what is `-` or empty is not told.
-    pub(super) fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(super) fn raw_field(&self, name: &str) -> Option<Cow<'_, str>> {
         let text = match self {
             Self::Text(captures) => Cow::Borrowed(captures.name(name)?.as_str()),
             Self::Json(object, _) => match object.get(name)? {
@@ -100,7 +100,7 @@ impl Parts<'_> {
             let pairs = header.split([';', ' ', '"']).filter_map(|pair| pair.split_once('='));
             pairs.into_iter().find(|(found, value)| *found == name && !value.is_empty()).map(|(_, value)| Cow::Owned(value.to_owned()))
         };
-        self.field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.field("rest"))?))
+        self.raw_field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
     }
 
     /// Method and path; `None` if it was no HTTP request.

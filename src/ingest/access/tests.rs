@@ -5,8 +5,8 @@ use proptest::prelude::*;
 const NOW: Timestamp = 1_700_000_000_000;
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:115.0) Gecko/20100101 Firefox/115.0";
 
-fn settings() -> AccessSettings {
-    AccessSettings {
+fn settings() -> AccessLogSettings {
+    AccessLogSettings {
         format: "combined".to_owned(),
         fields: Vec::new(),
         rules: vec![
@@ -22,25 +22,25 @@ fn settings() -> AccessSettings {
     }
 }
 
-fn log(settings: &AccessSettings) -> AccessLog {
-    AccessLog::new(settings, [7; 16], Rules::default()).unwrap()
+fn log(settings: &AccessLogSettings) -> AccessLogParser {
+    AccessLogParser::new(settings, [7; 16], ValidationRules::default()).unwrap()
 }
 
 fn line(request: &str, status: u16, agent: &str, rest: &str) -> String {
     format!(r#"192.0.2.7 - - [10/Oct/2000:13:55:36 -0700] "{request}" {status} 2326 "-" "{agent}"{rest}"#)
 }
 
-fn event(log: &AccessLog, line: &str) -> Event {
-    match log.read(line.as_bytes(), "id", NOW).unwrap() {
-        Seen::Event(event) => event.what,
-        Seen::Other(other) => panic!("{other:?}: {line}"),
+fn event(log: &AccessLogParser, line: &str) -> Event {
+    match log.parse_line(line.as_bytes(), "id", NOW).unwrap() {
+        AccessLogOutcome::Event(event) => event.what,
+        AccessLogOutcome::Skipped(other) => panic!("{other:?}: {line}"),
     }
 }
 
-fn other(log: &AccessLog, line: &str) -> Other {
-    match log.read(line.as_bytes(), "id", NOW).unwrap() {
-        Seen::Other(other) => other,
-        Seen::Event(event) => panic!("{event:?}"),
+fn other(log: &AccessLogParser, line: &str) -> SkipReason {
+    match log.parse_line(line.as_bytes(), "id", NOW).unwrap() {
+        AccessLogOutcome::Skipped(other) => other,
+        AccessLogOutcome::Event(event) => panic!("{event:?}"),
     }
 }
 
@@ -51,41 +51,41 @@ fn the_first_rule_that_matches_makes_the_event() {
     assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (Kind::View, Some("grüner tee"), 971_211_336_000));
     let search = event(&log, &line("GET /search?q=green+tea%21&page=2 HTTP/1.1", 304, FIREFOX, ""));
     assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (Kind::Search, None, Some(r#"{"query":"green tea!"}"#)));
-    assert_eq!(other(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), Other::NoRule);
+    assert_eq!(other(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), SkipReason::NoMatchingRule);
 }
 
 #[test]
 fn what_does_not_count_is_passed_over() {
     let log = log(&settings());
     for (request, status) in [("POST /product/1 HTTP/1.1", 200), ("GET /product/1 HTTP/1.1", 404), (r"\x16\x03\x01", 400), ("-", 408)] {
-        assert_eq!(other(&log, &line(request, status, FIREFOX, "")), Other::Request, "{request}");
+        assert_eq!(other(&log, &line(request, status, FIREFOX, "")), SkipReason::IneligibleRequest, "{request}");
     }
     for agent in ["Mozilla/5.0 (compatible; Googlebot/2.1)", "curl/8.1", "python-requests/2.31"] {
-        assert_eq!(other(&log, &line("GET /product/1 HTTP/1.1", 200, agent, "")), Other::Robot, "{agent}");
+        assert_eq!(other(&log, &line("GET /product/1 HTTP/1.1", 200, agent, "")), SkipReason::Bot, "{agent}");
     }
-    let kept = AccessSettings { keep_bots: true, ..settings() };
+    let kept = AccessLogSettings { keep_bots: true, ..settings() };
     event(&self::log(&kept), &line("GET /product/1 HTTP/1.1", 200, "curl/8.1", ""));
-    let torn = log.read(b"192.0.2.7 - - [10/Oct", "id", NOW).unwrap_err();
-    assert_eq!(torn.code, Code::Syntax);
+    let torn = log.parse_line(b"192.0.2.7 - - [10/Oct", "id", NOW).unwrap_err();
+    assert_eq!(torn.code, ValidationErrorCode::Syntax);
 }
 
 #[test]
 fn users_are_told_by_cookie_field_or_pseudonym() {
     let request = "GET /product/1 HTTP/1.1";
-    let by = |user: &str, line: &str| event(&log(&AccessSettings { user: user.to_owned(), ..settings() }), line).user_id;
+    let by = |user: &str, line: &str| event(&log(&AccessLogSettings { user: user.to_owned(), ..settings() }), line).user_id;
     assert_eq!(by("cookie:uid", &line(request, 200, FIREFOX, r#" "a=b; uid=ann; c=d""#)), "ann");
     assert_eq!(by("field:remote_user", &line(request, 200, FIREFOX, "").replace("- - [", "- bob [")), "bob");
     let pseudonym = by("cookie:uid", &line(request, 200, FIREFOX, ""));
     assert_eq!((pseudonym.len(), pseudonym.contains("192.0.2.7")), (32, false));
     assert_eq!(by("address", &line(request, 200, FIREFOX, "")), pseudonym);
     assert_ne!(by("address", &line(request, 200, "Another/1.0", "")), pseudonym);
-    let other_key = AccessLog::new(&settings(), [8; 16], Rules::default()).unwrap();
+    let other_key = AccessLogParser::new(&settings(), [8; 16], ValidationRules::default()).unwrap();
     assert_ne!(event(&other_key, &line(request, 200, FIREFOX, "")).user_id, pseudonym);
 }
 
 #[test]
 fn json_and_formats_of_ones_own_are_read() {
-    let json = log(&AccessSettings {
+    let json = log(&AccessLogSettings {
         format: "json".to_owned(),
         fields: vec![("time".to_owned(), "when".to_owned())],
         user: "field:uid".to_owned(),
@@ -93,22 +93,22 @@ fn json_and_formats_of_ones_own_are_read() {
     });
     let seen = event(&json, r#"{"when":971211336.25,"request":"GET /product/1 HTTP/2.0","status":200,"uid":17,"remote_addr":"::1"}"#);
     assert_eq!((seen.user_id.as_str(), seen.timestamp), ("17", 971_211_336_250));
-    assert_eq!(json.read(b"[1]", "id", NOW).unwrap_err().code, Code::WrongType);
-    let own = log(&AccessSettings {
+    assert_eq!(json.parse_line(b"[1]", "id", NOW).unwrap_err().code, ValidationErrorCode::WrongType);
+    let own = log(&AccessLogSettings {
         format: r"^(?P<time>\S+) (?P<method>\S+) (?P<path>\S+) (?P<status>\d+) (?P<uid>\S+)$".to_owned(),
         user: "field:uid".to_owned(),
         ..settings()
     });
     assert_eq!(event(&own, "2000-10-10T20:55:36Z GET /product/1 200 ann").timestamp, 971_211_336_000);
-    assert_eq!(other(&own, "2000-10-10T20:55:36Z GET /product/1 200 -"), Other::Nobody);
+    assert_eq!(other(&own, "2000-10-10T20:55:36Z GET /product/1 200 -"), SkipReason::UnknownUser);
 }
 
 #[test]
 fn settings_that_are_no_good_are_told() {
-    let refused = |change: fn(&mut AccessSettings)| {
+    let refused = |change: fn(&mut AccessLogSettings)| {
         let mut settings = settings();
         change(&mut settings);
-        AccessLog::new(&settings, [0; 16], Rules::default()).unwrap_err().to_string()
+        AccessLogParser::new(&settings, [0; 16], ValidationRules::default()).unwrap_err().to_string()
     };
     assert!(refused(|settings| settings.rules.clear()).contains("no rule"));
     assert!(refused(|settings| settings.rules = vec!["view=^/p/(".to_owned()]).contains("no regular expression"));
@@ -124,6 +124,6 @@ fn settings_that_are_no_good_are_told() {
 proptest! {
     #[test]
     fn any_line_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = log(&settings()).read(&bytes, "id", NOW);
+        let _ = log(&settings()).parse_line(&bytes, "id", NOW);
     }
 }

@@ -4,11 +4,11 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-pub use names::EventNames;
+pub use names::SegmentEventMapping;
 
-use super::fault::{Code, Fault};
+use super::fault::{ValidationError, ValidationErrorCode};
 use super::frame::BodyError;
-use super::rules::{self, Draft, Rules, excerpt, missing};
+use super::rules::{self, RawEvent, ValidationRules, excerpt, missing_field};
 use super::timestamp;
 use crate::domain::{Consent, Entry, Kind, Said, Timestamp};
 use serde_json::{Map, Value};
@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str); 5] = [
 
 /// What a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum SegmentCall {
     /// Something was done.
     Track,
     /// A page was looked at.
@@ -43,7 +43,7 @@ pub enum Call {
     Group,
 }
 
-impl Call {
+impl SegmentCall {
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "track" => Self::Track,
@@ -59,29 +59,34 @@ impl Call {
 
 /// What a body of messages held.
 #[derive(Debug, Default, PartialEq)]
-pub struct Messages {
+pub struct ParsedSegmentBatch {
     /// What is to be taken, in the order of the messages.
     pub entries: Vec<Said<Entry>>,
     /// What is wrong with messages of which nothing is taken; the index is the message's.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<ValidationError>,
     /// Messages of which nothing is taken since their event is not known.
-    pub unknown: Vec<Fault>,
+    pub unmapped: Vec<ValidationError>,
     /// How many other messages nothing is to be taken of.
     pub ignored: u64,
     /// How many messages something is taken of.
-    pub taken: u64,
+    pub accepted: u64,
 }
 
 /// Reads the body of one call.
 ///
 /// # Errors
 /// If it is no JSON object, or gives more entries than the rules allow; then nothing is taken.
-pub fn read_call(body: &[u8], call: Call, rules: &Rules, received_at: Timestamp) -> Result<Messages, BodyError> {
+pub fn read_segment_call(
+    body: &[u8],
+    call: SegmentCall,
+    rules: &ValidationRules,
+    received_at: Timestamp,
+) -> Result<ParsedSegmentBatch, BodyError> {
     let Value::Object(message) = parse(body)? else {
         return Err(BodyError::Unreadable { reason: "a call's body is a JSON object".to_owned() });
     };
-    let mut messages = Messages::default();
-    messages.read(&message, &Around { index: 0, call: Some(call), sent_at: None, rules, received_at });
+    let mut messages = ParsedSegmentBatch::default();
+    messages.read(&message, &MessageContext { index: 0, call: Some(call), sent_at: None, rules, received_at });
     messages.bounded(rules)
 }
 
@@ -89,7 +94,7 @@ pub fn read_call(body: &[u8], call: Call, rules: &Rules, received_at: Timestamp)
 ///
 /// # Errors
 /// If it is no JSON object with a `batch`, or holds more messages, or gives more entries, than the rules allow; then nothing is taken.
-pub fn read_batch(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<Messages, BodyError> {
+pub fn read_segment_batch(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedSegmentBatch, BodyError> {
     let body = parse(body)?;
     let Some(batch) = body.get("batch").and_then(Value::as_array) else {
         return Err(BodyError::Unreadable { reason: "the body is no JSON object with a list `batch`".to_owned() });
@@ -97,13 +102,15 @@ pub fn read_batch(body: &[u8], rules: &Rules, received_at: Timestamp) -> Result<
     if batch.len() > rules.max_events {
         return Err(BodyError::TooMany { record: "message", records: batch.len(), limit: rules.max_events });
     }
-    let mut messages = Messages::default();
+    let mut messages = ParsedSegmentBatch::default();
     for (index, message) in (0..).zip(batch) {
         match message {
             Value::Object(message) => {
-                messages.read(message, &Around { index, call: None, sent_at: body.get("sentAt"), rules, received_at })
+                messages.read(message, &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at })
             }
-            _ => messages.faults.push(Fault::new(None, Code::WrongType, "a message is a JSON object").at(index, None)),
+            _ => messages
+                .errors
+                .push(ValidationError::new(None, ValidationErrorCode::WrongType, "a message is a JSON object").with_position(index, None)),
         }
     }
     messages.bounded(rules)
@@ -117,37 +124,41 @@ fn parse(body: &[u8]) -> Result<Value, BodyError> {
 }
 
 /// What holds of a message beside what it says.
-struct Around<'v> {
+struct MessageContext<'v> {
     /// Its place in the batch.
     index: u64,
     /// What it is, if the path told.
-    call: Option<Call>,
+    call: Option<SegmentCall>,
     /// When the batch was sent, by the sender's clock.
     sent_at: Option<&'v Value>,
-    rules: &'v Rules,
+    rules: &'v ValidationRules,
     received_at: Timestamp,
 }
 
-impl Messages {
-    fn read(&mut self, message: &Map<String, Value>, around: &Around) {
+impl ParsedSegmentBatch {
+    fn read(&mut self, message: &Map<String, Value>, around: &MessageContext) {
         let before = self.entries.len();
         if let Err(fault) = self.take(message, around) {
             // Of a message all is taken or nothing.
             self.entries.truncate(before);
-            self.faults.push(in_their_words(fault).at(around.index, None));
+            self.errors.push(in_their_words(fault).with_position(around.index, None));
         }
-        self.taken += u64::from(self.entries.len() > before);
+        self.accepted += u64::from(self.entries.len() > before);
     }
 
-    fn take(&mut self, message: &Map<String, Value>, around: &Around) -> Result<(), Fault> {
-        let &Around { index, call, sent_at, rules, received_at } = around;
+    fn take(&mut self, message: &Map<String, Value>, around: &MessageContext) -> Result<(), ValidationError> {
+        let &MessageContext { index, call, sent_at, rules, received_at } = around;
         let call = match call {
             Some(call) => call,
             None => {
-                let name = text("type", message.get("type"))?.ok_or_else(|| missing("type"))?;
-                Call::from_name(&name).ok_or_else(|| {
+                let name = text("type", message.get("type"))?.ok_or_else(|| missing_field("type"))?;
+                SegmentCall::from_name(&name).ok_or_else(|| {
                     let known = "track, page, screen, identify, alias, group";
-                    Fault::new("type", Code::UnknownKind, format!("`type` is `{}`; there are {known}", excerpt(&name)))
+                    ValidationError::new(
+                        "type",
+                        ValidationErrorCode::UnknownKind,
+                        format!("`type` is `{}`; there are {known}", excerpt(&name)),
+                    )
                 })?
             }
         };
@@ -157,30 +168,30 @@ impl Messages {
         };
         let consent = consent(message.get("context"), rules)?;
         let name = match call {
-            Call::Track => text("event", message.get("event"))?.ok_or_else(|| missing("event"))?,
-            Call::Page => "Page".into(),
-            Call::Screen => "Screen".into(),
-            Call::Identify | Call::Alias => {
-                let fields = if call == Call::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
+            SegmentCall::Track => text("event", message.get("event"))?.ok_or_else(|| missing_field("event"))?,
+            SegmentCall::Page => "Page".into(),
+            SegmentCall::Screen => "Screen".into(),
+            SegmentCall::Identify | SegmentCall::Alias => {
+                let fields = if call == SegmentCall::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
                 let [from, into] = fields.map(|field| text(field, message.get(field)));
                 match (from?, into?) {
                     (Some(from), Some(into)) if from != into => {
                         let at = moment(message, sent_at, received_at)?.unwrap_or(received_at);
-                        self.entries.push(Said { what: Entry::Merge(rules.merge(fields, from, into, at)?), consent });
+                        self.entries.push(Said { what: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
                     }
-                    (None, _) if call == Call::Alias => return Err(missing("previousId")),
-                    (_, None) if call == Call::Alias => return Err(missing("userId")),
+                    (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
+                    (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
                     // Who is not known by two ids need not be merged.
                     _ => self.ignored += 1,
                 }
                 return Ok(());
             }
-            Call::Group => {
+            SegmentCall::Group => {
                 self.ignored += 1;
                 return Ok(());
             }
         };
-        let kind = match rules.names.meaning(&name) {
+        let kind = match rules.segment_events.lookup(&name) {
             Some(Some(kind)) => kind,
             Some(None) => {
                 self.ignored += 1;
@@ -188,16 +199,17 @@ impl Messages {
             }
             None => {
                 let reason = format!("nothing is taken of `{}`; [segment.events] of the settings can say what it means", excerpt(&name));
-                self.unknown.push(Fault::new("event", Code::UnknownKind, reason).at(index, None));
+                self.unmapped.push(ValidationError::new("event", ValidationErrorCode::UnknownKind, reason).with_position(index, None));
                 return Ok(());
             }
         };
-        let user = user.ok_or_else(|| Fault::new("userId", Code::Missing, "`userId` and `anonymousId` are both missing"))?;
+        let user = user
+            .ok_or_else(|| ValidationError::new("userId", ValidationErrorCode::Missing, "`userId` and `anonymousId` are both missing"))?;
         let nothing = Map::new();
         let properties = match message.get("properties") {
             None | Some(Value::Null) => &nothing,
             Some(Value::Object(properties)) => properties,
-            Some(_) => return Err(Fault::new("properties", Code::WrongType, "`properties` must be an object")),
+            Some(_) => return Err(ValidationError::new("properties", ValidationErrorCode::WrongType, "`properties` must be an object")),
         };
         let products = match properties.get("products").and_then(Value::as_array) {
             Some(products) if !products.is_empty() && *kind != Kind::Search => Some(products),
@@ -207,7 +219,7 @@ impl Messages {
         let session_id = text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
         let at = moment(message, sent_at, received_at)?;
         let draft = |event_id: Option<Cow<'_, str>>, thing: &Map<String, Value>| {
-            let draft = Draft {
+            let draft = RawEvent {
                 event_id,
                 user_id: Some(user.clone()),
                 session_id: session_id.clone(),
@@ -218,14 +230,14 @@ impl Messages {
                 properties: None,
                 consent: None,
             };
-            let mut event = rules.check(draft, received_at)?.what;
+            let mut event = rules.validate_event(draft, received_at)?.what;
             // They are meant for others, too: what of them is beyond the bounds costs the event nothing.
-            event.properties = rules.properties(thing);
+            event.properties = rules.bounded_properties(thing);
             Ok(Said { what: Entry::Event(event), consent })
         };
         let Some(products) = products else {
             // Of a page that shows no item there is nothing to take.
-            if matches!(call, Call::Page | Call::Screen) && *kind != Kind::Search && item(properties)?.is_none() {
+            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != Kind::Search && item(properties)?.is_none() {
                 self.ignored += 1;
                 return Ok(());
             }
@@ -234,7 +246,7 @@ impl Messages {
         };
         for (place, product) in products.iter().enumerate() {
             let Value::Object(product) = product else {
-                return Err(Fault::new("products", Code::WrongType, "each of `products` must be an object"));
+                return Err(ValidationError::new("products", ValidationErrorCode::WrongType, "each of `products` must be an object"));
             };
             let event_id = message_id.as_ref().map(|id| format!("{id}/{place}").into());
             self.entries.push(draft(event_id, product)?);
@@ -242,33 +254,33 @@ impl Messages {
         Ok(())
     }
 
-    fn bounded(self, rules: &Rules) -> Result<Self, BodyError> {
+    fn bounded(self, rules: &ValidationRules) -> Result<Self, BodyError> {
         let (records, limit) = (self.entries.len(), rules.max_events);
         if records > limit { Err(BodyError::TooMany { record: "event", records, limit }) } else { Ok(self) }
     }
 }
 
 /// A text, or a number in its place: both are in use for ids. An empty one is none.
-fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, Fault> {
+fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, ValidationError> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.as_str().into())),
         Some(Value::Number(number)) => Ok(Some(number.to_string().into())),
-        Some(_) => Err(Fault::new(field, Code::WrongType, format!("`{field}` must be a string"))),
+        Some(_) => Err(ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a string"))),
     }
 }
 
 /// How far consent goes: the least of what `context.consent` says by name, as `level`, and of what is left by the categories that it refuses.
 /// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
-fn consent(context: Option<&Value>, rules: &Rules) -> Result<Option<Consent>, Fault> {
+fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
     let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
-    let level = text("context.consent.level", consent.get("level"))?.map(|level| rules::consent(&level)).transpose()?;
+    let level = text("context.consent.level", consent.get("level"))?.map(|level| rules::parse_consent(&level)).transpose()?;
     let categories = consent.get("categoryPreferences").and_then(Value::as_object);
     let refused = categories.into_iter().flatten().filter(|(_, given)| **given == Value::Bool(false));
-    Ok(refused.filter_map(|(category, _)| rules.refusals.get(category).copied()).chain(level).min())
+    Ok(refused.filter_map(|(category, _)| rules.consent_if_refused.get(category).copied()).chain(level).min())
 }
 
-fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Fault> {
+fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, ValidationError> {
     for field in ITEM_IDS {
         if let Some(id) = text(field, thing.get(field))? {
             return Ok(Some(id));
@@ -278,7 +290,7 @@ fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Fault> {
 }
 
 /// How much: of a rating the rating, of a purchase the price of all pieces. Other events are worth what their kind is.
-fn value(kind: &Kind, thing: &Map<String, Value>) -> Result<Option<f64>, Fault> {
+fn value(kind: &Kind, thing: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         Kind::Rate => number("rating", thing.get("rating")),
         Kind::Purchase => {
@@ -290,8 +302,8 @@ fn value(kind: &Kind, thing: &Map<String, Value>) -> Result<Option<f64>, Fault> 
 }
 
 /// A number, or a text that is one.
-fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, Fault> {
-    let wrong = || Fault::new(field, Code::WrongType, format!("`{field}` must be a number"));
+fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, ValidationError> {
+    let wrong = || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong).map(Some),
@@ -302,21 +314,21 @@ fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, Fau
 
 /// When it happened, by the clock of this machine: what the sender's clock said when it sent the message tells by how much it is wrong.
 /// <https://segment.com/docs/connections/spec/common/#timestamp-overview>
-fn moment(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, Fault> {
+fn moment(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
     let Some(at) = message.get("timestamp").or_else(|| message.get("originalTimestamp")).filter(|at| !at.is_null()) else {
         return Ok(None);
     };
     let at = match at {
         Value::String(at) => timestamp::from_rfc3339(at)?,
         Value::Number(at) => timestamp::from_milliseconds(&at.to_string())?,
-        _ => return Err(Fault::new("timestamp", Code::WrongType, "`timestamp` must be a string")),
+        _ => return Err(ValidationError::new("timestamp", ValidationErrorCode::WrongType, "`timestamp` must be a string")),
     };
     let sent = message.get("sentAt").or(sent_at).and_then(Value::as_str).and_then(|sent| timestamp::from_rfc3339(sent).ok());
     Ok(Some(sent.map_or(at, |sent| received_at.saturating_sub(sent.saturating_sub(at)))))
 }
 
 /// A fault of the common rules, with the names that a message has for the fields.
-fn in_their_words(mut fault: Fault) -> Fault {
+fn in_their_words(mut fault: ValidationError) -> ValidationError {
     if let Some((ours, theirs)) = FIELDS.into_iter().find(|(ours, _)| fault.field == Some(ours)) {
         fault.field = Some(theirs);
         fault.reason = fault.reason.replace(&format!("`{ours}`"), &format!("`{theirs}`"));

@@ -51,25 +51,25 @@ const USUAL: [(&str, Option<Kind>); 41] = [
 
 /// The kind that each name of an event stands for. Upper and lower case are the same.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EventNames(FxHashMap<String, Option<Kind>>);
+pub struct SegmentEventMapping(FxHashMap<String, Option<Kind>>);
 
-impl Default for EventNames {
+impl Default for SegmentEventMapping {
     fn default() -> Self {
         Self(USUAL.iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind.clone())).collect())
     }
 }
 
-impl EventNames {
+impl SegmentEventMapping {
     /// The usual names, and what else is said of names: a kind, or nothing.
     #[must_use]
-    pub fn with<'n>(said: impl IntoIterator<Item = (&'n str, Option<Kind>)>) -> Self {
+    pub fn with_overrides<'n>(said: impl IntoIterator<Item = (&'n str, Option<Kind>)>) -> Self {
         let mut names = Self::default();
         names.0.extend(said.into_iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind)));
         names
     }
 
     /// What a name stands for: `Some(None)` if nothing is to be taken of it, `None` if it is not known.
-    pub(super) fn meaning(&self, name: &str) -> Option<Option<&Kind>> {
+    pub(super) fn lookup(&self, name: &str) -> Option<Option<&Kind>> {
         self.0.get(&name.to_ascii_lowercase()).map(Option::as_ref)
     }
 }

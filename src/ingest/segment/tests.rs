@@ -5,11 +5,11 @@ use serde_json::json;
 
 const NOW: Timestamp = 1_700_000_000_000;
 
-fn one(message: Value) -> Messages {
-    read_batch(json!({ "batch": [message] }).to_string().as_bytes(), &Rules::default(), NOW).unwrap()
+fn one(message: Value) -> ParsedSegmentBatch {
+    read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &ValidationRules::default(), NOW).unwrap()
 }
 
-fn events(messages: &Messages) -> Vec<&Event> {
+fn events(messages: &ParsedSegmentBatch) -> Vec<&Event> {
     messages.entries.iter().filter_map(|said| said.what.as_event()).collect()
 }
 
@@ -40,7 +40,7 @@ fn the_commerce_events_are_the_kinds_that_they_mean() {
     let read = one(track("Products Searched", json!({ "query": "green tea" })));
     assert_eq!((&events(&read)[0].kind, &events(&read)[0].item_id), (&Kind::Search, &None));
     let read = one(track("Product List Viewed", json!({ "products": [{ "product_id": "tea" }] })));
-    assert_eq!((read.entries.len(), read.ignored, read.taken), (0, 1, 0));
+    assert_eq!((read.entries.len(), read.ignored, read.accepted), (0, 1, 0));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_order_is_a_purchase_of_each_product() {
     assert_eq!(found, [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]);
     assert!(events(&read).iter().all(|event| event.kind == Kind::Purchase));
     let torn = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
-    assert_eq!((torn.entries.len(), torn.faults[0].field), (0, Some("product_id")), "all of a message or nothing");
+    assert_eq!((torn.entries.len(), torn.errors[0].field), (0, Some("product_id")), "all of a message or nothing");
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn a_page_is_taken_only_if_the_mapping_says_so_and_it_shows_an_item() {
     let page = |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
     assert_eq!(one(page(json!("tea"))).ignored, 1);
     let said = [("page", Some(Kind::View)), ("Quick Look", Some(Kind::Click)), ("Product Viewed", None)];
-    let rules = Rules { names: EventNames::with(said), ..Rules::default() };
-    let read = |message: Value| read_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
+    let rules = ValidationRules { segment_events: SegmentEventMapping::with_overrides(said), ..ValidationRules::default() };
+    let read = |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
     assert_eq!(events(&read(page(json!("tea"))))[0].kind, Kind::View);
     assert_eq!(read(page(Value::Null)).ignored, 1);
     assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, Kind::Click);
@@ -93,23 +93,27 @@ fn a_fault_costs_only_its_own_message_and_speaks_its_words() {
     let good = track("Product Viewed", json!({ "product_id": "tea" }));
     let long = "x".repeat(300);
     let table = [
-        (json!(7), None, Code::WrongType),
-        (json!({ "type": "trak" }), Some("type"), Code::UnknownKind),
-        (json!({ "userId": "ann" }), Some("type"), Code::Missing),
-        (json!({ "type": "track", "userId": "ann" }), Some("event"), Code::Missing),
-        (json!({ "type": "track", "event": "Product Viewed" }), Some("userId"), Code::Missing),
-        (json!({ "type": "track", "event": "Product Viewed", "userId": [] }), Some("userId"), Code::WrongType),
-        (json!({ "type": "track", "event": "Product Viewed", "userId": long, "properties": { "id": 1 } }), Some("userId"), Code::TooLong),
-        (track("Product Viewed", json!({})), Some("product_id"), Code::Missing),
-        (track("Product Viewed", json!([])), Some("properties"), Code::WrongType),
-        (track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })), Some("rating"), Code::WrongType),
-        (track("Order Completed", json!({ "products": [3] })), Some("products"), Code::WrongType),
+        (json!(7), None, ValidationErrorCode::WrongType),
+        (json!({ "type": "trak" }), Some("type"), ValidationErrorCode::UnknownKind),
+        (json!({ "userId": "ann" }), Some("type"), ValidationErrorCode::Missing),
+        (json!({ "type": "track", "userId": "ann" }), Some("event"), ValidationErrorCode::Missing),
+        (json!({ "type": "track", "event": "Product Viewed" }), Some("userId"), ValidationErrorCode::Missing),
+        (json!({ "type": "track", "event": "Product Viewed", "userId": [] }), Some("userId"), ValidationErrorCode::WrongType),
+        (
+            json!({ "type": "track", "event": "Product Viewed", "userId": long, "properties": { "id": 1 } }),
+            Some("userId"),
+            ValidationErrorCode::TooLong,
+        ),
+        (track("Product Viewed", json!({})), Some("product_id"), ValidationErrorCode::Missing),
+        (track("Product Viewed", json!([])), Some("properties"), ValidationErrorCode::WrongType),
+        (track("Product Reviewed", json!({ "product_id": "tea", "rating": "good" })), Some("rating"), ValidationErrorCode::WrongType),
+        (track("Order Completed", json!({ "products": [3] })), Some("products"), ValidationErrorCode::WrongType),
     ];
     for (bad, field, code) in table {
         let body = json!({ "batch": [good, bad, good] }).to_string();
-        let read = read_batch(body.as_bytes(), &Rules::default(), NOW).unwrap();
-        assert_eq!((read.entries.len(), read.taken), (2, 2), "{body}");
-        let [fault] = &read.faults[..] else { panic!("{body}") };
+        let read = read_segment_batch(body.as_bytes(), &ValidationRules::default(), NOW).unwrap();
+        assert_eq!((read.entries.len(), read.accepted), (2, 2), "{body}");
+        let [fault] = &read.errors[..] else { panic!("{body}") };
         assert_eq!((fault.index, fault.field, fault.code), (1, field, code), "{body}");
         assert!(!fault.reason.contains("user_id") && !fault.reason.contains("item_id"), "{}", fault.reason);
     }
@@ -118,14 +122,14 @@ fn a_fault_costs_only_its_own_message_and_speaks_its_words() {
 #[test]
 fn a_name_that_is_not_known_is_told() {
     let read = one(track("Moon Landed", json!({ "product_id": "tea" })));
-    assert_eq!((read.entries.len(), read.faults.len(), read.unknown.len()), (0, 0, 1));
-    assert!(read.unknown[0].reason.contains("`Moon Landed`"));
+    assert_eq!((read.entries.len(), read.errors.len(), read.unmapped.len()), (0, 0, 1));
+    assert!(read.unmapped[0].reason.contains("`Moon Landed`"));
 }
 
 #[test]
 fn bodies_that_are_none_and_too_much_are_refused_whole() {
-    let rules = Rules { max_events: 2, ..Rules::default() };
-    let refused = |body: &str| read_batch(body.as_bytes(), &rules, NOW).unwrap_err();
+    let rules = ValidationRules { max_events: 2, ..ValidationRules::default() };
+    let refused = |body: &str| read_segment_batch(body.as_bytes(), &rules, NOW).unwrap_err();
     assert_eq!(refused(" "), BodyError::Empty { record: "message" });
     for body in ["{", "[]", "{}", r#"{"batch":{}}"#] {
         assert!(matches!(refused(body), BodyError::Unreadable { .. }), "{body}");
@@ -135,8 +139,8 @@ fn bodies_that_are_none_and_too_much_are_refused_whole() {
     assert_eq!(refused(&json!({ "batch": [good, good, good] }).to_string()), too_many("message"));
     let order = track("Order Completed", json!({ "products": [{ "id": 1 }, { "id": 2 }, { "id": 3 }] }));
     assert_eq!(refused(&json!({ "batch": [order] }).to_string()), too_many("event"));
-    assert!(matches!(read_call(b"[]", Call::Track, &rules, NOW), Err(BodyError::Unreadable { .. })));
-    assert!(read_call(good.to_string().as_bytes(), Call::Track, &rules, NOW).unwrap().faults.is_empty());
+    assert!(matches!(read_segment_call(b"[]", SegmentCall::Track, &rules, NOW), Err(BodyError::Unreadable { .. })));
+    assert!(read_segment_call(good.to_string().as_bytes(), SegmentCall::Track, &rules, NOW).unwrap().errors.is_empty());
 }
 
 #[test]
@@ -148,11 +152,12 @@ fn properties_beyond_the_bounds_cost_the_event_nothing() {
 #[test]
 fn consent_is_the_least_of_what_is_said() {
     let refusals = [("Functional", Consent::None), ("Personalization", Consent::Session)];
-    let rules = Rules { refusals: refusals.map(|(name, level)| (name.to_owned(), level)).into(), ..Rules::default() };
+    let rules =
+        ValidationRules { consent_if_refused: refusals.map(|(name, level)| (name.to_owned(), level)).into(), ..ValidationRules::default() };
     let read = |consent: Value| {
         let mut message = track("Product Viewed", json!({ "product_id": "tea" }));
         message["context"] = json!({ "consent": consent });
-        read_call(message.to_string().as_bytes(), Call::Track, &rules, NOW).unwrap()
+        read_segment_call(message.to_string().as_bytes(), SegmentCall::Track, &rules, NOW).unwrap()
     };
     let preferences = |pairs: Value| json!({ "categoryPreferences": pairs });
     for (consent, expected) in [
@@ -166,8 +171,8 @@ fn consent_is_the_least_of_what_is_said() {
     ] {
         assert_eq!(read(consent.clone()).entries[0].consent, expected, "{consent}");
     }
-    let fault = &read(json!({ "level": "ann@example.com" })).faults[0];
-    assert_eq!((fault.field, fault.code), (Some("context.consent.level"), Code::UnknownConsent));
+    let fault = &read(json!({ "level": "ann@example.com" })).errors[0];
+    assert_eq!((fault.field, fault.code), (Some("context.consent.level"), ValidationErrorCode::UnknownConsent));
     assert!(!fault.reason.contains("ann"), "{}", fault.reason);
 }
 
@@ -183,15 +188,15 @@ fn who_is_known_by_two_ids_is_one_user() {
     assert_eq!(merged(json!({ "type": "alias", "previousId": "a", "userId": "ann" })), two);
     assert_eq!(merged(json!({ "type": "identify", "userId": "ann" })), None);
     assert_eq!(merged(json!({ "type": "identify", "anonymousId": "ann", "userId": "ann" })), None);
-    assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).faults[0].field, Some("previousId"));
+    assert_eq!(one(json!({ "type": "alias", "userId": "ann" })).errors[0].field, Some("previousId"));
     let long = "x".repeat(300);
-    assert_eq!(one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).faults[0].field, Some("anonymousId"));
+    assert_eq!(one(json!({ "type": "identify", "anonymousId": long, "userId": "ann" })).errors[0].field, Some("anonymousId"));
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read_batch(&body, &Rules::default(), NOW);
-        let _ = read_call(&body, Call::Identify, &Rules::default(), NOW);
+        let _ = read_segment_batch(&body, &ValidationRules::default(), NOW);
+        let _ = read_segment_call(&body, SegmentCall::Identify, &ValidationRules::default(), NOW);
     }
 }
