@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing else to say")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sequor::nn::{CellKind, Input, NetworkSettings, Position, Scratch, Trainer, Window};
+use sequor::nn::{CellKind, NetworkScratch, NetworkSettings, StepInput, Trainer, TrainingPosition, TrainingWindow};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ fn item(place: u64, items: u64) -> u32 {
 
 fn trainer(settings: NetworkSettings, items: u64) -> Trainer {
     let mut trainer = Trainer::new(settings, 12, 1).expect("the settings are within their ranges");
-    trainer.grow(items as usize);
-    (0..200_000).for_each(|place| trainer.observe(item(place, items)));
+    trainer.grow_items(items as usize);
+    (0..200_000).for_each(|place| trainer.count_target(item(place, items)));
     trainer
 }
 
 /// Windows of four positions.
-fn batch(number: u64, positions: u64, items: u64) -> Vec<Window> {
-    let position = |place: u64| Position {
-        input: Input { item: Some(item(2 * place, items)), ..Default::default() },
+fn batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
+    let position = |place: u64| TrainingPosition {
+        input: StepInput { item: Some(item(2 * place, items)), ..Default::default() },
         target: Some(item(2 * place + 1, items)),
         value: 1.0,
     };
-    let window = |window: u64| Window { session: window, positions: (4 * window..4 * window + 4).map(position).collect() };
+    let window = |window: u64| TrainingWindow { session: window, positions: (4 * window..4 * window + 4).map(position).collect() };
     (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
 }
 
@@ -45,13 +45,13 @@ fn session_step(criterion: &mut Criterion) {
         for hidden in [64, 100] {
             let settings = NetworkSettings { cell, hidden: hidden as usize, ..Default::default() };
             let weights = trainer(settings, 10_000).publish(1);
-            let (mut state, mut scratch, mut query, mut place) = (weights.start(), Scratch::default(), Vec::new(), 0);
+            let (mut state, mut scratch, mut query, mut place) = (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
             group.throughput(Throughput::Elements(flops_of_a_step(gates, hidden)));
             group.bench_function(BenchmarkId::new(name, format!("hidden={hidden}")), |bencher| {
                 bencher.iter(|| {
                     place += 1;
-                    let input = Input { item: Some(item(place, 10_000)), ..Default::default() };
-                    weights.step(&mut state, &input, &mut scratch);
+                    let input = StepInput { item: Some(item(place, 10_000)), ..Default::default() };
+                    weights.advance(&mut state, &input, &mut scratch);
                     weights.query(&state, &mut query);
                     black_box(query.first().copied())
                 });
@@ -74,7 +74,7 @@ fn training_batch(criterion: &mut Criterion) {
         ] {
             let settings = NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
             let mut trainer = trainer(settings, items);
-            let batches: Vec<Vec<Window>> = (0..64).map(|number| batch(number, positions, items)).collect();
+            let batches: Vec<Vec<TrainingWindow>> = (0..64).map(|number| batch(number, positions, items)).collect();
             // Forward and twice back; duplicates among the columns make the true count a little smaller.
             let flops = 3 * positions * (flops_of_a_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
@@ -96,7 +96,7 @@ fn whole_catalogue(criterion: &mut Criterion) {
     for (hidden, items) in [(64, 100_000), (100, 3_000), (100, 42_000)] {
         let weights = trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
         let query: Vec<f32> = (0..hidden).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
-        let mut scratch = Scratch::default();
+        let mut scratch = NetworkScratch::default();
         group.throughput(Throughput::Elements(2 * hidden * items));
         group.bench_function(BenchmarkId::new("top20", format!("hidden={hidden},items={items}")), |bencher| {
             bencher.iter(|| black_box(weights.top(&query, 20, &mut scratch)));

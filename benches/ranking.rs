@@ -4,9 +4,9 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
-use sequor::candidates::{Moment, RecallSettings, Slate, Sources};
-use sequor::domain::{ItemIx, Kinds, Step};
-use sequor::ranking::{Desk, Mood, Ranker};
+use sequor::candidates::{CandidateSet, CandidateSettings, CandidateSources, QueryContext};
+use sequor::domain::{EventKinds, ItemIx, Step};
+use sequor::ranking::{Ranker, RankingWorkspace, SourceAffinity};
 use std::hint::black_box;
 
 struct Stream {
@@ -29,11 +29,11 @@ impl Stream {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,
             _ => anywhere,
         };
-        Step { item: Some(item), kind: 0, boundary: self.steps.is_empty(), at: self.now as i64 * 1000, value: 1.0 }
+        Step { item: Some(item), kind: 0, starts_session: self.steps.is_empty(), at: self.now as i64 * 1000, value: 1.0 }
     }
 
-    fn moment(&self) -> Moment<'_> {
-        Moment { steps: &self.steps, session: self.session, begun: u64::from(self.session), now: self.now }
+    fn moment(&self) -> QueryContext<'_> {
+        QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now }
     }
 
     fn push(&mut self, step: Step) {
@@ -44,7 +44,7 @@ impl Stream {
 
 fn ranking(criterion: &mut Criterion) {
     let mut stream = Stream { random: Xoshiro256PlusPlus::seed_from_u64(1), steps: Vec::new(), session: 0, now: 0 };
-    let mut sources = Sources::new(&RecallSettings::default(), &Kinds::default()).unwrap();
+    let mut sources = CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap();
     for _ in 0..200_000 {
         let step = stream.next();
         sources.learn(&stream.moment(), &step);
@@ -54,24 +54,25 @@ fn ranking(criterion: &mut Criterion) {
         let step = stream.next();
         stream.push(step);
     }
-    let (steps, mood) = (stream.steps.clone(), Mood::default());
-    let moment = Moment { steps: &steps, session: stream.session, begun: u64::from(stream.session), now: stream.now };
-    let mut slate = Slate::default();
-    criterion.bench_function("ranking/gather", |bench| bench.iter(|| sources.gather(black_box(&moment), &mut slate)));
+    let (steps, mood) = (stream.steps.clone(), SourceAffinity::default());
+    let moment = QueryContext { steps: &steps, session: stream.session, session_start: u64::from(stream.session), now: stream.now };
+    let mut slate = CandidateSet::default();
+    criterion.bench_function("ranking/gather", |bench| bench.iter(|| sources.generate(black_box(&moment), &mut slate)));
     criterion.bench_function("ranking/cut and describe", |bench| {
         bench.iter(|| {
-            slate.cut(256, &moment);
-            sources.describe(&moment, &mut slate);
+            slate.keep_top(256, &moment);
+            sources.add_features(&moment, &mut slate);
         });
     });
-    let (mut desk, mut ranker) = (Desk::new(256), Ranker::new(1));
-    criterion.bench_function("ranking/consider", |bench| bench.iter(|| desk.consider(&sources, &ranker, &moment, &mood, None, &[])));
-    let item = desk.slate().items().nth(7).unwrap();
-    criterion.bench_function("ranking/rank of each source alone", |bench| bench.iter(|| desk.slate().ranks(black_box(item))));
+    let (mut desk, mut ranker) = (RankingWorkspace::new(256), Ranker::new(1));
+    criterion
+        .bench_function("ranking/consider", |bench| bench.iter(|| desk.score_candidates(&sources, &ranker, &moment, &mood, None, &[])));
+    let item = desk.candidates().items().nth(7).unwrap();
+    criterion.bench_function("ranking/rank of each source alone", |bench| bench.iter(|| desk.candidates().source_ranks(black_box(item))));
     criterion.bench_function("ranking/consider and teach", |bench| {
         bench.iter(|| {
-            desk.consider(&sources, &ranker, &moment, &mood, None, &[]);
-            desk.teach(&mut ranker, item)
+            desk.score_candidates(&sources, &ranker, &moment, &mood, None, &[]);
+            desk.train(&mut ranker, item)
         });
     });
     criterion.bench_function("ranking/sources learn", |bench| {

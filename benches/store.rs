@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sequor::domain::{Entry, Event, Kind, Session, Step};
+use sequor::domain::{Entry, Event, EventKind, Step, UserSequence};
 use sequor::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreOptions, codec};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn event(number: u64) -> Entry {
         event_id: Some(format!("01890a5d-ac96-774b-bcce-{number:012x}")),
         user_id: format!("user-{}", number % 1_000),
         session_id: None,
-        kind: Kind::View,
+        kind: EventKind::View,
         item_id: Some(format!("item-{}", number * 7 % 5_000)),
         value: None,
         timestamp: 1_700_000_000_000 + number as i64,
@@ -78,8 +78,8 @@ fn encode(criterion: &mut Criterion) {
 }
 
 fn sessions(criterion: &mut Criterion) {
-    let step = |at| Step { item: Some(7), kind: 0, boundary: false, at, value: 1.0 };
-    let session = Session { number: 1, begun: 0, session_id: None, steps: (0..50).map(step).collect() };
+    let step = |at| Step { item: Some(7), kind: 0, starts_session: false, at, value: 1.0 };
+    let session = UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
     let record = SessionRecord { applied: 9, session, hidden: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
     let dir = tempfile::tempdir().unwrap();

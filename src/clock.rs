@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// assert_eq!(clock.now(), 1_250);
 /// ```
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ClockSource {
     /// The wall clock, and a moment from which the steady one counts.
     System { start: Instant },
     /// Stands still until it is moved.
@@ -27,13 +27,13 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System { start: Instant::now() })
+        Self(ClockSource::System { start: Instant::now() })
     }
 
     /// A clock that stands at `now` until it is moved.
     #[must_use]
     pub fn manual(now: Timestamp) -> Self {
-        Self(Source::Manual { start: now, now: Arc::new(AtomicI64::new(now)) })
+        Self(ClockSource::Manual { start: now, now: Arc::new(AtomicI64::new(now)) })
     }
 
     /// The time of day, in milliseconds since 1970; it may be set back.
@@ -41,10 +41,10 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             // A machine that believes to be before 1970 is at its very beginning.
-            Source::System { .. } => {
+            ClockSource::System { .. } => {
                 SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX))
             }
-            Source::Manual { now, .. } => now.load(Ordering::SeqCst),
+            ClockSource::Manual { now, .. } => now.load(Ordering::SeqCst),
         }
     }
 
@@ -52,8 +52,8 @@ impl Clock {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { start } => start.elapsed(),
-            Source::Manual { start, now } => {
+            ClockSource::System { start } => start.elapsed(),
+            ClockSource::Manual { start, now } => {
                 Duration::from_millis(u64::try_from(now.load(Ordering::SeqCst).saturating_sub(*start)).unwrap_or(0))
             }
         }
@@ -61,7 +61,7 @@ impl Clock {
 
     /// Moves a manual clock on, by milliseconds; the machine's clock cannot be moved and is left alone.
     pub fn advance(&self, milliseconds: u32) {
-        if let Source::Manual { now, .. } = &self.0 {
+        if let ClockSource::Manual { now, .. } = &self.0 {
             now.fetch_add(i64::from(milliseconds), Ordering::SeqCst);
         }
     }

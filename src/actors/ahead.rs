@@ -39,7 +39,7 @@ impl Ahead {
 mod tests {
     use super::super::past::KeptPast;
     use super::*;
-    use crate::domain::{Entry, Item, ItemAct, ItemChange};
+    use crate::domain::{Entry, Item, ItemChange, ItemOperation};
     use crate::learner::{Aides, FoldSettings, Inline, Learner};
     use crate::store::{Durability, StoreOptions, codec};
     use std::sync::Arc;
@@ -55,7 +55,7 @@ mod tests {
     fn what_was_read_ahead_is_used_only_if_it_is_the_newest_that_the_store_has() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let entry = || Entry::Item(ItemChange { item_id: "a".to_owned(), timestamp: 0, act: ItemAct::Put(Item::default()) });
+        let entry = || Entry::Item(ItemChange { item_id: "a".to_owned(), timestamp: 0, operation: ItemOperation::Put(Item::default()) });
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
         let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
         let write = |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();

@@ -3,7 +3,7 @@
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-use crate::domain::{Catalog, Dictionary, Entry, Offset};
+use crate::domain::{Catalog, Entry, ItemDictionary, Offset};
 use crate::learner::Snapshot;
 use crate::store::{Committed, Store, StoreError};
 
@@ -21,14 +21,14 @@ impl LiveCatalog {
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
-    pub fn recover(store: &Store, dictionary: &Dictionary, published: Arc<ArcSwap<Snapshot>>) -> Result<Self, StoreError> {
+    pub fn recover(store: &Store, dictionary: &ItemDictionary, published: Arc<ArcSwap<Snapshot>>) -> Result<Self, StoreError> {
         let snapshot = published.load_full();
         let (mut catalog, mut changed) = (snapshot.catalog().clone(), snapshot.offset());
         for entry in store.journal().entries(snapshot.offset())? {
             if let (offset, Entry::Item(change)) = entry?
                 && let Some(item) = dictionary.get(&change.item_id)
             {
-                catalog.apply(item, &change.act);
+                catalog.apply(item, &change.operation);
                 changed = offset + 1;
             }
         }
@@ -45,7 +45,7 @@ impl LiveCatalog {
     pub fn change(&mut self, committed: &Committed) -> u64 {
         let changes = || {
             committed.entries.iter().filter_map(|delivered| match (&delivered.entry, delivered.item) {
-                (Entry::Item(change), Some(item)) => Some((delivered.offset, item, &change.act)),
+                (Entry::Item(change), Some(item)) => Some((delivered.offset, item, &change.operation)),
                 _ => None,
             })
         };

@@ -11,8 +11,8 @@ use super::guard::{guarded, may_strike};
 use super::model::{Advance, ModelActor};
 use super::session::{Act, Happened};
 use super::shard::{Deliver, ShardActor, shard_of};
-use crate::domain::{Dictionary, Entry, Kinds, Offset};
-use crate::metrics::{Metrics, Queue, Worker};
+use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
+use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{Committed, Committer, Receipt, StoreError};
 
 /// Entries to be made durable together, or not at all.
@@ -30,8 +30,8 @@ pub struct Append {
 /// The only writer of the journal, on a thread of its own. While one flush runs, requests gather for the next.
 pub struct CommitterActor {
     core: Committer,
-    dictionary: Arc<Dictionary>,
-    kinds: Kinds,
+    dictionary: Arc<ItemDictionary>,
+    kinds: EventKinds,
     catalog: LiveCatalog,
     metrics: Arc<Metrics>,
     shards: Vec<Addr<ShardActor>>,
@@ -51,7 +51,7 @@ impl CommitterActor {
     #[must_use]
     pub fn new(
         core: Committer,
-        kinds: Kinds,
+        kinds: EventKinds,
         catalog: LiveCatalog,
         metrics: Arc<Metrics>,
         shards: Vec<Addr<ShardActor>>,
@@ -82,7 +82,7 @@ impl CommitterActor {
         self.recover()?;
         // Whether a panic left anything in the journal is found out like after any failure.
         let metrics = Arc::clone(&self.metrics);
-        let outcome = guarded(&metrics, Worker::Committer, || {
+        let outcome = guarded(&metrics, ActorKind::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
                 may_strike("committer", || event.item_id.as_deref());
             }
@@ -109,13 +109,13 @@ impl CommitterActor {
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
                 if let Act::Step { step, .. } = &happened.act {
-                    self.metrics.accepted_events.of(step.kind).increment(1);
+                    self.metrics.accepted_events.with_label(step.kind).increment(1);
                 }
                 events.push((user, happened));
             }
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
-            self.metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
+            self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
             // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
             shard.do_send(Deliver { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
@@ -163,7 +163,7 @@ impl Handler<Commit> for CommitterActor {
         let gathered = std::mem::take(&mut self.gathered);
         let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for append in gathered {
-            self.metrics.queue_depth.of(Queue::Committer).decrement(append.entries.len() as f64);
+            self.metrics.queue_depth.with_label(QueueName::Committer).decrement(append.entries.len() as f64);
             requests.push(append.entries);
             permits.push(append.permit);
             replies.push(append.reply);
@@ -174,10 +174,10 @@ impl Handler<Commit> for CommitterActor {
                 self.metrics.commit_seconds.record(began.elapsed());
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
-                self.metrics.committed(self.core.next_offset());
+                self.metrics.record_commit(self.core.next_offset());
                 // What a panic keeps from the shards they read from the journal, once the next delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
-                let _ = guarded(&metrics, Worker::Committer, || self.deliver(committed, permits));
+                let _ = guarded(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }

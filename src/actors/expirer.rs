@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::eraser::blocking;
 use super::system::{System, SystemError};
 use crate::clock::Clock;
-use crate::domain::{Entry, Expiry, Kind, Timestamp};
+use crate::domain::{Entry, EventKind, Expiry, Timestamp};
 
 /// How often it is looked whether something is to be done.
 const TICK: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keeping {
     /// Events, by kind, in milliseconds.
-    pub events: Vec<(Kind, i64)>,
+    pub events: Vec<(EventKind, i64)>,
     /// What was recommended, in milliseconds.
     pub impressions_ms: Option<i64>,
 }
@@ -112,13 +112,15 @@ mod tests {
 
     #[test]
     fn the_shortest_time_says_how_often_it_is_looked() {
-        let keeping =
-            |events: &[i64], impressions_ms| Keeping { events: events.iter().map(|kept| (Kind::Search, *kept)).collect(), impressions_ms };
+        let keeping = |events: &[i64], impressions_ms| Keeping {
+            events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
+            impressions_ms,
+        };
         assert_eq!((Keeping::default().every(), Keeping::default().at(5)), (LOOK_AT_LEAST, None));
         assert_eq!(keeping(&[3_600_000, 60_000], None).every(), Duration::from_secs(6));
         assert_eq!(keeping(&[3_600_000_000], Some(1)).every(), TICK);
         assert_eq!(keeping(&[i64::MAX], None).every(), LOOK_AT_LEAST);
         let expiry = keeping(&[30], Some(70)).at(100).unwrap();
-        assert_eq!((expiry.events, expiry.impressions), (vec![(Kind::Search, 70)], Some(30)));
+        assert_eq!((expiry.events, expiry.impressions), (vec![(EventKind::Search, 70)], Some(30)));
     }
 }

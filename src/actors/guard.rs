@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{ActorKind, Metrics};
 
 /// A piece of work that ended in a panic, with what the panic said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,9 +14,9 @@ pub struct Struck(pub String);
 ///
 /// # Errors
 /// [`Struck`] if it panicked.
-pub fn guarded<T>(metrics: &Metrics, worker: Worker, work: impl FnOnce() -> T) -> Result<T, Struck> {
+pub fn guarded<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, Struck> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        metrics.panics.of(worker).increment(1);
+        metrics.panics.with_label(worker).increment(1);
         let struck = Struck(said(panic.as_ref()));
         tracing::error!(?worker, error = %struck, "an actor was struck and heals itself");
         struck

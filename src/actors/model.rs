@@ -16,9 +16,9 @@ use super::guard::{Struck, guarded, may_strike};
 use super::system::SystemError;
 use super::upkeep::Upkeep;
 use super::worker::Beside;
-use crate::domain::{Dictionary, Entry, ModelChange, Offset};
+use crate::domain::{Entry, ItemDictionary, ModelChange, Offset};
 use crate::learner::{Learner, LearnerError, LearningReport, Lost, Snapshot, Vitals};
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{ActorKind, Metrics};
 use crate::store::{Quarantined, Reader, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::Written;
@@ -74,7 +74,7 @@ pub struct ModelActor {
     /// Entries to pass over.
     quarantined: BTreeSet<Offset>,
     store: Store,
-    dictionary: Arc<Dictionary>,
+    dictionary: Arc<ItemDictionary>,
     metrics: Arc<Metrics>,
     published: Arc<ArcSwap<Snapshot>>,
     /// The offset of the snapshot published last.
@@ -116,7 +116,7 @@ impl ModelActor {
         learner: Learner,
         load: Load,
         upkeep: Upkeep,
-        dictionary: Arc<Dictionary>,
+        dictionary: Arc<ItemDictionary>,
         metrics: Arc<Metrics>,
         published: Arc<ArcSwap<Snapshot>>,
         checkpointing: Checkpointing,
@@ -126,7 +126,11 @@ impl ModelActor {
         let uncounted = upkeep.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
-        let writer = Beside::start(|| span!("checkpoint"), metrics.checkpoint_seconds.clone(), metrics.panics.of(Worker::Model).clone());
+        let writer = Beside::start(
+            || span!("checkpoint"),
+            metrics.checkpoint_seconds.clone(),
+            metrics.panics.with_label(ActorKind::Learner).clone(),
+        );
         let mut actor = Self {
             learner,
             load,
@@ -172,7 +176,7 @@ impl ModelActor {
         let mut more = false;
         for _ in 0..Self::STRETCH {
             // The journal shows an entry a moment before the committer has numbered its item.
-            if self.learner.next_offset() >= self.dictionary.through() {
+            if self.learner.next_offset() >= self.dictionary.watermark() {
                 break;
             }
             let Some(entry) = entries.next() else { break };
@@ -191,7 +195,7 @@ impl ModelActor {
             if self.published_at.elapsed() >= Self::PUBLISH {
                 self.publish();
             }
-            more = offset + 1 < self.dictionary.through();
+            more = offset + 1 < self.dictionary.watermark();
         }
         if !more {
             self.publish();
@@ -222,14 +226,14 @@ impl ModelActor {
         self.learned.send_replace(offset);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
-        self.metrics.published(offset, trained);
+        self.metrics.record_publish(offset, trained);
         self.tell();
     }
 
     /// Folds on; says whether there is more.
     fn advance(&mut self) -> bool {
         let metrics = Arc::clone(&self.metrics);
-        let (at, reason) = match guarded(&metrics, Worker::Model, || self.fold()) {
+        let (at, reason) = match guarded(&metrics, ActorKind::Learner, || self.fold()) {
             Ok(Ok(more)) => {
                 self.stand(Ok(()));
                 return more;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::origin::origin;
-use crate::domain::{Dictionary, Offset};
+use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
 use crate::store::{CheckpointReader, Checkpoints, Reader, Store, StoreError, codec};
 
@@ -15,14 +15,14 @@ const POINTS: usize = 8;
 /// was left, as restore points: whoever folds the same entries again finds them there.
 pub struct KeptPast {
     store: Store,
-    dictionary: Arc<Dictionary>,
+    dictionary: Arc<ItemDictionary>,
     settings: FoldSettings,
 }
 
 impl KeptPast {
     /// The past of a fold over that store under these settings.
     #[must_use]
-    pub fn new(store: Store, dictionary: Arc<Dictionary>, settings: FoldSettings) -> Self {
+    pub fn new(store: Store, dictionary: Arc<ItemDictionary>, settings: FoldSettings) -> Self {
         Self { store, dictionary, settings }
     }
 

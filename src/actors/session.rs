@@ -11,9 +11,9 @@ use tracing::Span;
 
 use super::gate::Permit;
 use super::guard::{guarded, may_strike};
-use crate::domain::{Catalog, Dictionary, Entry, Expired, Kinds, Offset, Session, Step};
+use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
 use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{ActorKind, Metrics};
 use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
 
@@ -28,7 +28,7 @@ pub struct Surroundings {
     /// Working memory.
     pub workspace: RefCell<Workspace>,
     /// The items by name.
-    pub dictionary: Arc<Dictionary>,
+    pub dictionary: Arc<ItemDictionary>,
     /// Where an event that cannot be applied is noted.
     pub quarantine: Quarantine,
     /// Where a panic is counted.
@@ -74,7 +74,7 @@ impl SessionActor {
     fn apply(&mut self, event: &Happened) {
         let around = Rc::clone(&self.surroundings);
         let before = self.follower.session.clone();
-        let applied = guarded(&around.metrics, Worker::Session, || {
+        let applied = guarded(&around.metrics, ActorKind::Session, || {
             may_strike("session", || around.item_of(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
             match &event.act {
@@ -102,7 +102,7 @@ impl SessionActor {
         let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.pace);
         let began = Instant::now();
         let ask = |follower: &mut Follower| {
-            guarded(&around.metrics, Worker::Session, || {
+            guarded(&around.metrics, ActorKind::Session, || {
                 answer(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
             })
         };
@@ -146,7 +146,7 @@ pub enum Act {
         /// Who.
         from: String,
         /// What that user had done by then: for whoever hands it on to find out.
-        session: Session,
+        session: UserSequence,
     },
     /// The user is to be forgotten.
     Forget,
@@ -155,20 +155,22 @@ pub enum Act {
 impl Happened {
     /// What an entry means for its user's session; `None` if nothing.
     #[must_use]
-    pub fn of(offset: Offset, entry: Entry, dictionary: &Dictionary, kinds: &Kinds) -> Option<(String, Self)> {
+    pub fn of(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
-                let act = Act::Merge { from: merge.from, session: Session::default() };
+                let act = Act::Merge { from: merge.from, session: UserSequence::default() };
                 return Some((merge.into, Self { offset, act }));
             }
             Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: Act::Forget })),
-            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Blank | Entry::Expire(_) => return None,
+            Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Expire(_) => {
+                return None;
+            }
         };
         let kind = kinds.id(&event.kind)?;
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
-        let step = Step { item, kind, boundary: false, at: event.timestamp, value };
+        let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         Some((event.user_id, Self { offset, act: Act::Step { step, session_id: event.session_id } }))
     }
 }
@@ -260,7 +262,7 @@ impl Handler<Tell> for SessionActor {
 #[rtype(result = "()")]
 pub struct Let {
     /// What.
-    pub expired: Arc<Expired>,
+    pub expired: Arc<ExpiryCutoffs>,
 }
 
 impl Handler<Let> for SessionActor {

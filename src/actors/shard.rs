@@ -27,9 +27,9 @@ use super::gate::Permit;
 use super::guard::{guarded, may_strike};
 use super::session::{Apply, Happened, Leave, Recommend, SessionActor, Surroundings};
 use super::stored::Stored;
-use crate::domain::{Catalog, Dictionary, Expired, Kinds, Offset};
+use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
 use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
-use crate::metrics::{Metrics, Queue, Worker};
+use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
 
@@ -71,9 +71,9 @@ pub struct Share {
     /// The catalog, with every change that was acknowledged.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// The items by name.
-    pub dictionary: Arc<Dictionary>,
+    pub dictionary: Arc<ItemDictionary>,
     /// The kinds of event.
-    pub kinds: Kinds,
+    pub kinds: EventKinds,
     /// How followers move.
     pub pace: Pace,
     /// How far each shard's records are stored.
@@ -101,7 +101,7 @@ pub struct ShardActor {
     /// Users who were merged into one of this shard's, with the offset, whose records are still to be removed.
     merged: Vec<(Offset, String)>,
     /// What was kept long enough, as it was said last: a record that is not yet looked at may hold some of it.
-    expired: Option<Arc<Expired>>,
+    expired: Option<Arc<ExpiryCutoffs>>,
     /// What the journal has beyond the records, once a merge wanted it.
     tail: merging::Tail,
     /// A flush begun by an earlier tick is under way.
@@ -229,7 +229,7 @@ impl ShardActor {
                 Ok(0) => {}
                 Ok(gone) => {
                     tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
-                    shard.share.metrics.panics.of(Worker::Session).increment(gone as u64);
+                    shard.share.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
                     shard.heal();
                 }
                 Err(error) => {
@@ -244,7 +244,7 @@ impl ShardActor {
     /// Does a piece of work; if it panics, begins again with what is stored.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         let metrics = Arc::clone(&self.share.metrics);
-        if guarded(&metrics, Worker::Shard, || work(self)).is_err() && guarded(&metrics, Worker::Shard, || self.heal()).is_err() {
+        if guarded(&metrics, ActorKind::Shard, || work(self)).is_err() && guarded(&metrics, ActorKind::Shard, || self.heal()).is_err() {
             tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
         }
     }
@@ -326,7 +326,7 @@ impl Handler<Deliver> for ShardActor {
 
     fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
         let Deliver { events, from, through, permits } = deliver;
-        self.share.metrics.queue_depth.of(Queue::Shards).decrement(events.len() as f64);
+        self.share.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
         // Raised first: what a panic leaves undelivered is read from the journal again.
         self.delivered = self.delivered.max(through);

@@ -34,9 +34,9 @@ use super::pulse::Pulse;
 use super::shard::{Ask, Flush, ShardActor, Share, shard_of};
 use super::stored::Stored;
 use super::upkeep::Upkeep;
-use crate::domain::{Candidate, Catalog, Consent, Consents, Dictionary, Entry, ItemIx, Kinds, Links, Offset, Timestamp};
+use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp, UserAliases, UserConsents};
 use crate::learner::{Answer, FoldSettings, Request, Snapshot, similar, trending};
-use crate::metrics::{Metrics, Queue};
+use crate::metrics::{Metrics, QueueName};
 use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
 pub use crate::store::{Gone, Point, Quarantined};
 use crate::telemetry::span;
@@ -69,9 +69,9 @@ pub struct SystemSettings {
 pub struct System {
     store: Store,
     gate: Gate,
-    dictionary: Arc<Dictionary>,
-    links: Arc<Links>,
-    consents: Arc<Consents>,
+    dictionary: Arc<ItemDictionary>,
+    links: Arc<UserAliases>,
+    consents: Arc<UserConsents>,
     /// How far the consent of users goes who said nothing of it.
     usual_consent: Consent,
     published: Arc<ArcSwap<Snapshot>>,
@@ -138,11 +138,11 @@ impl System {
             .collect();
         recover(&store, &dictionary, &fold, &shards, &metrics, through)?;
         for (queue, limit) in [
-            (Queue::Committer, settings.max_in_flight),
-            (Queue::Shards, settings.max_in_flight),
-            (Queue::Questions, ShardActor::QUESTIONS * settings.shards),
+            (QueueName::Committer, settings.max_in_flight),
+            (QueueName::Shards, settings.max_in_flight),
+            (QueueName::SessionRequests, ShardActor::QUESTIONS * settings.shards),
         ] {
-            metrics.queue_limit.of(queue).set(limit as f64);
+            metrics.queue_limit.with_label(queue).set(limit as f64);
         }
         metrics.live_sessions_limit.set(settings.live as f64);
         metrics.checkpoint_interval_entries.set(settings.checkpointing.every as f64);
@@ -211,7 +211,7 @@ impl System {
     pub async fn append(&self, entries: Vec<Entry>, permit: Permit) -> Result<Receipt, SystemError> {
         let (reply, told) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
-        self.metrics.queue_depth.of(Queue::Committer).increment(entries.len() as f64);
+        self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
         self.committer.do_send(Append { entries, permit, reply });
         told.instrument(span).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
     }
@@ -231,7 +231,7 @@ impl System {
         let (user, shard) = self.shard(user)?;
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
-        let _asked = Asked::over(self.metrics.queue_depth.of(Queue::Questions));
+        let _asked = Asked::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
         shard.try_send(Ask { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
         told.instrument(span).await.map_err(|_| busy())
@@ -251,7 +251,7 @@ impl System {
 
     /// The name of an item.
     #[must_use]
-    pub fn dictionary(&self) -> &Dictionary {
+    pub fn dictionary(&self) -> &ItemDictionary {
         &self.dictionary
     }
 
@@ -269,7 +269,7 @@ impl System {
 
     /// The kinds of event in force.
     #[must_use]
-    pub fn kinds(&self) -> &Kinds {
+    pub fn kinds(&self) -> &EventKinds {
         &self.fold.kinds
     }
 
@@ -295,7 +295,7 @@ impl System {
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
-        published.source_sizes().for_each(|(source, _, bytes)| metrics.recall_bytes.of(source).set(bytes as f64));
+        published.source_sizes().for_each(|(source, _, bytes)| metrics.candidate_source_bytes.with_label(source).set(bytes as f64));
         metrics.journal_offset.set(end);
         metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
         if let Ok(noted) = self.store.quarantine().count() {

@@ -19,7 +19,7 @@ pub enum KeyError {
     },
     /// The file is not what it should be.
     #[error("{} holds no keys: {reason}; move it away, and make keys anew", file.display())]
-    Unreadable {
+    Malformed {
         /// The file.
         file: PathBuf,
         /// Where and why.
@@ -36,23 +36,23 @@ pub enum KeyError {
     },
     /// The system gives no secret.
     #[error("the system's source of chance gives nothing: {0}")]
-    Chance(String),
+    RandomSource(String),
     /// A scope that does not exist.
     #[error("there is no scope {0:?}; there are {all}", all = Scope::ALL.map(Scope::as_str).join(", "))]
-    NoScope(String),
+    UnknownScope(String),
     /// A key that would open nothing.
     #[error("a key needs a scope at least; there are {}", Scope::ALL.map(Scope::as_str).join(", "))]
-    Scopeless,
+    EmptyScopes,
     /// A name that says nothing, or too much.
     #[error("a key's name has 1 to 64 characters, and none that control")]
-    Name,
+    InvalidName,
     /// A key that is not there.
     #[error("there is no key {0}; `sequor key list` tells those that there are")]
-    NoKey(KeyId),
+    NotFound(KeyId),
     /// An id that no key can have.
     #[error("a key's id has 8 hexadecimal digits, such as 1a2b3c4d: it stands in the key between the two underscores")]
-    Id,
+    InvalidId,
     /// More keys than are kept.
     #[error("there are {0} keys already, and no more are kept; revoke some")]
-    TooMany(usize),
+    TooManyKeys(usize),
 }

@@ -5,15 +5,15 @@
 //! one of 2^192, and a slow digest would make each request dear instead.
 
 mod error;
-mod file;
 mod key;
-mod live;
-mod ring;
+mod key_file;
+mod key_ring;
+mod key_store;
 mod scope;
 
 pub use error::KeyError;
-pub use file::KeyFile;
-pub use key::{Key, KeyId, Secret};
-pub use live::Keys;
-pub use ring::Ring;
+pub use key::{ApiKey, KeyId, Secret};
+pub use key_file::KeyFile;
+pub use key_ring::KeyRing;
+pub use key_store::KeyStore;
 pub use scope::{Scope, Scopes};

@@ -58,7 +58,7 @@ impl FromStr for Scope {
     type Err = KeyError;
 
     fn from_str(name: &str) -> Result<Self, KeyError> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == name).ok_or_else(|| KeyError::NoScope(name.to_owned()))
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name).ok_or_else(|| KeyError::UnknownScope(name.to_owned()))
     }
 }
 
@@ -76,12 +76,12 @@ impl Scopes {
         let mut scopes: Vec<_> = scopes.into_iter().collect();
         scopes.sort_unstable();
         scopes.dedup();
-        if scopes.is_empty() { Err(KeyError::Scopeless) } else { Ok(Self(scopes)) }
+        if scopes.is_empty() { Err(KeyError::EmptyScopes) } else { Ok(Self(scopes)) }
     }
 
     /// Whether they open this. Whoever may do everything at the admin endpoint may read its metrics.
     #[must_use]
-    pub fn open(&self, scope: Scope) -> bool {
+    pub fn allows(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || scope == Scope::Metrics && self.0.contains(&Scope::Admin)
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let scopes: Scopes = " read, write,read".parse().unwrap();
         assert_eq!(scopes.to_string(), "write,read");
         assert_eq!(serde_json::to_string(&scopes).unwrap(), r#"["write","read"]"#);
-        assert!(scopes.open(Scope::Read) && !scopes.open(Scope::Items));
+        assert!(scopes.allows(Scope::Read) && !scopes.allows(Scope::Items));
         assert!(serde_json::from_str::<Scopes>("[]").is_err());
         let said = "write,all".parse::<Scopes>().unwrap_err().to_string();
         assert_eq!(said, r#"there is no scope "all"; there are write, read, items, users, metrics, admin"#);
@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn the_admin_endpoint_is_no_way_around_the_others() {
         let admin = Scopes::new([Scope::Admin]).unwrap();
-        assert!(admin.open(Scope::Admin) && admin.open(Scope::Metrics));
-        assert!(Scope::ALL.into_iter().filter(|scope| scope.is_public()).all(|scope| !admin.open(scope)));
-        assert!(!Scopes::new([Scope::Metrics]).unwrap().open(Scope::Admin));
+        assert!(admin.allows(Scope::Admin) && admin.allows(Scope::Metrics));
+        assert!(Scope::ALL.into_iter().filter(|scope| scope.is_public()).all(|scope| !admin.allows(scope)));
+        assert!(!Scopes::new([Scope::Metrics]).unwrap().allows(Scope::Admin));
     }
 }

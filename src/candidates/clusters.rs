@@ -145,13 +145,13 @@ impl Clusters {
 
     /// How many items were clustered; those numbered later belong to none yet.
     #[must_use]
-    pub fn items(&self) -> usize {
+    pub fn item_count(&self) -> usize {
         self.of_item.len()
     }
 
     /// The cluster of an item, or the nearest one to its embedding if the item is newer than the clustering.
     #[must_use]
-    pub fn of(&self, item: ItemIx, embedding: &[f32]) -> usize {
+    pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {
             Some(&cluster) => cluster as usize,
             None => argmax(self.products(embedding)),
@@ -166,7 +166,7 @@ impl Clusters {
 
     /// The centre of a cluster, `(dimension)`.
     #[must_use]
-    pub fn centre(&self, cluster: usize) -> Option<&[f32]> {
+    pub fn centroid(&self, cluster: usize) -> Option<&[f32]> {
         self.centroids.chunks_exact(self.dimension.max(1)).nth(cluster)
     }
 
@@ -214,9 +214,9 @@ mod tests {
     fn near_items_share_a_cluster_and_every_item_has_one() {
         let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
         assert_eq!(clusters.len(), 2);
-        let even = clusters.of(0, &[]);
-        assert!((0..40).step_by(2).all(|item| clusters.of(item, &[]) == even));
-        assert!((1..40).step_by(2).all(|item| clusters.of(item, &[]) != even));
+        let even = clusters.cluster_of(0, &[]);
+        assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
+        assert!((1..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) != even));
         assert_eq!(clusters.members(0).len() + clusters.members(1).len(), 40);
     }
 
@@ -224,8 +224,12 @@ mod tests {
     fn the_probe_finds_the_heap_that_the_query_points_at() {
         let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
         let best = clusters.probe(&[1.0, 0.1], 1);
-        assert_eq!(best, [clusters.of(0, &[])]);
-        assert_eq!(clusters.of(99, &[0.0, 9.0]), clusters.of(1, &[]), "an item newer than the clustering goes to the nearest centroid");
+        assert_eq!(best, [clusters.cluster_of(0, &[])]);
+        assert_eq!(
+            clusters.cluster_of(99, &[0.0, 9.0]),
+            clusters.cluster_of(1, &[]),
+            "an item newer than the clustering goes to the nearest centroid"
+        );
     }
 
     #[test]

@@ -1,39 +1,39 @@
 //! The sources together, driven by small streams.
 
 use super::*;
-use crate::domain::Kind;
+use crate::domain::EventKind;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-fn sources(settings: RecallSettings) -> Sources {
-    Sources::new(&settings, &Kinds::default()).unwrap()
+fn sources(settings: CandidateSettings) -> CandidateSources {
+    CandidateSources::new(&settings, &EventKinds::default()).unwrap()
 }
 
-fn step(item: ItemIx, kind: Kind, value: f32) -> Step {
-    Step { item: Some(item), kind: Kinds::default().id(&kind).unwrap(), boundary: false, at: 0, value }
+fn step(item: ItemIx, kind: EventKind, value: f32) -> Step {
+    Step { item: Some(item), kind: EventKinds::default().id(&kind).unwrap(), starts_session: false, at: 0, value }
 }
 
 /// Teaches one session after another, each a list of items; returns the number of events.
-fn teach(sources: &mut Sources, sessions: &[&[ItemIx]]) -> u64 {
+fn teach(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64 {
     let mut now = 0;
     for (session, items) in sessions.iter().enumerate() {
-        let steps: Vec<_> = items.iter().map(|&item| step(item, Kind::View, 1.0)).collect();
+        let steps: Vec<_> = items.iter().map(|&item| step(item, EventKind::View, 1.0)).collect();
         for (place, arrival) in steps.iter().enumerate() {
-            sources.learn(&Moment { steps: &steps[..place], session: session as u32, begun: session as u64, now }, arrival);
+            sources.learn(&QueryContext { steps: &steps[..place], session: session as u32, session_start: session as u64, now }, arrival);
             now += 1;
         }
     }
     now
 }
 
-fn best(sources: &Sources, steps: &[Step], now: u64, channel: Channel) -> Vec<ItemIx> {
-    let mut slate = Slate::default();
-    sources.gather(&Moment { steps, session: 1_000, begun: 1_000, now }, &mut slate);
+fn best(sources: &CandidateSources, steps: &[Step], now: u64, channel: EvidenceColumn) -> Vec<ItemIx> {
+    let mut slate = CandidateSet::default();
+    sources.generate(&QueryContext { steps, session: 1_000, session_start: 1_000, now }, &mut slate);
     slate.best(channel, 10).into_iter().map(|(item, _)| item).collect()
 }
 
 /// Many short sessions drawn from a seed, some steps waved away.
-fn random_stream(sources: &mut Sources, seed: u64, events: u64) {
+fn random_stream(sources: &mut CandidateSources, seed: u64, events: u64) {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut steps: Vec<Step> = Vec::new();
     let mut session = 0;
@@ -44,8 +44,8 @@ fn random_stream(sources: &mut Sources, seed: u64, events: u64) {
             session += 1;
         }
         let item = ((draw >> 8) % 300) as ItemIx;
-        let arrival = if draw % 17 == 0 { step(item, Kind::Dismiss, -1.0) } else { step(item, Kind::View, 1.0) };
-        sources.learn(&Moment { steps: &steps, session, begun: u64::from(session), now }, &arrival);
+        let arrival = if draw % 17 == 0 { step(item, EventKind::Dismiss, -1.0) } else { step(item, EventKind::View, 1.0) };
+        sources.learn(&QueryContext { steps: &steps, session, session_start: u64::from(session), now }, &arrival);
         steps.push(arrival);
     }
 }
@@ -56,37 +56,40 @@ fn bytes(value: &impl Serialize) -> Vec<u8> {
 
 #[test]
 fn transitions_tell_what_follows_and_longer_contexts_in_which_order() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     let now = teach(&mut sources, &[&[1, 2, 3], &[2, 1, 4], &[2, 1, 4], &[5, 1, 6]]);
-    let steps = [1, 2].map(|item| step(item, Kind::View, 1.0));
-    assert_eq!(best(&sources, &steps, now, Channel::Pair), [3]);
-    let steps = [2, 1].map(|item| step(item, Kind::View, 1.0));
-    assert_eq!(best(&sources, &steps, now, Channel::Pair), [4]);
+    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
+    assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [3]);
+    let steps = [2, 1].map(|item| step(item, EventKind::View, 1.0));
+    assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [4]);
     // After 1 came 4 twice, then 6 once (the latest), then 2 once.
-    assert_eq!(best(&sources, &steps, now, Channel::Next), [4, 6, 2]);
+    assert_eq!(best(&sources, &steps, now, EvidenceColumn::NextTransitions), [4, 6, 2]);
     // Before 1 came 2 twice and 5 once.
-    assert_eq!(best(&sources, &steps, now, Channel::Reverse), [2, 5]);
+    assert_eq!(best(&sources, &steps, now, EvidenceColumn::ReverseTransitions), [2, 5]);
 }
 
 #[test]
 fn neighbours_are_other_sessions_that_share_items() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     let now = teach(&mut sources, &[&[1, 2, 10], &[1, 2, 11], &[1, 12], &[7, 13]]);
-    let steps = [1, 2].map(|item| step(item, Kind::View, 1.0));
-    let found = best(&sources, &steps, now, Channel::Neighbours);
+    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
+    let found = best(&sources, &steps, now, EvidenceColumn::Neighbours);
     assert_eq!(&found[..2], [1, 2], "held by three, and by the two most similar");
     assert!(found.contains(&10) && found.contains(&11) && found.contains(&12) && !found.contains(&13));
     assert!(found.iter().position(|item| *item == 10) < found.iter().position(|item| *item == 12), "the more similar session votes more");
-    assert_eq!(best(&sources, &steps, now, Channel::Following), [10, 11, 12], "ties by the smaller number");
+    assert_eq!(best(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors), [10, 11, 12], "ties by the smaller number");
 }
 
 #[test]
 fn trending_lists_exactly_the_most_popular() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
     let events: Vec<ItemIx> = (0..4000).map(|_| ((random.next_u64() % 400) * (random.next_u64() % 400) / 400) as ItemIx).collect();
     for (now, &item) in events.iter().enumerate() {
-        sources.learn(&Moment { steps: &[], session: now as u32, begun: now as u64, now: now as u64 }, &step(item, Kind::View, 1.0));
+        sources.learn(
+            &QueryContext { steps: &[], session: now as u32, session_start: now as u64, now: now as u64 },
+            &step(item, EventKind::View, 1.0),
+        );
     }
     let mut counts = vec![(0.0f64, 0); 400];
     for (now, &item) in events.iter().enumerate() {
@@ -94,39 +97,39 @@ fn trending_lists_exactly_the_most_popular() {
     }
     counts.sort_by(|a, b| b.0.total_cmp(&a.0));
     let expected: Vec<_> = counts.iter().take(10).map(|(_, item)| *item).collect();
-    assert_eq!(best(&sources, &[], 4000, Channel::Rising), expected);
+    assert_eq!(best(&sources, &[], 4000, EvidenceColumn::HourlyPopularity), expected);
 }
 
 #[test]
 fn new_items_are_those_named_last_by_an_event_or_by_the_catalog() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     let now = teach(&mut sources, &[&[0, 1, 2, 1]]);
-    sources.announce(3);
-    assert_eq!(best(&sources, &[], now, Channel::New), [3, 2, 1, 0]);
+    sources.add_new_item(3);
+    assert_eq!(best(&sources, &[], now, EvidenceColumn::NewItems), [3, 2, 1, 0]);
 }
 
 #[test]
 fn only_choices_teach_and_what_is_waved_away_counts_less() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     teach(&mut sources, &[&[1, 2], &[1, 3]]);
-    let steps = [step(1, Kind::View, 1.0)];
-    let moment = Moment { steps: &steps, session: 9, begun: 9, now: 4 };
+    let steps = [step(1, EventKind::View, 1.0)];
+    let moment = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4 };
     let before = bytes(&sources);
-    sources.learn(&moment, &step(5, Kind::Search, 0.0));
+    sources.learn(&moment, &step(5, EventKind::Search, 0.0));
     assert_eq!(bytes(&sources), before, "a search only informs");
-    assert_eq!(best(&sources, &steps, 4, Channel::Next), [3, 2]);
-    sources.learn(&moment, &step(3, Kind::Dismiss, -1.0));
-    assert_eq!(best(&sources, &steps, 4, Channel::Next), [2, 3]);
+    assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [3, 2]);
+    sources.learn(&moment, &step(3, EventKind::Dismiss, -1.0));
+    assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [2, 3]);
 }
 
 #[test]
 fn the_same_stream_gives_the_same_bytes_and_a_checkpoint_goes_on_where_it_stood() {
-    let (mut one, mut two) = (sources(RecallSettings::default()), sources(RecallSettings::default()));
+    let (mut one, mut two) = (sources(CandidateSettings::default()), sources(CandidateSettings::default()));
     random_stream(&mut one, 3, 2_000);
     random_stream(&mut two, 3, 2_000);
     let saved = bytes(&one);
     assert_eq!(saved, bytes(&two));
-    let (mut restored, _): (Sources, usize) = bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
+    let (mut restored, _): (CandidateSources, usize) = bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
     random_stream(&mut one, 4, 500);
     random_stream(&mut restored, 4, 500);
     assert_eq!(bytes(&one), bytes(&restored));
@@ -134,7 +137,7 @@ fn the_same_stream_gives_the_same_bytes_and_a_checkpoint_goes_on_where_it_stood(
 
 #[test]
 fn a_copy_does_not_see_what_comes_later() {
-    let mut sources = sources(RecallSettings::default());
+    let mut sources = sources(CandidateSettings::default());
     random_stream(&mut sources, 3, 500);
     let published = sources.clone();
     let before = bytes(&published);
@@ -145,27 +148,30 @@ fn a_copy_does_not_see_what_comes_later() {
 
 #[test]
 fn a_source_left_out_says_nothing() {
-    let mut sources = sources(RecallSettings { without: vec![SourceName::Neighbours, SourceName::Session], ..RecallSettings::default() });
+    let mut sources =
+        sources(CandidateSettings { without: vec![SourceName::Neighbours, SourceName::Session], ..CandidateSettings::default() });
     let now = teach(&mut sources, &[&[1, 2, 3], &[1, 2, 4]]);
-    let steps = [1, 2].map(|item| step(item, Kind::View, 1.0));
-    assert!(best(&sources, &steps, now, Channel::Neighbours).is_empty());
-    assert!(best(&sources, &steps, now, Channel::Own).is_empty());
-    assert!(!best(&sources, &steps, now, Channel::Windows).is_empty());
+    let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
+    assert!(best(&sources, &steps, now, EvidenceColumn::Neighbours).is_empty());
+    assert!(best(&sources, &steps, now, EvidenceColumn::SessionItems).is_empty());
+    assert!(!best(&sources, &steps, now, EvidenceColumn::SessionTransitions).is_empty());
 }
 
 #[test]
 fn memory_is_bounded_by_the_settings() {
-    let settings = RecallSettings { row_items: 8, contexts: 1024, sessions: 1024, sessions_per_item: 10, ..RecallSettings::default() };
+    let settings =
+        CandidateSettings { row_items: 8, contexts: 1024, sessions: 1024, sessions_per_item: 10, ..CandidateSettings::default() };
     let mut sources = sources(settings);
     random_stream(&mut sources, 3, 20_000);
-    let early: usize = sources.sizes().map(|(.., bytes)| bytes).sum();
+    let early: usize = sources.memory_usage().map(|(.., bytes)| bytes).sum();
     random_stream(&mut sources, 4, 40_000);
-    let late: usize = sources.sizes().map(|(.., bytes)| bytes).sum();
+    let late: usize = sources.memory_usage().map(|(.., bytes)| bytes).sum();
     assert!(late < early + early / 4, "{early} bytes grew to {late}");
 }
 
 #[test]
 fn a_setting_out_of_range_is_named() {
-    let error = Sources::new(&RecallSettings { row_items: 2, ..RecallSettings::default() }, &Kinds::default()).unwrap_err();
+    let error =
+        CandidateSources::new(&CandidateSettings { row_items: 2, ..CandidateSettings::default() }, &EventKinds::default()).unwrap_err();
     assert_eq!(error.to_string(), "recall.row_items = 2 is not in 8..=1024");
 }

@@ -1,15 +1,15 @@
 //! What follows what: item-to-item transitions.
 
-use super::{Channel, Moment, Row, Rows, Slate, Source};
+use super::{CandidateSet, CandidateSource, EvidenceColumn, QueryContext, TransitionMatrix, TransitionRow};
 use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
 /// Transitions over a window, over the next step alone, and their reverse.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Transitions {
-    window: Rows,
-    next: Rows,
-    reverse: Rows,
+pub struct TransitionSource {
+    window: TransitionMatrix,
+    next: TransitionMatrix,
+    reverse: TransitionMatrix,
     /// Items remembered per row.
     capacity: usize,
 }
@@ -19,82 +19,82 @@ const WINDOW: usize = 10;
 /// Each further step back weighs this much less in the sum over the session.
 const STEP_BACK: f32 = 0.8;
 
-impl Transitions {
+impl TransitionSource {
     /// Rows of at most `capacity` items.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { window: Rows::default(), next: Rows::default(), reverse: Rows::default(), capacity }
+        Self { window: TransitionMatrix::default(), next: TransitionMatrix::default(), reverse: TransitionMatrix::default(), capacity }
     }
 }
 
 /// Adds a row's items to the slate on several channels at once, each with its factor.
-fn pour<const N: usize>(row: Option<&Row>, channels: [(Channel, f32); N], slate: &mut Slate) {
+fn pour<const N: usize>(row: Option<&TransitionRow>, channels: [(EvidenceColumn, f32); N], slate: &mut CandidateSet) {
     let Some(row) = row else { return };
     for (item, weight) in row.iter() {
-        slate.add_all(item, channels.map(|(channel, factor)| (channel, factor * weight)));
+        slate.add_columns(item, channels.map(|(channel, factor)| (channel, factor * weight)));
     }
     for (channel, factor) in channels {
-        slate.weigh(channel, factor * row.total());
+        slate.add_total(channel, factor * row.total_weight());
     }
 }
 
-impl Source for Transitions {
+impl CandidateSource for TransitionSource {
     fn name(&self) -> SourceName {
         SourceName::Transitions
     }
 
-    fn learn(&mut self, moment: &Moment<'_>, arrival: &Step) {
+    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        for (distance, before) in moment.recent().take(WINDOW).enumerate() {
+        for (distance, before) in moment.recent_items().take(WINDOW).enumerate() {
             let weight = 1.0 / (distance + 1) as f32;
-            self.window.change(before, |row| {
-                row.age(0.99);
+            self.window.update_row(before, |row| {
+                row.decay(0.99);
                 row.add(item, weight, self.capacity);
             });
-            self.reverse.change(item, |row| {
+            self.reverse.update_row(item, |row| {
                 if distance == 0 {
-                    row.age(0.95);
+                    row.decay(0.95);
                 }
                 row.add(before, weight, self.capacity);
             });
             if distance == 0 {
-                self.next.change(before, |row| {
-                    row.age(0.95);
+                self.next.update_row(before, |row| {
+                    row.decay(0.95);
                     row.add(item, 1.0, self.capacity);
                 });
             }
         }
     }
 
-    fn dismiss(&mut self, moment: &Moment<'_>, item: ItemIx) {
-        if let Some(last) = moment.recent().next() {
-            self.window.change(last, |row| row.halve(item));
-            self.next.change(last, |row| row.halve(item));
+    fn learn_dismissal(&mut self, moment: &QueryContext<'_>, item: ItemIx) {
+        if let Some(last) = moment.recent_items().next() {
+            self.window.update_row(last, |row| row.halve(item));
+            self.next.update_row(last, |row| row.halve(item));
         }
     }
 
-    fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
+    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
         let mut factor = 1.0;
-        for (back, item) in moment.recent().take(WINDOW).enumerate() {
+        for (back, item) in moment.recent_items().take(WINDOW).enumerate() {
             let row = self.window.get(item);
             match back {
                 0 => {
-                    pour(row, [(Channel::Windows, factor), (Channel::Window, 1.0)], slate);
-                    pour(self.next.get(item), [(Channel::Next, 1.0)], slate);
-                    pour(self.reverse.get(item), [(Channel::Reverse, 1.0)], slate);
+                    pour(row, [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::WindowTransitions, 1.0)], slate);
+                    pour(self.next.get(item), [(EvidenceColumn::NextTransitions, 1.0)], slate);
+                    pour(self.reverse.get(item), [(EvidenceColumn::ReverseTransitions, 1.0)], slate);
                 }
-                1 => pour(row, [(Channel::Windows, factor), (Channel::Previous, 1.0)], slate),
-                _ => pour(row, [(Channel::Windows, factor)], slate),
+                1 => pour(row, [(EvidenceColumn::SessionTransitions, factor), (EvidenceColumn::PreviousItemTransitions, 1.0)], slate),
+                _ => pour(row, [(EvidenceColumn::SessionTransitions, factor)], slate),
             }
             factor *= STEP_BACK;
         }
     }
 
-    fn entries(&self) -> usize {
+    fn entry_count(&self) -> usize {
         self.window.len()
     }
 
-    fn bytes(&self) -> usize {
-        self.window.bytes() + self.next.bytes() + self.reverse.bytes()
+    fn memory_bytes(&self) -> usize {
+        self.window.memory_bytes() + self.next.memory_bytes() + self.reverse.memory_bytes()
     }
 }

@@ -1,8 +1,8 @@
 //! What many choose now.
 
-use super::lanes::exp;
-use super::{Channel, Fact, Moment, Slate, Source};
-use crate::domain::{ItemIx, Pages, SourceName, Step};
+use super::simd_math::exp;
+use super::{CandidateSet, CandidateSource, EvidenceColumn, FeatureColumn, QueryContext};
+use crate::domain::{ItemIx, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::f32::consts::LN_2;
 
@@ -13,7 +13,7 @@ const LISTED: usize = 50;
 
 /// What is known of one item's popularity.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Popularity {
+struct DecayedPopularity {
     /// Decayed counts, as of event `at`.
     counts: [f32; 2],
     at: u64,
@@ -26,7 +26,7 @@ fn decay(events: f32, half_life: f32) -> f32 {
     exp(-events * (LN_2 / half_life))
 }
 
-impl Popularity {
+impl DecayedPopularity {
     fn now(&self, now: u64) -> [f32; 2] {
         let idle = now.saturating_sub(self.at) as f32;
         [self.counts[0] * decay(idle, HALF_LIVES[0]), self.counts[1] * decay(idle, HALF_LIVES[1])]
@@ -50,18 +50,18 @@ pub struct ItemCounts {
 
 /// Exponentially decayed counts of every item, and the most popular of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Trending {
-    items: Pages<Popularity, 64>,
+pub struct TrendingSource {
+    items: PagedVec<DecayedPopularity, 64>,
     /// The most popular by each half-life. The key `log2(count) + at / half-life` orders as the decayed counts do, whenever asked.
     top: [Vec<(f64, ItemIx)>; 2],
     totals: [f32; 2],
     now: u64,
 }
 
-impl Trending {
+impl TrendingSource {
     /// What is counted of an item, as of the entry `now`; `None` if nothing ever chose it.
     #[must_use]
-    pub fn counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
+    pub fn item_counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
         let known = self.items.get(item as usize).filter(|known| known.sessions > 0)?;
         let [hour, day] = known.now(now);
         Some(ItemCounts { hour, day, sessions: known.sessions, first: known.first, last: known.at })
@@ -75,28 +75,28 @@ impl Trending {
 
     /// The most popular items of the day with their popularity, best first, ties by the smaller number.
     #[must_use]
-    pub fn listed(&self, now: u64) -> Vec<(ItemIx, f32)> {
+    pub fn top_items(&self, now: u64) -> Vec<(ItemIx, f32)> {
         let mut listed: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
         listed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         listed
     }
 }
 
-impl Source for Trending {
+impl CandidateSource for TrendingSource {
     fn name(&self) -> SourceName {
         SourceName::Trending
     }
 
-    fn learn(&mut self, moment: &Moment<'_>, arrival: &Step) {
+    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
         let now = moment.now;
         if item as usize >= self.items.len() {
-            self.items.grow(item as usize + 1, || Popularity { first: now, ..Popularity::default() });
+            self.items.grow(item as usize + 1, || DecayedPopularity { first: now, ..DecayedPopularity::default() });
         }
         let Some(popularity) = self.items.get_mut(item as usize) else { return };
         popularity.counts = popularity.now(now).map(|count| count + 1.0);
         popularity.at = now;
-        if !moment.recent().any(|seen| seen == item) {
+        if !moment.recent_items().any(|seen| seen == item) {
             popularity.sessions += 1;
         }
         let elapsed = now.saturating_sub(self.now) as f32;
@@ -116,7 +116,7 @@ impl Source for Trending {
         self.now = now;
     }
 
-    fn dismiss(&mut self, moment: &Moment<'_>, item: ItemIx) {
+    fn learn_dismissal(&mut self, moment: &QueryContext<'_>, item: ItemIx) {
         if let Some(popularity) = self.items.get_mut(item as usize) {
             popularity.counts = popularity.now(moment.now).map(|count| (count - 1.0).max(0.0));
             popularity.at = moment.now;
@@ -124,35 +124,37 @@ impl Source for Trending {
         self.top.iter_mut().for_each(|top| top.retain(|(_, listed)| *listed != item));
     }
 
-    fn gather(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        for ((top, half_life), channel) in self.top.iter().zip(HALF_LIVES).zip([Channel::Rising, Channel::Popular]) {
+    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
+        for ((top, half_life), channel) in
+            self.top.iter().zip(HALF_LIVES).zip([EvidenceColumn::HourlyPopularity, EvidenceColumn::DailyPopularity])
+        {
             for &(key, item) in top {
                 slate.add(item, channel, (key - moment.now as f64 / f64::from(half_life)).exp2() as f32);
             }
         }
         let elapsed = moment.now.saturating_sub(self.now) as f32;
-        slate.weigh(Channel::Rising, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
-        slate.weigh(Channel::Popular, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
+        slate.add_total(EvidenceColumn::HourlyPopularity, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
+        slate.add_total(EvidenceColumn::DailyPopularity, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
     }
 
-    fn describe(&self, moment: &Moment<'_>, slate: &mut Slate) {
-        for (item, evidence, facts) in slate.describe() {
+    fn add_features(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
+        for (item, evidence, facts) in slate.rows_mut() {
             let Some(popularity) = self.items.get(item as usize) else { continue };
             let counts = popularity.now(moment.now);
-            evidence[Channel::Rising as usize] = counts[0];
-            evidence[Channel::Popular as usize] = counts[1];
-            facts[Fact::Sessions as usize] = popularity.sessions as f32;
-            facts[Fact::Idle as usize] = moment.now.saturating_sub(popularity.at) as f32;
-            facts[Fact::Age as usize] = moment.now.saturating_sub(popularity.first) as f32;
-            facts[Fact::Trend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
+            evidence[EvidenceColumn::HourlyPopularity as usize] = counts[0];
+            evidence[EvidenceColumn::DailyPopularity as usize] = counts[1];
+            facts[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
+            facts[FeatureColumn::EventsSinceLastSeen as usize] = moment.now.saturating_sub(popularity.at) as f32;
+            facts[FeatureColumn::EventsSinceFirstSeen as usize] = moment.now.saturating_sub(popularity.first) as f32;
+            facts[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
         }
     }
 
-    fn entries(&self) -> usize {
+    fn entry_count(&self) -> usize {
         self.items.len()
     }
 
-    fn bytes(&self) -> usize {
-        self.items.len() * size_of::<Popularity>()
+    fn memory_bytes(&self) -> usize {
+        self.items.len() * size_of::<DecayedPopularity>()
     }
 }

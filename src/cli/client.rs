@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 use super::knock::Knock;
-use crate::domain::{Entry, Said};
+use crate::domain::{Entry, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
 
 /// An answer that takes longer is not waited for.
@@ -52,7 +52,7 @@ impl Question {
     }
 
     /// Tells events with what is said of consent, a line each.
-    pub(super) fn said(said: &[Said<Entry>]) -> anyhow::Result<Self> {
+    pub(super) fn said(said: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         said.iter().try_for_each(|said| write_entry_with_consent(said, &mut body))?;
         Ok(Self::post("/v1/events", body))

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::data::{self, Admin};
 use super::flags::Flags;
 use super::knock::Knock;
-use crate::domain::{Entry, Erasure, Timestamp};
+use crate::domain::{Entry, Timestamp, UserErasure};
 use crate::store::{Committer, CommitterSettings, Durability, Erased, Store};
 
 /// Arguments of `sequor erasures`.
@@ -82,7 +82,7 @@ pub(super) fn apply(store: &Store, list: &[(Erased, Timestamp)]) -> anyhow::Resu
             if looked_at.insert(user.to_owned())
                 && let Some(timestamp) = asked.get(&Erased::of(user))
             {
-                found.push(Entry::Erase(Erasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
+                found.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
             }
         }
     }

@@ -14,7 +14,7 @@ use super::secret;
 use crate::actors::expirer::Keeping;
 use crate::actors::model::Checkpointing;
 use crate::actors::system::SystemSettings;
-use crate::domain::Kind;
+use crate::domain::EventKind;
 use crate::http::{DoorSettings, Rates, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{FoldSettings, Pace};
@@ -24,7 +24,7 @@ use crate::settings::{
     TelemetrySettings,
 };
 use crate::store::{self, CommitterSettings, Retention, StoreOptions};
-use crate::telemetry::{Exporter, SpanLayer, TARGET};
+use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -125,12 +125,12 @@ pub(super) fn give_way<T: Serialize>(
 pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// What sends spans, if the settings say where to.
-pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<Exporter>> {
+pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
     let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
     }
-    let exporter = Exporter::start(endpoint, *sample, metrics.spans.clone());
+    let exporter = TelemetryExporter::start(endpoint, *sample, metrics.spans.clone());
     let place = || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin("telemetry.endpoint"));
     exporter.with_context(place).map(Some)
 }
@@ -146,7 +146,7 @@ pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) ->
     // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a filter can be read: the fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
-        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()
+        EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()
     };
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -219,7 +219,7 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
 pub(super) fn keeping(settings: &Settings) -> Keeping {
     let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
-    let events = events.filter_map(|(name, kind)| Some((Kind::from_name(name), kept(kind.retain_for?)?))).collect();
+    let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();
     Keeping { events, impressions_ms: kept(settings.events.retain_impressions) }
 }
 

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::sender::Sender;
 use super::target::{Directory, Target};
 use crate::clock::Clock;
-use crate::domain::{Entry, Said, Timestamp};
+use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
     ColumnMapping, EventField, EventFileReader, FileError, ItemFileReader, KeyedDigest, ReorderBuffer, TimeUnit, ValidationError,
     ValidationRules, write_entry_with_consent,
@@ -200,7 +200,7 @@ enum Wanted {
 
 /// One row.
 enum Row {
-    Event(Said),
+    Event(WithConsent),
     Item(Entry),
 }
 
@@ -237,13 +237,13 @@ impl Rows<'_> {
 #[derive(Default)]
 struct Batch {
     lines: Vec<u64>,
-    entries: Vec<Said<Entry>>,
+    entries: Vec<WithConsent<Entry>>,
     bytes: usize,
     scratch: Vec<u8>,
 }
 
 impl Batch {
-    fn push(&mut self, line: u64, entry: Said<Entry>) -> anyhow::Result<()> {
+    fn push(&mut self, line: u64, entry: WithConsent<Entry>) -> anyhow::Result<()> {
         self.scratch.clear();
         write_entry_with_consent(&entry, &mut self.scratch)?;
         self.bytes += self.scratch.len();
@@ -288,7 +288,7 @@ impl Run<'_> {
             match row {
                 Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
                 Ok(Ok(Row::Event(mut event))) => {
-                    event.what.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
+                    event.value.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
                     reorder.insert(line, event);
                     while let Some((line, event)) = reorder.pop_ready(line) {
                         batch.push(line, event.map(Entry::Event))?;

@@ -6,7 +6,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::flags::Flags;
-use crate::auth::{Key, KeyFile, KeyId, Scopes};
+use crate::auth::{ApiKey, KeyFile, KeyId, Scopes};
 use crate::clock::Clock;
 
 /// Arguments of `sequor key`.
@@ -55,14 +55,14 @@ impl Keys {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.wish {
             Wish::Create { name, scopes, rate, flags } => {
-                let (key, secret) = KeyFile::of(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
+                let (key, secret) = KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
                 // The key alone goes to standard output, so that it can be put where it belongs without being seen.
                 writeln!(stdout(), "{}", secret.reveal())?;
                 eprintln!("key {} for {} was made; it is not shown again", key.id, key.name);
             }
             Wish::List { flags } => list(&existing(&flags)?)?,
             Wish::Revoke { id, flags } => {
-                let key = KeyFile::of(&existing(&flags)?).revoke(&id)?;
+                let key = KeyFile::in_dir(&existing(&flags)?).revoke(&id)?;
                 eprintln!("key {} of {} is revoked", key.id, key.name);
             }
         }
@@ -81,15 +81,16 @@ fn existing(flags: &Flags) -> anyhow::Result<PathBuf> {
 }
 
 fn list(dir: &Path) -> anyhow::Result<()> {
-    let ring = KeyFile::of(dir).read()?;
+    let ring = KeyFile::in_dir(dir).read()?;
     let keys = ring.all();
     if keys.is_empty() {
         eprintln!("there are no keys in {}", dir.display());
         return Ok(());
     }
-    let made =
-        |key: &Key| jiff::Timestamp::from_millisecond(key.created).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string());
-    let rate = |key: &Key| key.rate.map_or_else(String::new, |rate| if rate == 0 { "any".to_owned() } else { format!("{rate}/s") });
+    let made = |key: &ApiKey| {
+        jiff::Timestamp::from_millisecond(key.created).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string())
+    };
+    let rate = |key: &ApiKey| key.rate.map_or_else(String::new, |rate| if rate == 0 { "any".to_owned() } else { format!("{rate}/s") });
     let rows = keys.iter().map(|key| [key.id.to_string(), made(key), key.scopes.to_string(), rate(key), key.name.clone()]);
     let rows: Vec<_> = std::iter::once(["ID", "MADE", "SCOPES", "RATE", "NAME"].map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();

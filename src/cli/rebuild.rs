@@ -15,9 +15,9 @@ use super::soundness::{Recorded, examine};
 use crate::actors::origin::{number_items, origin};
 use crate::actors::past::{KeptPast, fold_up_to};
 use crate::actors::worker::Beside;
-use crate::domain::{Dictionary, Offset};
+use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{Aides, FoldSettings, Learner};
-use crate::metrics::{Metrics, Worker};
+use crate::metrics::{ActorKind, Metrics};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
 use crate::telemetry::span;
@@ -125,14 +125,14 @@ fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
 }
 
 /// The items as the journal numbers them, stored.
-pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<Dictionary>> {
+pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>> {
     let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
     committer.persist_items()?;
     Ok(committer.dictionary())
 }
 
 /// Every user's sequence, stored. Its hidden state is computed afresh when the user comes back.
-pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Settings) -> anyhow::Result<()> {
+pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let recorded = Recorded { store, names, kinds: &kinds, idle_gap_ms };
@@ -151,11 +151,15 @@ pub(super) fn rebuild_sessions(store: &Store, names: &Dictionary, settings: &Set
 }
 
 /// What the journal teaches, written as the checkpoint of its end.
-pub(super) fn relearn(store: Store, names: Arc<Dictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
+pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
-        let training = Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
-        let clustering =
-            Beside::start(|| span!("clustering"), metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+        let training =
+            Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
+        let clustering = Beside::start(
+            || span!("clustering"),
+            metrics.clustering_seconds.clone(),
+            metrics.panics.with_label(ActorKind::Candidates).clone(),
+        );
         let pretrained = origin(&store)?;
         let past = KeptPast::new(store.clone(), Arc::clone(&names), fold.clone());
         let aides = Aides { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use std::path::Path;
 
-use crate::domain::{Consent, Kinds};
+use crate::domain::{Consent, EventKinds};
 use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::Recording;
 
@@ -17,7 +17,7 @@ pub(super) struct Read {
 }
 
 /// Reads a file's events into sessions, and tells the first bad rows on standard error.
-pub(super) fn read(file: &Path, kinds: &Kinds, idle_gap_ms: i64) -> anyhow::Result<Read> {
+pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<Read> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let mut rejected = 0;
@@ -25,7 +25,7 @@ pub(super) fn read(file: &Path, kinds: &Kinds, idle_gap_ms: i64) -> anyhow::Resu
         match event? {
             // What is not to be learned from is not; who made the recording answers for the rest of it.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
-            Ok(event) => recording.add(&event.what, kinds),
+            Ok(event) => recording.add(&event.value, kinds),
             Err(fault) => {
                 rejected += 1;
                 if rejected <= TOLD {

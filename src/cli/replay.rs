@@ -11,7 +11,7 @@ use super::flags::{self, Flags};
 use super::progress::Progress;
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
-use crate::domain::{Entry, Said, SourceName};
+use crate::domain::{Entry, SourceName, WithConsent};
 use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::FoldSettings;
 use crate::metrics::Metrics;
@@ -194,7 +194,7 @@ impl Replay {
     }
 }
 
-async fn send(system: &System, batch: &mut Vec<Said<Entry>>) -> anyhow::Result<()> {
+async fn send(system: &System, batch: &mut Vec<WithConsent<Entry>>) -> anyhow::Result<()> {
     if !batch.is_empty() {
         let entries = system.admit(std::mem::take(batch)).entries;
         let permit = system.wait(entries.len()).await?;

@@ -9,7 +9,7 @@ use super::plot::{self, Line};
 use crate::domain::SourceName;
 use crate::evaluation::CurvePoint;
 use crate::learner::LearningReport;
-use crate::metrics::Process;
+use crate::metrics::ProcessStats;
 
 /// The figures of a replay.
 #[derive(Debug, Clone, Serialize)]
@@ -50,7 +50,7 @@ struct SourceAlone {
 
 impl Report {
     pub(super) fn new(file: &Path, learned: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
-        let process = Process::read();
+        let process = ProcessStats::read();
         Self {
             file: file.display().to_string(),
             events,

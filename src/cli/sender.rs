@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Daemon, Question};
 use super::knock::Knock;
-use crate::domain::{Entry, Said};
+use crate::domain::{Entry, WithConsent};
 
 /// The first pause before something is sent again; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -56,9 +56,9 @@ impl Sender {
     }
 
     /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.
-    pub(super) fn send(&self, entries: &[Said<Entry>]) -> anyhow::Result<Told> {
-        let question = match entries.first().map(|first| &first.what) {
-            Some(Entry::Item(_)) => Question::items(entries.iter().map(|said| &said.what))?,
+    pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<Told> {
+        let question = match entries.first().map(|first| &first.value) {
+            Some(Entry::Item(_)) => Question::items(entries.iter().map(|said| &said.value))?,
             Some(_) => Question::said(entries)?,
             None => return Ok(Told::default()),
         };

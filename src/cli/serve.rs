@@ -24,7 +24,7 @@ use crate::http::Door;
 use crate::metrics::Metrics;
 use crate::settings::LiveSettings;
 use crate::store::Store;
-use crate::telemetry::Exporter;
+use crate::telemetry::TelemetryExporter;
 
 /// Arguments of `sequor serve`.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ impl Serve {
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let exporter = flags::exporter(&layers, &metrics)?;
-        let set_level = flags::start_log_and(&settings.log, exporter.as_ref().map(Exporter::layer))?;
+        let set_level = flags::start_log_and(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
         let read = {
             let (flags, more) = (self.flags.clone(), more.clone());
             move || flags.layers(&more).map_err(Into::into)
@@ -127,7 +127,7 @@ async fn keep_up(metrics: Arc<Metrics>) {
     let mut every = actix::clock::interval(Duration::from_secs(5));
     loop {
         every.tick().await;
-        metrics.upkeep();
+        metrics.run_upkeep();
     }
 }
 

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::actors::origin::origin;
 use crate::actors::session::{Act, Happened};
 use crate::actors::shard::shard_of;
-use crate::domain::{Dictionary, Entry, Kinds, Merge, Offset, Session, Step};
+use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, Step, UserMerge, UserSequence};
 use crate::settings::Settings;
 use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError, keys};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -43,7 +43,7 @@ pub(super) fn examine(store: &Store, settings: &Settings) -> Soundness {
 #[derive(Debug, Default)]
 pub(super) struct Folded {
     /// The sequence.
-    pub(super) session: Session,
+    pub(super) session: UserSequence,
     /// The first offset that is not in it; 0 if nothing is.
     pub(super) applied: Offset,
     /// Where to stop.
@@ -53,7 +53,7 @@ pub(super) struct Folded {
     /// The last event of all.
     last: Offset,
     /// The sequence after all events, where that is another one.
-    whole: Option<Session>,
+    whole: Option<UserSequence>,
     /// The user is no more: merged into another one, or erased.
     pub(super) gone: bool,
 }
@@ -66,7 +66,7 @@ impl Merged {
     fn of(store: &Store) -> Result<Self, StoreError> {
         let mut merged = Self::default();
         for entry in store.journal().entries(store.journal().begin()?)? {
-            if let (_, Entry::Merge(Merge { from, into, .. })) = entry? {
+            if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
                 let (from, into) = (merged.last(&from).to_owned(), merged.last(&into).to_owned());
                 if from != into {
                     merged.0.insert(from, into);
@@ -86,7 +86,7 @@ impl Merged {
 
 impl Folded {
     /// The sequence of a user who is merged into another one.
-    fn leave(&mut self) -> Session {
+    fn leave(&mut self) -> UserSequence {
         self.gone = true;
         self.whole.as_ref().unwrap_or(&self.session).clone()
     }
@@ -95,8 +95,8 @@ impl Folded {
 /// The journal of a store, and what makes sessions of it.
 pub(super) struct Recorded<'s> {
     pub(super) store: &'s Store,
-    pub(super) names: &'s Dictionary,
-    pub(super) kinds: &'s Kinds,
+    pub(super) names: &'s ItemDictionary,
+    pub(super) kinds: &'s EventKinds,
     pub(super) idle_gap_ms: i64,
 }
 
@@ -162,9 +162,9 @@ impl Recorded<'_> {
                 match act {
                     _ if passed_over.contains(&offset) => {}
                     Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                    Act::Merge { session: gone, .. } => session.absorb(&gone, idle_gap_ms),
+                    Act::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
                     Act::Forget => {
-                        *session = Session::default();
+                        *session = UserSequence::default();
                         user.gone = true;
                     }
                 }
@@ -177,12 +177,12 @@ impl Recorded<'_> {
 }
 
 /// Every session record against the fold of its user's events, as far as it says to reach.
-fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findings: &mut Findings) -> Result<(), StoreError> {
+fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut Findings) -> Result<(), StoreError> {
     let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let sessions = store.sessions();
     let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
     let through = sessions.through().unwrap_or(0);
-    let expired = store.expiries().last()?.map(|expiry| expiry.steps(kinds));
+    let expired = store.expiries().last()?.map(|expiry| expiry.cutoffs(kinds));
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
     let recorded = Recorded { store, names, kinds, idle_gap_ms };
     recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
@@ -208,14 +208,14 @@ fn check_sessions(store: &Store, names: &Dictionary, settings: &Settings, findin
             if (folded.applied, &folded.session) == (record.applied, &record.session) {
                 continue;
             }
-            let bare = |session: &Session| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+            let bare = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
             // Of a journal whose head was dropped the end of a sequence is all that can be folded.
             if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
                 continue;
             }
             // Where something was kept long enough neither tells of it, and borders are where it was not known. A sequence that is folded from what is left may reach further back.
             if let Some(expired) = &expired {
-                let left = |session: &Session| -> Vec<_> {
+                let left = |session: &UserSequence| -> Vec<_> {
                     let kept = |step: &&Step| !expired.covers(step.kind, step.at);
                     session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
                 };
@@ -307,7 +307,7 @@ impl fmt::Display for Soundness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Event, Kind};
+    use crate::domain::{Event, EventKind};
     use crate::store::{Durability, StoreOptions};
     use std::collections::BTreeMap;
 
@@ -316,7 +316,7 @@ mod tests {
             event_id: None,
             user_id: user.to_owned(),
             session_id: None,
-            kind: Kind::View,
+            kind: EventKind::View,
             item_id: Some(format!("item{}", offset % 7)),
             value: None,
             timestamp: offset * 60_000,
@@ -328,11 +328,11 @@ mod tests {
     fn users_who_become_one_are_folded_alike_however_many_passes_it_takes() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), &StoreOptions::default()).unwrap();
-        let names = Dictionary::default();
+        let names = ItemDictionary::default();
         for item in 0..7 {
             names.intern(&format!("item{item}"));
         }
-        let (kinds, users) = (Kinds::default(), 40);
+        let (kinds, users) = (EventKinds::default(), 40);
         // The journal names who a user is by then.
         let mut merged = Merged::default();
         let mut entries = Vec::new();
@@ -343,7 +343,7 @@ mod tests {
             if round % 10 == 9 && from % 8 != 7 {
                 let (from, into) = (format!("user{from}"), format!("user{}", from + 1));
                 merged.0.insert(from.clone(), into.clone());
-                entries.push(Entry::Merge(Merge { from, into, timestamp: round * 60_000 }));
+                entries.push(Entry::Merge(UserMerge { from, into, timestamp: round * 60_000 }));
             }
         }
         store.journal().append(&entries, Durability::ProcessCrash).unwrap();

@@ -7,7 +7,7 @@ use super::data;
 use super::flags::{self, Flags};
 use super::sender::{Sender, Told};
 use crate::actors::system::{Admitted, System};
-use crate::domain::{Entry, Said};
+use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -29,7 +29,7 @@ pub(super) struct Directory {
 
 impl Target {
     /// Takes a batch: what was acknowledged is durable.
-    pub(super) fn take(&mut self, entries: Vec<Said<Entry>>) -> anyhow::Result<Told> {
+    pub(super) fn take(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<Told> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
             Self::Directory(directory) => directory.append(entries),
@@ -71,7 +71,7 @@ impl Directory {
         Ok(Self { runner, system, rules })
     }
 
-    fn append(&self, said: Vec<Said<Entry>>) -> anyhow::Result<Told> {
+    fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<Told> {
         let Admitted { entries, withheld } = self.system.admit(said);
         let receipt = self.runner.block_on(async {
             let permit = self.system.wait(entries.len()).await?;

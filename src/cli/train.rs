@@ -14,7 +14,7 @@ use super::flags::{self, SettingFlags};
 use super::plot::{self, Line};
 use super::{recording, trained};
 use crate::learner::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
-use crate::metrics::Process;
+use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 
 /// Arguments of `sequor train`.
@@ -274,7 +274,7 @@ impl Report {
         if let Some(bar) = &table.bar {
             bar.finish_and_clear();
         }
-        let process = Process::read();
+        let process = ProcessStats::read();
         Self {
             file: train.file.display().to_string(),
             rejected,

@@ -58,7 +58,8 @@ pub struct Candidate {
 
 /// Ranked candidates that an answer left out, each by the first of these rules that it broke.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Removed {
+#[schema(as = Removed)]
+pub struct RemovalCounts {
     /// The request named them.
     pub excluded: usize,
     /// The user has seen them, and the request wants none of these.
@@ -71,7 +72,7 @@ pub struct Removed {
     pub diversity: usize,
 }
 
-impl Removed {
+impl RemovalCounts {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
@@ -98,7 +99,8 @@ pub enum Fallback {
 
 /// One recommended item, as it is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Recommended {
+#[schema(as = Recommended)]
+pub struct RecommendedItem {
     /// The item.
     pub item_id: String,
     /// Higher is better; comparable only within one answer.
@@ -110,21 +112,23 @@ pub struct Recommended {
     pub interest: Option<f32>,
     /// Why it is here, if that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub explanation: Option<Explained>,
+    pub explanation: Option<ItemExplanation>,
 }
 
 /// Why an item is recommended, as it is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Explained {
+#[schema(as = Explained)]
+pub struct ItemExplanation {
     /// What each source that knows the item gives it, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
     /// The event of the session that moved it up the most.
-    pub moved_by: Option<MovedBy>,
+    pub moved_by: Option<InfluentialEvent>,
 }
 
 /// The event that moved an item up, as it is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct MovedBy {
+#[schema(as = MovedBy)]
+pub struct InfluentialEvent {
     /// The event's item.
     pub item_id: Option<String>,
     /// The event's kind.
@@ -146,9 +150,9 @@ pub struct Recommendation {
     /// The version of the weights that ranked it.
     pub weights_version: u64,
     /// Best first.
-    pub items: Vec<Recommended>,
+    pub items: Vec<RecommendedItem>,
     /// What the answer falls short of.
     pub fallback: Fallback,
     /// How many ranked candidates were left out.
-    pub removed: Removed,
+    pub removed: RemovalCounts,
 }

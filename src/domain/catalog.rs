@@ -1,12 +1,12 @@
 //! What the catalog says of every item.
 
-use super::{Item, ItemAct, ItemIx, Pages, Timestamp};
+use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What the catalog says of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-enum Place {
+enum CatalogSlot {
     /// Nothing: the item is known by its events, if at all.
     #[default]
     Blank,
@@ -30,7 +30,7 @@ enum Place {
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Catalog {
-    places: Pages<Place, 64>,
+    places: PagedVec<CatalogSlot, 64>,
     described: usize,
 }
 
@@ -40,22 +40,22 @@ static BLANK: Item =
 
 impl Catalog {
     /// Takes in a change. A patch of an item that is only known by its events describes it; one of a deleted item changes nothing.
-    pub fn apply(&mut self, item: ItemIx, act: &ItemAct) {
-        self.places.grow(item as usize + 1, Place::default);
+    pub fn apply(&mut self, item: ItemIx, act: &ItemOperation) {
+        self.places.grow(item as usize + 1, CatalogSlot::default);
         let Some(place) = self.places.get_mut(item as usize) else { return };
-        let was = matches!(place, Place::Described(_));
+        let was = matches!(place, CatalogSlot::Described(_));
         match (act, &mut *place) {
-            (ItemAct::Put(new), _) => *place = Place::Described(Arc::new(new.clone())),
-            (ItemAct::Delete, _) => *place = Place::Deleted,
-            (ItemAct::Patch(patch), Place::Described(known)) => patch.apply(Arc::make_mut(known)),
-            (ItemAct::Patch(patch), Place::Blank) => {
+            (ItemOperation::Put(new), _) => *place = CatalogSlot::Described(Arc::new(new.clone())),
+            (ItemOperation::Delete, _) => *place = CatalogSlot::Deleted,
+            (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => patch.apply(Arc::make_mut(known)),
+            (ItemOperation::Patch(patch), CatalogSlot::Blank) => {
                 let mut new = Item::default();
                 patch.apply(&mut new);
-                *place = Place::Described(Arc::new(new));
+                *place = CatalogSlot::Described(Arc::new(new));
             }
-            (ItemAct::Patch(_), Place::Deleted) => {}
+            (ItemOperation::Patch(_), CatalogSlot::Deleted) => {}
         }
-        let is = matches!(place, Place::Described(_));
+        let is = matches!(place, CatalogSlot::Described(_));
         self.described = self.described + usize::from(is) - usize::from(was);
     }
 
@@ -63,21 +63,21 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&Item> {
         match self.places.get(item as usize) {
-            None | Some(Place::Blank) => Some(&BLANK),
-            Some(Place::Described(known)) => Some(known),
-            Some(Place::Deleted) => None,
+            None | Some(CatalogSlot::Blank) => Some(&BLANK),
+            Some(CatalogSlot::Described(known)) => Some(known),
+            Some(CatalogSlot::Deleted) => None,
         }
     }
 
     /// What an item is, if it may be recommended at a time.
     #[must_use]
-    pub fn offered(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
-        self.get(item).filter(|known| known.is_offered(now))
+    pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
+        self.get(item).filter(|known| known.is_recommendable(now))
     }
 
     /// How many items are described.
     #[must_use]
-    pub fn described(&self) -> usize {
+    pub fn described_count(&self) -> usize {
         self.described
     }
 }
@@ -90,14 +90,14 @@ mod tests {
     #[test]
     fn a_deleted_item_stays_deleted_until_it_is_put_again() {
         let mut catalog = Catalog::default();
-        let patch = ItemAct::Patch(ItemPatch { available: Some(false), ..ItemPatch::default() });
+        let patch = ItemOperation::Patch(ItemPatch { available: Some(false), ..ItemPatch::default() });
         catalog.apply(3, &patch);
-        assert_eq!((catalog.described(), catalog.offered(3, 0)), (1, None));
-        catalog.apply(3, &ItemAct::Delete);
+        assert_eq!((catalog.described_count(), catalog.get_recommendable(3, 0)), (1, None));
+        catalog.apply(3, &ItemOperation::Delete);
         catalog.apply(3, &patch);
-        assert_eq!((catalog.described(), catalog.get(3)), (0, None));
-        catalog.apply(3, &ItemAct::Put(Item::default()));
-        assert_eq!((catalog.described(), catalog.get(3)), (1, Some(&Item::default())));
+        assert_eq!((catalog.described_count(), catalog.get(3)), (0, None));
+        catalog.apply(3, &ItemOperation::Put(Item::default()));
+        assert_eq!((catalog.described_count(), catalog.get(3)), (1, Some(&Item::default())));
         assert_eq!((catalog.get(2), catalog.get(99)), (Some(&Item::default()), Some(&Item::default())), "what is not described is blank");
     }
 }

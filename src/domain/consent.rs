@@ -39,23 +39,23 @@ impl Consent {
 
 /// What a sender tells, with how far the consent to just this goes, if that is told, too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said<T = Event> {
+pub struct WithConsent<T = Event> {
     /// What is told.
-    pub what: T,
+    pub value: T,
     /// How far the consent goes; `None` leaves it to what the user said, or else to the settings.
     pub consent: Option<Consent>,
 }
 
-impl<T> Said<T> {
+impl<T> WithConsent<T> {
     /// The same consent to something made of it.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Said<U> {
-        Said { what: make(self.what), consent: self.consent }
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> WithConsent<U> {
+        WithConsent { value: make(self.value), consent: self.consent }
     }
 }
 
-impl<T> From<T> for Said<T> {
+impl<T> From<T> for WithConsent<T> {
     fn from(what: T) -> Self {
-        Self { what, consent: None }
+        Self { value: what, consent: None }
     }
 }
 

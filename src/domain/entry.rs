@@ -1,6 +1,6 @@
 //! What the journal holds.
 
-use super::{ConsentChange, Erasure, Event, Expiry, ItemChange, Merge, ModelChange, SourceName, Timestamp};
+use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
 use serde::{Deserialize, Serialize};
 
 /// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
@@ -18,15 +18,16 @@ pub enum Entry {
     /// The model is steered.
     Model(ModelChange),
     /// Two users turn out to be one.
-    Merge(Merge),
+    Merge(UserMerge),
     /// A user did something, to be answered from and not to be learned from.
     Private(Event),
     /// How far a user's consent goes.
     Consent(ConsentChange),
     /// A user is to be forgotten. Once that is done it is a [`Entry::Blank`], too.
-    Erase(Erasure),
+    Erase(UserErasure),
     /// What stood here was erased, or was kept long enough. It keeps its place, so that the others keep theirs.
-    Blank,
+    #[serde(rename = "Blank")]
+    Tombstone,
     /// What is older than its kind is kept for is no more.
     Expire(Expiry),
 }
@@ -46,7 +47,7 @@ impl Entry {
             Self::Merge(merge) => [Some(&merge.from), Some(&merge.into)],
             Self::Consent(change) => [Some(&change.user_id), None],
             Self::Erase(erasure) => [Some(&erasure.user_id), None],
-            Self::Item(_) | Self::Model(_) | Self::Blank | Self::Expire(_) => [None, None],
+            Self::Item(_) | Self::Model(_) | Self::Tombstone | Self::Expire(_) => [None, None],
         };
         users.into_iter().flatten()
     }
@@ -62,7 +63,7 @@ impl Entry {
             Self::Merge(merge) => merge.timestamp,
             Self::Consent(change) => change.timestamp,
             Self::Erase(erasure) => erasure.timestamp,
-            Self::Blank => Timestamp::MIN,
+            Self::Tombstone => Timestamp::MIN,
             Self::Expire(expiry) => expiry.timestamp,
         }
     }
@@ -80,12 +81,12 @@ pub struct Impression {
     /// The version of the weights that ranked it.
     pub weights_version: u64,
     /// The items, best first.
-    pub items: Vec<Shown>,
+    pub items: Vec<ImpressionItem>,
 }
 
 /// One item of an impression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct ImpressionItem {
     /// The item.
     pub item_id: String,
     /// Which source brought it.

@@ -1,6 +1,6 @@
 //! One interaction: who, what, which item, when, how much.
 
-use super::Kind;
+use super::EventKind;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -16,7 +16,7 @@ pub struct Event {
     /// The visit, if the site bounds visits itself; a new one begins a new session.
     pub session_id: Option<String>,
     /// What was done.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// On which item; `None` for a search that names none.
     pub item_id: Option<String>,
     /// How much (rating, seconds played, price, …); `None` takes the kind's configured value.

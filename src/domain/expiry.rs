@@ -1,13 +1,13 @@
 //! What is kept for a set time only.
 
-use super::{Entry, Kind, KindId, Kinds, Step, Timestamp};
+use super::{Entry, EventKind, EventKinds, KindId, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// From here on what is older than its kind is kept for is no more: neither in the journal nor in sessions nor in what is remembered of them one by one. What was counted and trained stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
     /// Events of these kinds go that are from before the time beside it.
-    pub events: Vec<(Kind, Timestamp)>,
+    pub events: Vec<(EventKind, Timestamp)>,
     /// Lists go that were shown before.
     pub impressions: Option<Timestamp>,
     /// When it was found.
@@ -29,26 +29,26 @@ impl Expiry {
 
     /// What it means for steps.
     #[must_use]
-    pub fn steps(&self, kinds: &Kinds) -> Expired {
+    pub fn cutoffs(&self, kinds: &EventKinds) -> ExpiryCutoffs {
         let mut before = vec![Timestamp::MIN; kinds.len()];
         for (kind, at) in &self.events {
             if let Some(place) = kinds.id(kind).and_then(|id| before.get_mut(usize::from(id))) {
                 *place = *at;
             }
         }
-        Expired { before, impressions: self.impressions.unwrap_or(Timestamp::MIN) }
+        ExpiryCutoffs { before, impressions: self.impressions.unwrap_or(Timestamp::MIN) }
     }
 }
 
 /// An [`Expiry`] by the number of the kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expired {
+pub struct ExpiryCutoffs {
     before: Vec<Timestamp>,
     /// Lists go that were shown before.
     pub impressions: Timestamp,
 }
 
-impl Expired {
+impl ExpiryCutoffs {
     /// Whether a step of that kind goes that is from then.
     #[must_use]
     pub fn covers(&self, kind: KindId, at: Timestamp) -> bool {
@@ -60,8 +60,8 @@ impl Expired {
         let (before, mut border) = (steps.len(), false);
         steps.retain_mut(|step| {
             let goes = self.covers(step.kind, step.at);
-            step.boundary |= border;
-            border = goes && step.boundary;
+            step.starts_session |= border;
+            border = goes && step.starts_session;
             !goes
         });
         steps.len() < before
@@ -75,8 +75,11 @@ mod tests {
 
     #[test]
     fn what_is_too_old_for_its_kind_goes() {
-        let expiry =
-            Expiry { events: vec![(Kind::Search, 100), (Kind::Custom("tea".to_owned()), 100)], impressions: Some(50), timestamp: 200 };
+        let expiry = Expiry {
+            events: vec![(EventKind::Search, 100), (EventKind::Custom("tea".to_owned()), 100)],
+            impressions: Some(50),
+            timestamp: 200,
+        };
         let event = |kind, timestamp| Event {
             event_id: None,
             user_id: "ann".to_owned(),
@@ -96,21 +99,21 @@ mod tests {
                 items: Vec::new(),
             })
         };
-        assert!(expiry.covers(&Entry::Event(event(Kind::Search, 99))));
-        assert!(expiry.covers(&Entry::Private(event(Kind::Search, 99))), "not being learned from does not keep it");
-        assert!(!expiry.covers(&Entry::Event(event(Kind::Search, 100))));
-        assert!(!expiry.covers(&Entry::Event(event(Kind::View, 0))));
+        assert!(expiry.covers(&Entry::Event(event(EventKind::Search, 99))));
+        assert!(expiry.covers(&Entry::Private(event(EventKind::Search, 99))), "not being learned from does not keep it");
+        assert!(!expiry.covers(&Entry::Event(event(EventKind::Search, 100))));
+        assert!(!expiry.covers(&Entry::Event(event(EventKind::View, 0))));
         assert!(expiry.covers(&shown(49)) && !expiry.covers(&shown(50)));
-        let expired = expiry.steps(&Kinds::default());
-        let search = Kinds::default().id(&Kind::Search).unwrap();
+        let expired = expiry.cutoffs(&EventKinds::default());
+        let search = EventKinds::default().id(&EventKind::Search).unwrap();
         assert!(expired.covers(search, 99) && !expired.covers(search, 100) && !expired.covers(0, 0));
         assert!(!expired.covers(12, 0), "`tea` is no kind in force");
     }
 
     #[test]
     fn a_border_is_handed_on() {
-        let expired = Expiry { events: vec![(Kind::Search, 100)], ..Expiry::default() }.steps(&Kinds::default());
-        let step = |kind, at, boundary| Step { item: None, kind, boundary, at, value: 1.0 };
+        let expired = Expiry { events: vec![(EventKind::Search, 100)], ..Expiry::default() }.cutoffs(&EventKinds::default());
+        let step = |kind, at, boundary| Step { item: None, kind, starts_session: boundary, at, value: 1.0 };
         let mut steps = vec![step(2, 1, true), step(2, 2, false), step(0, 3, false), step(2, 100, true), step(0, 101, false)];
         assert!(expired.prune(&mut steps));
         assert_eq!(steps, [step(0, 3, true), step(2, 100, true), step(0, 101, false)]);

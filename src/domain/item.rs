@@ -35,7 +35,7 @@ impl Default for Item {
 impl Item {
     /// Whether it may be recommended at a time: it is available, published and not expired.
     #[must_use]
-    pub fn is_offered(&self, now: Timestamp) -> bool {
+    pub fn is_recommendable(&self, now: Timestamp) -> bool {
         self.available && self.published.is_none_or(|from| from <= now) && self.expires.is_none_or(|until| now < until)
     }
 }
@@ -79,7 +79,7 @@ impl ItemPatch {
 
 /// What is done to an item's place in the catalog.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum ItemAct {
+pub enum ItemOperation {
     /// The item is this from now on, whatever it was.
     Put(Item),
     /// Some of its attributes change; a deleted item stays deleted.
@@ -96,7 +96,8 @@ pub struct ItemChange {
     /// When the change arrived.
     pub timestamp: Timestamp,
     /// The change.
-    pub act: ItemAct,
+    #[serde(rename = "act")]
+    pub operation: ItemOperation,
 }
 
 #[cfg(test)]
@@ -106,10 +107,10 @@ mod tests {
     #[test]
     fn an_item_is_offered_from_its_publication_until_it_expires() {
         let item = Item { published: Some(10), expires: Some(20), ..Item::default() };
-        let offered: Vec<_> = [9, 10, 19, 20].into_iter().filter(|now| item.is_offered(*now)).collect();
+        let offered: Vec<_> = [9, 10, 19, 20].into_iter().filter(|now| item.is_recommendable(*now)).collect();
         assert_eq!(offered, [10, 19]);
-        assert!(Item::default().is_offered(i64::MIN));
-        assert!(!Item { available: false, ..item }.is_offered(15));
+        assert!(Item::default().is_recommendable(i64::MIN));
+        assert!(!Item { available: false, ..item }.is_recommendable(15));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then train) and by the split protocol.
 
-mod curve;
-mod error;
-mod quality;
+mod learning_curve;
+mod ranking_metrics;
 mod split;
+mod squared_error;
 
-pub use curve::{Curve, CurvePoint};
-pub use error::SquaredError;
-pub use quality::{Quality, Sliding};
-pub use split::{Split, rank_of};
+pub use learning_curve::{CurvePoint, LearningCurve};
+pub use ranking_metrics::{RankingMetrics, SlidingRankingMetrics};
+pub use split::{TrainTestSplit, rank_of};
+pub use squared_error::SquaredError;
 
 /// The cut-off of every reported list metric.
 pub const K: usize = 20;

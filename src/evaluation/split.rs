@@ -4,14 +4,14 @@ use crate::domain::{ItemIx, Step};
 
 /// Sessions that are learned from, and the later ones that are not.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Split {
+pub struct TrainTestSplit {
     /// The earlier sessions.
-    pub earlier: Vec<Vec<Step>>,
+    pub train: Vec<Vec<Step>>,
     /// The later ones.
-    pub later: Vec<Vec<Step>>,
+    pub test: Vec<Vec<Step>>,
 }
 
-impl Split {
+impl TrainTestSplit {
     /// Holds out the last `fraction` (0..=1) of sessions that are ordered by their first event; the number of the earlier ones is rounded down.
     ///
     /// ```
@@ -25,15 +25,15 @@ impl Split {
         // Rounded down, but not because 1 − 0.9 falls short of 0.1.
         let earlier = (sessions.len() as f64 * (1.0 - fraction) + 1e-6) as usize;
         let later = sessions.split_off(earlier.min(sessions.len()));
-        Self { earlier: sessions, later }
+        Self { train: sessions, test: later }
     }
 
     /// Drops from the later sessions every event of an item that is not known, then the sessions that are left with fewer than two events.
-    pub fn keep_known(&mut self, known: impl Fn(ItemIx) -> bool) {
-        for session in &mut self.later {
+    pub fn retain_known_items(&mut self, known: impl Fn(ItemIx) -> bool) {
+        for session in &mut self.test {
             session.retain(|step| step.item.is_none_or(&known));
         }
-        self.later.retain(|session| session.len() > 1);
+        self.test.retain(|session| session.len() > 1);
     }
 }
 
@@ -57,31 +57,31 @@ mod tests {
     use super::*;
 
     fn session(items: &[ItemIx]) -> Vec<Step> {
-        items.iter().map(|item| Step { item: Some(*item), kind: 0, boundary: false, at: 0, value: 1.0 }).collect()
+        items.iter().map(|item| Step { item: Some(*item), kind: 0, starts_session: false, at: 0, value: 1.0 }).collect()
     }
 
     #[test]
     fn the_last_sessions_are_held_out_and_lose_what_was_never_learned() {
         let mut sessions: Vec<_> = (0..8).map(|_| session(&[0, 1])).collect();
         sessions.extend([session(&[1, 7, 0]), session(&[7, 1])]);
-        let mut split = Split::by_time(sessions, 0.2);
-        assert_eq!((split.earlier.len(), split.later.len()), (8, 2));
-        split.keep_known(|item| item < 2);
-        assert_eq!(split.later, [session(&[1, 0])]);
+        let mut split = TrainTestSplit::by_time(sessions, 0.2);
+        assert_eq!((split.train.len(), split.test.len()), (8, 2));
+        split.retain_known_items(|item| item < 2);
+        assert_eq!(split.test, [session(&[1, 0])]);
     }
 
     #[test]
     fn an_event_without_an_item_stays() {
-        let mut split = Split::by_time(vec![session(&[3, 3])], 1.0);
-        let search = Step { item: None, ..split.later[0][0] };
-        split.later[0].insert(1, search);
-        split.keep_known(|item| item == 3);
-        assert_eq!(split.later[0].len(), 3);
+        let mut split = TrainTestSplit::by_time(vec![session(&[3, 3])], 1.0);
+        let search = Step { item: None, ..split.test[0][0] };
+        split.test[0].insert(1, search);
+        split.retain_known_items(|item| item == 3);
+        assert_eq!(split.test[0].len(), 3);
     }
 
     #[test]
     fn nothing_and_everything_can_be_held_out() {
-        assert_eq!(Split::by_time(vec![vec![]; 3], 0.0).later.len(), 0);
-        assert_eq!(Split::by_time(vec![vec![]; 3], 1.0).later.len(), 3);
+        assert_eq!(TrainTestSplit::by_time(vec![vec![]; 3], 0.0).test.len(), 0);
+        assert_eq!(TrainTestSplit::by_time(vec![vec![]; 3], 1.0).test.len(), 3);
     }
 }

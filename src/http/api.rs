@@ -16,9 +16,9 @@ use super::problem::Problem;
 use super::pulse::Pulse;
 use super::{beacon, consents, events, items, lists, merges, openapi, segment, slow, stream, users};
 use crate::actors::system::{Admitted, Receipt, System, SystemError};
-use crate::auth::Keys;
+use crate::auth::KeyStore;
 use crate::clock::Clock;
-use crate::domain::{Entry, Offset, Recommendation, Said, Timestamp};
+use crate::domain::{Entry, Offset, Recommendation, Timestamp, WithConsent};
 use crate::ingest::{ValidationError, ValidationRules};
 use crate::metrics::Metrics;
 use crate::settings::LiveSettings;
@@ -39,7 +39,7 @@ pub(super) struct Api {
     /// A place for each stream that there may be.
     pub(super) streams: Arc<Semaphore>,
     pub(super) live: Arc<LiveSettings>,
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<KeyStore>,
 }
 
 /// After how long it is worth to ask again.
@@ -123,7 +123,7 @@ impl Taken {
 /// Answers a request for entries once they are durable.
 pub(super) async fn take(
     api: &Api,
-    entries: Vec<impl Into<Said<Entry>>>,
+    entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
 ) -> Result<HttpResponse, Problem> {
@@ -133,7 +133,7 @@ pub(super) async fn take(
 /// Makes entries durable, as far as their users let them be; the faults of those that are none come along.
 pub(super) async fn taken(
     api: &Api,
-    entries: Vec<impl Into<Said<Entry>>>,
+    entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
 ) -> Result<Taken, Problem> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::api::Api;
 use super::limits::Limits;
 use super::tls::Certificate;
-use crate::metrics::Reload;
+use crate::metrics::ReloadTarget;
 
 /// How often it is looked whether keys and certificate are others.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,23 +26,23 @@ impl Chores {
         let mut every = rt::time::interval(LOOK);
         loop {
             every.tick().await;
-            self.told(self.api.keys.refresh(), Reload::Keys, "the keys");
+            self.told(self.api.keys.reload_if_changed(), ReloadTarget::Keys, "the keys");
             self.told(
                 self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.refresh()),
-                Reload::Certificate,
+                ReloadTarget::Certificate,
                 "the certificate",
             );
-            self.limits.tidy(&self.api.keys.ring());
+            self.limits.tidy(&self.api.keys.key_ring());
         }
     }
 
     /// Says what came of looking at a file.
-    fn told(&self, looked: Result<bool, impl Error + 'static>, what: Reload, name: &str) {
+    fn told(&self, looked: Result<bool, impl Error + 'static>, what: ReloadTarget, name: &str) {
         match looked {
             Ok(false) => {}
             Ok(true) => tracing::info!(what = name, "a file was read again"),
             Err(error) => {
-                self.api.metrics().reload_failures.of(what).increment(1);
+                self.api.metrics().reload_failures.with_label(what).increment(1);
                 tracing::error!(
                     what = name,
                     error = &error as &dyn Error,

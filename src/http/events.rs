@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::auth::Scope;
-use crate::domain::{Consent, Entry, Event, Said};
+use crate::domain::{Consent, Entry, Event, WithConsent};
 use crate::ingest::{ParsedBatch, ValidationError, read_events};
 use crate::metrics::{EventOutcome, RecommendationOutcome};
 use crate::telemetry::span;
@@ -60,7 +60,7 @@ impl Following {
     }
 }
 
-fn read(api: &Api, body: Result<Bytes, Error>) -> Result<ParsedBatch<Said>, Problem> {
+fn read(api: &Api, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
 }
@@ -89,15 +89,15 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
             Err(fault) => rejected.push(fault),
         }
     }
-    let asked = recommend.zip(user.or_else(|| Some(events.last()?.what.user_id.clone())));
+    let asked = recommend.zip(user.or_else(|| Some(events.last()?.value.user_id.clone())));
     let asked = asked.map(|(limit, user)| (limit, unkept(&api, &user, &events), user));
     let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     let metrics = api.metrics();
-    metrics.events.of(EventOutcome::Rejected).increment(rejected.len() as u64);
+    metrics.events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
     let mut taken = taken(&api, entries, rejected, reading.warnings).await?;
-    metrics.events.of(EventOutcome::Accepted).increment(taken.accepted as u64);
-    metrics.events.of(EventOutcome::Duplicate).increment(taken.duplicates as u64);
-    metrics.events.of(EventOutcome::Withheld).increment(taken.withheld as u64);
+    metrics.events.with_label(EventOutcome::Accepted).increment(taken.accepted as u64);
+    metrics.events.with_label(EventOutcome::Duplicate).increment(taken.duplicates as u64);
+    metrics.events.with_label(EventOutcome::Withheld).increment(taken.withheld as u64);
     if let (true, Some((limit, unkept, user))) = (taken.answers(), asked) {
         let wishes = Wishes { limit, ..Wishes::default() };
         let list = match unkept {
@@ -106,7 +106,7 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
         };
         // The events are taken whether or not there was room for the question: who sent them must not believe otherwise.
         if list.is_err() {
-            metrics.recommendations.of(RecommendationOutcome::Overloaded).increment(1);
+            metrics.recommendations.with_label(RecommendationOutcome::Overloaded).increment(1);
         }
         taken.recommendations = Some(list.ok());
     }
@@ -114,10 +114,10 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
 }
 
 /// What the request tells of a user, if it is all that an answer may follow from: nothing is kept of the user, or of something that the request tells.
-fn unkept(api: &Api, user: &str, events: &[Said]) -> Option<Vec<Event>> {
-    let theirs = || events.iter().filter(|event| event.what.user_id == user);
+fn unkept(api: &Api, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
+    let theirs = || events.iter().filter(|event| event.value.user_id == user);
     let none = |sender| api.system.consent(user, sender) == Consent::None;
-    (none(None) || theirs().any(|event| none(event.consent))).then(|| theirs().map(|event| event.what.clone()).collect())
+    (none(None) || theirs().any(|event| none(event.consent))).then(|| theirs().map(|event| event.value.clone()).collect())
 }
 
 /// What would become of a request's events.

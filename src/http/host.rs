@@ -12,18 +12,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::problem::Problem;
-use crate::metrics::{By, Refusal};
+use crate::metrics::{LabeledMetric, RefusalReason};
 
 /// The names by which the admin endpoint may be asked.
 #[derive(Debug, Clone)]
 pub(super) struct Hosts {
     /// Those that an operator set, in lower case.
     names: Arc<[String]>,
-    refused: Arc<By<Refusal, Counter>>,
+    refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
 impl Hosts {
-    pub(super) fn new(names: &[String], refused: Arc<By<Refusal, Counter>>) -> Self {
+    pub(super) fn new(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
         Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), refused }
     }
 
@@ -34,12 +34,12 @@ impl Hosts {
         address || name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name)
     }
 
-    fn judge(&self, head: &RequestHead) -> Result<(), (Refusal, Problem)> {
+    fn judge(&self, head: &RequestHead) -> Result<(), (RefusalReason, Problem)> {
         let header = |name| head.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
         // HTTP/2 says it in the address. Without either it is no browser.
         let Some(host) = head.uri.authority().map(|authority| authority.as_str()).or_else(|| header(HOST)) else { return Ok(()) };
         if !self.know(host) {
-            return Err((Refusal::Host, Problem::unknown_host()));
+            return Err((RefusalReason::Host, Problem::unknown_host()));
         }
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
@@ -49,7 +49,7 @@ impl Hosts {
             !there.eq_ignore_ascii_case(host)
         });
         let told = head.headers().get("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].iter().any(|good| site == good));
-        if elsewhere || told { Err((Refusal::Origin, Problem::other_origin())) } else { Ok(()) }
+        if elsewhere || told { Err((RefusalReason::Origin, Problem::other_origin())) } else { Ok(()) }
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn ours(
     match hosts.judge(request.head()) {
         Ok(()) => next.call(request).await,
         Err((reason, problem)) => {
-            hosts.refused.of(reason).increment(1);
+            hosts.refused.with_label(reason).increment(1);
             Ok(request.into_response(problem.error_response()))
         }
     }
@@ -83,12 +83,12 @@ pub(super) async fn ours(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kinds;
+    use crate::domain::EventKinds;
     use crate::metrics::Metrics;
     use actix_web::test::TestRequest;
 
     fn status(method: Method, headers: &[(&str, &str)]) -> u16 {
-        let refused = Arc::new(Metrics::new(&Kinds::default()).unwrap().refused_requests.clone());
+        let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         let hosts = Hosts::new(&["Sequor.example".to_owned()], refused);
         let request = headers.iter().fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
         hosts.judge(request.to_http_request().head()).map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)

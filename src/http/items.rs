@@ -11,7 +11,7 @@ use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Re
 use super::problem::Problem;
 use super::watch::path;
 use crate::auth::Scope;
-use crate::domain::{Entry, Item, ItemAct, ItemChange};
+use crate::domain::{Entry, Item, ItemChange, ItemOperation};
 use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
 use crate::telemetry::span;
 
@@ -75,7 +75,7 @@ pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes
     responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Refused))]
 pub(super) async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
-    let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), act: ItemAct::Delete };
+    let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
     take(&api, vec![Entry::Item(change)], Vec::new(), Vec::new()).await
 }
 
@@ -102,13 +102,13 @@ fn known(api: &Api, item: &str) -> Result<Item, Problem> {
     api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
-type Read = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError>;
+type Read = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
 
 async fn change(api: &Api, item: String, body: Result<Bytes, Error>, read: Read) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let mut warnings = Vec::new();
     let item_id = check_id("item_id", item).map_err(|fault| Problem::bad_item(&fault))?;
     let act = read(&body, &mut |warning| warnings.push(warning)).map_err(|fault| Problem::bad_item(&fault))?;
-    let change = ItemChange { item_id, timestamp: api.clock.now(), act };
+    let change = ItemChange { item_id, timestamp: api.clock.now(), operation: act };
     take(api, vec![Entry::Item(change)], Vec::new(), warnings).await
 }

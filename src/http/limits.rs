@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::auth::{Key, KeyId, Ring};
+use crate::auth::{ApiKey, KeyId, KeyRing};
 
 /// Addresses that are told apart at once, 100 bytes each; of more than that several share one allowance.
 const ADDRESSES: usize = 100_000;
@@ -56,7 +56,7 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// Counts so many events and questions of a key.
-    pub(super) fn key(&self, key: &Key, count: u32) -> Result<(), TooMuch> {
+    pub(super) fn key(&self, key: &ApiKey, count: u32) -> Result<(), TooMuch> {
         let Some(quota) = self.rates.quota(key.rate.unwrap_or(self.rates.per_key)) else { return Ok(()) };
         let keys = self.keys.pin();
         let limiter = keys.get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
@@ -81,7 +81,7 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every second.
-    pub(super) fn tidy(&self, ring: &Ring) {
+    pub(super) fn tidy(&self, ring: &KeyRing) {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {
             addresses.retain_recent();
@@ -118,15 +118,15 @@ mod tests {
         (Limits::new(Rates { per_key, per_address, batch }, clock.clone()), clock)
     }
 
-    fn key(rate: Option<u32>) -> Key {
-        Key::draw("k", "write".parse().unwrap(), rate, 0).unwrap().0
+    fn key(rate: Option<u32>) -> ApiKey {
+        ApiKey::generate("k", "write".parse().unwrap(), rate, 0).unwrap().0
     }
 
     #[test]
     fn a_key_has_its_own_rate_or_the_usual_one() {
         let (limits, clock) = limits(10, 0, 0);
         let (usual, fast, free) = (key(None), key(Some(20)), key(Some(0)));
-        let taken = |key: &Key| (0..1000).filter(|_| limits.key(key, 1).is_ok()).count();
+        let taken = |key: &ApiKey| (0..1000).filter(|_| limits.key(key, 1).is_ok()).count();
         assert_eq!((taken(&usual), taken(&fast), taken(&free)), (10, 20, 1000));
         // A tenth of a second brings a tenth of what a second does.
         clock.advance(Duration::from_millis(100));
@@ -173,13 +173,13 @@ mod tests {
         let held = || limits.addresses.as_ref().unwrap().len();
         let _ = limits.key(&known, 1);
         many(1 << 24, ADDRESSES as u32);
-        limits.tidy(&Ring::default());
+        limits.tidy(&KeyRing::default());
         assert!(limits.keys.pin().is_empty());
         // From here on the others share.
         many(1 << 28, 300_000);
         assert!(held() <= ADDRESSES + SHARED as usize, "{}", held());
         clock.advance(Duration::from_secs(2));
-        limits.tidy(&Ring::default());
+        limits.tidy(&KeyRing::default());
         assert_eq!(held(), 0);
     }
 }

@@ -15,8 +15,8 @@ use super::watch::path;
 use super::wishes::{self, Pairs, Wishes};
 use crate::auth::Scope;
 use crate::domain::{
-    Candidate, Consent, Entry, Event, Explained, Fallback, Impression, MovedBy, Offset, Recommendation, Recommended, Removed, Shown,
-    SourceName,
+    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Offset, Recommendation,
+    RecommendedItem, RemovalCounts, SourceName,
 };
 use crate::learner::{Answer, Explanation, Pick, Request};
 use crate::metrics::RecommendationOutcome;
@@ -142,14 +142,14 @@ fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
 }
 
 /// The first of these that are still offered, and how many before them are not.
-fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, Removed) {
+fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, RemovalCounts) {
     let (catalog, now) = (api.system.catalog(), api.clock.now());
-    let (mut items, mut removed) = (Vec::new(), Removed::default());
+    let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
     for candidate in ranking {
         if items.len() >= limit {
             break;
         }
-        match catalog.offered(candidate.item, now) {
+        match catalog.get_recommendable(candidate.item, now) {
             Some(_) => items.push(Pick::from(*candidate)),
             None => removed.unavailable += 1,
         }
@@ -215,7 +215,7 @@ pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Re
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listing {
     /// Best first.
-    items: Vec<Recommended>,
+    items: Vec<RecommendedItem>,
 }
 
 impl Listing {
@@ -262,29 +262,29 @@ pub(super) async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listin
 /// The answer with names in place of numbers.
 fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation {
     for (source, count) in SourceName::ALL.into_iter().zip(answer.brought) {
-        api.metrics().candidates.of(source).increment(count as u64);
+        api.metrics().candidates.with_label(source).increment(count as u64);
     }
     let items = answer.items.into_iter().filter_map(|pick| with_name(api, pick));
     let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
     Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
 }
 
-pub(super) fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<Recommended> {
+pub(super) fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<RecommendedItem> {
     let item_id = api.system.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| explained(api, &explanation));
-    Some(Recommended { item_id, score: candidate.score, source: candidate.source, interest, explanation })
+    Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
 }
 
-fn explained(api: &Api, explanation: &Explanation) -> Explained {
+fn explained(api: &Api, explanation: &Explanation) -> ItemExplanation {
     let dictionary = api.system.dictionary();
-    let moved_by = explanation.moved.map(|moved| MovedBy {
+    let moved_by = explanation.moved.map(|moved| InfluentialEvent {
         item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
         kind: api.system.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
         events_back: moved.back,
         rank: moved.rank,
         rank_without: moved.without,
     });
-    Explained { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
+    ItemExplanation { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
 }
 
 /// Journals what was shown, without letting the answer wait for it. When the journal has no room, the impression is counted as lost: only a click's credit
@@ -302,7 +302,7 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
         user_id,
         timestamp: api.clock.now(),
         weights_version: list.weights_version,
-        items: list.items.iter().map(|item| Shown { item_id: item.item_id.clone(), source: item.source }).collect(),
+        items: list.items.iter().map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source }).collect(),
     });
     let system = api.system.clone();
     let noted = async move {
@@ -316,11 +316,11 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
 fn recommended(api: &Api, list: &Recommendation) {
     let metrics = api.metrics();
     let outcome = match list.fallback {
-        Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::Cold,
+        Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,
         Fallback::None | Fallback::FilteredOut => RecommendationOutcome::Answered,
     };
-    metrics.recommendations.of(outcome).increment(1);
+    metrics.recommendations.with_label(outcome).increment(1);
     for item in &list.items {
-        metrics.recommended_items.of(item.source).increment(1);
+        metrics.recommended_items.with_label(item.source).increment(1);
     }
 }

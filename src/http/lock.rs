@@ -17,8 +17,8 @@ use std::sync::Arc;
 use super::limits::{Limits, TooMuch};
 use super::problem::Problem;
 use super::slow;
-use crate::auth::{Key, Keys, Scope};
-use crate::metrics::{By, Refusal};
+use crate::auth::{ApiKey, KeyStore, Scope};
+use crate::metrics::{LabeledMetric, RefusalReason};
 
 /// What a path needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +34,17 @@ pub(super) enum Needs {
 /// The lock of one door.
 #[derive(Clone)]
 pub(super) struct Lock {
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<KeyStore>,
     /// Whether a key is asked for at all.
     pub(super) locked: bool,
     /// How much each may bring; `None`: as much as they like.
     pub(super) limits: Option<Arc<Limits>>,
     /// Those who did not come in, by why.
-    pub(super) refused: Arc<By<Refusal, Counter>>,
+    pub(super) refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
 /// Why somebody does not come in.
-type Turned = (Refusal, Problem);
+type Turned = (RefusalReason, Problem);
 
 impl Lock {
     /// Who asks, if that may be.
@@ -57,7 +57,7 @@ impl Lock {
 
     /// Counts somebody who does not come in.
     fn turn(&self, (reason, problem): Turned) -> Problem {
-        self.refused.of(reason).increment(1);
+        self.refused.with_label(reason).increment(1);
         problem
     }
 
@@ -72,26 +72,26 @@ impl Lock {
 
     fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), Turned> {
         let counted = self.limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.address(address, count));
-        counted.map_err(|TooMuch(wait)| (Refusal::AddressRate, Problem::too_many_requests(wait)))
+        counted.map_err(|TooMuch(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
-    fn count_key(&self, key: Option<&Key>, count: u32) -> Result<(), Turned> {
+    fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), Turned> {
         let counted = self.limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.key(key, count));
-        counted.map_err(|TooMuch(wait)| (Refusal::KeyRate, Problem::too_many_requests(wait)))
+        counted.map_err(|TooMuch(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
     fn recognise(&self, request: &HttpRequest, needs: Needs, address: Option<IpAddr>) -> Result<Access, Turned> {
         let sent = sent(request, needs);
         let key = {
-            let ring = self.keys.ring();
+            let ring = self.keys.key_ring();
             sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
         };
         let access = Access { key, address, lock: self.clone() };
         match needs {
             _ if !self.locked => Ok(access),
             Needs::Nothing => Ok(access),
-            _ if access.key.is_none() && sent.is_empty() => Err((Refusal::NoKey, Problem::no_key())),
-            _ if access.key.is_none() => Err((Refusal::WrongKey, Problem::wrong_key())),
+            _ if access.key.is_none() && sent.is_empty() => Err((RefusalReason::MissingKey, Problem::no_key())),
+            _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::wrong_key())),
             Needs::Any => Ok(access),
             Needs::Scope(scope) => access.check(scope).map(|()| access),
         }
@@ -118,7 +118,7 @@ fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
 /// Who asks, and what they may.
 #[derive(Clone)]
 pub(super) struct Access {
-    key: Option<Arc<Key>>,
+    key: Option<Arc<ApiKey>>,
     address: Option<IpAddr>,
     lock: Lock,
 }
@@ -133,8 +133,8 @@ impl Access {
     }
 
     fn check(&self, scope: Scope) -> Result<(), Turned> {
-        let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.open(scope));
-        if opens { Ok(()) } else { Err((Refusal::Scope, Problem::other_scope(scope))) }
+        let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
+        if opens { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::other_scope(scope))) }
     }
 
     /// Counts what they bring beyond one event or question, before any of it is taken.
@@ -149,7 +149,7 @@ impl Access {
 
     /// Whether what let them in still does: a key may have been revoked since.
     pub(super) fn holds(&self) -> bool {
-        !self.lock.locked || self.key.as_ref().is_some_and(|key| self.lock.keys.ring().get(&key.id).is_some())
+        !self.lock.locked || self.key.as_ref().is_some_and(|key| self.lock.keys.key_ring().get(&key.id).is_some())
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) async fn nowhere(request: HttpRequest, lock: Data<Lock>) -> Problem {
 pub(super) mod tests {
     use super::*;
     use crate::auth::Scopes;
-    use crate::domain::Kinds;
+    use crate::domain::EventKinds;
     use crate::metrics::Metrics;
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
@@ -200,10 +200,10 @@ pub(super) mod tests {
     /// A lock of fresh keys, one of each of these scopes.
     pub(in crate::http) fn lock(locked: bool, scopes: &[Scope]) -> (Lock, Vec<String>) {
         let home = tempfile::tempdir().unwrap();
-        let keys = Keys::of(home.path()).unwrap();
+        let keys = KeyStore::open(home.path()).unwrap();
         let make = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
         let made = scopes.iter().map(make).collect();
-        let refused = Arc::new(Metrics::new(&Kinds::default()).unwrap().refused_requests.clone());
+        let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         // What is revoked later is written where it was.
         let _ = home.keep();
         (Lock { keys: Arc::new(keys), locked, limits: None, refused }, made)

@@ -3,7 +3,7 @@
 use super::request_id::RequestId;
 use crate::auth::Scope;
 use crate::ingest::{BodyError, ValidationError};
-use crate::learner::FilterError;
+use crate::learner::ItemFilterError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -199,7 +199,7 @@ impl Problem {
 
     /// 400: a filter is no expression; the member `column` points at the place.
     #[must_use]
-    pub fn bad_filter(fault: &FilterError) -> Self {
+    pub fn bad_filter(fault: &ItemFilterError) -> Self {
         let detail = format!("At column {}, {}.", fault.column, fault.reason);
         let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).field("filter");
         problem.members.column = Some(fault.column);

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::admin::status::Status;
 use super::api::Api;
 use crate::domain::{Offset, Timestamp};
-use crate::metrics::{Buckets, Reading};
+use crate::metrics::{HistogramBuckets, MetricsSnapshot};
 
 /// How often it beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ struct Beat {
     at: Timestamp,
     events: f64,
     lists: f64,
-    latency: Buckets,
+    latency: HistogramBuckets,
 }
 
 /// How fast it goes, over the latest seconds.
@@ -96,7 +96,7 @@ impl Pulse {
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
-                let reading = api.system.metrics().read();
+                let reading = api.system.metrics().snapshot();
                 let Ok(status) = Status::of(&api, &reading).await else { continue };
                 api.pulse.remember(&status, &reading, api.clock.now());
                 // What was measured with it belongs to it.
@@ -131,7 +131,7 @@ impl Pulse {
         if end > known { (now - first).max(0) as f64 / 1000.0 } else { 0.0 }
     }
 
-    fn remember(&self, status: &Status, reading: &Reading, now: Timestamp) {
+    fn remember(&self, status: &Status, reading: &MetricsSnapshot, now: Timestamp) {
         let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
             values.iter().map(|value| reading.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
         };

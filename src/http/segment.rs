@@ -14,7 +14,7 @@ use super::watch::path;
 use crate::actors::system::Admitted;
 use crate::auth::Scope;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
-use crate::metrics::{EventOutcome, MessageOutcome};
+use crate::metrics::{EventOutcome, SegmentMessageOutcome};
 use crate::telemetry::span;
 
 /// Where each call comes in, and where many at once.
@@ -109,18 +109,18 @@ async fn take(api: &Api, messages: ParsedSegmentBatch) -> Result<Success, Proble
     let events: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
     let receipt = append(api, entries).await?;
     for (outcome, count) in [
-        (MessageOutcome::Taken, taken),
-        (MessageOutcome::Ignored, ignored),
-        (MessageOutcome::Unknown, unknown.len() as u64),
-        (MessageOutcome::Rejected, faults.len() as u64),
+        (SegmentMessageOutcome::Accepted, taken),
+        (SegmentMessageOutcome::Ignored, ignored),
+        (SegmentMessageOutcome::UnknownEvent, unknown.len() as u64),
+        (SegmentMessageOutcome::Rejected, faults.len() as u64),
     ] {
-        metrics.messages.of(outcome).increment(count);
+        metrics.segment_messages.with_label(outcome).increment(count);
     }
     let of_events = |places: &[usize]| places.iter().filter(|place| events.get(**place) == Some(&true)).count();
     let (duplicates, late) = receipt.map_or((0, 0), |receipt| (of_events(&receipt.duplicates), of_events(&receipt.withheld)));
     let accepted = events.iter().filter(|event| **event).count() - duplicates - late;
-    metrics.events.of(EventOutcome::Withheld).increment((withheld + late) as u64);
-    metrics.events.of(EventOutcome::Accepted).increment(accepted as u64);
-    metrics.events.of(EventOutcome::Duplicate).increment(duplicates as u64);
+    metrics.events.with_label(EventOutcome::Withheld).increment((withheld + late) as u64);
+    metrics.events.with_label(EventOutcome::Accepted).increment(accepted as u64);
+    metrics.events.with_label(EventOutcome::Duplicate).increment(duplicates as u64);
     Ok(Success { success, rejected: faults, warnings: unknown })
 }

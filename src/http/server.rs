@@ -31,7 +31,7 @@ use super::watch::Otherwise;
 
 use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
-use crate::auth::{KeyError, Keys};
+use crate::auth::{KeyError, KeyStore};
 use crate::clock::Clock;
 use crate::ingest::ValidationRules;
 use crate::metrics::Endpoint;
@@ -157,11 +157,11 @@ impl Door {
     ///
     /// # Errors
     /// [`DoorError::Keys`], or [`DoorError::NoKey`].
-    pub fn keys(settings: &DoorSettings, data_dir: &Path) -> Result<Arc<Keys>, DoorError> {
-        let keys = Keys::of(data_dir)?;
+    pub fn keys(settings: &DoorSettings, data_dir: &Path) -> Result<Arc<KeyStore>, DoorError> {
+        let keys = KeyStore::open(data_dir)?;
         let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
         for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
-            if asks(settings, address) && !keys.ring().opens(scope != private.1) {
+            if asks(settings, address) && !keys.key_ring().has_key_for(scope != private.1) {
                 return Err(DoorError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
             }
         }
@@ -178,7 +178,7 @@ impl Door {
         clock: Clock,
         settings: &DoorSettings,
         live: Arc<LiveSettings>,
-        keys: Arc<Keys>,
+        keys: Arc<KeyStore>,
         data_dir: &Path,
     ) -> Result<Self, DoorError> {
         let public = listen(settings.listen, "--listen")?;

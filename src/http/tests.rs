@@ -98,7 +98,7 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
     };
     let revoked = {
         let (_, secret) = lock.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
-        let id = lock.keys.ring().find(secret.reveal()).unwrap().id.clone();
+        let id = lock.keys.key_ring().find(secret.reveal()).unwrap().id.clone();
         lock.keys.revoke(&id).unwrap();
         secret.reveal().to_owned()
     };

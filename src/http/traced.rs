@@ -39,7 +39,7 @@ pub(super) fn begun(request: &ServiceRequest, id: &RequestId) -> Span {
     if !span.is_disabled()
         && let Some(parent) = request.headers().get("traceparent").and_then(|parent| parent.to_str().ok())
     {
-        telemetry::follow(&span, parent);
+        telemetry::set_remote_parent(&span, parent);
     }
     span
 }
@@ -56,7 +56,7 @@ pub(super) fn ended(span: &Span, method: &Method, pattern: Option<&str>, status:
     if let Some(pattern) = pattern {
         span.record("http.route", pattern);
     }
-    telemetry::rename(span, || match pattern {
+    telemetry::rename_span(span, || match pattern {
         Some(pattern) => format!("{} {pattern}", name(method)),
         None => name(method).replace("_OTHER", "HTTP"),
     });

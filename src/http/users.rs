@@ -69,7 +69,7 @@ pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResp
             r#type: kinds.get(usize::from(step.kind)).copied().unwrap_or_default(),
             value: step.value,
             timestamp: step.at,
-            boundary: step.boundary,
+            boundary: step.starts_session,
         });
         let line = Sequence { entry: "user", ids: ids.clone(), applied: record.applied, sequence: steps.collect() };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;

@@ -77,17 +77,17 @@ pub(super) async fn measured(
     traced::ended(&traced, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
     let metrics = api.system.metrics_handles();
-    metrics.responses.of(StatusClass::of(status.as_u16())).increment(1);
-    metrics.request_seconds.of(endpoint).record(seconds);
+    metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
+    metrics.request_seconds.with_label(endpoint).record(seconds);
     if is_overload(status) {
-        metrics.overloaded_requests.of(endpoint).increment(1);
+        metrics.overloaded_requests.with_label(endpoint).increment(1);
     } else if status.is_server_error() {
-        metrics.failed_requests.of(endpoint).increment(1);
+        metrics.failed_requests.with_label(endpoint).increment(1);
     }
     if let Some(outcome) = unanswered(status)
         && matches!(endpoint, Endpoint::Recommendations | Endpoint::InlineRecommendations)
     {
-        metrics.recommendations.of(outcome).increment(1);
+        metrics.recommendations.with_label(outcome).increment(1);
     }
     answer
 }
@@ -102,7 +102,7 @@ fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
         RECOMMENDATIONS => Some(Endpoint::Recommendations),
         STREAM => Some(Endpoint::Streams),
         INLINE => Some(Endpoint::InlineRecommendations),
-        SIMILAR | TRENDING => Some(Endpoint::Lists),
+        SIMILAR | TRENDING => Some(Endpoint::NonPersonalised),
         ITEM | ITEMS => Some(Endpoint::Items),
         pattern if segment::PATHS.contains(&pattern) => Some(Endpoint::Segment),
         _ => None,
@@ -118,7 +118,7 @@ fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
     match status {
         status if is_overload(status) => Some(RecommendationOutcome::Overloaded),
         status if status.is_server_error() => Some(RecommendationOutcome::Failed),
-        status if status.is_client_error() => Some(RecommendationOutcome::Refused),
+        status if status.is_client_error() => Some(RecommendationOutcome::InvalidRequest),
         _ => None,
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     fn a_question_without_a_list_has_an_outcome() {
         let outcome = |status: u16| unanswered(StatusCode::from_u16(status).unwrap());
         assert_eq!(outcome(200), None);
-        assert_eq!(outcome(404), Some(RecommendationOutcome::Refused));
+        assert_eq!(outcome(404), Some(RecommendationOutcome::InvalidRequest));
         assert_eq!(outcome(503), Some(RecommendationOutcome::Overloaded));
         assert_eq!(outcome(500), Some(RecommendationOutcome::Failed));
     }

@@ -8,7 +8,7 @@ use super::api::Api;
 use super::consents::Level;
 use super::problem::Problem;
 use crate::domain::{Consent, ItemIx, Offset};
-use crate::learner::{Filter, Request};
+use crate::learner::{ItemFilter, Request};
 
 /// The most items that one request may exclude.
 const MAX_EXCLUDED: usize = 1000;
@@ -110,7 +110,7 @@ impl Wishes {
         let dictionary = api.system.dictionary();
         let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
         exclude.sort_unstable();
-        let filter = self.filter.as_deref().map(Filter::parse).transpose().map_err(|fault| Problem::bad_filter(&fault))?;
+        let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|fault| Problem::bad_filter(&fault))?;
         Ok(Request {
             exclude,
             exclude_seen: self.exclude_seen,

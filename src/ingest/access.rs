@@ -6,7 +6,7 @@ use super::digest::KeyedDigest;
 use super::fault::{ValidationError, ValidationErrorCode};
 use super::rules::{RawEvent, ValidationRules};
 use super::timestamp;
-use crate::domain::{Kind, Said, Timestamp};
+use crate::domain::{EventKind, Timestamp, WithConsent};
 use format::{AccessLogFormat, LogFields};
 use percent_encoding::percent_decode_str;
 use regex::Regex;
@@ -101,7 +101,7 @@ pub enum AccessLogError {
 #[derive(Debug, PartialEq)]
 pub enum AccessLogOutcome {
     /// An event.
-    Event(Said),
+    Event(WithConsent),
     /// A request that is none.
     Skipped(SkipReason),
 }
@@ -255,14 +255,14 @@ impl LogFieldSelector {
 impl AccessLogRule {
     fn new(text: &str, events: &ValidationRules) -> Result<Self, AccessLogError> {
         let (kind, path) = text.split_once('=').ok_or_else(|| AccessLogError::RuleSyntax(text.to_owned()))?;
-        let known = Kind::from_name(kind);
+        let known = EventKind::from_name(kind);
         if events.kinds.id(&known).is_none() {
             let known: Vec<_> = events.kinds.names().collect();
             return Err(AccessLogError::UnknownKind { kind: kind.to_owned(), known: known.join(", ") });
         }
         let path = regex(path)?;
         let finds_item = path.capture_names().flatten().any(|name| name == "item");
-        if !finds_item && known != Kind::Search {
+        if !finds_item && known != EventKind::Search {
             Err(AccessLogError::RuleWithoutItem(text.to_owned()))
         } else {
             Ok(Self { kind: kind.to_owned(), path })

@@ -5,7 +5,7 @@
 use super::fault::{ValidationError, ValidationErrorCode};
 use super::rules::ValidationRules;
 use super::shape::{ColumnMapping, EventField};
-use crate::domain::{Said, Timestamp};
+use crate::domain::{Timestamp, WithConsent};
 use csv_core::{ReadRecordResult, Reader};
 use std::borrow::Cow;
 
@@ -130,7 +130,12 @@ impl CsvEventReader {
     ///
     /// # Errors
     /// The first fault, without a place.
-    pub(super) fn read_event(&mut self, line: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<Said, ValidationError> {
+    pub(super) fn read_event(
+        &mut self,
+        line: &[u8],
+        rules: &ValidationRules,
+        received_at: Timestamp,
+    ) -> Result<WithConsent, ValidationError> {
         self.row.read_line(line, self.count)?;
         let text = |field: EventField| {
             let column = self.columns.get(field as usize).copied().flatten();
@@ -143,7 +148,7 @@ impl CsvEventReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::EventKind;
     use crate::ingest::TimeUnit;
     use proptest::prelude::*;
 
@@ -161,9 +166,9 @@ mod tests {
     #[test]
     fn columns_come_in_any_order() {
         let mut table = table("timestamp, session ,value,colour,event,item,user");
-        let event = table.read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &ValidationRules::default(), NOW).unwrap().what;
+        let event = table.read_event(br#"1396314941.5,s,,red,play,"i,""1""",u"#, &ValidationRules::default(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.item_id.as_deref(), event.session_id.as_deref()), ("u", Some(r#"i,"1""#), Some("s")));
-        assert_eq!((event.kind, event.value, event.timestamp), (Kind::Play, None, 1_396_314_941_500));
+        assert_eq!((event.kind, event.value, event.timestamp), (EventKind::Play, None, 1_396_314_941_500));
     }
 
     #[test]
@@ -183,8 +188,8 @@ mod tests {
     fn columns_of_others_are_mapped() {
         let shape = || ColumnMapping::new(TimeUnit::Auto, Some("view".to_owned())).with_column(EventField::User, "visitorid".to_owned());
         let mut table = CsvEventReader::new(b"visitorid,item,timestamp", shape()).unwrap();
-        let event = table.read_event(b"u,i,1", &ValidationRules::default(), NOW).unwrap().what;
-        assert_eq!((event.user_id.as_str(), event.kind), ("u", Kind::View));
+        let event = table.read_event(b"u,i,1", &ValidationRules::default(), NOW).unwrap().value;
+        assert_eq!((event.user_id.as_str(), event.kind), ("u", EventKind::View));
         assert_eq!(
             CsvEventReader::new(b"user,item,timestamp", shape()).unwrap_err(),
             CsvHeaderError::MissingColumn("visitorid".to_owned(), "visitorid, item, timestamp".to_owned())
@@ -230,7 +235,7 @@ mod tests {
         fn quoted_ids_survive(user in "\\PC{1,40}", item in "[a-z\",; ]{1,40}") {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let line = format!("{},{},view,1", quoted(&user), quoted(&item));
-            let event = table("user,item,event,timestamp").read_event(line.as_bytes(), &ValidationRules::default(), NOW).unwrap().what;
+            let event = table("user,item,event,timestamp").read_event(line.as_bytes(), &ValidationRules::default(), NOW).unwrap().value;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

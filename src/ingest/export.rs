@@ -1,7 +1,8 @@
 //! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
 
 use crate::domain::{
-    Consent, Entry, Event, Expiry, Impression, Item, ItemAct, ItemChange, ItemPatch, Merge, ModelAct, ModelChange, Offset, Said, Timestamp,
+    Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation, Offset, Timestamp,
+    UserMerge, WithConsent,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -21,7 +22,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
         Entry::Merge(_) => "merge",
         Entry::Consent(_) => "consent",
         Entry::Erase(_) => "erase",
-        Entry::Blank => "blank",
+        Entry::Tombstone => "blank",
         Entry::Expire(_) => "expire",
     }
 }
@@ -40,12 +41,12 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
         Entry::Impression(impression) => write(ExportLine { offset, entry: name, rest: ImpressionLine::new(impression) }, lines),
         Entry::Item(change) => write(ExportLine { offset, entry: name, rest: ItemLine::new(change) }, lines),
         Entry::Model(change) => write(ExportLine { offset, entry: name, rest: ModelLine::new(change) }, lines),
-        Entry::Merge(Merge { from, into, timestamp }) => {
+        Entry::Merge(UserMerge { from, into, timestamp }) => {
             write(ExportLine { offset, entry: name, rest: MergeLine { from, into, timestamp: *timestamp } }, lines)
         }
         Entry::Consent(change) => write(ExportLine { offset, entry: name, rest: change }, lines),
         Entry::Erase(erasure) => write(ExportLine { offset, entry: name, rest: erasure }, lines),
-        Entry::Blank => write(ExportLine { offset, entry: name, rest: BlankLine {} }, lines),
+        Entry::Tombstone => write(ExportLine { offset, entry: name, rest: BlankLine {} }, lines),
         Entry::Expire(expiry) => write(ExportLine { offset, entry: name, rest: ExpiryLine::new(expiry) }, lines),
     }
 }
@@ -54,10 +55,10 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
 ///
 /// # Errors
 /// As [`write_entry`].
-pub fn write_entry_with_consent(said: &Said<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    match &said.what {
+pub fn write_entry_with_consent(said: &WithConsent<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    match &said.value {
         Entry::Event(event) => {
-            write(ExportLine { offset: 0, entry: entry_kind_name(&said.what), rest: EventLine::new(event, said.consent)? }, lines)
+            write(ExportLine { offset: 0, entry: entry_kind_name(&said.value), rest: EventLine::new(event, said.consent)? }, lines)
         }
         entry => write_entry(0, entry, lines),
     }
@@ -201,9 +202,9 @@ struct ModelLine {
 
 impl ModelLine {
     fn new(change: &ModelChange) -> Self {
-        let to = if let ModelAct::Rollback { to } = change.act { Some(to) } else { None };
-        let value = if let ModelAct::LearningRate { value } = change.act { Some(RoundTripFloat::new(value)) } else { None };
-        Self { act: change.act.name(), to, value, cause: change.cause.name(), timestamp: change.timestamp }
+        let to = if let ModelOperation::Rollback { to } = change.operation { Some(to) } else { None };
+        let value = if let ModelOperation::LearningRate { value } = change.operation { Some(RoundTripFloat::new(value)) } else { None };
+        Self { act: change.operation.name(), to, value, cause: change.cause.name(), timestamp: change.timestamp }
     }
 }
 
@@ -237,10 +238,10 @@ struct ItemAttributesLine<'e> {
 
 impl<'e> ItemLine<'e> {
     fn new(change: &'e ItemChange) -> Self {
-        let (op, attributes) = match &change.act {
-            ItemAct::Put(item) => ("put", ItemAttributesLine::of(item)),
-            ItemAct::Patch(patch) => ("patch", ItemAttributesLine::changed(patch)),
-            ItemAct::Delete => ("delete", ItemAttributesLine::default()),
+        let (op, attributes) = match &change.operation {
+            ItemOperation::Put(item) => ("put", ItemAttributesLine::of(item)),
+            ItemOperation::Patch(patch) => ("patch", ItemAttributesLine::changed(patch)),
+            ItemOperation::Delete => ("delete", ItemAttributesLine::default()),
         };
         Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
     }
@@ -276,7 +277,7 @@ impl<'e> ItemAttributesLine<'e> {
 mod tests {
     use super::super::{ValidationRules, read_events, read_items};
     use super::*;
-    use crate::domain::{Kind, Shown, SourceName};
+    use crate::domain::{EventKind, ImpressionItem, SourceName};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
@@ -299,13 +300,13 @@ mod tests {
             timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
         ) {
             let properties = properties.map(|text| serde_json::json!({ "a": text, "b": [1.50, {}] }).to_string());
-            let event = Event { event_id, user_id, session_id, kind: Kind::Rate, item_id: Some(item_id), value, timestamp, properties };
+            let event = Event { event_id, user_id, session_id, kind: EventKind::Rate, item_id: Some(item_id), value, timestamp, properties };
             let mut line = Vec::new();
-            write_entry_with_consent(&Said { what: Entry::Event(event.clone()), consent }, &mut line).unwrap();
+            write_entry_with_consent(&WithConsent { value: Entry::Event(event.clone()), consent }, &mut line).unwrap();
             let line = String::from_utf8(line).unwrap();
             prop_assert_eq!(line.matches('\n').count(), 1);
             let reading = read_events(line.as_bytes(), &ValidationRules::default(), NOW).unwrap();
-            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(Said { what: event, consent })], vec![]), "{}", line);
+            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(WithConsent { value: event, consent })], vec![]), "{}", line);
         }
 
         #[test]
@@ -315,14 +316,14 @@ mod tests {
         ) {
             let names: Vec<String> = names.into_iter().collect();
             let act = match act {
-                0 => ItemAct::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None }),
-                1 => ItemAct::Patch(ItemPatch {
+                0 => ItemOperation::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None }),
+                1 => ItemOperation::Patch(ItemPatch {
                     categories: said.then_some(names), brand: said.then_some(text), price: Some(price), tags: None, available: Some(available),
                     published: said.then_some(at), expires: None,
                 }),
-                _ => ItemAct::Delete,
+                _ => ItemOperation::Delete,
             };
-            let change = ItemChange { item_id, timestamp: NOW, act };
+            let change = ItemChange { item_id, timestamp: NOW, operation: act };
             let line = line(&Entry::Item(change.clone()));
             let reading = read_items(line.as_bytes(), 9, NOW).unwrap();
             prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(change)], vec![]), "{}", line);
@@ -335,7 +336,7 @@ mod tests {
             event_id: None,
             user_id: "u".to_owned(),
             session_id: None,
-            kind: Kind::View,
+            kind: EventKind::View,
             item_id: Some("i".to_owned()),
             value: Some(0.1),
             timestamp: 1,
@@ -350,7 +351,7 @@ mod tests {
             user_id: "u".to_owned(),
             timestamp: 2,
             weights_version: 3,
-            items: vec![Shown { item_id: "i".to_owned(), source: SourceName::Trending }],
+            items: vec![ImpressionItem { item_id: "i".to_owned(), source: SourceName::Trending }],
         });
         assert_eq!(
             line(&impression),

@@ -7,7 +7,7 @@ use super::lines::{LineReader, MAX_LINE_BYTES, RawLine};
 use super::packed::DecompressedFile;
 use super::rules::ValidationRules;
 use super::shape::ColumnMapping;
-use crate::domain::{Said, Timestamp};
+use crate::domain::{Timestamp, WithConsent};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -197,7 +197,7 @@ impl<'r> EventFileReader<'r> {
 }
 
 impl Iterator for EventFileReader<'_> {
-    type Item = Result<Result<Said, ValidationError>, FileError>;
+    type Item = Result<Result<WithConsent, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.read;

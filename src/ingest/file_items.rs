@@ -130,7 +130,7 @@ fn not(what: &str, field: &'static str, text: &str) -> ValidationError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ItemAct;
+    use crate::domain::ItemOperation;
 
     fn read(name: &str, text: &str, names: &[(&'static str, &str)]) -> Vec<Result<ItemChange, ValidationError>> {
         let folder = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ mod tests {
         let json =
             read("a.ndjson", r#"{"itemid":"tea","categories":["hot","cold"],"price":4.5,"available":true}"#, &[("item_id", "itemid")]);
         assert_eq!(csv, json);
-        let Ok(ItemChange { item_id, act: ItemAct::Put(item), .. }) = &csv[0] else { panic!("{csv:?}") };
+        let Ok(ItemChange { item_id, operation: ItemOperation::Put(item), .. }) = &csv[0] else { panic!("{csv:?}") };
         assert_eq!((item_id.as_str(), item.categories.as_slice()), ("tea", &["hot".to_owned(), "cold".to_owned()][..]));
     }
 

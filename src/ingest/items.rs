@@ -5,7 +5,7 @@ use super::frame::BodyError;
 use super::json::{ParsedBatch, read_records};
 use super::rules::{excerpt, missing_field, validate_id};
 use super::timestamp;
-use crate::domain::{Item, ItemAct, ItemChange, ItemPatch, Timestamp};
+use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
 use serde_json::{Map, Value};
 
 /// The most categories of one item.
@@ -17,7 +17,7 @@ pub const MAX_TAGS: usize = 64;
 ///
 /// # Errors
 /// The first fault, without a place.
-pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError> {
+pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
     put(attributes(parse_object(text)?, warn)?)
 }
 
@@ -25,8 +25,8 @@ pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<I
 ///
 /// # Errors
 /// The first fault, without a place.
-pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemAct, ValidationError> {
-    attributes(parse_object(text)?, warn).map(ItemAct::Patch)
+pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
+    attributes(parse_object(text)?, warn).map(ItemOperation::Patch)
 }
 
 /// Reads the body of a request that changes many items: one JSON object, an array of them, or one a line. Each names its `item_id`, its attributes, and, in `op`,
@@ -68,14 +68,14 @@ pub(super) fn item_change_from_object(
     let patch = attributes(fields, warn)?;
     let act = match op.as_deref() {
         None | Some("put") => put(patch)?,
-        Some("patch") => ItemAct::Patch(patch),
-        Some("delete") => ItemAct::Delete,
+        Some("patch") => ItemOperation::Patch(patch),
+        Some("delete") => ItemOperation::Delete,
         Some(other) => {
             let reason = format!("`op` is `{}`, which is unknown; known are put, patch, delete", excerpt(other));
             return Err(ValidationError::new("op", ValidationErrorCode::UnknownOp, reason));
         }
     };
-    Ok(ItemChange { item_id, timestamp: received_at, act })
+    Ok(ItemChange { item_id, timestamp: received_at, operation: act })
 }
 
 /// Takes out what an export adds to a change: what it is, where it stood, and when it arrived.
@@ -90,10 +90,10 @@ fn exported(fields: &mut Map<String, Value>) -> Result<(), ValidationError> {
     Ok(())
 }
 
-fn put(patch: ItemPatch) -> Result<ItemAct, ValidationError> {
+fn put(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
     let mut item = Item::default();
     patch.apply(&mut item);
-    Ok(ItemAct::Put(item))
+    Ok(ItemOperation::Put(item))
 }
 
 /// Reads a text as an object.
@@ -221,7 +221,7 @@ mod tests {
     fn a_price_is_the_number_that_was_written() {
         // Found by mutated inputs: read a last place off, it was another number when it was written again.
         let read = read_item(br#"{"price":3901267362473246491.5}"#, &mut |_| {}).unwrap();
-        assert_eq!(read, ItemAct::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
+        assert_eq!(read, ItemOperation::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
     }
 
     #[test]
@@ -237,14 +237,14 @@ mod tests {
             published: Some(1_396_314_941_000),
             expires: Some(1_396_314_942_000),
         };
-        assert_eq!(read_item(text.as_bytes(), &mut |_| {}), Ok(ItemAct::Put(item)));
-        assert_eq!(read_item(b"{}", &mut |_| {}), Ok(ItemAct::Put(Item::default())));
+        assert_eq!(read_item(text.as_bytes(), &mut |_| {}), Ok(ItemOperation::Put(item)));
+        assert_eq!(read_item(b"{}", &mut |_| {}), Ok(ItemOperation::Put(Item::default())));
     }
 
     #[test]
     fn a_null_in_a_patch_takes_away() {
         let patch = ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
-        assert_eq!(read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemAct::Patch(patch)));
+        assert_eq!(read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemOperation::Patch(patch)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::items::parse_object;
 use super::rules::{RawEvent, ValidationRules, excerpt};
 use super::shape::ColumnMapping;
 use super::timestamp;
-use crate::domain::{Said, Timestamp};
+use crate::domain::{Timestamp, WithConsent};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub struct ParsedBatch<T> {
 ///
 /// # Errors
 /// If the body is empty or holds more events than the rules allow; then nothing is taken.
-pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<Said>, BodyError> {
+pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<WithConsent>, BodyError> {
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
 }
 
@@ -68,7 +68,7 @@ pub(super) fn read_event(
     rules: &ValidationRules,
     received_at: Timestamp,
     warn: &mut dyn FnMut(ValidationError),
-) -> Result<Said, ValidationError> {
+) -> Result<WithConsent, ValidationError> {
     let text = std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the event is not UTF-8"))?;
     if !text.starts_with('{') {
         return Err(ValidationError::new(
@@ -114,7 +114,7 @@ pub(super) fn read_mapped_event(
     shape: &ColumnMapping,
     rules: &ValidationRules,
     received_at: Timestamp,
-) -> Result<Said, ValidationError> {
+) -> Result<WithConsent, ValidationError> {
     rules.validate_event(shape.raw_event_from_object(&parse_object(text)?)?, received_at)
 }
 
@@ -241,13 +241,13 @@ fn syntax(text: &str, error: &serde_json::Error) -> ValidationError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Consent, Kind};
+    use crate::domain::{Consent, EventKind};
     use proptest::prelude::*;
 
     const NOW: Timestamp = 1_700_000_000_000;
     const GOOD: &str = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
 
-    fn read(body: &str) -> ParsedBatch<Said> {
+    fn read(body: &str) -> ParsedBatch<WithConsent> {
         read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap()
     }
 
@@ -263,11 +263,11 @@ mod tests {
             r#"{"event_id":"e1","user_id":"\u00fcser","session_id":"s","type":"rate","item_id":"i","value":4.5,
                 "timestamp":"2014-04-01T01:15:41Z","properties":{"page": [1, {}]}}"#,
         );
-        let event = reading.records.into_iter().next().unwrap().unwrap().what;
+        let event = reading.records.into_iter().next().unwrap().unwrap().value;
         assert_eq!(event.event_id.as_deref(), Some("e1"));
         assert_eq!(event.user_id, "üser");
         assert_eq!(event.session_id.as_deref(), Some("s"));
-        assert_eq!((event.kind, event.item_id.as_deref(), event.value), (Kind::Rate, Some("i"), Some(4.5)));
+        assert_eq!((event.kind, event.item_id.as_deref(), event.value), (EventKind::Rate, Some("i"), Some(4.5)));
         assert_eq!(event.timestamp, 1_396_314_941_000);
         assert_eq!(event.properties.as_deref(), Some(r#"{"page": [1, {}]}"#));
     }
@@ -410,7 +410,7 @@ mod tests {
         #[test]
         fn ids_survive_whatever_their_letters(user in "\\PC{1,40}", item in "\\PC{1,40}") {
             let body = serde_json::json!({ "user_id": user, "type": "view", "item_id": item }).to_string();
-            let event = read(&body).records.remove(0).unwrap().what;
+            let event = read(&body).records.remove(0).unwrap().value;
             prop_assert_eq!((event.user_id, event.item_id), (user, Some(item)));
         }
     }

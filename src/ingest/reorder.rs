@@ -1,6 +1,6 @@
 //! Events that come unsorted, put into the order of their timestamps within a window.
 
-use crate::domain::{Said, Timestamp};
+use crate::domain::{Timestamp, WithConsent};
 use std::collections::BTreeMap;
 
 /// Holds events back until the window has passed, and gives them out by their timestamps.
@@ -11,7 +11,7 @@ pub struct ReorderBuffer {
     latest: Timestamp,
     late: u64,
     /// The events held back, by timestamp and then by line.
-    held: BTreeMap<(Timestamp, u64), Said>,
+    held: BTreeMap<(Timestamp, u64), WithConsent>,
     /// Their timestamps by line.
     lines: BTreeMap<u64, Timestamp>,
 }
@@ -25,15 +25,15 @@ impl ReorderBuffer {
     }
 
     /// Takes the event of a line, which comes after every line so far. One that comes later than the window is counted, and given out next.
-    pub fn insert(&mut self, line: u64, event: Said) {
-        self.late += u64::from(event.what.timestamp < self.begin());
-        self.latest = self.latest.max(event.what.timestamp);
-        self.lines.insert(line, event.what.timestamp);
-        self.held.insert((event.what.timestamp, line), event);
+    pub fn insert(&mut self, line: u64, event: WithConsent) {
+        self.late += u64::from(event.value.timestamp < self.begin());
+        self.latest = self.latest.max(event.value.timestamp);
+        self.lines.insert(line, event.value.timestamp);
+        self.held.insert((event.value.timestamp, line), event);
     }
 
     /// The next event that need not be held back when reading has come to `line`.
-    pub fn pop_ready(&mut self, line: u64) -> Option<(u64, Said)> {
+    pub fn pop_ready(&mut self, line: u64) -> Option<(u64, WithConsent)> {
         let aged = self.lines.first_key_value().filter(|(first, _)| *first + self.most <= line).map(|(first, at)| (*at, *first));
         let passed = || self.held.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.begin());
         let key = aged.or_else(passed)?;
@@ -41,7 +41,7 @@ impl ReorderBuffer {
     }
 
     /// The next event of those still held back, at the end of the stream.
-    pub fn pop_remaining(&mut self) -> Option<(u64, Said)> {
+    pub fn pop_remaining(&mut self) -> Option<(u64, WithConsent)> {
         let key = *self.held.first_key_value()?.0;
         self.take(key)
     }
@@ -63,7 +63,7 @@ impl ReorderBuffer {
         self.latest.saturating_sub(self.window_ms)
     }
 
-    fn take(&mut self, key: (Timestamp, u64)) -> Option<(u64, Said)> {
+    fn take(&mut self, key: (Timestamp, u64)) -> Option<(u64, WithConsent)> {
         self.lines.remove(&key.1);
         self.held.remove(&key).map(|event| (key.1, event))
     }
@@ -72,7 +72,7 @@ impl ReorderBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Event, Kind};
+    use crate::domain::{Event, EventKind};
     use proptest::prelude::*;
 
     fn through(window_ms: i64, most: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
@@ -83,7 +83,7 @@ mod tests {
                 event_id: None,
                 user_id: "u".to_owned(),
                 session_id: None,
-                kind: Kind::View,
+                kind: EventKind::View,
                 item_id: Some("i".to_owned()),
                 value: None,
                 timestamp,
@@ -91,11 +91,11 @@ mod tests {
             };
             reorder.insert(line, event.into());
             while let Some((line, event)) = reorder.pop_ready(line) {
-                out.push((line, event.what.timestamp));
+                out.push((line, event.value.timestamp));
             }
         }
         while let Some((line, event)) = reorder.pop_remaining() {
-            out.push((line, event.what.timestamp));
+            out.push((line, event.value.timestamp));
         }
         assert_eq!(reorder.first_held_line(), None);
         (out, reorder.late_count())

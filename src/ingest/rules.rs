@@ -3,7 +3,7 @@
 use super::fault::{ValidationError, ValidationErrorCode};
 use super::pseudonym::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
-use crate::domain::{Consent, ConsentChange, Event, Kind, Kinds, Merge, Said, Timestamp};
+use crate::domain::{Consent, ConsentChange, Event, EventKind, EventKinds, Timestamp, UserMerge, WithConsent};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct RawEvent<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidationRules {
     /// The kinds that are known.
-    pub kinds: Kinds,
+    pub kinds: EventKinds,
     /// The most events that one request may hold.
     pub max_events: usize,
     /// What the names of Segment's events mean.
@@ -63,7 +63,7 @@ pub struct ValidationRules {
 impl Default for ValidationRules {
     fn default() -> Self {
         Self {
-            kinds: Kinds::default(),
+            kinds: EventKinds::default(),
             max_events: 1000,
             segment_events: SegmentEventMapping::default(),
             consent_if_refused: BTreeMap::new(),
@@ -78,11 +78,11 @@ impl ValidationRules {
     ///
     /// # Errors
     /// The first rule that the draft breaks, without a place.
-    pub fn validate_event(&self, draft: RawEvent<'_>, received_at: Timestamp) -> Result<Said, ValidationError> {
+    pub fn validate_event(&self, draft: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
         let user_id = self.internal_id(IdKind::User, validate_id("user_id", draft.user_id.ok_or_else(|| missing_field("user_id"))?)?);
         let kind = self.kind(&draft.kind.ok_or_else(|| missing_field("type"))?)?;
         let item_id = draft.item_id.map(|item| validate_id("item_id", item)).transpose()?;
-        if item_id.is_none() && kind != Kind::Search {
+        if item_id.is_none() && kind != EventKind::Search {
             return Err(ValidationError::new(
                 "item_id",
                 ValidationErrorCode::Missing,
@@ -103,7 +103,7 @@ impl ValidationRules {
             timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
             properties: draft.properties.map(properties).transpose()?.filter(|_| !self.drop_properties),
         };
-        Ok(Said { what, consent })
+        Ok(WithConsent { value: what, consent })
     }
 
     /// Holds a merge of two users against the rules for their ids, which `fields` name: who is merged, and into whom.
@@ -116,9 +116,9 @@ impl ValidationRules {
         from: Cow<'_, str>,
         into: Cow<'_, str>,
         timestamp: Timestamp,
-    ) -> Result<Merge, ValidationError> {
+    ) -> Result<UserMerge, ValidationError> {
         let [from_field, into_field] = fields;
-        Ok(Merge {
+        Ok(UserMerge {
             from: self.validate_user_id(from_field, from.into_owned())?,
             into: self.validate_user_id(into_field, into.into_owned())?,
             timestamp,
@@ -156,8 +156,8 @@ impl ValidationRules {
         properties(text.into()).ok()
     }
 
-    fn kind(&self, name: &str) -> Result<Kind, ValidationError> {
-        let kind = Kind::from_name(name);
+    fn kind(&self, name: &str) -> Result<EventKind, ValidationError> {
+        let kind = EventKind::from_name(name);
         if self.kinds.id(&kind).is_some() {
             return Ok(kind);
         }
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn takes_the_least_and_dates_it_by_its_arrival() {
-        let event = ValidationRules::default().validate_event(draft(), NOW).unwrap().what;
-        assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", Kind::View, Some("i"), NOW));
+        let event = ValidationRules::default().validate_event(draft(), NOW).unwrap().value;
+        assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", EventKind::View, Some("i"), NOW));
     }
 
     #[test]
@@ -313,18 +313,18 @@ mod tests {
     #[test]
     fn a_search_needs_no_item_and_a_configured_kind_is_known() {
         let search = RawEvent { kind: Some("search".into()), item_id: None, ..draft() };
-        assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().what.item_id, None);
+        assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().value.item_id, None);
         let mut rules = ValidationRules::default();
-        rules.kinds.set(Kind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
-        let event = rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap().what;
-        assert_eq!(event.kind, Kind::Custom("wishlist".into()));
+        rules.kinds.set(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
+        let event = rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap().value;
+        assert_eq!(event.kind, EventKind::Custom("wishlist".into()));
     }
 
     proptest! {
         #[test]
         fn what_is_taken_is_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
             let draft = RawEvent { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..draft() };
-            if let Ok(Said { what: event, .. }) = ValidationRules::default().validate_event(draft, NOW) {
+            if let Ok(WithConsent { value: event, .. }) = ValidationRules::default().validate_event(draft, NOW) {
                 let item = event.item_id.unwrap();
                 for id in [&event.user_id, &item] {
                     prop_assert!((1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control));

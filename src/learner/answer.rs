@@ -1,9 +1,9 @@
 //! "What next?": from a user's state and what is learned to a ranked list. The session actors answer with it, and the fold tests with it.
 
-use crate::candidates::{ClusterSettings, Clusters, Moment, SessionIx, Sources};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{ItemIx, Offset};
-use crate::nn::{Scratch, Top, Weights};
-use crate::ranking::{Desk, Mood, NetworkView, Ranker};
+use crate::nn::{NetworkScratch, TopItems, Weights};
+use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::follower::{Follower, Pace};
 
@@ -16,16 +16,16 @@ const LISTED: usize = 40;
 #[derive(Debug)]
 pub struct Workspace {
     /// The network's.
-    pub network: Scratch,
+    pub network: NetworkScratch,
     query: Vec<f32>,
     interest: Vec<f32>,
     /// The ranker's.
-    pub desk: Desk,
+    pub desk: RankingWorkspace,
 }
 
 impl Default for Workspace {
     fn default() -> Self {
-        Self { network: Scratch::default(), query: Vec::new(), interest: Vec::new(), desk: Desk::new(KEPT) }
+        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), desk: RankingWorkspace::new(KEPT) }
     }
 }
 
@@ -42,7 +42,7 @@ impl Workspace {
 pub struct Judge<'a> {
     pub(super) weights: Option<&'a Weights>,
     pub(super) clusters: Option<&'a Clusters>,
-    pub(super) sources: &'a Sources,
+    pub(super) sources: &'a CandidateSources,
     pub(super) ranker: &'a Ranker,
     pub(super) settings: &'a ClusterSettings,
     pub(super) now: Offset,
@@ -51,37 +51,42 @@ pub struct Judge<'a> {
 impl Judge<'_> {
     /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
     /// sources' neighbours, if the asker knows it.
-    pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &Mood, pace: &Pace, workspace: &mut Workspace) {
+    pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &SourceAffinity, pace: &Pace, workspace: &mut Workspace) {
         let Workspace { network, query, interest, desk } = workspace;
         // Before the first border the network knows no item, and has nothing to say.
-        let weights = self.weights.filter(|weights| weights.items() > 0);
+        let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
             weights.query(follower.hidden(pace, weights, network), query);
             weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
-        let moment = Moment { steps: follower.session.current(), session, begun: follower.session.begun, now: self.now };
+        let moment = QueryContext {
+            steps: follower.session.current_session(),
+            session,
+            session_start: follower.session.session_start,
+            now: self.now,
+        };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, follower);
                 // What the scan has given already spares fetching a row for every candidate.
-                let logit = |item| network.scanned(item).unwrap_or_else(|| weights.score(query, item));
-                let view = NetworkView { top: &top.items, log_partition: top.log_partition, logit: &logit };
-                desk.consider(self.sources, self.ranker, &moment, mood, Some(&view), &near);
+                let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.score(query, item));
+                let view = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
+                desk.score_candidates(self.sources, self.ranker, &moment, mood, Some(&view), &near);
             }
-            _ => desk.consider(self.sources, self.ranker, &moment, mood, None, &[]),
+            _ => desk.score_candidates(self.sources, self.ranker, &moment, mood, None, &[]),
         }
     }
 
     /// The network's best: of the whole catalog while that is small, else of the clusters nearest to the query and of the items too new to be in one.
-    fn top(&self, weights: &Weights, query: &[f32], scratch: &mut Scratch) -> Top {
-        match self.clusters.filter(|_| weights.items() > self.settings.exact_up_to) {
+    fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
+        match self.clusters.filter(|_| weights.item_count() > self.settings.exact_up_to) {
             None => weights.top(query, LISTED, scratch),
             Some(clusters) => {
                 let probed = clusters.probe(query, self.settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
-                let newer = clusters.items() as ItemIx..weights.items() as ItemIx;
-                weights.top_of(query, members.chain(newer), LISTED, scratch)
+                let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
+                weights.top_among(query, members.chain(newer), LISTED, scratch)
             }
         }
     }
@@ -91,7 +96,7 @@ impl Judge<'_> {
         let last = follower.session.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
-        let members = clusters.members(clusters.of(last, embedding)).iter().rev().take(LISTED);
+        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(LISTED);
         members.map(|&item| (item, weights.score(query, item))).collect()
     }
 }

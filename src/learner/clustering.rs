@@ -54,7 +54,7 @@ impl Clustering {
                 self.current = Some(ready);
             }
         }
-        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.items() > 0 {
+        if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.item_count() > 0 {
             self.settle(background);
             self.due = Some(next + settings.lag);
             let (weights, most) = (Arc::clone(weights), settings.most);
@@ -77,7 +77,7 @@ impl Clustering {
 
 /// `(items, dimension)`.
 fn embeddings(weights: &Weights) -> Array2<f32> {
-    let mut rows = Array2::zeros((weights.items(), weights.dimension()));
+    let mut rows = Array2::zeros((weights.item_count(), weights.dimension()));
     for (item, mut row) in rows.rows_mut().into_iter().enumerate() {
         if let Some(embedding) = weights.embedding(item as u32) {
             row.iter_mut().zip(embedding).for_each(|(to, from)| *to = *from);

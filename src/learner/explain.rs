@@ -1,8 +1,8 @@
 //! Why an item is recommended.
 
-use crate::candidates::{Channel, SessionIx, Slate};
-use crate::domain::{Candidate, ItemIx, Session, SourceName, Step};
-use crate::ranking::Mood;
+use crate::candidates::{CandidateSet, EvidenceColumn, SessionIx};
+use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
+use crate::ranking::SourceAffinity;
 
 use super::answer::{Judge, Workspace};
 use super::follower::{Follower, Pace};
@@ -38,15 +38,15 @@ pub(super) fn explain(
     judge: &Judge<'_>,
     items: &[Candidate],
     follower: &Follower,
-    mood: &Mood,
+    mood: &SourceAffinity,
     pace: &Pace,
     workspace: &mut Workspace,
 ) -> Vec<Option<Explanation>> {
     let ranks: Vec<_> = items.iter().map(|candidate| workspace.desk.rank_of(candidate.item)).collect();
-    let slate = workspace.desk.slate();
+    let slate = workspace.desk.candidates();
     let mut explanations: Vec<_> =
         items.iter().map(|candidate| Explanation { sources: evidence(slate, candidate.item), moved: None }).collect();
-    let current = follower.session.current();
+    let current = follower.session.current_session();
     for (back, step) in current.iter().rev().enumerate().take(DROPPED) {
         let place = follower.session.steps.len() - 1 - back;
         let mut other = Follower::restore(without(&follower.session, place), None);
@@ -64,25 +64,25 @@ pub(super) fn explain(
 }
 
 /// The sequence as if the event at `place` had not been.
-fn without(session: &Session, place: usize) -> Session {
+fn without(session: &UserSequence, place: usize) -> UserSequence {
     let mut session = session.clone();
     if place < session.steps.len() {
         let gone = session.steps.remove(place);
         if let Some(next) = session.steps.get_mut(place) {
-            next.boundary |= gone.boundary;
+            next.starts_session |= gone.starts_session;
         }
     }
     session
 }
 
 /// What each source gives an item: of its channels' shares the largest.
-fn evidence(slate: &Slate, item: ItemIx) -> Vec<(SourceName, f32)> {
+fn evidence(slate: &CandidateSet, item: ItemIx) -> Vec<(SourceName, f32)> {
     let Some((weights, ..)) = slate.position(item).and_then(|position| slate.rows().nth(position)) else { return Vec::new() };
-    let share = |channel: Channel| {
+    let share = |channel: EvidenceColumn| {
         let (weight, total) = (weights.get(channel as usize)?, slate.totals().get(channel as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (weight / total).min(1.0))
     };
-    let largest = |source| Channel::ALL.into_iter().filter(|channel| channel.source() == source).filter_map(share).reduce(f32::max);
+    let largest = |source| EvidenceColumn::ALL.into_iter().filter(|channel| channel.source() == source).filter_map(share).reduce(f32::max);
     SourceName::ALL.into_iter().filter_map(|source| Some((source, largest(source)?))).collect()
 }
 
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_session_without_its_first_event_begins_with_the_next() {
-        let step = |item, boundary| Step { item: Some(item), kind: 0, boundary, at: 0, value: 1.0 };
-        let session = Session { steps: vec![step(1, true), step(2, false), step(3, true), step(4, false)], ..Session::default() };
+        let step = |item, boundary| Step { item: Some(item), kind: 0, starts_session: boundary, at: 0, value: 1.0 };
+        let session = UserSequence { steps: vec![step(1, true), step(2, false), step(3, true), step(4, false)], ..UserSequence::default() };
         assert_eq!(without(&session, 2).steps, [step(1, true), step(2, false), step(4, true)]);
         assert_eq!(without(&session, 1).steps, [step(1, true), step(3, true), step(4, false)]);
-        assert_eq!(without(&session, 3).current(), [step(3, true)]);
+        assert_eq!(without(&session, 3).current_session(), [step(3, true)]);
     }
 }

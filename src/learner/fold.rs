@@ -7,10 +7,10 @@ mod watched;
 
 pub use state::{FoldSettings, LearningReport, State};
 
-use crate::candidates::{ClusterSettings, Moment, RecallError, is_dismissal};
-use crate::domain::{Dictionary, Entry, Event, Impression, ItemChange, ItemIx, ModelChange, Offset, SourceName, Step};
-use crate::nn::SettingsError;
-use crate::ranking::Mood;
+use crate::candidates::{CandidateSettingsError, ClusterSettings, QueryContext, is_dismissal};
+use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, SourceName, Step};
+use crate::nn::NetworkSettingsError;
+use crate::ranking::SourceAffinity;
 use std::sync::Arc;
 
 use super::answer::{Judge, Workspace};
@@ -28,13 +28,13 @@ use watched::Watched;
 pub enum LearnerError {
     /// The network's settings cannot run.
     #[error("the network cannot be built")]
-    Network(#[from] SettingsError),
+    Network(#[from] NetworkSettingsError),
     /// The network to begin with is another than the settings describe.
     #[error("the network to begin with was made with other network settings, or reads kinds of event that are not those of the settings")]
     Unsuitable,
     /// The sources' settings cannot run.
     #[error("the sources cannot be built")]
-    Recall(#[from] RecallError),
+    Recall(#[from] CandidateSettingsError),
     /// A training died.
     #[error("the training begun after entry {begun} gave no result")]
     Lost {
@@ -79,7 +79,7 @@ pub struct Aides {
 /// Folds the journal, entry by entry: test, then learn.
 pub struct Learner {
     state: State,
-    dictionary: Arc<Dictionary>,
+    dictionary: Arc<ItemDictionary>,
     clusters: Arc<ClusterSettings>,
     training: Box<dyn Background<Trained>>,
     clustering: Box<dyn Background<Clustered>>,
@@ -98,7 +98,7 @@ impl Learner {
     /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`] if the network to begin with is another.
     pub fn new(
         settings: FoldSettings,
-        dictionary: Arc<Dictionary>,
+        dictionary: Arc<ItemDictionary>,
         state: Option<State>,
         first: Offset,
         pretrained: Option<Pretrained>,
@@ -141,7 +141,7 @@ impl Learner {
             Entry::Merge(merge) => self.merge(offset, merge),
             Entry::Erase(erasure) => self.erase(&erasure.user_id),
             Entry::Expire(expiry) => self.expire(expiry),
-            Entry::Private(_) | Entry::Consent(_) | Entry::Blank => {}
+            Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone => {}
         }
         self.state.next = offset + 1;
         self.cross(true)
@@ -269,7 +269,7 @@ impl Learner {
             let counted = settings.evaluate_sources && number >= settings.evaluate_from;
             let drawn = is_drawn(offset, Watched::ALONE_EVERY);
             if tests && chosen.is_some() && (counted || drawn) {
-                let ranks = self.workspace.desk.slate().ranks(item);
+                let ranks = self.workspace.desk.candidates().source_ranks(item);
                 if counted {
                     alone.iter_mut().zip(ranks).for_each(|(quality, rank)| quality.count(rank));
                 }
@@ -285,34 +285,34 @@ impl Learner {
                 }
             }
             if teaches && chosen.is_some() {
-                let repeated = user.follower.session.current().iter().any(|step| step.item == Some(item));
-                user.mood.learn(desk.shares(item), repeated);
+                let repeated = user.follower.session.current_session().iter().any(|step| step.item == Some(item));
+                user.mood.update(desk.shares_of(item), repeated);
             }
             match chosen {
                 _ if frozen || !teaches => {}
                 Some(_) => {
-                    desk.teach(ranker, item);
+                    desk.train(ranker, item);
                 }
-                None => desk.teach_dismissal(ranker, item),
+                None => desk.train_dismissal(ranker, item),
             }
         }
 
         // Then learn.
         let session_id = event.session_id.as_deref();
-        let begins = user.follower.session.ends_before(step.at, session_id, settings.pace.idle_gap_ms);
+        let begins = user.follower.session.starts_new_session(step.at, session_id, settings.pace.idle_gap_ms);
         if begins {
-            user.mood = Mood::default();
+            user.mood = SourceAffinity::default();
             user.session = *sessions;
             *sessions = sessions.wrapping_add(1);
         }
-        let before = if begins { &[] } else { user.follower.session.current() };
-        let begun = if begins { offset } else { user.follower.session.begun };
+        let before = if begins { &[] } else { user.follower.session.current_session() };
+        let begun = if begins { offset } else { user.follower.session.session_start };
         if begins {
             owners.begin(user.session, begun, &event.user_id);
         }
         owners.hold(user.session, &step);
         if !frozen {
-            sources.learn(&Moment { steps: before, session: user.session, begun, now: offset }, &step);
+            sources.learn(&QueryContext { steps: before, session: user.session, session_start: begun, now: offset }, &step);
         }
         moods.set(begun, user.mood);
         user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
@@ -334,12 +334,12 @@ impl Learner {
     fn item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let State { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
-        catalog.apply(item, &change.act);
+        catalog.apply(item, &change.operation);
         let new = item as usize >= *items;
         *items = (*items).max(item as usize + 1);
         let Some(known) = catalog.get(item) else { return };
         if new {
-            sources.announce(item);
+            sources.add_new_item(item);
         }
         let values = vocabulary.number(known);
         let alike = vocabulary.alike(&values);
@@ -370,7 +370,7 @@ impl Learner {
         let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
         self.state.items = self.state.items.max(item.map_or(0, |item| item as usize + 1));
         let value = event.value.unwrap_or(rule.value);
-        Some((Step { item, kind, boundary: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
+        Some((Step { item, kind, starts_session: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
     }
 
     fn count(&mut self, number: u64, rank: Option<usize>) {

@@ -1,7 +1,7 @@
 //! A user as the network follows it: the sequence and the hidden state.
 
-use crate::domain::{Expired, Offset, Session, Step};
-use crate::nn::{HiddenState, Scratch, Weights};
+use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
+use crate::nn::{HiddenState, NetworkScratch, Weights};
 use serde::{Deserialize, Serialize};
 
 use super::window::input;
@@ -10,7 +10,7 @@ use super::window::input;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Follower {
     /// The last steps.
-    pub session: Session,
+    pub session: UserSequence,
     /// The state after the last step; `None` until it is needed, or once forgotten to save memory.
     hidden: Option<HiddenState>,
 }
@@ -41,14 +41,14 @@ impl Follower {
         session_id: Option<&str>,
         pace: &Pace,
         weights: Option<&Weights>,
-        scratch: &mut Scratch,
+        scratch: &mut NetworkScratch,
     ) -> bool {
         let border = self.session.push(offset, step, session_id, pace.idle_gap_ms);
         let last = self.session.steps.len() - 1;
         match (weights, &mut self.hidden) {
             (Some(weights), Some(hidden)) if fresh(hidden, weights, pace) => {
                 if let Some(input) = input(&self.session.steps, last) {
-                    weights.step(hidden, &input, scratch);
+                    weights.advance(hidden, &input, scratch);
                 }
             }
             (_, hidden) => *hidden = None,
@@ -57,30 +57,30 @@ impl Follower {
     }
 
     /// The hidden state after the last step, on weights not too old: kept if it is, else computed afresh from the window.
-    pub fn hidden(&mut self, pace: &Pace, weights: &Weights, scratch: &mut Scratch) -> &HiddenState {
+    pub fn hidden(&mut self, pace: &Pace, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
         if !self.hidden.as_ref().is_some_and(|hidden| fresh(hidden, weights, pace)) {
             self.hidden = None;
         }
         let steps = &self.session.steps;
         self.hidden.get_or_insert_with(|| {
-            let mut state = weights.start();
+            let mut state = weights.initial_state();
             for place in steps.len().saturating_sub(pace.window)..steps.len() {
                 if let Some(input) = input(steps, place) {
-                    weights.step(&mut state, &input, scratch);
+                    weights.advance(&mut state, &input, scratch);
                 }
             }
             state
         })
     }
 
-    /// Takes in the sequence of a user who turns out to be this one, see [`Session::absorb`].
-    pub fn absorb(&mut self, other: &Session, pace: &Pace) {
-        self.session.absorb(other, pace.idle_gap_ms);
+    /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::absorb`].
+    pub fn absorb(&mut self, other: &UserSequence, pace: &Pace) {
+        self.session.merge(other, pace.idle_gap_ms);
         self.hidden = None;
     }
 
-    /// Takes out what is not to be kept any longer, see [`Session::expire`]. Whether anything went.
-    pub fn expire(&mut self, expired: &Expired) -> bool {
+    /// Takes out what is not to be kept any longer, see [`UserSequence::expire`]. Whether anything went.
+    pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
         let went = self.session.expire(expired);
         if went {
             self.hidden = None;
@@ -90,7 +90,7 @@ impl Follower {
 
     /// A follower as it was stored.
     #[must_use]
-    pub fn restore(session: Session, hidden: Option<HiddenState>) -> Self {
+    pub fn restore(session: UserSequence, hidden: Option<HiddenState>) -> Self {
         Self { session, hidden }
     }
 

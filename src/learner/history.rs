@@ -1,7 +1,7 @@
 //! Earlier sessions, to be trained on again.
 
-use crate::domain::{Expired, Kinds, Step};
-use crate::nn::Window;
+use crate::domain::{EventKinds, ExpiryCutoffs, Step};
+use crate::nn::TrainingWindow;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ impl History {
     }
 
     /// Takes out of every session what is not to be kept any longer.
-    pub fn expire(&mut self, expired: &Expired) {
+    pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for steps in &mut self.sessions {
             expired.prune(steps);
         }
@@ -51,7 +51,7 @@ impl History {
 
     /// The training window of a session; `None` if it was dropped or holds nothing to predict.
     #[must_use]
-    pub fn window(&self, session: u64, kinds: &Kinds, most: usize) -> Option<Window> {
+    pub fn window(&self, session: u64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
         training_window(session, self.sessions.get(self.place(session)?)?, kinds, most)
     }
 
@@ -67,7 +67,7 @@ impl History {
 
     /// Draws the window of an earlier session: its age in sessions is exponentially distributed, halving every `half_life` sessions.
     /// `None` if the one drawn holds nothing to predict.
-    pub fn draw(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &Kinds, most: usize) -> Option<Window> {
+    pub fn draw(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
         let known = self.sessions.len();
         if known == 0 {
             return None;
@@ -90,7 +90,7 @@ mod tests {
         let mut history = History::new(most);
         for number in 0..sessions {
             history.begin(number);
-            let step = |item| Step { item: Some(item), kind: 0, boundary: false, at: 0, value: 1.0 };
+            let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
             history.set(number, &[step(number as u32), step(number as u32 + 1)]);
         }
         history
@@ -101,7 +101,7 @@ mod tests {
         let history = filled(10_000, 5_000);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let young = (0..10_000)
-            .filter_map(|_| history.draw(&mut rng, 100.0, &Kinds::default(), 20))
+            .filter_map(|_| history.draw(&mut rng, 100.0, &EventKinds::default(), 20))
             .filter(|window| window.session >= 10_000 - 100)
             .count();
         assert!((4_800..5_200).contains(&young), "{young} of 10,000 draws within one half-life");
@@ -112,9 +112,9 @@ mod tests {
         let history = filled(1_000, 10);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         for _ in 0..1_000 {
-            let window = history.draw(&mut rng, 1e9, &Kinds::default(), 20).unwrap();
+            let window = history.draw(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
             assert!((990..1_000).contains(&window.session));
         }
-        assert!(History::new(3).draw(&mut rng, 1.0, &Kinds::default(), 20).is_none());
+        assert!(History::new(3).draw(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
     }
 }

@@ -1,8 +1,8 @@
 //! An answer with its inside shown.
 
-use crate::candidates::{Channel, Fact, SessionIx, Slate};
+use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
-use crate::ranking::Mood;
+use crate::ranking::SourceAffinity;
 
 use super::answer::Workspace;
 use super::follower::{Follower, Pace};
@@ -57,21 +57,21 @@ pub struct Considered {
 pub fn inspect(snapshot: &Snapshot, catalog: &Catalog, follower: &Follower, pace: &Pace, request: &Request) -> Inspection {
     let (mut follower, mut workspace) = (follower.clone(), Workspace::default());
     let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
-    let mood: Mood = snapshot.moods.get(follower.session.begun);
+    let mood: SourceAffinity = snapshot.moods.get(follower.session.session_start);
     snapshot.judge().consider(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
     let mut ranked = Vec::new();
     workspace.desk.best(request.limit, |_| true, &mut ranked);
     let desk = &workspace.desk;
-    let slate = desk.slate();
+    let slate = desk.candidates();
     let list = |source| {
-        let channel = Channel::of(source);
+        let channel = EvidenceColumn::primary_of(source);
         let total = slate.totals().get(channel as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
         let best = slate.best(channel, request.limit).into_iter();
         best.map(|(item, weight)| Place { item, share: (weight / total).clamp(0.0, 1.0), rank: desk.rank_of(item) }).collect()
     };
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
-    let (gathered, kept) = (slate.gathered(), slate.len());
+    let (gathered, kept) = (slate.gathered_count(), slate.len());
     let answer = answer(snapshot, catalog, &mut follower, pace, request, &mut workspace);
     Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
 }
@@ -82,7 +82,7 @@ fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: 
     let (version, mut query) = (state.version, Vec::new());
     weights.query(state, &mut query);
     let settings = weights.settings();
-    let kept = settings.cell.state();
+    let kept = settings.cell.state_blocks();
     let names = (0..settings.layers * kept).map(|row| {
         let letter = if row % kept == 0 { "h" } else { "c" };
         if settings.layers == 1 { letter.to_owned() } else { format!("{letter}{}", row / kept + 1) }
@@ -92,19 +92,20 @@ fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: 
     (Some(version), rows.chain([("o".to_owned(), query)]).collect())
 }
 
-fn considered(slate: &Slate, candidate: Candidate) -> Considered {
-    let ranks = SourceName::ALL.into_iter().zip(slate.ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
+fn considered(slate: &CandidateSet, candidate: Candidate) -> Considered {
+    let ranks =
+        SourceName::ALL.into_iter().zip(slate.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
     let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
     let Some((evidence, facts, _)) = row else { return Considered { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
-    let share = |channel: Channel| {
+    let share = |channel: EvidenceColumn| {
         let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))
     };
-    let fact = |fact: Fact| Some((fact.as_str(), *facts.get(fact as usize).filter(|value| **value != 0.0)?));
+    let fact = |fact: FeatureColumn| Some((fact.as_str(), *facts.get(fact as usize).filter(|value| **value != 0.0)?));
     Considered {
         candidate,
         ranks,
-        shares: Channel::ALL.into_iter().filter_map(share).collect(),
-        facts: Fact::ALL.into_iter().filter_map(fact).collect(),
+        shares: EvidenceColumn::ALL.into_iter().filter_map(share).collect(),
+        facts: FeatureColumn::ALL.into_iter().filter_map(fact).collect(),
     }
 }

@@ -1,9 +1,9 @@
 //! Lists that are nobody's own: what is popular, and what is like an item.
 
-use crate::candidates::{Channel, SessionIx};
+use crate::candidates::{EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, Item, ItemIx, SourceName, Step, Timestamp};
 use crate::nn::Weights;
-use crate::ranking::{Filter, Mood, Selection, Terms};
+use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::answer::Workspace;
@@ -17,14 +17,19 @@ const SCANNED: usize = 1 << 16;
 const COMPARED: usize = 200;
 
 /// Hands the items that the terms allow, and that have not been passed over before, to `next` with their popularity, the most popular first, until it says `false`.
-pub(super) fn popular(snapshot: &Snapshot, terms: &Terms<'_>, passed: &mut FxHashSet<ItemIx>, next: &mut dyn FnMut(ItemIx, f32) -> bool) {
-    for (item, popularity) in snapshot.sources.trending(snapshot.offset) {
-        if passed.insert(item) && terms.admits(item) && !next(item, popularity) {
+pub(super) fn popular(
+    snapshot: &Snapshot,
+    terms: &EligibilityRules<'_>,
+    passed: &mut FxHashSet<ItemIx>,
+    next: &mut dyn FnMut(ItemIx, f32) -> bool,
+) {
+    for (item, popularity) in snapshot.sources.trending_items(snapshot.offset) {
+        if passed.insert(item) && terms.is_eligible(item) && !next(item, popularity) {
             return;
         }
     }
     let mut others: Vec<(f32, ItemIx)> = newest(snapshot)
-        .filter(|item| !passed.contains(item) && terms.admits(*item))
+        .filter(|item| !passed.contains(item) && terms.is_eligible(*item))
         .map(|item| (snapshot.sources.popularity(item, snapshot.offset), item))
         .collect();
     others.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -44,8 +49,8 @@ fn newest(snapshot: &Snapshot) -> impl Iterator<Item = ItemIx> {
 /// What is trending at a time, of one category or of all: the most popular first, each with its decayed count.
 #[must_use]
 pub fn trending(snapshot: &Snapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
-    let filter = category.map(Filter::category);
-    let terms = Terms { filter: filter.as_ref(), ..Terms::new(catalog, now) };
+    let filter = category.map(ItemFilter::category);
+    let terms = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
     popular(snapshot, &terms, &mut FxHashSet::default(), &mut |item, popularity| {
         list.push(Candidate { item, score: popularity, source: SourceName::Trending });
@@ -61,9 +66,9 @@ pub fn trending(snapshot: &Snapshot, catalog: &Catalog, category: Option<&str>, 
 pub fn similar(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx, limit: usize, pace: &Pace, now: Timestamp) -> Vec<Candidate> {
     let mut workspace = Workspace::default();
     let mut follower = Follower::default();
-    let step = Step { item: Some(item), kind: 0, boundary: false, at: now, value: 0.0 };
+    let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
     follower.advance(0, step, None, pace, None, &mut workspace.network);
-    snapshot.judge().consider(&mut follower, SessionIx::MAX, &Mood::default(), pace, &mut workspace);
+    snapshot.judge().consider(&mut follower, SessionIx::MAX, &SourceAffinity::default(), pace, &mut workspace);
 
     let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
     let mut count = |list: Vec<(ItemIx, f32)>, source: SourceName| {
@@ -77,8 +82,8 @@ pub fn similar(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx, limit: usiz
             }
         }
     };
-    let slate = workspace.desk.slate();
-    for channel in [Channel::Window, Channel::Reverse, Channel::Neighbours] {
+    let slate = workspace.desk.candidates();
+    for channel in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
         count(slate.best(channel, COMPARED), channel.source());
     }
     if let Some(weights) = snapshot.weights() {
@@ -88,17 +93,17 @@ pub fn similar(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx, limit: usiz
     ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
 
     let exclude = [item];
-    let terms = Terms { exclude: &exclude, ..Terms::new(catalog, now) };
-    let mut selection = Selection::new(terms, limit, limit);
-    ranked.iter().for_each(|candidate| selection.offer(*candidate));
-    if selection.is_short() {
+    let terms = EligibilityRules { exclude: &exclude, ..EligibilityRules::new(catalog, now) };
+    let mut selection = ResultSelection::new(terms, limit, limit);
+    ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
+    if selection.needs_more() {
         let passed: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
         alike(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(|other| {
-            let score = selection.taken().last().map_or(0.0, |last| last.score * 0.5);
-            selection.offer(Candidate { item: other, score, source: SourceName::New });
+            let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
+            selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
         });
     }
-    selection.finish().0
+    selection.into_parts().0
 }
 
 /// The items whose embeddings have the largest cosine with that of this one, with its square, best first; of those with the largest products.

@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use crate::candidates::Plane;
+use crate::candidates::PcaProjection;
 use crate::domain::ItemIx;
 
 use super::snapshot::Snapshot;
@@ -53,16 +53,16 @@ pub fn map(snapshot: &Snapshot, most: usize) -> Map {
         by_size.sort_unstable_by_key(|cluster| (std::cmp::Reverse(clusters.members(*cluster).len()), *cluster));
         areas.extend(by_size.into_iter().take(most / 2).filter_map(|cluster| {
             let members = clusters.members(cluster);
-            Some((cluster, members.len(), best(&mut members.iter().copied(), NAMED), clusters.centre(cluster)?))
+            Some((cluster, members.len(), best(&mut members.iter().copied(), NAMED), clusters.centroid(cluster)?))
         }));
     }
-    let known = (0..weights.items()).filter_map(|item| ItemIx::try_from(item).ok());
+    let known = (0..weights.item_count()).filter_map(|item| ItemIx::try_from(item).ok());
     let shown = best(&mut known.into_iter(), most - areas.len());
     let items: Vec<_> = shown.into_iter().filter_map(|item| Some((item, weights.embedding(item)?))).collect();
 
     let rows: Vec<&[f32]> = areas.iter().map(|(.., centre)| *centre).chain(items.iter().map(|(_, row)| *row)).collect();
     let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
-    let plane = Plane::through(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
-    let area = |(cluster, size, top, centre)| Area { cluster, size, top, at: plane.place(centre) };
-    Map { items: items.iter().map(|(item, row)| (*item, plane.place(row))).collect(), areas: areas.into_iter().map(area).collect() }
+    let plane = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
+    let area = |(cluster, size, top, centre)| Area { cluster, size, top, at: plane.project(centre) };
+    Map { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), areas: areas.into_iter().map(area).collect() }
 }

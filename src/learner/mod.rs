@@ -53,4 +53,4 @@ pub use vitals::{Averages, Mark, Vitals};
 pub use vocabulary::Vocabulary;
 
 pub use crate::candidates::ItemCounts;
-pub use crate::ranking::{Filter, FilterError};
+pub use crate::ranking::{ItemFilter, ItemFilterError};

@@ -1,7 +1,7 @@
 //! The moods of the sessions under way, for readers.
 
-use crate::domain::{Offset, Pages};
-use crate::ranking::Mood;
+use crate::domain::{Offset, PagedVec};
+use crate::ranking::SourceAffinity;
 use serde::{Deserialize, Serialize};
 
 /// The fold takes every event against what it would have answered, and so knows each session's mood; a session actor would have to judge every event
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The table is bounded: a later session may take an earlier one's place, which then reads as having no mood yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Moods {
-    places: Pages<(Offset, Mood), 16>,
+    places: PagedVec<(Offset, SourceAffinity), 16>,
 }
 
 impl Moods {
@@ -18,7 +18,7 @@ impl Moods {
     const PLACES: u64 = 1 << 16;
 
     /// Leaves the mood of the session that began at an offset.
-    pub fn set(&mut self, begun: Offset, mood: Mood) {
+    pub fn set(&mut self, begun: Offset, mood: SourceAffinity) {
         let place = (begun % Self::PLACES) as usize;
         self.places.grow(place + 1, Default::default);
         if let Some(entry) = self.places.get_mut(place) {
@@ -28,9 +28,9 @@ impl Moods {
 
     /// The mood of the session that began at an offset.
     #[must_use]
-    pub fn get(&self, begun: Offset) -> Mood {
+    pub fn get(&self, begun: Offset) -> SourceAffinity {
         let entry = self.places.get((begun % Self::PLACES) as usize);
-        entry.filter(|(owner, _)| *owner == begun).map_or_else(Mood::default, |(_, mood)| *mood)
+        entry.filter(|(owner, _)| *owner == begun).map_or_else(SourceAffinity::default, |(_, mood)| *mood)
     }
 }
 
@@ -41,12 +41,12 @@ mod tests {
     #[test]
     fn a_place_taken_by_a_later_session_reads_as_no_mood() {
         let mut moods = Moods::default();
-        let mood = Mood { repeats: 0.5, ..Mood::default() };
+        let mood = SourceAffinity { repeat_rate: 0.5, ..SourceAffinity::default() };
         moods.set(3, mood);
         let published = moods.clone();
-        moods.set(3 + Moods::PLACES, Mood::default());
-        assert_eq!(moods.get(3), Mood::default());
+        moods.set(3 + Moods::PLACES, SourceAffinity::default());
+        assert_eq!(moods.get(3), SourceAffinity::default());
         assert_eq!(published.get(3), mood, "a snapshot does not change");
-        assert_eq!(published.get(4), Mood::default());
+        assert_eq!(published.get(4), SourceAffinity::default());
     }
 }

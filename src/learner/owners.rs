@@ -1,7 +1,7 @@
 //! Whose the sessions are that are remembered one by one, and what they hold.
 
 use crate::candidates::SessionIx;
-use crate::domain::{Expired, KindId, Offset, Step, Timestamp};
+use crate::domain::{ExpiryCutoffs, KindId, Offset, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 use std::collections::VecDeque;
@@ -76,7 +76,7 @@ impl Owners {
     }
 
     /// The sessions that hold something that is not to be kept any longer; from here on they are taken to hold nothing.
-    pub(super) fn expire(&mut self, expired: &Expired) -> Vec<SessionIx> {
+    pub(super) fn expire(&mut self, expired: &ExpiryCutoffs) -> Vec<SessionIx> {
         let mut found = Vec::new();
         for session in &mut self.sessions {
             let holds = |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
@@ -92,7 +92,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Expiry, Kind, Kinds};
+    use crate::domain::{EventKind, EventKinds, Expiry};
 
     #[test]
     fn a_users_sessions_are_found_among_the_last() {
@@ -108,19 +108,19 @@ mod tests {
     #[test]
     fn sessions_are_found_that_hold_what_is_too_old() {
         let mut owners = Owners::new(9);
-        let kinds = Kinds::default();
-        let step = |kind: &Kind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), boundary: false, at, value: 1.0 };
+        let kinds = EventKinds::default();
+        let step = |kind: &EventKind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), starts_session: false, at, value: 1.0 };
         for (session, at) in (0..4).zip([10, 20, 30, 40]) {
             owners.begin(session, 0, if session == 1 { "bob" } else { "ann" });
-            owners.hold(session, &step(&Kind::View, at));
-            owners.hold(session, &Step { item: None, ..step(&Kind::Search, at) });
+            owners.hold(session, &step(&EventKind::View, at));
+            owners.hold(session, &Step { item: None, ..step(&EventKind::Search, at) });
         }
         owners.take("bob");
-        owners.hold(2, &step(&Kind::Cart, 5));
-        owners.hold(1, &step(&Kind::Cart, 5));
-        let before = |kind, at| Expiry { events: vec![(kind, at)], ..Expiry::default() }.steps(&kinds);
-        assert!(owners.expire(&before(Kind::Search, 99)).is_empty(), "searches for no item find no neighbours");
-        assert_eq!(owners.expire(&before(Kind::Cart, 6)), [2]);
-        assert_eq!(owners.expire(&before(Kind::View, 40)), [0], "of the other nothing is left");
+        owners.hold(2, &step(&EventKind::Cart, 5));
+        owners.hold(1, &step(&EventKind::Cart, 5));
+        let before = |kind, at| Expiry { events: vec![(kind, at)], ..Expiry::default() }.cutoffs(&kinds);
+        assert!(owners.expire(&before(EventKind::Search, 99)).is_empty(), "searches for no item find no neighbours");
+        assert_eq!(owners.expire(&before(EventKind::Cart, 6)), [2]);
+        assert_eq!(owners.expire(&before(EventKind::View, 40)), [0], "of the other nothing is left");
     }
 }

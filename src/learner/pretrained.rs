@@ -1,6 +1,6 @@
 //! A network to begin with, instead of one that has learned nothing.
 
-use crate::domain::Kinds;
+use crate::domain::EventKinds;
 use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pretrained {
     names: Vec<Arc<str>>,
-    kinds: Kinds,
+    kinds: EventKinds,
     trainer: Box<Trainer>,
 }
 
 impl Pretrained {
     /// A trained network, the names of its items by number, and the kinds of event that it met. The learning rate goes back to that of the network's settings.
     #[must_use]
-    pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: Kinds) -> Self {
+    pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);
         Self { names, kinds, trainer }
     }
@@ -35,7 +35,7 @@ impl Pretrained {
 
     /// Whether a network of these settings goes on from it, for events of these kinds: what it was made with, and kinds that it knows if it reads them.
     #[must_use]
-    pub fn suits(&self, network: &NetworkSettings, kinds: &Kinds) -> bool {
+    pub fn suits(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))
     }
 

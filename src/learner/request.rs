@@ -1,9 +1,9 @@
 //! What is asked, and the answer to it.
 
-use crate::candidates::{Moment, SessionIx};
-use crate::domain::{Candidate, Catalog, Fallback, ItemIx, Removed, SourceName, Timestamp};
+use crate::candidates::{QueryContext, SessionIx};
+use crate::domain::{Candidate, Catalog, Fallback, ItemIx, RemovalCounts, SourceName, Timestamp};
 use crate::nn::Weights;
-use crate::ranking::{Filter, Selection, Terms};
+use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
 
 use super::answer::Workspace;
 use super::explain::{Explanation, explain};
@@ -23,7 +23,7 @@ pub struct Request {
     /// Whether the items of the user's remembered steps are not wanted.
     pub exclude_seen: bool,
     /// What is asked of the items' attributes.
-    pub filter: Option<Filter>,
+    pub filter: Option<ItemFilter>,
     /// The most items of one category.
     pub diversity: Option<usize>,
     /// Whether to say why.
@@ -61,7 +61,7 @@ pub struct Answer {
     /// What would come after these, best first.
     pub rest: Vec<Candidate>,
     /// How many ranked candidates were left out.
-    pub removed: Removed,
+    pub removed: RemovalCounts,
     /// How many of the ranked candidates each source named, in the order of [`SourceName::ALL`].
     pub brought: [usize; SourceName::ALL.len()],
     /// What the answer falls short of.
@@ -96,43 +96,53 @@ pub fn answer(
     workspace: &mut Workspace,
 ) -> Answer {
     let judge = snapshot.judge();
-    let mood = snapshot.moods.get(follower.session.begun);
-    workspace.desk.keep(request.breadth());
+    let mood = snapshot.moods.get(follower.session.session_start);
+    workspace.desk.set_limit(request.breadth());
     judge.consider(follower, SessionIx::MAX, &mood, pace, workspace);
     let mut ranked = Vec::new();
     workspace.desk.best(usize::MAX, |_| true, &mut ranked);
-    let brought = workspace.desk.slate().brought();
+    let brought = workspace.desk.candidates().counts_by_source();
 
     let steps = &follower.session.steps;
     let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
     let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
-    let terms = Terms { exclude, seen: &seen, filter, diversity: request.diversity, ..Terms::new(catalog, request.now) };
-    let mut selection = Selection::new(terms, request.limit, Request::MAX_LIMIT);
-    ranked.iter().for_each(|candidate| selection.offer(*candidate));
-    let short = selection.is_short();
+    let terms = EligibilityRules {
+        exclude,
+        seen: &seen,
+        filter,
+        max_per_category: request.diversity,
+        ..EligibilityRules::new(catalog, request.now)
+    };
+    let mut selection = ResultSelection::new(terms, request.limit, Request::MAX_LIMIT);
+    ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
+    let short = selection.needs_more();
     if short {
-        let current =
-            Moment { steps: follower.session.current(), session: SessionIx::MAX, begun: follower.session.begun, now: snapshot.offset };
-        let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed()).collect();
+        let current = QueryContext {
+            steps: follower.session.current_session(),
+            session: SessionIx::MAX,
+            session_start: follower.session.session_start,
+            now: snapshot.offset,
+        };
+        let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed_items()).collect();
         popular(snapshot, &terms, &mut passed, &mut |item, _| {
             // Below all that was ranked: popularity and the ranker's scores cannot be compared.
-            let score = selection.taken().last().map_or(0.0, |last| last.score - 1.0);
-            selection.fill(Candidate { item, score, source: SourceName::Trending });
-            selection.is_short()
+            let score = selection.selected().last().map_or(0.0, |last| last.score - 1.0);
+            selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
+            selection.needs_more()
         });
     }
 
-    let removed = selection.removed();
+    let removed = selection.removal_counts();
     let fallback = match () {
         () if snapshot.items == 0 => Fallback::EmptyCatalog,
-        () if selection.taken().is_empty() => Fallback::FilteredOut,
+        () if selection.selected().is_empty() => Fallback::FilteredOut,
         () if steps.is_empty() => Fallback::UnknownUser,
         () if short && removed.total() > 0 => Fallback::FilteredOut,
         () => Fallback::None,
     };
-    let (taken, rest) = selection.finish();
+    let (taken, rest) = selection.into_parts();
     let interest =
-        |item| snapshot.weights().filter(|weights| Weights::items(weights) > 0).and_then(|weights| workspace.interest(weights, item));
+        |item| snapshot.weights().filter(|weights| Weights::item_count(weights) > 0).and_then(|weights| workspace.interest(weights, item));
     let interests: Vec<_> = taken.iter().map(|candidate| interest(candidate.item)).collect();
     let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
     let picks = taken.into_iter().zip(interests).zip(explanations);

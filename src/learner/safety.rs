@@ -1,6 +1,6 @@
 //! When a model is not to be trusted any more, and which earlier one is.
 
-use crate::domain::{Cause, ModelAct, ModelChange, Offset};
+use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
 
 use super::vitals::{Mark, Vitals};
@@ -54,13 +54,13 @@ impl SafetySettings {
     }
 
     /// What is wrong at a moment, if anything is. `tolerance` of 1 is what the settings say, less is stricter.
-    fn fault(&self, mark: &Mark, tolerance: f64) -> Option<Cause> {
+    fn fault(&self, mark: &Mark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loses = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
         let falls = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance;
         match () {
-            () if self.loss_rise > 0.0 && (loses || mark.wasted > 0.5 * tolerance) => Some(Cause::Loss),
-            () if self.quality_drop > 0.0 && falls => Some(Cause::Quality),
+            () if self.loss_rise > 0.0 && (loses || mark.wasted > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
+            () if self.quality_drop > 0.0 && falls => Some(ModelChangeCause::Quality),
             () => None,
         }
     }
@@ -76,21 +76,23 @@ impl SafetySettings {
         vitals: &Vitals,
         past: &[(Offset, ModelChange)],
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
-    ) -> Result<Vec<(ModelAct, Cause)>, E> {
+    ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
         let Some(cause) = self.fault(vitals.now(), 1.0) else { return Ok(Vec::new()) };
         let points = points()?;
         // The marks at which there was no sign of it yet, the last first.
         let mut well = vitals.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
         let (near, far) = (well.next().unwrap_or(0), well.next().unwrap_or(0));
-        let just_now =
-            past.iter().rev().find(|(_, change)| change.cause != Cause::Operator && matches!(change.act, ModelAct::Rollback { .. }));
+        let just_now = past
+            .iter()
+            .rev()
+            .find(|(_, change)| change.cause != ModelChangeCause::Operator && matches!(change.operation, ModelOperation::Rollback { .. }));
         let again = just_now.is_some_and(|(at, _)| at + 10 * self.warm_up > vitals.now().offset);
         let before = |well| points.iter().rev().copied().find(|point| *point <= well && !is_discarded(*point, past));
         // One mark more for good measure, where there is a point from then.
         let to = before(far).or_else(|| before(near));
-        let mut acts: Vec<_> = to.map(|to| (ModelAct::Rollback { to }, cause)).into_iter().collect();
+        let mut acts: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
         if to.is_none() || again {
-            acts.push((ModelAct::Pause, cause));
+            acts.push((ModelOperation::Pause, cause));
         }
         Ok(acts)
     }
@@ -99,7 +101,7 @@ impl SafetySettings {
 /// Whether the model as it was at `point` was left by a rollback: it lies between where one went to and where it was made.
 #[must_use]
 pub fn is_discarded(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
-    past.iter().any(|(at, change)| matches!(change.act, ModelAct::Rollback { to } if to < point && point <= *at))
+    past.iter().any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
 }
 
 #[cfg(test)]
@@ -130,11 +132,16 @@ mod tests {
 
     const POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
 
-    fn asked(settings: &SafetySettings, vitals: &Vitals, past: &[(Offset, ModelChange)], points: &[Offset]) -> Vec<(ModelAct, Cause)> {
+    fn asked(
+        settings: &SafetySettings,
+        vitals: &Vitals,
+        past: &[(Offset, ModelChange)],
+        points: &[Offset],
+    ) -> Vec<(ModelOperation, ModelChangeCause)> {
         settings.judge(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
     }
 
-    fn judged(vitals: &Vitals) -> Vec<(ModelAct, Cause)> {
+    fn judged(vitals: &Vitals) -> Vec<(ModelOperation, ModelChangeCause)> {
         asked(&SafetySettings::default(), vitals, &[], &POINTS)
     }
 
@@ -145,31 +152,31 @@ mod tests {
 
     #[test]
     fn each_fault_leads_back_to_the_last_point_before_it() {
-        let back = |cause| vec![(ModelAct::Rollback { to: 15_000 }, cause)];
-        assert_eq!(judged(&lived(20_000, 17_000, None, 5.0, 0)), back(Cause::Quality));
+        let back = |cause| vec![(ModelOperation::Rollback { to: 15_000 }, cause)];
+        assert_eq!(judged(&lived(20_000, 17_000, None, 5.0, 0)), back(ModelChangeCause::Quality));
         assert_eq!(
             judged(&lived(20_400, 20_100, Some(2), 50.0, 0)),
-            [(ModelAct::Rollback { to: 15_000 }, Cause::Loss)],
+            [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)],
             "20,000 is too near"
         );
-        assert_eq!(judged(&lived(20_000, 17_000, Some(2), 5.0, 4)), back(Cause::Loss));
+        assert_eq!(judged(&lived(20_000, 17_000, Some(2), 5.0, 4)), back(ModelChangeCause::Loss));
     }
 
     #[test]
     fn a_loss_beyond_all_bounds_does_not_become_usual() {
-        assert_eq!(judged(&lived(24_000, 17_000, Some(2), 1e9, 0)), [(ModelAct::Rollback { to: 15_000 }, Cause::Loss)]);
+        assert_eq!(judged(&lived(24_000, 17_000, Some(2), 1e9, 0)), [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]);
     }
 
     #[test]
     fn the_second_time_it_stops_and_so_it_does_where_there_is_no_way_back() {
-        let rolled = |cause| (15_600, ModelChange { timestamp: 0, act: ModelAct::Rollback { to: 5_000 }, cause });
+        let rolled = |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
         let ill = lived(20_000, 17_000, None, 5.0, 0);
         let judged = |past: &[_], points: &[_]| asked(&SafetySettings::default(), &ill, past, points);
-        let back = |to| (ModelAct::Rollback { to }, Cause::Quality);
-        assert_eq!(judged(&[rolled(Cause::Operator)], &POINTS), [back(5_000)], "what was left is not gone back to");
-        assert_eq!(judged(&[rolled(Cause::Loss)], &POINTS), [back(5_000), (ModelAct::Pause, Cause::Quality)]);
+        let back = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
+        assert_eq!(judged(&[rolled(ModelChangeCause::Operator)], &POINTS), [back(5_000)], "what was left is not gone back to");
+        assert_eq!(judged(&[rolled(ModelChangeCause::Loss)], &POINTS), [back(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]);
         assert_eq!(judged(&[], &[16_900]), [back(16_900)], "better a near one than none");
-        assert_eq!(judged(&[], &[18_000]), [(ModelAct::Pause, Cause::Quality)]);
+        assert_eq!(judged(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
     }
 
     #[test]

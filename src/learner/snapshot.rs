@@ -1,6 +1,6 @@
 //! What readers see: everything learned up to one offset, immutable.
 
-use crate::candidates::{ClusterSettings, Clusters, ItemCounts, Sources};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts};
 use crate::domain::{Catalog, ItemIx, Offset, SourceName};
 use crate::nn::Weights;
 use crate::ranking::Ranker;
@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// Items that are known.
     pub(super) items: usize,
     pub(super) catalog: Catalog,
-    pub(super) sources: Sources,
+    pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
     pub(super) moods: Moods,
     pub(super) settings: Arc<ClusterSettings>,
@@ -58,13 +58,13 @@ impl Snapshot {
 
     /// How many things each candidate source remembers, and the bytes that it takes, about.
     pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
-        self.sources.sizes()
+        self.sources.memory_usage()
     }
 
     /// What is counted of an item; `None` if nothing ever chose it.
     #[must_use]
     pub fn counts(&self, item: ItemIx) -> Option<ItemCounts> {
-        self.sources.counts(item, self.offset)
+        self.sources.item_counts(item, self.offset)
     }
 
     /// How many items are known.
@@ -76,7 +76,7 @@ impl Snapshot {
     /// The cluster that an item is in, or would be; `None` before there are any, or if the network does not know the item.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
-        Some(self.clusters.as_deref()?.of(item, self.weights()?.embedding(item)?))
+        Some(self.clusters.as_deref()?.cluster_of(item, self.weights()?.embedding(item)?))
     }
 
     /// All of it, as who answers needs it.

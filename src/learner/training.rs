@@ -1,7 +1,7 @@
 //! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
 
-use crate::domain::{Expired, ItemIx, Kinds, Step};
-use crate::nn::{NetworkSettings, SettingsError, Trainer, Weights, Window};
+use crate::domain::{EventKinds, ExpiryCutoffs, ItemIx, Step};
+use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use rustc_hash::FxHashSet;
@@ -82,8 +82,8 @@ impl Training {
     /// A new network that has learned nothing.
     ///
     /// # Errors
-    /// [`SettingsError`] if the network's settings cannot run.
-    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, SettingsError> {
+    /// [`NetworkSettingsError`] if the network's settings cannot run.
+    pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkSettingsError> {
         Ok(Self::with(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
     }
 
@@ -147,8 +147,8 @@ impl Training {
         self.versions += refresh_after;
         let version = border + self.versions;
         self.trainer = earlier.trainer;
-        self.visible = Arc::new(earlier.visible.renumbered(version));
-        self.ready = earlier.ready.map(|weights| Arc::new(weights.renumbered(version)));
+        self.visible = Arc::new(earlier.visible.with_version(version));
+        self.ready = earlier.ready.map(|weights| Arc::new(weights.with_version(version)));
         self.learning_rate = earlier.learning_rate;
     }
 
@@ -171,7 +171,7 @@ impl Training {
     }
 
     /// No session is trained any more on steps that are not to be kept any longer.
-    pub fn expire(&mut self, expired: &Expired) {
+    pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         self.history.expire(expired);
     }
 
@@ -216,7 +216,7 @@ impl Training {
         &mut self,
         border: u64,
         items: usize,
-        kinds: &Kinds,
+        kinds: &EventKinds,
         settings: &LearningSettings,
         background: &mut dyn Background<Trained>,
     ) -> Result<(), Lost> {
@@ -229,16 +229,16 @@ impl Training {
         let (batch, seed) = (settings.batch, rng.next_u64());
         let (learning_rate, version) = (self.learning_rate, border + self.versions);
         background.start(Box::new(move || {
-            trainer.grow(items);
+            trainer.grow_items(items);
             trainer.set_learning_rate(learning_rate);
             for (item, attributes) in described {
                 trainer.set_attributes(item, &attributes);
             }
             for (item, alike) in introduced {
-                trainer.resemble(item, &alike);
+                trainer.init_from_similar(item, &alike);
             }
             for item in observed {
-                trainer.observe(item);
+                trainer.count_target(item);
             }
             let mut report = TrainingReport::default();
             for (number, windows) in windows.chunks(batch).enumerate() {
@@ -272,10 +272,11 @@ impl Training {
     }
 
     /// The windows of the sessions touched, each once, and `replay_ratio` earlier ones for each, in a drawn order.
-    fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &Kinds, settings: &LearningSettings) -> Vec<Window> {
+    fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &EventKinds, settings: &LearningSettings) -> Vec<TrainingWindow> {
         let mut once = FxHashSet::default();
         let touched: Vec<u64> = self.touched.drain(..).filter(|session| once.insert(*session)).collect();
-        let mut windows: Vec<Window> = touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
+        let mut windows: Vec<TrainingWindow> =
+            touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
         let wanted = windows.len() * settings.replay_ratio;
         windows.extend((0..wanted).filter_map(|_| self.history.draw(rng, settings.replay_half_life, kinds, settings.window)));
         for place in (1..windows.len()).rev() {

@@ -1,6 +1,6 @@
 //! The users whom the fold follows: bounded by the journal itself, never by time.
 
-use crate::domain::{Expired, Offset};
+use crate::domain::{ExpiryCutoffs, Offset};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -105,7 +105,7 @@ impl<M: Default> Users<M> {
     }
 
     /// Takes out of every user's sequence, and of what was shown, what is not to be kept any longer.
-    pub fn expire(&mut self, expired: &Expired) {
+    pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
             user.follower.expire(expired);
             user.display.expire(expired.impressions);

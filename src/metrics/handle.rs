@@ -1,12 +1,12 @@
 //! Handles on metrics, and how one is declared.
 
-use crate::domain::{KindId, Kinds};
+use crate::domain::{EventKinds, KindId};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder};
 use std::marker::PhantomData;
 
 /// What a metric counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum MetricUnit {
     /// Things.
     Count,
     /// Seconds.
@@ -19,7 +19,7 @@ pub enum Unit {
     None,
 }
 
-impl Unit {
+impl MetricUnit {
     /// The name in words; nothing for what has none.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Unit {
 
 /// How a metric moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
+pub enum MetricType {
     /// Only up.
     Counter,
     /// Up and down.
@@ -44,7 +44,7 @@ pub enum Type {
     Histogram,
 }
 
-impl Type {
+impl MetricType {
     /// The name in Prometheus' text format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -58,13 +58,13 @@ impl Type {
 
 /// What is known of a metric before anything is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Declaration {
+pub struct MetricDeclaration {
     /// Its name.
     pub name: &'static str,
     /// How it moves.
-    pub kind: Type,
+    pub kind: MetricType,
     /// What it counts in.
-    pub unit: Unit,
+    pub unit: MetricUnit,
     /// What it tells.
     pub help: &'static str,
     /// Its label, if it has one.
@@ -74,25 +74,25 @@ pub struct Declaration {
 }
 
 /// A closed set of values of one label.
-pub trait Label: Copy {
+pub trait MetricLabel: Copy {
     /// The label's name.
     const KEY: &'static str;
     /// Its values.
     const VALUES: &'static [&'static str];
     /// The place of this value among them.
-    fn place(self) -> usize;
+    fn index(self) -> usize;
 }
 
 /// Something to record with, made once.
-pub trait Handle: Sized {
+pub trait MetricHandle: Sized {
     /// How the metric moves.
-    const TYPE: Type;
+    const TYPE: MetricType;
     /// The name of its label, if it has one.
     const LABEL: Option<&'static str> = None;
     /// The values of its label.
     const VALUES: &'static [&'static str] = &[];
     /// Registers every series of the metric.
-    fn register(recorder: &dyn Recorder, name: &'static str, kinds: &Kinds) -> Self;
+    fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self;
 }
 
 const METADATA: Metadata<'static> = Metadata::new("sequor", Level::INFO, None);
@@ -102,12 +102,12 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 }
 
 /// Tells the recorder what a metric is about, and gives back its name.
-pub(super) fn describe<H: Handle>(recorder: &dyn Recorder, name: &'static str, help: &'static str) -> &'static str {
+pub(super) fn describe<H: MetricHandle>(recorder: &dyn Recorder, name: &'static str, help: &'static str) -> &'static str {
     let (key, help) = (KeyName::from_const_str(name), help.into());
     match H::TYPE {
-        Type::Counter => recorder.describe_counter(key, None, help),
-        Type::Gauge => recorder.describe_gauge(key, None, help),
-        Type::Histogram => recorder.describe_histogram(key, None, help),
+        MetricType::Counter => recorder.describe_counter(key, None, help),
+        MetricType::Gauge => recorder.describe_gauge(key, None, help),
+        MetricType::Histogram => recorder.describe_histogram(key, None, help),
     }
     name
 }
@@ -118,7 +118,7 @@ pub(super) fn gauge(recorder: &dyn Recorder, name: &'static str, labels: &[(&'st
 }
 
 /// A handle on one series.
-trait Series: Handle + Clone {
+trait SeriesHandle: MetricHandle + Clone {
     fn series(recorder: &dyn Recorder, key: &Key) -> Self;
     /// Records nothing.
     fn noop() -> Self;
@@ -126,7 +126,7 @@ trait Series: Handle + Clone {
 
 macro_rules! series {
     ($($handle:ident $register:ident),*) => {$(
-        impl Series for $handle {
+        impl SeriesHandle for $handle {
             fn series(recorder: &dyn Recorder, key: &Key) -> Self {
                 recorder.$register(key, &METADATA)
             }
@@ -134,9 +134,9 @@ macro_rules! series {
                 $handle::noop()
             }
         }
-        impl Handle for $handle {
-            const TYPE: Type = Type::$handle;
-            fn register(recorder: &dyn Recorder, name: &'static str, _: &Kinds) -> Self {
+        impl MetricHandle for $handle {
+            const TYPE: MetricType = MetricType::$handle;
+            fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
                 Self::series(recorder, &key(name, &[]))
             }
         }
@@ -147,56 +147,56 @@ series!(Counter register_counter, Gauge register_gauge, Histogram register_histo
 
 /// One series for each value of a label.
 #[derive(Debug, Clone)]
-pub struct By<L, H> {
+pub struct LabeledMetric<L, H> {
     series: Vec<H>,
     /// For a place that there is not; what it records goes nowhere.
-    nowhere: H,
+    fallback: H,
     label: PhantomData<L>,
 }
 
-impl<L: Label, H> By<L, H> {
+impl<L: MetricLabel, H> LabeledMetric<L, H> {
     /// The series of this value.
     #[must_use]
-    pub fn of(&self, label: L) -> &H {
-        self.series.get(label.place()).unwrap_or(&self.nowhere)
+    pub fn with_label(&self, label: L) -> &H {
+        self.series.get(label.index()).unwrap_or(&self.fallback)
     }
 }
 
-impl<L: Label, H: Series> Handle for By<L, H> {
-    const TYPE: Type = H::TYPE;
+impl<L: MetricLabel, H: SeriesHandle> MetricHandle for LabeledMetric<L, H> {
+    const TYPE: MetricType = H::TYPE;
     const LABEL: Option<&'static str> = Some(L::KEY);
     const VALUES: &'static [&'static str] = L::VALUES;
-    fn register(recorder: &dyn Recorder, name: &'static str, _: &Kinds) -> Self {
+    fn register(recorder: &dyn Recorder, name: &'static str, _: &EventKinds) -> Self {
         let series = L::VALUES.iter().map(|value| H::series(recorder, &key(name, &[(L::KEY, value)]))).collect();
-        Self { series, nowhere: H::noop(), label: PhantomData }
+        Self { series, fallback: H::noop(), label: PhantomData }
     }
 }
 
 /// One counter for each kind of event that the settings know.
 #[derive(Debug, Clone)]
-pub struct ByKind {
+pub struct EventKindCounters {
     series: Vec<Counter>,
-    nowhere: Counter,
+    fallback: Counter,
 }
 
-impl ByKind {
+impl EventKindCounters {
     /// The counter of this kind.
-    pub fn of(&self, kind: KindId) -> &Counter {
-        self.series.get(usize::from(kind)).unwrap_or(&self.nowhere)
+    pub fn with_label(&self, kind: KindId) -> &Counter {
+        self.series.get(usize::from(kind)).unwrap_or(&self.fallback)
     }
 }
 
-impl Handle for ByKind {
-    const TYPE: Type = Type::Counter;
+impl MetricHandle for EventKindCounters {
+    const TYPE: MetricType = MetricType::Counter;
     const LABEL: Option<&'static str> = Some("kind");
-    fn register(recorder: &dyn Recorder, name: &'static str, kinds: &Kinds) -> Self {
+    fn register(recorder: &dyn Recorder, name: &'static str, kinds: &EventKinds) -> Self {
         let series = kinds.names().map(|kind| Counter::series(recorder, &key(name, &[("kind", kind)]))).collect();
-        Self { series, nowhere: Counter::noop() }
+        Self { series, fallback: Counter::noop() }
     }
 }
 
 /// Declares a label: an enum whose variants are its values.
-macro_rules! labels {
+macro_rules! declare_label {
     ($(#[$doc:meta])* $name:ident $key:literal { $($(#[$variant_doc:meta])* $variant:ident $value:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,45 +204,45 @@ macro_rules! labels {
             $($(#[$variant_doc])* $variant,)*
         }
 
-        impl Label for $name {
+        impl MetricLabel for $name {
             const KEY: &'static str = $key;
             const VALUES: &'static [&'static str] = &[$($value),*];
-            fn place(self) -> usize {
+            fn index(self) -> usize {
                 self as usize
             }
         }
     };
 }
-pub(super) use labels;
+pub(super) use declare_label;
 
 /// Declares all metrics: the handles, the table of what they are, and their registration, from one list. The help is the doc comment.
-macro_rules! declare {
+macro_rules! declare_metrics {
     ($(#[doc = $help:literal] $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
         /// The handles that everything records with.
         pub struct Metrics {
             exporter: PrometheusHandle,
-            to_snapshot: Waiting,
-            to_weights: Waiting,
+            snapshot_latency: CommitLatencyTracker,
+            weights_latency: CommitLatencyTracker,
             $(#[doc = $help] pub $field: $handle,)*
         }
 
         impl Metrics {
             /// What each metric is, in the order of the declaration.
-            pub const TABLE: &'static [Declaration] = &[$(Declaration {
+            pub const DECLARATIONS: &'static [MetricDeclaration] = &[$(MetricDeclaration {
                 name: $name,
-                kind: <$handle as Handle>::TYPE,
-                unit: Unit::$unit,
+                kind: <$handle as MetricHandle>::TYPE,
+                unit: MetricUnit::$unit,
                 help: $help.trim_ascii(),
-                label: <$handle as Handle>::LABEL,
-                values: <$handle as Handle>::VALUES,
+                label: <$handle as MetricHandle>::LABEL,
+                values: <$handle as MetricHandle>::VALUES,
             },)*];
 
-            fn register(recorder: &metrics_exporter_prometheus::PrometheusRecorder, kinds: &Kinds) -> Self {
+            fn register(recorder: &metrics_exporter_prometheus::PrometheusRecorder, kinds: &EventKinds) -> Self {
                 Self {
                     exporter: recorder.handle(),
-                    to_snapshot: Waiting::default(),
-                    to_weights: Waiting::default(),
-                    $($field: <$handle as Handle>::register(
+                    snapshot_latency: CommitLatencyTracker::default(),
+                    weights_latency: CommitLatencyTracker::default(),
+                    $($field: <$handle as MetricHandle>::register(
                         recorder,
                         handle::describe::<$handle>(recorder, $name, $help.trim_ascii()),
                         kinds,
@@ -252,4 +252,4 @@ macro_rules! declare {
         }
     };
 }
-pub(super) use declare;
+pub(super) use declare_metrics;

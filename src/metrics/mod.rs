@@ -4,24 +4,24 @@
 //! Recording goes through handles that were made then: no name is formatted and no table searched. A label is never a user, an item or a
 //! session.
 
-mod delays;
+mod commit_latency;
 mod handle;
+mod markdown;
 mod process;
-mod reading;
-mod table;
+mod snapshot;
 
-pub use handle::{By, ByKind, Declaration, Handle, Label, Type, Unit};
-pub use process::Process;
-pub use reading::{Buckets, Reading};
+pub use handle::{EventKindCounters, LabeledMetric, MetricDeclaration, MetricHandle, MetricLabel, MetricType, MetricUnit};
+pub use process::ProcessStats;
+pub use snapshot::{HistogramBuckets, MetricsSnapshot};
 
-use crate::domain::{Cause, Kinds, Offset, SourceName};
-use delays::Waiting;
-use handle::declare;
+use crate::domain::{EventKinds, ModelChangeCause, Offset, SourceName};
+use commit_latency::CommitLatencyTracker;
+use handle::declare_metrics;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Instant;
 
-handle::labels! {
+handle::declare_label! {
     /// What became of an event that arrived.
     EventOutcome "outcome" {
         /// Taken, and durable.
@@ -35,29 +35,29 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// What became of a message of Segment's API.
-    MessageOutcome "outcome" {
+    SegmentMessageOutcome "outcome" {
         /// Something was taken of it.
-        Taken "taken",
+        Accepted "taken",
         /// Nothing is to be taken of it.
         Ignored "ignored",
         /// Its event is not known.
-        Unknown "unknown",
+        UnknownEvent "unknown",
         /// It broke a rule.
         Rejected "rejected",
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// What became of a question for recommendations.
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
         Answered "answered",
         /// Answered without one: nothing is known of the user.
-        Cold "cold",
+        ColdStart "cold",
         /// The request was at fault.
-        Refused "refused",
+        InvalidRequest "refused",
         /// There was no room for it.
         Overloaded "overloaded",
         /// The service was at fault.
@@ -65,7 +65,7 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// A kind of request.
     Endpoint "endpoint" {
         /// Events come in.
@@ -79,7 +79,7 @@ handle::labels! {
         /// Streams of recommendations, until they begin.
         Streams "streams",
         /// What is trending, and what is like an item.
-        Lists "lists",
+        NonPersonalised "lists",
         /// The catalog.
         Items "items",
         /// Anything on the admin endpoint.
@@ -89,15 +89,15 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// Why a request was not let in.
-    Refusal "reason" {
+    RefusalReason "reason" {
         /// It brought no key where one is needed.
-        NoKey "no_key",
+        MissingKey "no_key",
         /// It brought one that is not known, or was revoked.
-        WrongKey "wrong_key",
+        UnknownKey "wrong_key",
         /// It brought one that opens other things.
-        Scope "scope",
+        MissingScope "scope",
         /// Its key has brought as much as it may.
         KeyRate "key_rate",
         /// Its address has.
@@ -109,9 +109,9 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// What is read again when its file changes.
-    Reload "what" {
+    ReloadTarget "what" {
         /// The keys.
         Keys "keys",
         /// The certificate, or its key.
@@ -119,7 +119,7 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// What became of a span.
     SpanOutcome "outcome" {
         /// The collector took it.
@@ -131,7 +131,7 @@ handle::labels! {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// The hundreds of a response's status.
     StatusClass "class" {
         /// 1xx and 2xx.
@@ -148,7 +148,7 @@ handle::labels! {
 impl StatusClass {
     /// The class of a status.
     #[must_use]
-    pub fn of(status: u16) -> Self {
+    pub fn from_status(status: u16) -> Self {
         match status {
             0..300 => Self::Success,
             300..400 => Self::Redirect,
@@ -158,21 +158,21 @@ impl StatusClass {
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// A bounded queue between two parts of the daemon.
-    Queue "queue" {
+    QueueName "queue" {
         /// Entries on their way to the committer. The bound of the entries in flight is that of both queues together.
         Committer "committer",
         /// Committed events on their way to the shards.
         Shards "shards",
         /// Questions to sessions, those being answered included.
-        Questions "questions",
+        SessionRequests "questions",
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// An actor, or the thread that works for one.
-    Worker "actor" {
+    ActorKind "actor" {
         /// A user's session.
         Session "session",
         /// A shard of users.
@@ -180,17 +180,17 @@ handle::labels! {
         /// The committer.
         Committer "committer",
         /// The model actor, which learns.
-        Model "model",
+        Learner "model",
         /// The training beside it.
         Training "training",
         /// The recall actor, which clusters.
-        Recall "recall",
+        Candidates "recall",
     }
 }
 
-handle::labels! {
+handle::declare_label! {
     /// Where in a list an item stood.
-    Place "place" {
+    ListPosition "place" {
         /// The first.
         First "1",
         /// The second or third.
@@ -198,59 +198,59 @@ handle::labels! {
         /// The fourth to tenth.
         Middle "4-10",
         /// After the tenth.
-        Tail "11+",
+        Rest "11+",
     }
 }
 
-impl Place {
+impl ListPosition {
     /// Every place, in order.
-    pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Tail];
+    pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Rest];
 }
 
-impl Label for Cause {
+impl MetricLabel for ModelChangeCause {
     const KEY: &'static str = "reason";
     const VALUES: &'static [&'static str] = &["operator", "loss", "quality"];
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self as usize
     }
 }
 
-impl Label for SourceName {
+impl MetricLabel for SourceName {
     const KEY: &'static str = "source";
     const VALUES: &'static [&'static str] = &["network", "clusters", "transitions", "neighbours", "trending", "new", "session"];
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         Self::ALL.iter().position(|source| *source == self).unwrap_or_default()
     }
 }
 
-declare! {
+declare_metrics! {
     // Capture and the API.
     /// Events that arrived, by what became of them.
-    "sequor_events_total" Unit::Count events: By<EventOutcome, Counter>,
+    "sequor_events_total" Unit::Count events: LabeledMetric<EventOutcome, Counter>,
     /// Events that were taken, by kind.
-    "sequor_accepted_events_total" Unit::Count accepted_events: ByKind,
+    "sequor_accepted_events_total" Unit::Count accepted_events: EventKindCounters,
     /// Messages that came in the shape of Segment's API, by what became of them.
-    "sequor_segment_messages_total" Unit::Count messages: By<MessageOutcome, Counter>,
+    "sequor_segment_messages_total" Unit::Count segment_messages: LabeledMetric<SegmentMessageOutcome, Counter>,
     /// Changes of the catalog that were taken.
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
     /// Questions for recommendations, by what became of them.
-    "sequor_recommendations_total" Unit::Count recommendations: By<RecommendationOutcome, Counter>,
+    "sequor_recommendations_total" Unit::Count recommendations: LabeledMetric<RecommendationOutcome, Counter>,
     /// Time from a request's arrival to its answer.
-    "sequor_request_seconds" Unit::Seconds request_seconds: By<Endpoint, Histogram>,
+    "sequor_request_seconds" Unit::Seconds request_seconds: LabeledMetric<Endpoint, Histogram>,
     /// Answers, by the class of their status.
-    "sequor_responses_total" Unit::Count responses: By<StatusClass, Counter>,
+    "sequor_responses_total" Unit::Count responses: LabeledMetric<StatusClass, Counter>,
     /// Requests that were told to come back later, with 429 or 503.
-    "sequor_overloaded_requests_total" Unit::Count overloaded_requests: By<Endpoint, Counter>,
+    "sequor_overloaded_requests_total" Unit::Count overloaded_requests: LabeledMetric<Endpoint, Counter>,
     /// Requests that failed by the service's own fault: those answered with 5xx, but for 503.
-    "sequor_failed_requests_total" Unit::Count failed_requests: By<Endpoint, Counter>,
+    "sequor_failed_requests_total" Unit::Count failed_requests: LabeledMetric<Endpoint, Counter>,
     /// Requests that were not let in, by why.
-    "sequor_refused_requests_total" Unit::Count refused_requests: By<Refusal, Counter>,
+    "sequor_refused_requests_total" Unit::Count refused_requests: LabeledMetric<RefusalReason, Counter>,
     /// Times that keys, or a certificate, could not be read again after a change; those before it stay in force.
-    "sequor_reload_failures_total" Unit::Count reload_failures: By<Reload, Counter>,
+    "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
     /// Spans for the collector at `telemetry.endpoint`, by what became of them; none without one.
-    "sequor_spans_total" Unit::Count spans: By<SpanOutcome, Counter>,
+    "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
     /// 1 while /readyz says so: learning stands, and the journal takes writes.
     "sequor_ready" Unit::None ready: Gauge,
     /// Events taken in and not yet acknowledged.
@@ -258,9 +258,9 @@ declare! {
     /// The most events that may be in flight; beyond it requests are told to come back later.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
     /// Entries that wait in a queue.
-    "sequor_queue_depth" Unit::Count queue_depth: By<Queue, Gauge>,
+    "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
     /// The most entries that a queue may hold.
-    "sequor_queue_limit" Unit::Count queue_limit: By<Queue, Gauge>,
+    "sequor_queue_limit" Unit::Count queue_limit: LabeledMetric<QueueName, Gauge>,
 
     // Sessions.
     /// Sessions that are in memory.
@@ -282,7 +282,7 @@ declare! {
 
     // Healing.
     /// Panics, by the actor that was struck; each was healed from the store and the journal.
-    "sequor_panics_total" Unit::Count panics: By<Worker, Counter>,
+    "sequor_panics_total" Unit::Count panics: LabeledMetric<ActorKind, Counter>,
     /// Entries that somebody passes over because they could not be worked on.
     "sequor_quarantined_entries" Unit::Count quarantined_entries: Gauge,
 
@@ -358,7 +358,7 @@ declare! {
     /// Euclidean norm of the last mini-batch's gradient before clipping.
     "sequor_training_gradient_norm" Unit::None training_gradient_norm: Gauge,
     /// Times that the model was rolled back, by what for.
-    "sequor_rollbacks_total" Unit::Count rollbacks: By<Cause, Counter>,
+    "sequor_rollbacks_total" Unit::Count rollbacks: LabeledMetric<ModelChangeCause, Counter>,
     /// 1 while learning is paused.
     "sequor_learning_paused" Unit::None learning_paused: Gauge,
     /// Step size of the network's training.
@@ -372,26 +372,26 @@ declare! {
     /// Items that are known.
     "sequor_items" Unit::Count items: Gauge,
     /// Clusters of items in force.
-    "sequor_recall_clusters" Unit::Count recall_clusters: Gauge,
+    "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
-    "sequor_recall_clustering_seconds" Unit::Seconds recall_clustering_seconds: Histogram,
+    "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
     /// Time to compute the recommendation of a known user, of the request's time that which is neither waiting nor transport.
     "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
     /// Items recommended, by the source that brought them.
-    "sequor_recommended_items_total" Unit::Count recommended_items: By<SourceName, Counter>,
+    "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
     /// Candidates that were ranked for answers, by source; one that several sources brought counts in each.
-    "sequor_candidates_total" Unit::Count candidates: By<SourceName, Counter>,
+    "sequor_candidates_total" Unit::Count candidates: LabeledMetric<SourceName, Counter>,
     /// Memory of the candidate sources, about.
-    "sequor_recall_bytes" Unit::Bytes recall_bytes: By<SourceName, Gauge>,
+    "sequor_recall_bytes" Unit::Bytes candidate_source_bytes: LabeledMetric<SourceName, Gauge>,
 
     /// Items shown to users, by the source that brought them.
-    "sequor_shown_items_total" Unit::Count shown_items: By<SourceName, Counter>,
+    "sequor_shown_items_total" Unit::Count shown_items: LabeledMetric<SourceName, Counter>,
     /// Items chosen within the credit window after they were shown, by the source that had brought them.
-    "sequor_credited_choices_total" Unit::Count credited_choices: By<SourceName, Counter>,
+    "sequor_credited_choices_total" Unit::Count credited_choices: LabeledMetric<SourceName, Counter>,
     /// Items shown to users, by their place in the list.
-    "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: By<Place, Counter>,
+    "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: LabeledMetric<ListPosition, Counter>,
     /// Items chosen within the credit window after they were shown, by the place at which they had stood.
-    "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: By<Place, Counter>,
+    "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
     // Live quality: every event is a test before it teaches.
     /// Events that were a test: a target whose user had an earlier event.
@@ -399,15 +399,15 @@ declare! {
     /// Tests whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
     /// Tests whose item was among the first 20, by the source that brought it.
-    "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: By<SourceName, Counter>,
+    "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: LabeledMetric<SourceName, Counter>,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
     /// Recall@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
-    "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: By<SourceName, Gauge>,
+    "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// MRR@20 over the latest tests; NaN before the first.
     "sequor_live_mrr_at_20" Unit::Ratio live_mrr_at_20: Gauge,
     /// MRR@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
-    "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: By<SourceName, Gauge>,
+    "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// NDCG@20 over the latest tests; NaN before the first.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
     /// Mean squared error of the interest head over the latest tests; NaN before the first.
@@ -430,11 +430,11 @@ impl Metrics {
     ///
     /// # Errors
     /// If the exporter refuses a histogram's bounds.
-    pub fn new(kinds: &Kinds) -> Result<Self, BuildError> {
+    pub fn new(kinds: &EventKinds) -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        for declared in Self::TABLE.iter().filter(|declared| declared.kind == Type::Histogram) {
+        for declared in Self::DECLARATIONS.iter().filter(|declared| declared.kind == MetricType::Histogram) {
             let bounds: &[f64] = match declared.unit {
-                Unit::Seconds => &SECONDS_BUCKETS,
+                MetricUnit::Seconds => &SECONDS_BUCKETS,
                 _ => &SIZE_BUCKETS,
             };
             builder = builder.set_buckets_for_metric(Matcher::Full(declared.name.to_owned()), bounds)?;
@@ -454,32 +454,32 @@ impl Metrics {
             unknown.set(f64::NAN);
         }
         for source in SourceName::ALL {
-            metrics.live_recall_at_20_by_source.of(source).set(f64::NAN);
-            metrics.live_mrr_at_20_by_source.of(source).set(f64::NAN);
+            metrics.live_recall_at_20_by_source.with_label(source).set(f64::NAN);
+            metrics.live_mrr_at_20_by_source.with_label(source).set(f64::NAN);
         }
         Ok(metrics)
     }
 
     /// Entries before `through` are durable.
-    pub fn committed(&self, through: Offset) {
+    pub fn record_commit(&self, through: Offset) {
         let now = Instant::now();
-        self.to_snapshot.add(through, now);
-        self.to_weights.add(through, now);
+        self.snapshot_latency.record_commit(through, now);
+        self.weights_latency.record_commit(through, now);
     }
 
     /// A snapshot answers that has learned from everything before `offset`, by weights that were trained on everything before `trained`.
-    pub fn published(&self, offset: Offset, trained: Offset) {
+    pub fn record_publish(&self, offset: Offset, trained: Offset) {
         let now = Instant::now();
-        self.to_snapshot.take(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
-        self.to_weights.take(trained, now, |waited| self.event_to_weights_seconds.record(waited));
+        self.snapshot_latency.complete_until(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
+        self.weights_latency.complete_until(trained, now, |waited| self.event_to_weights_seconds.record(waited));
     }
 
     /// All of it, and the process itself, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        self.learner_lag_seconds.set(self.to_snapshot.longest(Instant::now()).as_secs_f64());
+        self.learner_lag_seconds.set(self.snapshot_latency.oldest_wait(Instant::now()).as_secs_f64());
         let mut text = self.exporter.render();
-        if let Some(process) = Process::read() {
+        if let Some(process) = ProcessStats::read() {
             process.render(&mut text);
         }
         text
@@ -487,13 +487,13 @@ impl Metrics {
 
     /// The values as they stand.
     #[must_use]
-    pub fn read(&self) -> Reading {
-        Reading::of(self.exporter.render())
+    pub fn snapshot(&self) -> MetricsSnapshot {
+        MetricsSnapshot::new(self.exporter.render())
     }
 
     /// Sorts the histograms' latest samples into their buckets. They are kept one by one until then, so call it every few seconds, lest
     /// they fill the memory while nobody scrapes.
-    pub fn upkeep(&self) {
+    pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }
 }

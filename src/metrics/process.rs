@@ -8,7 +8,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the process takes. Linux only.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Process {
+pub struct ProcessStats {
     /// Memory now, in bytes.
     pub resident_bytes: u64,
     /// The most memory so far, in bytes.
@@ -36,7 +36,7 @@ pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
     ("process_threads", "gauge", "Threads of the process."),
 ];
 
-impl Process {
+impl ProcessStats {
     /// Asks `/proc`; `None` where there is none.
     #[must_use]
     pub fn read() -> Option<Self> {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_figures_are_of_this_process() {
         let ballast = vec![1_u8; 32 << 20];
-        let process = Process::read().unwrap();
+        let process = ProcessStats::read().unwrap();
         assert!(process.resident_bytes > ballast.len() as u64, "{process:?}");
         assert!(process.peak_resident_bytes >= process.resident_bytes);
         assert!(process.start_seconds > 1.7e9, "{process:?}");
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn renders_what_prometheus_reads() {
-        let process = Process {
+        let process = ProcessStats {
             resident_bytes: 1024,
             peak_resident_bytes: 2048,
             cpu_seconds: 1.25,

@@ -4,22 +4,22 @@ use std::collections::HashSet;
 #[test]
 fn names_follow_the_conventions() {
     let mut seen = HashSet::new();
-    for declared in Metrics::TABLE {
+    for declared in Metrics::DECLARATIONS {
         let name = declared.name;
         assert!(seen.insert(name), "{name} is declared twice");
         assert!(name.starts_with("sequor_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
-        assert_eq!(name.ends_with("_total"), declared.kind == Type::Counter, "{name}");
-        assert_eq!(name.contains("_seconds"), declared.unit == Unit::Seconds, "{name}");
-        assert_eq!(name.contains("_bytes"), declared.unit == Unit::Bytes, "{name}");
+        assert_eq!(name.ends_with("_total"), declared.kind == MetricType::Counter, "{name}");
+        assert_eq!(name.contains("_seconds"), declared.unit == MetricUnit::Seconds, "{name}");
+        assert_eq!(name.contains("_bytes"), declared.unit == MetricUnit::Bytes, "{name}");
         assert!(declared.help.ends_with('.') && !declared.help.starts_with(' '), "{name}: {}", declared.help);
     }
 }
 
 #[test]
 fn every_series_is_there_from_the_start() {
-    let metrics = Metrics::new(&Kinds::default()).unwrap();
+    let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let text = metrics.render();
-    for declared in Metrics::TABLE {
+    for declared in Metrics::DECLARATIONS {
         assert!(text.contains(&format!("# HELP {} {}\n", declared.name, declared.help)), "{}", declared.name);
         assert!(text.contains(&format!("# TYPE {} {}\n", declared.name, declared.kind.as_str())), "{}", declared.name);
     }
@@ -37,15 +37,15 @@ fn every_series_is_there_from_the_start() {
 
 #[test]
 fn what_is_recorded_is_rendered() {
-    let kinds = Kinds::default();
+    let kinds = EventKinds::default();
     let metrics = Metrics::new(&kinds).unwrap();
-    metrics.events.of(EventOutcome::Accepted).increment(3);
-    metrics.accepted_events.of(4).increment(2);
-    metrics.accepted_events.of(200).increment(1);
-    metrics.request_seconds.of(Endpoint::Events).record(0.0002);
-    metrics.queue_depth.of(Queue::Shards).set(7.0);
-    metrics.recommended_items.of(SourceName::Session).increment(1);
-    metrics.upkeep();
+    metrics.events.with_label(EventOutcome::Accepted).increment(3);
+    metrics.accepted_events.with_label(4).increment(2);
+    metrics.accepted_events.with_label(200).increment(1);
+    metrics.request_seconds.with_label(Endpoint::Events).record(0.0002);
+    metrics.queue_depth.with_label(QueueName::Shards).set(7.0);
+    metrics.recommended_items.with_label(SourceName::Session).increment(1);
+    metrics.run_upkeep();
     let text = metrics.render();
     for line in [
         "sequor_events_total{outcome=\"accepted\"} 3",
@@ -63,26 +63,26 @@ fn what_is_recorded_is_rendered() {
 
 #[test]
 fn a_commit_waits_for_a_snapshot_and_then_for_weights() {
-    let metrics = Metrics::new(&Kinds::default()).unwrap();
+    let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let shows = |line: &str| metrics.render().lines().any(|found| found == line);
     assert!(shows("sequor_learner_lag_seconds 0"));
-    metrics.committed(10);
+    metrics.record_commit(10);
     assert!(!shows("sequor_learner_lag_seconds 0"), "it waits");
-    metrics.published(10, 0);
+    metrics.record_publish(10, 0);
     assert!(shows("sequor_learner_lag_seconds 0"));
     assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 0"));
-    metrics.published(12, 10);
+    metrics.record_publish(12, 10);
     assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 1"));
 }
 
 #[test]
 fn sources_go_by_their_names() {
     assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
-    assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.place() == place));
+    assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.index() == place));
 }
 
 #[test]
 fn statuses_have_classes() {
-    let classes = [200, 304, 404, 503].map(StatusClass::of);
+    let classes = [200, 304, 404, 503].map(StatusClass::from_status);
     assert_eq!(classes, [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]);
 }

@@ -1,11 +1,11 @@
 //! Windows laid out for the processor: longest first and time-major, so that the windows that reach step t are a prefix and their rows lie together.
 
-use super::input::{Input, Window};
+use super::input::{StepInput, TrainingWindow};
 use crate::domain::ItemIx;
 
 /// One prediction of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Target {
+pub(super) struct BatchTarget {
     /// The row of the position that predicts.
     pub(super) row: usize,
     /// The window, as the batch orders them.
@@ -18,7 +18,7 @@ pub(super) struct Target {
 
 /// One step of all windows that reach it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Step {
+pub(super) struct BatchStep {
     /// The first row of the step before; the same windows lie there in the same order.
     pub(super) before: Option<usize>,
     /// The step's first row.
@@ -29,20 +29,20 @@ pub(super) struct Step {
 
 /// A mini-batch's layout. Row `offsets[t] + w` is step t of window w.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Batch {
+pub(super) struct TrainingBatch {
     /// The first row of every step, and the number of rows last.
     offsets: Vec<usize>,
     /// Every row's input.
-    pub(super) inputs: Vec<Input>,
+    pub(super) inputs: Vec<StepInput>,
     /// Every prediction, in the order of its row.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<BatchTarget>,
     /// The session of every window, longest window first.
     pub(super) sessions: Vec<u64>,
 }
 
-impl Batch {
+impl TrainingBatch {
     /// Lays the windows out, of each the last `longest` positions; a target not among the first `items` items is none.
-    pub(super) fn fill(&mut self, windows: &[Window], longest: usize, items: usize) {
+    pub(super) fn pack(&mut self, windows: &[TrainingWindow], longest: usize, items: usize) {
         let mut order: Vec<(u64, &[_])> = windows
             .iter()
             .map(|window| (window.session, &window.positions[window.positions.len().saturating_sub(longest)..]))
@@ -60,7 +60,7 @@ impl Batch {
                 let row = self.inputs.len();
                 self.inputs.push(position.input);
                 if let Some(item) = position.target.filter(|item| (*item as usize) < items) {
-                    self.targets.push(Target { row, window, item, value: position.value });
+                    self.targets.push(BatchTarget { row, window, item, value: position.value });
                 }
             }
             self.offsets.push(self.inputs.len());
@@ -68,20 +68,20 @@ impl Batch {
     }
 
     /// All rows.
-    pub(super) fn rows(&self) -> usize {
+    pub(super) fn row_count(&self) -> usize {
         self.inputs.len()
     }
 
     /// All windows.
-    pub(super) fn windows(&self) -> usize {
+    pub(super) fn window_count(&self) -> usize {
         self.sessions.len()
     }
 
     /// The steps in order of time.
-    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + '_ {
+    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = BatchStep> + '_ {
         self.offsets.windows(2).enumerate().map(|(step, pair)| {
             let before = step.checked_sub(1).map(|before| self.offsets[before]);
-            Step { before, first: pair[0], rows: pair[1] - pair[0] }
+            BatchStep { before, first: pair[0], rows: pair[1] - pair[0] }
         })
     }
 }
@@ -89,27 +89,30 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::input::Position;
+    use crate::nn::input::TrainingPosition;
 
-    fn window(session: u64, items: &[u32]) -> Window {
-        let position =
-            |pair: &[u32]| Position { input: Input { item: Some(pair[0]), ..Default::default() }, target: Some(pair[1]), value: f32::NAN };
-        Window { session, positions: items.windows(2).map(position).collect() }
+    fn window(session: u64, items: &[u32]) -> TrainingWindow {
+        let position = |pair: &[u32]| TrainingPosition {
+            input: StepInput { item: Some(pair[0]), ..Default::default() },
+            target: Some(pair[1]),
+            value: f32::NAN,
+        };
+        TrainingWindow { session, positions: items.windows(2).map(position).collect() }
     }
 
     #[test]
     fn every_step_is_a_prefix() {
-        let mut batch = Batch::default();
-        batch.fill(&[window(1, &[1, 2]), window(2, &[3]), window(3, &[4, 5, 6, 7]), window(4, &[8, 9, 10])], 2, 10);
+        let mut batch = TrainingBatch::default();
+        batch.pack(&[window(1, &[1, 2]), window(2, &[3]), window(3, &[4, 5, 6, 7]), window(4, &[8, 9, 10])], 2, 10);
         assert_eq!(batch.sessions, [3, 4, 1]);
         let items: Vec<_> = batch.inputs.iter().map(|input| input.item.unwrap()).collect();
         assert_eq!(items, [5, 8, 1, 6, 9], "of a long window the last positions");
-        let (first, second) = (Step { before: None, first: 0, rows: 3 }, Step { before: Some(0), first: 3, rows: 2 });
+        let (first, second) = (BatchStep { before: None, first: 0, rows: 3 }, BatchStep { before: Some(0), first: 3, rows: 2 });
         assert_eq!(batch.steps().collect::<Vec<_>>(), [first, second]);
         assert_eq!(batch.steps().rev().collect::<Vec<_>>(), [second, first]);
         let targets: Vec<_> = batch.targets.iter().map(|target| (target.row, target.window, target.item)).collect();
         assert_eq!(targets, [(0, 0, 6), (1, 1, 9), (2, 2, 2), (3, 0, 7)], "item 10 is not known yet");
-        batch.fill(&[], 2, 10);
-        assert_eq!((batch.rows(), batch.windows(), batch.steps().count()), (0, 0, 0));
+        batch.pack(&[], 2, 10);
+        assert_eq!((batch.row_count(), batch.window_count(), batch.steps().count()), (0, 0, 0));
     }
 }

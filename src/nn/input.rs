@@ -1,6 +1,6 @@
 //! What the network sees: steps, windows of steps, and the attributes of items.
 
-use crate::domain::{ItemIx, KindId, Pages};
+use crate::domain::{ItemIx, KindId, PagedVec};
 use serde::{Deserialize, Serialize};
 
 /// How many buckets [`gap_bucket`] knows.
@@ -19,22 +19,22 @@ pub fn gap_bucket(milliseconds: i64) -> u8 {
 
 /// One step's input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Input {
+pub struct StepInput {
     /// The event's item; an item that the weights do not know yet counts as none.
     pub item: Option<ItemIx>,
     /// The event's kind.
     pub kind: KindId,
     /// The bucket of the time since the previous event, from [`gap_bucket`].
-    pub gap: u8,
+    pub gap_bucket: u8,
     /// The event begins a session: the hidden state passes over the border with this told.
-    pub boundary: bool,
+    pub starts_session: bool,
 }
 
 /// A step to learn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Position {
+pub struct TrainingPosition {
     /// What is known at this step.
-    pub input: Input,
+    pub input: StepInput,
     /// The item that came next; `None` if nothing is to be predicted here.
     pub target: Option<ItemIx>,
     /// The value of the event by which it came, for the interest head; NaN if it has none.
@@ -43,20 +43,20 @@ pub struct Position {
 
 /// The last steps of one session.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Window {
+pub struct TrainingWindow {
     /// Names the session: targets of the same session are never each other's negatives.
     pub session: u64,
     /// Oldest first.
-    pub positions: Vec<Position>,
+    pub positions: Vec<TrainingPosition>,
 }
 
 /// The attributes of items (category, brand, …) as small dense ids.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Attributes {
-    lists: Pages<Box<[u32]>, 64>,
+pub struct ItemAttributeLists {
+    lists: PagedVec<Box<[u32]>, 64>,
 }
 
-impl Attributes {
+impl ItemAttributeLists {
     /// At most so many attributes of an item are kept: the first.
     pub const MAX_PER_ITEM: usize = 16;
 
@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn attributes_are_replaced_and_bounded() {
-        let mut attributes = Attributes::default();
+        let mut attributes = ItemAttributeLists::default();
         attributes.set(70, &[1, 2]);
         attributes.set(70, &(0..100).collect::<Vec<_>>());
-        assert_eq!(attributes.get(70).len(), Attributes::MAX_PER_ITEM);
+        assert_eq!(attributes.get(70).len(), ItemAttributeLists::MAX_PER_ITEM);
         assert!(attributes.get(3).is_empty() && attributes.get(71).is_empty());
     }
 }

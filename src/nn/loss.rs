@@ -9,14 +9,14 @@ use super::settings::LossKind;
 pub(super) const LANES: usize = 16;
 
 /// The logit of what must not count as a negative: its exponential is exactly zero.
-pub(super) const MASKED: f32 = -1e30;
+pub(super) const MASKED_LOGIT: f32 = -1e30;
 
 /// Logits below this count as masked: its square is still finite.
 const FLOOR: f32 = -1e15;
 
 /// The summed loss of a block's examples. `logits` become `scale` times its gradient; `wanted` holds every example's target's column, and lanes beyond it hold anything.
 /// Masked logits get no gradient.
-pub(super) fn next_item(kind: LossKind, logits: &mut [f32], lanes: usize, wanted: &[usize], regularisation: f32, scale: f32) -> f64 {
+pub(super) fn next_item_loss(kind: LossKind, logits: &mut [f32], lanes: usize, wanted: &[usize], regularisation: f32, scale: f32) -> f64 {
     match kind {
         LossKind::CrossEntropy => cross_entropy(logits, lanes, wanted, scale),
         LossKind::BprMax => bpr_max(logits, lanes, wanted, regularisation, scale),
@@ -74,7 +74,7 @@ kernel! {
             let mut targets = [0.0_f32; LANES];
             for (lane, column) in wanted.iter().enumerate() {
                 let place = &mut logits[column * lanes + first + lane];
-                targets[lane] = std::mem::replace(place, MASKED);
+                targets[lane] = std::mem::replace(place, MASKED_LOGIT);
             }
             let peaks = peaks(logits, lanes, first).map(|peak| peak.max(FLOOR));
             let (mut sums, mut better) = ([0.0_f32; LANES], [0.0_f32; LANES]);
@@ -130,15 +130,15 @@ mod tests {
     /// Loss and gradient of one example in the second of two lanes.
     fn learn(kind: LossKind, logits: &[f32], target: usize) -> (f64, Vec<f32>) {
         let mut both = block(logits, 1);
-        let loss = next_item(kind, &mut both, LANES, &[0, target], 0.7, 0.5);
+        let loss = next_item_loss(kind, &mut both, LANES, &[0, target], 0.7, 0.5);
         let mut other = block(logits, 1);
-        let alone = next_item(kind, &mut other, LANES, &[0], 0.7, 0.5);
+        let alone = next_item_loss(kind, &mut other, LANES, &[0], 0.7, 0.5);
         (loss - alone, both.chunks_exact(LANES).map(|row| row[1]).collect())
     }
 
     #[test]
     fn gradients_agree_with_differences() {
-        let logits = [0.3, -1.2, 2.0, 0.0, MASKED, 0.7];
+        let logits = [0.3, -1.2, 2.0, 0.0, MASKED_LOGIT, 0.7];
         for kind in [LossKind::CrossEntropy, LossKind::BprMax] {
             let (_, gradient) = learn(kind, &logits, 3);
             for column in [0, 1, 2, 3, 5] {
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_lone_target_teaches_nothing() {
         for kind in [LossKind::CrossEntropy, LossKind::BprMax] {
-            let (loss, gradient) = learn(kind, &[MASKED, 0.4, MASKED], 1);
+            let (loss, gradient) = learn(kind, &[MASKED_LOGIT, 0.4, MASKED_LOGIT], 1);
             assert!(loss.abs() < 1e-6, "{kind:?}: {loss}");
             assert_eq!(gradient, [0.0; 3]);
         }

@@ -115,7 +115,7 @@ pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
 
 /// The largest value; −∞ of none.
 #[inline(always)]
-pub(super) fn largest(values: &[f32]) -> f32 {
+pub(super) fn max_value(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
     let tail = chunks.remainder().iter().fold(f32::NEG_INFINITY, |best, value| if *value > best { *value } else { best });
@@ -210,7 +210,7 @@ mod tests {
             let a: Vec<f32> = (0..len).map(|i| i as f32).collect();
             let expected: f32 = a.iter().map(|x| x * x).sum();
             assert_eq!(dot(&a, &a), expected);
-            assert_eq!(largest(&a), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });
+            assert_eq!(max_value(&a), if len == 0 { f32::NEG_INFINITY } else { (len - 1) as f32 });
             assert_eq!(sum_of_exponentials(&vec![1.0; len], 1.0), len as f32);
         }
         assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());

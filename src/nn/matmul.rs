@@ -15,7 +15,7 @@ const DEPTH: usize = 96;
 
 /// A matrix that lies in a slice.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub(super) struct MatrixView<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -25,7 +25,7 @@ pub(super) struct Matrix<'a> {
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a> MatrixView<'a> {
     /// `rows × columns`, row by row without gaps.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
@@ -46,7 +46,7 @@ impl<'a> Matrix<'a> {
 /// `out = a · b`, or with `add` `out += a · b`, where `out` has a row every `stride` values. `b` must not be transposed.
 ///
 /// Shapes that do not fit are a mistake of the caller and leave `out` as it is.
-pub(super) fn matmul(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, add: bool) {
+pub(super) fn matmul(out: &mut [f32], stride: usize, a: MatrixView<'_>, b: MatrixView<'_>, add: bool) {
     let fits = a.columns == b.rows && b.column_stride == 1 && stride >= b.columns && b.row_stride >= b.columns;
     debug_assert!(fits, "shapes do not fit");
     if !fits || a.rows == 0 || b.columns == 0 {
@@ -55,19 +55,19 @@ pub(super) fn matmul(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_
     if !add && b.rows == 0 {
         out.chunks_mut(stride).take(a.rows).for_each(|row| row[..b.columns].fill(0.0));
     }
-    pulp::Arch::new().dispatch(Product { out, stride, a, b, add });
+    pulp::Arch::new().dispatch(MatmulKernel { out, stride, a, b, add });
 }
 
 /// The arguments of [`matmul`].
-struct Product<'a> {
+struct MatmulKernel<'a> {
     out: &'a mut [f32],
     stride: usize,
-    a: Matrix<'a>,
-    b: Matrix<'a>,
+    a: MatrixView<'a>,
+    b: MatrixView<'a>,
     add: bool,
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for MatmulKernel<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -81,7 +81,7 @@ impl WithSimd for Product<'_> {
             let depth = DEPTH.min(self.b.rows - k);
             for column in (0..self.b.columns).step_by(panel) {
                 let columns = panel.min(self.b.columns - column);
-                let part = Part { k, depth, column, columns };
+                let part = MatmulPanel { k, depth, column, columns };
                 match columns.div_ceil(lanes) {
                     1 => self.panel::<S, 1>(simd, part),
                     2 => self.panel::<S, 2>(simd, part),
@@ -95,16 +95,16 @@ impl WithSimd for Product<'_> {
 
 /// The part of `b` at hand.
 #[derive(Clone, Copy)]
-struct Part {
+struct MatmulPanel {
     k: usize,
     depth: usize,
     column: usize,
     columns: usize,
 }
 
-impl Product<'_> {
+impl MatmulKernel<'_> {
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&mut self, simd: S, part: Part) {
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, part: MatmulPanel) {
         let mut row = 0;
         while row + ROWS <= self.a.rows {
             self.tile::<S, ROWS, V>(simd, part, row);
@@ -122,8 +122,8 @@ impl Product<'_> {
 
     /// `R` rows times `V` vectors of `out`; of the last vector what the columns leave.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, part: Part, row: usize) {
-        let Part { k, depth, column, columns } = part;
+    fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, part: MatmulPanel, row: usize) {
+        let MatmulPanel { k, depth, column, columns } = part;
         let (a, b, last) = (self.a, self.b, (V - 1) * S::F32_LANES);
         let add = self.add || k > 0;
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -191,10 +191,10 @@ kernel! {
 }
 
 /// A transposed copy of `matrix` in `out`, its rows `stride` values apart (at least as many as the matrix has rows).
-pub(super) fn transposed<'a>(out: &'a mut Vec<f32>, matrix: Matrix<'_>, stride: usize) -> Matrix<'a> {
+pub(super) fn transpose_copy<'a>(out: &'a mut Vec<f32>, matrix: MatrixView<'_>, stride: usize) -> MatrixView<'a> {
     out.resize(matrix.columns * stride, 0.0);
     transpose_into(out, stride, matrix.data, matrix.rows, matrix.columns, matrix.row_stride);
-    Matrix::strided(out, matrix.columns, matrix.rows, stride)
+    MatrixView::strided(out, matrix.columns, matrix.rows, stride)
 }
 
 #[cfg(test)]
@@ -212,12 +212,12 @@ mod tests {
             let (a, b) = (numbers(rows * a_stride, 1), numbers(depth * b_stride, 2));
             let before = numbers(rows * stride, 3);
             let mut transposed_a = Vec::new();
-            transposed(&mut transposed_a, Matrix::strided(&a, rows, depth, a_stride), rows + 5);
-            let plain = Matrix::strided(&a, rows, depth, a_stride);
-            let turned = Matrix::strided(&transposed_a, depth, rows, rows + 5).t();
+            transpose_copy(&mut transposed_a, MatrixView::strided(&a, rows, depth, a_stride), rows + 5);
+            let plain = MatrixView::strided(&a, rows, depth, a_stride);
+            let turned = MatrixView::strided(&transposed_a, depth, rows, rows + 5).t();
             for (a_view, add) in [(plain, false), (plain, true), (turned, true)] {
                 let mut out = before.clone();
-                matmul(&mut out, stride, a_view, Matrix::strided(&b, depth, columns, b_stride), add);
+                matmul(&mut out, stride, a_view, MatrixView::strided(&b, depth, columns, b_stride), add);
                 for row in 0..rows {
                     for column in 0..columns {
                         let sum: f32 = (0..depth).map(|k| a[row * a_stride + k] * b[k * b_stride + column]).sum();

@@ -5,25 +5,25 @@
 
 mod batch;
 mod cells;
-mod heads;
+mod cow_rows;
+mod embedding_table;
 mod input;
 mod loss;
 mod math;
 mod matmul;
+mod negative_sampler;
 mod network;
 mod optimiser;
+mod output_heads;
 mod parameters;
-mod rows;
-mod sampler;
-mod scan;
+mod quantised_index;
+mod row_slots;
 mod settings;
-mod slots;
-mod table;
 mod trainer;
-mod values;
+mod value_scale;
 mod weights;
 
-pub use input::{Attributes, GAP_BUCKETS, Input, Position, Window, gap_bucket};
-pub use settings::{CellKind, LossKind, NetworkSettings, OptimiserKind, SessionTargets, SettingsError, Unsound};
+pub use input::{GAP_BUCKETS, ItemAttributeLists, StepInput, TrainingPosition, TrainingWindow, gap_bucket};
+pub use settings::{CellKind, CorruptNetworkError, LossKind, NetworkSettings, NetworkSettingsError, OptimiserKind, SessionTargets};
 pub use trainer::{BatchReport, Trainer};
-pub use weights::{HiddenState, Scratch, Top, Weights};
+pub use weights::{HiddenState, NetworkScratch, TopItems, Weights};

@@ -1,11 +1,11 @@
 //! The network over a batch, forward and back: embeddings, recurrent layers, and the short paths from the input to the output.
 
-use super::batch::{Batch, Step};
-use super::cells::Past;
+use super::batch::{BatchStep, TrainingBatch};
+use super::cells::SavedActivations;
+use super::embedding_table::EmbeddingTable;
 use super::math::{accumulate, add_rows, add_scaled, kernel, multiply};
-use super::matmul::{Matrix, matmul, transposed};
-use super::parameters::Parameters;
-use super::table::Table;
+use super::matmul::{MatrixView, matmul, transpose_copy};
+use super::parameters::NetworkParameters;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use std::ops::Range;
@@ -27,7 +27,7 @@ struct LayerPass {
 
 /// A batch's activations and the room for their gradients, kept from batch to batch so that nothing is allocated.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pass {
+pub(super) struct NetworkPass {
     /// x, `(rows, hidden)`, after dropout.
     inputs: Vec<f32>,
     input_mask: Vec<f32>,
@@ -54,13 +54,13 @@ pub(super) struct Pass {
 }
 
 /// Makes `buffer` exactly `len` zeros.
-pub(super) fn zeros(buffer: &mut Vec<f32>, len: usize) {
+pub(super) fn resize_zeroed(buffer: &mut Vec<f32>, len: usize) {
     buffer.clear();
     buffer.resize(len, 0.0);
 }
 
 /// Makes `buffer` exactly `len` long, whatever it holds: for what is written before it is read.
-pub(super) fn room(buffer: &mut Vec<f32>, len: usize) {
+pub(super) fn resize_buffer(buffer: &mut Vec<f32>, len: usize) {
     buffer.resize(len, 0.0);
 }
 
@@ -99,74 +99,76 @@ fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
     first * width..(first + rows) * width
 }
 
-impl Pass {
+impl NetworkPass {
     /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero, with dropout masks drawn from `rng`.
-    pub(super) fn forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, rng: &mut Xoshiro256PlusPlus) {
+    pub(super) fn forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
-        let (hidden, rows, windows) = (settings.hidden, batch.rows(), batch.windows());
-        let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
+        let (hidden, rows, windows) = (settings.hidden, batch.row_count(), batch.window_count());
+        let square = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
         self.draw_masks(parameters, windows, rng);
-        room(&mut self.inputs, rows * hidden);
+        resize_buffer(&mut self.inputs, rows * hidden);
         for (input, x) in batch.inputs.iter().zip(self.inputs.chunks_exact_mut(hidden)) {
             parameters.embed(input, x);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch
+                .steps()
+                .for_each(|BatchStep { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
-        zeros(&mut self.start, windows * hidden * settings.cell.state());
+        resize_zeroed(&mut self.start, windows * hidden * settings.cell.state_blocks());
         for layer in 0..settings.layers {
             self.layer_forward(parameters, batch, layer);
         }
         self.outputs.clear();
         self.outputs.extend(self.layers.last().into_iter().flat_map(|layer| &layer.outputs));
         if settings.input_to_output {
-            let x = Matrix::new(&self.inputs, rows, hidden);
+            let x = MatrixView::new(&self.inputs, rows, hidden);
             matmul(&mut self.outputs, hidden, x, square(&parameters.layout.input_to_output), true);
         }
         if settings.input_memory {
-            zeros(&mut self.memory, rows * hidden);
-            for Step { before, first, rows } in batch.steps() {
+            resize_zeroed(&mut self.memory, rows * hidden);
+            for BatchStep { before, first, rows } in batch.steps() {
                 let Some(before) = before else { continue };
                 let (past, now) = self.memory.split_at_mut(first * hidden);
                 let before = rows_of(before, rows, hidden);
                 remember(now, &past[before.clone()], &self.inputs[before], settings.memory_decay);
             }
-            let m = Matrix::new(&self.memory, rows, hidden);
+            let m = MatrixView::new(&self.memory, rows, hidden);
             matmul(&mut self.outputs, hidden, m, square(&parameters.layout.input_memory), true);
         }
     }
 
-    fn draw_masks(&mut self, parameters: &Parameters<Table>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
+    fn draw_masks(&mut self, parameters: &NetworkParameters<EmbeddingTable>, windows: usize, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let len = windows * settings.hidden;
         draw_mask(&mut self.input_mask, len, settings.input_dropout, rng);
         self.layers.iter_mut().for_each(|layer| draw_mask(&mut layer.mask, len, settings.hidden_dropout, rng));
     }
 
-    fn layer_forward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize) {
+    fn layer_forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, index: usize) {
         let settings = &*parameters.settings;
-        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
-        let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
+        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
+        let (wide, state) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
         let place = &parameters.layout.layers[index];
         let (lower, upper) = self.layers.split_at_mut(index);
         let layer = &mut upper[0];
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
         let bias = &parameters.dense[place.bias.clone()];
-        room(&mut layer.gates, rows * wide);
+        resize_buffer(&mut layer.gates, rows * wide);
         layer.gates.chunks_exact_mut(wide).for_each(|row| row.copy_from_slice(bias));
-        let input = Matrix::new(&parameters.dense[place.input.clone()], hidden, wide);
-        matmul(&mut layer.gates, wide, Matrix::new(below, rows, hidden), input, true);
-        let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
-        room(&mut layer.states, rows * state);
-        room(&mut layer.outputs, rows * hidden);
-        room(&mut layer.recurrent, rows * wide);
-        for Step { before, first, rows } in batch.steps() {
+        let input = MatrixView::new(&parameters.dense[place.input.clone()], hidden, wide);
+        matmul(&mut layer.gates, wide, MatrixView::new(below, rows, hidden), input, true);
+        let weights = MatrixView::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        resize_buffer(&mut layer.states, rows * state);
+        resize_buffer(&mut layer.outputs, rows * hidden);
+        resize_buffer(&mut layer.recurrent, rows * wide);
+        for BatchStep { before, first, rows } in batch.steps() {
             let recurrent = &mut layer.recurrent[rows_of(first, rows, wide)];
             let (past, now) = layer.states.split_at_mut(first * state);
             let previous = match before {
                 Some(before) => {
-                    let h = Matrix::new(&layer.outputs[rows_of(before, rows, hidden)], rows, hidden);
+                    let h = MatrixView::new(&layer.outputs[rows_of(before, rows, hidden)], rows, hidden);
                     matmul(recurrent, wide, h, weights, false);
                     &past[rows_of(before, rows, state)]
                 }
@@ -187,26 +189,26 @@ impl Pass {
 
     /// Carries `d_outputs` back through everything: writes the gradient of the dense parameters into `gradient` (which comes as zeros) and that of every row's x, before
     /// dropout, into `d_inputs`.
-    pub(super) fn backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, gradient: &mut [f32]) {
+    pub(super) fn backward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
-        let (hidden, rows) = (settings.hidden, batch.rows());
+        let (hidden, rows) = (settings.hidden, batch.row_count());
         let layout = &*parameters.layout;
-        zeros(&mut self.d_inputs, rows * hidden);
-        let d_outputs = Matrix::new(&self.d_outputs, rows, hidden);
-        let square = |range: &Range<usize>| Matrix::new(&parameters.dense[range.clone()], hidden, hidden);
+        resize_zeroed(&mut self.d_inputs, rows * hidden);
+        let d_outputs = MatrixView::new(&self.d_outputs, rows, hidden);
+        let square = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
         if settings.input_to_output {
-            let x = Matrix::new(&self.inputs, rows, hidden);
+            let x = MatrixView::new(&self.inputs, rows, hidden);
             matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.t(), d_outputs, false);
-            let weights = transposed(&mut self.transposed, square(&layout.input_to_output), hidden);
+            let weights = transpose_copy(&mut self.transposed, square(&layout.input_to_output), hidden);
             matmul(&mut self.d_inputs, hidden, d_outputs, weights, false);
         }
         if settings.input_memory {
-            let m = Matrix::new(&self.memory, rows, hidden);
+            let m = MatrixView::new(&self.memory, rows, hidden);
             matmul(&mut gradient[layout.input_memory.clone()], hidden, m.t(), d_outputs, false);
-            room(&mut self.d_memory, rows * hidden);
-            let weights = transposed(&mut self.transposed, square(&layout.input_memory), hidden);
+            resize_buffer(&mut self.d_memory, rows * hidden);
+            let weights = transpose_copy(&mut self.transposed, square(&layout.input_memory), hidden);
             matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
-            for Step { before, first, rows } in batch.steps().rev() {
+            for BatchStep { before, first, rows } in batch.steps().rev() {
                 let Some(before) = before else { continue };
                 let (past, now) = self.d_memory.split_at_mut(first * hidden);
                 let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
@@ -219,28 +221,36 @@ impl Pass {
             self.layer_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
-            batch.steps().for_each(|Step { first, rows, .. }| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
+            batch
+                .steps()
+                .for_each(|BatchStep { first, rows, .. }| multiply(&mut self.d_inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
     }
 
-    fn layer_backward(&mut self, parameters: &Parameters<Table>, batch: &Batch, index: usize, gradient: &mut [f32]) {
+    fn layer_backward(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        index: usize,
+        gradient: &mut [f32],
+    ) {
         let settings = &*parameters.settings;
-        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.rows());
-        let (wide, state) = (hidden * cell.gates(), hidden * cell.state());
+        let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
+        let (wide, state) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
         let place = &parameters.layout.layers[index];
         let (lower, upper) = self.layers.split_at_mut(index);
         let layer = &mut upper[0];
-        let weights = Matrix::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
-        let weights = transposed(&mut self.transposed, weights, hidden);
-        room(&mut self.d_gates, rows * wide);
-        room(&mut self.d_recurrent, rows * wide);
-        zeros(&mut self.carry, batch.windows() * state);
-        for Step { before, first, rows } in batch.steps().rev() {
+        let weights = MatrixView::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        let weights = transpose_copy(&mut self.transposed, weights, hidden);
+        resize_buffer(&mut self.d_gates, rows * wide);
+        resize_buffer(&mut self.d_recurrent, rows * wide);
+        resize_zeroed(&mut self.carry, batch.window_count() * state);
+        for BatchStep { before, first, rows } in batch.steps().rev() {
             let carry = &mut self.carry[..rows * state];
             let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
             multiply(d_now, &layer.mask);
             add_output_gradient(carry, state, d_now, hidden);
-            let past = Past {
+            let past = SavedActivations {
                 gates: &layer.gates[rows_of(first, rows, wide)],
                 recurrent: &layer.recurrent[rows_of(first, rows, wide)],
                 previous: before.map_or(&self.start[..rows * state], |before| &layer.states[rows_of(before, rows, state)]),
@@ -250,20 +260,20 @@ impl Pass {
             cell.backward(hidden, &past, carry, &mut self.d_gates[rows_of(first, rows, wide)], d_recurrent);
             if let Some(before) = before {
                 let d_previous = &mut self.d_outputs[rows_of(before, rows, hidden)];
-                matmul(d_previous, hidden, Matrix::new(d_recurrent, rows, wide), weights, true);
+                matmul(d_previous, hidden, MatrixView::new(d_recurrent, rows, wide), weights, true);
             }
         }
-        zeros(&mut self.shifted, rows * hidden);
-        for Step { before, first, rows } in batch.steps() {
+        resize_zeroed(&mut self.shifted, rows * hidden);
+        for BatchStep { before, first, rows } in batch.steps() {
             let Some(before) = before else { continue };
             self.shifted[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(before, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
-        let (d_gates, d_recurrent) = (Matrix::new(&self.d_gates, rows, wide), Matrix::new(&self.d_recurrent, rows, wide));
-        matmul(&mut gradient[place.input.clone()], wide, Matrix::new(below, rows, hidden).t(), d_gates, false);
-        matmul(&mut gradient[place.recurrent.clone()], wide, Matrix::new(&self.shifted, rows, hidden).t(), d_recurrent, false);
+        let (d_gates, d_recurrent) = (MatrixView::new(&self.d_gates, rows, wide), MatrixView::new(&self.d_recurrent, rows, wide));
+        matmul(&mut gradient[place.input.clone()], wide, MatrixView::new(below, rows, hidden).t(), d_gates, false);
+        matmul(&mut gradient[place.recurrent.clone()], wide, MatrixView::new(&self.shifted, rows, hidden).t(), d_recurrent, false);
         add_rows(&mut gradient[place.bias.clone()], &self.d_gates);
-        let weights = transposed(&mut self.transposed, Matrix::new(&parameters.dense[place.input.clone()], hidden, wide), hidden);
+        let weights = transpose_copy(&mut self.transposed, MatrixView::new(&parameters.dense[place.input.clone()], hidden, wide), hidden);
         if index == 0 {
             matmul(&mut self.d_inputs, hidden, d_gates, weights, true);
         } else {

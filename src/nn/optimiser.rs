@@ -8,7 +8,7 @@ const LIMIT: f32 = 1e4;
 
 impl OptimiserKind {
     /// Values that are remembered beside every parameter.
-    pub(super) fn memories(self) -> usize {
+    pub(super) fn state_per_parameter(self) -> usize {
         match self {
             Self::Sgd | Self::Adagrad => 1,
             Self::Adam => 2,
@@ -18,7 +18,7 @@ impl OptimiserKind {
 
 /// One batch's step: the rule with everything that is the same for all parameters.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct OptimiserStep {
     kind: OptimiserKind,
     rate: f32,
     /// Factor on every gradient, below 1 where the norm is clipped.
@@ -31,7 +31,7 @@ pub(super) struct Step {
     corrections: (f32, f32),
 }
 
-impl Step {
+impl OptimiserStep {
     /// The `count`-th step, counted from one.
     pub(super) fn new(settings: &NetworkSettings, rate: f32, scale: f32, count: u64) -> Self {
         let exponent = i32::try_from(count).unwrap_or(i32::MAX);
@@ -61,7 +61,7 @@ impl Step {
 
 kernel! {
     /// `v ← μ v + g; w ← w − η v`.
-    fn sgd<'a>(step: &'a Step, weights: &'a mut [f32], velocities: &'a mut [f32], gradients: &'a [f32]) -> () {
+    fn sgd<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], velocities: &'a mut [f32], gradients: &'a [f32]) -> () {
         for ((weight, velocity), gradient) in weights.iter_mut().zip(velocities).zip(gradients) {
             *velocity = step.momentum * *velocity + step.scale * gradient;
             *weight = (*weight - step.rate * *velocity).clamp(-LIMIT, LIMIT);
@@ -69,7 +69,7 @@ kernel! {
     }
 
     /// `a ← a + g²; w ← w − η g / √(a + ε)`.
-    fn adagrad<'a>(step: &'a Step, weights: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
+    fn adagrad<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
         for ((weight, square), gradient) in weights.iter_mut().zip(squares).zip(gradients) {
             let gradient = step.scale * gradient;
             *square += gradient * gradient;
@@ -78,7 +78,7 @@ kernel! {
     }
 
     /// `m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂ + ε)`.
-    fn adam<'a>(step: &'a Step, weights: &'a mut [f32], means: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
+    fn adam<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], means: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
         for (((weight, mean), square), gradient) in weights.iter_mut().zip(means).zip(squares).zip(gradients) {
             let gradient = step.scale * gradient;
             *mean = step.beta1 * *mean + (1.0 - step.beta1) * gradient;
@@ -95,10 +95,10 @@ mod tests {
 
     fn descend(optimiser: OptimiserKind, rate: f32) -> f32 {
         let settings = NetworkSettings { optimiser, ..Default::default() };
-        let (mut weights, mut memory) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.memories()]);
+        let (mut weights, mut memory) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.state_per_parameter()]);
         for count in 1..=500 {
             let gradient: Vec<f32> = weights.iter().map(|weight| 2.0 * (weight - 1.0)).collect();
-            Step::new(&settings, rate, 1.0, count).apply(&mut weights, &mut memory, &gradient);
+            OptimiserStep::new(&settings, rate, 1.0, count).apply(&mut weights, &mut memory, &gradient);
         }
         weights.iter().map(|weight| (weight - 1.0).abs()).fold(0.0, f32::max)
     }
@@ -115,8 +115,8 @@ mod tests {
     fn the_first_steps_are_those_of_the_formulas() {
         let first = |optimiser| {
             let settings = NetworkSettings { optimiser, epsilon: 1e-8, ..Default::default() };
-            let (mut weight, mut memory) = ([1.0], vec![0.0; optimiser.memories()]);
-            Step::new(&settings, 0.1, 0.5, 1).apply(&mut weight, &mut memory, &[4.0]);
+            let (mut weight, mut memory) = ([1.0], vec![0.0; optimiser.state_per_parameter()]);
+            OptimiserStep::new(&settings, 0.1, 0.5, 1).apply(&mut weight, &mut memory, &[4.0]);
             weight[0]
         };
         assert!((first(OptimiserKind::Sgd) - 0.8).abs() < 1e-6);
@@ -128,7 +128,7 @@ mod tests {
     fn no_rate_makes_a_weight_overflow() {
         let settings = NetworkSettings { optimiser: OptimiserKind::Sgd, ..Default::default() };
         let (mut weight, mut memory) = ([1.0], [0.0]);
-        Step::new(&settings, 10.0, 1.0, 1).apply(&mut weight, &mut memory, &[1e15]);
+        OptimiserStep::new(&settings, 10.0, 1.0, 1).apply(&mut weight, &mut memory, &[1e15]);
         assert_eq!(weight, [-LIMIT]);
     }
 }

@@ -1,11 +1,11 @@
 //! The weights themselves: one flat vector of dense parameters and the growing tables of embeddings.
 
-use super::input::{Attributes, GAP_BUCKETS, Input};
+use super::cow_rows::CowRows;
+use super::embedding_table::EmbeddingTable;
+use super::input::{GAP_BUCKETS, ItemAttributeLists, StepInput};
 use super::math::accumulate;
-use super::rows::Rows;
 use super::settings::NetworkSettings;
-use super::table::Table;
-use crate::domain::Kinds;
+use crate::domain::EventKinds;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ pub(super) struct LayerLayout {
 
 /// Where every dense parameter lies in the flat vector. What is switched off has an empty range.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Layout {
+pub(super) struct ParameterLayout {
     pub(super) layers: Vec<LayerLayout>,
     /// `W_s`, `(hidden, hidden)`.
     pub(super) input_to_output: Range<usize>,
@@ -45,12 +45,12 @@ pub(super) struct Layout {
     /// Embeddings of the gap buckets, `(GAP_BUCKETS, hidden)`.
     pub(super) gaps: Range<usize>,
     /// The input that tells of a session's border, `(hidden)`.
-    pub(super) boundary: Range<usize>,
+    pub(super) session_start: Range<usize>,
     /// All of them.
     pub(super) len: usize,
 }
 
-impl Layout {
+impl ParameterLayout {
     pub(super) fn new(settings: &NetworkSettings, kinds: usize) -> Self {
         let mut len = 0;
         let mut take = |size: usize, wanted: bool| {
@@ -58,7 +58,7 @@ impl Layout {
             len += if wanted { size } else { 0 };
             start..len
         };
-        let (hidden, wide) = (settings.hidden, settings.hidden * settings.cell.gates());
+        let (hidden, wide) = (settings.hidden, settings.hidden * settings.cell.gate_blocks());
         let square = hidden * hidden;
         let interest = settings.interest_weight > 0.0;
         let layers = (0..settings.layers)
@@ -70,9 +70,9 @@ impl Layout {
             input_memory: take(square, settings.input_memory),
             interest: take(square, interest),
             interest_bias: take(1, interest),
-            kinds: take(kinds.min(Kinds::MAX) * hidden, settings.kinds),
+            kinds: take(kinds.min(EventKinds::MAX) * hidden, settings.kinds),
             gaps: take(GAP_BUCKETS * hidden, settings.gaps),
-            boundary: take(hidden, true),
+            session_start: take(hidden, true),
             len,
         }
     }
@@ -93,18 +93,18 @@ fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
 }
 
 /// Where embeddings are looked up: in the trainer's tables or in published ones.
-pub(super) trait Embeddings {
+pub(super) trait EmbeddingLookup {
     /// A row, if there is one.
     fn row(&self, row: usize) -> Option<&[f32]>;
 }
 
-impl Embeddings for Table {
+impl EmbeddingLookup for EmbeddingTable {
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
 }
 
-impl Embeddings for Rows {
+impl EmbeddingLookup for CowRows {
     fn row(&self, row: usize) -> Option<&[f32]> {
         self.row(row)
     }
@@ -112,9 +112,9 @@ impl Embeddings for Rows {
 
 /// Everything that is learned by gradients, its embeddings in tables of type `T`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Parameters<T> {
+pub(super) struct NetworkParameters<T> {
     pub(super) settings: Arc<NetworkSettings>,
-    pub(super) layout: Arc<Layout>,
+    pub(super) layout: Arc<ParameterLayout>,
     /// Mixed with an item's number it gives the item's initial values.
     seed: u64,
     pub(super) dense: Arc<Vec<f32>>,
@@ -123,26 +123,26 @@ pub(super) struct Parameters<T> {
     /// Output embeddings and biases, `(items, row_width(hidden))`, unless tied.
     pub(super) outputs: Option<T>,
     pub(super) attribute_rows: T,
-    pub(super) attributes: Attributes,
+    pub(super) attributes: ItemAttributeLists,
 }
 
-impl Parameters<Table> {
+impl NetworkParameters<EmbeddingTable> {
     pub(super) fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Self {
-        let layout = Layout::new(&settings, kinds);
+        let layout = ParameterLayout::new(&settings, kinds);
         let hidden = settings.hidden;
         let mut dense = vec![0.0; layout.len];
         let mut rng = generator(seed, 1, 0);
         // Glorot's bound of each gate's own square matrix [Glorot & Bengio 2010].
         let glorot = (3.0 / hidden as f32).sqrt();
         let matrices = layout.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]).map(|range| (range, glorot));
-        let embeddings = [&layout.kinds, &layout.gaps, &layout.boundary].map(|range| (range, settings.initial_scale));
+        let embeddings = [&layout.kinds, &layout.gaps, &layout.session_start].map(|range| (range, settings.initial_scale));
         for (range, scale) in matrices.chain(embeddings) {
             fill_uniform(&mut dense[range.clone()], scale, &mut rng);
         }
         for (range, diagonal) in [(&layout.input_to_output, 1.0), (&layout.input_memory, 0.2)] {
             dense[range.clone()].iter_mut().step_by(hidden + 1).for_each(|value| *value = diagonal);
         }
-        let table = |width| Table::new(width, settings.optimiser.memories());
+        let table = |width| EmbeddingTable::new(width, settings.optimiser.state_per_parameter());
         let (items, outputs) =
             if settings.tied { (table(row_width(hidden)), None) } else { (table(hidden), Some(table(row_width(hidden)))) };
         Self {
@@ -152,7 +152,7 @@ impl Parameters<Table> {
             items,
             outputs,
             attribute_rows: table(hidden),
-            attributes: Attributes::default(),
+            attributes: ItemAttributeLists::default(),
             settings: Arc::new(settings),
         }
     }
@@ -170,13 +170,13 @@ impl Parameters<Table> {
     }
 
     /// Gives an item the mean of the rows of others, for input and output alike.
-    pub(super) fn resemble(&mut self, item: u32, others: &[u32]) {
+    pub(super) fn set_to_mean(&mut self, item: u32, others: &[u32]) {
         for table in [&mut self.items].into_iter().chain(&mut self.outputs) {
             let mut mean = vec![0.0; table.width()];
             for row in others.iter().filter_map(|other| table.row(*other as usize)) {
                 accumulate(&mut mean, 1.0 / others.len() as f32, row);
             }
-            table.set(item, &mean);
+            table.overwrite(item, &mean);
         }
     }
 
@@ -192,26 +192,26 @@ impl Parameters<Table> {
     }
 
     /// Whether every part has the size that the settings give it, as after reading them from bytes.
-    pub(super) fn is_sound(&self, kinds: usize) -> bool {
-        let (hidden, memories) = (self.settings.hidden, self.settings.optimiser.memories());
+    pub(super) fn is_consistent(&self, kinds: usize) -> bool {
+        let (hidden, memories) = (self.settings.hidden, self.settings.optimiser.state_per_parameter());
         let items = if self.settings.tied { row_width(hidden) } else { hidden };
-        let outputs = |table: &Table| table.is_sound(row_width(hidden), memories) && table.len() == self.items.len();
+        let outputs = |table: &EmbeddingTable| table.is_consistent(row_width(hidden), memories) && table.len() == self.items.len();
         self.settings.check().is_ok()
-            && *self.layout == Layout::new(&self.settings, kinds)
+            && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
             && self.outputs.is_none() == self.settings.tied
             && self.outputs.as_ref().is_none_or(outputs)
-            && self.items.is_sound(items, memories)
-            && self.attribute_rows.is_sound(hidden, memories)
+            && self.items.is_consistent(items, memories)
+            && self.attribute_rows.is_consistent(hidden, memories)
     }
 
     /// Makes room that is not kept in bytes.
-    pub(super) fn restore(&mut self) {
-        [&mut self.items, &mut self.attribute_rows].into_iter().chain(&mut self.outputs).for_each(Table::restore);
+    pub(super) fn rebuild_transient(&mut self) {
+        [&mut self.items, &mut self.attribute_rows].into_iter().chain(&mut self.outputs).for_each(EmbeddingTable::rebuild_transient);
     }
 
     /// Brings a published copy up to date and hands the output table's changed rows to `changed`. Attributes are copied if `attributes` says that they changed.
-    pub(super) fn publish(&mut self, copy: &mut Parameters<Rows>, attributes: bool, changed: impl FnMut(&Rows, &[u32])) {
+    pub(super) fn publish(&mut self, copy: &mut NetworkParameters<CowRows>, attributes: bool, changed: impl FnMut(&CowRows, &[u32])) {
         copy.dense = Arc::clone(&self.dense);
         if attributes {
             copy.attributes = self.attributes.clone();
@@ -227,38 +227,38 @@ impl Parameters<Table> {
     }
 
     /// A copy to publish, without rows yet.
-    pub(super) fn empty_copy(&self) -> Parameters<Rows> {
-        Parameters {
+    pub(super) fn empty_snapshot(&self) -> NetworkParameters<CowRows> {
+        NetworkParameters {
             settings: Arc::clone(&self.settings),
             layout: Arc::clone(&self.layout),
             seed: self.seed,
             dense: Arc::clone(&self.dense),
-            items: Rows::new(self.items.width()),
-            outputs: self.outputs.as_ref().map(|table| Rows::new(table.width())),
-            attribute_rows: Rows::new(self.attribute_rows.width()),
+            items: CowRows::new(self.items.width()),
+            outputs: self.outputs.as_ref().map(|table| CowRows::new(table.width())),
+            attribute_rows: CowRows::new(self.attribute_rows.width()),
             attributes: self.attributes.clone(),
         }
     }
 }
 
-impl Parameters<Rows> {
-    /// As [`Parameters::is_sound`] of a trainer's, with the number of kinds taken as stored.
-    pub(super) fn is_sound_copy(&self) -> bool {
+impl NetworkParameters<CowRows> {
+    /// As [`NetworkParameters::is_sound`] of a trainer's, with the number of kinds taken as stored.
+    pub(super) fn is_consistent_snapshot(&self) -> bool {
         let hidden = self.settings.hidden;
         let items = if self.settings.tied { row_width(hidden) } else { hidden };
         let kinds = self.layout.kinds.len() / hidden.max(1);
-        let outputs = |rows: &Rows| rows.is_sound(row_width(hidden)) && rows.len() == self.items.len();
+        let outputs = |rows: &CowRows| rows.is_consistent(row_width(hidden)) && rows.len() == self.items.len();
         self.settings.check().is_ok()
-            && *self.layout == Layout::new(&self.settings, kinds)
+            && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
             && self.outputs.is_none() == self.settings.tied
             && self.outputs.as_ref().is_none_or(outputs)
-            && self.items.is_sound(items)
-            && self.attribute_rows.is_sound(hidden)
+            && self.items.is_consistent(items)
+            && self.attribute_rows.is_consistent(hidden)
     }
 }
 
-impl<T: Embeddings> Parameters<T> {
+impl<T: EmbeddingLookup> NetworkParameters<T> {
     /// The table of output rows.
     pub(super) fn output_rows(&self) -> &T {
         self.outputs.as_ref().unwrap_or(&self.items)
@@ -286,10 +286,10 @@ impl<T: Embeddings> Parameters<T> {
     }
 
     /// Writes x, the sum of the step's embeddings, `(hidden)`. What is unknown adds nothing.
-    pub(super) fn embed(&self, input: &Input, out: &mut [f32]) {
+    pub(super) fn embed(&self, input: &StepInput, out: &mut [f32]) {
         let dense = |range: Range<usize>| self.dense.get(range);
-        let boundary = if input.boundary { dense(self.layout.boundary.clone()) } else { None };
-        let parts = [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap).and_then(dense), boundary];
+        let boundary = if input.starts_session { dense(self.layout.session_start.clone()) } else { None };
+        let parts = [self.kind_range(input.kind).and_then(dense), self.gap_range(input.gap_bucket).and_then(dense), boundary];
         let item = input.item.and_then(|item| self.items.row(item as usize));
         let attributes = input.item.map_or(&[][..], |item| self.attributes_of(item));
         let attributes = attributes.iter().filter_map(|id| self.attribute_rows.row(*id as usize));

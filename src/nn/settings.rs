@@ -156,7 +156,7 @@ impl Default for NetworkSettings {
 /// A setting that cannot run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
-pub struct SettingsError {
+pub struct NetworkSettingsError {
     /// The setting's name.
     pub key: &'static str,
     /// What it was set to.
@@ -168,10 +168,15 @@ pub struct SettingsError {
 /// A network that was read from bytes and cannot be what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stored network is damaged: its parts do not have the sizes that its settings give them")]
-pub struct Unsound;
+pub struct CorruptNetworkError;
 
-fn bounded<T: PartialOrd + std::fmt::Display>(key: &'static str, value: T, fine: bool, allowed: &'static str) -> Result<(), SettingsError> {
-    if fine { Ok(()) } else { Err(SettingsError { key, value: value.to_string(), allowed }) }
+fn bounded<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    fine: bool,
+    allowed: &'static str,
+) -> Result<(), NetworkSettingsError> {
+    if fine { Ok(()) } else { Err(NetworkSettingsError { key, value: value.to_string(), allowed }) }
 }
 
 impl NetworkSettings {
@@ -179,7 +184,7 @@ impl NetworkSettings {
     ///
     /// # Errors
     /// The first setting outside its range, by name, with the range.
-    pub fn check(&self) -> Result<(), SettingsError> {
+    pub fn check(&self) -> Result<(), NetworkSettingsError> {
         let s = self;
         bounded("hidden", s.hidden, (1..=1024).contains(&s.hidden), "1 to 1024")?;
         bounded("layers", s.layers, (1..=8).contains(&s.layers), "1 to 8")?;

@@ -1,19 +1,19 @@
 //! The one writer of weights: mini-batches in, steps taken, snapshots out.
 
-use super::batch::Batch;
-use super::heads::{HeadGradients, Heads};
-use super::input::Window;
+use super::batch::TrainingBatch;
+use super::cow_rows::CowRows;
+use super::embedding_table::EmbeddingTable;
+use super::input::TrainingWindow;
 use super::math::{accumulate, sum_of_squares};
-use super::network::{Pass, zeros};
-use super::optimiser::Step;
-use super::parameters::Parameters;
-use super::rows::Rows;
-use super::sampler::Sampler;
-use super::scan::Scan;
-use super::settings::{NetworkSettings, SettingsError, Unsound};
-use super::slots::RowGradients;
-use super::table::Table;
-use super::values::ValueScale;
+use super::negative_sampler::NegativeSampler;
+use super::network::{NetworkPass, resize_zeroed};
+use super::optimiser::OptimiserStep;
+use super::output_heads::{HeadGradients, OutputHeads};
+use super::parameters::NetworkParameters;
+use super::quantised_index::QuantisedIndex;
+use super::row_slots::RowGradients;
+use super::settings::{CorruptNetworkError, NetworkSettings, NetworkSettingsError};
+use super::value_scale::ValueScale;
 use super::weights::Weights;
 use crate::domain::ItemIx;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -42,10 +42,10 @@ pub struct BatchReport {
 
 /// Room that is kept from batch to batch.
 #[derive(Debug, Clone, Default)]
-struct Workspace {
-    batch: Batch,
-    pass: Pass,
-    heads: Heads,
+struct TrainerWorkspace {
+    batch: TrainingBatch,
+    pass: NetworkPass,
+    heads: OutputHeads,
     dense: Vec<f32>,
     /// Gradients of the output table's rows (tied: the only table).
     outputs: RowGradients,
@@ -56,23 +56,23 @@ struct Workspace {
 
 /// Everything that a checkpoint holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Learned {
+struct TrainerState {
     kinds: usize,
     learning_rate: f32,
-    parameters: Parameters<Table>,
+    parameters: NetworkParameters<EmbeddingTable>,
     /// What the optimiser remembers of the dense parameters, one run of their length for every memory; the tables hold their own.
     memory: Vec<f32>,
     /// Batches that changed the weights.
     steps: u64,
-    sampler: Sampler,
+    sampler: NegativeSampler,
     values: ValueScale,
 }
 
-impl Learned {
+impl TrainerState {
     /// Whether every part has the size that the settings give it.
-    fn is_sound(&self) -> bool {
-        self.parameters.is_sound(self.kinds)
-            && self.memory.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.memories()
+    fn is_consistent(&self) -> bool {
+        self.parameters.is_consistent(self.kinds)
+            && self.memory.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
             && self.sampler.len() == self.parameters.items.len()
             && self.learning_rate > 0.0
     }
@@ -83,32 +83,32 @@ impl Learned {
 /// Serialised, it resumes where it stood, byte for byte; bytes whose parts do not fit together are refused.
 #[derive(Debug, Clone)]
 pub struct Trainer {
-    learned: Learned,
+    state: TrainerState,
     /// What the last snapshot was made of.
-    published: Option<(Parameters<Rows>, Scan)>,
+    published: Option<(NetworkParameters<CowRows>, QuantisedIndex)>,
     attributes_changed: bool,
-    work: Workspace,
+    work: TrainerWorkspace,
 }
 
-impl From<Learned> for Trainer {
-    fn from(learned: Learned) -> Self {
-        Self { learned, published: None, attributes_changed: false, work: Workspace::default() }
+impl From<TrainerState> for Trainer {
+    fn from(learned: TrainerState) -> Self {
+        Self { state: learned, published: None, attributes_changed: false, work: TrainerWorkspace::default() }
     }
 }
 
 impl Serialize for Trainer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.learned.serialize(serializer)
+        self.state.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Trainer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut learned = Learned::deserialize(deserializer)?;
-        if !learned.is_sound() {
-            return Err(D::Error::custom(Unsound));
+        let mut learned = TrainerState::deserialize(deserializer)?;
+        if !learned.is_consistent() {
+            return Err(D::Error::custom(CorruptNetworkError));
         }
-        learned.parameters.restore();
+        learned.parameters.rebuild_transient();
         Ok(learned.into())
     }
 }
@@ -118,15 +118,15 @@ impl Trainer {
     ///
     /// # Errors
     /// A setting outside its range.
-    pub fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Result<Self, SettingsError> {
+    pub fn new(settings: NetworkSettings, kinds: usize, seed: u64) -> Result<Self, NetworkSettingsError> {
         settings.check()?;
-        let parameters = Parameters::new(settings, kinds, seed);
-        Ok(Self::from(Learned {
+        let parameters = NetworkParameters::new(settings, kinds, seed);
+        Ok(Self::from(TrainerState {
             kinds,
             learning_rate: parameters.settings.learning_rate,
-            memory: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.memories()],
+            memory: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.state_per_parameter()],
             steps: 0,
-            sampler: Sampler::new(f64::from(parameters.settings.negatives_alpha)),
+            sampler: NegativeSampler::new(f64::from(parameters.settings.negatives_alpha)),
             values: ValueScale::default(),
             parameters,
         }))
@@ -135,68 +135,68 @@ impl Trainer {
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
-        &self.learned.parameters.settings
+        &self.state.parameters.settings
     }
 
     /// How many items have rows.
     #[must_use]
-    pub fn items(&self) -> usize {
-        self.learned.parameters.items.len()
+    pub fn item_count(&self) -> usize {
+        self.state.parameters.items.len()
     }
 
     /// Batches that changed the weights.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.learned.steps
+        self.state.steps
     }
 
     /// Makes rows for items up to `items`; the initial values of each are a function of the seed and its number.
-    pub fn grow(&mut self, items: usize) {
-        self.learned.parameters.grow(items);
-        self.learned.sampler.grow(items);
+    pub fn grow_items(&mut self, items: usize) {
+        self.state.parameters.grow(items);
+        self.state.sampler.grow(items);
     }
 
     /// Sets an item's attributes, forgetting those it had. Ids at or above `attributes_max` are ignored.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: &[u32]) {
-        self.learned.parameters.set_attributes(item, attributes);
+        self.state.parameters.set_attributes(item, attributes);
         self.attributes_changed = true;
     }
 
     /// Lets an item that nothing is known of begin where others stand: its rows become the mean of theirs, of those that were targets at least once. Without any it stays
     /// as it is.
-    pub fn resemble(&mut self, item: ItemIx, others: &[ItemIx]) {
-        let Learned { parameters, sampler, .. } = &mut self.learned;
+    pub fn init_from_similar(&mut self, item: ItemIx, others: &[ItemIx]) {
+        let TrainerState { parameters, sampler, .. } = &mut self.state;
         let learned: Vec<ItemIx> = others.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
         if !learned.is_empty() {
-            parameters.resemble(item, &learned);
+            parameters.set_to_mean(item, &learned);
         }
     }
 
     /// Counts a target that came: negatives are drawn by these counts. Without rows for the item it is not counted.
-    pub fn observe(&mut self, item: ItemIx) {
-        self.learned.sampler.observe(item);
+    pub fn count_target(&mut self, item: ItemIx) {
+        self.state.sampler.count_target(item);
     }
 
     /// The step size in force.
     #[must_use]
     pub fn learning_rate(&self) -> f32 {
-        self.learned.learning_rate
+        self.state.learning_rate
     }
 
     /// Sets the step size of the batches to come; one that is not a number above 0 is ignored.
     pub fn set_learning_rate(&mut self, rate: f32) {
         if rate > 0.0 && rate.is_finite() {
-            self.learned.learning_rate = rate;
+            self.state.learning_rate = rate;
         }
     }
 
     /// Learns from one mini-batch: every position's loss, back-propagated through its window, one step of the optimiser. `seed` draws the negatives and the dropout masks.
-    pub fn train(&mut self, windows: &[Window], seed: u64) -> BatchReport {
+    pub fn train(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
         let mut report = self.compute(windows, seed);
         if report.examples == 0 || report.skipped {
             return report;
         }
-        let clip = self.learned.parameters.settings.clip;
+        let clip = self.state.parameters.settings.clip;
         let scale = if clip > 0.0 && report.gradient_norm > clip { clip / report.gradient_norm } else { 1.0 };
         self.apply(scale);
         report.skipped = false;
@@ -204,11 +204,11 @@ impl Trainer {
     }
 
     /// The batch's losses, with the gradients left in the workspace.
-    fn compute(&mut self, windows: &[Window], seed: u64) -> BatchReport {
-        let Self { learned: Learned { parameters, sampler, values, .. }, work, .. } = self;
-        let Workspace { batch, pass, heads, dense, outputs, inputs, attributes } = work;
+    fn compute(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
+        let Self { state: TrainerState { parameters, sampler, values, .. }, work, .. } = self;
+        let TrainerWorkspace { batch, pass, heads, dense, outputs, inputs, attributes } = work;
         let settings = &*parameters.settings;
-        batch.fill(windows, settings.window, parameters.items.len());
+        batch.pack(windows, settings.window, parameters.items.len());
         if batch.targets.is_empty() {
             return BatchReport::default();
         }
@@ -218,7 +218,7 @@ impl Trainer {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let items = parameters.items.len();
         outputs.slots.reset(items);
-        heads.choose(parameters, batch, sampler, &mut rng, &mut outputs.slots);
+        heads.select_columns(parameters, batch, sampler, &mut rng, &mut outputs.slots);
         let table = if settings.tied {
             &mut *outputs
         } else {
@@ -226,15 +226,15 @@ impl Trainer {
             &mut *inputs
         };
         batch.inputs.iter().filter_map(|input| input.item).for_each(|item| {
-            table.slots.slot(item);
+            table.slots.get_or_assign(item);
         });
         pass.forward(parameters, batch, &mut rng);
-        zeros(dense, parameters.dense.len());
+        resize_zeroed(dense, parameters.dense.len());
         let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs, dense };
-        let loss = heads.learn(parameters, batch, values, &pass.outputs, gradients);
+        let loss = heads.loss_and_gradients(parameters, batch, values, &pass.outputs, gradients);
         pass.backward(parameters, batch, dense);
         if !settings.tied {
-            zeros(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);
+            resize_zeroed(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);
         }
         let table = if settings.tied { &mut *outputs } else { &mut *inputs };
         embeddings_backward(parameters, batch, &pass.d_inputs, dense, table, attributes);
@@ -245,7 +245,7 @@ impl Trainer {
         let norm = squares.sqrt();
         BatchReport {
             loss: mean_loss,
-            interest_loss: values.restore_squared(loss.interest / loss.valued.max(1) as f64),
+            interest_loss: values.unstandardise_squared(loss.interest / loss.valued_examples.max(1) as f64),
             examples,
             gradient_norm: norm as f32,
             skipped: !(norm < LARGEST_NORM && mean_loss.is_finite()),
@@ -254,13 +254,13 @@ impl Trainer {
 
     /// One step along the gradients in the workspace.
     fn apply(&mut self, scale: f32) {
-        let Self { learned: Learned { parameters, memory, steps, learning_rate, .. }, work, .. } = self;
+        let Self { state: TrainerState { parameters, memory, steps, learning_rate, .. }, work, .. } = self;
         *steps += 1;
         let settings = Arc::clone(&parameters.settings);
-        let step = Step::new(&settings, *learning_rate, scale, *steps);
+        let step = OptimiserStep::new(&settings, *learning_rate, scale, *steps);
         let dense: &mut Vec<f32> = Arc::make_mut(&mut parameters.dense);
         step.apply(dense, memory, &work.dense);
-        let update = |table: &mut Table, gradients: &RowGradients| {
+        let update = |table: &mut EmbeddingTable, gradients: &RowGradients| {
             table.update(gradients.slots.rows(), &gradients.values, |weights, memory, gradient| step.apply(weights, memory, gradient));
         };
         if let Some(table) = &mut parameters.outputs {
@@ -274,8 +274,8 @@ impl Trainer {
 
     /// An immutable copy of today's weights, at a cost in proportion to the rows that changed since the last one.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        let Self { learned: Learned { parameters, values, .. }, published, attributes_changed, .. } = self;
-        let (copy, scan) = published.get_or_insert_with(|| (parameters.empty_copy(), Scan::default()));
+        let Self { state: TrainerState { parameters, values, .. }, published, attributes_changed, .. } = self;
+        let (copy, scan) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
         let hidden = copy.settings.hidden;
         parameters.publish(copy, std::mem::take(attributes_changed), |rows, changed| scan.update(rows, hidden, changed));
         Arc::new(Weights::new(version, copy.clone(), *values, scan.clone()))
@@ -284,8 +284,8 @@ impl Trainer {
 
 /// Hands every row's gradient of x to the embeddings that it is the sum of.
 fn embeddings_backward(
-    parameters: &Parameters<Table>,
-    batch: &Batch,
+    parameters: &NetworkParameters<EmbeddingTable>,
+    batch: &TrainingBatch,
     d_inputs: &[f32],
     dense: &mut [f32],
     items: &mut RowGradients,
@@ -299,12 +299,12 @@ fn embeddings_backward(
         if let Some(slot) = input.item.and_then(|item| items.slots.find(item)) {
             accumulate(&mut items.values[slot * width..][..hidden], 1.0, gradient);
         }
-        let boundary = input.boundary.then(|| parameters.layout.boundary.clone());
-        for range in [parameters.kind_range(input.kind), parameters.gap_range(input.gap), boundary].into_iter().flatten() {
+        let boundary = input.starts_session.then(|| parameters.layout.session_start.clone());
+        for range in [parameters.kind_range(input.kind), parameters.gap_range(input.gap_bucket), boundary].into_iter().flatten() {
             accumulate(&mut dense[range], 1.0, gradient);
         }
         for attribute in input.item.map_or(&[][..], |item| parameters.attributes_of(item)) {
-            if let Some(slot) = attributes.slots.slot(*attribute) {
+            if let Some(slot) = attributes.slots.get_or_assign(*attribute) {
                 attributes.values.resize(attributes.slots.rows().len() * hidden, 0.0);
                 accumulate(&mut attributes.values[slot * hidden..][..hidden], 1.0, gradient);
             }

@@ -1,48 +1,48 @@
 //! Published weights: immutable, shared by every reader; and the hidden state that they advance.
 
-use super::input::Input;
-use super::math::{add_product, inner_product, kernel, largest, sum_of_exponentials};
-use super::parameters::{LayerLayout, Parameters};
-use super::rows::Rows;
-use super::scan::{CodedQuery, Scan};
-use super::settings::{NetworkSettings, Unsound};
-use super::values::ValueScale;
+use super::cow_rows::CowRows;
+use super::input::StepInput;
+use super::math::{add_product, inner_product, kernel, max_value, sum_of_exponentials};
+use super::parameters::{LayerLayout, NetworkParameters};
+use super::quantised_index::{QuantisedIndex, QuantisedQuery};
+use super::settings::{CorruptNetworkError, NetworkSettings};
+use super::value_scale::ValueScale;
 use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// A snapshot of the network. Anything asked about an item that it does not know yet has a harmless answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
+#[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
     version: u64,
-    parameters: Parameters<Rows>,
+    parameters: NetworkParameters<CowRows>,
     values: ValueScale,
-    scan: Scan,
+    scan: QuantisedIndex,
 }
 
 /// What of a snapshot is kept: the codes follow from it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
+struct StoredWeights {
     version: u64,
-    parameters: Parameters<Rows>,
+    parameters: NetworkParameters<CowRows>,
     values: ValueScale,
 }
 
-impl From<Weights> for Stored {
+impl From<Weights> for StoredWeights {
     fn from(weights: Weights) -> Self {
         Self { version: weights.version, parameters: weights.parameters, values: weights.values }
     }
 }
 
-impl TryFrom<Stored> for Weights {
-    type Error = Unsound;
+impl TryFrom<StoredWeights> for Weights {
+    type Error = CorruptNetworkError;
 
-    fn try_from(stored: Stored) -> Result<Self, Unsound> {
-        if !stored.parameters.is_sound_copy() {
-            return Err(Unsound);
+    fn try_from(stored: StoredWeights) -> Result<Self, CorruptNetworkError> {
+        if !stored.parameters.is_consistent_snapshot() {
+            return Err(CorruptNetworkError);
         }
-        let scan = Scan::of(stored.parameters.output_rows(), stored.parameters.settings.hidden);
+        let scan = QuantisedIndex::from_table(stored.parameters.output_rows(), stored.parameters.settings.hidden);
         Ok(Self::new(stored.version, stored.parameters, stored.values, scan))
     }
 }
@@ -66,28 +66,28 @@ impl HiddenState {
 
 /// Room for one reader's computations, kept between them so that nothing is allocated.
 #[derive(Debug, Clone, Default)]
-pub struct Scratch {
+pub struct NetworkScratch {
     gates: Vec<f32>,
     recurrent: Vec<f32>,
     next: Vec<f32>,
-    coded: CodedQuery,
+    coded: QuantisedQuery,
     scores: Vec<f32>,
     peaks: Vec<f32>,
     order: Vec<f32>,
     chosen: Vec<(f32, ItemIx)>,
 }
 
-impl Scratch {
+impl NetworkScratch {
     /// The logit that [`Weights::top`], asked last with this room, gave an item by its code; `None` if it scored no such item.
     #[must_use]
-    pub fn scanned(&self, item: ItemIx) -> Option<f32> {
+    pub fn approximate_logit(&self, item: ItemIx) -> Option<f32> {
         self.scores.get(item as usize).copied()
     }
 }
 
 /// The best of the whole catalogue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Top {
+pub struct TopItems {
     /// Items and logits, best first; of equals the smaller number first.
     pub items: Vec<(ItemIx, f32)>,
     /// `ln Σ exp(logit)` over all items: a logit less this is a log-probability. −∞ without items.
@@ -98,7 +98,7 @@ kernel! {
     /// Writes the largest score of every [`STRETCH`].
     fn find_peaks<'a>(scores: &'a [f32], peaks: &'a mut Vec<f32>) -> () {
         peaks.clear();
-        peaks.extend(scores.chunks(STRETCH).map(largest));
+        peaks.extend(scores.chunks(STRETCH).map(max_value));
     }
 
     /// `ln Σ exp(x)`.
@@ -137,7 +137,7 @@ fn select(scores: &[f32], peaks: &[f32], order: &mut Vec<f32>, count: usize, cho
 }
 
 impl Weights {
-    pub(super) fn new(version: u64, parameters: Parameters<Rows>, values: ValueScale, scan: Scan) -> Self {
+    pub(super) fn new(version: u64, parameters: NetworkParameters<CowRows>, values: ValueScale, scan: QuantisedIndex) -> Self {
         Self { version, parameters, values, scan }
     }
 
@@ -149,7 +149,7 @@ impl Weights {
 
     /// The same weights under another number.
     #[must_use]
-    pub fn renumbered(&self, version: u64) -> Self {
+    pub fn with_version(&self, version: u64) -> Self {
         Self { version, ..self.clone() }
     }
 
@@ -161,7 +161,7 @@ impl Weights {
 
     /// How many items it knows.
     #[must_use]
-    pub fn items(&self) -> usize {
+    pub fn item_count(&self) -> usize {
         self.parameters.items.len()
     }
 
@@ -173,12 +173,12 @@ impl Weights {
 
     fn state_len(&self) -> usize {
         let settings = self.settings();
-        settings.hidden * (settings.layers * settings.cell.state() + 2)
+        settings.hidden * (settings.layers * settings.cell.state_blocks() + 2)
     }
 
     /// The state before a session's first event.
     #[must_use]
-    pub fn start(&self) -> HiddenState {
+    pub fn initial_state(&self) -> HiddenState {
         HiddenState { version: self.version, values: vec![0.0; self.state_len()] }
     }
 
@@ -187,12 +187,12 @@ impl Weights {
     }
 
     /// Advances a session by one event. A state of another shape begins anew.
-    pub fn step(&self, state: &mut HiddenState, input: &Input, scratch: &mut Scratch) {
+    pub fn advance(&self, state: &mut HiddenState, input: &StepInput, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         if state.values.len() != self.state_len() {
-            *state = self.start();
+            *state = self.initial_state();
         }
-        let width = hidden * cell.state();
+        let width = hidden * cell.state_blocks();
         let (layers, rest) = state.values.split_at_mut(self.settings().layers * width);
         let (memory, x) = rest.split_at_mut(hidden);
         let decay = self.settings().memory_decay;
@@ -207,15 +207,15 @@ impl Weights {
 
     /// The state after a window of inputs, oldest first, beginning anew: how a session catches up with newer weights.
     #[must_use]
-    pub fn follow(&self, inputs: &[Input], scratch: &mut Scratch) -> HiddenState {
-        let mut state = self.start();
-        inputs.iter().for_each(|input| self.step(&mut state, input, scratch));
+    pub fn replay(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
+        let mut state = self.initial_state();
+        inputs.iter().for_each(|input| self.advance(&mut state, input, scratch));
         state
     }
 
-    fn layer_step(&self, layer: &mut [f32], below: &[f32], place: &LayerLayout, scratch: &mut Scratch) {
+    fn layer_step(&self, layer: &mut [f32], below: &[f32], place: &LayerLayout, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
-        let Scratch { gates, recurrent, next, .. } = scratch;
+        let NetworkScratch { gates, recurrent, next, .. } = scratch;
         gates.clear();
         gates.extend_from_slice(self.dense(&place.bias));
         recurrent.clear();
@@ -231,7 +231,7 @@ impl Weights {
     /// Writes o = h + W_s x + W_m m, what items are scored against, `(hidden)`.
     pub fn query(&self, state: &HiddenState, out: &mut Vec<f32>) {
         let hidden = self.dimension();
-        let width = hidden * self.settings().cell.state();
+        let width = hidden * self.settings().cell.state_blocks();
         out.clear();
         if state.values.len() != self.state_len() {
             out.resize(hidden, 0.0);
@@ -255,8 +255,8 @@ impl Weights {
 
     /// The `k` best items of the whole catalogue: the best few times `k` by their 8-bit codes, scored again exactly. The partition is that of the codes.
     #[must_use]
-    pub fn top(&self, query: &[f32], k: usize, scratch: &mut Scratch) -> Top {
-        let Scratch { coded, scores, peaks, order, chosen, .. } = scratch;
+    pub fn top(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
+        let NetworkScratch { coded, scores, peaks, order, chosen, .. } = scratch;
         coded.encode(query);
         self.scan.score(coded, scores);
         find_peaks(scores, peaks);
@@ -265,13 +265,13 @@ impl Weights {
         let mut items: Vec<(ItemIx, f32)> = chosen.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
-        Top { items, log_partition }
+        TopItems { items, log_partition }
     }
 
     /// The `k` best of some items, scored exactly; the partition is over those items alone.
     #[must_use]
-    pub fn top_of(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut Scratch) -> Top {
-        let Scratch { scores, order, .. } = scratch;
+    pub fn top_among(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut NetworkScratch) -> TopItems {
+        let NetworkScratch { scores, order, .. } = scratch;
         scores.clear();
         let mut items: Vec<(ItemIx, f32)> =
             items.map(|item| (item, self.score(query, item))).filter(|(_, score)| score.is_finite()).collect();
@@ -280,7 +280,7 @@ impl Weights {
         let log_partition = log_sum_exp(order, order.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
-        Top { items, log_partition }
+        TopItems { items, log_partition }
     }
 
     /// The item's output embedding, without its bias, `(hidden)`.
@@ -304,6 +304,6 @@ impl Weights {
         let hidden = self.dimension();
         let bias = self.dense(&self.parameters.layout.interest_bias).first()?;
         let row = self.parameters.output_rows().row(item as usize)?;
-        Some(self.values.restore(inner_product(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
+        Some(self.values.unstandardise(inner_product(interest_query, &row[..hidden]) + row[hidden + 1] + bias))
     }
 }

@@ -32,12 +32,12 @@ use std::cmp::Ordering;
 /// # Ok::<(), sequor::ranking::FilterError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Filter(Expression);
+pub struct ItemFilter(FilterExpression);
 
 /// What is wrong with an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {reason}")]
-pub struct FilterError {
+pub struct ItemFilterError {
     /// The place of the first character that does not fit, from 1.
     pub column: usize,
     /// What would.
@@ -46,10 +46,10 @@ pub struct FilterError {
 
 /// A node of the expression.
 #[derive(Debug, Clone, PartialEq)]
-enum Expression {
-    Any(Vec<Expression>),
-    All(Vec<Expression>),
-    Not(Box<Expression>),
+enum FilterExpression {
+    Any(Vec<FilterExpression>),
+    All(Vec<FilterExpression>),
+    Not(Box<FilterExpression>),
     /// The attribute holds one of these.
     Text(TextField, Vec<String>),
     /// The attribute compares so with the number.
@@ -58,11 +58,11 @@ enum Expression {
     Time(TimeField, Comparison, Timestamp),
     Available(bool),
     /// The item has the attribute at all.
-    Has(Field),
+    Has(FilterField),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum FilterField {
     Text(TextField),
     Price,
     Time(TimeField),
@@ -123,7 +123,7 @@ impl TimeField {
     }
 }
 
-impl Filter {
+impl ItemFilter {
     /// The longest expression, in bytes.
     pub const MAX_BYTES: usize = 1024;
     /// How deeply parentheses and `not` may be nested.
@@ -133,24 +133,24 @@ impl Filter {
     ///
     /// # Errors
     /// The first place at which it is none.
-    pub fn parse(text: &str) -> Result<Self, FilterError> {
+    pub fn parse(text: &str) -> Result<Self, ItemFilterError> {
         parser::parse(text).map(Self)
     }
 
     /// The items of a category.
     #[must_use]
     pub fn category(name: &str) -> Self {
-        Self(Expression::Text(TextField::Category, vec![name.to_owned()]))
+        Self(FilterExpression::Text(TextField::Category, vec![name.to_owned()]))
     }
 
     /// Whether an item satisfies it.
     #[must_use]
-    pub fn admits(&self, item: &Item) -> bool {
+    pub fn matches(&self, item: &Item) -> bool {
         self.0.holds(item)
     }
 }
 
-impl Expression {
+impl FilterExpression {
     fn holds(&self, item: &Item) -> bool {
         match self {
             Self::Any(parts) => parts.iter().any(|part| part.holds(item)),
@@ -160,10 +160,10 @@ impl Expression {
             Self::Number(comparison, number) => item.price.is_some_and(|price| comparison.holds(price, *number)),
             Self::Time(field, comparison, at) => field.of(item).is_some_and(|time| comparison.holds(time, *at)),
             Self::Available(available) => item.available == *available,
-            Self::Has(Field::Text(field)) => !field.values(item).is_empty(),
-            Self::Has(Field::Price) => item.price.is_some(),
-            Self::Has(Field::Time(field)) => field.of(item).is_some(),
-            Self::Has(Field::Available) => true,
+            Self::Has(FilterField::Text(field)) => !field.values(item).is_empty(),
+            Self::Has(FilterField::Price) => item.price.is_some(),
+            Self::Has(FilterField::Time(field)) => field.of(item).is_some(),
+            Self::Has(FilterField::Available) => true,
         }
     }
 }

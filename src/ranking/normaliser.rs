@@ -1,21 +1,21 @@
 //! Features brought to one scale, whatever the site's traffic looks like.
 
-use super::features::{Features, ITEM, MOMENT};
+use super::features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
 use serde::{Deserialize, Serialize};
 
 /// Running mean and variance of every feature, over the candidates that the ranker was taught with.
 ///
 /// A feature that is nearly the same for all candidates drowns in its own mean; centred and scaled, the ranker learns from it as fast as from any other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Normaliser {
-    item: Moments,
-    moment: Moments,
+pub struct FeatureNormaliser {
+    item: FeatureStatistics,
+    moment: FeatureStatistics,
     taught: u64,
 }
 
 /// `(features)` each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Moments {
+struct FeatureStatistics {
     mean: Vec<f32>,
     variance: Vec<f32>,
 }
@@ -29,7 +29,7 @@ const SLACK: f32 = 1e-3;
 /// Normalised features end here, on either side.
 const LIMIT: f32 = 4.0;
 
-impl Moments {
+impl FeatureStatistics {
     fn new(features: usize) -> Self {
         Self { mean: vec![0.0; features], variance: vec![1.0; features] }
     }
@@ -70,42 +70,42 @@ fn normalise<const N: usize>(raw: &[f32; N], mean: &[f32; N], factor: &[f32; N],
     }
 }
 
-impl Default for Normaliser {
+impl Default for FeatureNormaliser {
     fn default() -> Self {
-        Self { item: Moments::new(ITEM), moment: Moments::new(MOMENT), taught: 0 }
+        Self { item: FeatureStatistics::new(ITEM_FEATURES), moment: FeatureStatistics::new(CONTEXT_FEATURES), taught: 0 }
     }
 }
 
-impl Normaliser {
+impl FeatureNormaliser {
     /// Fills the normalised features from the raw ones.
-    pub fn apply(&self, features: &mut Features) {
-        pulp::Arch::new().dispatch(Apply { normaliser: self, features });
+    pub fn apply(&self, features: &mut RankingFeatures) {
+        pulp::Arch::new().dispatch(NormaliseKernel { normaliser: self, features });
     }
 
     /// Takes the raw features of a moment into the averages.
-    pub fn learn(&mut self, features: &Features) {
-        if features.raw.is_empty() {
+    pub fn update(&mut self, features: &RankingFeatures) {
+        if features.raw_items.is_empty() {
             return;
         }
         self.taught += 1;
         let rate = (1.0 / self.taught as f32).max(LEAST_RATE);
-        pulp::Arch::new().dispatch(Learn { normaliser: self, features, rate });
+        pulp::Arch::new().dispatch(StatisticsKernel { normaliser: self, features, rate });
     }
 }
 
-struct Apply<'a> {
-    normaliser: &'a Normaliser,
-    features: &'a mut Features,
+struct NormaliseKernel<'a> {
+    normaliser: &'a FeatureNormaliser,
+    features: &'a mut RankingFeatures,
 }
 
-impl pulp::NullaryFnOnce for Apply<'_> {
+impl pulp::NullaryFnOnce for NormaliseKernel<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Features { raw, raw_moment, items, moment } = self.features;
+        let RankingFeatures { raw_items: raw, raw_context: raw_moment, items, context: moment } = self.features;
         let (mean, factor) = self.normaliser.item.scale();
-        items.resize(raw.len(), [0.0; ITEM]);
+        items.resize(raw.len(), [0.0; ITEM_FEATURES]);
         for (raw, out) in raw.iter().zip(items) {
             normalise(raw, &mean, &factor, out);
         }
@@ -114,19 +114,19 @@ impl pulp::NullaryFnOnce for Apply<'_> {
     }
 }
 
-struct Learn<'a> {
-    normaliser: &'a mut Normaliser,
-    features: &'a Features,
+struct StatisticsKernel<'a> {
+    normaliser: &'a mut FeatureNormaliser,
+    features: &'a RankingFeatures,
     rate: f32,
 }
 
-impl pulp::NullaryFnOnce for Learn<'_> {
+impl pulp::NullaryFnOnce for StatisticsKernel<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        self.normaliser.item.learn(&self.features.raw, self.rate);
-        self.normaliser.moment.learn(std::slice::from_ref(&self.features.raw_moment), self.rate);
+        self.normaliser.item.learn(&self.features.raw_items, self.rate);
+        self.normaliser.moment.learn(std::slice::from_ref(&self.features.raw_context), self.rate);
     }
 }
 
@@ -136,16 +136,16 @@ mod tests {
 
     #[test]
     fn normalised_features_have_mean_zero_and_one_spread_whatever_their_scale() {
-        let mut normaliser = Normaliser::default();
+        let mut normaliser = FeatureNormaliser::default();
         // Feature f of candidate c is 10·f + (0.1 + f)·(±1): its mean is 10·f, its standard deviation 0.1 + f.
         let value = |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
         let raw = (0..8).map(|c| std::array::from_fn(|f| value(c, f))).collect();
-        let mut features = Features { raw, ..Features::default() };
+        let mut features = RankingFeatures { raw_items: raw, ..RankingFeatures::default() };
         for _ in 0..4000 {
-            normaliser.learn(&features);
+            normaliser.update(&features);
         }
         normaliser.apply(&mut features);
-        for f in [0, 1, ITEM - 1] {
+        for f in [0, 1, ITEM_FEATURES - 1] {
             let mean: f32 = features.items.iter().map(|row| row[f]).sum::<f32>() / 8.0;
             let square: f32 = features.items.iter().map(|row| row[f] * row[f]).sum::<f32>() / 8.0;
             // SLACK takes 5 % off where the deviation is 0.1; the start at mean 0 has all but worn off after 4,000 averages.

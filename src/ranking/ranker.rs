@@ -1,18 +1,18 @@
 //! The online listwise ranker.
 
-use super::features::{Features, ITEM, MOMENT};
-use super::normaliser::Normaliser;
-use crate::candidates::lanes::exp;
-use crate::domain::{ItemIx, Pages};
+use super::features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
+use super::normaliser::FeatureNormaliser;
+use crate::candidates::simd_math::exp;
+use crate::domain::{ItemIx, PagedVec};
 use pulp::Simd;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 /// Hidden units.
-pub const HIDDEN: usize = 32;
+pub const HIDDEN_UNITS: usize = 32;
 /// The hidden units of one candidate.
-pub type Units = [f32; HIDDEN];
+pub type HiddenUnits = [f32; HIDDEN_UNITS];
 
 /// Learning rate of Adagrad for the shared weights.
 const RATE: f32 = 0.08;
@@ -31,21 +31,27 @@ const BLOCK: usize = 8;
 
 /// `score = linear·x + out·relu(item·x + moment·m + base)`, for the features x of the candidate and m of the moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Weights {
+struct RankerWeights {
     /// `(ITEM)`
     linear: Vec<f32>,
     /// `(ITEM, HIDDEN)`
-    item: Vec<Units>,
+    item: Vec<HiddenUnits>,
     /// `(MOMENT, HIDDEN)`
-    moment: Vec<Units>,
-    base: Units,
-    out: Units,
+    moment: Vec<HiddenUnits>,
+    base: HiddenUnits,
+    out: HiddenUnits,
 }
 
-impl Weights {
+impl RankerWeights {
     fn constant(value: f32) -> Self {
-        let units = [value; HIDDEN];
-        Self { linear: vec![value; ITEM], item: vec![units; ITEM], moment: vec![units; MOMENT], base: units, out: units }
+        let units = [value; HIDDEN_UNITS];
+        Self {
+            linear: vec![value; ITEM_FEATURES],
+            item: vec![units; ITEM_FEATURES],
+            moment: vec![units; CONTEXT_FEATURES],
+            base: units,
+            out: units,
+        }
     }
 
     fn parts(&mut self) -> [&mut [f32]; 5] {
@@ -60,14 +66,14 @@ impl Weights {
 /// The hidden layer sees the moment too: what a source is worth depends on it, and what is the same for every candidate cannot move a linear softmax.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ranker {
-    weights: Weights,
-    squares: Weights,
+    weights: RankerWeights,
+    squares: RankerWeights,
     /// Summed since the last step.
-    gradient: Weights,
+    gradient: RankerWeights,
     summed: u32,
-    normaliser: Normaliser,
+    normaliser: FeatureNormaliser,
     /// Per item: bias and Adagrad's sum of squares.
-    biases: Pages<(f32, f32), 64>,
+    biases: PagedVec<(f32, f32), 64>,
 }
 
 impl Ranker {
@@ -76,47 +82,54 @@ impl Ranker {
     pub fn new(seed: u64) -> Self {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut draw = || ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
-        let mut weights = Weights::constant(0.0);
-        weights.linear.iter_mut().take(crate::candidates::CHANNELS).for_each(|weight| *weight = 0.5);
+        let mut weights = RankerWeights::constant(0.0);
+        weights.linear.iter_mut().take(crate::candidates::EVIDENCE_COLUMNS).for_each(|weight| *weight = 0.5);
         let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.moment.as_flattened_mut()).chain(&mut weights.out);
         drawn.for_each(|weight| *weight = draw());
         Self {
             weights,
-            squares: Weights::constant(SQUARES),
-            gradient: Weights::constant(0.0),
+            squares: RankerWeights::constant(SQUARES),
+            gradient: RankerWeights::constant(0.0),
             summed: 0,
-            normaliser: Normaliser::default(),
-            biases: Pages::default(),
+            normaliser: FeatureNormaliser::default(),
+            biases: PagedVec::default(),
         }
     }
 
     /// Fills the features that the ranker sees from the raw ones.
-    pub fn normalise(&self, features: &mut Features) {
+    pub fn normalise(&self, features: &mut RankingFeatures) {
         self.normaliser.apply(features);
     }
 
     /// Scores each candidate. `hidden` and `scores` are made as long as `items`.
-    pub fn score(&self, features: &Features, items: &[ItemIx], hidden: &mut Vec<Units>, scores: &mut Vec<f32>) {
+    pub fn score(&self, features: &RankingFeatures, items: &[ItemIx], hidden: &mut Vec<HiddenUnits>, scores: &mut Vec<f32>) {
         scores.clear();
         scores.extend(items.iter().map(|item| self.biases.get(*item as usize).map_or(0.0, |(bias, _)| *bias)));
-        hidden.resize(items.len(), [0.0; HIDDEN]);
-        pulp::Arch::new().dispatch(Forward { weights: &self.weights, features, hidden, scores });
+        hidden.resize(items.len(), [0.0; HIDDEN_UNITS]);
+        pulp::Arch::new().dispatch(RankerForwardKernel { weights: &self.weights, features, hidden, scores });
     }
 
     /// Learns that `target`, a place among the candidates, came; `hidden` and `scores` are those of [`Ranker::score`] at the same moment, and
     /// `scores` becomes the gradient. Returns the loss −ln p(target).
-    pub fn learn(&mut self, features: &Features, items: &[ItemIx], hidden: &[Units], scores: &mut [f32], target: usize) -> f32 {
+    pub fn learn(
+        &mut self,
+        features: &RankingFeatures,
+        items: &[ItemIx],
+        hidden: &[HiddenUnits],
+        scores: &mut [f32],
+        target: usize,
+    ) -> f32 {
         softmax(scores);
         let Some(probability) = scores.get_mut(target) else { return 0.0 };
         let loss = -probability.max(f32::MIN_POSITIVE).ln();
         *probability -= 1.0;
-        self.normaliser.learn(features);
+        self.normaliser.update(features);
         let Self { weights, squares, gradient, summed, .. } = self;
-        pulp::Arch::new().dispatch(Backward { weights, features, hidden, deltas: scores, gradient });
+        pulp::Arch::new().dispatch(RankerBackwardKernel { weights, features, hidden, deltas: scores, gradient });
         *summed += 1;
         if *summed >= BATCH {
             *summed = 0;
-            pulp::Arch::new().dispatch(Adagrad { weights, squares, gradient });
+            pulp::Arch::new().dispatch(RankerAdagradKernel { weights, squares, gradient });
         }
         for (&item, &delta) in items.iter().zip(scores.iter()).filter(|(_, delta)| delta.abs() > BIAS_NEGLIGIBLE) {
             self.move_bias(item, delta);
@@ -125,7 +138,7 @@ impl Ranker {
     }
 
     /// Learns that the candidate at `position` was waved away: a step on −ln(1 − p) for its bias.
-    pub fn dismiss(&mut self, scores: &[f32], position: usize, item: ItemIx) {
+    pub fn learn_dismissal(&mut self, scores: &[f32], position: usize, item: ItemIx) {
         let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = scores.iter().map(|score| exp(score - top)).sum();
         if let Some(score) = scores.get(position) {
@@ -160,14 +173,14 @@ fn vectors_mut<S: Simd>(row: &mut [f32]) -> &mut [S::f32s] {
     S::as_mut_simd_f32s(row).0
 }
 
-struct Forward<'a> {
-    weights: &'a Weights,
-    features: &'a Features,
-    hidden: &'a mut [Units],
+struct RankerForwardKernel<'a> {
+    weights: &'a RankerWeights,
+    features: &'a RankingFeatures,
+    hidden: &'a mut [HiddenUnits],
     scores: &'a mut [f32],
 }
 
-impl pulp::WithSimd for Forward<'_> {
+impl pulp::WithSimd for RankerForwardKernel<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -175,7 +188,7 @@ impl pulp::WithSimd for Forward<'_> {
         let Self { weights, features, hidden, scores } = self;
         // What the moment adds is the same for every candidate.
         let mut base = weights.base;
-        for (x, row) in features.moment.iter().zip(&weights.moment) {
+        for (x, row) in features.context.iter().zip(&weights.moment) {
             let x = simd.splat_f32s(*x);
             for (base, w) in vectors_mut::<S>(&mut base).iter_mut().zip(vectors::<S>(row)) {
                 *base = simd.mul_add_f32s(x, *w, *base);
@@ -184,7 +197,7 @@ impl pulp::WithSimd for Forward<'_> {
         let base = vectors::<S>(&base);
         let zero = simd.splat_f32s(0.0);
         for ((xs, hidden), scores) in features.items.chunks(BLOCK).zip(hidden.chunks_mut(BLOCK)).zip(scores.chunks_mut(BLOCK)) {
-            let x: [&[f32; ITEM]; BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM]));
+            let x: [&[f32; ITEM_FEATURES]; BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM_FEATURES]));
             for (v, base) in base.iter().enumerate() {
                 let mut units = [*base; BLOCK];
                 for (f, row) in weights.item.iter().enumerate() {
@@ -211,15 +224,15 @@ impl pulp::WithSimd for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
-    weights: &'a Weights,
-    features: &'a Features,
-    hidden: &'a [Units],
+struct RankerBackwardKernel<'a> {
+    weights: &'a RankerWeights,
+    features: &'a RankingFeatures,
+    hidden: &'a [HiddenUnits],
     deltas: &'a [f32],
-    gradient: &'a mut Weights,
+    gradient: &'a mut RankerWeights,
 }
 
-impl pulp::WithSimd for Backward<'_> {
+impl pulp::WithSimd for RankerBackwardKernel<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -227,11 +240,11 @@ impl pulp::WithSimd for Backward<'_> {
         let Self { weights, features, hidden, deltas, gradient } = self;
         let out = vectors::<S>(&weights.out);
         let zero = simd.splat_f32s(0.0);
-        let mut base: Units = [0.0; HIDDEN];
+        let mut base: HiddenUnits = [0.0; HIDDEN_UNITS];
         let mut candidates = features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > NEGLIGIBLE);
         loop {
-            let mut x: [&[f32; ITEM]; BLOCK] = [&[0.0; ITEM]; BLOCK];
-            let mut units: [Units; BLOCK] = [[0.0; HIDDEN]; BLOCK];
+            let mut x: [&[f32; ITEM_FEATURES]; BLOCK] = [&[0.0; ITEM_FEATURES]; BLOCK];
+            let mut units: [HiddenUnits; BLOCK] = [[0.0; HIDDEN_UNITS]; BLOCK];
             let mut count = 0;
             for (((features, hidden), delta), (x, units)) in candidates.by_ref().take(BLOCK).zip(x.iter_mut().zip(&mut units)) {
                 let delta = simd.splat_f32s(*delta);
@@ -258,7 +271,7 @@ impl pulp::WithSimd for Backward<'_> {
                 }
             }
         }
-        for (x, row) in features.moment.iter().zip(&mut gradient.moment) {
+        for (x, row) in features.context.iter().zip(&mut gradient.moment) {
             let x = simd.splat_f32s(*x);
             for (sum, unit) in vectors_mut::<S>(row).iter_mut().zip(vectors::<S>(&base)) {
                 *sum = simd.mul_add_f32s(x, *unit, *sum);
@@ -270,13 +283,13 @@ impl pulp::WithSimd for Backward<'_> {
     }
 }
 
-struct Adagrad<'a> {
-    weights: &'a mut Weights,
-    squares: &'a mut Weights,
-    gradient: &'a mut Weights,
+struct RankerAdagradKernel<'a> {
+    weights: &'a mut RankerWeights,
+    squares: &'a mut RankerWeights,
+    gradient: &'a mut RankerWeights,
 }
 
-impl pulp::NullaryFnOnce for Adagrad<'_> {
+impl pulp::NullaryFnOnce for RankerAdagradKernel<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -303,10 +316,10 @@ mod tests {
         let mut draw = || (random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
         // 11 candidates: one whole block and a part of one.
         let items: Vec<ItemIx> = (0..11).collect();
-        let features = Features {
+        let features = RankingFeatures {
             items: items.iter().map(|_| std::array::from_fn(|_| draw())).collect(),
-            moment: std::array::from_fn(|_| draw()),
-            ..Features::default()
+            context: std::array::from_fn(|_| draw()),
+            ..RankingFeatures::default()
         };
         let mut ranker = Ranker::new(5);
         let target = 9;

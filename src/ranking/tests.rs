@@ -1,16 +1,16 @@
 //! The desk and the ranker, driven by small streams.
 
 use super::*;
-use crate::candidates::{Moment, RecallSettings, Sources};
-use crate::domain::{Candidate, ItemIx, Kinds, Step};
+use crate::candidates::{CandidateSettings, CandidateSources, QueryContext};
+use crate::domain::{Candidate, EventKinds, ItemIx, Step};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
 struct World {
-    sources: Sources,
+    sources: CandidateSources,
     ranker: Ranker,
-    desk: Desk,
-    mood: Mood,
+    desk: RankingWorkspace,
+    mood: SourceAffinity,
     steps: Vec<Step>,
     session: u32,
     now: u64,
@@ -18,16 +18,16 @@ struct World {
 }
 
 fn step(item: ItemIx, value: f32) -> Step {
-    Step { item: Some(item), kind: if value < 0.0 { 11 } else { 0 }, boundary: false, at: 0, value }
+    Step { item: Some(item), kind: if value < 0.0 { 11 } else { 0 }, starts_session: false, at: 0, value }
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            sources: Sources::new(&RecallSettings::default(), &Kinds::default()).unwrap(),
+            sources: CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap(),
             ranker: Ranker::new(1),
-            desk: Desk::new(256),
-            mood: Mood::default(),
+            desk: RankingWorkspace::new(256),
+            mood: SourceAffinity::default(),
             steps: Vec::new(),
             session: 0,
             now: 0,
@@ -36,18 +36,20 @@ impl World {
     }
 
     fn consider(&mut self) {
-        let moment = Moment { steps: &self.steps, session: self.session, begun: u64::from(self.session), now: self.now };
-        self.desk.consider(&self.sources, &self.ranker, &moment, &self.mood, None, &[]);
+        let moment = QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now };
+        self.desk.score_candidates(&self.sources, &self.ranker, &moment, &self.mood, None, &[]);
     }
 
     /// Tests, then teaches; the loss and the rank of what came, if it was a candidate.
     fn arrive(&mut self, item: ItemIx) -> Option<(f32, usize)> {
         self.consider();
         let rank = self.desk.rank_of(item);
-        self.mood.learn(self.desk.shares(item), self.steps.iter().any(|step| step.item == Some(item)));
-        let loss = if self.teaches { self.desk.teach(&mut self.ranker, item) } else { self.desk.teach(&mut self.ranker.clone(), item) };
-        self.sources
-            .learn(&Moment { steps: &self.steps, session: self.session, begun: u64::from(self.session), now: self.now }, &step(item, 1.0));
+        self.mood.update(self.desk.shares_of(item), self.steps.iter().any(|step| step.item == Some(item)));
+        let loss = if self.teaches { self.desk.train(&mut self.ranker, item) } else { self.desk.train(&mut self.ranker.clone(), item) };
+        self.sources.learn(
+            &QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now },
+            &step(item, 1.0),
+        );
         self.steps.push(step(item, 1.0));
         self.now += 1;
         loss.zip(rank)
@@ -61,7 +63,7 @@ impl World {
             if event % 4 == 0 {
                 self.steps.clear();
                 self.session += 1;
-                self.mood = Mood::default();
+                self.mood = SourceAffinity::default();
             }
             let draw = random.next_u64();
             let next = self.steps.last().and_then(|step| step.item).map_or(0, |item| (item + 1) % 100);
@@ -132,7 +134,7 @@ fn what_was_waved_away_is_not_offered_in_this_session_and_stands_lower_after() {
     let mut best = Vec::new();
     world.desk.best(1, |_| true, &mut best);
     let (item, score) = (best[0].item, best[0].score);
-    world.desk.teach_dismissal(&mut world.ranker, item);
+    world.desk.train_dismissal(&mut world.ranker, item);
     world.consider();
     world.desk.best(256, |_| true, &mut best);
     let after = best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.score);
@@ -147,9 +149,9 @@ fn the_network_brings_candidates_and_its_word_counts() {
     let mut world = World::new();
     world.run(3, 401);
     let steps = world.steps.clone();
-    let moment = Moment { steps: &steps, session: world.session, begun: u64::from(world.session), now: world.now };
-    let network = NetworkView { top: &[(500, 3.0), (501, 2.0)], log_partition: 4.0, logit: &|item| if item >= 500 { 3.0 } else { -9.0 } };
-    world.desk.consider(&world.sources, &world.ranker, &moment, &world.mood, Some(&network), &[(502, 1.0)]);
+    let moment = QueryContext { steps: &steps, session: world.session, session_start: u64::from(world.session), now: world.now };
+    let network = NetworkScores { top: &[(500, 3.0), (501, 2.0)], log_partition: 4.0, logit: &|item| if item >= 500 { 3.0 } else { -9.0 } };
+    world.desk.score_candidates(&world.sources, &world.ranker, &moment, &world.mood, Some(&network), &[(502, 1.0)]);
     let mut best = Vec::new();
     world.desk.best(256, |_| true, &mut best);
     let source = |item| best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.source);

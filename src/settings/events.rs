@@ -2,7 +2,7 @@
 
 use super::sections::check_at_least_one_minute;
 use super::{InvalidSetting, Period};
-use crate::domain::{Consent, Kind, KindRule, Kinds};
+use crate::domain::{Consent, EventKind, EventKinds, KindRule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -41,10 +41,10 @@ pub struct KindSettings {
 impl EventsSettings {
     /// The table of kinds in force.
     #[must_use]
-    pub fn resolved_kinds(&self) -> Kinds {
-        let mut kinds = Kinds::default();
+    pub fn resolved_kinds(&self) -> EventKinds {
+        let mut kinds = EventKinds::default();
         for (name, settings) in &self.kinds {
-            let kind = Kind::from_name(name);
+            let kind = EventKind::from_name(name);
             let rule = kinds.id(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule(id));
             let rule = KindRule { target: settings.target.unwrap_or(rule.target), value: settings.value.unwrap_or(rule.value) };
             // A full table is refused by `validate`.
@@ -66,8 +66,10 @@ impl EventsSettings {
         }
         check_at_least_one_minute("events.retain_impressions", self.retain_impressions)?;
         let kinds = self.resolved_kinds();
-        match self.kinds.keys().find(|name| kinds.id(&Kind::from_name(name)).is_none()) {
-            Some(name) => Err(InvalidSetting::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", Kinds::MAX))),
+        match self.kinds.keys().find(|name| kinds.id(&EventKind::from_name(name)).is_none()) {
+            Some(name) => {
+                Err(InvalidSetting::new(format!("events.kinds.{name}"), name, format!("one of at most {} kinds", EventKinds::MAX)))
+            }
             None => Ok(()),
         }
     }
@@ -89,12 +91,12 @@ impl SegmentSettings {
     pub const IGNORE: &'static str = "ignore";
 
     /// What each name of an event is said to mean; `None`: nothing is taken of it.
-    pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<Kind>)> {
-        self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| Kind::from_name(kind))))
+    pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<EventKind>)> {
+        self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| EventKind::from_name(kind))))
     }
 
-    pub(super) fn check(&self, kinds: &Kinds) -> Result<(), InvalidSetting> {
-        match self.events.iter().find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&Kind::from_name(kind)).is_none()) {
+    pub(super) fn check(&self, kinds: &EventKinds) -> Result<(), InvalidSetting> {
+        match self.events.iter().find(|(_, kind)| *kind != Self::IGNORE && kinds.id(&EventKind::from_name(kind)).is_none()) {
             Some((name, kind)) => Err(InvalidSetting::new(
                 format!("segment.events.{name}"),
                 kind,
@@ -137,7 +139,7 @@ mod tests {
             ..EventsSettings::default()
         };
         let kinds = settings.resolved_kinds();
-        let rule = |name: &str| kinds.rule(kinds.id(&Kind::from_name(name)).unwrap());
+        let rule = |name: &str| kinds.rule(kinds.id(&EventKind::from_name(name)).unwrap());
         assert_eq!(rule("view"), KindRule { target: true, value: 0.5 });
         assert_eq!(rule("dismiss"), KindRule { target: true, value: -1.0 });
         assert_eq!(rule("wishlist"), KindRule { target: true, value: 1.0 });

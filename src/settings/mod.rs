@@ -24,7 +24,7 @@ pub use sections::{CommitDurability, LogFormat, LogLevel, LogSettings, SessionSe
 pub use server::{ApiKeyPolicy, ServerSettings};
 pub use telemetry::TelemetrySettings;
 
-use crate::candidates::{ClusterSettings, RecallError, RecallSettings};
+use crate::candidates::{CandidateSettings, CandidateSettingsError, ClusterSettings};
 use crate::learner::{LearningSettings, OfflineSettings, SafetySettings};
 use crate::nn::NetworkSettings;
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ pub struct Settings {
     /// How a recording is learned from, by `sequor train`.
     pub train: OfflineSettings,
     /// The counting sources.
-    pub recall: RecallSettings,
+    pub recall: CandidateSettings,
     /// The item clusters.
     pub clusters: ClusterSettings,
     /// When the model is rolled back without being asked.
@@ -86,7 +86,7 @@ impl Validate for Settings {
         self.network.check().map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;
-        self.recall.check().map_err(|RecallError::Setting { key, value, least, most }| {
+        self.recall.check().map_err(|CandidateSettingsError::OutOfRange { key, value, least, most }| {
             InvalidSetting::new(format!("recall.{key}"), value, format!("{least} to {most}"))
         })?;
         self.train.check().map_err(|error| InvalidSetting::new(format!("train.{}", error.key), error.value, error.allowed))?;

@@ -4,14 +4,14 @@
 //! Items of a category are visited as Zipf has it; a visitor comes with one category in mind and walks along what goes with what; seasons move the categories;
 //! new items arrive; and now and then a small family of items that hardly anybody knew is suddenly wanted.
 
-mod assortment;
-mod chances;
-mod shop;
+mod shop_catalog;
+mod shop_simulator;
 #[cfg(test)]
 mod tests;
 mod visit;
+mod weighted_sampler;
 
-pub use shop::{Shop, Trend};
+pub use shop_simulator::{ShopSimulator, Trend};
 
 use crate::domain::Timestamp;
 
@@ -21,27 +21,27 @@ pub struct ShopSettings {
     /// Everything random follows from it.
     pub seed: u64,
     /// When the shop opens: the time of its first entries.
-    pub opens: Timestamp,
+    pub opens_at: Timestamp,
     /// Items at the beginning. 40..=100,000.
     pub items: usize,
     /// Customers who come again and again; one visit in five is by somebody else, who comes once. 1..=10,000,000.
     pub customers: usize,
     /// Events between two arrivals of new items; 0: none arrive.
-    pub arrival_every: u64,
+    pub new_item_interval: u64,
     /// Events between the beginnings of two trends; each is over after half of them. 0: there are none.
-    pub trend_every: u64,
+    pub trend_interval: u64,
 }
 
 impl Default for ShopSettings {
     fn default() -> Self {
-        Self { seed: 42, opens: 0, items: 1_000, customers: 2_000, arrival_every: 200, trend_every: 10_000 }
+        Self { seed: 42, opens_at: 0, items: 1_000, customers: 2_000, new_item_interval: 200, trend_interval: 10_000 }
     }
 }
 
 /// A shop that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the shop's {key} is {value}; it may be {allowed}")]
-pub struct ShopError {
+pub struct ShopSettingsError {
     /// What does not fit.
     pub key: &'static str,
     /// What it is.
@@ -54,12 +54,12 @@ impl ShopSettings {
     /// Whether there can be such a shop.
     ///
     /// # Errors
-    /// [`ShopError`] names the first setting that is out of its range.
-    pub fn check(&self) -> Result<(), ShopError> {
+    /// [`ShopSettingsError`] names the first setting that is out of its range.
+    pub fn check(&self) -> Result<(), ShopSettingsError> {
         let bounds =
             [("items", self.items, 40..=100_000, "40 to 100,000"), ("customers", self.customers, 1..=10_000_000, "1 to 10,000,000")];
         match bounds.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
-            Some((key, value, _, allowed)) => Err(ShopError { key, value, allowed }),
+            Some((key, value, _, allowed)) => Err(ShopSettingsError { key, value, allowed }),
             None => Ok(()),
         }
     }

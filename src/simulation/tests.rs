@@ -1,13 +1,13 @@
-use super::assortment::ZIPF_EXPONENT;
+use super::shop_catalog::ZIPF_EXPONENT;
 use super::*;
-use crate::domain::{Entry, Event, ItemAct, Kind};
+use crate::domain::{Entry, Event, EventKind, ItemOperation};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-fn shop(settings: ShopSettings) -> Shop {
-    Shop::new(settings).unwrap()
+fn shop(settings: ShopSettings) -> ShopSimulator {
+    ShopSimulator::new(settings).unwrap()
 }
 
-fn events(shop: &mut Shop, count: usize) -> Vec<Event> {
+fn events(shop: &mut ShopSimulator, count: usize) -> Vec<Event> {
     shop.filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None }).take(count).collect()
 }
 
@@ -35,7 +35,7 @@ fn the_same_seed_gives_the_same_stream_and_another_seed_another() {
 
 #[test]
 fn time_goes_on_and_visits_hold_together() {
-    let mut shop = shop(ShopSettings { opens: 1_000, ..ShopSettings::default() });
+    let mut shop = shop(ShopSettings { opens_at: 1_000, ..ShopSettings::default() });
     let events = events(&mut shop, 20_000);
     assert!(events.first().unwrap().timestamp >= 1_000 && events.is_sorted_by_key(|event| event.timestamp));
     let visitors: FxHashSet<_> = events.iter().map(|event| (&event.session_id, &event.user_id)).collect();
@@ -45,7 +45,7 @@ fn time_goes_on_and_visits_hold_together() {
     assert!(users.len() * 5 < visits.len() * 4, "customers come again: {} visits of {} users", visits.len(), users.len());
     let length = events.len() as f64 / visits.len() as f64;
     assert!((4.0..9.0).contains(&length), "{length} events a visit");
-    for (kind, share) in [(Kind::View, 0.8..0.95), (Kind::Cart, 0.05..0.15), (Kind::Purchase, 0.01..0.05)] {
+    for (kind, share) in [(EventKind::View, 0.8..0.95), (EventKind::Cart, 0.05..0.15), (EventKind::Purchase, 0.01..0.05)] {
         let met = events.iter().filter(|event| event.kind == kind).count() as f64 / events.len() as f64;
         assert!(share.contains(&met), "{met} are {}", kind.name());
     }
@@ -54,7 +54,7 @@ fn time_goes_on_and_visits_hold_together() {
 #[test]
 fn popularity_within_a_category_follows_zipf() {
     // 24 categories of 50. Where visits begin is drawn by rank^-s; the walk goes by popularity too, so that the whole is about as steep.
-    let mut shop = shop(ShopSettings { items: 1_200, arrival_every: 0, trend_every: 0, ..ShopSettings::default() });
+    let mut shop = shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let events = events(&mut shop, 200_000);
     let mut begun = FxHashSet::default();
     let entrances: Vec<_> = events.iter().filter(|event| begun.insert(&event.session_id)).map(item).collect();
@@ -96,13 +96,13 @@ fn what_comes_next_is_predicted_better_by_what_came_last_than_by_popularity() {
 
 #[test]
 fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
-    let mut shop = shop(ShopSettings { arrival_every: 100, ..ShopSettings::default() });
+    let mut shop = shop(ShopSettings { new_item_interval: 100, ..ShopSettings::default() });
     let entries: Vec<_> = shop.by_ref().take(12_000).collect();
     let (mut described, mut new) = (FxHashSet::default(), 0);
     for entry in &entries {
         match entry {
             Entry::Item(change) => {
-                let ItemAct::Put(item) = &change.act else { panic!("{change:?}") };
+                let ItemOperation::Put(item) = &change.operation else { panic!("{change:?}") };
                 assert!(
                     item.categories.len() == 1 && item.brand.is_some() && item.price.is_some_and(|price| (2.0..=200.0).contains(&price))
                 );
@@ -110,24 +110,24 @@ fn new_items_arrive_are_described_before_they_are_met_and_are_visited() {
             }
             Entry::Event(event) => {
                 assert!(described.contains(item(event)), "{} was never told of", item(event));
-                new += usize::from(shop.is_new(item(event)));
+                new += usize::from(shop.is_new_item(item(event)));
             }
             other => panic!("the shop makes no {other:?}"),
         }
     }
-    assert_eq!((shop.arrivals() as u64, described.len()), (shop.events() / 100, 1_000 + shop.arrivals()));
+    assert_eq!((shop.new_item_count() as u64, described.len()), (shop.event_count() / 100, 1_000 + shop.new_item_count()));
     assert!(new * 50 > entries.len(), "{new} events on new items");
 }
 
 #[test]
 fn a_trend_comes_suddenly_and_goes() {
-    let settings = ShopSettings { trend_every: 10_000, arrival_every: 0, ..ShopSettings::default() };
+    let settings = ShopSettings { trend_interval: 10_000, new_item_interval: 0, ..ShopSettings::default() };
     let mut shop = shop(settings);
     let before = events(&mut shop, 9_999);
     assert_eq!(shop.trend(), None);
     let during = events(&mut shop, 5_000);
     let trend = shop.trend().cloned().unwrap();
-    assert_eq!((trend.since, trend.items.len()), (10_000, 3));
+    assert_eq!((trend.start_event, trend.items.len()), (10_000, 3));
     let after = events(&mut shop, 4_000);
     assert_eq!(shop.trend(), None);
     let share = |events: &[Event]| {
@@ -144,7 +144,7 @@ fn a_trend_comes_suddenly_and_goes() {
 fn seasons_move_the_categories() {
     // With one customer nearly all come once, without a taste of their own. The year has two hours; tea is sought by 1 + 0.7 sin in it: over the first half
     // 1 + 0.7 * 2 / pi = 1.45 times as much as on average, over the second 0.55 times.
-    let mut shop = shop(ShopSettings { customers: 1, arrival_every: 0, trend_every: 0, ..ShopSettings::default() });
+    let mut shop = shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let mut begun = FxHashSet::default();
     let mut halves = [0.0; 2];
     for event in events(&mut shop, 40_000) {
@@ -165,18 +165,18 @@ fn a_visitor_who_is_shown_what_fits_sometimes_clicks_it() {
         let event = events(&mut shop, 1).remove(0);
         let category = item(&event).split('-').next().unwrap();
         let list: Vec<_> = (1..=20).map(|number| format!("{category}-{number}")).collect();
-        shop.show(&event.user_id, list.iter().map(String::as_str));
-        clicked += usize::from(event.kind == Kind::Click);
+        shop.show_list(&event.user_id, list.iter().map(String::as_str));
+        clicked += usize::from(event.kind == EventKind::Click);
     }
     assert!((200..1_900).contains(&clicked), "{clicked}");
-    shop.show("nobody", ["cups-1"]);
+    shop.show_list("nobody", ["cups-1"]);
     let quiet = events(&mut shop, 2_000);
-    assert!(quiet.iter().skip(1_000).all(|event| event.kind != Kind::Click), "nobody clicks what is not shown");
+    assert!(quiet.iter().skip(1_000).all(|event| event.kind != EventKind::Click), "nobody clicks what is not shown");
 }
 
 #[test]
 fn a_shop_that_cannot_be_is_refused_by_what_is_wrong() {
-    let error = Shop::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
+    let error = ShopSimulator::new(ShopSettings { items: 10, ..ShopSettings::default() }).unwrap_err();
     assert_eq!(error.to_string(), "the shop's items is 10; it may be 40 to 100,000");
-    assert!(Shop::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
+    assert!(ShopSimulator::new(ShopSettings { customers: 0, ..ShopSettings::default() }).is_err());
 }

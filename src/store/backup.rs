@@ -266,7 +266,7 @@ mod tests {
     use super::super::testing::{entries, event};
     use super::super::{Committer, CommitterSettings, SessionRecord};
     use super::*;
-    use crate::domain::{Entry, Session};
+    use crate::domain::{Entry, UserSequence};
     use proptest::prelude::*;
     use std::io::{Read, Write};
 
@@ -291,7 +291,7 @@ mod tests {
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             committer.commit(appends).unwrap();
             committer.persist_items().unwrap();
-            let record = SessionRecord { applied: 1, session: Session::default(), hidden: vec![1; 300] };
+            let record = SessionRecord { applied: 1, session: UserSequence::default(), hidden: vec![1; 300] };
             let users: Vec<String> = (0..600).map(|number| format!("user-{number}")).collect();
             let end = store.journal().next_offset().unwrap();
             store.sessions().put(users.iter().map(|user| (user.as_str(), &record)), end).unwrap();

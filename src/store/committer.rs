@@ -4,7 +4,10 @@ mod dedup;
 pub(super) mod ids;
 
 use super::{Durability, Store, StoreError, Watch};
-use crate::domain::{Agreed, Consent, Consents, Dictionary, Entry, Erasure, ItemIx, Keeper, Link, Linker, Linking, Links, Offset, Verdict};
+use crate::domain::{
+    AliasChange, AliasWriter, Consent, ConsentRecord, ConsentVerdict, ConsentWriter, Entry, ItemDictionary, ItemIx, Offset, UserAlias,
+    UserAliases, UserConsents, UserErasure,
+};
 use dedup::Dedup;
 use std::sync::Arc;
 
@@ -67,18 +70,18 @@ pub struct Committed {
 pub struct Committer {
     store: Store,
     durability: Durability,
-    items: Arc<Dictionary>,
+    items: Arc<ItemDictionary>,
     /// How many of the items are stored by name.
     stored_items: ItemIx,
     /// The entries before this offset are those that they were folded from.
     items_through: Offset,
     dedup: Dedup,
-    linker: Linker,
+    linker: AliasWriter,
     /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
     unstored: Unstored,
-    keeper: Keeper,
+    keeper: ConsentWriter,
     /// What users said since the item names were stored.
-    unstored_consents: Vec<Agreed>,
+    unstored_consents: Vec<ConsentRecord>,
     /// The offset that the next entry gets.
     next: Offset,
 }
@@ -103,18 +106,18 @@ impl Committer {
         let left = ids::take(store.dir(), remembered, end);
         let unread = if left.is_some() { end } else { remembered };
         dedup.recall(left.unwrap_or_default());
-        let mut linker = Linker::default();
-        linker.take(store.links().load()?.into_iter().map(Linking::Merged));
+        let mut linker = AliasWriter::default();
+        linker.apply(store.links().load()?.into_iter().map(AliasChange::Merged));
         let mut unstored = Unstored::default();
-        let mut keeper = Keeper::new(settings.consent);
-        keeper.take(store.consents().load()?);
+        let mut keeper = ConsentWriter::new(settings.consent);
+        keeper.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
         for read in store.journal().entries(named.min(unread))? {
             let (offset, entry) = read?;
             if offset >= named {
-                unstored_consents.extend(keeper.fold(offset, &entry));
+                unstored_consents.extend(keeper.apply_entry(offset, &entry));
             }
-            if let Some(said) = Linking::of(offset, &entry).filter(|_| offset >= named) {
+            if let Some(said) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= named) {
                 note(&mut linker, &mut unstored, vec![said]);
             }
             if offset >= named {
@@ -127,7 +130,7 @@ impl Committer {
                 dedup.remember(offset, dedup::digest(id));
             }
         }
-        items.reach(end);
+        items.advance_watermark(end);
         let (durability, items) = (settings.durability, Arc::new(items));
         Ok(Self {
             store,
@@ -146,19 +149,19 @@ impl Committer {
 
     /// The items by number; it grows with every commit that names new ones.
     #[must_use]
-    pub fn dictionary(&self) -> Arc<Dictionary> {
+    pub fn dictionary(&self) -> Arc<ItemDictionary> {
         Arc::clone(&self.items)
     }
 
     /// Who was merged into whom; it grows with every commit that merges users.
     #[must_use]
-    pub fn links(&self) -> Arc<Links> {
-        self.linker.links()
+    pub fn links(&self) -> Arc<UserAliases> {
+        self.linker.aliases()
     }
 
     /// How far users' consent goes; it changes with every commit of what they say.
     #[must_use]
-    pub fn consents(&self) -> Arc<Consents> {
+    pub fn consents(&self) -> Arc<UserConsents> {
         self.keeper.consents()
     }
 
@@ -188,16 +191,16 @@ impl Committer {
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
         let mut new_ids = self.dedup.batch();
-        let mut new_links = self.linker.batch();
-        let mut new_consents = self.keeper.batch();
+        let mut new_links = self.linker.begin_batch();
+        let mut new_consents = self.keeper.begin_batch();
         let mut offset = first;
         for request in requests {
             let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
             for (place, mut entry) in request.into_iter().enumerate() {
-                if let Entry::Erase(Erasure { user_id, unlearn, timestamp }) = &entry {
+                if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);
-                    for id in new_links.person(user_id) {
-                        let mut erasure = Entry::Erase(Erasure { user_id: (*id).to_owned(), unlearn, timestamp });
+                    for id in new_links.ids_of_user(user_id) {
+                        let mut erasure = Entry::Erase(UserErasure { user_id: (*id).to_owned(), unlearn, timestamp });
                         new_links.admit(offset, &mut erasure);
                         new_consents.admit(offset, &mut erasure);
                         entries.push(erasure);
@@ -206,11 +209,14 @@ impl Committer {
                     receipt.accepted += 1;
                     continue;
                 }
-                let verdict = if new_links.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { Verdict::Known };
+                let verdict =
+                    if new_links.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { ConsentVerdict::Unchanged };
                 // Before its id is remembered: it may be sent again once its user lets it be kept.
-                if verdict == Verdict::Withheld {
+                if verdict == ConsentVerdict::Withheld {
                     receipt.withheld.push(place);
-                } else if verdict == Verdict::Known || event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id))) {
+                } else if verdict == ConsentVerdict::Unchanged
+                    || event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)))
+                {
                     receipt.duplicates.push(place);
                 } else {
                     entries.push(entry);
@@ -226,12 +232,12 @@ impl Committer {
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
         self.dedup.take(new_ids, offset);
         note(&mut self.linker, &mut self.unstored, new_links);
-        self.keeper.take(new_consents.iter().cloned());
+        self.keeper.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
         self.begin_removals(first, &entries);
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
-        self.items.reach(offset);
+        self.items.advance_watermark(offset);
         Ok((receipts, Committed { first, entries }))
     }
 
@@ -261,16 +267,16 @@ impl Committer {
         let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
         let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
         self.dedup.take(ids, end);
-        let said = left.iter().filter_map(|(offset, entry)| Linking::of(*offset, entry)).collect();
+        let said = left.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
         note(&mut self.linker, &mut self.unstored, said);
         for (offset, entry) in &left {
-            let new = self.keeper.fold(*offset, entry);
+            let new = self.keeper.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
         }
         self.next = end;
         left.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
-        self.items.reach(end);
+        self.items.advance_watermark(end);
         Ok(Committed { first, entries })
     }
 
@@ -338,15 +344,15 @@ fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), Sto
 }
 
 /// Links that are to be stored, and where those stood that are to be forgotten.
-type Unstored = (Vec<Link>, Vec<Offset>);
+type Unstored = (Vec<UserAlias>, Vec<Offset>);
 
 /// Remembers what was said of links, and that it is to be stored.
-fn note(linker: &mut Linker, unstored: &mut Unstored, said: Vec<Linking>) {
-    unstored.0.extend(said.iter().filter_map(|said| if let Linking::Merged(link) = said { Some(link.clone()) } else { None }));
-    unstored.1.extend(linker.take(said));
+fn note(linker: &mut AliasWriter, unstored: &mut Unstored, said: Vec<AliasChange>) {
+    unstored.0.extend(said.iter().filter_map(|said| if let AliasChange::Merged(link) = said { Some(link.clone()) } else { None }));
+    unstored.1.extend(linker.apply(said));
 }
 
-fn deliver(items: &Dictionary, offset: Offset, entry: Entry) -> Delivered {
+fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> Delivered {
     let item = item_of(&entry).map(|item| items.intern(item));
     Delivered { offset, entry, item }
 }

@@ -3,7 +3,7 @@
 use super::engine::Pairs;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec};
-use crate::domain::{Agreed, Consent, Offset};
+use crate::domain::{Consent, ConsentRecord, Offset};
 use std::sync::Arc;
 
 /// The consents of a store: `user id → sealed(level ‖ offset of the entry that says so)`. They reach at least as far as the item names do; what is in the journal beyond may be folded again.
@@ -24,9 +24,9 @@ impl StoredConsents {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn put(&self, agreed: &[Agreed]) -> Result<(), StoreError> {
+    pub fn put(&self, agreed: &[ConsentRecord]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        for Agreed { user, consent, offset } in agreed {
+        for ConsentRecord { user, consent, offset } in agreed {
             let key = user.as_bytes();
             let Some(consent) = consent else {
                 engine.remove(&engine.consents, key)?;
@@ -43,7 +43,7 @@ impl StoredConsents {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
-    pub fn load(&self) -> Result<Vec<Agreed>, StoreError> {
+    pub fn load(&self) -> Result<Vec<ConsentRecord>, StoreError> {
         let engine = self.store.engine()?;
         Pairs::new(engine.consents.iter(), engine.path())
             .map(|read| {
@@ -52,7 +52,7 @@ impl StoredConsents {
                 let user = std::str::from_utf8(&key).map_err(|error| damaged(error.to_string()))?;
                 let payload = sealed::open(&key, &value).map_err(damaged)?;
                 let (consent, offset): (Consent, Offset) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-                Ok(Agreed { user: Arc::from(user), consent: Some(consent), offset })
+                Ok(ConsentRecord { user: Arc::from(user), consent: Some(consent), offset })
             })
             .collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Durability, Store, StoreError};
-use crate::domain::{Entry, Erasure, ModelAct, ModelChange, Offset};
+use crate::domain::{Entry, ModelChange, ModelOperation, Offset, UserErasure};
 use serde::{Deserialize, Serialize};
 
 /// What went with a user.
@@ -42,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says; they stay under way.
-    pub fn erase(&self, due: &[(Offset, Erasure)]) -> Result<Blanked, StoreError> {
+    pub fn erase(&self, due: &[(Offset, UserErasure)]) -> Result<Blanked, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(Blanked::default()) };
         let until: HashMap<&str, Offset> = due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
         for states in [self.present_checkpoints(), self.present_restore_points()] {
@@ -110,10 +110,10 @@ impl Store {
                 break;
             }
             shift.next = offset + 1;
-            if let Entry::Model(ModelChange { act: ModelAct::Rollback { to }, .. }) = &mut entry {
+            if let Entry::Model(ModelChange { operation: ModelOperation::Rollback { to }, .. }) = &mut entry {
                 *to = shift.of(*to);
             }
-            if entry == Entry::Blank {
+            if entry == Entry::Tombstone {
                 shift.blanks.push(offset);
             } else {
                 batch.push(entry);
@@ -132,7 +132,7 @@ mod tests {
     use super::super::testing::event;
     use super::super::{Committer, CommitterSettings, StoreOptions};
     use super::*;
-    use crate::domain::{Event, Merge};
+    use crate::domain::{Event, UserMerge};
 
     fn by(user: &str, id: u64) -> Entry {
         let Entry::Event(like) = event(id) else { unreachable!() };
@@ -158,11 +158,11 @@ mod tests {
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
-        let merge = Entry::Merge(Merge { from: "anonymous-7".to_owned(), into: "ann@example.org".to_owned(), timestamp: 0 });
+        let merge = Entry::Merge(UserMerge { from: "anonymous-7".to_owned(), into: "ann@example.org".to_owned(), timestamp: 0 });
         let mut entries = vec![by("anonymous-7", 1), by("bob", 2), merge, by("anonymous-7", 3), by("ann@example.org", 4)];
         entries.extend((5..400).map(|id| by("bob", id)));
         committer.commit(vec![entries]).unwrap();
-        let erase = |user: &str| Entry::Erase(Erasure { user_id: user.to_owned(), unlearn: false, timestamp: 7 });
+        let erase = |user: &str| Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: 7 });
         let (receipts, committed) = committer.commit(vec![vec![erase("anonymous-7"), by("anonymous-7", 500)]]).unwrap();
         assert_eq!(receipts[0].accepted, 2);
         let erased: Vec<_> = committed
@@ -188,7 +188,7 @@ mod tests {
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let blanks = [0, 2, 3, 4, 400, 401];
         for (place, (before, after)) in before.iter().zip(&after).enumerate() {
-            assert_eq!(after, if blanks.contains(&place) { &Entry::Blank } else { before }, "{place}");
+            assert_eq!(after, if blanks.contains(&place) { &Entry::Tombstone } else { before }, "{place}");
         }
         assert_eq!(committer.commit(vec![vec![by("ann@example.org", 4)]]).unwrap().0[0].accepted, 1, "its id was forgotten");
         assert_eq!(store.erasures().under_way().unwrap(), []);

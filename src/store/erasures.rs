@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::engine::Pairs;
 use super::sealed::{self, Envelope};
 use super::{Durability, Store, StoreError, codec};
-use crate::domain::{Erasure, Offset, Timestamp};
+use crate::domain::{Offset, Timestamp, UserErasure};
 
 /// The tree's name in errors.
 const TREE: &str = "erasures";
@@ -79,7 +79,7 @@ impl Erasures {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn begin(&self, offset: Offset, erasure: &Erasure) -> Result<(), StoreError> {
+    pub fn begin(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         let key = under_way(offset);
         let mut envelope = Envelope::with_capacity(64);
@@ -91,7 +91,7 @@ impl Erasures {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
-    pub fn under_way(&self) -> Result<Vec<(Offset, Erasure)>, StoreError> {
+    pub fn under_way(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
         Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
@@ -105,7 +105,7 @@ impl Erasures {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn finish(&self, done: &[(Offset, Erasure)]) -> Result<(), StoreError> {
+    pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
         let digests: Vec<_> = done.iter().map(|(_, erasure)| (Erased::of(&erasure.user_id), erasure.timestamp)).collect();
         self.note(&digests)?;
         let engine = self.store.writable()?;
@@ -195,7 +195,7 @@ mod tests {
     fn of_what_is_done_only_a_digest_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let erasure = |user: &str| Erasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };
+        let erasure = |user: &str| UserErasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };
         let all = [(7, erasure("ann")), (300, erasure("bob"))];
         all.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
         assert_eq!(store.erasures().under_way().unwrap(), all);

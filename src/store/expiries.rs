@@ -121,7 +121,7 @@ mod tests {
     use super::super::testing::event;
     use super::super::{Committer, CommitterSettings, StoreOptions};
     use super::*;
-    use crate::domain::{Event, Kind};
+    use crate::domain::{Event, EventKind};
 
     #[test]
     fn what_was_kept_long_enough_is_a_blank_and_a_start_goes_on_with_it() {
@@ -129,16 +129,17 @@ mod tests {
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let open = || Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         let mut committer = open();
-        let at = |number: u64, kind: Kind| match event(number) {
+        let at = |number: u64, kind: EventKind| match event(number) {
             Entry::Event(event) => Entry::Event(Event { kind, timestamp: number as i64, ..event }),
             other => other,
         };
-        let entries: Vec<_> = (0..100).map(|number| at(number, if number % 2 == 0 { Kind::Search } else { Kind::View })).collect();
+        let entries: Vec<_> =
+            (0..100).map(|number| at(number, if number % 2 == 0 { EventKind::Search } else { EventKind::View })).collect();
         committer.commit(vec![entries]).unwrap();
-        let expiry = |before| Expiry { events: vec![(Kind::Search, before)], impressions: None, timestamp: 200 };
+        let expiry = |before| Expiry { events: vec![(EventKind::Search, before)], impressions: None, timestamp: 200 };
         assert_eq!(store.expiries().last().unwrap(), None);
         assert!(store.holds_expired(&expiry(1)).unwrap() && !store.holds_expired(&expiry(0)).unwrap());
-        let late = Entry::Event(Event { event_id: None, ..at(2, Kind::Search).as_event().unwrap().clone() });
+        let late = Entry::Event(Event { event_id: None, ..at(2, EventKind::Search).as_event().unwrap().clone() });
         committer.commit(vec![vec![Entry::Expire(expiry(50)), late]]).unwrap();
         drop(committer);
 
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(store.expire(&due).unwrap(), 0, "once more does no harm");
         for (offset, entry) in store.journal().read(0, 200).unwrap() {
             let goes = offset < 50 && offset % 2 == 0;
-            assert_eq!(entry == Entry::Blank, goes, "{offset}: what came after it was found stays until the next time");
+            assert_eq!(entry == Entry::Tombstone, goes, "{offset}: what came after it was found stays until the next time");
         }
         assert_eq!(store.expiries().last().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();

@@ -3,7 +3,7 @@
 use super::engine::Pairs;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
-use crate::domain::{Dictionary, ItemIx, Offset};
+use crate::domain::{ItemDictionary, ItemIx, Offset};
 
 /// The item names of a store: `number of the first name: u32, big-endian → sealed(names)`.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl Items {
     ///
     /// # Errors
     /// What the disk says. `through` is then as before.
-    pub fn append(&self, dictionary: &Dictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
+    pub fn append(&self, dictionary: &ItemDictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
         let engine = self.store.writable()?;
         let mut next = first;
         loop {
@@ -64,9 +64,9 @@ impl Items {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if a value is not what was written or names are missing, or what the database says.
-    pub fn load(&self) -> Result<Dictionary, StoreError> {
+    pub fn load(&self) -> Result<ItemDictionary, StoreError> {
         let engine = self.store.engine()?;
-        let dictionary = Dictionary::default();
+        let dictionary = ItemDictionary::default();
         for read in Pairs::new(engine.items.iter(), engine.path()) {
             let (key, value) = read?;
             let Ok(number) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
@@ -97,7 +97,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let items = store.items();
-        let dictionary = Dictionary::default();
+        let dictionary = ItemDictionary::default();
         let mut stored = 0;
         for (through, count) in [(7, 0), (8, 5), (9, 5_000), (10, 1)] {
             for _ in 0..count {
@@ -117,7 +117,7 @@ mod tests {
     fn damage_and_missing_names_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let dictionary = Dictionary::default();
+        let dictionary = ItemDictionary::default();
         for number in 0..5_000 {
             dictionary.intern(&format!("item-{number}"));
         }

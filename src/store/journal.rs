@@ -138,9 +138,9 @@ impl Journal {
             let Some(record) = Records::from(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
             for (offset, entry) in record? {
-                let goes = offset < until && entry != Entry::Blank && unwanted(offset, &entry);
+                let goes = offset < until && entry != Entry::Tombstone && unwanted(offset, &entry);
                 found += u64::from(goes);
-                entries.push(if goes { Entry::Blank } else { entry });
+                entries.push(if goes { Entry::Tombstone } else { entry });
             }
             if found > 0 {
                 replace_record(&engine, first, &encode_record(first, &entries)?)?;

@@ -3,7 +3,7 @@
 use super::engine::Pairs;
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec};
-use crate::domain::{Link, Offset};
+use crate::domain::{Offset, UserAlias};
 use std::sync::Arc;
 
 /// The links of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They reach as far as the item names do.
@@ -24,7 +24,7 @@ impl StoredLinks {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn put(&self, links: &[Link], forgotten: &[Offset]) -> Result<(), StoreError> {
+    pub fn put(&self, links: &[UserAlias], forgotten: &[Offset]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         for link in links {
             let key = link.offset.to_be_bytes();
@@ -42,7 +42,7 @@ impl StoredLinks {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
-    pub fn load(&self) -> Result<Vec<Link>, StoreError> {
+    pub fn load(&self) -> Result<Vec<UserAlias>, StoreError> {
         let engine = self.store.engine()?;
         Pairs::new(engine.links.iter(), engine.path())
             .map(|read| {
@@ -51,7 +51,7 @@ impl StoredLinks {
                 let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: offset.to_string(), reason };
                 let payload = sealed::open(&key, &value).map_err(damaged)?;
                 let (from, into): (String, String) = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-                Ok(Link { offset, from: Arc::from(from), into: Arc::from(into) })
+                Ok(UserAlias { offset, from: Arc::from(from), into: Arc::from(into) })
             })
             .collect()
     }

@@ -45,7 +45,7 @@ impl Store {
             return Ok(true);
         }
         for read in self.journal().entries(self.journal().begin()?)? {
-            if !matches!(read?.1, Entry::Item(_) | Entry::Model(_) | Entry::Blank | Entry::Expire(_)) {
+            if !matches!(read?.1, Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_)) {
                 return Ok(true);
             }
         }
@@ -57,13 +57,13 @@ impl Store {
 mod tests {
     use super::super::{Committer, CommitterSettings, StoreOptions};
     use super::*;
-    use crate::domain::{Consent, ConsentChange, ItemAct, ItemChange};
+    use crate::domain::{Consent, ConsentChange, ItemChange, ItemOperation};
 
     #[test]
     fn a_directory_stays_with_its_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
-        let item = Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: 0, act: ItemAct::Delete });
+        let item = Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: 0, operation: ItemOperation::Delete });
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         committer.commit(vec![vec![item]]).unwrap();
         store.heed_pseudonyms(None).unwrap();

@@ -46,7 +46,7 @@ mod tests {
     use super::super::testing::event;
     use super::super::{Committer, CommitterSettings, Durability, StoreOptions};
     use super::*;
-    use crate::domain::{Dictionary, Entry, Event};
+    use crate::domain::{Entry, Event, ItemDictionary};
 
     #[test]
     fn nothing_goes_that_anything_may_still_read() {
@@ -97,7 +97,7 @@ mod tests {
         let checkpoints = store.checkpoints(2).unwrap();
         checkpoints.write(60, |_| Ok::<_, StoreError>(())).unwrap();
         store.sessions().put([], 60).unwrap();
-        store.items().append(&Dictionary::default(), 0, 60).unwrap();
+        store.items().append(&ItemDictionary::default(), 0, 60).unwrap();
         let begin = |entries, seconds: i64| {
             let keep = Retention { entries, period_ms: Some(seconds * 1000) };
             store.retain(&checkpoints, keep, 60).unwrap()

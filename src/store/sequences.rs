@@ -2,7 +2,7 @@
 
 use super::testing::{copy_files, named_event};
 use super::*;
-use crate::domain::{Entry, Offset, Session};
+use crate::domain::{Entry, Offset, UserSequence};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -200,7 +200,7 @@ impl Pair {
                 let through = self.model.end();
                 let record = |length: u16| SessionRecord {
                     applied: through,
-                    session: Session::default(),
+                    session: UserSequence::default(),
                     // A record of nothing at all is removed.
                     hidden: vec![length as u8; usize::from(length).max(1)],
                 };

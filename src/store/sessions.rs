@@ -3,7 +3,7 @@
 use super::engine::{Engine, Pairs};
 use super::sealed::{self, Envelope};
 use super::{Store, StoreError, codec, keys};
-use crate::domain::{Offset, Session};
+use crate::domain::{Offset, UserSequence};
 use std::ops::Bound;
 
 /// A user's record.
@@ -12,7 +12,7 @@ pub struct SessionRecord {
     /// The first journal offset that is not yet in it: a replay of the tail skips what lies before.
     pub applied: Offset,
     /// The behaviour sequence.
-    pub session: Session,
+    pub session: UserSequence,
     /// The hidden state, in the bytes of whoever computed it.
     pub hidden: Vec<u8>,
 }
@@ -206,9 +206,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn record(seed: u32, steps: u32, hidden: usize) -> SessionRecord {
-        let step = |n| Step { item: (n % 3 > 0).then_some(n), kind: 1, boundary: n == 0, at: i64::from(seed) + i64::from(n), value: 0.5 };
-        let session =
-            Session { number: seed, begun: 7, session_id: (seed > 4).then(|| seed.to_string()), steps: (0..steps).map(step).collect() };
+        let step =
+            |n| Step { item: (n % 3 > 0).then_some(n), kind: 1, starts_session: n == 0, at: i64::from(seed) + i64::from(n), value: 0.5 };
+        let session = UserSequence {
+            session_number: seed,
+            session_start: 7,
+            session_id: (seed > 4).then(|| seed.to_string()),
+            steps: (0..steps).map(step).collect(),
+        };
         SessionRecord { applied: u64::from(seed), session, hidden: vec![seed as u8; hidden] }
     }
 

@@ -1,8 +1,8 @@
 //! What the store's tests share: entries to store, and ways to damage them.
 
 use crate::domain::{
-    Cause, Consent, ConsentChange, Entry, Erasure, Event, Expiry, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Merge, ModelAct,
-    ModelChange, Shown, SourceName,
+    Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch,
+    ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure, UserMerge,
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
         event_id,
         user_id: user_id.to_owned(),
         session_id: None,
-        kind: Kind::View,
+        kind: EventKind::View,
         item_id: item_id.map(str::to_owned),
         value: Some(1.5),
         timestamp: 1_700_000_000_000,
@@ -28,7 +28,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
 
 /// Any entry, now and then one larger than a page of the database.
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
-    let kind = prop_oneof![Just(Kind::View), Just(Kind::Purchase), ".{0,8}".prop_map(Kind::Custom)];
+    let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
     let ids = (proptest::option::of(".{1,12}"), ".{1,12}", proptest::option::of(".{1,12}"), proptest::option::of(".{1,12}"));
     let event = (ids, kind, proptest::option::of(-1e6_f32..1e6), any::<i64>(), properties).prop_map(
@@ -36,7 +36,7 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
             Entry::Event(Event { event_id, user_id, session_id, kind, item_id, value, timestamp, properties })
         },
     );
-    let shown = ".{1,12}".prop_map(|item_id| Shown { item_id, source: SourceName::Clusters });
+    let shown = ".{1,12}".prop_map(|item_id| ImpressionItem { item_id, source: SourceName::Clusters });
     let impression = (".{1,12}", ".{1,12}", any::<i64>(), any::<u64>(), proptest::collection::vec(shown, 0..5)).prop_map(
         |(recommendation_id, user_id, timestamp, weights_version, items)| {
             Entry::Impression(Impression { recommendation_id, user_id, timestamp, weights_version, items })
@@ -51,31 +51,32 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         proptest::option::of(any::<i64>()),
     )
         .prop_map(|(categories, brand, price, available, expires)| {
-            ItemAct::Put(Item { tags: categories.clone(), categories, brand, price, available, published: None, expires })
+            ItemOperation::Put(Item { tags: categories.clone(), categories, brand, price, available, published: None, expires })
         });
     let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
-        .prop_map(|(brand, available)| ItemAct::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
-    let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemAct::Delete)])
-        .prop_map(|(item_id, timestamp, act)| Entry::Item(ItemChange { item_id, timestamp, act }));
+        .prop_map(|(brand, available)| ItemOperation::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
+    let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemOperation::Delete)])
+        .prop_map(|(item_id, timestamp, act)| Entry::Item(ItemChange { item_id, timestamp, operation: act }));
     let act = prop_oneof![
-        any::<u64>().prop_map(|to| ModelAct::Rollback { to }),
-        Just(ModelAct::Pause),
-        Just(ModelAct::Resume),
-        (1e-6_f32..10.0).prop_map(|value| ModelAct::LearningRate { value }),
-        Just(ModelAct::Recluster),
+        any::<u64>().prop_map(|to| ModelOperation::Rollback { to }),
+        Just(ModelOperation::Pause),
+        Just(ModelOperation::Resume),
+        (1e-6_f32..10.0).prop_map(|value| ModelOperation::LearningRate { value }),
+        Just(ModelOperation::Recluster),
     ];
-    let cause = prop_oneof![Just(Cause::Operator), Just(Cause::Loss), Just(Cause::Quality)];
-    let steered = (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, act, cause }));
-    let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(Merge { from, into, timestamp }));
+    let cause = prop_oneof![Just(ModelChangeCause::Operator), Just(ModelChangeCause::Loss), Just(ModelChangeCause::Quality)];
+    let steered =
+        (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, operation: act, cause }));
+    let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(UserMerge { from, into, timestamp }));
     let consent = (".{1,8}", proptest::sample::select(&Consent::ALL[..]), any::<i64>())
         .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
     let erasure = (".{1,8}", any::<bool>(), any::<i64>())
-        .prop_map(|(user_id, unlearn, timestamp)| Entry::Erase(Erasure { user_id, unlearn, timestamp }));
+        .prop_map(|(user_id, unlearn, timestamp)| Entry::Erase(UserErasure { user_id, unlearn, timestamp }));
     let expiry =
         (".{0,8}", any::<i64>(), proptest::option::of(any::<i64>()), any::<i64>()).prop_map(|(kind, before, impressions, timestamp)| {
-            Entry::Expire(Expiry { events: vec![(Kind::Custom(kind), before), (Kind::Search, before)], impressions, timestamp })
+            Entry::Expire(Expiry { events: vec![(EventKind::Custom(kind), before), (EventKind::Search, before)], impressions, timestamp })
         });
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Blank)]
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
 }
 
 /// Several entries.

@@ -60,7 +60,7 @@ fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
     // Where the probe cannot be written, nothing is closed.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
-    let ann = SessionRecord { applied: 1, session: crate::domain::Session::default(), hidden: Vec::new() };
+    let ann = SessionRecord { applied: 1, session: crate::domain::UserSequence::default(), hidden: Vec::new() };
     let put = |opening| store.sessions().put_in(opening, [("ann", &ann)], 1);
     assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Pairs};
 use super::{Store, StoreError, codec, journal, keys, open_checkpoint, sealed, sessions};
-use crate::domain::{Dictionary, Entry, ItemIx, Offset, Session};
+use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -117,7 +117,7 @@ impl Findings {
 /// What the journal says of the items.
 struct Named {
     /// All that it names, by number.
-    all: Dictionary,
+    all: ItemDictionary,
     /// How many it names before the offset that the stored names are said to reach.
     due: usize,
     /// Whether all of the journal was there to be read.
@@ -128,13 +128,13 @@ impl Store {
     /// Looks at everything. `first_names` are those that the items of learning's begin have, which come before those of the journal; `observe` is told the entries looked at so
     /// far. Returns what was found, and the items as the journal numbers them. Damage is what this finds, not why it ends.
     #[must_use]
-    pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (Findings, Dictionary) {
+    pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (Findings, ItemDictionary) {
         let mut findings = Findings::default();
         let engine = match self.engine() {
             Ok(engine) => engine,
             Err(error) => {
                 findings.add("store", error, Remedy::Restore);
-                return (findings, Dictionary::default());
+                return (findings, ItemDictionary::default());
             }
         };
         let items_through = self.items().through().unwrap_or_else(|error| {
@@ -152,7 +152,7 @@ impl Store {
                 findings.add("erasures", error, Remedy::Restore);
                 true
             });
-        let stored = if nameless { self.items().load().unwrap_or_default() } else { Dictionary::default() };
+        let stored = if nameless { self.items().load().unwrap_or_default() } else { ItemDictionary::default() };
         let stored: Vec<_> = (0..).map_while(|number| stored.name(number)).collect();
         let first_names = if nameless { stored.as_slice() } else { first_names };
         let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
@@ -190,7 +190,7 @@ fn check_journal(
     findings: &mut Findings,
     observe: &mut dyn FnMut(u64),
 ) -> (Offset, Named) {
-    let mut named = Named { all: Dictionary::default(), due: first_names.len(), whole: true };
+    let mut named = Named { all: ItemDictionary::default(), due: first_names.len(), whole: true };
     for name in first_names {
         named.all.intern(name);
     }
@@ -260,7 +260,7 @@ fn count(entry: &Entry, counts: &mut Counts) {
         Entry::Merge(_) => counts.merges += 1,
         Entry::Consent(_) => counts.consent_changes += 1,
         Entry::Erase(_) => counts.erasures += 1,
-        Entry::Blank => counts.blanks += 1,
+        Entry::Tombstone => counts.blanks += 1,
         Entry::Expire(_) => counts.expiries += 1,
     }
 }
@@ -353,7 +353,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
                 if let Some(item) = strange {
                     findings.add(&place, format!("it names item number {item}, and there are {items}"), Remedy::Rebuild);
                 }
-                if record.session.steps.len() > Session::MAX_STEPS {
+                if record.session.steps.len() > UserSequence::MAX_STEPS {
                     findings.add(&place, format!("it has {} steps", record.session.steps.len()), Remedy::Rebuild);
                 }
             }

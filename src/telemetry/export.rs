@@ -22,8 +22,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use ureq::Agent;
 
-use super::{SpanLayer, TARGET, TelemetryError};
-use crate::metrics::{By, SpanOutcome};
+use super::{SPAN_TARGET, SpanLayer, TelemetryError};
+use crate::metrics::{LabeledMetric, SpanOutcome};
 
 /// Spans that wait to be sent, those under way included; what comes beyond is dropped.
 const QUEUE: usize = 2048;
@@ -32,19 +32,19 @@ const BATCH: usize = 512;
 /// How long a span waits at most for others to be sent with it.
 const DELAY: Duration = Duration::from_secs(5);
 /// How long a request to the collector may take, its repetitions included.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is left to be sent.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest answer that is read; a good one is nearly empty.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// What sends spans to a collector until it is stopped.
 #[derive(Debug)]
-pub struct Exporter {
+pub struct TelemetryExporter {
     provider: SdkTracerProvider,
 }
 
-impl Exporter {
+impl TelemetryExporter {
     /// Begins to send what [`Exporter::layer`] takes to the collector at `endpoint`, to which `/v1/traces` is added: a share `sample` of the traces that begin here, and of those
     /// that go on here the ones that are sampled. What becomes of the spans is counted in `outcomes`.
     ///
@@ -53,24 +53,24 @@ impl Exporter {
     ///
     /// # Errors
     /// [`TelemetryError::Exporter`] if the endpoint is none.
-    pub fn start(endpoint: &str, sample: f64, outcomes: By<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
-        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(PATIENCE));
-        let client = Client { agent: config.build().into(), failing: AtomicBool::new(false) };
+    pub fn start(endpoint: &str, sample: f64, outcomes: LabeledMetric<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
+        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(EXPORT_TIMEOUT));
+        let client = OtlpHttpClient { agent: config.build().into(), failing: AtomicBool::new(false) };
         let sender = OtlpExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(|error| TelemetryError::Exporter(error.into()))?;
         let waiting = Arc::new(AtomicUsize::new(0));
-        let counted = Counted { sender, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
+        let counted = CountingSpanExporter { sender, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
         let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_max_export_batch_size(BATCH).with_scheduled_delay(DELAY);
         let queue = BatchSpanProcessor::builder(counted).with_batch_config(config.build()).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(Bounded { queue, waiting, outcomes })
+            .with_span_processor(BoundedSpanProcessor { queue, waiting, outcomes })
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample))))
             .with_resource(Resource::builder().with_service_name("sequor").with_attribute(version).build())
             .build();
@@ -88,13 +88,13 @@ impl Exporter {
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(filter_fn(|what| what.is_span() && what.target() == TARGET).with_max_level_hint(LevelFilter::ERROR))
+            .with_filter(filter_fn(|what| what.is_span() && what.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR))
             .boxed()
     }
 
     /// Sends what is left, as far as the collector takes it soon.
     pub fn stop(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(FAREWELL) {
+        if let Err(error) = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the last spans were not sent");
         }
     }
@@ -102,8 +102,8 @@ impl Exporter {
 
 /// Makes a span go on from that of a sender, as `traceparent` names it [W3C Trace Context]; one that is not well-formed says nothing. What `tracestate` says is another system's, and no
 /// affair of ours: it might be anything. Must be called before the span has children.
-pub fn follow(span: &Span, traceparent: &str) {
-    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParent(traceparent));
+pub fn set_remote_parent(span: &Span, traceparent: &str) {
+    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParentHeader(traceparent));
     if parent.span().span_context().is_valid() {
         // A span that nobody collects has no parent to be told of.
         let _ = span.set_parent(parent);
@@ -111,9 +111,9 @@ pub fn follow(span: &Span, traceparent: &str) {
 }
 
 /// The one header that is read.
-struct TraceParent<'a>(&'a str);
+struct TraceParentHeader<'a>(&'a str);
 
-impl Extractor for TraceParent<'_> {
+impl Extractor for TraceParentHeader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         (key == "traceparent").then_some(self.0)
     }
@@ -124,7 +124,7 @@ impl Extractor for TraceParent<'_> {
 }
 
 /// Names a span that is under way.
-pub fn rename(span: &Span, name: impl FnOnce() -> String) {
+pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
     let context = span.context();
     let span = context.span();
     if span.is_recording() {
@@ -134,13 +134,13 @@ pub fn rename(span: &Span, name: impl FnOnce() -> String) {
 
 /// Lets in as many spans as may wait, and counts the others. The queue behind it has room for as many, so that none is lost there unseen.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedSpanProcessor {
     queue: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
-    outcomes: By<SpanOutcome, Counter>,
+    outcomes: LabeledMetric<SpanOutcome, Counter>,
 }
 
-impl SpanProcessor for Bounded {
+impl SpanProcessor for BoundedSpanProcessor {
     fn on_start(&self, span: &mut SdkSpan, context: &Context) {
         self.queue.on_start(span, context);
     }
@@ -150,7 +150,7 @@ impl SpanProcessor for Bounded {
             self.queue.on_end(span);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.outcomes.of(SpanOutcome::Dropped).increment(1);
+            self.outcomes.with_label(SpanOutcome::Dropped).increment(1);
         }
     }
 
@@ -169,18 +169,18 @@ impl SpanProcessor for Bounded {
 
 /// Counts what becomes of the spans that are sent.
 #[derive(Debug)]
-struct Counted {
+struct CountingSpanExporter {
     sender: OtlpExporter,
     waiting: Arc<AtomicUsize>,
-    outcomes: By<SpanOutcome, Counter>,
+    outcomes: LabeledMetric<SpanOutcome, Counter>,
 }
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingSpanExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let sent = self.sender.export(batch).await;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
-        self.outcomes.of(if sent.is_ok() { SpanOutcome::Sent } else { SpanOutcome::Failed }).increment(count as u64);
+        self.outcomes.with_label(if sent.is_ok() { SpanOutcome::Sent } else { SpanOutcome::Failed }).increment(count as u64);
         sent
     }
 
@@ -199,13 +199,13 @@ impl SpanExporter for Counted {
 
 /// The HTTP client that the commands have, too. It blocks, on the thread that does nothing but send.
 #[derive(Debug)]
-struct Client {
+struct OtlpHttpClient {
     agent: Agent,
     /// The collector did not take the last request: that is said once.
     failing: AtomicBool,
 }
 
-impl Client {
+impl OtlpHttpClient {
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let answer = self.agent.run(request.map(|body| body.to_vec()))?;
         let (head, mut body) = answer.into_parts();
@@ -230,7 +230,7 @@ impl Client {
 }
 
 #[async_trait]
-impl HttpClient for Client {
+impl HttpClient for OtlpHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let answer = self.send(request);
         self.tell(&answer);

@@ -12,17 +12,17 @@ mod export;
 #[path = "no_export.rs"]
 mod export;
 
-pub use export::{Exporter, follow, rename};
+pub use export::{TelemetryExporter, rename_span, set_remote_parent};
 
 use tracing_subscriber::{Layer, Registry};
 
 /// The target of every span, and of nothing else: no module's path begins with it, so that the log can leave it out and keep all lines.
-pub const TARGET: &str = "sequor_spans";
+pub const SPAN_TARGET: &str = "sequor_spans";
 
 /// A span, as `tracing::span!` makes it, without a level. Names of fields are those of OpenTelemetry's semantic conventions, or begin with `sequor.`.
 macro_rules! span {
     // At the level of errors lest the export of spans let through what libraries log: the lowest level that anybody wants is that of all.
-    ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::TARGET, $($rest)*) };
+    ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::SPAN_TARGET, $($rest)*) };
 }
 pub(crate) use span;
 

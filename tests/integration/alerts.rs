@@ -105,7 +105,7 @@ fn whatever_an_alert_looks_at_is_there_from_the_start() {
                 assert!(!series.is_empty(), "there is no {source}");
                 // Where it names no value it means all that there can be.
                 let name = ["_bucket", "_count"].iter().find_map(|ending| source.strip_suffix(ending)).unwrap_or(source);
-                let declared = Metrics::TABLE.iter().filter(|declared| declared.name == name);
+                let declared = Metrics::DECLARATIONS.iter().filter(|declared| declared.name == name);
                 let possible = declared.filter_map(|declared| Some((declared.label?, declared.values)));
                 let possible = possible.flat_map(|(label, values)| values.iter().map(move |value| (label, *value)));
                 let named = labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label.as_str(), value.as_str())));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use sequor::domain::{Entry, Event, Item, ItemAct, ItemChange, Kind, Offset, Session, Step};
+use sequor::domain::{Entry, Event, EventKind, Item, ItemChange, ItemOperation, Offset, Step, UserSequence};
 use sequor::store::{CheckpointWriter, Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, StoreOptions, restore};
 use tempfile::TempDir;
 
@@ -25,13 +25,13 @@ fn entry(offset: Offset) -> Entry {
     let item_id = format!("item{}", random.below(300));
     if offset % 17 == 3 {
         let item = Item { categories: vec![format!("category{}", offset % 5)], price: Some(offset as f64), ..Item::default() };
-        return Entry::Item(ItemChange { item_id, timestamp: offset as i64, act: ItemAct::Put(item) });
+        return Entry::Item(ItemChange { item_id, timestamp: offset as i64, operation: ItemOperation::Put(item) });
     }
     Entry::Event(Event {
         event_id: Some(format!("e{offset}")),
         user_id: format!("user{}", random.below(USERS)),
         session_id: None,
-        kind: Kind::View,
+        kind: EventKind::View,
         item_id: Some(item_id),
         value: None,
         timestamp: offset as i64 * 60_000,
@@ -50,10 +50,10 @@ fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecor
     let mut users: BTreeMap<String, SessionRecord> = BTreeMap::new();
     for offset in 0..end {
         let Entry::Event(event) = entry(offset) else { continue };
-        let new = || SessionRecord { applied: 0, session: Session::default(), hidden: Vec::new() };
+        let new = || SessionRecord { applied: 0, session: UserSequence::default(), hidden: Vec::new() };
         let record = users.entry(event.user_id).or_insert_with(new);
         let item = event.item_id.and_then(|name| names.get(&name));
-        record.session.push(offset, Step { item, kind: 0, boundary: false, at: event.timestamp, value: 1.0 }, None, 1_800_000);
+        record.session.push(offset, Step { item, kind: 0, starts_session: false, at: event.timestamp, value: 1.0 }, None, 1_800_000);
         record.applied = offset + 1;
         record.hidden = vec![offset as u8; 200];
     }

@@ -7,7 +7,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use sequor::domain::{Entry, Event, Impression, Item, ItemAct, ItemChange, ItemPatch, Kind, Session, Shown, SourceName, Step};
+use sequor::domain::{
+    Entry, Event, EventKind, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch, SourceName, Step, UserSequence,
+};
 use sequor::ingest::{EventFileReader, ValidationRules, read_events, read_item, read_item_patch, read_items};
 use sequor::store::{Durability, Store, StoreOptions, codec};
 use serde_json::{Map, Value, json};
@@ -202,7 +204,7 @@ fn events(long: bool) {
     let rules = ValidationRules::default();
     fuzz("events", corpus, JSON, long, 4_000, |input| {
         let Ok(reading) = read_events(input, &rules, NOW) else { return };
-        let taken: Vec<Event> = reading.records.into_iter().flatten().map(|said| said.what).collect();
+        let taken: Vec<Event> = reading.records.into_iter().flatten().map(|said| said.value).collect();
         if taken.is_empty() {
             return;
         }
@@ -216,7 +218,7 @@ fn events(long: bool) {
 }
 
 /// A change of an item as a sender would write it, without its id.
-fn attributes(act: &ItemAct) -> Map<String, Value> {
+fn attributes(act: &ItemOperation) -> Map<String, Value> {
     let all = |patch: &ItemPatch| {
         let Value::Object(mut fields) = json!(patch) else { panic!("a patch is an object") };
         // What is absent stays; what is null takes away.
@@ -233,17 +235,17 @@ fn attributes(act: &ItemAct) -> Map<String, Value> {
         fields
     };
     let mut fields = match act {
-        ItemAct::Put(item) => match json!(item) {
+        ItemOperation::Put(item) => match json!(item) {
             Value::Object(fields) => fields,
             other => panic!("{other}"),
         },
-        ItemAct::Patch(patch) => all(patch),
-        ItemAct::Delete => Map::new(),
+        ItemOperation::Patch(patch) => all(patch),
+        ItemOperation::Delete => Map::new(),
     };
     let op = match act {
-        ItemAct::Put(_) => "put",
-        ItemAct::Patch(_) => "patch",
-        ItemAct::Delete => "delete",
+        ItemOperation::Put(_) => "put",
+        ItemOperation::Patch(_) => "patch",
+        ItemOperation::Delete => "delete",
     };
     fields.insert("op".to_owned(), json!(op));
     fields
@@ -263,7 +265,7 @@ fn items(long: bool) {
             return;
         }
         let written = |change: &ItemChange| {
-            let mut fields = attributes(&change.act);
+            let mut fields = attributes(&change.operation);
             fields.insert("item_id".to_owned(), json!(change.item_id));
             Value::Object(fields)
         };
@@ -307,7 +309,7 @@ fn tables(long: bool) {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
         let events = EventFileReader::open(&path, &rules, NOW).ok()?;
-        Some(events.filter_map(|read| Some(read.ok()?.ok()?.what)).collect::<Vec<Event>>())
+        Some(events.filter_map(|read| Some(read.ok()?.ok()?.value)).collect::<Vec<Event>>())
     };
     fuzz("tables", corpus, TOKENS, long, 3_000, |input| {
         let Some(taken) = read("mutated.csv", input) else { return };
@@ -329,7 +331,7 @@ fn tables(long: bool) {
 }
 
 fn entries() -> Vec<Entry> {
-    let event = |id: Option<&str>, kind: Kind| Event {
+    let event = |id: Option<&str>, kind: EventKind| Event {
         event_id: id.map(str::to_owned),
         user_id: "ann".to_owned(),
         session_id: id.map(str::to_owned),
@@ -339,7 +341,7 @@ fn entries() -> Vec<Entry> {
         timestamp: NOW,
         properties: Some("{\"a\":1}".to_owned()),
     };
-    let shown = |name: &str, source| Shown { item_id: name.to_owned(), source };
+    let shown = |name: &str, source| ImpressionItem { item_id: name.to_owned(), source };
     let impression = Impression {
         recommendation_id: "r1".to_owned(),
         user_id: "ann".to_owned(),
@@ -347,15 +349,15 @@ fn entries() -> Vec<Entry> {
         weights_version: 7,
         items: vec![shown("tea", SourceName::Clusters), shown("cup", SourceName::Trending)],
     };
-    let change = |act| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, act });
+    let change = |act| Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: NOW, operation: act });
     let item = Item { categories: vec!["a".to_owned()], price: Some(2.0), published: Some(NOW), ..Item::default() };
     vec![
-        Entry::Event(event(Some("e1"), Kind::View)),
-        Entry::Event(event(None, Kind::Custom("wishlist".to_owned()))),
+        Entry::Event(event(Some("e1"), EventKind::View)),
+        Entry::Event(event(None, EventKind::Custom("wishlist".to_owned()))),
         Entry::Impression(impression),
-        change(ItemAct::Put(item)),
-        change(ItemAct::Patch(ItemPatch { brand: Some(None), available: Some(true), ..ItemPatch::default() })),
-        change(ItemAct::Delete),
+        change(ItemOperation::Put(item)),
+        change(ItemOperation::Patch(ItemPatch { brand: Some(None), available: Some(true), ..ItemPatch::default() })),
+        change(ItemOperation::Delete),
     ]
 }
 
@@ -363,8 +365,9 @@ const BINARY: &[&[u8]] =
     &[b"\0\0\0\0\0\0\0\0", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01", b"\0", b"\0\0\0\x04\0\0\0\0", b"\xff"];
 
 fn bytes(long: bool) {
-    let step = |item| Step { item, kind: 3, boundary: true, at: NOW, value: f32::NAN };
-    let session = Session { number: 2, begun: 9, session_id: Some("s".to_owned()), steps: vec![step(Some(1)), step(None)] };
+    let step = |item| Step { item, kind: 3, starts_session: true, at: NOW, value: f32::NAN };
+    let session =
+        UserSequence { session_number: 2, session_start: 9, session_id: Some("s".to_owned()), steps: vec![step(Some(1)), step(None)] };
     let mut corpus =
         vec![codec::encode(&entries()).unwrap(), codec::encode(&(5_u64, &session)).unwrap(), codec::encode(&vec!["tea", "cup"]).unwrap()];
     corpus.extend(entries().iter().map(|entry| codec::encode(entry).unwrap()));
@@ -381,7 +384,7 @@ fn bytes(long: bool) {
     fuzz("codec", corpus, BINARY, long, 10_000, |input| {
         canonical::<Vec<Entry>>(input);
         canonical::<Entry>(input);
-        canonical::<(u64, Session)>(input);
+        canonical::<(u64, UserSequence)>(input);
         canonical::<Vec<String>>(input);
     });
 }

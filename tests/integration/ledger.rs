@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use sequor::actors::session::{Act, Happened};
-use sequor::domain::{Dictionary, Entry, Event, Item, ItemAct, ItemChange, Kinds, Session};
+use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemDictionary, ItemOperation, UserSequence};
 use sequor::learner::Pace;
 use sequor::store::{Durability, Store, StoreOptions};
 
@@ -52,7 +52,7 @@ impl Ledger {
         assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
         // Of each user what the record reaches, and all.
-        let mut folds: BTreeMap<String, [Session; 2]> = BTreeMap::new();
+        let mut folds: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
         let (mut merged, mut behind) = (HashSet::new(), Vec::new());
         for (user, Happened { offset, act }) in self.happened() {
             let reached = offset < records.get(&user).map_or(0, |record| record.applied);
@@ -64,14 +64,14 @@ impl Ledger {
                     merged.insert(from.clone());
                     folds.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
                 }
-                Act::Step { .. } | Act::Forget => Session::default(),
+                Act::Step { .. } | Act::Forget => UserSequence::default(),
             };
             for session in folds.entry(user).or_default().iter_mut().skip(usize::from(!reached)) {
                 let idle_gap_ms = Pace::default().idle_gap_ms;
                 match &act {
                     Act::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
-                    Act::Merge { .. } => session.absorb(&gone, idle_gap_ms),
-                    Act::Forget => *session = Session::default(),
+                    Act::Merge { .. } => session.merge(&gone, idle_gap_ms),
+                    Act::Forget => *session = UserSequence::default(),
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Ledger {
 
     /// What sessions take, with whose, in the order of the journal.
     fn happened(&self) -> Vec<(String, Happened)> {
-        let (dictionary, kinds) = (Dictionary::default(), Kinds::default());
+        let (dictionary, kinds) = (ItemDictionary::default(), EventKinds::default());
         let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
             if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
@@ -114,7 +114,7 @@ impl Ledger {
     /// The prices that items were given, in order.
     pub(crate) fn prices(&self) -> Vec<f64> {
         let price = |entry: &Entry| match entry {
-            Entry::Item(ItemChange { act: ItemAct::Put(Item { price, .. }), .. }) => *price,
+            Entry::Item(ItemChange { operation: ItemOperation::Put(Item { price, .. }), .. }) => *price,
             _ => None,
         };
         self.entries.iter().filter_map(price).collect()

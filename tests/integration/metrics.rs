@@ -131,7 +131,7 @@ fn every_series_is_there_before_anything_happens() {
 
 #[test]
 fn the_page_of_metrics_is_that_of_the_declarations() {
-    let (file, page) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/METRICS.md"), Metrics::page());
+    let (file, page) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/METRICS.md"), Metrics::render_markdown());
     if std::env::var_os("SEQUOR_WRITE_PAGES").is_some() {
         fs::write(&file, &page).unwrap();
     }
@@ -144,7 +144,7 @@ fn the_page_of_metrics_names_what_is_shown_and_nothing_else() {
     let home = Home::new();
     let shown = home.start(&[]).admin("/metrics").body;
     let families: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();
-    let page = Metrics::page();
+    let page = Metrics::render_markdown();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
         let (name, rest) = row.split_once("` | ")?;
         Some(format!("{name} {}", rest.split(" |").next()?))

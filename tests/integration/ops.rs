@@ -50,7 +50,7 @@ pub(crate) fn named(expression: &str) -> BTreeSet<&str> {
 
 /// What `/metrics` shows, as series are called.
 fn declared() -> BTreeSet<String> {
-    let page = Metrics::page();
+    let page = Metrics::render_markdown();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).map(|row| {
         let (name, rest) = row.split_once("` | ").unwrap();
         (name.to_owned(), rest.starts_with("histogram"))

@@ -278,7 +278,7 @@ fn the_recorded_shops_and_songs_are_split_as_everybody_splits_them() {
         let mut recording = Recording::new(i64::MAX);
         let rules = ValidationRules::default();
         for event in EventFileReader::open(&file, &rules, i64::MAX / 2).unwrap() {
-            recording.add(&event.unwrap().unwrap().what, &rules.kinds);
+            recording.add(&event.unwrap().unwrap().value, &rules.kinds);
         }
         let corpus = recording.into_corpus(&OfflineSettings::default());
         assert_eq!(corpus.test.iter().map(|session| session.len() - 1).sum::<usize>(), steps, "{name}");

@@ -7,7 +7,7 @@ use super::{ModelActor, ModelError};
 use crate::actors::guard::guarded;
 use crate::domain::Offset;
 use crate::learner::{Background, Lost};
-use crate::metrics::Worker;
+use crate::metrics::ActorKind;
 use crate::store::{Retention, StoreError, codec};
 
 /// How often and how deep the learned state is written.
@@ -103,7 +103,7 @@ impl Handler<Checkpoint> for ModelActor {
 
     fn handle(&mut self, _: Checkpoint, _: &mut Self::Context) -> Self::Result {
         let metrics = Arc::clone(&self.metrics);
-        match guarded(&metrics, Worker::Model, || self.checkpoint()) {
+        match guarded(&metrics, ActorKind::Learner, || self.checkpoint()) {
             Ok(written) => written.map_err(Arc::new)?,
             Err(struck) => return Err(Arc::new(ModelError::Struck(struck))),
         }

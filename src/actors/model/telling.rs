@@ -1,9 +1,9 @@
 //! What the metrics are told of learning.
 
 use super::ModelActor;
-use crate::domain::{ModelAct, SourceName};
+use crate::domain::{ModelOperation, SourceName};
 use crate::learner::PLACES;
-use crate::metrics::Place;
+use crate::metrics::ListPosition;
 
 /// Counts by source and place.
 type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
@@ -33,33 +33,33 @@ impl ModelActor {
         }
         let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
         for (number, source) in SourceName::ALL.into_iter().enumerate() {
-            for (column, place) in Place::ALL.into_iter().enumerate() {
+            for (column, place) in ListPosition::ALL.into_iter().enumerate() {
                 let grown = |new: &Grid, old: &Grid| new[number][column] - old[number][column];
                 let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
-                metrics.shown_items.of(source).increment(shown);
-                metrics.shown_items_by_place.of(place).increment(shown);
-                metrics.credited_choices.of(source).increment(chosen);
-                metrics.credited_choices_by_place.of(place).increment(chosen);
+                metrics.shown_items.with_label(source).increment(shown);
+                metrics.shown_items_by_place.with_label(place).increment(shown);
+                metrics.credited_choices.with_label(source).increment(chosen);
+                metrics.credited_choices_by_place.with_label(place).increment(chosen);
             }
         }
         for (_, change) in self.learner.acts().filter(|(offset, _)| *offset >= self.uncounted) {
-            if matches!(change.act, ModelAct::Rollback { .. }) {
-                metrics.rollbacks.of(change.cause).increment(1);
+            if matches!(change.operation, ModelOperation::Rollback { .. }) {
+                metrics.rollbacks.with_label(change.cause).increment(1);
             }
         }
         self.uncounted = self.uncounted.max(self.learner.next_offset());
         metrics.learning_paused.set(f64::from(u8::from(report.paused)));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
         for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
-            metrics.evaluated_hits_by_source.of(source).increment(new - old);
+            metrics.evaluated_hits_by_source.with_label(source).increment(new - old);
         }
         for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
-            metrics.live_recall_at_20_by_source.of(source).set(alone.recall());
-            metrics.live_mrr_at_20_by_source.of(source).set(alone.mrr());
+            metrics.live_recall_at_20_by_source.with_label(source).set(alone.recall());
+            metrics.live_mrr_at_20_by_source.with_label(source).set(alone.mrr());
         }
         metrics.users.set(report.users as f64);
         metrics.items.set(report.items as f64);
-        metrics.recall_clusters.set(report.clusters as f64);
+        metrics.item_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);
         metrics.learner_offset.set(self.learner.next_offset() as f64);
         self.reported = report;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ShardActor, shard_of};
 use crate::actors::session::Let;
-use crate::domain::Expired;
+use crate::domain::ExpiryCutoffs;
 use crate::store::{SessionRecord, StoreError};
 
 /// Records that are looked at in one go: it takes a few milliseconds, for which the shard does nothing else.
@@ -36,7 +36,7 @@ impl ShardActor {
 }
 
 /// Takes out of a record what goes. Whether anything does.
-pub(super) fn let_go(record: &mut SessionRecord, expired: &Expired) -> bool {
+pub(super) fn let_go(record: &mut SessionRecord, expired: &ExpiryCutoffs) -> bool {
     let went = record.session.expire(expired);
     if went {
         record.hidden.clear();
@@ -49,7 +49,7 @@ pub(super) fn let_go(record: &mut SessionRecord, expired: &Expired) -> bool {
 #[rtype(result = "Result<Looked, Arc<StoreError>>")]
 pub struct Expire {
     /// What.
-    pub expired: Arc<Expired>,
+    pub expired: Arc<ExpiryCutoffs>,
     /// The last user whose record was looked at; none at the beginning.
     pub after: Option<String>,
 }

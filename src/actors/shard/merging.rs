@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{ShardActor, shard_of};
 use crate::actors::session::{Act, Happened};
-use crate::domain::{Offset, Session};
+use crate::domain::{Offset, UserSequence};
 use crate::store::{Reader, StoreError};
 
 /// Beyond so many the tail is read again for the next merge: it grows only while records cannot be stored.
@@ -72,7 +72,7 @@ impl ShardActor {
     }
 
     /// A user's sequence as of an offset.
-    fn session_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<Session, StoreError> {
+    fn session_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<UserSequence, StoreError> {
         let share = self.share.clone();
         let shard = shard_of(user, share.number.1);
         let noted = share.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
@@ -105,11 +105,11 @@ impl ShardActor {
                         session.push(offset, step, session_id.as_deref(), share.pace.idle_gap_ms);
                     }
                     Act::Merge { from: other, .. } => {
-                        session.absorb(&self.session_before(&other, offset, from)?, share.pace.idle_gap_ms);
+                        session.merge(&self.session_before(&other, offset, from)?, share.pace.idle_gap_ms);
                         // The other's record goes once this one's is stored: what was read is whole only if that did not happen meanwhile.
                         is_steady = from.is_some() || share.stored.of(shard) == stored;
                     }
-                    Act::Forget => session = Session::default(),
+                    Act::Forget => session = UserSequence::default(),
                 }
             }
             if is_steady {
@@ -154,7 +154,7 @@ mod tests {
         move |from| {
             Ok(Box::new((from..end).map(move |offset| {
                 count.set(count.get() + 1);
-                let step = Step { item: None, kind: 0, boundary: false, at: 0, value: 1.0 };
+                let step = Step { item: None, kind: 0, starts_session: false, at: 0, value: 1.0 };
                 let happened = Happened { offset, act: Act::Step { step, session_id: None } };
                 Ok((offset, (offset % 3 > 0).then(|| (format!("u{}", offset % 3 - 1), happened))))
             })))

@@ -1,7 +1,7 @@
 //! What users let be done, as far as it is known at the door.
 
 use super::System;
-use crate::domain::{Consent, Entry, Said};
+use crate::domain::{Consent, Entry, WithConsent};
 
 /// What may be journalled of what was sent.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ impl System {
     #[must_use]
     pub fn consent_said(&self, user: &str) -> Option<Consent> {
         match self.links.resolve(user) {
-            Some(known) => self.consents.of(&known),
-            None => self.consents.of(user),
+            Some(known) => self.consents.get(&known),
+            None => self.consents.get(user),
         }
     }
 
@@ -33,9 +33,9 @@ impl System {
 
     /// Lets in what its users' consent lets in. What a user says in between is heeded once more when it is committed.
     #[must_use]
-    pub fn admit(&self, said: impl IntoIterator<Item = Said<Entry>>) -> Admitted {
+    pub fn admit(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> Admitted {
         let mut admitted = Admitted::default();
-        for Said { what, consent } in said {
+        for WithConsent { value: what, consent } in said {
             match self.let_in(what, consent) {
                 Some(entry) => admitted.entries.push(entry),
                 None => admitted.withheld += 1,

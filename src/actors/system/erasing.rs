@@ -7,14 +7,14 @@ use super::{Gone, System, SystemError};
 use crate::actors::committer::Forget;
 use crate::actors::eraser::Erasing;
 use crate::actors::upkeep::Upkeep;
-use crate::domain::{Entry, Erasure, ItemIx, Offset, Timestamp};
+use crate::domain::{Entry, ItemIx, Offset, Timestamp, UserErasure};
 
 impl System {
     /// Every id of the user whom an id leads to: that under which it is kept first, then those that were merged into it.
     #[must_use]
     pub fn ids_of(&self, id: &str) -> Vec<String> {
         let user = self.links.resolve(id).unwrap_or_else(|| Arc::from(id));
-        let merged = self.links.leading_to(&user);
+        let merged = self.links.aliases_of(&user);
         std::iter::once(&user).chain(&merged).map(|id| (**id).to_owned()).collect()
     }
 
@@ -24,7 +24,7 @@ impl System {
     /// What the journal says: then nothing is forgotten.
     pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, SystemError> {
         let permit = self.enter(1)?;
-        let receipt = self.append(vec![Entry::Erase(Erasure { user_id, unlearn, timestamp })], permit).await?;
+        let receipt = self.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
         self.erasing.ask();
         Ok(receipt.offset)
     }

@@ -12,7 +12,7 @@ impl System {
     /// # Errors
     /// What the store says: then some may hold it still.
     pub(in crate::actors) async fn expire_sessions(&self, expiry: &Expiry) -> Result<usize, SystemError> {
-        let (expired, mut sessions) = (Arc::new(expiry.steps(&self.fold.kinds)), 0);
+        let (expired, mut sessions) = (Arc::new(expiry.cutoffs(&self.fold.kinds)), 0);
         for shard in &self.shards {
             let mut after = None;
             loop {

@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::actors::session::{Act, Happened};
-use crate::domain::{Entry, Event, Fallback, Kind, Step};
+use crate::domain::{Entry, Event, EventKind, Fallback, Step};
 use crate::learner::{Answer, Follower, Request, Workspace, answer};
 use crate::telemetry::span;
 
@@ -10,10 +10,10 @@ impl System {
     /// What somebody may want next of whom only these items are known; nothing is kept.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &Request) -> Answer {
-        let kind = self.fold.kinds.id(&Kind::View).unwrap_or_default();
+        let kind = self.fold.kinds.id(&EventKind::View).unwrap_or_default();
         let value = self.fold.kinds.rule(kind).value;
         let known = items.iter().filter_map(|name| self.dictionary.get(name));
-        let steps = known.map(|item| (Step { item: Some(item), kind, boundary: false, at: request.now, value }, None));
+        let steps = known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
         let mut answer = self.recommend_after(steps, request);
         if answer.fallback == Fallback::UnknownUser {
             answer.fallback = Fallback::UnknownItems;

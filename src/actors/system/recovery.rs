@@ -10,9 +10,9 @@ use crate::actors::past::{KeptPast, decode};
 use crate::actors::session::Happened;
 use crate::actors::shard::{Deliver, ShardActor, shard_of};
 use crate::actors::worker::Beside;
-use crate::domain::{Dictionary, Offset};
+use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{Aides, FoldSettings, Learner, State};
-use crate::metrics::{Metrics, Queue, Worker};
+use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::Store;
 use crate::telemetry::span;
 
@@ -20,16 +20,17 @@ use crate::telemetry::span;
 /// `ahead` spares the first one the reading.
 pub(super) fn loader(
     store: &Store,
-    dictionary: &Arc<Dictionary>,
+    dictionary: &Arc<ItemDictionary>,
     settings: FoldSettings,
     kept: usize,
     metrics: &Metrics,
     mut ahead: Option<Ahead>,
 ) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
-    let training = Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.of(Worker::Training).clone());
+    let training =
+        Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
     let clustering =
-        Beside::start(|| span!("clustering"), metrics.recall_clustering_seconds.clone(), metrics.panics.of(Worker::Recall).clone());
+        Beside::start(|| span!("clustering"), metrics.clustering_seconds.clone(), metrics.panics.with_label(ActorKind::Candidates).clone());
     move || {
         let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
@@ -54,7 +55,7 @@ fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.
 pub(super) fn recover(
     store: &Store,
-    dictionary: &Dictionary,
+    dictionary: &ItemDictionary,
     fold: &FoldSettings,
     shards: &[Addr<ShardActor>],
     metrics: &Metrics,
@@ -74,7 +75,7 @@ pub(super) fn recover(
             }
         }
         for (shard, events) in shards.iter().zip(by_shard) {
-            metrics.queue_depth.of(Queue::Shards).increment(events.len() as f64);
+            metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
             shard.do_send(Deliver { events, from, through: next, permits: None });
         }
     }

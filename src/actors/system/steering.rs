@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{System, SystemError};
 use crate::actors::model::Checkpoint;
-use crate::domain::{Cause, Entry, ModelAct, ModelChange, Offset, Timestamp};
+use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 
 /// How long it is waited for the fold to come to an act.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,14 +15,14 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says: then nothing was done.
-    pub async fn steer(&self, act: ModelAct, cause: Cause, now: Timestamp) -> Result<Offset, SystemError> {
-        if let ModelAct::Rollback { to } = act {
+    pub async fn steer(&self, act: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, SystemError> {
+        if let ModelOperation::Rollback { to } = act {
             let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
             if !points.contains(&to) {
                 return Err(SystemError::NoPoint { to, points });
             }
         }
-        let change = Entry::Model(ModelChange { timestamp: now, act, cause });
+        let change = Entry::Model(ModelChange { timestamp: now, operation: act, cause });
         let receipt = self.append(vec![change], self.gate.enter(1)?).await?;
         // One that takes longer is done all the same.
         let _ = self.reach(receipt.offset, PATIENCE).await;

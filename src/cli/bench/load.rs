@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::cli::client::Question;
 use crate::clock::Clock;
 use crate::domain::Entry;
-use crate::simulation::Shop;
+use crate::simulation::ShopSimulator;
 
 /// Of five questions of the mix, so many tell events.
 const TELL_OF_FIVE: u64 = 4;
@@ -35,7 +35,7 @@ pub(super) enum Sort {
 
 /// An endless line of questions, all from a made-up shop.
 pub(super) struct Load {
-    shop: Shop,
+    shop: ShopSimulator,
     mix: Mix,
     batch: usize,
     clock: Clock,
@@ -46,7 +46,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(shop: Shop, mix: Mix, batch: usize, clock: Clock) -> Self {
+    pub(super) fn new(shop: ShopSimulator, mix: Mix, batch: usize, clock: Clock) -> Self {
         let run = format!("bench-{}", clock.now());
         Self { shop, mix, batch, clock, run, asked: 0, late: VecDeque::new() }
     }
@@ -93,7 +93,7 @@ impl Load {
         let mut entry = self.shop.next()?;
         match &mut entry {
             Entry::Event(event) => {
-                event.event_id = Some(format!("{}-{}", self.run, self.shop.events()));
+                event.event_id = Some(format!("{}-{}", self.run, self.shop.event_count()));
                 event.timestamp = self.clock.now();
                 if self.late.len() >= LATE {
                     self.late.pop_front();

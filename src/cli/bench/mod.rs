@@ -16,7 +16,7 @@ use super::knock::Knock;
 use super::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::settings::Period;
-use crate::simulation::{Shop, ShopSettings};
+use crate::simulation::{ShopSettings, ShopSimulator};
 use figures::Report;
 use load::{Load, Mix};
 
@@ -87,8 +87,8 @@ impl Bench {
         }
         let clock = Clock::system();
         let shop =
-            ShopSettings { seed: self.seed, opens: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
-        let load = Load::new(Shop::new(shop)?, self.mix, self.batch as usize, clock);
+            ShopSettings { seed: self.seed, opens_at: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
+        let load = Load::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
         let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
         let mut child = if self.url.is_some() { None } else { Some(Child::start(&self.flags, &free)?) };
         let (api, admin) = match (&child, &self.url) {

@@ -11,7 +11,7 @@ use super::view::View;
 use crate::cli::client::{Daemon, List, Question};
 use crate::cli::serve::asked_to_stop;
 use crate::clock::Clock;
-use crate::domain::{Entry, Event, Kind};
+use crate::domain::{Entry, Event, EventKind};
 
 /// Between two stretches of events.
 const TICK: Duration = Duration::from_millis(50);
@@ -98,7 +98,7 @@ impl<'s, 'r> Drive<'s, 'r> {
         // Whoever was recorded was shown other lists than these.
         let is_shop = self.source.shop().is_some();
         for event in &events {
-            self.tale.happened(event, is_shop && event.kind == Kind::Click);
+            self.tale.happened(event, is_shop && event.kind == EventKind::Click);
         }
         self.recommend(&events).await?;
         if elapsed >= self.next_look {
@@ -118,7 +118,7 @@ impl<'s, 'r> Drive<'s, 'r> {
         for (user, list) in users.iter().zip(try_join_all(lists).await?) {
             self.tale.recommended(user, &list, self.source.shop().as_deref());
             if let Some(shop) = self.source.shop() {
-                shop.show(user, list.items.iter().map(|item| item.item_id.as_str()));
+                shop.show_list(user, list.items.iter().map(|item| item.item_id.as_str()));
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::knock::Knock;
 use crate::clock::Clock;
 use crate::ingest::EventFileReader;
 use crate::settings::Period;
-use crate::simulation::{Shop, ShopSettings};
+use crate::simulation::{ShopSettings, ShopSimulator};
 use drive::Drive;
 use source::{Recorded, Source};
 use view::View;
@@ -96,15 +96,15 @@ impl Demo {
         Ok(())
     }
 
-    fn shop(&self) -> anyhow::Result<Shop> {
+    fn shop(&self) -> anyhow::Result<ShopSimulator> {
         let lasts = self.lasts.and_then(Period::get).map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
         let trend_every = (self.rate as f64 * Self::TREND_AFTER.min(lasts / 3.0)) as u64;
         let opens = Clock::system().now();
-        Ok(Shop::new(ShopSettings {
+        Ok(ShopSimulator::new(ShopSettings {
             seed: self.seed,
-            opens,
+            opens_at: opens,
             items: self.items,
-            trend_every: trend_every.max(100),
+            trend_interval: trend_every.max(100),
             ..ShopSettings::default()
         })?)
     }

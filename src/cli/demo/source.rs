@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::{Consent, Entry, Event, Timestamp};
 use crate::ingest::EventFileReader;
-use crate::simulation::Shop;
+use crate::simulation::ShopSimulator;
 
 /// Entries that are sent at a time, at most.
 const AT_A_TIME: usize = 1_000;
@@ -14,7 +14,7 @@ const AT_A_TIME: usize = 1_000;
 /// A made-up shop, or a file of recorded behaviour.
 pub(super) enum Source<'r> {
     /// So many events a second, whatever the shop's own time says.
-    Shop { shop: Box<Shop>, rate: f64 },
+    Shop { shop: Box<ShopSimulator>, rate: f64 },
     /// As they were recorded, so many times as fast.
     File { events: Box<Recorded<'r>>, speed: f64 },
 }
@@ -25,9 +25,9 @@ impl Source<'_> {
         match self {
             Self::Shop { shop, rate } => {
                 let wanted = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(AT_A_TIME as u64);
-                let end = shop.events() + wanted;
+                let end = shop.event_count() + wanted;
                 let mut entries = Vec::new();
-                while shop.events() < end {
+                while shop.event_count() < end {
                     entries.extend(shop.next());
                 }
                 Ok(Some(entries))
@@ -37,7 +37,7 @@ impl Source<'_> {
     }
 
     /// The shop, if it is one.
-    pub(super) fn shop(&mut self) -> Option<&mut Shop> {
+    pub(super) fn shop(&mut self) -> Option<&mut ShopSimulator> {
         if let Self::Shop { shop, .. } = self { Some(shop) } else { None }
     }
 }
@@ -70,7 +70,7 @@ impl<'r> Recorded<'r> {
                     // A show needs nobody's data against their will.
                     Some(event) => {
                         let event = event.context("the recording cannot be read on")?.ok();
-                        self.next = event.filter(|event| event.consent.unwrap_or_default() == Consent::Full).map(|event| event.what);
+                        self.next = event.filter(|event| event.consent.unwrap_or_default() == Consent::Full).map(|event| event.value);
                     }
                 }
                 continue;

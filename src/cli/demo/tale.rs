@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::client::{List, Quality, Status};
 use crate::domain::Event;
-use crate::simulation::{Shop, Trend};
+use crate::simulation::{ShopSimulator, Trend};
 
 /// Looks over which a figure of the moment is taken.
 const MOMENT: usize = 5;
@@ -108,10 +108,10 @@ impl Tale {
     }
 
     /// A list was answered.
-    pub(super) fn recommended(&mut self, user: &str, list: &List, shop: Option<&Shop>) {
+    pub(super) fn recommended(&mut self, user: &str, list: &List, shop: Option<&ShopSimulator>) {
         self.lists += 1;
         self.listed += list.items.len() as u64;
-        for item in list.items.iter().filter(|item| shop.is_some_and(|shop| shop.is_new(&item.item_id))) {
+        for item in list.items.iter().filter(|item| shop.is_some_and(|shop| shop.is_new_item(&item.item_id))) {
             self.listed_new += 1;
             if !self.recommended_new.contains(&item.item_id) {
                 self.recommended_new.insert(item.item_id.clone());
@@ -131,14 +131,14 @@ impl Tale {
     }
 
     /// The daemon was asked how it stands.
-    pub(super) fn looked(&mut self, elapsed: Duration, status: &Status, trending: List, shop: Option<&Shop>) {
+    pub(super) fn looked(&mut self, elapsed: Duration, status: &Status, trending: List, shop: Option<&ShopSimulator>) {
         self.sums.push(Sums::new(&status.quality));
         self.paces.push((elapsed, self.events));
         self.lag = status.learning.lag_entries;
         self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
         let Some(shop) = shop else { return };
-        self.arrived = shop.arrivals();
-        if let Some(Trend { items, since }) = shop.trend() {
+        self.arrived = shop.new_item_count();
+        if let Some(Trend { items, start_event: since }) = shop.trend() {
             if self.trends.last().is_none_or(|known| known.since_event != *since) {
                 self.trends.push(TrendTale { items: items.clone(), since_event: *since, found_after_events: None });
             }

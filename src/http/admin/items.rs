@@ -4,7 +4,7 @@ use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
 use super::query::Limit;
-use crate::domain::{Item, ItemIx, Recommended};
+use crate::domain::{Item, ItemIx, RecommendedItem};
 use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
@@ -90,7 +90,7 @@ pub(in crate::http) struct ItemView {
     pub(in crate::http) cluster: Option<usize>,
     /// What the network holds of it; absent if it does not know it yet.
     pub(in crate::http) embedding: Option<Vec<f32>>,
-    pub(in crate::http) similar: Vec<Recommended>,
+    pub(in crate::http) similar: Vec<RecommendedItem>,
 }
 
 /// Similar items that are shown.

@@ -5,7 +5,7 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auth::{Key, KeyError, KeyId, Scopes};
+use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
@@ -17,12 +17,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// A key as it is shown: nothing of its secret, not even the digest.
-fn shown(key: &Key) -> Value {
+fn shown(key: &ApiKey) -> Value {
     json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
 }
 
 async fn list(api: Data<Api>) -> HttpResponse {
-    let ring = api.keys.ring();
+    let ring = api.keys.key_ring();
     let keys: Vec<_> = ring.all().into_iter().map(shown).collect();
     HttpResponse::Ok().json(json!({ "keys": keys }))
 }
@@ -55,9 +55,9 @@ async fn revoke(api: Data<Api>, id: Path<String>) -> Result<HttpResponse, Proble
 
 fn problem(error: KeyError) -> Problem {
     match error {
-        KeyError::Name => Problem::out_of_range("name", "another", "1 to 64 characters, none that control"),
-        KeyError::Id => Problem::out_of_range("id", "another", "8 hexadecimal digits"),
-        KeyError::NoKey(_) => Problem::unknown_key(),
+        KeyError::InvalidName => Problem::out_of_range("name", "another", "1 to 64 characters, none that control"),
+        KeyError::InvalidId => Problem::out_of_range("id", "another", "8 hexadecimal digits"),
+        KeyError::NotFound(_) => Problem::unknown_key(),
         error => {
             let mut said = error.to_string();
             if let Some(source) = std::error::Error::source(&error) {

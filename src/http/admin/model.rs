@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::query::Nothing;
 use crate::actors::system::SystemError;
-use crate::domain::{Cause, ModelAct, ModelChange, Offset, Timestamp};
+use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
@@ -69,12 +69,12 @@ pub(in crate::http) struct Act {
 impl Act {
     fn new((offset, change): &(Offset, ModelChange)) -> Self {
         let (mut to, mut value) = (None, None);
-        match change.act {
-            ModelAct::Rollback { to: offset } => to = Some(offset),
-            ModelAct::LearningRate { value: rate } => value = Some(rate),
-            ModelAct::Pause | ModelAct::Resume | ModelAct::Recluster => {}
+        match change.operation {
+            ModelOperation::Rollback { to: offset } => to = Some(offset),
+            ModelOperation::LearningRate { value: rate } => value = Some(rate),
+            ModelOperation::Pause | ModelOperation::Resume | ModelOperation::Recluster => {}
         }
-        Self { offset: *offset, timestamp: change.timestamp, act: change.act.name(), to, value, reason: change.cause.name() }
+        Self { offset: *offset, timestamp: change.timestamp, act: change.operation.name(), to, value, reason: change.cause.name() }
     }
 }
 
@@ -130,16 +130,16 @@ async fn rollback(api: Data<Api>, Json(Rollback { to }): Json<Rollback>) -> Resu
             newest.ok_or_else(|| Problem::not_done("There is no checkpoint to go back to yet."))?
         }
     };
-    let offset = steer(&api, ModelAct::Rollback { to }).await?;
+    let offset = steer(&api, ModelOperation::Rollback { to }).await?;
     Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
 }
 
 async fn pause(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelAct::Pause).await?)
+    done(steer(&api, ModelOperation::Pause).await?)
 }
 
 async fn resume(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelAct::Resume).await?)
+    done(steer(&api, ModelOperation::Resume).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,16 +152,16 @@ async fn learning_rate(api: Data<Api>, Json(LearningRate { value }): Json<Learni
     if !(value > 0.0 && value <= 1000.0) {
         return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
     }
-    done(steer(&api, ModelAct::LearningRate { value }).await?)
+    done(steer(&api, ModelOperation::LearningRate { value }).await?)
 }
 
 async fn recluster(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelAct::Recluster).await?)
+    done(steer(&api, ModelOperation::Recluster).await?)
 }
 
 /// Does something to the model because somebody asked for it.
-async fn steer(api: &Api, act: ModelAct) -> Result<Offset, Problem> {
-    let offset = api.system.steer(act, Cause::Operator, api.clock.now()).await?;
+async fn steer(api: &Api, act: ModelOperation) -> Result<Offset, Problem> {
+    let offset = api.system.steer(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "the model is steered");
     Ok(offset)
 }

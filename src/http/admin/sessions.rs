@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::query::Limit;
 use crate::actors::system::SystemError;
-use crate::domain::{Fallback, ItemIx, Offset, Recommended, Removed, Session, SourceName, Step, Timestamp};
+use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
 use crate::http::api::Api;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
@@ -96,12 +96,12 @@ impl Users {
     }
 }
 
-fn line(api: &Api, user: String, idle_seconds: Option<u64>, session: &Session) -> UserLine {
+fn line(api: &Api, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> UserLine {
     let last = session.steps.last();
     UserLine {
         user,
         idle_seconds,
-        sessions: session.number,
+        sessions: session.session_number,
         events: session.steps.len(),
         last_item: session.steps.iter().rev().find_map(|step| named(api, step.item?)),
         last_at: last.map(|step| step.at),
@@ -208,9 +208,9 @@ pub(in crate::http) struct Ranked {
 pub(in crate::http) struct Answered {
     /// The version of the weights that ranked it.
     pub(in crate::http) weights_version: u64,
-    pub(in crate::http) items: Vec<Recommended>,
+    pub(in crate::http) items: Vec<RecommendedItem>,
     pub(in crate::http) fallback: Fallback,
-    pub(in crate::http) removed: Removed,
+    pub(in crate::http) removed: RemovalCounts,
 }
 
 /// Items that an X-ray shows of each list.
@@ -236,7 +236,7 @@ impl Xray {
         web::block(look).await.map_err(|_| Problem::internal())
     }
 
-    fn new(api: &Api, user: String, session: Session, applied: Offset, inside: Inspection) -> Self {
+    fn new(api: &Api, user: String, session: UserSequence, applied: Offset, inside: Inspection) -> Self {
         let Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer } = inside;
         let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| Vector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| Hidden {
@@ -254,7 +254,7 @@ impl Xray {
         };
         Self {
             user,
-            sessions: session.number,
+            sessions: session.session_number,
             session_id: session.session_id,
             applied,
             sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
@@ -285,7 +285,7 @@ fn sequence_step(api: &Api, step: &Step) -> SequenceStep {
         kind: api.system.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
         at: step.at,
         value: step.value,
-        boundary: step.boundary,
+        boundary: step.starts_session,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::api::{Api, RETRY};
 use crate::http::problem::Problem;
 use crate::http::pulse::{Moment, Pace};
 use crate::http::watch::private;
-use crate::metrics::Reading;
+use crate::metrics::MetricsSnapshot;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -97,14 +97,14 @@ impl Status {
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
     pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
-        Self::of(api, &api.system.metrics().read()).await
+        Self::of(api, &api.system.metrics().snapshot()).await
     }
 
     /// The same, with the metrics as they were read.
     ///
     /// # Errors
     /// As [`Status::read`].
-    pub(in crate::http) async fn of(api: &Api, reading: &Reading) -> Result<Self, SystemError> {
+    pub(in crate::http) async fn of(api: &Api, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
         let standing = api.system.standing().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();

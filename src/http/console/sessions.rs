@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::format::{NONE, count, link, moment, seconds};
 use super::layout::{bar, page, tile};
-use crate::domain::Recommended;
+use crate::domain::RecommendedItem;
 use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
 use crate::http::api::Api;
 use crate::http::problem::Problem;
@@ -254,7 +254,7 @@ fn answer(answer: &Answered) -> Markup {
     }
 }
 
-fn reason(item: &Recommended) -> Markup {
+fn reason(item: &RecommendedItem) -> Markup {
     let moved = item.explanation.as_ref().and_then(|explained| explained.moved_by.as_ref());
     let shares = item.explanation.iter().flat_map(|explained| &explained.sources);
     html! {

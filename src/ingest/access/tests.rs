@@ -32,7 +32,7 @@ fn line(request: &str, status: u16, agent: &str, rest: &str) -> String {
 
 fn event(log: &AccessLogParser, line: &str) -> Event {
     match log.parse_line(line.as_bytes(), "id", NOW).unwrap() {
-        AccessLogOutcome::Event(event) => event.what,
+        AccessLogOutcome::Event(event) => event.value,
         AccessLogOutcome::Skipped(other) => panic!("{other:?}: {line}"),
     }
 }
@@ -48,9 +48,9 @@ fn other(log: &AccessLogParser, line: &str) -> SkipReason {
 fn the_first_rule_that_matches_makes_the_event() {
     let log = log(&settings());
     let view = event(&log, &line("GET /product/gr%C3%BCner%20tee?ref=1 HTTP/1.1", 200, FIREFOX, ""));
-    assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (Kind::View, Some("grüner tee"), 971_211_336_000));
+    assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (EventKind::View, Some("grüner tee"), 971_211_336_000));
     let search = event(&log, &line("GET /search?q=green+tea%21&page=2 HTTP/1.1", 304, FIREFOX, ""));
-    assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (Kind::Search, None, Some(r#"{"query":"green tea!"}"#)));
+    assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (EventKind::Search, None, Some(r#"{"query":"green tea!"}"#)));
     assert_eq!(other(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), SkipReason::NoMatchingRule);
 }
 

@@ -10,7 +10,7 @@ use super::fault::{ValidationError, ValidationErrorCode};
 use super::frame::BodyError;
 use super::rules::{self, RawEvent, ValidationRules, excerpt, missing_field};
 use super::timestamp;
-use crate::domain::{Consent, Entry, Kind, Said, Timestamp};
+use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ impl SegmentCall {
 #[derive(Debug, Default, PartialEq)]
 pub struct ParsedSegmentBatch {
     /// What is to be taken, in the order of the messages.
-    pub entries: Vec<Said<Entry>>,
+    pub entries: Vec<WithConsent<Entry>>,
     /// What is wrong with messages of which nothing is taken; the index is the message's.
     pub errors: Vec<ValidationError>,
     /// Messages of which nothing is taken since their event is not known.
@@ -177,7 +177,7 @@ impl ParsedSegmentBatch {
                 match (from?, into?) {
                     (Some(from), Some(into)) if from != into => {
                         let at = moment(message, sent_at, received_at)?.unwrap_or(received_at);
-                        self.entries.push(Said { what: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
+                        self.entries.push(WithConsent { value: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
                     }
                     (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
                     (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
@@ -212,7 +212,7 @@ impl ParsedSegmentBatch {
             Some(_) => return Err(ValidationError::new("properties", ValidationErrorCode::WrongType, "`properties` must be an object")),
         };
         let products = match properties.get("products").and_then(Value::as_array) {
-            Some(products) if !products.is_empty() && *kind != Kind::Search => Some(products),
+            Some(products) if !products.is_empty() && *kind != EventKind::Search => Some(products),
             _ => None,
         };
         let message_id = text("messageId", message.get("messageId"))?;
@@ -230,14 +230,14 @@ impl ParsedSegmentBatch {
                 properties: None,
                 consent: None,
             };
-            let mut event = rules.validate_event(draft, received_at)?.what;
+            let mut event = rules.validate_event(draft, received_at)?.value;
             // They are meant for others, too: what of them is beyond the bounds costs the event nothing.
             event.properties = rules.bounded_properties(thing);
-            Ok(Said { what: Entry::Event(event), consent })
+            Ok(WithConsent { value: Entry::Event(event), consent })
         };
         let Some(products) = products else {
             // Of a page that shows no item there is nothing to take.
-            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != Kind::Search && item(properties)?.is_none() {
+            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != EventKind::Search && item(properties)?.is_none() {
                 self.ignored += 1;
                 return Ok(());
             }
@@ -290,10 +290,10 @@ fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, ValidationEr
 }
 
 /// How much: of a rating the rating, of a purchase the price of all pieces. Other events are worth what their kind is.
-fn value(kind: &Kind, thing: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
+fn value(kind: &EventKind, thing: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
-        Kind::Rate => number("rating", thing.get("rating")),
-        Kind::Purchase => {
+        EventKind::Rate => number("rating", thing.get("rating")),
+        EventKind::Purchase => {
             let pieces = number("quantity", thing.get("quantity"))?.unwrap_or(1.0);
             Ok(number("price", thing.get("price"))?.map(|price| price * pieces))
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{Event, Merge};
+use crate::domain::{Event, UserMerge};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -10,7 +10,7 @@ fn one(message: Value) -> ParsedSegmentBatch {
 }
 
 fn events(messages: &ParsedSegmentBatch) -> Vec<&Event> {
-    messages.entries.iter().filter_map(|said| said.what.as_event()).collect()
+    messages.entries.iter().filter_map(|said| said.value.as_event()).collect()
 }
 
 fn track(event: &str, properties: Value) -> Value {
@@ -20,25 +20,25 @@ fn track(event: &str, properties: Value) -> Value {
 #[test]
 fn the_commerce_events_are_the_kinds_that_they_mean() {
     for (name, kind) in [
-        ("Product Viewed", Kind::View),
-        ("product viewed", Kind::View),
-        ("Product Clicked", Kind::Click),
-        ("Product Added", Kind::Cart),
-        ("Product Added to Wishlist", Kind::Like),
-        ("Product Shared", Kind::Share),
-        ("Product Reviewed", Kind::Rate),
-        ("Product Removed", Kind::Dismiss),
-        ("Video Content Started", Kind::Play),
+        ("Product Viewed", EventKind::View),
+        ("product viewed", EventKind::View),
+        ("Product Clicked", EventKind::Click),
+        ("Product Added", EventKind::Cart),
+        ("Product Added to Wishlist", EventKind::Like),
+        ("Product Shared", EventKind::Share),
+        ("Product Reviewed", EventKind::Rate),
+        ("Product Removed", EventKind::Dismiss),
+        ("Video Content Started", EventKind::Play),
     ] {
         let read = one(track(name, json!({ "product_id": "tea", "rating": "4.5", "price": 3 })));
         let [event] = events(&read)[..] else { panic!("{name}: {read:?}") };
         assert_eq!((&event.kind, event.item_id.as_deref(), event.user_id.as_str()), (&kind, Some("tea"), "ann"), "{name}");
-        assert_eq!(event.value, (kind == Kind::Rate).then_some(4.5), "{name}");
+        assert_eq!(event.value, (kind == EventKind::Rate).then_some(4.5), "{name}");
         assert_eq!((event.event_id.as_deref(), event.timestamp), (Some("m"), NOW));
         assert!(event.properties.as_deref().unwrap().contains("rating"));
     }
     let read = one(track("Products Searched", json!({ "query": "green tea" })));
-    assert_eq!((&events(&read)[0].kind, &events(&read)[0].item_id), (&Kind::Search, &None));
+    assert_eq!((&events(&read)[0].kind, &events(&read)[0].item_id), (&EventKind::Search, &None));
     let read = one(track("Product List Viewed", json!({ "products": [{ "product_id": "tea" }] })));
     assert_eq!((read.entries.len(), read.ignored, read.accepted), (0, 1, 0));
 }
@@ -49,7 +49,7 @@ fn an_order_is_a_purchase_of_each_product() {
     let read = one(track("Order Completed", json!({ "order_id": "o", "products": products })));
     let found: Vec<_> = events(&read).into_iter().map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref())).collect();
     assert_eq!(found, [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]);
-    assert!(events(&read).iter().all(|event| event.kind == Kind::Purchase));
+    assert!(events(&read).iter().all(|event| event.kind == EventKind::Purchase));
     let torn = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
     assert_eq!((torn.entries.len(), torn.errors[0].field), (0, Some("product_id")), "all of a message or nothing");
 }
@@ -79,12 +79,12 @@ fn an_anonymous_visitor_has_a_session_and_a_clock() {
 fn a_page_is_taken_only_if_the_mapping_says_so_and_it_shows_an_item() {
     let page = |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
     assert_eq!(one(page(json!("tea"))).ignored, 1);
-    let said = [("page", Some(Kind::View)), ("Quick Look", Some(Kind::Click)), ("Product Viewed", None)];
+    let said = [("page", Some(EventKind::View)), ("Quick Look", Some(EventKind::Click)), ("Product Viewed", None)];
     let rules = ValidationRules { segment_events: SegmentEventMapping::with_overrides(said), ..ValidationRules::default() };
     let read = |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
-    assert_eq!(events(&read(page(json!("tea"))))[0].kind, Kind::View);
+    assert_eq!(events(&read(page(json!("tea"))))[0].kind, EventKind::View);
     assert_eq!(read(page(Value::Null)).ignored, 1);
-    assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, Kind::Click);
+    assert_eq!(events(&read(track("Quick look", json!({ "product_id": "tea" }))))[0].kind, EventKind::Click);
     assert_eq!(read(track("Product Viewed", json!({ "product_id": "tea" }))).ignored, 1);
 }
 
@@ -179,7 +179,9 @@ fn consent_is_the_least_of_what_is_said() {
 #[test]
 fn who_is_known_by_two_ids_is_one_user() {
     let merged = |message: Value| match &one(message.clone()).entries[..] {
-        [Said { what: Entry::Merge(Merge { from, into, timestamp }), .. }] if *timestamp == NOW => Some((from.clone(), into.clone())),
+        [WithConsent { value: Entry::Merge(UserMerge { from, into, timestamp }), .. }] if *timestamp == NOW => {
+            Some((from.clone(), into.clone()))
+        }
         [] => None,
         other => panic!("{message}: {other:?}"),
     };

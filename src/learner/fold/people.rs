@@ -1,18 +1,18 @@
 //! Users who turn out to be one, who are forgotten, and of whom something was kept long enough.
 
 use super::{Learner, State};
-use crate::domain::{Expiry, Merge, Offset};
-use crate::ranking::Mood;
+use crate::domain::{Expiry, Offset, UserMerge};
+use crate::ranking::SourceAffinity;
 
 impl Learner {
     /// One user where there were two. What was counted and trained stays as it was; the sequence goes on as if it had been one.
-    pub(super) fn merge(&mut self, offset: Offset, merge: &Merge) {
+    pub(super) fn merge(&mut self, offset: Offset, merge: &UserMerge) {
         let State { settings, users, moods, .. } = &mut self.state;
         let gone = users.remove(&merge.from);
         let user = users.see(&merge.into, offset);
         if let Some(gone) = gone {
             user.absorb(gone, &settings.pace);
-            moods.set(user.follower.session.begun, user.mood);
+            moods.set(user.follower.session.session_start, user.mood);
         }
     }
 
@@ -21,8 +21,8 @@ impl Learner {
         let State { users, moods, owners, sources, training, .. } = &mut self.state;
         users.remove(user);
         for (session, begun) in owners.take(user) {
-            sources.forget(session);
-            moods.set(begun, Mood::default());
+            sources.forget_session(session);
+            moods.set(begun, SourceAffinity::default());
             if let Some(training) = training {
                 training.forget_session(u64::from(session));
             }
@@ -32,9 +32,9 @@ impl Learner {
     /// Some kinds of event were kept long enough: they are no more in what is remembered one by one, and sessions that held such on an item find nobody as a neighbour any more.
     pub(super) fn expire(&mut self, expiry: &Expiry) {
         let State { settings, users, owners, sources, training, .. } = &mut self.state;
-        let expired = expiry.steps(&settings.kinds);
+        let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
-        owners.expire(&expired).into_iter().for_each(|session| sources.forget(session));
+        owners.expire(&expired).into_iter().for_each(|session| sources.forget_session(session));
         if let Some(training) = training {
             training.expire(&expired);
         }

@@ -1,10 +1,10 @@
 //! All that is learned, and what governs it.
 
-use crate::candidates::{ClusterSettings, RecallSettings, SessionIx, Sources};
-use crate::domain::{Catalog, Kinds, ModelChange, Offset, SourceName};
-use crate::evaluation::{Curve, Quality, Sliding, SquaredError};
+use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
+use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
+use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics, SquaredError};
 use crate::nn::NetworkSettings;
-use crate::ranking::{Mood, Ranker};
+use crate::ranking::{Ranker, SourceAffinity};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -31,11 +31,11 @@ pub struct FoldSettings {
     /// The clusters.
     pub clusters: ClusterSettings,
     /// What each kind of event means.
-    pub kinds: Kinds,
+    pub kinds: EventKinds,
     /// How followers move.
     pub pace: Pace,
     /// The counting sources, and which sources are left out.
-    pub recall: RecallSettings,
+    pub recall: CandidateSettings,
     /// The number of the event from which on steps count towards [`LearningReport::counted`].
     pub evaluate_from: u64,
     /// Of the counted steps, measure every source alone too.
@@ -56,23 +56,23 @@ pub struct LearningReport {
     /// Clusters in use.
     pub clusters: usize,
     /// Quality over every step.
-    pub total: Quality,
+    pub total: RankingMetrics,
     /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
     pub hits_by_source: [u64; SourceName::ALL.len()],
     /// Quality of each source alone over the last tests that were drawn for it, in the order of [`SourceName::ALL`]; of this learner's own.
-    pub live_by_source: [Quality; SourceName::ALL.len()],
+    pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
     /// Quality over the last steps.
-    pub live: Quality,
+    pub live: RankingMetrics,
     /// Quality over the steps from `evaluate_from` on.
-    pub counted: Quality,
+    pub counted: RankingMetrics,
     /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
-    pub alone: [Quality; SourceName::ALL.len()],
+    pub alone: [RankingMetrics; SourceName::ALL.len()],
     /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
     pub interest: SquaredError,
     /// Items shown and chosen.
     pub clickthrough: Clickthrough,
     /// Quality along the stream.
-    pub curve: Curve,
+    pub curve: LearningCurve,
     /// The network's training.
     pub training: TrainingReport,
     /// The network's step size; none without a network.
@@ -91,20 +91,20 @@ pub struct State {
     pub(super) catalog: Catalog,
     pub(super) vocabulary: Vocabulary,
     pub(super) sessions: SessionIx,
-    pub(super) users: Users<Mood>,
+    pub(super) users: Users<SourceAffinity>,
     pub(super) moods: Moods,
     pub(super) owners: Owners,
-    pub(super) sources: Sources,
+    pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
     pub(super) training: Option<Training>,
     pub(super) clustering: Clustering,
-    pub(super) total: Quality,
-    pub(super) live: Sliding,
-    pub(super) counted: Quality,
-    pub(super) alone: [Quality; SourceName::ALL.len()],
+    pub(super) total: RankingMetrics,
+    pub(super) live: SlidingRankingMetrics,
+    pub(super) counted: RankingMetrics,
+    pub(super) alone: [RankingMetrics; SourceName::ALL.len()],
     pub(super) interest: SquaredError,
     pub(super) clickthrough: Clickthrough,
-    pub(super) curve: Curve,
+    pub(super) curve: LearningCurve,
     pub(super) paused: bool,
     /// What was done to the model last, with where it stands in the journal.
     pub(super) acts: VecDeque<(Offset, ModelChange)>,
@@ -146,17 +146,17 @@ impl State {
             moods: Moods::default(),
             owners: Owners::new(settings.learning.history.max(settings.recall.sessions)),
             users: Users::new(learning.hidden_kept, learning.users_kept),
-            sources: Sources::new(&settings.recall, &settings.kinds)?,
+            sources: CandidateSources::new(&settings.recall, &settings.kinds)?,
             ranker: Ranker::new(learning.seed),
             training,
             clustering: Clustering::default(),
-            total: Quality::default(),
-            live: Sliding::new(learning.live_window),
-            counted: Quality::default(),
+            total: RankingMetrics::default(),
+            live: SlidingRankingMetrics::new(learning.live_window),
+            counted: RankingMetrics::default(),
             alone: Default::default(),
             interest: SquaredError::default(),
             clickthrough: Clickthrough::default(),
-            curve: Curve::new(1000),
+            curve: LearningCurve::new(1000),
             paused: false,
             acts: VecDeque::new(),
             vitals: Vitals::default(),
@@ -175,7 +175,7 @@ impl State {
             total: state.total,
             hits_by_source: Default::default(),
             live_by_source: Default::default(),
-            live: state.live.quality(),
+            live: state.live.metrics(),
             counted: state.counted,
             alone: state.alone,
             interest: state.interest,

@@ -1,6 +1,6 @@
 //! The model is steered: paused, rolled back, clustered anew.
 
-use crate::domain::{ItemIx, ModelAct, ModelChange, Offset};
+use crate::domain::{ItemIx, ModelChange, ModelOperation, Offset};
 
 use super::{Learner, LearnerError, State};
 
@@ -10,16 +10,16 @@ const ACTS: usize = 64;
 impl Learner {
     /// The model is steered.
     pub(super) fn steer(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
-        match change.act {
-            ModelAct::Pause => self.state.paused = true,
-            ModelAct::Resume => self.state.paused = false,
-            ModelAct::LearningRate { value } => {
+        match change.operation {
+            ModelOperation::Pause => self.state.paused = true,
+            ModelOperation::Resume => self.state.paused = false,
+            ModelOperation::LearningRate { value } => {
                 if let Some(training) = &mut self.state.training {
                     training.set_learning_rate(value);
                 }
             }
-            ModelAct::Recluster => self.state.clustering.ask(),
-            ModelAct::Rollback { to } => self.roll_back(to)?,
+            ModelOperation::Recluster => self.state.clustering.ask(),
+            ModelOperation::Rollback { to } => self.roll_back(to)?,
         }
         let acts = &mut self.state.acts;
         if acts.len() >= ACTS {

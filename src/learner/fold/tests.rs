@@ -1,7 +1,7 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{Cause, Erasure, Expiry, Item, ItemAct, Kind, ModelAct, ModelChange, Shown};
+use crate::domain::{EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, UserErasure};
 use crate::learner::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
 use crate::nn::NetworkSettings;
 use crate::ranking::Ranker;
@@ -28,7 +28,7 @@ fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
         event_id: None,
         user_id: user.to_owned(),
         session_id: None,
-        kind: Kind::from_name(kind),
+        kind: EventKind::from_name(kind),
         item_id,
         value: None,
         timestamp,
@@ -44,7 +44,7 @@ fn settings() -> FoldSettings {
 
 struct Shop {
     learner: Learner,
-    dictionary: Arc<Dictionary>,
+    dictionary: Arc<ItemDictionary>,
     told: Told,
 }
 
@@ -52,7 +52,7 @@ struct Shop {
 type Told = Arc<Mutex<Vec<Entry>>>;
 
 /// A past that is always folded anew.
-struct Again(Arc<Dictionary>, Told);
+struct Again(Arc<ItemDictionary>, Told);
 
 impl Past for Again {
     fn recall(&mut self, present: &State, to: Offset) -> Result<State, PastError> {
@@ -64,11 +64,11 @@ impl Past for Again {
 }
 
 impl Shop {
-    fn new(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>) -> Self {
+    fn new(settings: FoldSettings, dictionary: Arc<ItemDictionary>, state: Option<State>) -> Self {
         Self::over(settings, dictionary, state, Told::default())
     }
 
-    fn over(settings: FoldSettings, dictionary: Arc<Dictionary>, state: Option<State>, told: Told) -> Self {
+    fn over(settings: FoldSettings, dictionary: Arc<ItemDictionary>, state: Option<State>, told: Told) -> Self {
         let (training, clustering) = (Box::<Inline<Trained>>::default(), Box::<Inline<Clustered>>::default());
         let aides = Aides { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
         Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
@@ -108,8 +108,8 @@ impl Shop {
     }
 }
 
-fn steered(act: ModelAct) -> Entry {
-    Entry::Model(ModelChange { timestamp: 0, act, cause: Cause::Operator })
+fn steered(act: ModelOperation) -> Entry {
+    Entry::Model(ModelChange { timestamp: 0, operation: act, cause: ModelChangeCause::Operator })
 }
 
 fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
@@ -134,7 +134,7 @@ fn what_is_private_leaves_nothing_but_its_place() {
         let mut journal = journal(400);
         // Not before every item has its number.
         for n in (105..400).step_by(7) {
-            journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Blank };
+            journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
         }
         let mut shop = Shop::new(settings(), Arc::default(), None);
         shop.fold(&journal);
@@ -148,8 +148,8 @@ proptest! {
     #[test]
     fn a_fold_that_was_stopped_anywhere_ends_in_the_same_bytes(at in 0..400_usize) {
         let mut journal = journal(400);
-        let acts = [(90, ModelAct::Rollback { to: 50 }), (150, ModelAct::Pause), (170, ModelAct::Resume), (200, ModelAct::LearningRate { value: 0.3 })];
-        for (place, act) in acts.into_iter().chain([(260, ModelAct::Recluster), (300, ModelAct::Rollback { to: 90 }), (333, ModelAct::Rollback { to: 270 })]) {
+        let acts = [(90, ModelOperation::Rollback { to: 50 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
+        for (place, act) in acts.into_iter().chain([(260, ModelOperation::Recluster), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
             journal[place] = steered(act);
         }
         let mut whole = Shop::new(settings(), Arc::default(), None);
@@ -227,7 +227,7 @@ fn answers_are_those_of_a_fold_that_was_never_stopped() {
         let (snapshot, mut workspace) = (shop.learner.snapshot(), Workspace::default());
         let mut follower = Follower::default();
         for (offset, item) in [3, 4, 9].into_iter().enumerate() {
-            let step = Step { item: Some(item), kind: 0, boundary: false, at: 1_000 * offset as i64, value: 0.0 };
+            let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
             follower.advance(offset as u64, step, None, &Pace::default(), snapshot.weights(), &mut workspace.network);
         }
         let request = Request::new(12, 0);
@@ -244,7 +244,7 @@ fn a_new_item_begins_where_items_of_its_kind_stand() {
     let said = |item: &str, category: &str| {
         let item = ItemChange {
             item_id: item.to_owned(),
-            act: ItemAct::Put(Item { categories: vec![category.to_owned()], ..Item::default() }),
+            operation: ItemOperation::Put(Item { categories: vec![category.to_owned()], ..Item::default() }),
             timestamp: 0,
         };
         Entry::Item(item)
@@ -337,14 +337,14 @@ fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
     let (after, known) = (model(&mut shop), shop.learned()[..4].to_vec());
     assert!(before != after);
     let version = shop.learner.snapshot().weights_version();
-    shop.fold(&[steered(ModelAct::Rollback { to: 400 })]);
+    shop.fold(&[steered(ModelOperation::Rollback { to: 400 })]);
     assert!(model(&mut shop) == before, "it is what it was");
     assert!(shop.learned()[..4] == known, "and what is remembered of users and counted stays");
     assert!(
         shop.learner.snapshot().weights_version() >= version + settings().learning.refresh_after,
         "no hidden state goes on from other weights"
     );
-    shop.fold(&[steered(ModelAct::Rollback { to: 700 })]);
+    shop.fold(&[steered(ModelOperation::Rollback { to: 700 })]);
     assert!(model(&mut shop) == after);
     assert_eq!(shop.learner.acts().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
     shop.fold(&journal[700..]);
@@ -356,13 +356,13 @@ fn items_that_came_later_are_known_after_a_rollback() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let said = |name: &str| {
         let item = Item { categories: vec!["tea".to_owned()], ..Item::default() };
-        Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, act: ItemAct::Put(item) })
+        Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, operation: ItemOperation::Put(item) })
     };
     shop.fold(&(0..12).map(|n| said(&format!("i{n}"))).collect::<Vec<_>>());
     shop.fold(&journal(400));
     shop.fold(&[said("late")]);
     shop.fold(&journal(60));
-    shop.fold(&[steered(ModelAct::Rollback { to: 300 })]);
+    shop.fold(&[steered(ModelOperation::Rollback { to: 300 })]);
     shop.fold(&journal(64));
     let late = shop.dictionary.get("late").unwrap();
     let snapshot = shop.learner.snapshot();
@@ -375,7 +375,7 @@ fn nothing_is_learned_while_it_is_paused() {
     let journal = journal(600);
     let mut shop = Shop::new(settings(), Arc::default(), None);
     shop.fold(&journal[..320]);
-    shop.fold(&[steered(ModelAct::Pause)]);
+    shop.fold(&[steered(ModelOperation::Pause)]);
     // The training under way still comes into use.
     shop.fold(&journal[320..400]);
     let learned = |shop: &mut Shop| {
@@ -386,7 +386,7 @@ fn nothing_is_learned_while_it_is_paused() {
     shop.fold(&journal[400..500]);
     assert!(learned(&mut shop) == before && shop.learner.report().paused);
     assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
-    shop.fold(&[steered(ModelAct::Resume)]);
+    shop.fold(&[steered(ModelOperation::Resume)]);
     shop.fold(&journal[500..]);
     assert!(learned(&mut shop) != before && shop.learner.report().training.batches > batches);
 }
@@ -398,7 +398,7 @@ fn another_learning_rate_learns_otherwise() {
         let mut shop = Shop::new(settings(), Arc::default(), None);
         shop.fold(&journal[..200]);
         if let Some(value) = value {
-            shop.fold(&[steered(ModelAct::LearningRate { value })]);
+            shop.fold(&[steered(ModelOperation::LearningRate { value })]);
             assert_eq!(shop.learner.report().learning_rate, Some(value));
         }
         shop.fold(&journal[200..]);
@@ -412,7 +412,7 @@ fn a_recluster_makes_clusters_before_their_time() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     shop.fold(&journal(300));
     assert_eq!(shop.learner.report().clusters, 0);
-    shop.fold(&[steered(ModelAct::Recluster)]);
+    shop.fold(&[steered(ModelOperation::Recluster)]);
     shop.fold(&journal(settings().clusters.lag));
     assert!(shop.learner.report().clusters > 0);
 }
@@ -427,14 +427,14 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     let kept = |shop: &Shop| {
         let State { sources, training, .. } = &shop.learner.state;
         let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().remembers(u64::from(*session))).count();
-        (sources.remembered(sessions.iter().map(|(session, _)| *session)), trained)
+        (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
     };
     assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
-    let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending(1_200));
-    shop.fold(&[Entry::Erase(Erasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending_items(1_200));
+    shop.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
     assert_eq!(kept(&shop), (0, 0));
     assert_eq!(shop.learner.report().users, others - 1);
-    assert_eq!(shop.learner.state.sources.trending(1_200), popular, "what is counted stays");
+    assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "what is counted stays");
     assert!(shop.learner.state.users.get_mut("u3").is_none());
     // Who comes back is a new user, and what is learned goes on by the journal alone.
     shop.fold(&entries[..300]);
@@ -442,7 +442,7 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     let mut again = Shop::new(settings(), Arc::default(), None);
     again.fold(&entries);
     let mut again = again.pause();
-    again.fold(&[Entry::Erase(Erasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    again.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
     again.fold(&entries[..300]);
     assert_eq!(again.bytes(), whole);
 }
@@ -451,12 +451,12 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
 fn what_was_kept_long_enough_is_remembered_no_more() {
     let entries = journal(1_200);
     let before = 2_000_000;
-    let expire = Entry::Expire(Expiry { events: vec![(Kind::View, before)], impressions: Some(before), timestamp: 0 });
+    let expire = Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
     let kinds = settings().kinds;
-    let view = kinds.id(&Kind::View).unwrap();
+    let view = kinds.id(&EventKind::View).unwrap();
     let too_old = |step: &&Step| step.kind == view && step.at < before;
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    let shown = vec![Shown { item_id: "i3".to_owned(), source: SourceName::Clusters }];
+    let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
     let impression =
         Impression { recommendation_id: String::new(), user_id: "u3".to_owned(), timestamp: 0, weights_version: 0, items: shown };
     shop.fold(&[Entry::Impression(impression.clone())]);
@@ -469,7 +469,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
             old += steps.iter().filter(too_old).count();
             others += steps.iter().filter(|step| !too_old(step)).count();
         }
-        (old, others, sources.remembered(0..*sessions), sources.trending(1_200))
+        (old, others, sources.count_remembered(0..*sessions), sources.trending_items(1_200))
     };
     let (old, others, neighbours, trending) = old_and_others(&mut shop);
     assert!(old > 100 && others > 100, "{old} {others}");

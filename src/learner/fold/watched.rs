@@ -1,7 +1,7 @@
 //! What is watched of a fold and not learned: no checkpoint holds it, and a fold that goes on from one watches anew.
 
 use crate::domain::SourceName;
-use crate::evaluation::{K, Quality, Sliding};
+use crate::evaluation::{K, RankingMetrics, SlidingRankingMetrics};
 
 /// How each source does.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub(super) struct Watched {
     /// See [`super::LearningReport::hits_by_source`].
     hits: [u64; SourceName::ALL.len()],
     /// See [`super::LearningReport::live_by_source`].
-    live: [Sliding; SourceName::ALL.len()],
+    live: [SlidingRankingMetrics; SourceName::ALL.len()],
 }
 
 impl Watched {
@@ -18,7 +18,7 @@ impl Watched {
 
     /// Nothing yet; the live figures are of the last `window` tests that were drawn.
     pub(super) fn new(window: usize) -> Self {
-        Self { hits: Default::default(), live: std::array::from_fn(|_| Sliding::new(window)) }
+        Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
     }
 
     /// Counts a test: the rank that the item which came had been given, and the source that had brought it.
@@ -40,7 +40,7 @@ impl Watched {
     }
 
     /// The quality of each source alone.
-    pub(super) fn live(&self) -> [Quality; SourceName::ALL.len()] {
-        self.live.each_ref().map(Sliding::quality)
+    pub(super) fn live(&self) -> [RankingMetrics; SourceName::ALL.len()] {
+        self.live.each_ref().map(SlidingRankingMetrics::metrics)
     }
 }

@@ -1,7 +1,7 @@
 //! From recorded events to sessions, and from sessions to what is learned and what is kept back.
 
-use crate::domain::{Dictionary, Event, ItemIx, Kinds, Session, Step};
-use crate::evaluation::Split;
+use crate::domain::{Event, EventKinds, ItemDictionary, ItemIx, Step, UserSequence};
+use crate::evaluation::TrainTestSplit;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use super::settings::OfflineSettings;
 #[derive(Debug, Default)]
 pub struct Recording {
     idle_gap_ms: i64,
-    items: Dictionary,
+    items: ItemDictionary,
     /// Every user's latest steps, and the place of the session under way.
-    users: FxHashMap<String, (Session, usize)>,
+    users: FxHashMap<String, (UserSequence, usize)>,
     sessions: Vec<Vec<Step>>,
     events: u64,
 }
@@ -26,13 +26,13 @@ impl Recording {
     }
 
     /// Takes the next event; one of a kind that is not configured is left out.
-    pub fn add(&mut self, event: &Event, kinds: &Kinds) {
+    pub fn add(&mut self, event: &Event, kinds: &EventKinds) {
         let Some(kind) = kinds.id(&event.kind) else { return };
         let item = event.item_id.as_deref().map(|name| self.items.intern(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
-        let step = Step { item, kind, boundary: false, at: event.timestamp, value };
+        let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
         if !self.users.contains_key(&event.user_id) {
-            self.users.insert(event.user_id.clone(), (Session::default(), 0));
+            self.users.insert(event.user_id.clone(), (UserSequence::default(), 0));
         }
         if let Some((user, place)) = self.users.get_mut(&event.user_id) {
             if user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms) {
@@ -67,18 +67,18 @@ impl Recording {
                 *known = Some(number);
             }
         }
-        let mut split = Split::by_time(self.sessions, test);
+        let mut split = TrainTestSplit::by_time(self.sessions, test);
         renumber(&mut split, &numbers);
-        split.later
+        split.test
     }
 
     /// What is learned from, validated by and tested on. Items are numbered in the order in which the sessions that are not tested on name them.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
-        let mut outer = Split::by_time(self.sessions, settings.test);
+        let mut outer = TrainTestSplit::by_time(self.sessions, settings.test);
         let mut numbers = vec![None; self.items.len()];
         let mut names = Vec::new();
-        for item in outer.earlier.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
+        for item in outer.train.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
             let Some(number) = numbers.get_mut(*item as usize) else { continue };
             *item = *number.get_or_insert_with(|| {
                 names.extend(self.items.name(*item));
@@ -86,23 +86,23 @@ impl Recording {
             });
         }
         renumber(&mut outer, &numbers);
-        let mut inner = Split::by_time(outer.earlier, settings.validation);
+        let mut inner = TrainTestSplit::by_time(outer.train, settings.validation);
         let mut learned = vec![false; names.len()];
-        for item in inner.earlier.iter().flatten().filter_map(|step| step.item) {
+        for item in inner.train.iter().flatten().filter_map(|step| step.item) {
             if let Some(learned) = learned.get_mut(item as usize) {
                 *learned = true;
             }
         }
-        inner.keep_known(|item| learned.get(item as usize).copied().unwrap_or(false));
-        Corpus { idle_gap_ms: self.idle_gap_ms, names, training: inner.earlier, validation: inner.later, test: outer.later }
+        inner.retain_known_items(|item| learned.get(item as usize).copied().unwrap_or(false));
+        Corpus { idle_gap_ms: self.idle_gap_ms, names, training: inner.train, validation: inner.test, test: outer.test }
     }
 }
 
 /// Gives the items of the later sessions their numbers, and drops those that have none.
-fn renumber(split: &mut Split, numbers: &[Option<ItemIx>]) {
+fn renumber(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
     let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
-    split.keep_known(|item| number(item).is_some());
-    for step in split.later.iter_mut().flatten() {
+    split.retain_known_items(|item| number(item).is_some());
+    for step in split.test.iter_mut().flatten() {
         step.item = step.item.and_then(number);
     }
 }
@@ -125,14 +125,14 @@ pub struct Corpus {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::EventKind;
 
     pub(in crate::learner::offline) fn event(user: &str, item: &str, at: i64) -> Event {
         Event {
             event_id: None,
             user_id: user.to_owned(),
             session_id: None,
-            kind: Kind::View,
+            kind: EventKind::View,
             item_id: Some(item.to_owned()),
             value: None,
             timestamp: at,
@@ -147,18 +147,18 @@ pub(super) mod tests {
     #[test]
     fn sessions_stand_in_the_order_of_their_first_events() {
         let mut recording = Recording::new(100);
-        let kinds = Kinds::default();
+        let kinds = EventKinds::default();
         for (user, item, at) in [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)] {
             recording.add(&event(user, item, at), &kinds);
         }
-        recording.add(&Event { kind: Kind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
+        recording.add(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
         assert_eq!((recording.events(), recording.sessions()), (5, 3));
         assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
         assert!(
             recording
                 .sessions
                 .iter()
-                .all(|session| session.iter().map(|step| step.boundary).eq((0..session.len()).map(|place| place == 0)))
+                .all(|session| session.iter().map(|step| step.starts_session).eq((0..session.len()).map(|place| place == 0)))
         );
     }
 
@@ -167,7 +167,7 @@ pub(super) mod tests {
         let mut recording = Recording::new(i64::MAX);
         // The test session begins last but ends first: its `new` is named early in the recording.
         for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
-            recording.add(&event(user, item, 0), &Kinds::default());
+            recording.add(&event(user, item, 0), &EventKinds::default());
         }
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
         assert_eq!(corpus.names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);

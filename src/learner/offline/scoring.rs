@@ -1,8 +1,8 @@
 //! The network alone against sessions that it never saw: every step, the whole catalog ranked.
 
-use crate::domain::{ItemIx, Kinds, Step};
-use crate::evaluation::{Quality, rank_of};
-use crate::nn::{Scratch, Weights};
+use crate::domain::{EventKinds, ItemIx, Step};
+use crate::evaluation::{RankingMetrics, rank_of};
+use crate::nn::{NetworkScratch, Weights};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis, Slice};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::super::window::input;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Of the next-item head.
-    pub quality: Quality,
+    pub quality: RankingMetrics,
     /// The sum of the interest head's squared errors at the items that came; `None` if the head is off.
     interest: Option<f64>,
 }
@@ -31,15 +31,15 @@ const ROWS: usize = 128;
 
 /// Ranks, at every step but a session's first that chose an item, that item among all by exact logits, each session followed from its beginning.
 #[must_use]
-pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &Kinds) -> Scores {
+pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> Scores {
     let mut table = Table::new(weights);
     let mut scores = Scores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
-    let (mut scratch, mut query, mut interest) = (Scratch::default(), Vec::new(), Vec::new());
+    let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
     for session in sessions {
-        let mut state = weights.start();
+        let mut state = weights.initial_state();
         for (place, next) in session.iter().enumerate().skip(1) {
             if let Some(input) = input(session, place - 1) {
-                weights.step(&mut state, &input, &mut scratch);
+                weights.advance(&mut state, &input, &mut scratch);
             }
             let Some(item) = next.item.filter(|_| kinds.rule(next.kind).target) else { continue };
             weights.query(&state, &mut query);
@@ -68,7 +68,7 @@ struct Table {
 
 impl Table {
     fn new(weights: &Weights) -> Self {
-        let (items, hidden) = (weights.items(), weights.dimension());
+        let (items, hidden) = (weights.item_count(), weights.dimension());
         let mut table = Array2::zeros((items, hidden + 1));
         let nothing = vec![0.0; hidden];
         for (item, mut row) in (0..).zip(table.rows_mut()) {
@@ -84,7 +84,7 @@ impl Table {
         }
     }
 
-    fn ask(&mut self, query: &[f32], item: ItemIx, quality: &mut Quality) {
+    fn ask(&mut self, query: &[f32], item: ItemIx, quality: &mut RankingMetrics) {
         if let Some(row) = self.queries.rows_mut().into_iter().nth(self.wanted.len()) {
             row.into_iter().zip(query).for_each(|(to, from)| *to = *from);
         }
@@ -94,7 +94,7 @@ impl Table {
         }
     }
 
-    fn answer(&mut self, quality: &mut Quality) {
+    fn answer(&mut self, quality: &mut RankingMetrics) {
         let rows = self.wanted.len();
         let queries = self.queries.slice_axis(Axis(0), Slice::from(..rows));
         let mut logits = self.logits.slice_axis_mut(Axis(0), Slice::from(..rows));
@@ -108,21 +108,21 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::EventKind;
     use crate::nn::{NetworkSettings, Trainer};
 
     #[test]
     fn ranks_and_errors_are_those_of_one_step_at_a_time() {
-        let kinds = Kinds::default();
+        let kinds = EventKinds::default();
         let network = NetworkSettings { hidden: 12, interest_weight: 1.0, initial_scale: 1.0, ..Default::default() };
         let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
-        trainer.grow(50);
+        trainer.grow_items(50);
         let weights = trainer.publish(1);
-        let [view, search] = [Kind::View, Kind::Search].map(|kind| kinds.id(&kind).unwrap());
+        let [view, search] = [EventKind::View, EventKind::Search].map(|kind| kinds.id(&kind).unwrap());
         let step = |place: u32| Step {
             item: (place % 9 != 4).then_some(place * 7 % 50),
             kind: if place % 9 == 4 { search } else { view },
-            boundary: false,
+            starts_session: false,
             at: 0,
             value: place as f32,
         };
@@ -130,12 +130,12 @@ mod tests {
         let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
         let found = score_sessions(&weights, &sessions, &kinds);
 
-        let (mut quality, mut errors) = (Quality::default(), Vec::new());
-        let (mut scratch, mut query, mut interest) = (Scratch::default(), Vec::new(), Vec::new());
+        let (mut quality, mut errors) = (RankingMetrics::default(), Vec::new());
+        let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
         for session in &sessions {
-            let mut state = weights.start();
+            let mut state = weights.initial_state();
             for (place, pair) in session.windows(2).enumerate() {
-                weights.step(&mut state, &input(session, place).unwrap(), &mut scratch);
+                weights.advance(&mut state, &input(session, place).unwrap(), &mut scratch);
                 let Some(item) = pair[1].item else { continue };
                 weights.query(&state, &mut query);
                 let better = |other: &u32| {

@@ -1,7 +1,7 @@
 //! Epochs over a corpus.
 
-use crate::domain::{ItemIx, Kinds, Step};
-use crate::nn::{NetworkSettings, SettingsError, Trainer, Weights, Window};
+use crate::domain::{EventKinds, ItemIx, Step};
+use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub enum OfflineError {
     Settings(#[from] OfflineSettingsError),
     /// The settings of the network cannot run.
     #[error("network.{}", .0)]
-    Network(#[from] SettingsError),
+    Network(#[from] NetworkSettingsError),
     /// With one item there is nothing to tell apart.
     #[error("the sessions to learn from name {0} item(s); at least two are needed")]
     TooFewItems(usize),
@@ -87,7 +87,7 @@ pub struct Underway {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OfflineTraining {
     settings: OfflineSettings,
-    kinds: Kinds,
+    kinds: EventKinds,
     idle_gap_ms: i64,
     names: Vec<Arc<str>>,
     /// Positions of the corpus, to know it again.
@@ -111,16 +111,16 @@ impl OfflineTraining {
     ///
     /// # Errors
     /// Settings that cannot run, or a corpus that has nothing to learn.
-    pub fn new(settings: OfflineSettings, network: NetworkSettings, kinds: Kinds, corpus: &Corpus) -> Result<Self, OfflineError> {
+    pub fn new(settings: OfflineSettings, network: NetworkSettings, kinds: EventKinds, corpus: &Corpus) -> Result<Self, OfflineError> {
         settings.check()?;
         if corpus.names.len() < 2 {
             return Err(OfflineError::TooFewItems(corpus.names.len()));
         }
         let mut trainer = Trainer::new(network, kinds.len(), settings.seed)?;
-        trainer.grow(corpus.names.len());
+        trainer.grow_items(corpus.names.len());
         let mut positions = 0;
         for item in targets(&corpus.training, &kinds) {
-            trainer.observe(item);
+            trainer.count_target(item);
             positions += 1;
         }
         if positions == 0 {
@@ -166,7 +166,7 @@ impl OfflineTraining {
 
     /// The kinds of event that it was trained with.
     #[must_use]
-    pub fn kinds(&self) -> &Kinds {
+    pub fn kinds(&self) -> &EventKinds {
         &self.kinds
     }
 
@@ -251,7 +251,7 @@ impl OfflineTraining {
         let mut report = EpochReport::default();
         let mut loss = 0.0;
         for (place, parts) in order.chunks(settings.batch).enumerate() {
-            let windows: Vec<Window> = parts.iter().filter_map(|part| part.window(&corpus.training, kinds)).collect();
+            let windows: Vec<TrainingWindow> = parts.iter().filter_map(|part| part.window(&corpus.training, kinds)).collect();
             report.learning_rate = settings.learning_rate(rate, epoch, earlier + place as u64);
             trainer.set_learning_rate(report.learning_rate);
             let done = trainer.train(&windows, seed.wrapping_add(place as u64));
@@ -273,7 +273,7 @@ impl OfflineTraining {
 }
 
 /// What the sessions predict, in their order.
-fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a Kinds) -> impl Iterator<Item = ItemIx> + 'a {
+fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
     let later = sessions.iter().flat_map(|session| session.iter().skip(1));
     later.filter_map(|step| step.item.filter(|_| kinds.rule(step.kind).target))
 }
@@ -286,7 +286,7 @@ struct Part {
 }
 
 impl Part {
-    fn window(&self, sessions: &[Vec<Step>], kinds: &Kinds) -> Option<Window> {
+    fn window(&self, sessions: &[Vec<Step>], kinds: &EventKinds) -> Option<TrainingWindow> {
         let steps = sessions.get(self.session)?.get(..=self.positions.end)?;
         training_window(self.session as u64, steps, kinds, self.positions.len())
     }

@@ -1,12 +1,12 @@
 //! The gated recurrent unit [Cho et al. 2014], the reset gate applied after the recurrent product, so that one product serves all three gates.
 
-use super::{Cell, Past};
+use super::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};
 
 /// `r = σ(A_r + R_r)`, `z = σ(A_z + R_z)`, `n = tanh(A_n + r R_n)`, `h = (1 − z) n + z h'`.
 pub(in crate::nn) struct Gru;
 
-impl Cell for Gru {
+impl RecurrentCell for Gru {
     const GATES: usize = 3;
     const STATE: usize = 1;
 
@@ -14,7 +14,7 @@ impl Cell for Gru {
         forward(hidden, gates, recurrent, previous, state);
     }
 
-    fn backward(hidden: usize, past: &Past<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+    fn backward(hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
         backward(hidden, past, carry, d_gates, d_recurrent);
     }
 }
@@ -40,7 +40,7 @@ kernel! {
         }
     }
 
-    fn backward<'a>(hidden: usize, past: &'a Past<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
+    fn backward<'a>(hidden: usize, past: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
         let width = 3 * hidden;
         let reads = past.gates.chunks_exact(width).zip(past.recurrent.chunks_exact(width)).zip(past.previous.chunks_exact(hidden));
         let writes = carry.chunks_exact_mut(hidden).zip(d_gates.chunks_exact_mut(width)).zip(d_recurrent.chunks_exact_mut(width));

@@ -1,12 +1,12 @@
 //! Long short-term memory [Hochreiter & Schmidhuber 1997].
 
-use super::{Cell, Past};
+use super::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};
 
 /// `i, f, o = σ(A + R)`, `g = tanh(A_g + R_g)`, `c = f c' + i g`, `h = o tanh(c)`. The gates lie as i, f, o, g; the state as h, c.
 pub(in crate::nn) struct Lstm;
 
-impl Cell for Lstm {
+impl RecurrentCell for Lstm {
     const GATES: usize = 4;
     const STATE: usize = 2;
 
@@ -14,7 +14,7 @@ impl Cell for Lstm {
         forward(hidden, gates, recurrent, previous, state);
     }
 
-    fn backward(hidden: usize, past: &Past<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+    fn backward(hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
         backward(hidden, past, carry, d_gates, d_recurrent);
     }
 }
@@ -46,7 +46,7 @@ kernel! {
         }
     }
 
-    fn backward<'a>(hidden: usize, past: &'a Past<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
+    fn backward<'a>(hidden: usize, past: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
         let (width, state_width) = (4 * hidden, 2 * hidden);
         let states = past.previous.chunks_exact(state_width).zip(past.state.chunks_exact(state_width));
         let reads = past.gates.chunks_exact(width).zip(states);

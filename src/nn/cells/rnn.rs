@@ -1,12 +1,12 @@
 //! The plain recurrent cell [Elman 1990].
 
-use super::{Cell, Past};
+use super::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, tanh};
 
 /// `h = tanh(A + R)`.
 pub(in crate::nn) struct Rnn;
 
-impl Cell for Rnn {
+impl RecurrentCell for Rnn {
     const GATES: usize = 1;
     const STATE: usize = 1;
 
@@ -14,7 +14,7 @@ impl Cell for Rnn {
         forward(gates, recurrent, state);
     }
 
-    fn backward(_hidden: usize, past: &Past<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+    fn backward(_hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
         backward(past.state, carry, d_gates);
         d_recurrent.copy_from_slice(d_gates);
     }

@@ -1,31 +1,31 @@
 use super::*;
-use crate::nn::input::{Input, Position};
+use crate::nn::input::{StepInput, TrainingPosition};
 use crate::nn::settings::{CellKind, LossKind, OptimiserKind, SessionTargets};
-use crate::nn::weights::Scratch;
+use crate::nn::weights::NetworkScratch;
 
 const ITEMS: usize = 12;
 
 /// Windows of several lengths, two of them of one session, with inputs of every sort: unknown items, none, borders, kinds, gaps, positions without target or value.
-fn windows() -> Vec<Window> {
-    let position = |n: usize| Position {
-        input: Input {
+fn windows() -> Vec<TrainingWindow> {
+    let position = |n: usize| TrainingPosition {
+        input: StepInput {
             item: (n % 5 != 4).then_some((n * 7 % 13) as u32),
             kind: (n % 4) as u8,
-            gap: (n * 5 % 17) as u8,
-            boundary: n.is_multiple_of(3),
+            gap_bucket: (n * 5 % 17) as u8,
+            starts_session: n.is_multiple_of(3),
         },
         target: (n % 6 != 5).then_some((n * 5 % 13) as u32),
         value: if n.is_multiple_of(4) { f32::NAN } else { (n % 7) as f32 * 30.0 },
     };
-    let window = |session: u64, from: usize, len: usize| Window { session, positions: (from..from + len).map(position).collect() };
+    let window = |session: u64, from: usize, len: usize| TrainingWindow { session, positions: (from..from + len).map(position).collect() };
     vec![window(1, 0, 2), window(2, 3, 6), window(1, 9, 4), window(3, 20, 1), window(4, 30, 0)]
 }
 
 fn trainer(settings: NetworkSettings) -> Trainer {
     let mut trainer = Trainer::new(settings, 3, 5).unwrap();
-    trainer.grow(ITEMS);
+    trainer.grow_items(ITEMS);
     for item in 0..ITEMS as u32 {
-        (0..=item % 4).for_each(|_| trainer.observe(item));
+        (0..=item % 4).for_each(|_| trainer.count_target(item));
         trainer.set_attributes(item, &[item % 3, 3 + item % 2]);
     }
     trainer
@@ -52,7 +52,7 @@ fn everything() -> NetworkSettings {
 fn objective(trainer: &Trainer) -> f64 {
     let mut copy = trainer.clone();
     let report = copy.compute(&windows(), 9);
-    let interest = report.interest_loss / copy.learned.values.restore_squared(1.0);
+    let interest = report.interest_loss / copy.state.values.unstandardise_squared(1.0);
     report.loss + f64::from(copy.settings().interest_weight) * interest
 }
 
@@ -71,7 +71,7 @@ fn difference(trainer: &mut Trainer, mut nudge: impl FnMut(&mut Trainer, f32)) -
 fn gradient_error(settings: NetworkSettings) -> f64 {
     let mut trainer = trainer(settings);
     let generic = |i: usize, value: &mut f32| *value += ((i * 37 % 19) as f32 - 9.0) / 30.0;
-    Arc::make_mut(&mut trainer.learned.parameters.dense).iter_mut().enumerate().for_each(|(i, value)| generic(i, value));
+    Arc::make_mut(&mut trainer.state.parameters.dense).iter_mut().enumerate().for_each(|(i, value)| generic(i, value));
     let mut computed = trainer.clone();
     computed.compute(&windows(), 9);
     let work = &computed.work;
@@ -82,18 +82,18 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
     };
     for (i, gradient) in work.dense.iter().enumerate() {
         let expected = difference(&mut trainer, |trainer, step| {
-            let dense: &mut Vec<f32> = Arc::make_mut(&mut trainer.learned.parameters.dense);
+            let dense: &mut Vec<f32> = Arc::make_mut(&mut trainer.state.parameters.dense);
             dense[i] += step;
         });
         compare(*gradient, expected);
     }
-    type Pick = fn(&mut Trainer) -> &mut Table;
-    let outputs: Pick = |trainer| match &mut trainer.learned.parameters.outputs {
+    type Pick = fn(&mut Trainer) -> &mut EmbeddingTable;
+    let outputs: Pick = |trainer| match &mut trainer.state.parameters.outputs {
         Some(table) => table,
-        None => &mut trainer.learned.parameters.items,
+        None => &mut trainer.state.parameters.items,
     };
-    let inputs: Pick = |trainer| &mut trainer.learned.parameters.items;
-    let attributes: Pick = |trainer| &mut trainer.learned.parameters.attribute_rows;
+    let inputs: Pick = |trainer| &mut trainer.state.parameters.items;
+    let attributes: Pick = |trainer| &mut trainer.state.parameters.attribute_rows;
     for (rows, pick) in [(&work.outputs, outputs), (&work.inputs, inputs), (&work.attributes, attributes)] {
         let width = pick(&mut trainer).width();
         assert_eq!(rows.values.len(), rows.slots.rows().len() * width);
@@ -176,19 +176,19 @@ fn damaged_bytes_are_refused() {
     assert!(read(&bytes).is_ok());
     assert!(read(&bytes[..bytes.len() / 2]).is_err());
     let mut other = trainer(everything());
-    other.learned.memory.pop();
+    other.state.memory.pop();
     assert!(read(&bincode::serde::encode_to_vec(&other, bincode::config::standard()).unwrap()).is_err());
 }
 
 #[test]
 fn a_batch_that_is_not_finite_touches_nothing() {
     let mut trainer = trainer(everything());
-    Arc::make_mut(&mut trainer.learned.parameters.dense)[0] = f32::NAN;
-    let before = bincode::serde::encode_to_vec(&trainer.learned.parameters, bincode::config::standard()).unwrap();
+    Arc::make_mut(&mut trainer.state.parameters.dense)[0] = f32::NAN;
+    let before = bincode::serde::encode_to_vec(&trainer.state.parameters, bincode::config::standard()).unwrap();
     let report = trainer.train(&windows(), 1);
     assert!(report.skipped && report.examples > 0);
     assert_eq!(trainer.steps(), 0);
-    assert_eq!(bincode::serde::encode_to_vec(&trainer.learned.parameters, bincode::config::standard()).unwrap(), before);
+    assert_eq!(bincode::serde::encode_to_vec(&trainer.state.parameters, bincode::config::standard()).unwrap(), before);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_rate_that_diverges_leaves_the_weights_finite() {
         });
         let weights = trainer.publish(1);
         assert!((0..ITEMS as u32).all(|item| weights.embedding(item).unwrap().iter().all(|value| value.is_finite())), "{optimiser:?}");
-        assert!(trainer.learned.parameters.dense.iter().all(|value| value.is_finite()), "{optimiser:?}");
+        assert!(trainer.state.parameters.dense.iter().all(|value| value.is_finite()), "{optimiser:?}");
     }
 }
 
@@ -208,8 +208,8 @@ fn a_rate_that_diverges_leaves_the_weights_finite() {
 fn nothing_to_learn_is_no_step() {
     let mut trainer = trainer(everything());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
-    let unknown = Position { input: Input { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
-    assert_eq!(trainer.train(&[Window { session: 1, positions: vec![unknown] }], 1).examples, 0);
+    let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
+    assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
     assert_eq!(trainer.steps(), 0);
 }
 
@@ -220,9 +220,9 @@ fn a_snapshot_steps_as_the_batch_does() {
         trainer.train(&windows(), 1);
         let weights = trainer.publish(1);
         trainer.compute(&windows()[1..2], 2);
-        let (mut state, mut scratch, mut query) = (weights.start(), Scratch::default(), Vec::new());
+        let (mut state, mut scratch, mut query) = (weights.initial_state(), NetworkScratch::default(), Vec::new());
         for (position, expected) in windows()[1].positions.iter().zip(trainer.work.pass.outputs.chunks_exact(5)) {
-            weights.step(&mut state, &position.input, &mut scratch);
+            weights.advance(&mut state, &position.input, &mut scratch);
             weights.query(&state, &mut query);
             assert!(query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{cell:?}: {query:?} is not {expected:?}");
         }
@@ -235,30 +235,30 @@ fn a_snapshot_stays_while_learning_goes_on() {
     let first = trainer.publish(1);
     let before = first.embedding(3).unwrap().to_vec();
     trainer.train(&windows(), 1);
-    trainer.grow(40);
+    trainer.grow_items(40);
     let second = trainer.publish(2);
-    assert_eq!((first.items(), second.items()), (ITEMS, 40));
+    assert_eq!((first.item_count(), second.item_count()), (ITEMS, 40));
     assert_eq!(first.embedding(3).unwrap(), before);
     assert_ne!(second.embedding(3).unwrap(), before);
-    let again = Trainer::from(trainer.learned.clone()).publish(2);
-    let (mut scratch, query) = (Scratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
+    let again = Trainer::from(trainer.state.clone()).publish(2);
+    let (mut scratch, query) = (NetworkScratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
     assert_eq!(second.top(&query, 40, &mut scratch), again.top(&query, 40, &mut scratch), "changed rows and whole tables publish alike");
 }
 
 #[test]
 fn the_top_is_that_of_the_exact_scores() {
     let mut trainer = trainer(NetworkSettings { hidden: 33, ..everything() });
-    trainer.grow(3000);
+    trainer.grow_items(3000);
     let weights = trainer.publish(1);
     let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
     let mut expected: Vec<(u32, f32)> = (0..3000).map(|item| (item, weights.score(&query, item))).collect();
     let partition = expected.iter().map(|(_, score)| f64::from(*score).exp()).sum::<f64>().ln();
     expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     expected.truncate(20);
-    let top = weights.top(&query, 20, &mut Scratch::default());
+    let top = weights.top(&query, 20, &mut NetworkScratch::default());
     assert_eq!(top.items, expected);
     assert!((f64::from(top.log_partition) - partition).abs() < 1e-2);
-    assert_eq!(weights.top(&query, 5000, &mut Scratch::default()).items.len(), 3000);
+    assert_eq!(weights.top(&query, 5000, &mut NetworkScratch::default()).items.len(), 3000);
     assert_eq!(weights.score(&query, 3000), f32::NEG_INFINITY);
 }
 
@@ -268,8 +268,8 @@ fn a_snapshot_comes_back_from_its_bytes() {
     let bytes = bincode::serde::encode_to_vec(&*weights, bincode::config::standard()).unwrap();
     let (again, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
     let query = [1.0, 0.5, -0.5, 0.2, 0.0];
-    assert_eq!(again.top(&query, 5, &mut Scratch::default()), weights.top(&query, 5, &mut Scratch::default()));
-    assert_eq!((again.version(), again.start()), (7, weights.start()));
+    assert_eq!(again.top(&query, 5, &mut NetworkScratch::default()), weights.top(&query, 5, &mut NetworkScratch::default()));
+    assert_eq!((again.version(), again.initial_state()), (7, weights.initial_state()));
 }
 
 #[test]
@@ -277,12 +277,12 @@ fn an_item_begins_as_the_mean_of_what_it_resembles() {
     for tied in [true, false] {
         let mut trainer = trainer(NetworkSettings { tied, ..everything() });
         trainer.publish(1);
-        trainer.grow(ITEMS + 2);
+        trainer.grow_items(ITEMS + 2);
         let unlike = trainer.publish(2);
         let new = ITEMS as u32;
         // The second has never been a target: its rows mean nothing.
-        trainer.resemble(new, &[3, new + 1, 4]);
-        trainer.resemble(new + 1, &[new, new + 1]);
+        trainer.init_from_similar(new, &[3, new + 1, 4]);
+        trainer.init_from_similar(new + 1, &[new, new + 1]);
         let weights = trainer.publish(3);
         let mean: Vec<f32> = weights.embedding(3).unwrap().iter().zip(weights.embedding(4).unwrap()).map(|(a, b)| (a + b) / 2.0).collect();
         assert!(weights.embedding(new).unwrap().iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "tied: {tied}");

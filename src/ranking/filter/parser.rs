@@ -1,17 +1,17 @@
 //! Recursive descent over the text of a filter.
 
-use super::{Comparison, Expression, Field, Filter, FilterError, TextField, TimeField};
+use super::{Comparison, FilterExpression, FilterField, ItemFilter, ItemFilterError, TextField, TimeField};
 use crate::domain::Timestamp;
 
 /// The fields by name.
-const FIELDS: [(&str, Field); 7] = [
-    ("category", Field::Text(TextField::Category)),
-    ("brand", Field::Text(TextField::Brand)),
-    ("price", Field::Price),
-    ("tags", Field::Text(TextField::Tags)),
-    ("available", Field::Available),
-    ("published", Field::Time(TimeField::Published)),
-    ("expires", Field::Time(TimeField::Expires)),
+const FIELDS: [(&str, FilterField); 7] = [
+    ("category", FilterField::Text(TextField::Category)),
+    ("brand", FilterField::Text(TextField::Brand)),
+    ("price", FilterField::Price),
+    ("tags", FilterField::Text(TextField::Tags)),
+    ("available", FilterField::Available),
+    ("published", FilterField::Time(TimeField::Published)),
+    ("expires", FilterField::Time(TimeField::Expires)),
 ];
 
 /// Words that are no values unless quoted.
@@ -31,34 +31,34 @@ const SIGNS: [(&str, Comparison, bool); 6] = [
 ///
 /// # Errors
 /// The first place at which it is none.
-pub(super) fn parse(text: &str) -> Result<Expression, FilterError> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
-    if text.len() > Filter::MAX_BYTES {
-        return Err(parser.fault(0, format!("the filter has {} bytes; at most {} are allowed", text.len(), Filter::MAX_BYTES)));
+pub(super) fn parse(text: &str) -> Result<FilterExpression, ItemFilterError> {
+    let mut parser = FilterParser { text, at: 0, depth: 0 };
+    if text.len() > ItemFilter::MAX_BYTES {
+        return Err(parser.fault(0, format!("the filter has {} bytes; at most {} are allowed", text.len(), ItemFilter::MAX_BYTES)));
     }
     let expression = parser.expression()?;
     parser.skip_space();
     if parser.rest().is_empty() { Ok(expression) } else { Err(parser.expected("`and`, `or` or the end")) }
 }
 
-struct Parser<'a> {
+struct FilterParser<'a> {
     text: &'a str,
     /// The byte that is read next.
     at: usize,
     depth: usize,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> FilterParser<'a> {
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn fault(&self, at: usize, reason: impl Into<String>) -> FilterError {
+    fn fault(&self, at: usize, reason: impl Into<String>) -> ItemFilterError {
         let column = self.text.get(..at).unwrap_or(self.text).chars().count() + 1;
-        FilterError { column, reason: reason.into() }
+        ItemFilterError { column, reason: reason.into() }
     }
 
-    fn expected(&self, what: &str) -> FilterError {
+    fn expected(&self, what: &str) -> ItemFilterError {
         let found = match self.rest().chars().next() {
             Some(letter) => format!("`{letter}`"),
             None => "the end".to_owned(),
@@ -99,27 +99,27 @@ impl<'a> Parser<'a> {
         fits
     }
 
-    fn need(&mut self, sign: &str) -> Result<(), FilterError> {
+    fn need(&mut self, sign: &str) -> Result<(), ItemFilterError> {
         if self.take(sign) { Ok(()) } else { Err(self.expected(&format!("`{sign}`"))) }
     }
 
-    fn expression(&mut self) -> Result<Expression, FilterError> {
+    fn expression(&mut self) -> Result<FilterExpression, ItemFilterError> {
         let mut parts = vec![self.conjunction()?];
         while self.take_word("or") {
             parts.push(self.conjunction()?);
         }
-        Ok(only(parts).unwrap_or_else(Expression::Any))
+        Ok(only(parts).unwrap_or_else(FilterExpression::Any))
     }
 
-    fn conjunction(&mut self) -> Result<Expression, FilterError> {
+    fn conjunction(&mut self) -> Result<FilterExpression, ItemFilterError> {
         let mut parts = vec![self.negation()?];
         while self.take_word("and") {
             parts.push(self.negation()?);
         }
-        Ok(only(parts).unwrap_or_else(Expression::All))
+        Ok(only(parts).unwrap_or_else(FilterExpression::All))
     }
 
-    fn negation(&mut self) -> Result<Expression, FilterError> {
+    fn negation(&mut self) -> Result<FilterExpression, ItemFilterError> {
         self.skip_space();
         let start = self.at;
         let negated = self.take_word("not");
@@ -127,11 +127,11 @@ impl<'a> Parser<'a> {
             return self.test();
         }
         self.depth += 1;
-        if self.depth > Filter::MAX_DEPTH {
-            return Err(self.fault(start, format!("the filter is nested more than {} levels deep", Filter::MAX_DEPTH)));
+        if self.depth > ItemFilter::MAX_DEPTH {
+            return Err(self.fault(start, format!("the filter is nested more than {} levels deep", ItemFilter::MAX_DEPTH)));
         }
         let inner = if negated {
-            Expression::Not(Box::new(self.negation()?))
+            FilterExpression::Not(Box::new(self.negation()?))
         } else {
             let inner = self.expression()?;
             self.need(")")?;
@@ -141,9 +141,9 @@ impl<'a> Parser<'a> {
         Ok(inner)
     }
 
-    fn test(&mut self) -> Result<Expression, FilterError> {
+    fn test(&mut self) -> Result<FilterExpression, ItemFilterError> {
         if self.take_word("has") {
-            return self.field().map(Expression::Has);
+            return self.field().map(FilterExpression::Has);
         }
         let field = self.field()?;
         let sign = SIGNS.into_iter().find(|(sign, ..)| self.take(sign));
@@ -154,8 +154,8 @@ impl<'a> Parser<'a> {
             return self.list(field);
         }
         match field {
-            Field::Text(text) if self.take_word("has") => Ok(Expression::Text(text, vec![self.text_value()?])),
-            Field::Available => Ok(Expression::Available(true)),
+            FilterField::Text(text) if self.take_word("has") => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
+            FilterField::Available => Ok(FilterExpression::Available(true)),
             _ => {
                 self.skip_space();
                 Err(self.expected("a comparison, `in` or `has`"))
@@ -163,7 +163,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn field(&mut self) -> Result<Field, FilterError> {
+    fn field(&mut self) -> Result<FilterField, ItemFilterError> {
         let word = self.word();
         match FIELDS.into_iter().find(|(name, _)| *name == word) {
             Some((_, field)) => {
@@ -178,20 +178,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn comparison(&mut self, field: Field, comparison: Comparison) -> Result<Expression, FilterError> {
+    fn comparison(&mut self, field: FilterField, comparison: Comparison) -> Result<FilterExpression, ItemFilterError> {
         let ordered = comparison != Comparison::Equal;
         match field {
-            Field::Text(_) | Field::Available if ordered => {
+            FilterField::Text(_) | FilterField::Available if ordered => {
                 Err(self.fault(self.at.saturating_sub(1), "only price, published and expires have an order; use `=`, `!=` or `in`"))
             }
-            Field::Text(text) => Ok(Expression::Text(text, vec![self.text_value()?])),
-            Field::Available => self.truth().map(Expression::Available),
-            Field::Price => Ok(Expression::Number(comparison, self.number()?)),
-            Field::Time(time) => Ok(Expression::Time(time, comparison, self.point_in_time()?)),
+            FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
+            FilterField::Available => self.truth().map(FilterExpression::Available),
+            FilterField::Price => Ok(FilterExpression::Number(comparison, self.number()?)),
+            FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.point_in_time()?)),
         }
     }
 
-    fn list(&mut self, field: Field) -> Result<Expression, FilterError> {
+    fn list(&mut self, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
         self.need("(")?;
         let mut tests = Vec::new();
         loop {
@@ -206,20 +206,20 @@ impl<'a> Parser<'a> {
         // One look at the attribute for all the values of it.
         let mut texts = Vec::new();
         tests.retain_mut(|test| match test {
-            Expression::Text(_, values) => {
+            FilterExpression::Text(_, values) => {
                 texts.append(values);
                 false
             }
             _ => true,
         });
         match field {
-            Field::Text(text) => Ok(Expression::Text(text, texts)),
-            _ => Ok(Expression::Any(tests)),
+            FilterField::Text(text) => Ok(FilterExpression::Text(text, texts)),
+            _ => Ok(FilterExpression::Any(tests)),
         }
     }
 
     /// A quoted text, or a word that is no keyword.
-    fn text_value(&mut self) -> Result<String, FilterError> {
+    fn text_value(&mut self) -> Result<String, ItemFilterError> {
         let word = self.word();
         if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
             return self.quoted(quote);
@@ -232,7 +232,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A text up to its closing quote; a backslash takes the next character as it is.
-    fn quoted(&mut self, quote: char) -> Result<String, FilterError> {
+    fn quoted(&mut self, quote: char) -> Result<String, ItemFilterError> {
         let start = self.at;
         let mut text = String::new();
         let mut letters = self.rest().char_indices().skip(1);
@@ -249,7 +249,7 @@ impl<'a> Parser<'a> {
         Err(self.fault(start, "the quoted text never ends"))
     }
 
-    fn number(&mut self) -> Result<f64, FilterError> {
+    fn number(&mut self) -> Result<f64, ItemFilterError> {
         let word = self.word();
         match word.parse::<f64>() {
             Ok(number) if number.is_finite() => {
@@ -260,13 +260,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn truth(&mut self) -> Result<bool, FilterError> {
+    fn truth(&mut self) -> Result<bool, ItemFilterError> {
         let truth = self.take_word("true");
         if truth || self.take_word("false") { Ok(truth) } else { Err(self.expected("`true` or `false`")) }
     }
 
     /// An RFC 3339 date and time with an offset, quoted or not, or milliseconds since 1970.
-    fn point_in_time(&mut self) -> Result<Timestamp, FilterError> {
+    fn point_in_time(&mut self) -> Result<Timestamp, ItemFilterError> {
         self.skip_space();
         let start = self.at;
         let text = self.text_value()?;
@@ -276,7 +276,7 @@ impl<'a> Parser<'a> {
 }
 
 /// The only one of the parts, or all of them.
-fn only(mut parts: Vec<Expression>) -> Result<Expression, Vec<Expression>> {
+fn only(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
     match parts.pop() {
         Some(part) if parts.is_empty() => Ok(part),
         last => {
@@ -286,6 +286,6 @@ fn only(mut parts: Vec<Expression>) -> Result<Expression, Vec<Expression>> {
     }
 }
 
-fn negate(test: Expression, negated: bool) -> Expression {
-    if negated { Expression::Not(Box::new(test)) } else { test }
+fn negate(test: FilterExpression, negated: bool) -> FilterExpression {
+    if negated { FilterExpression::Not(Box::new(test)) } else { test }
 }

@@ -45,23 +45,23 @@ fn every_test_says_what_it_means() {
         "not not available",
     ];
     for text in holds {
-        assert!(Filter::parse(text).unwrap().admits(&tea()), "{text}");
-        assert!(!Filter::parse(&format!("not ({text})")).unwrap().admits(&tea()), "not ({text})");
+        assert!(ItemFilter::parse(text).unwrap().matches(&tea()), "{text}");
+        assert!(!ItemFilter::parse(&format!("not ({text})")).unwrap().matches(&tea()), "not ({text})");
     }
     let nothing = Item::default();
     for text in
         ["price < 5", "price >= 0", "brand = leaf", "category in (tea)", "has price", "has category", "expires < 99", "available = false"]
     {
-        assert!(!Filter::parse(text).unwrap().admits(&nothing), "{text}");
+        assert!(!ItemFilter::parse(text).unwrap().matches(&nothing), "{text}");
     }
-    assert!(Filter::parse("price != 5 and category != tea").unwrap().admits(&nothing), "!= is the opposite of =");
+    assert!(ItemFilter::parse("price != 5 and category != tea").unwrap().matches(&nothing), "!= is the opposite of =");
 }
 
 #[test]
 fn and_binds_before_or() {
-    let filter = Filter::parse("category = tea or category = tea and price > 100").unwrap();
-    assert!(filter.admits(&tea()));
-    assert!(!Filter::parse("(category = tea or category = tea) and price > 100").unwrap().admits(&tea()));
+    let filter = ItemFilter::parse("category = tea or category = tea and price > 100").unwrap();
+    assert!(filter.matches(&tea()));
+    assert!(!ItemFilter::parse("(category = tea or category = tea) and price > 100").unwrap().matches(&tea()));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_fault_is_pointed_at() {
         (long.as_str(), 1, "at most 1024 are allowed"),
     ];
     for (text, column, reason) in table {
-        let fault = Filter::parse(text).unwrap_err();
+        let fault = ItemFilter::parse(text).unwrap_err();
         assert_eq!(fault.column, column, "{text}: {fault}");
         assert!(fault.reason.contains(reason), "{text}: {fault}");
     }
@@ -119,13 +119,13 @@ fn written() -> impl Strategy<Value = (String, bool)> {
 proptest! {
     #[test]
     fn what_is_written_holds_as_logic_has_it((text, holds) in written()) {
-        prop_assume!(text.len() <= Filter::MAX_BYTES);
-        prop_assert_eq!(Filter::parse(&text).unwrap().admits(&tea()), holds, "{}", text);
+        prop_assume!(text.len() <= ItemFilter::MAX_BYTES);
+        prop_assert_eq!(ItemFilter::parse(&text).unwrap().matches(&tea()), holds, "{}", text);
     }
 
     #[test]
     fn any_text_is_answered_and_a_fault_lies_within_it(text in "(category|price|and|or|not|in|has|[=<>!(),'\"]|[a-z0-9]| |\\PC){0,60}") {
-        if let Err(fault) = Filter::parse(&text) {
+        if let Err(fault) = ItemFilter::parse(&text) {
             prop_assert!((1..=text.chars().count() + 1).contains(&fault.column));
         }
     }

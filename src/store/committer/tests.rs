@@ -178,7 +178,7 @@ fn whoever_stops_where_the_names_reach_knows_every_item() {
         });
         let mut next = 0;
         while next < 2_000 {
-            let through = dictionary.through();
+            let through = dictionary.watermark();
             for (offset, entry) in store.journal().read(next, (through - next) as usize).unwrap() {
                 let item = entry.as_event().unwrap().item_id.as_deref().unwrap();
                 assert_eq!(dictionary.get(item), Some(offset as u32), "{item}");
@@ -192,7 +192,8 @@ fn whoever_stops_where_the_names_reach_knows_every_item() {
 fn entries_are_those_of_whom_their_user_was_merged_into() {
     let dir = tempfile::tempdir().unwrap();
     let of = |user: &str| named_event(None, user, Some("tea"));
-    let merge = |from: &str, into: &str| Entry::Merge(crate::domain::Merge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 });
+    let merge =
+        |from: &str, into: &str| Entry::Merge(crate::domain::UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 });
     let mut committer = open(dir.path(), 0);
     let (receipts, _) = committer.commit(vec![vec![of("anon"), merge("anon", "ann")], vec![of("anon"), merge("anon", "bob")]]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[1].duplicates), (2, &vec![1]));
@@ -222,7 +223,7 @@ fn what_users_let_be_kept_is_known_after_any_restart() {
     for change in [None, Some(Consent::Full), None] {
         let mut committer = open(dir.path(), 100);
         let consents = committer.consents();
-        assert_eq!((consents.of("bob"), consents.len()), (Some(Consent::None), 2));
+        assert_eq!((consents.get("bob"), consents.len()), (Some(Consent::None), 2));
         let (receipts, _) = committer.commit(vec![vec![of("2", "bob")]]).unwrap();
         assert_eq!(receipts[0].withheld, [0]);
         committer.persist_items().unwrap();
@@ -231,7 +232,7 @@ fn what_users_let_be_kept_is_known_after_any_restart() {
         }
     }
     let mut committer = open(dir.path(), 100);
-    assert_eq!(committer.consents().of("ann"), Some(Consent::Full));
+    assert_eq!(committer.consents().get("ann"), Some(Consent::Full));
     // What was withheld may be sent again once it may be kept.
     let (receipts, _) = committer.commit(vec![vec![says("bob", Consent::Full), of("2", "bob"), of("2", "bob")]]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[0].duplicates), (2, &vec![2]));

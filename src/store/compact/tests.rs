@@ -1,7 +1,7 @@
 use super::super::testing::{copy_of, event};
 use super::super::{Quarantined, Reader, SessionRecord, StoreOptions};
 use super::*;
-use crate::domain::{Entry, Session};
+use crate::domain::{Entry, UserSequence};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
@@ -20,7 +20,7 @@ fn journal(store: &Store) -> Vec<Entry> {
 }
 
 fn record(applied: u64, bytes: usize) -> SessionRecord {
-    SessionRecord { applied, session: Session::default(), hidden: vec![applied as u8; bytes] }
+    SessionRecord { applied, session: UserSequence::default(), hidden: vec![applied as u8; bytes] }
 }
 
 fn databases(dir: &Path) -> Vec<String> {

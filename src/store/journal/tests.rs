@@ -173,9 +173,9 @@ proptest! {
         }
         let all = appends.concat();
         let goes = |offset: Offset| offset < until && offset.is_multiple_of(every);
-        let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if goes(offset) { Entry::Blank } else { entry.clone() }).collect();
+        let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if goes(offset) { Entry::Tombstone } else { entry.clone() }).collect();
         let blanked = journal.blank(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
-        prop_assert_eq!(blanked, (0..).zip(&all).filter(|(offset, entry)| goes(*offset) && **entry != Entry::Blank).count() as u64);
+        prop_assert_eq!(blanked, (0..).zip(&all).filter(|(offset, entry)| goes(*offset) && **entry != Entry::Tombstone).count() as u64);
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
         store.reopen().unwrap();
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));

@@ -14,8 +14,9 @@ fn store() -> (tempfile::TempDir, Store) {
         committer.commit(vec![(first..first + 10).map(event).collect()]).unwrap();
     }
     committer.persist_items().unwrap();
-    let step = Step { item: Some(3), kind: 0, boundary: true, at: 1, value: 1.0 };
-    let record = |applied| SessionRecord { applied, session: Session { steps: vec![step], ..Session::default() }, hidden: vec![1, 2] };
+    let step = Step { item: Some(3), kind: 0, starts_session: true, at: 1, value: 1.0 };
+    let record =
+        |applied| SessionRecord { applied, session: UserSequence { steps: vec![step], ..UserSequence::default() }, hidden: vec![1, 2] };
     store.sessions().put([("ann", &record(3)), ("bob", &record(20))], 20).unwrap();
     checkpoint(&store, 20);
     (dir, store)
@@ -95,7 +96,7 @@ fn items_must_be_those_of_the_journal() {
     let damages = store.verify(&[], &mut |_| {}).0.damages;
     assert!(damages[0].place == "items, from number 0" && damages[0].remedy == Remedy::Rebuild, "{damages:?}");
     // Whole, but in another order.
-    let other = Dictionary::default();
+    let other = ItemDictionary::default();
     other.intern("item-1");
     for number in 0..11 {
         other.intern(&format!("item-{number}"));
@@ -113,9 +114,12 @@ fn items_must_be_those_of_the_journal() {
 #[test]
 fn sessions_must_refer_to_what_there_is() {
     let (_dir, store) = store();
-    let step = |item| Step { item: Some(item), kind: 0, boundary: true, at: 1, value: 1.0 };
-    let record =
-        |applied, item| SessionRecord { applied, session: Session { steps: vec![step(item)], ..Session::default() }, hidden: vec![] };
+    let step = |item| Step { item: Some(item), kind: 0, starts_session: true, at: 1, value: 1.0 };
+    let record = |applied, item| SessionRecord {
+        applied,
+        session: UserSequence { steps: vec![step(item)], ..UserSequence::default() },
+        hidden: vec![],
+    };
     store.sessions().put([("ann", &record(21, 3))], 20).unwrap();
     assert!(only(&store).reason.contains("offset 21, the journal only 20"));
     store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
@@ -159,7 +163,7 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
 #[test]
 fn a_damaged_link_is_told() {
     let (_dir, store) = store();
-    let link = crate::domain::Link { offset: 7, from: "visitor".into(), into: "ann".into() };
+    let link = crate::domain::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
     store.links().put(&[link], &[]).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     flip(&store.engine().unwrap().links, &7_u64.to_be_bytes(), 9);

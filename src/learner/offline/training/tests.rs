@@ -9,7 +9,7 @@ fn corpus(settings: &OfflineSettings) -> Corpus {
     for session in 0..600 {
         let (start, steps) = (rng.next_u64() % 200, 2 + rng.next_u64() % 30);
         for step in 0..steps {
-            recording.add(&event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0), &Kinds::default());
+            recording.add(&event(&format!("user {session}"), &format!("item {}", (start + step) % 200), 0), &EventKinds::default());
         }
     }
     recording.into_corpus(settings)
@@ -36,7 +36,7 @@ fn every_position_is_in_one_part() {
     places.sort_unstable();
     assert_eq!(places, all);
     assert!(parts.iter().all(|part| part.positions.len() <= 20));
-    let kinds = Kinds::default();
+    let kinds = EventKinds::default();
     let predicted: Vec<_> = parts
         .iter()
         .flat_map(|part| part.window(&corpus.training, &kinds).unwrap().positions)
@@ -49,7 +49,7 @@ fn every_position_is_in_one_part() {
 fn a_ring_is_learned_and_the_best_epoch_is_kept() {
     let settings = OfflineSettings { epochs: 30, patience: 2, decay: 1.0, ..Default::default() };
     let corpus = corpus(&settings);
-    let mut training = OfflineTraining::new(settings, network(), Kinds::default(), &corpus).unwrap();
+    let mut training = OfflineTraining::new(settings, network(), EventKinds::default(), &corpus).unwrap();
     run(&mut training, &corpus);
     let best = training.epochs()[training.best_epoch() - 1].scores;
     assert!(training.epochs().iter().all(|epoch| epoch.scores.quality.recall() <= best.quality.recall()));
@@ -59,7 +59,7 @@ fn a_ring_is_learned_and_the_best_epoch_is_kept() {
     let mut longer = OfflineTraining::new(
         OfflineSettings { epochs: 30, patience: 30, ..training.settings().clone() },
         network(),
-        Kinds::default(),
+        EventKinds::default(),
         &corpus,
     )
     .unwrap();
@@ -72,9 +72,9 @@ fn what_cannot_be_learned_is_refused() {
     let settings = OfflineSettings::default();
     let new = |events: &[(&str, &str)]| {
         let mut recording = Recording::new(i64::MAX);
-        events.iter().for_each(|(user, item)| recording.add(&event(user, item, 0), &Kinds::default()));
+        events.iter().for_each(|(user, item)| recording.add(&event(user, item, 0), &EventKinds::default()));
         let corpus = recording.into_corpus(&settings);
-        OfflineTraining::new(settings.clone(), network(), Kinds::default(), &corpus).map(|_| ()).unwrap_err()
+        OfflineTraining::new(settings.clone(), network(), EventKinds::default(), &corpus).map(|_| ()).unwrap_err()
     };
     assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
     let strangers: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();

@@ -1,0 +1,164 @@
+//! Rows of weighted items: what a counting source remembers of one item.
+
+use crate::domain::{ItemIx, PagedVec};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A bounded list of items with decaying weights.
+///
+/// Decay costs nothing: instead of shrinking every old weight at each addition, what is added is counted in a unit that grows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransitionRow {
+    entries: Vec<(ItemIx, f32)>,
+    /// All weight ever added, decayed, that of evicted items included: shares are honest about what the row forgot.
+    total: f32,
+    /// What a weight of one is worth now.
+    unit: f32,
+}
+
+/// Beyond this the unit is brought back to one, far from where f32 overflows.
+const UNIT_LIMIT: f32 = 1e15;
+
+impl Default for TransitionRow {
+    fn default() -> Self {
+        Self { entries: Vec::new(), total: 0.0, unit: 1.0 }
+    }
+}
+
+impl TransitionRow {
+    /// Lets all weights decay by one step of the factor `decay` in (0, 1].
+    pub fn decay(&mut self, decay: f32) {
+        self.unit /= decay;
+        if self.unit > UNIT_LIMIT {
+            let scale = 1.0 / self.unit;
+            self.entries.iter_mut().for_each(|(_, weight)| *weight *= scale);
+            self.total *= scale;
+            self.unit = 1.0;
+        }
+    }
+
+    /// Adds weight to an item. A full row (`capacity` items) forgets its lightest item for a new one.
+    pub fn add(&mut self, item: ItemIx, weight: f32, capacity: usize) {
+        let weight = weight * self.unit;
+        self.total += weight;
+        if let Some((_, known)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
+            *known += weight;
+        } else if self.entries.len() < capacity {
+            if self.entries.len() == self.entries.capacity() {
+                self.entries.reserve_exact((self.entries.len() / 2).max(4));
+            }
+            self.entries.push((item, weight));
+        } else if let Some(lightest) = self.entries.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1)) {
+            *lightest = (item, weight);
+        }
+    }
+
+    /// Halves what the row holds for an item: it was offered and waved away.
+    pub fn halve(&mut self, item: ItemIx) {
+        if let Some((_, weight)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
+            *weight *= 0.5;
+        }
+    }
+
+    /// The items with their weights, as of now, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (ItemIx, f32)> {
+        let scale = 1.0 / self.unit;
+        self.entries.iter().map(move |&(item, weight)| (item, weight * scale))
+    }
+
+    /// All weight ever added, decayed.
+    #[must_use]
+    pub fn total_weight(&self) -> f32 {
+        self.total / self.unit
+    }
+
+    /// The bytes that the row takes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(ItemIx, f32)>()
+    }
+}
+
+/// A row for every item, each behind its own `Arc`, so that a copy shares all that has not changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TransitionMatrix {
+    rows: PagedVec<Arc<TransitionRow>, 16>,
+}
+
+impl TransitionMatrix {
+    /// An item's row, if it has one.
+    #[must_use]
+    pub fn get(&self, item: ItemIx) -> Option<&TransitionRow> {
+        self.rows.get(item as usize).map(Arc::as_ref)
+    }
+
+    /// Changes an item's row, making room for the item first.
+    pub fn update_row(&mut self, item: ItemIx, change: impl FnOnce(&mut TransitionRow)) {
+        let place = item as usize;
+        if place >= self.rows.len() {
+            let empty = Arc::new(TransitionRow::default());
+            self.rows.grow(place + 1, || Arc::clone(&empty));
+        }
+        if let Some(row) = self.rows.get_mut(place) {
+            change(Arc::make_mut(row));
+        }
+    }
+
+    /// How many items have a row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The bytes that all rows take, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.rows
+            .iter()
+            .map(|row| size_of::<Arc<TransitionRow>>() + 2 * size_of::<usize>() + size_of::<TransitionRow>() + row.heap_bytes())
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(row: &TransitionRow, item: ItemIx) -> f32 {
+        row.iter().find(|(known, _)| *known == item).map_or(0.0, |(_, weight)| weight)
+    }
+
+    #[test]
+    fn weights_decay_by_one_factor_per_step_however_many_steps() {
+        let mut row = TransitionRow::default();
+        row.add(1, 1.0, 8);
+        // 0.5^60 is beyond the unit's limit, so the row is rescaled on the way.
+        for _ in 0..60 {
+            row.decay(0.5);
+            row.add(2, 1.0, 8);
+        }
+        // 1 + 1/2 + 1/4 + … = 2.
+        assert!((weight(&row, 2) - 2.0).abs() < 1e-5);
+        assert!((row.total_weight() - 2.0).abs() < 1e-5);
+        assert!(weight(&row, 1) < 1e-15);
+    }
+
+    #[test]
+    fn a_full_row_forgets_its_lightest_item_and_keeps_its_total() {
+        let mut row = TransitionRow::default();
+        for (item, weight) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
+            row.add(item, weight, 3);
+        }
+        row.add(4, 0.5, 3);
+        assert_eq!([1, 2, 3, 4].map(|item| weight(&row, item)), [3.0, 0.0, 2.0, 0.5]);
+        assert_eq!(row.total_weight(), 6.5);
+        row.halve(1);
+        assert_eq!(weight(&row, 1), 1.5);
+    }
+}

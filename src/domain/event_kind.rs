@@ -1,0 +1,139 @@
+//! What a user did: the kinds of event, which of them are choices, and what each is worth.
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of an interaction. The journal keeps it by name, so that a setting never changes what an old event meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventKind {
+    /// An item's page was looked at.
+    View,
+    /// An item was clicked.
+    Click,
+    /// Something was searched for; may name no item.
+    Search,
+    /// An item was put into the cart.
+    Cart,
+    /// An item was bought.
+    Purchase,
+    /// An item was liked.
+    Like,
+    /// An item was shared.
+    Share,
+    /// An item was commented on.
+    Comment,
+    /// An item (an author, a channel, …) was followed.
+    Follow,
+    /// An item was rated; the event's value is the rating.
+    Rate,
+    /// An item was played; the event's value is commonly the seconds played.
+    Play,
+    /// An item was waved away.
+    Dismiss,
+    /// A kind of the site's own, named in the settings.
+    Custom(String),
+}
+
+/// The built-in kinds in the order of their [`KindId`]s.
+const BUILT_IN: [(EventKind, &str, bool, f32); 12] = [
+    (EventKind::View, "view", true, 1.0),
+    (EventKind::Click, "click", true, 1.0),
+    (EventKind::Search, "search", false, 0.0),
+    (EventKind::Cart, "cart", true, 3.0),
+    (EventKind::Purchase, "purchase", true, 5.0),
+    (EventKind::Like, "like", true, 3.0),
+    (EventKind::Share, "share", true, 4.0),
+    (EventKind::Comment, "comment", true, 3.0),
+    (EventKind::Follow, "follow", true, 4.0),
+    (EventKind::Rate, "rate", true, 3.0),
+    (EventKind::Play, "play", true, 2.0),
+    (EventKind::Dismiss, "dismiss", false, -1.0),
+];
+
+impl EventKind {
+    /// The kind's name as it is written in requests and files.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Custom(name) => name,
+            built_in => BUILT_IN.iter().find(|(kind, ..)| kind == built_in).map_or("", |(_, name, ..)| name),
+        }
+    }
+
+    /// The kind of that name; an unknown name is a [`EventKind::Custom`], which [`EventKinds::id`] then accepts or refuses.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        BUILT_IN.iter().find(|(_, built_in, ..)| *built_in == name).map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
+    }
+}
+
+/// A kind's place in the table of kinds in force: small, dense, what the network embeds.
+pub type KindId = u8;
+
+/// What a kind of event means for learning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KindRule {
+    /// Something was chosen: the event is a target to predict. Kinds that are not only inform.
+    pub target: bool,
+    /// What such an event is worth to the interest head when it carries no value of its own.
+    pub value: f32,
+}
+
+/// The table of kinds in force: the built-in ones, then those that the settings add, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventKinds {
+    rules: Vec<(EventKind, KindRule)>,
+}
+
+impl Default for EventKinds {
+    fn default() -> Self {
+        let rules = BUILT_IN.iter().map(|(kind, _, target, value)| (kind.clone(), KindRule { target: *target, value: *value }));
+        Self { rules: rules.collect() }
+    }
+}
+
+impl EventKinds {
+    /// The largest number of kinds, built-in and custom together.
+    pub const MAX: usize = 64;
+
+    /// Sets the rule of a kind, adding it if it is new. Returns `false`, changing nothing, if the table is full.
+    pub fn set(&mut self, kind: EventKind, rule: KindRule) -> bool {
+        if let Some((_, old)) = self.rules.iter_mut().find(|(known, _)| *known == kind) {
+            *old = rule;
+            return true;
+        }
+        let room = self.rules.len() < Self::MAX;
+        if room {
+            self.rules.push((kind, rule));
+        }
+        room
+    }
+
+    /// The id of a kind, or `None` if neither built in nor configured.
+    #[must_use]
+    pub fn id(&self, kind: &EventKind) -> Option<KindId> {
+        self.rules.iter().position(|(known, _)| known == kind).and_then(|place| KindId::try_from(place).ok())
+    }
+
+    /// The rule of a kind; an unknown one only informs.
+    #[must_use]
+    pub fn rule(&self, id: KindId) -> KindRule {
+        self.rules.get(usize::from(id)).map_or(KindRule { target: false, value: 0.0 }, |(_, rule)| rule.clone())
+    }
+
+    /// How many kinds there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Never: the built-in kinds are always there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The names in force, in the order of their ids.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|(kind, _)| kind.name())
+    }
+}

@@ -1,0 +1,143 @@
+//! Sums of list metrics over steps.
+
+use super::K;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Recall@20, MRR@20 and NDCG@20 over the steps counted so far. Each step has exactly one right item, so Recall@k is the hit rate, and with one relevant item
+/// the ideal gain is 1: NDCG@k = 1 / log₂(rank + 1) [Järvelin & Kekäläinen 2002].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankingMetrics {
+    /// How many steps were counted.
+    pub steps: u64,
+    hits: u64,
+    reciprocal_ranks: f64,
+    gains: f64,
+}
+
+impl RankingMetrics {
+    /// Counts one step: the rank (1 is best) that the item which came had been given, `None` if it was not in the list.
+    ///
+    /// ```
+    /// let mut quality = sequor::evaluation::Quality::default();
+    /// quality.count(Some(1));
+    /// quality.count(Some(4));
+    /// quality.count(Some(21));
+    /// quality.count(None);
+    /// assert_eq!((quality.recall(), quality.mrr()), (0.5, 0.3125));
+    /// ```
+    pub fn count(&mut self, rank: Option<usize>) {
+        self.steps += 1;
+        if let Some((reciprocal, gain)) = worth(rank) {
+            self.hits += 1;
+            self.reciprocal_ranks += reciprocal;
+            self.gains += gain;
+        }
+    }
+
+    /// How many steps' items stood among the first 20.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// The share of steps whose item stood among the first 20; 0 before the first step.
+    #[must_use]
+    pub fn recall(&self) -> f64 {
+        self.mean(self.hits as f64)
+    }
+
+    /// The mean of 1 / rank, a rank beyond 20 counting as 0.
+    #[must_use]
+    pub fn mrr(&self) -> f64 {
+        self.mean(self.reciprocal_ranks)
+    }
+
+    /// The mean discounted gain, a rank beyond 20 counting as 0.
+    #[must_use]
+    pub fn ndcg(&self) -> f64 {
+        self.mean(self.gains)
+    }
+
+    /// Adds the steps of another sum.
+    pub fn merge(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.hits += other.hits;
+        self.reciprocal_ranks += other.reciprocal_ranks;
+        self.gains += other.gains;
+    }
+
+    fn mean(&self, sum: f64) -> f64 {
+        if self.steps == 0 { 0.0 } else { sum / self.steps as f64 }
+    }
+}
+
+/// `(1 / rank, 1 / log₂(rank + 1))` of a hit among the first 20.
+fn worth(rank: Option<usize>) -> Option<(f64, f64)> {
+    rank.filter(|rank| (1..=K).contains(rank)).map(|rank| {
+        let rank = rank as f64;
+        (1.0 / rank, 1.0 / (rank + 1.0).log2())
+    })
+}
+
+/// The same over the last steps only: what the wall shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlidingRankingMetrics {
+    ranks: VecDeque<u8>,
+    window: usize,
+}
+
+impl SlidingRankingMetrics {
+    /// Over the last `window` steps.
+    #[must_use]
+    pub fn new(window: usize) -> Self {
+        Self { ranks: VecDeque::with_capacity(window.min(4096)), window: window.max(1) }
+    }
+
+    /// Counts one step, as [`RankingMetrics::count`] does.
+    pub fn count(&mut self, rank: Option<usize>) {
+        if self.ranks.len() >= self.window {
+            self.ranks.pop_front();
+        }
+        let rank = rank.filter(|rank| (1..=K).contains(rank)).and_then(|rank| u8::try_from(rank).ok());
+        self.ranks.push_back(rank.unwrap_or(0));
+    }
+
+    /// The sums over the window as it stands.
+    #[must_use]
+    pub fn metrics(&self) -> RankingMetrics {
+        let mut quality = RankingMetrics::default();
+        for &rank in &self.ranks {
+            quality.count((rank > 0).then_some(usize::from(rank)));
+        }
+        quality
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gains_follow_the_formula() {
+        let mut quality = RankingMetrics::default();
+        quality.count(Some(3));
+        // 1 / log2(3 + 1) = 0.5
+        assert_eq!(quality.ndcg(), 0.5);
+        quality.count(Some(20));
+        quality.count(Some(21));
+        assert_eq!(quality.recall(), 2.0 / 3.0);
+        assert_eq!(quality.steps, 3);
+    }
+
+    #[test]
+    fn the_sliding_window_forgets() {
+        let mut sliding = SlidingRankingMetrics::new(2);
+        sliding.count(Some(1));
+        sliding.count(None);
+        sliding.count(Some(2));
+        assert_eq!(sliding.metrics().steps, 2);
+        assert_eq!(sliding.metrics().recall(), 0.5);
+        assert_eq!(sliding.metrics().mrr(), 0.25);
+    }
+}

@@ -1,0 +1,46 @@
+//! The page that lists every metric.
+
+use std::fmt::Write;
+
+use super::handle::{MetricDeclaration, MetricType, MetricUnit};
+use super::{BUILD_INFO, BUILD_INFO_HELP, Metrics, process};
+
+impl Metrics {
+    /// Every metric that the daemon shows, as the table of `ops/METRICS.md`.
+    #[must_use]
+    pub fn render_markdown() -> String {
+        let mut page = String::from(
+            "# Metrics\n\nWhat `/metrics` on the admin endpoint shows, from the declarations in `src/metrics`. A test holds this page to them:\n\
+             `SEQUOR_WRITE_PAGES=1 cargo test --test integration metrics` writes it anew.\n\n\
+             Histograms have buckets from 50 µs to 600 s for times, and from 1 to 4096 for counts. A label takes the values named, and no others; \
+             `kind` takes the kinds of event, those of the settings included.\n\n\
+             | name | type | unit | labels | |\n|---|---|---|---|---|\n",
+        );
+        for declared in Self::DECLARATIONS {
+            row(&mut page, declared.name, declared.kind.as_str(), declared.unit.as_str(), &labels(declared), declared.help);
+        }
+        row(&mut page, BUILD_INFO, MetricType::Gauge.as_str(), MetricUnit::None.as_str(), "`version`", BUILD_INFO_HELP);
+        for (name, kind, help) in process::FAMILIES {
+            let unit = if name.contains("_seconds") {
+                MetricUnit::Seconds
+            } else if name.contains("_bytes") {
+                MetricUnit::Bytes
+            } else {
+                MetricUnit::Count
+            };
+            row(&mut page, name, kind, unit.as_str(), "", help);
+        }
+        page
+    }
+}
+
+fn row(page: &mut String, name: &str, kind: &str, unit: &str, labels: &str, help: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {help} |");
+}
+
+fn labels(declared: &MetricDeclaration) -> String {
+    let Some(label) = declared.label else { return String::new() };
+    let values: Vec<_> = declared.values.iter().map(|value| format!("`{value}`")).collect();
+    if values.is_empty() { format!("`{label}`") } else { format!("`{label}`: {}", values.join(", ")) }
+}
