@@ -8,9 +8,9 @@ use crate::metrics::{By, SpanOutcome};
 
 /// What sends spans: there is none.
 #[derive(Debug)]
-pub enum Exporter {}
+pub enum TelemetryExporter {}
 
-impl Exporter {
+impl TelemetryExporter {
     /// Nothing can be sent.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Exporter {
 }
 
 /// Makes a span go on from that of a sender: there is none to go on with.
-pub const fn follow(_span: &Span, _traceparent: &str) {}
+pub const fn set_remote_parent(_span: &Span, _traceparent: &str) {}
 
 /// Names a span that is under way: nobody reads its name.
-pub fn rename(_span: &Span, _name: impl FnOnce() -> String) {}
+pub fn rename_span(_span: &Span, _name: impl FnOnce() -> String) {}
