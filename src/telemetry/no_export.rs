@@ -4,7 +4,7 @@ use metrics::Counter;
 use tracing::Span;
 
 use super::{SpanLayer, TelemetryError};
-use crate::metrics::{By, SpanOutcome};
+use crate::metrics::{LabeledMetric, SpanOutcome};
 
 /// What sends spans: there is none.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl TelemetryExporter {
     ///
     /// # Errors
     /// [`TelemetryError::NotBuilt`].
-    pub fn start(_endpoint: &str, _sample: f64, _outcomes: By<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
+    pub fn start(_endpoint: &str, _sample: f64, _outcomes: LabeledMetric<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
         Err(TelemetryError::NotBuilt)
     }
 
