@@ -5,14 +5,14 @@ use std::thread::JoinHandle;
 
 use super::past::decode;
 use crate::domain::Offset;
-use crate::learner::State;
+use crate::learner::LearnerState;
 use crate::store::{Checkpoints, Store, StoreError};
 
 /// The newest checkpoint of a data directory, on its way into memory on a thread of its own. Nothing is believed of it that the store, once open, does not bear out.
 #[derive(Debug)]
-pub struct Ahead(JoinHandle<Option<(Offset, State)>>);
+pub struct CheckpointPreload(JoinHandle<Option<(Offset, LearnerState)>>);
 
-impl Ahead {
+impl CheckpointPreload {
     /// Begins to read. If nothing can be read the store's owner finds out, and says so.
     #[must_use]
     pub fn read(data_dir: &Path) -> Self {
@@ -27,7 +27,7 @@ impl Ahead {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.
-    pub fn of(self, store: &Store) -> Result<Option<State>, StoreError> {
+    pub fn of(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
         // One that died reads again, where it is told of.
         let Some((offset, state)) = self.0.join().ok().flatten() else { return Ok(None) };
         let newest = store.present_checkpoints().offsets()?.last() == Some(&offset);
@@ -37,17 +37,17 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use super::super::past::KeptPast;
+    use super::super::past::StoredStateHistory;
     use super::*;
     use crate::domain::{Entry, Item, ItemChange, ItemOperation};
-    use crate::learner::{Aides, FoldSettings, Inline, Learner};
+    use crate::learner::{LearnerDeps, LearnerConfig, InlineJobs, Learner};
     use crate::store::{Durability, StoreOptions, codec};
     use std::sync::Arc;
 
-    fn state(store: &Store) -> State {
-        let past = KeptPast::new(store.clone(), Arc::default(), FoldSettings::default());
-        let aides = Aides { training: Box::<Inline<_>>::default(), clustering: Box::<Inline<_>>::default(), past: Box::new(past) };
-        let mut learner = Learner::new(FoldSettings::default(), Arc::default(), None, 0, None, aides).unwrap();
+    fn state(store: &Store) -> LearnerState {
+        let past = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
+        let aides = LearnerDeps { training: Box::<InlineJobs<_>>::default(), clustering: Box::<InlineJobs<_>>::default(), past: Box::new(past) };
+        let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), None, 0, None, aides).unwrap();
         learner.state().unwrap().clone()
     }
 
@@ -59,18 +59,18 @@ mod tests {
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
         let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
         let write = |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
-        let used = |ahead: Ahead| ahead.of(&store).unwrap().is_some();
+        let used = |ahead: CheckpointPreload| ahead.of(&store).unwrap().is_some();
 
-        assert!(!used(Ahead::read(dir.path())), "there is none");
+        assert!(!used(CheckpointPreload::read(dir.path())), "there is none");
         write(2);
-        assert!(used(Ahead::read(dir.path())));
-        let ahead = Ahead::read(dir.path());
+        assert!(used(CheckpointPreload::read(dir.path())));
+        let ahead = CheckpointPreload::read(dir.path());
         while !ahead.0.is_finished() {
             std::thread::yield_now();
         }
         write(3);
         assert!(!used(ahead), "another came after it");
         write(4);
-        assert!(!used(Ahead::read(dir.path())), "it knows more than the journal");
+        assert!(!used(CheckpointPreload::read(dir.path())), "it knows more than the journal");
     }
 }

@@ -4,14 +4,14 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 use crate::domain::{Catalog, Entry, ItemDictionary, Offset};
-use crate::learner::Snapshot;
-use crate::store::{Committed, Store, StoreError};
+use crate::learner::ModelSnapshot;
+use crate::store::{CommittedBatch, Store, StoreError};
 
 /// Keeps the catalog that answers see ahead of the fold, so that a change that was acknowledged holds for every later answer. The committer is its only writer.
 #[derive(Debug)]
 pub struct LiveCatalog {
     shown: Arc<ArcSwap<Catalog>>,
-    published: Arc<ArcSwap<Snapshot>>,
+    published: Arc<ArcSwap<ModelSnapshot>>,
     /// The offset after the last change.
     changed: Offset,
 }
@@ -21,7 +21,7 @@ impl LiveCatalog {
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
-    pub fn recover(store: &Store, dictionary: &ItemDictionary, published: Arc<ArcSwap<Snapshot>>) -> Result<Self, StoreError> {
+    pub fn recover(store: &Store, dictionary: &ItemDictionary, published: Arc<ArcSwap<ModelSnapshot>>) -> Result<Self, StoreError> {
         let snapshot = published.load_full();
         let (mut catalog, mut changed) = (snapshot.catalog().clone(), snapshot.offset());
         for entry in store.journal().entries(snapshot.offset())? {
@@ -42,7 +42,7 @@ impl LiveCatalog {
     }
 
     /// Shows what was committed, and says how many changes of the catalog it held.
-    pub fn change(&mut self, committed: &Committed) -> u64 {
+    pub fn change(&mut self, committed: &CommittedBatch) -> u64 {
         let changes = || {
             committed.entries.iter().filter_map(|delivered| match (&delivered.entry, delivered.item) {
                 (Entry::Item(change), Some(item)) => Some((delivered.offset, item, &change.operation)),

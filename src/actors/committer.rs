@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::catalog::LiveCatalog;
-use super::gate::Permit;
+use super::gate::AdmissionPermit;
 use super::guard::{guarded, may_strike};
-use super::model::{Advance, ModelActor};
-use super::session::{Act, Happened};
-use super::shard::{Deliver, ShardActor, shard_of};
+use super::model::{AdvanceLearner, LearnerActor};
+use super::session::{SessionOp, SessionUpdate};
+use super::shard::{DeliverEntries, ShardActor, shard_of};
 use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
 use crate::metrics::{ActorKind, Metrics, QueueName};
-use crate::store::{Committed, Committer, Receipt, StoreError};
+use crate::store::{CommittedBatch, Committer, CommitReceipt, StoreError};
 
 /// Entries to be made durable together, or not at all.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Append {
+pub struct AppendEntries {
     /// The entries, in the sender's order.
     pub entries: Vec<Entry>,
     /// Their room on the way.
-    pub permit: Permit,
+    pub permit: AdmissionPermit,
     /// Told once they are durable and put before their sessions.
-    pub reply: oneshot::Sender<Result<Receipt, Arc<StoreError>>>,
+    pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
 
 /// The only writer of the journal, on a thread of its own. While one flush runs, requests gather for the next.
@@ -35,8 +35,8 @@ pub struct CommitterActor {
     catalog: LiveCatalog,
     metrics: Arc<Metrics>,
     shards: Vec<Addr<ShardActor>>,
-    model: Addr<ModelActor>,
-    gathered: Vec<Append>,
+    model: Addr<LearnerActor>,
+    gathered: Vec<AppendEntries>,
     /// Every entry before this offset was put before its session.
     delivered: watch::Sender<Offset>,
     /// A commit failed: what the disk holds must be found out before the next.
@@ -55,7 +55,7 @@ impl CommitterActor {
         catalog: LiveCatalog,
         metrics: Arc<Metrics>,
         shards: Vec<Addr<ShardActor>>,
-        model: Addr<ModelActor>,
+        model: Addr<LearnerActor>,
     ) -> Self {
         let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
         Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), delivered, failed: false }
@@ -78,7 +78,7 @@ impl CommitterActor {
         Ok(())
     }
 
-    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+    fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
         // Whether a panic left anything in the journal is found out like after any failure.
         let metrics = Arc::clone(&self.metrics);
@@ -98,17 +98,17 @@ impl CommitterActor {
         outcome
     }
 
-    fn deliver(&mut self, committed: Committed, permits: Vec<Permit>) {
+    fn deliver(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
         let permits = Arc::new(permits);
         let (from, through) = (committed.first, committed.first + committed.entries.len() as u64);
         let changed = self.catalog.change(&committed);
         self.metrics.catalog_changes.increment(changed);
-        let mut by_shard: Vec<Vec<(String, Happened)>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for delivered in committed.entries {
-            if let Some((user, happened)) = Happened::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
+            if let Some((user, happened)) = SessionUpdate::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
-                if let Act::Step { step, .. } = &happened.act {
+                if let SessionOp::Step { step, .. } = &happened.act {
                     self.metrics.accepted_events.with_label(step.kind).increment(1);
                 }
                 events.push((user, happened));
@@ -117,11 +117,11 @@ impl CommitterActor {
         for (shard, events) in self.shards.iter().zip(by_shard) {
             self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
             // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
-            shard.do_send(Deliver { events, from, through, permits: Some(Arc::clone(&permits)) });
+            shard.do_send(DeliverEntries { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
         self.delivered.send_replace(through);
         // A full mailbox holds a wake-up already.
-        let _ = self.model.try_send(Advance);
+        let _ = self.model.try_send(AdvanceLearner);
     }
 }
 
@@ -140,26 +140,26 @@ impl Actor for CommitterActor {
     }
 }
 
-impl Handler<Append> for CommitterActor {
+impl Handler<AppendEntries> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, append: Append, context: &mut Self::Context) {
+    fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
         self.gathered.push(append);
         if self.gathered.len() == 1 {
             // Runs once the mailbox has been drained: everything that came during the last flush shares the next one.
-            context.notify(Commit);
+            context.notify(CommitBatch);
         }
     }
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Commit;
+struct CommitBatch;
 
-impl Handler<Commit> for CommitterActor {
+impl Handler<CommitBatch> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, _: Commit, _: &mut Self::Context) {
+    fn handle(&mut self, _: CommitBatch, _: &mut Self::Context) {
         let gathered = std::mem::take(&mut self.gathered);
         let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for append in gathered {
@@ -205,15 +205,15 @@ impl Handler<Commit> for CommitterActor {
 /// Forgets the ids of events that were erased.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Forget {
+pub struct ForgetUsers {
     /// The ids.
     pub ids: Vec<String>,
 }
 
-impl Handler<Forget> for CommitterActor {
+impl Handler<ForgetUsers> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, Forget { ids }: Forget, _: &mut Self::Context) {
+    fn handle(&mut self, ForgetUsers { ids }: ForgetUsers, _: &mut Self::Context) {
         self.core.forget_ids(ids.iter().map(String::as_str));
     }
 }
@@ -221,15 +221,15 @@ impl Handler<Forget> for CommitterActor {
 /// Writes what the committer keeps beside the journal, so that the next start need not scan it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
-pub struct Persist {
+pub struct PersistIndexes {
     /// Nothing more is to be committed.
     pub for_good: bool,
 }
 
-impl Handler<Persist> for CommitterActor {
+impl Handler<PersistIndexes> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
-    fn handle(&mut self, Persist { for_good }: Persist, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, PersistIndexes { for_good }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
         if for_good { self.core.rest() } else { self.core.persist_items() }.map_err(Arc::new)
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::system::{System, SystemError};
-use super::upkeep::Upkeep;
-use crate::store::{Debt, Erased, Gone};
+use super::upkeep::StoreMaintenance;
+use crate::store::{PendingTask, ErasedUser, RemovedUser};
 
 /// How often it is looked for erasures under way: those of an earlier process, and those that could not be finished the last time.
 const EVERY: Duration = Duration::from_secs(1);
@@ -16,37 +16,37 @@ const REMEMBERED: usize = 1024;
 
 /// What is known of the erasures of this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Erasing {
-    shared: Arc<Shared>,
+pub struct ErasureJob {
+    shared: Arc<ErasureJobState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ErasureJobState {
     /// There may be something to do.
     asked: Notify,
     /// Something was done.
     done: Notify,
     /// The oldest first.
-    gone: Mutex<VecDeque<(Erased, Gone)>>,
+    gone: Mutex<VecDeque<(ErasedUser, RemovedUser)>>,
 }
 
-impl Erasing {
+impl ErasureJob {
     /// Has it looked for erasures at once.
     pub(super) fn ask(&self) {
         self.shared.asked.notify_one();
     }
 
     /// What went with a user who was erased lately; what was found is not found again.
-    fn take(&self, user: &str) -> Option<Gone> {
+    fn take(&self, user: &str) -> Option<RemovedUser> {
         let mut all = self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = all.iter().position(|(erased, _)| *erased == Erased::of(user))?;
+        let place = all.iter().position(|(erased, _)| *erased == ErasedUser::of(user))?;
         all.remove(place).map(|(_, gone)| gone)
     }
 
     /// Waits until all these users are erased, and says what went with them; `None` if that takes longer than `patience`.
-    pub(super) async fn wait(&self, users: &[String], patience: Duration) -> Option<Gone> {
+    pub(super) async fn wait(&self, users: &[String], patience: Duration) -> Option<RemovedUser> {
         let wait = async {
-            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), Gone::default());
+            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), RemovedUser::default());
             loop {
                 let done = self.shared.done.notified();
                 left.retain(|user| match self.take(user) {
@@ -65,9 +65,9 @@ impl Erasing {
         actix::clock::timeout(patience, wait).await.ok()
     }
 
-    fn tell(&self, gone: &HashMap<String, Gone>) {
+    fn tell(&self, gone: &HashMap<String, RemovedUser>) {
         let mut all = self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(gone.iter().map(|(user, gone)| (Erased::of(user), *gone)));
+        all.extend(gone.iter().map(|(user, gone)| (ErasedUser::of(user), *gone)));
         let surplus = all.len().saturating_sub(REMEMBERED);
         all.drain(..surplus);
         drop(all);
@@ -104,7 +104,7 @@ async fn pass(system: &System) -> Result<(), SystemError> {
     let Some((last, _)) = due.last() else {
         // The last time something kept it from being done.
         let upkeep = system.upkeep().clone();
-        return if store.erasures().owes(Debt::Compaction)? { blocking(move || rewrite(&upkeep)).await } else { Ok(()) };
+        return if store.erasures().owes(PendingTask::Compaction)? { blocking(move || rewrite(&upkeep)).await } else { Ok(()) };
     };
     let beyond = last + 1;
     system.reach(beyond, EVERY).await?;
@@ -126,9 +126,9 @@ async fn pass(system: &System) -> Result<(), SystemError> {
 }
 
 /// Writes the database's files anew: what they hold of what was erased goes with them.
-fn rewrite(upkeep: &Upkeep) -> Result<(), SystemError> {
+fn rewrite(upkeep: &StoreMaintenance) -> Result<(), SystemError> {
     upkeep.compact()?;
-    Ok(upkeep.store().erasures().pay(Debt::Compaction)?)
+    Ok(upkeep.store().erasures().pay(PendingTask::Compaction)?)
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SystemError> + Send + 'static) -> Result<T, SystemError> {

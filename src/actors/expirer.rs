@@ -14,14 +14,14 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For how long what is kept; what is not named, for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keeping {
+pub struct RetentionJob {
     /// Events, by kind, in milliseconds.
     pub events: Vec<(EventKind, i64)>,
     /// What was recommended, in milliseconds.
     pub impressions_ms: Option<i64>,
 }
 
-impl Keeping {
+impl RetentionJob {
     /// What is too old at a time; `None` if everything is kept for good.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Option<Expiry> {
@@ -45,7 +45,7 @@ impl Keeping {
 
 /// Looks, for as long as the system runs, whether something was kept long enough, and takes it out: first of the journal, by an entry that says so to everything that is folded from it,
 /// then of the sessions. What was begun is gone on with by the next start.
-pub async fn expire(system: System, keeping: Keeping, clock: Clock) {
+pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
     let mut every = actix::clock::interval(TICK);
     let mut looked: Option<Instant> = None;
     loop {
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn the_shortest_time_says_how_often_it_is_looked() {
-        let keeping = |events: &[i64], impressions_ms| Keeping {
+        let keeping = |events: &[i64], impressions_ms| RetentionJob {
             events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
             impressions_ms,
         };
-        assert_eq!((Keeping::default().every(), Keeping::default().at(5)), (LOOK_AT_LEAST, None));
+        assert_eq!((RetentionJob::default().every(), RetentionJob::default().at(5)), (LOOK_AT_LEAST, None));
         assert_eq!(keeping(&[3_600_000, 60_000], None).every(), Duration::from_secs(6));
         assert_eq!(keeping(&[3_600_000_000], Some(1)).every(), TICK);
         assert_eq!(keeping(&[i64::MAX], None).every(), LOOK_AT_LEAST);

@@ -6,24 +6,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Room for so many entries between the door and the sessions. Each entry holds its room until its session has taken it, so that no queue on the way can
 /// hold more than the bound, and nothing already taken is ever dropped for lack of room.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct AdmissionControl {
     room: Arc<Semaphore>,
     bound: usize,
 }
 
 /// Room held by entries on their way; given back when dropped.
 #[derive(Debug)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct AdmissionPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// There is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{bound} entries are already on their way")]
-pub struct Full {
+pub struct AdmissionFull {
     /// The bound.
     pub bound: usize,
 }
 
-impl Gate {
+impl AdmissionControl {
     /// A gate with room for `bound` entries.
     #[must_use]
     pub fn new(bound: usize) -> Self {
@@ -34,18 +34,18 @@ impl Gate {
     ///
     /// # Errors
     /// [`Full`] if there is none.
-    pub fn enter(&self, entries: usize) -> Result<Permit, Full> {
-        let wanted = u32::try_from(entries).map_err(|_| Full { bound: self.bound })?;
-        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(Permit).map_err(|_| Full { bound: self.bound })
+    pub fn enter(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
+        let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { bound: self.bound })?;
+        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
     }
 
     /// Room for `entries` as soon as there is some: for a source that can wait, such as a file. More than the bound waits for all of it.
     ///
     /// # Errors
     /// [`Full`] only if the gate is being torn down.
-    pub async fn wait(&self, entries: usize) -> Result<Permit, Full> {
-        let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| Full { bound: self.bound })?;
-        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(Permit).map_err(|_| Full { bound: self.bound })
+    pub async fn wait(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
+        let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| AdmissionFull { bound: self.bound })?;
+        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
     }
 
     /// How many entries are on their way.
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded_and_comes_back() {
-        let gate = Gate::new(3);
+        let gate = AdmissionControl::new(3);
         let two = gate.enter(2).unwrap();
         assert!(gate.enter(2).is_err());
         let one = gate.enter(1).unwrap();

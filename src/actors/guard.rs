@@ -8,16 +8,16 @@ use crate::metrics::{ActorKind, Metrics};
 /// A piece of work that ended in a panic, with what the panic said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a panic: {0}")]
-pub struct Struck(pub String);
+pub struct CaughtPanic(pub String);
 
 /// Does a piece of an actor's work. Whoever calls this must not trust afterwards what the work may have left half done.
 ///
 /// # Errors
 /// [`Struck`] if it panicked.
-pub fn guarded<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, Struck> {
+pub fn guarded<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         metrics.panics.with_label(worker).increment(1);
-        let struck = Struck(said(panic.as_ref()));
+        let struck = CaughtPanic(said(panic.as_ref()));
         tracing::error!(?worker, error = %struck, "an actor was struck and heals itself");
         struck
     })
@@ -43,20 +43,20 @@ mod fault {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    struct Fault {
+    struct InjectedPanic {
         place: String,
         item: String,
         left: AtomicU64,
         stalls: bool,
     }
 
-    static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
+    static FAULT: LazyLock<Option<InjectedPanic>> = LazyLock::new(|| {
         let text = std::env::var("SEQUOR_FAULT").ok()?;
         let mut parts = text.split(':');
         let (place, item) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let times = parts.next();
         let left = times.and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
-        Some(Fault { place, item, left: AtomicU64::new(left), stalls: times == Some("stall") })
+        Some(InjectedPanic { place, item, left: AtomicU64::new(left), stalls: times == Some("stall") })
     });
 
     #[expect(clippy::panic, reason = "it is asked for")]

@@ -3,7 +3,7 @@
 mod checkpointing;
 mod telling;
 
-pub use checkpointing::{Checkpoint, Checkpointing};
+pub use checkpointing::{WriteCheckpoint, CheckpointPolicy};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
@@ -12,20 +12,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-use super::guard::{Struck, guarded, may_strike};
+use super::guard::{CaughtPanic, guarded, may_strike};
 use super::system::SystemError;
-use super::upkeep::Upkeep;
-use super::worker::Beside;
+use super::upkeep::StoreMaintenance;
+use super::worker::BackgroundWorker;
 use crate::domain::{Entry, ItemDictionary, ModelChange, Offset};
-use crate::learner::{Learner, LearnerError, LearningReport, Lost, Snapshot, Vitals};
+use crate::learner::{Learner, LearnerError, LearningReport, JobLost, ModelSnapshot, ModelHealth};
 use crate::metrics::{ActorKind, Metrics};
-use crate::store::{Quarantined, Reader, Store, StoreError};
+use crate::store::{QuarantinedEntry, QuarantineReader, Store, StoreError};
 use crate::telemetry::span;
-use checkpointing::Written;
+use checkpointing::CheckpointWritten;
 
 /// Why the model actor stopped learning.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
+pub enum LearnerActorError {
     /// The fold failed.
     #[error("learning failed at offset {offset}")]
     Learner {
@@ -37,10 +37,10 @@ pub enum ModelError {
     },
     /// A checkpoint could not be made.
     #[error("the learned state could not be gathered")]
-    Struck(#[source] Struck),
+    Struck(#[source] CaughtPanic),
     /// Writing a checkpoint died.
     #[error("the learned state could not be written")]
-    Writer(#[source] Lost),
+    Writer(#[source] JobLost),
     /// Another fold could not be made.
     #[error("learning could not begin again")]
     Load(#[source] Box<SystemError>),
@@ -49,7 +49,7 @@ pub enum ModelError {
     Store(#[from] StoreError),
 }
 
-impl ModelError {
+impl LearnerActorError {
     /// Whether a full disk is why.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
@@ -58,15 +58,15 @@ impl ModelError {
 }
 
 /// Makes a fold that stands where its newest checkpoint left it.
-pub type Load = Box<dyn FnMut() -> Result<Learner, ModelError> + Send>;
+pub type LoadLearner = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
 
 /// Reads the journal in its order, folds it, and publishes snapshots.
 ///
 /// A fold that panics, or whose training does, is not to be trusted any more: another takes its place, from the newest checkpoint on. An entry at which that happens twice is
 /// put into quarantine and passed over. As every fold of the same journal meets the same end there, what is learned depends on the journal alone even then.
-pub struct ModelActor {
+pub struct LearnerActor {
     learner: Learner,
-    load: Load,
+    load: LoadLearner,
     /// The entry being folded.
     at: Offset,
     /// The entry at which a fold failed last.
@@ -76,18 +76,18 @@ pub struct ModelActor {
     store: Store,
     dictionary: Arc<ItemDictionary>,
     metrics: Arc<Metrics>,
-    published: Arc<ArcSwap<Snapshot>>,
+    published: Arc<ArcSwap<ModelSnapshot>>,
     /// The offset of the snapshot published last.
     learned: watch::Sender<Offset>,
     published_at: Instant,
-    checkpointing: Checkpointing,
-    upkeep: Upkeep,
+    checkpointing: CheckpointPolicy,
+    upkeep: StoreMaintenance,
     /// The offset of the last checkpoint that was begun.
     checkpointed: Offset,
     /// The offset of the last one that is on the disk.
     written: Offset,
     /// Writes checkpoints while learning goes on.
-    writer: Beside<Result<Written, StoreError>>,
+    writer: BackgroundWorker<Result<CheckpointWritten, StoreError>>,
     /// The user up to whom session records were looked through.
     swept: Option<String>,
     /// Acts upon the model from this entry on are still to be counted.
@@ -98,7 +98,7 @@ pub struct ModelActor {
     reported: LearningReport,
 }
 
-impl ModelActor {
+impl LearnerActor {
     /// Entries folded between two looks into the mailbox.
     const STRETCH: usize = 2048;
     /// Session records that are looked through after a checkpoint, for those to be forgotten.
@@ -114,19 +114,19 @@ impl ModelActor {
     /// [`ModelError::Store`] if the quarantine cannot be read.
     pub fn new(
         learner: Learner,
-        load: Load,
-        upkeep: Upkeep,
+        load: LoadLearner,
+        upkeep: StoreMaintenance,
         dictionary: Arc<ItemDictionary>,
         metrics: Arc<Metrics>,
-        published: Arc<ArcSwap<Snapshot>>,
-        checkpointing: Checkpointing,
-    ) -> Result<Self, ModelError> {
+        published: Arc<ArcSwap<ModelSnapshot>>,
+        checkpointing: CheckpointPolicy,
+    ) -> Result<Self, LearnerActorError> {
         let (at, reported) = (learner.next_offset(), learner.report());
         // Those before were counted when they were made, if by another process.
         let uncounted = upkeep.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
-        let writer = Beside::start(
+        let writer = BackgroundWorker::start(
             || span!("checkpoint"),
             metrics.checkpoint_seconds.clone(),
             metrics.panics.with_label(ActorKind::Learner).clone(),
@@ -164,14 +164,14 @@ impl ModelActor {
         self.learned.subscribe()
     }
 
-    fn read_quarantine(&mut self) -> Result<(), ModelError> {
+    fn read_quarantine(&mut self) -> Result<(), LearnerActorError> {
         let all = self.store.quarantine().all()?;
-        self.quarantined = all.into_iter().filter(|noted| noted.reader == Reader::Learner).map(|noted| noted.offset).collect();
+        self.quarantined = all.into_iter().filter(|noted| noted.reader == QuarantineReader::Learner).map(|noted| noted.offset).collect();
         Ok(())
     }
 
     /// Folds the next stretch of the journal. Says whether there is more.
-    fn fold(&mut self) -> Result<bool, ModelError> {
+    fn fold(&mut self) -> Result<bool, LearnerActorError> {
         let mut entries = self.store.journal().entries(self.learner.next_offset())?;
         let mut more = false;
         for _ in 0..Self::STRETCH {
@@ -190,7 +190,7 @@ impl ModelActor {
                 }
                 self.learner.fold(offset, &entry)
             };
-            folded.map_err(|source| ModelError::Learner { offset, source })?;
+            folded.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
             if self.published_at.elapsed() >= Self::PUBLISH {
                 self.publish();
@@ -238,8 +238,8 @@ impl ModelActor {
                 self.stand(Ok(()));
                 return more;
             }
-            Ok(Err(ModelError::Learner { source: LearnerError::Lost { begun }, .. })) => (begun, "the training panicked".to_owned()),
-            Ok(Err(ModelError::Learner { offset, source })) => (offset, source.to_string()),
+            Ok(Err(LearnerActorError::Learner { source: LearnerError::Lost { begun }, .. })) => (begun, "the training panicked".to_owned()),
+            Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
             // Neither the fold's fault nor the entry's.
             Ok(Err(error)) => {
                 self.stand(Err(error));
@@ -254,19 +254,19 @@ impl ModelActor {
     }
 
     /// Begins again at the newest checkpoint; the second time for the same entry, without it.
-    fn heal(&mut self, at: Offset, reason: String) -> Result<(), ModelError> {
+    fn heal(&mut self, at: Offset, reason: String) -> Result<(), LearnerActorError> {
         // Whatever fails below: this fold is not gone on with.
         self.broken = true;
         if self.stumbled.replace(at) == Some(at) {
             tracing::error!(offset = at, reason, "an entry cannot be learned from and is put into quarantine");
-            self.store.quarantine().put(&Quarantined { offset: at, reader: Reader::Learner, reason })?;
+            self.store.quarantine().put(&QuarantinedEntry { offset: at, reader: QuarantineReader::Learner, reason })?;
         } else {
             tracing::error!(offset = at, reason, "learning begins again at the newest checkpoint");
         }
         self.reload()
     }
 
-    fn reload(&mut self) -> Result<(), ModelError> {
+    fn reload(&mut self) -> Result<(), LearnerActorError> {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.broken = false;
@@ -286,7 +286,7 @@ impl ModelActor {
     }
 
     /// Notes whether learning goes on.
-    fn stand(&mut self, outcome: Result<(), ModelError>) {
+    fn stand(&mut self, outcome: Result<(), LearnerActorError>) {
         let failed = outcome.is_err();
         if failed != self.failed {
             self.metrics.learning_failed.set(f64::from(u8::from(failed)));
@@ -299,14 +299,14 @@ impl ModelActor {
     }
 }
 
-impl Actor for ModelActor {
+impl Actor for LearnerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.notify(Advance);
+        context.notify(AdvanceLearner);
         context.run_interval(Self::PATIENCE, |actor, context| {
             if actor.failed && actor.try_again() {
-                context.notify(Advance);
+                context.notify(AdvanceLearner);
             }
         });
     }
@@ -315,26 +315,26 @@ impl Actor for ModelActor {
 /// The journal has grown.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Advance;
+pub struct AdvanceLearner;
 
-impl Handler<Advance> for ModelActor {
+impl Handler<AdvanceLearner> for LearnerActor {
     type Result = ();
 
-    fn handle(&mut self, _: Advance, context: &mut Self::Context) {
+    fn handle(&mut self, _: AdvanceLearner, context: &mut Self::Context) {
         if !self.failed && self.advance() {
-            context.notify(Advance);
+            context.notify(AdvanceLearner);
         }
     }
 }
 
 /// Asks how learning stands.
 #[derive(Debug, Message)]
-#[rtype(result = "Standing")]
-pub struct HowFar;
+#[rtype(result = "LearnerStatus")]
+pub struct GetStatus;
 
 /// How learning stands.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct LearnerStatus {
     /// The next entry to be folded.
     pub next: Offset,
     /// Whether learning has stopped for an error.
@@ -344,15 +344,15 @@ pub struct Standing {
     /// What was done to the model last, oldest first, with where it stands in the journal.
     pub acts: Vec<(Offset, ModelChange)>,
     /// How the model is doing.
-    pub vitals: Vitals,
+    pub vitals: ModelHealth,
 }
 
-impl Handler<HowFar> for ModelActor {
-    type Result = MessageResult<HowFar>;
+impl Handler<GetStatus> for LearnerActor {
+    type Result = MessageResult<GetStatus>;
 
-    fn handle(&mut self, _: HowFar, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         let learner = &self.learner;
-        MessageResult(Standing {
+        MessageResult(LearnerStatus {
             next: learner.next_offset(),
             failed: self.failed,
             report: learner.report(),

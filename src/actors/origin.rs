@@ -4,14 +4,14 @@ use std::io::Read;
 
 use super::system::SystemError;
 use crate::domain::ItemIx;
-use crate::learner::Pretrained;
+use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};
 
 /// The network that the fold of this store begins with; `None` if it begins with one that has learned nothing.
 ///
 /// # Errors
 /// [`SystemError::Store`] if it cannot be read.
-pub fn origin(store: &Store) -> Result<Option<Pretrained>, SystemError> {
+pub fn origin(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
     let Some(mut file) = store.origin()? else { return Ok(None) };
     let length = file.remaining();
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
@@ -21,7 +21,7 @@ pub fn origin(store: &Store) -> Result<Option<Pretrained>, SystemError> {
 ///
 /// # Errors
 /// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are events already, or if it cannot be written.
-pub fn begin_with(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
+pub fn begin_with(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     if let Some(mut file) = store.origin()? {
         let mut kept = Vec::new();
         file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
@@ -35,7 +35,7 @@ pub fn begin_with(store: &Store, pretrained: &Pretrained) -> Result<(), SystemEr
 ///
 /// # Errors
 /// [`SystemError::OtherItems`] if other items have them, or what the store says.
-pub fn number_items(store: &Store, pretrained: &Pretrained) -> Result<(), SystemError> {
+pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     let items = store.items().load()?;
     let stored = items.len();
     // A start that died on the way may have left a part of them.

@@ -5,34 +5,34 @@ use std::sync::Arc;
 
 use super::origin::origin;
 use crate::domain::{ItemDictionary, Offset};
-use crate::learner::{Aides, FoldSettings, Inline, Learner, Past, PastError, State};
-use crate::store::{CheckpointReader, Checkpoints, Reader, Store, StoreError, codec};
+use crate::learner::{LearnerDeps, LearnerConfig, InlineJobs, Learner, StateHistory, StateHistoryError, LearnerState};
+use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError, codec};
 
 /// How many states that were rolled back to or from are kept, those used last.
 const POINTS: usize = 8;
 
 /// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the nearest one before it. It keeps the state that was asked for, and the one that
 /// was left, as restore points: whoever folds the same entries again finds them there.
-pub struct KeptPast {
+pub struct StoredStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,
-    settings: FoldSettings,
+    settings: LearnerConfig,
 }
 
-impl KeptPast {
+impl StoredStateHistory {
     /// The past of a fold over that store under these settings.
     #[must_use]
-    pub fn new(store: Store, dictionary: Arc<ItemDictionary>, settings: FoldSettings) -> Self {
+    pub fn new(store: Store, dictionary: Arc<ItemDictionary>, settings: LearnerConfig) -> Self {
         Self { store, dictionary, settings }
     }
 
     /// The state of exactly that offset, if it is on the disk.
-    fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<State> {
+    fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
         places.iter().find_map(|place| place.of(at).and_then(decode).filter(|state| state.suits(&self.settings)))
     }
 
     /// Folds the journal up to `to`, from the nearest state before it.
-    fn fold(&self, places: &[&Checkpoints], to: Offset) -> Result<State, PastError> {
+    fn fold(&self, places: &[&Checkpoints], to: Offset) -> Result<LearnerState, StateHistoryError> {
         let mut offsets = BTreeSet::new();
         for place in places {
             offsets.extend(place.offsets()?);
@@ -42,9 +42,9 @@ impl KeptPast {
         if earlier.is_none() && begin > 0 {
             return Err(format!("no state from before it is kept, and the journal's entries before {begin} were dropped").into());
         }
-        let aides = Aides {
-            training: Box::<Inline<_>>::default(),
-            clustering: Box::<Inline<_>>::default(),
+        let aides = LearnerDeps {
+            training: Box::<InlineJobs<_>>::default(),
+            clustering: Box::<InlineJobs<_>>::default(),
             past: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
         };
         let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, origin(&self.store)?, aides)?;
@@ -53,8 +53,8 @@ impl KeptPast {
     }
 }
 
-impl Past for KeptPast {
-    fn recall(&mut self, present: &State, to: Offset) -> Result<State, PastError> {
+impl StateHistory for StoredStateHistory {
+    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let at = present.next_offset();
         if to > at {
             return Err("it lies in the future".into());
@@ -73,7 +73,7 @@ impl Past for KeptPast {
     }
 }
 
-fn keep(points: &Checkpoints, state: &State) -> Result<(), StoreError> {
+fn keep(points: &Checkpoints, state: &LearnerState) -> Result<(), StoreError> {
     points.write::<StoreError>(state.next_offset(), |file| Ok(codec::encode_to(state, file)?)).map(drop)
 }
 
@@ -81,8 +81,8 @@ fn keep(points: &Checkpoints, state: &State) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// What the journal or the fold says.
-pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), PastError> {
-    let noted = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Learner);
+pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), StateHistoryError> {
+    let noted = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Learner);
     let passed_over: BTreeSet<Offset> = noted.map(|noted| noted.offset).collect();
     for entry in store.journal().entries(learner.next_offset())? {
         let (offset, entry) = entry?;
@@ -97,7 +97,7 @@ pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe:
 }
 
 /// What a checkpoint holds, if it is one that this build can read.
-pub fn decode(mut checkpoint: CheckpointReader) -> Option<State> {
+pub fn decode(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let read = codec::decode_from(&mut checkpoint, length);
     read.inspect_err(|error| {

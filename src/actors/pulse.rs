@@ -3,22 +3,22 @@
 use actix::{Actor, Handler, Message};
 
 use super::committer::CommitterActor;
-use super::model::ModelActor;
+use super::model::LearnerActor;
 use super::shard::ShardActor;
 
 /// Answered by an actor as soon as its turn comes: by one that is stuck, never.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Pulse;
+pub struct LivenessPing;
 
 macro_rules! answers {
     ($($actor:ty),*) => {$(
-        impl Handler<Pulse> for $actor {
+        impl Handler<LivenessPing> for $actor {
             type Result = ();
 
-            fn handle(&mut self, _: Pulse, _: &mut <Self as Actor>::Context) -> Self::Result {}
+            fn handle(&mut self, _: LivenessPing, _: &mut <Self as Actor>::Context) -> Self::Result {}
         }
     )*};
 }
 
-answers!(CommitterActor, ModelActor, ShardActor);
+answers!(CommitterActor, LearnerActor, ShardActor);

@@ -9,58 +9,58 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::gate::Permit;
+use super::gate::AdmissionPermit;
 use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
-use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
+use crate::learner::{RankedAnswer, SequenceState, SequenceParams, RecommendationRequest, ModelSnapshot, ScoringWorkspace, answer};
 use crate::metrics::{ActorKind, Metrics};
-use crate::store::{Quarantine, Quarantined, Reader, SessionRecord, StoreError, codec};
+use crate::store::{QuarantineTree, QuarantinedEntry, QuarantineReader, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
 
 /// What the session actors of one shard share: they live on one thread.
-pub struct Surroundings {
+pub struct SessionContext {
     /// The snapshot published last.
-    pub published: Arc<ArcSwap<Snapshot>>,
+    pub published: Arc<ArcSwap<ModelSnapshot>>,
     /// The catalog, with every change that was acknowledged.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// How followers move.
-    pub pace: Pace,
+    pub pace: SequenceParams,
     /// Working memory.
-    pub workspace: RefCell<Workspace>,
+    pub workspace: RefCell<ScoringWorkspace>,
     /// The items by name.
     pub dictionary: Arc<ItemDictionary>,
     /// Where an event that cannot be applied is noted.
-    pub quarantine: Quarantine,
+    pub quarantine: QuarantineTree,
     /// Where a panic is counted.
     pub metrics: Arc<Metrics>,
 }
 
-impl Surroundings {
+impl SessionContext {
     /// The name of the item that an event is about.
-    pub(super) fn item_of(&self, happened: &Happened) -> Option<Arc<str>> {
-        let Act::Step { step, .. } = &happened.act else { return None };
+    pub(super) fn item_of(&self, happened: &SessionUpdate) -> Option<Arc<str>> {
+        let SessionOp::Step { step, .. } = &happened.act else { return None };
         self.dictionary.name(step.item?)
     }
 }
 
 /// The user of whom this is the record.
 #[must_use]
-pub fn follower(record: SessionRecord) -> Follower {
-    Follower::restore(record.session, codec::decode(&record.hidden).ok())
+pub fn follower(record: SessionRecord) -> SequenceState {
+    SequenceState::restore(record.session, codec::decode(&record.hidden).ok())
 }
 
 /// One active user.
 pub struct SessionActor {
-    follower: Follower,
+    follower: SequenceState,
     /// The first entry not yet applied.
     applied: Offset,
-    surroundings: Rc<Surroundings>,
+    surroundings: Rc<SessionContext>,
 }
 
 impl SessionActor {
     /// A user as the store remembers it, or one never seen.
     #[must_use]
-    pub fn new(record: Option<SessionRecord>, surroundings: Rc<Surroundings>) -> Self {
+    pub fn new(record: Option<SessionRecord>, surroundings: Rc<SessionContext>) -> Self {
         let applied = record.as_ref().map_or(0, |record| record.applied);
         Self { follower: record.map(follower).unwrap_or_default(), applied, surroundings }
     }
@@ -71,25 +71,25 @@ impl SessionActor {
     }
 
     /// Appends one event. One that panics is passed over, and the session stays as it was before.
-    fn apply(&mut self, event: &Happened) {
+    fn apply(&mut self, event: &SessionUpdate) {
         let around = Rc::clone(&self.surroundings);
         let before = self.follower.session.clone();
         let applied = guarded(&around.metrics, ActorKind::Session, || {
             may_strike("session", || around.item_of(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
             match &event.act {
-                Act::Step { step, session_id } => {
+                SessionOp::Step { step, session_id } => {
                     let network = &mut workspace.network;
                     self.follower.advance(event.offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), network);
                 }
-                Act::Merge { session, .. } => self.follower.absorb(session, &around.pace),
-                Act::Forget => self.follower = Follower::default(),
+                SessionOp::Merge { session, .. } => self.follower.absorb(session, &around.pace),
+                SessionOp::Forget => self.follower = SequenceState::default(),
             }
         });
         if let Err(struck) = applied {
-            self.follower = Follower::restore(before, None);
-            around.workspace.replace(Workspace::default());
-            let noted = around.quarantine.put(&Quarantined { offset: event.offset, reader: Reader::Session, reason: struck.to_string() });
+            self.follower = SequenceState::restore(before, None);
+            around.workspace.replace(ScoringWorkspace::default());
+            let noted = around.quarantine.put(&QuarantinedEntry { offset: event.offset, reader: QuarantineReader::Session, reason: struck.to_string() });
             if let Err(error) = noted {
                 tracing::error!(error = &error as &dyn std::error::Error, "an event that a session passes over could not be noted");
             }
@@ -97,20 +97,20 @@ impl SessionActor {
     }
 
     /// Answers from what the session holds; if that panics, as one who is not known.
-    fn answer(&mut self, request: &Request) -> Option<Answer> {
+    fn answer(&mut self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let around = Rc::clone(&self.surroundings);
         let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.pace);
         let began = Instant::now();
-        let ask = |follower: &mut Follower| {
+        let ask = |follower: &mut SequenceState| {
             guarded(&around.metrics, ActorKind::Session, || {
                 answer(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
             })
         };
         let answer = ask(&mut self.follower)
             .or_else(|_| {
-                self.follower = Follower::restore(self.follower.session.clone(), None);
-                around.workspace.replace(Workspace::default());
-                ask(&mut Follower::default())
+                self.follower = SequenceState::restore(self.follower.session.clone(), None);
+                around.workspace.replace(ScoringWorkspace::default());
+                ask(&mut SequenceState::default())
             })
             .ok();
         around.metrics.recommendation_seconds.record(began.elapsed());
@@ -124,16 +124,16 @@ impl Actor for SessionActor {
 
 /// One event of this user, as committed.
 #[derive(Debug, Clone)]
-pub struct Happened {
+pub struct SessionUpdate {
     /// Its place in the journal.
     pub offset: Offset,
     /// What it means for the sequence.
-    pub act: Act,
+    pub act: SessionOp,
 }
 
 /// What an entry means for the sequence of its user.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub enum SessionOp {
     /// One more step.
     Step {
         /// The step.
@@ -152,17 +152,17 @@ pub enum Act {
     Forget,
 }
 
-impl Happened {
+impl SessionUpdate {
     /// What an entry means for its user's session; `None` if nothing.
     #[must_use]
     pub fn of(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
-                let act = Act::Merge { from: merge.from, session: UserSequence::default() };
+                let act = SessionOp::Merge { from: merge.from, session: UserSequence::default() };
                 return Some((merge.into, Self { offset, act }));
             }
-            Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: Act::Forget })),
+            Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: SessionOp::Forget })),
             Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Expire(_) => {
                 return None;
             }
@@ -171,24 +171,24 @@ impl Happened {
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
-        Some((event.user_id, Self { offset, act: Act::Step { step, session_id: event.session_id } }))
+        Some((event.user_id, Self { offset, act: SessionOp::Step { step, session_id: event.session_id } }))
     }
 }
 
 /// Events of this user, in journal order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Apply {
+pub struct ApplySessionUpdate {
     /// The events.
-    pub events: Vec<Happened>,
+    pub events: Vec<SessionUpdate>,
     /// Their room on the way, given back when all their sessions have taken them.
-    pub permits: Option<Arc<Vec<Permit>>>,
+    pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
-impl Handler<Apply> for SessionActor {
+impl Handler<ApplySessionUpdate> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Apply { events, permits: _permits }: Apply, _: &mut Self::Context) {
+    fn handle(&mut self, ApplySessionUpdate { events, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is passed over.
             if event.offset >= self.applied {
@@ -203,19 +203,19 @@ impl Handler<Apply> for SessionActor {
 /// Asks for a recommendation.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Recommend {
+pub struct RecommendForSession {
     /// What is asked.
-    pub request: Request,
+    pub request: RecommendationRequest,
     /// Told the answer.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<RankedAnswer>,
     /// What the asker waits in.
     pub span: Span,
 }
 
-impl Handler<Recommend> for SessionActor {
+impl Handler<RecommendForSession> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Recommend { request, reply, span }: Recommend, _: &mut Self::Context) {
+    fn handle(&mut self, RecommendForSession { request, reply, span }: RecommendForSession, _: &mut Self::Context) {
         let answer = span!(parent: &span, "answer").in_scope(|| self.answer(&request));
         if let Some(answer) = answer {
             // The asker may have gone meanwhile.
@@ -227,31 +227,31 @@ impl Handler<Recommend> for SessionActor {
 /// Asks for what is to be stored of this user.
 #[derive(Debug, Message)]
 #[rtype(result = "SessionRecord")]
-pub struct Save;
+pub struct SaveSession;
 
-impl Handler<Save> for SessionActor {
-    type Result = MessageResult<Save>;
+impl Handler<SaveSession> for SessionActor {
+    type Result = MessageResult<SaveSession>;
 
-    fn handle(&mut self, _: Save, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: SaveSession, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.record())
     }
 }
 
 /// What is known of a user's session, `None` if nothing.
-pub type Shown = Result<Option<SessionRecord>, Arc<StoreError>>;
+pub type SessionView = Result<Option<SessionRecord>, Arc<StoreError>>;
 
 /// Asks for what is to be looked at of this user: the same as is stored.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Tell {
+pub struct GetRecord {
     /// Told the record.
-    pub reply: oneshot::Sender<Shown>,
+    pub reply: oneshot::Sender<SessionView>,
 }
 
-impl Handler<Tell> for SessionActor {
+impl Handler<GetRecord> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Tell { reply }: Tell, _: &mut Self::Context) {
+    fn handle(&mut self, GetRecord { reply }: GetRecord, _: &mut Self::Context) {
         // The asker may have gone meanwhile.
         let _ = reply.send(Ok(Some(self.record())));
     }
@@ -260,15 +260,15 @@ impl Handler<Tell> for SessionActor {
 /// Has the session let go of what was kept long enough.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Let {
+pub struct ExpireSteps {
     /// What.
     pub expired: Arc<ExpiryCutoffs>,
 }
 
-impl Handler<Let> for SessionActor {
+impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, Let { expired }: Let, _: &mut Self::Context) {
+    fn handle(&mut self, ExpireSteps { expired }: ExpireSteps, _: &mut Self::Context) {
         self.follower.expire(&expired);
     }
 }
@@ -276,12 +276,12 @@ impl Handler<Let> for SessionActor {
 /// Ends the actor; the shard has stored its record.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Leave;
+pub struct Stop;
 
-impl Handler<Leave> for SessionActor {
+impl Handler<Stop> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, context: &mut Self::Context) {
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
         context.stop();
     }
 }

@@ -18,17 +18,17 @@ mod looking;
 mod merging;
 mod storing;
 
-pub use expiring::{Expire, Looked};
-pub use listening::{Hush, Listen};
-pub use looking::{Live, Show};
-pub use storing::Flush;
+pub use expiring::{ExpireSessions, ExpiryScan};
+pub use listening::{CloseSubscribers, Subscribe};
+pub use looking::{ListLiveSessions, GetSessionView};
+pub use storing::FlushSessions;
 
-use super::gate::Permit;
+use super::gate::AdmissionPermit;
 use super::guard::{guarded, may_strike};
-use super::session::{Apply, Happened, Leave, Recommend, SessionActor, Surroundings};
-use super::stored::Stored;
+use super::session::{ApplySessionUpdate, SessionUpdate, Stop, RecommendForSession, SessionActor, SessionContext};
+use super::stored::FlushProgress;
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
-use crate::learner::{Answer, Follower, Pace, Request, Snapshot, Workspace, answer};
+use crate::learner::{RankedAnswer, SequenceState, SequenceParams, RecommendationRequest, ModelSnapshot, ScoringWorkspace, answer};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
@@ -41,7 +41,7 @@ pub fn shard_of(user: &str, shards: usize) -> usize {
     (hasher.finish() >> 32) as usize % shards.max(1)
 }
 
-struct Active {
+struct ActiveSession {
     actor: Addr<SessionActor>,
     dirty: bool,
     /// Its record is on the way to the store.
@@ -50,7 +50,7 @@ struct Active {
     last_tick: u64,
 }
 
-impl Active {
+impl ActiveSession {
     /// Whether all that it holds is stored.
     fn may_rest(&self) -> bool {
         !self.dirty && !self.saving
@@ -59,7 +59,7 @@ impl Active {
 
 /// What a shard shares with the rest of the system.
 #[derive(Clone)]
-pub struct Share {
+pub struct ShardContext {
     /// The shard's number, and how many there are.
     pub number: (usize, usize),
     /// Where the sessions are kept.
@@ -67,7 +67,7 @@ pub struct Share {
     /// What is recorded.
     pub metrics: Arc<Metrics>,
     /// The snapshot published last.
-    pub published: Arc<ArcSwap<Snapshot>>,
+    pub published: Arc<ArcSwap<ModelSnapshot>>,
     /// The catalog, with every change that was acknowledged.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// The items by name.
@@ -75,9 +75,9 @@ pub struct Share {
     /// The kinds of event.
     pub kinds: EventKinds,
     /// How followers move.
-    pub pace: Pace,
+    pub pace: SequenceParams,
     /// How far each shard's records are stored.
-    pub stored: Arc<Stored>,
+    pub stored: Arc<FlushProgress>,
     /// How long an idle session actor lives.
     pub idle: Duration,
     /// How many session actors may live in this shard; beyond it those unused longest rest first.
@@ -88,9 +88,9 @@ pub struct Share {
 ///
 /// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins again with what is stored and the journal's tail.
 pub struct ShardActor {
-    share: Share,
-    surroundings: Rc<Surroundings>,
-    active: FxHashMap<String, Active>,
+    share: ShardContext,
+    surroundings: Rc<SessionContext>,
+    active: FxHashMap<String, ActiveSession>,
     /// Told when the session of a user moves whom somebody listens to.
     listeners: FxHashMap<String, watch::Sender<Offset>>,
     delivered: Offset,
@@ -103,7 +103,7 @@ pub struct ShardActor {
     /// What was kept long enough, as it was said last: a record that is not yet looked at may hold some of it.
     expired: Option<Arc<ExpiryCutoffs>>,
     /// What the journal has beyond the records, once a merge wanted it.
-    tail: merging::Tail,
+    tail: merging::JournalTail,
     /// A flush begun by an earlier tick is under way.
     flushing: bool,
     tick: u64,
@@ -118,12 +118,12 @@ impl ShardActor {
 
     /// An empty shard.
     #[must_use]
-    pub fn new(share: Share) -> Self {
-        let surroundings = Rc::new(Surroundings {
+    pub fn new(share: ShardContext) -> Self {
+        let surroundings = Rc::new(SessionContext {
             published: Arc::clone(&share.published),
             catalog: Arc::clone(&share.catalog),
             pace: share.pace,
-            workspace: RefCell::new(Workspace::default()),
+            workspace: RefCell::new(ScoringWorkspace::default()),
             quarantine: share.store.quarantine(),
             dictionary: Arc::clone(&share.dictionary),
             metrics: Arc::clone(&share.metrics),
@@ -141,7 +141,7 @@ impl ShardActor {
             ill: false,
             merged: Vec::new(),
             expired: None,
-            tail: merging::Tail::default(),
+            tail: merging::JournalTail::default(),
             flushing: false,
             tick: 0,
             idle_ticks,
@@ -149,7 +149,7 @@ impl ShardActor {
     }
 
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
-    fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut Active>, StoreError> {
+    fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
         if !self.active.contains_key(user) {
             let record = match self.share.store.sessions().get(user) {
                 Err(StoreError::DamagedValue { reason, .. }) => {
@@ -174,7 +174,7 @@ impl ShardActor {
         Ok(active)
     }
 
-    fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut Active {
+    fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
         let metrics = &self.share.metrics;
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
@@ -185,7 +185,7 @@ impl ShardActor {
             _ => false,
         };
         let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
-        let active = Active { actor, dirty, saving: false, last_tick: self.tick };
+        let active = ActiveSession { actor, dirty, saving: false, last_tick: self.tick };
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
@@ -204,7 +204,7 @@ impl ShardActor {
             let rests = active.may_rest() && (active.last_tick < oldest || Some(active.last_tick) < bar || at_bar);
             if rests {
                 surplus -= usize::from(at_bar);
-                active.actor.do_send(Leave);
+                active.actor.do_send(Stop);
             }
             !rests
         });
@@ -250,8 +250,8 @@ impl ShardActor {
     }
 
     /// Puts events before their sessions.
-    fn deliver(&mut self, events: Vec<(String, Happened)>, permits: Option<&Arc<Vec<Permit>>>) {
-        let mut by_user: FxHashMap<String, Vec<Happened>> = FxHashMap::default();
+    fn deliver(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
+        let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
         for (user, mut happened) in events {
             if let Err(error) = self.look_up(&mut happened, None) {
                 // All that was delivered is delivered again once the store can be read.
@@ -266,7 +266,7 @@ impl ShardActor {
                 Ok(Some(active)) => {
                     active.dirty = true;
                     // Bounded by the gate, see the committer.
-                    active.actor.do_send(Apply { events, permits: permits.map(Arc::clone) });
+                    active.actor.do_send(ApplySessionUpdate { events, permits: permits.map(Arc::clone) });
                     self.tell(&user, through);
                 }
                 Ok(None) => {}
@@ -276,7 +276,7 @@ impl ShardActor {
     }
 
     /// Hands a question to its session, or answers it as one who is not known.
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: RecommendForUser) {
         let known = match self.actor(&ask.user, false) {
             Ok(active) => active.map(|active| active.actor.clone()),
             Err(error) => {
@@ -286,13 +286,13 @@ impl ShardActor {
         };
         match known {
             Some(actor) => {
-                let _ = actor.try_send(Recommend { request: ask.request, reply: ask.reply, span: ask.span });
+                let _ = actor.try_send(RecommendForSession { request: ask.request, reply: ask.reply, span: ask.span });
             }
             None => {
                 let _span = span!(parent: &ask.span, "answer").entered();
                 let around = &self.surroundings;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
-                let _ = ask.reply.send(answer(&snapshot, &catalog, &mut Follower::default(), &around.pace, &ask.request, &mut workspace));
+                let _ = ask.reply.send(answer(&snapshot, &catalog, &mut SequenceState::default(), &around.pace, &ask.request, &mut workspace));
             }
         }
     }
@@ -310,22 +310,22 @@ impl Actor for ShardActor {
 /// Committed events of this shard's users, in journal order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Deliver {
+pub struct DeliverEntries {
     /// User and event.
-    pub events: Vec<(String, Happened)>,
+    pub events: Vec<(String, SessionUpdate)>,
     /// Everything before this offset was delivered earlier.
     pub from: Offset,
     /// Everything before this offset has now been delivered.
     pub through: Offset,
     /// Their room on the way, given back when all their sessions have taken them.
-    pub permits: Option<Arc<Vec<Permit>>>,
+    pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
-impl Handler<Deliver> for ShardActor {
+impl Handler<DeliverEntries> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
-        let Deliver { events, from, through, permits } = deliver;
+    fn handle(&mut self, deliver: DeliverEntries, _: &mut Self::Context) {
+        let DeliverEntries { events, from, through, permits } = deliver;
         self.share.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
         // Raised first: what a panic leaves undelivered is read from the journal again.
@@ -343,21 +343,21 @@ impl Handler<Deliver> for ShardActor {
 /// Asks what a user may want next.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Ask {
+pub struct RecommendForUser {
     /// Whose.
     pub user: String,
     /// What is asked.
-    pub request: Request,
+    pub request: RecommendationRequest,
     /// Told the answer; dropped if there is no room for the question.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<RankedAnswer>,
     /// What the asker waits in.
     pub span: Span,
 }
 
-impl Handler<Ask> for ShardActor {
+impl Handler<RecommendForUser> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask, _: &mut Self::Context) {
+    fn handle(&mut self, ask: RecommendForUser, _: &mut Self::Context) {
         self.guarded(|shard| shard.ask(ask));
     }
 }

@@ -6,9 +6,9 @@ use crate::domain::Offset;
 
 /// How far each shard's records are stored; the least of them is how far all are.
 #[derive(Debug)]
-pub struct Stored(Vec<AtomicU64>);
+pub struct FlushProgress(Vec<AtomicU64>);
 
-impl Stored {
+impl FlushProgress {
     /// So many shards, all stored up to `through`.
     #[must_use]
     pub fn new(shards: usize, through: Offset) -> Self {

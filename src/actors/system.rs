@@ -11,7 +11,7 @@ mod reaching;
 mod recovery;
 mod steering;
 
-pub use consent::Admitted;
+pub use consent::ConsentedEntries;
 pub use error::SystemError;
 
 use actix::{Actor, Addr, Arbiter};
@@ -23,33 +23,33 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::ahead::Ahead;
+use super::ahead::CheckpointPreload;
 use super::catalog::LiveCatalog;
-use super::committer::{Append, CommitterActor, Persist};
-use super::eraser::Erasing;
-use super::gate::{Full, Gate, Permit};
-use super::model::{Checkpointing, HowFar, ModelActor, ModelError, Standing};
+use super::committer::{AppendEntries, CommitterActor, PersistIndexes};
+use super::eraser::ErasureJob;
+use super::gate::{AdmissionFull, AdmissionControl, AdmissionPermit};
+use super::model::{CheckpointPolicy, GetStatus, LearnerActor, LearnerActorError, LearnerStatus};
 use super::origin::{number_items, origin};
-use super::pulse::Pulse;
-use super::shard::{Ask, Flush, ShardActor, Share, shard_of};
-use super::stored::Stored;
-use super::upkeep::Upkeep;
+use super::pulse::LivenessPing;
+use super::shard::{RecommendForUser, FlushSessions, ShardActor, ShardContext, shard_of};
+use super::stored::FlushProgress;
+use super::upkeep::StoreMaintenance;
 use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp, UserAliases, UserConsents};
-use crate::learner::{Answer, FoldSettings, Request, Snapshot, similar, trending};
+use crate::learner::{RankedAnswer, LearnerConfig, RecommendationRequest, ModelSnapshot, similar, trending};
 use crate::metrics::{Metrics, QueueName};
-use crate::store::{Committer, CommitterSettings, Compacted, Copied, Durability, Store};
-pub use crate::store::{Gone, Point, Quarantined};
+use crate::store::{Committer, CommitterSettings, CompactionSummary, BackupSummary, Durability, Store};
+pub use crate::store::{RemovedUser, RestorePoint, QuarantinedEntry};
 use crate::telemetry::span;
-use reaching::Reach;
+use reaching::Watermarks;
 use recovery::{loader, recover};
 
-pub use crate::store::Receipt;
+pub use crate::store::CommitReceipt;
 
 /// How many of each, and how much.
 #[derive(Debug, Clone)]
 pub struct SystemSettings {
     /// What governs the fold.
-    pub fold: FoldSettings,
+    pub fold: LearnerConfig,
     /// What governs the journal.
     pub committer: CommitterSettings,
     /// Entries that may be on their way between the door and the sessions.
@@ -61,29 +61,29 @@ pub struct SystemSettings {
     /// How many session actors may live; beyond it those unused longest rest first.
     pub live: usize,
     /// How often the learned state is written.
-    pub checkpointing: Checkpointing,
+    pub checkpointing: CheckpointPolicy,
 }
 
 /// Addresses of all actors, and what they share. Cheap to clone.
 #[derive(Clone)]
 pub struct System {
     store: Store,
-    gate: Gate,
+    gate: AdmissionControl,
     dictionary: Arc<ItemDictionary>,
     links: Arc<UserAliases>,
     consents: Arc<UserConsents>,
     /// How far the consent of users goes who said nothing of it.
     usual_consent: Consent,
-    published: Arc<ArcSwap<Snapshot>>,
+    published: Arc<ArcSwap<ModelSnapshot>>,
     catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
     shards: Vec<Addr<ShardActor>>,
-    model: Addr<ModelActor>,
-    fold: Arc<FoldSettings>,
+    model: Addr<LearnerActor>,
+    fold: Arc<LearnerConfig>,
     metrics: Arc<Metrics>,
-    upkeep: Upkeep,
-    erasing: Erasing,
-    reach: Reach,
+    upkeep: StoreMaintenance,
+    erasing: ErasureJob,
+    reach: Watermarks,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
 }
@@ -102,7 +102,7 @@ impl System {
     ///
     /// # Errors
     /// As [`System::start`].
-    pub fn start_with(store: Store, settings: SystemSettings, metrics: Arc<Metrics>, ahead: Option<Ahead>) -> Result<Self, SystemError> {
+    pub fn start_with(store: Store, settings: SystemSettings, metrics: Arc<Metrics>, ahead: Option<CheckpointPreload>) -> Result<Self, SystemError> {
         let pretrained = origin(&store)?;
         if let Some(pretrained) = &pretrained {
             number_items(&store, pretrained)?;
@@ -117,10 +117,10 @@ impl System {
         let catalog = live.shown();
 
         let through = store.sessions().through()?.min(end);
-        let stored = Arc::new(Stored::new(settings.shards, through));
+        let stored = Arc::new(FlushProgress::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
-                let share = Share {
+                let share = ShardContext {
                     number: (number, settings.shards),
                     store: store.clone(),
                     metrics: Arc::clone(&metrics),
@@ -147,9 +147,9 @@ impl System {
         metrics.live_sessions_limit.set(settings.live as f64);
         metrics.checkpoint_interval_entries.set(settings.checkpointing.every as f64);
 
-        let upkeep = Upkeep::new(store.clone(), Arc::clone(&metrics));
-        let load = Box::new(move || load().map_err(|error| ModelError::Load(Box::new(error))));
-        let model = ModelActor::new(
+        let upkeep = StoreMaintenance::new(store.clone(), Arc::clone(&metrics));
+        let load = Box::new(move || load().map_err(|error| LearnerActorError::Load(Box::new(error))));
+        let model = LearnerActor::new(
             learner,
             load,
             upkeep.clone(),
@@ -160,13 +160,13 @@ impl System {
         )
         .map_err(|error| SystemError::Model(Arc::new(error)))?;
         let learned = model.learned();
-        let model = ModelActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
+        let model = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
-        let reach = Reach { delivered: committer.delivered(), learned };
+        let reach = Watermarks { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
-        let (gate, draining) = (Gate::new(settings.max_in_flight), Arc::default());
+        let (gate, draining) = (AdmissionControl::new(settings.max_in_flight), Arc::default());
         let usual_consent = settings.committer.consent;
-        let erasing = Erasing::default();
+        let erasing = ErasureJob::default();
         Ok(Self {
             store,
             gate,
@@ -192,7 +192,7 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any more.
-    pub fn enter(&self, entries: usize) -> Result<Permit, SystemError> {
+    pub fn enter(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
         if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.enter(entries)?) }
     }
 
@@ -200,7 +200,7 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Busy`] only while the system is being torn down.
-    pub async fn wait(&self, entries: usize) -> Result<Permit, SystemError> {
+    pub async fn wait(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
         Ok(self.gate.wait(entries).await?)
     }
 
@@ -208,11 +208,11 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Store`] if they could not be written: then none was taken.
-    pub async fn append(&self, entries: Vec<Entry>, permit: Permit) -> Result<Receipt, SystemError> {
+    pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, SystemError> {
         let (reply, told) = oneshot::channel();
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
-        self.committer.do_send(Append { entries, permit, reply });
+        self.committer.do_send(AppendEntries { entries, permit, reply });
         told.instrument(span).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
     }
 
@@ -227,13 +227,13 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Busy`] if the user's shard has too many questions waiting.
-    pub async fn recommend(&self, user: String, request: Request) -> Result<Answer, SystemError> {
+    pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, SystemError> {
         let (user, shard) = self.shard(user)?;
         let (reply, told) = oneshot::channel();
-        let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
-        let _asked = Asked::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
+        let busy = || SystemError::Busy(AdmissionFull { bound: self.gate.bound() });
+        let _asked = PendingRequestGuard::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
-        shard.try_send(Ask { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
+        shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
         told.instrument(span).await.map_err(|_| busy())
     }
 
@@ -263,7 +263,7 @@ impl System {
 
     /// The snapshot published last.
     #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<ModelSnapshot> {
         self.published.load_full()
     }
 
@@ -275,7 +275,7 @@ impl System {
 
     /// The gate.
     #[must_use]
-    pub fn gate(&self) -> &Gate {
+    pub fn gate(&self) -> &AdmissionControl {
         &self.gate
     }
 
@@ -321,7 +321,7 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Copying`] while another one or a compaction is under way, [`SystemError::Store`] for what kept it from being made.
-    pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
+    pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         self.upkeep.backup(target)
     }
 
@@ -330,7 +330,7 @@ impl System {
     /// # Errors
     /// [`SystemError::Copying`] while another one or a backup is under way, [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what kept it from being
     /// done.
-    pub fn compact(&self) -> Result<Compacted, SystemError> {
+    pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
         self.upkeep.compact()
     }
 
@@ -344,8 +344,8 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Gone`] if the model actor is.
-    pub async fn standing(&self) -> Result<Standing, SystemError> {
-        self.model.send(HowFar).await.map_err(|_| SystemError::Gone("model actor"))
+    pub async fn standing(&self) -> Result<LearnerStatus, SystemError> {
+        self.model.send(GetStatus).await.map_err(|_| SystemError::Gone("model actor"))
     }
 
     /// Waits until every actor has had its turn.
@@ -353,10 +353,10 @@ impl System {
     /// # Errors
     /// [`SystemError::Gone`] if one is.
     pub async fn pulse(&self) -> Result<(), SystemError> {
-        self.committer.send(Pulse).await.map_err(|_| SystemError::Gone("committer"))?;
-        self.model.send(Pulse).await.map_err(|_| SystemError::Gone("model actor"))?;
+        self.committer.send(LivenessPing).await.map_err(|_| SystemError::Gone("committer"))?;
+        self.model.send(LivenessPing).await.map_err(|_| SystemError::Gone("model actor"))?;
         for shard in &self.shards {
-            shard.send(Pulse).await.map_err(|_| SystemError::Gone("shard"))?;
+            shard.send(LivenessPing).await.map_err(|_| SystemError::Gone("shard"))?;
         }
         Ok(())
     }
@@ -372,7 +372,7 @@ impl System {
     /// Stores it, `for_good` if nothing more comes.
     pub(super) async fn settle(&self, for_good: bool) -> Result<Offset, SystemError> {
         self.flush().await?;
-        self.committer.send(Persist { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
+        self.committer.send(PersistIndexes { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends without its farewell.
         self.store.sync(Durability::PowerLoss)?;
         self.checkpoint().await
@@ -381,23 +381,23 @@ impl System {
     /// Stores every session that changed.
     async fn flush(&self) -> Result<(), SystemError> {
         for shard in &self.shards {
-            shard.send(Flush).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
+            shard.send(FlushSessions).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
         }
         Ok(())
     }
 }
 
 /// A question under way, counted until it is dropped: also one whose asker has gone.
-struct Asked<'m>(&'m metrics::Gauge);
+struct PendingRequestGuard<'m>(&'m metrics::Gauge);
 
-impl<'m> Asked<'m> {
+impl<'m> PendingRequestGuard<'m> {
     fn over(depth: &'m metrics::Gauge) -> Self {
         depth.increment(1.0);
         Self(depth)
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingRequestGuard<'_> {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::system::SystemError;
 use crate::metrics::Metrics;
-use crate::store::{Compacted, Copied, Store};
+use crate::store::{CompactionSummary, BackupSummary, Store};
 
 /// Copies the store; cheap to clone. Everything here blocks: it belongs on a thread that may wait.
 #[derive(Clone)]
-pub struct Upkeep {
+pub struct StoreMaintenance {
     store: Store,
     metrics: Arc<Metrics>,
     /// Held by the copy under way.
@@ -20,7 +20,7 @@ pub struct Upkeep {
     stopping: Arc<AtomicBool>,
 }
 
-impl Upkeep {
+impl StoreMaintenance {
     /// For that store.
     #[must_use]
     pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
@@ -46,7 +46,7 @@ impl Upkeep {
     ///
     /// # Errors
     /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Store`] for what kept it from being made.
-    pub fn backup(&self, target: &Path) -> Result<Copied, SystemError> {
+    pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;
         Ok(self.store.backup(target, &mut |_, _| {})?)
     }
@@ -55,12 +55,12 @@ impl Upkeep {
     ///
     /// # Errors
     /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Stopping`] if it was broken off, [`SystemError::Store`] for what kept it from being done.
-    pub fn compact(&self) -> Result<Compacted, SystemError> {
+    pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;
         let goes_on = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let compacted = self.store.compact(&mut |_, _| goes_on())?.ok_or(SystemError::Stopping)?;
         self.metrics.compactions.increment(1);
-        let Compacted { bytes_before, bytes_after } = compacted;
+        let CompactionSummary { bytes_before, bytes_after } = compacted;
         tracing::info!(bytes_before, bytes_after, "the database was written anew");
         Ok(compacted)
     }

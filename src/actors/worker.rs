@@ -8,24 +8,24 @@ use std::time::Instant;
 use metrics::{Counter, Histogram};
 use tracing::Span;
 
-use crate::learner::{Background, Job, Lost};
+use crate::learner::{BackgroundJobs, BackgroundJob, JobLost};
 
 /// One job at a time, on a thread of its own.
 #[derive(Debug)]
-struct Worker;
+struct WorkerActor;
 
-impl Actor for Worker {
+impl Actor for WorkerActor {
     type Context = SyncContext<Self>;
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Run(Box<dyn FnOnce() + Send>, Counter);
+struct RunJob(Box<dyn FnOnce() + Send>, Counter);
 
-impl Handler<Run> for Worker {
+impl Handler<RunJob> for WorkerActor {
     type Result = ();
 
-    fn handle(&mut self, Run(job, panics): Run, _: &mut Self::Context) {
+    fn handle(&mut self, RunJob(job, panics): RunJob, _: &mut Self::Context) {
         // A job that panics drops its sender with it, which the waiting side sees; the thread goes on.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             panics.increment(1);
@@ -36,19 +36,19 @@ impl Handler<Run> for Worker {
 
 /// Hands jobs to a thread of its own and takes their results back at the border. The recall actor is one of these, which clusters; the trainer is another.
 #[derive(Debug)]
-pub struct Beside<T> {
-    worker: Addr<Worker>,
+pub struct BackgroundWorker<T> {
+    worker: Addr<WorkerActor>,
     span: fn() -> Span,
     seconds: Histogram,
     panics: Counter,
     running: Option<Receiver<T>>,
 }
 
-impl<T: Send + 'static> Beside<T> {
+impl<T: Send + 'static> BackgroundWorker<T> {
     /// Starts the thread, which does each job in a `span` and records how long it takes and how many panicked. Must be called within an actix system.
     #[must_use]
     pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
-        Self { worker: SyncArbiter::start(1, || Worker), span, seconds, panics, running: None }
+        Self { worker: SyncArbiter::start(1, || WorkerActor), span, seconds, panics, running: None }
     }
 
     /// Another master for the same thread, where the one before is gone; its job, if one is under way, is waited for.
@@ -59,7 +59,7 @@ impl<T: Send + 'static> Beside<T> {
     }
 }
 
-impl<T: Send + 'static> Beside<T> {
+impl<T: Send + 'static> BackgroundWorker<T> {
     /// Whether a job is under way, or its result not yet taken.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -67,19 +67,19 @@ impl<T: Send + 'static> Beside<T> {
     }
 
     /// The result of the job begun last, if there is one already.
-    pub fn finished(&mut self) -> Option<Result<T, Lost>> {
+    pub fn finished(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
             Ok(result) => Ok(result),
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(Lost),
+            Err(TryRecvError::Disconnected) => Err(JobLost),
         };
         self.running = None;
         Some(outcome)
     }
 }
 
-impl<T: Send + 'static> Background<T> for Beside<T> {
-    fn start(&mut self, job: Job<T>) {
+impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
+    fn start(&mut self, job: BackgroundJob<T>) {
         let (result, running) = sync_channel(1);
         self.running = Some(running);
         // At most one job is ever under way, so the mailbox holds at most one.
@@ -89,10 +89,10 @@ impl<T: Send + 'static> Background<T> for Beside<T> {
             let _ = result.send(span().in_scope(job));
             seconds.record(began.elapsed());
         };
-        self.worker.do_send(Run(Box::new(run), self.panics.clone()));
+        self.worker.do_send(RunJob(Box::new(run), self.panics.clone()));
     }
 
-    fn finish(&mut self) -> Result<T, Lost> {
-        self.running.take().ok_or(Lost)?.recv().map_err(|_| Lost)
+    fn finish(&mut self) -> Result<T, JobLost> {
+        self.running.take().ok_or(JobLost)?.recv().map_err(|_| JobLost)
     }
 }

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 
-use super::data::Admin;
-use super::knock::Knock;
+use super::data::AdminConnection;
+use super::knock::ClientAuth;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -15,12 +15,12 @@ use super::knock::Knock;
     sequor admin rollback --to 40000 back, or forward, to that one; `sequor admin model` lists them\n  \
     SEQUOR_KEY=… sequor admin --url http://shop:9090 pause"
 )]
-pub(super) struct Steer {
+pub(super) struct AdminCommand {
     /// The admin endpoint of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", global = true)]
     url: String,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     #[command(subcommand)]
     wish: Wish,
 }
@@ -130,9 +130,9 @@ fn segment(name: &str) -> String {
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-impl Steer {
+impl AdminCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let admin = Admin::new(&self.url, &self.knock)?;
+        let admin = AdminConnection::new(&self.url, &self.knock)?;
         let mut answer = match self.wish.request() {
             (path, Some(body)) => admin.post(&path, &body)?,
             (path, None) => admin.get(&path)?,

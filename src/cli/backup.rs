@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-use super::data::{self, Admin};
-use super::flags::Flags;
-use super::knock::Knock;
-use super::progress::Progress;
-use crate::store::{Copied, Store};
+use super::data::{self, AdminConnection};
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
+use super::progress::ProgressDisplay;
+use crate::store::{BackupSummary, Store};
 
 /// Arguments of `sequor backup`.
 #[derive(Debug, Args)]
@@ -22,12 +22,12 @@ pub(super) struct Backup {
     /// A new directory, or a new file that ends in .tar.gz. Through a daemon it is written on the daemon's machine, by the daemon's user.
     target: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
 }
 
 impl Backup {
@@ -44,16 +44,16 @@ impl Backup {
         Ok(())
     }
 
-    fn through(&self, url: &str) -> anyhow::Result<Copied> {
+    fn through(&self, url: &str) -> anyhow::Result<BackupSummary> {
         let target = std::path::absolute(&self.target)?;
-        Ok(Admin::new(url, &self.knock)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
+        Ok(AdminConnection::new(url, &self.knock)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
     }
 
-    fn of_a_directory(&self) -> anyhow::Result<Copied> {
+    fn of_a_directory(&self) -> anyhow::Result<BackupSummary> {
         let layers = data::settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
         let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
-        let progress = Progress::new(store.journal().next_offset()?, "entries copied");
+        let progress = ProgressDisplay::new(store.journal().next_offset()?, "entries copied");
         let copied = store.backup(&self.target, &mut |done, _| progress.show(done))?;
         progress.done();
         Ok(copied)

@@ -8,9 +8,9 @@ use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use super::data::{Admin, addresses_of};
-use super::flags::Flags;
-use super::knock::Knock;
+use super::data::{AdminConnection, addresses_of};
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
 
 /// A start that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const LAST_LINES: usize = 5;
 
 /// A running daemon; asked to stop, and waited for, when dropped.
-pub(super) struct Child {
+pub(super) struct DaemonProcess {
     process: process::Child,
     /// The public API's address, as `http://host:port`.
     pub(super) api: String,
@@ -32,12 +32,12 @@ pub(super) struct Child {
     _rehearsal: Option<TempDir>,
 }
 
-impl Child {
+impl DaemonProcess {
     /// Starts a daemon and waits until it is ready. `more` are settings that stand above those of the flags. Without a data directory it gets one that is removed at the end.
     ///
     /// # Errors
     /// If the directory holds something already, or the daemon does not start; the last lines of its log say why.
-    pub(super) fn start(flags: &Flags, more: &[(&str, String)]) -> anyhow::Result<Self> {
+    pub(super) fn start(flags: &SettingsFlags, more: &[(&str, String)]) -> anyhow::Result<Self> {
         // Wrong settings are told before anything is made.
         let settings = flags.layers(&[])?.validated()?.clone();
         let (dir, rehearsal) = if flags.names_data_dir() {
@@ -79,7 +79,7 @@ impl Child {
             }
             // While it is being written it is no JSON yet.
             if let Some((api, admin)) = addresses_of(dir)
-                && Admin::new(&admin, &Knock::default()).and_then(|admin| admin.get("/readyz")).is_ok()
+                && AdminConnection::new(&admin, &ClientAuth::default()).and_then(|admin| admin.get("/readyz")).is_ok()
             {
                 (self.api, self.admin) = (api, admin);
                 return Ok(());
@@ -106,7 +106,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for DaemonProcess {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         // It is not there any more, or it ends: what it has taken it puts away first.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
-use super::knock::Knock;
+use super::knock::ClientAuth;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
 
@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// A daemon. To be used within an actix system; clones share the connections.
 #[derive(Clone)]
-pub(super) struct Daemon {
+pub(super) struct DaemonClient {
     client: Client,
     api: String,
     /// `None` if nothing is known of it.
@@ -84,54 +84,54 @@ fn lines<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Vec
 
 /// A list of items as it is answered.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct List {
-    pub(super) items: Vec<Listed>,
+pub(super) struct RecommendationList {
+    pub(super) items: Vec<RecommendationListItem>,
 }
 
 /// One of its items.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Listed {
+pub(super) struct RecommendationListItem {
     pub(super) item_id: String,
 }
 
 /// What the demo and the bench read of `/admin/status`.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Status {
-    pub(super) learning: Learning,
-    pub(super) quality: Quality,
+pub(super) struct DaemonStatus {
+    pub(super) learning: LearningFigures,
+    pub(super) quality: QualityFigures,
 }
 
 /// How far learning is.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Learning {
+pub(super) struct LearningFigures {
     pub(super) lag_entries: u64,
     pub(super) failed: bool,
 }
 
 /// The quality over all steps so far.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Quality {
+pub(super) struct QualityFigures {
     pub(super) steps: u64,
-    pub(super) total: Total,
+    pub(super) total: QualityTotal,
 }
 
 /// The means of it.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Total {
+pub(super) struct QualityTotal {
     pub(super) recall_at_20: f64,
     pub(super) mrr_at_20: f64,
 }
 
 /// What the daemon's process has taken so far.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
+pub(super) struct ProcessUsage {
     pub(super) cpu_seconds: f64,
     pub(super) peak_rss_bytes: u64,
 }
 
-impl Daemon {
+impl DaemonClient {
     /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
-    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &Knock) -> anyhow::Result<Self> {
+    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &ClientAuth) -> anyhow::Result<Self> {
         let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE).rustls_0_23(knock.for_awc()?);
         let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects();
         let client = match knock.authorization() {
@@ -175,7 +175,7 @@ impl Daemon {
     }
 
     /// How everything stands.
-    pub(super) async fn status(&self) -> anyhow::Result<Status> {
+    pub(super) async fn status(&self) -> anyhow::Result<DaemonStatus> {
         let admin = self.admin.as_deref().context("no admin endpoint is known")?;
         read("/admin/status", self.send(admin, Question::get("/admin/status")).await?)
     }
@@ -196,7 +196,7 @@ impl Daemon {
     }
 
     /// What the daemon's process says that it took; `None` where it cannot say, or no admin endpoint is known.
-    pub(super) async fn usage(&self) -> anyhow::Result<Option<Usage>> {
+    pub(super) async fn usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
         let (status, text) = self.send(admin, Question::get("/metrics")).await?;
         if !status.is_success() {
@@ -205,7 +205,7 @@ impl Daemon {
         let text = String::from_utf8_lossy(&text);
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         let (cpu, peak) = (value("process_cpu_seconds_total "), value("process_peak_resident_memory_bytes "));
-        Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| Usage { cpu_seconds, peak_rss_bytes: peak as u64 }))
+        Ok(cpu.zip(peak).map(|(cpu_seconds, peak)| ProcessUsage { cpu_seconds, peak_rss_bytes: peak as u64 }))
     }
 }
 

@@ -5,11 +5,11 @@ use clap::Args;
 use serde_json::json;
 use std::ops::ControlFlow;
 
-use super::data::{self, Admin};
-use super::flags::Flags;
-use super::knock::Knock;
-use super::progress::Progress;
-use crate::store::{Compacted, Store};
+use super::data::{self, AdminConnection};
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
+use super::progress::ProgressDisplay;
+use crate::store::{CompactionSummary, Store};
 
 /// Arguments of `sequor compact`.
 #[derive(Debug, Args)]
@@ -21,18 +21,18 @@ use crate::store::{Compacted, Store};
 )]
 pub(super) struct Compact {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
 }
 
 impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Compacted { bytes_before, bytes_after } = match &self.url {
-            Some(url) => Admin::new(url, &self.knock)?.post("/admin/store/compact", &json!({}))?.read_json()?,
+        let CompactionSummary { bytes_before, bytes_after } = match &self.url {
+            Some(url) => AdminConnection::new(url, &self.knock)?.post("/admin/store/compact", &json!({}))?.read_json()?,
             None => self.a_directory()?,
         };
         println!("bytes before   {bytes_before:>15}");
@@ -40,7 +40,7 @@ impl Compact {
         Ok(())
     }
 
-    fn a_directory(&self) -> anyhow::Result<Compacted> {
+    fn a_directory(&self) -> anyhow::Result<CompactionSummary> {
         let layers = data::settings(&self.flags)?;
         let settings = layers.validated()?;
         data::hush_panics();
@@ -48,7 +48,7 @@ impl Compact {
         let store = open()?;
         store.check_end()?;
         // Everything is read twice: copied, and held against its copy.
-        let progress = Progress::new(2 * store.live_bytes()?, "bytes copied and compared");
+        let progress = ProgressDisplay::new(2 * store.live_bytes()?, "bytes copied and compared");
         let compacted = store.compact(&mut |done, _| {
             progress.show(done);
             ControlFlow::Continue(())

@@ -4,15 +4,15 @@ use anyhow::{Context, anyhow};
 use std::path::Path;
 use std::time::Duration;
 
-use super::flags::{self, Flags};
-use super::knock::Knock;
+use super::flags::{self, SettingsFlags};
+use super::knock::ClientAuth;
 use crate::actors::origin::origin;
 use crate::ingest::ValidationRules;
 use crate::settings::{Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// The settings in force, with the log started.
-pub(super) fn settings(flags: &Flags) -> anyhow::Result<SettingsLayers<Settings>> {
+pub(super) fn settings(flags: &SettingsFlags) -> anyhow::Result<SettingsLayers<Settings>> {
     let layers = flags.layers(&[])?;
     drop(flags::start_log(&layers.validated()?.log)?);
     Ok(layers)
@@ -72,25 +72,25 @@ pub(super) fn hush_panics() {
 }
 
 /// A running daemon's admin endpoint.
-pub(super) struct Admin<'u> {
+pub(super) struct AdminConnection<'u> {
     url: &'u str,
     agent: ureq::Agent,
     /// What is sent as `Authorization`; empty: nothing.
     authorization: String,
 }
 
-impl<'u> Admin<'u> {
-    pub(super) fn new(url: &'u str, knock: &Knock) -> anyhow::Result<Self> {
+impl<'u> AdminConnection<'u> {
+    pub(super) fn new(url: &'u str, knock: &ClientAuth) -> anyhow::Result<Self> {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
         Self::bounded(url, knock, Duration::from_secs(10), None)
     }
 
     /// One whose answers may take so long, and no longer.
-    pub(super) fn within(url: &'u str, knock: &Knock, patience: Duration) -> anyhow::Result<Self> {
+    pub(super) fn within(url: &'u str, knock: &ClientAuth, patience: Duration) -> anyhow::Result<Self> {
         Self::bounded(url, knock, patience, Some(patience))
     }
 
-    fn bounded(url: &'u str, knock: &Knock, connect: Duration, whole: Option<Duration>) -> anyhow::Result<Self> {
+    fn bounded(url: &'u str, knock: &ClientAuth, connect: Duration, whole: Option<Duration>) -> anyhow::Result<Self> {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole);
         let agent = agent.tls_config(knock.for_ureq()?).build();
         Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization().unwrap_or_default() })

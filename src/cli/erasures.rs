@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::Path;
 
-use super::data::{self, Admin};
-use super::flags::Flags;
-use super::knock::Knock;
+use super::data::{self, AdminConnection};
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
 use crate::domain::{Entry, Timestamp, UserErasure};
-use crate::store::{Committer, CommitterSettings, Durability, Erased, Store};
+use crate::store::{Committer, CommitterSettings, Durability, ErasedUser, Store};
 
 /// Arguments of `sequor erasures`.
 #[derive(Debug, Args)]
@@ -21,9 +21,9 @@ use crate::store::{Committer, CommitterSettings, Durability, Erased, Store};
 )]
 pub(super) struct Erasures {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
@@ -33,7 +33,7 @@ impl Erasures {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
-            let mut lines = Admin::new(url, &self.knock)?.get("/admin/erasures")?.into_reader();
+            let mut lines = AdminConnection::new(url, &self.knock)?.get("/admin/erasures")?.into_reader();
             std::io::copy(&mut lines, &mut out)?;
         } else {
             let layers = data::settings(&self.flags)?;
@@ -55,20 +55,20 @@ struct Line {
 }
 
 /// The list in a file.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(Erased, Timestamp)>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUser, Timestamp)>> {
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut list = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(opened).lines()) {
         let place = || format!("{}, line {number}", file.display());
         let Line { asked, erased } = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
-        let Some(erased) = Erased::from_hex(&erased) else { bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place()) };
+        let Some(erased) = ErasedUser::from_hex(&erased) else { bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place()) };
         list.push((erased, asked));
     }
     Ok(list)
 }
 
 /// Asks a store to forget whom the list names, unless it did so itself when that was asked. The daemon's first start carries it out. Says how many ids were found.
-pub(super) fn apply(store: &Store, list: &[(Erased, Timestamp)]) -> anyhow::Result<usize> {
+pub(super) fn apply(store: &Store, list: &[(ErasedUser, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, then) in store.erasures().done()? {
         if asked.get(&erased).is_some_and(|asked| *asked <= then) {
@@ -80,7 +80,7 @@ pub(super) fn apply(store: &Store, list: &[(Erased, Timestamp)]) -> anyhow::Resu
         let (_, entry) = read?;
         for user in entry.users() {
             if looked_at.insert(user.to_owned())
-                && let Some(timestamp) = asked.get(&Erased::of(user))
+                && let Some(timestamp) = asked.get(&ErasedUser::of(user))
             {
                 found.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
             }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{recording, trained};
-use crate::learner::{Scores, score_sessions};
+use crate::learner::{OfflineScores, score_sessions};
 use crate::settings::Period;
 
 /// Arguments of `sequor evaluate`.
@@ -46,7 +46,7 @@ impl Evaluate {
             );
         }
         let scores = score_sessions(&training.best_weights(), &test, training.kinds());
-        let evaluation = Evaluation {
+        let evaluation = EvaluationReport {
             file: self.file.display().to_string(),
             checkpoint: self.checkpoint.display().to_string(),
             epoch: training.best_epoch(),
@@ -66,7 +66,7 @@ pub(super) fn write_json<T: Serialize>(file: &Path, figures: &T) -> anyhow::Resu
 }
 
 #[derive(Debug, Serialize)]
-struct Evaluation {
+struct EvaluationReport {
     file: String,
     checkpoint: String,
     epoch: usize,
@@ -76,7 +76,7 @@ struct Evaluation {
     figures: Figures,
 }
 
-impl fmt::Display for Evaluation {
+impl fmt::Display for EvaluationReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}", self.file)?;
         writeln!(out, "  checkpoint        {}, epoch {}, {} items", self.checkpoint, self.epoch, self.items)?;
@@ -96,7 +96,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new(scores: &Scores) -> Self {
+    pub(super) fn new(scores: &OfflineScores) -> Self {
         let quality = &scores.quality;
         Self {
             evaluated_steps: quality.steps,

@@ -8,10 +8,10 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-use super::data::{self, Admin};
-use super::flags::Flags;
-use super::knock::Knock;
-use super::progress::Progress;
+use super::data::{self, AdminConnection};
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
+use super::progress::ProgressDisplay;
 use crate::domain::Offset;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name, write_entry};
 use crate::store::Store;
@@ -28,12 +28,12 @@ pub(super) struct Export {
     /// Where to; packed if it ends in .gz. A file that is there is replaced once the new one is whole. Standard output if it is left out, or `-`.
     file: Option<PathBuf>,
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     /// The first offset.
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     from: Offset,
@@ -86,7 +86,7 @@ impl Export {
     fn through(&self, url: &str, sink: &mut impl Write) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.only.as_ref().map_or_else(String::new, |only| format!("&only={only}"));
-        let body = Admin::new(url, &self.knock)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
+        let body = AdminConnection::new(url, &self.knock)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
         let mut lines = BufReader::new(body.into_reader());
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon broke off; its log names the reason")? > 0 {
@@ -102,7 +102,7 @@ impl Export {
         store.check_end()?;
         let end = store.journal().next_offset()?;
         let end = self.to.map_or(end, |to| to.min(end));
-        let progress = Progress::new(end.saturating_sub(self.from), "entries exported");
+        let progress = ProgressDisplay::new(end.saturating_sub(self.from), "entries exported");
         let mut line = Vec::new();
         for entry in store.journal().entries(self.from.max(store.journal().begin()?))? {
             let (offset, entry) = entry?;

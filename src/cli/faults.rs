@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::sender::Rejected;
+use super::sender::SendRejection;
 use crate::ingest::{FileError, ValidationError};
 
 /// What was taken is taken, but not everything could be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} faulty; everything else was taken")]
-pub struct Faulty(pub u64);
+pub struct RejectedRows(pub u64);
 
 /// Arguments of a command that tells faults.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct FaultFlags {
+pub(super) struct RejectFlags {
     /// Tell so many faults on standard error; the rest is only counted.
     #[arg(long, value_name = "N", default_value_t = 20)]
     show: u64,
@@ -27,7 +27,7 @@ pub(super) struct FaultFlags {
 }
 
 /// The faults so far.
-pub(super) struct Faults {
+pub(super) struct RejectReport {
     show: u64,
     count: u64,
     all: Option<(PathBuf, BufWriter<File>)>,
@@ -36,14 +36,14 @@ pub(super) struct Faults {
 /// Where in a file a fault stands.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Spot {
+pub(super) enum RejectedRow {
     /// In this line, from 1.
     Line(u64),
     /// In the line that begins at this byte, from 0.
     Byte(u64),
 }
 
-impl fmt::Display for Spot {
+impl fmt::Display for RejectedRow {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(out, "{line}"),
@@ -57,14 +57,14 @@ impl fmt::Display for Spot {
 struct Line<'f> {
     file: String,
     #[serde(flatten)]
-    spot: Spot,
+    spot: RejectedRow,
     field: Option<&'f str>,
     code: serde_json::Value,
     reason: &'f str,
 }
 
-impl Faults {
-    pub(super) fn new(flags: &FaultFlags) -> anyhow::Result<Self> {
+impl RejectReport {
+    pub(super) fn new(flags: &RejectFlags) -> anyhow::Result<Self> {
         let open = |file: &PathBuf| {
             let created = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             anyhow::Ok((file.clone(), BufWriter::new(created)))
@@ -73,17 +73,17 @@ impl Faults {
     }
 
     /// A line that cannot be read.
-    pub(super) fn read(&mut self, file: &Path, spot: Spot, fault: &ValidationError) -> anyhow::Result<()> {
+    pub(super) fn read(&mut self, file: &Path, spot: RejectedRow, fault: &ValidationError) -> anyhow::Result<()> {
         self.tell(file, spot, fault.field, serde_json::to_value(fault.code)?, &fault.reason)
     }
 
     /// A line that the daemon did not take.
-    pub(super) fn rejected(&mut self, file: &Path, spot: Spot, rejected: &Rejected) -> anyhow::Result<()> {
+    pub(super) fn rejected(&mut self, file: &Path, spot: RejectedRow, rejected: &SendRejection) -> anyhow::Result<()> {
         self.tell(file, spot, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }
 
     /// A line that is not even looked at.
-    pub(super) fn too_long(&mut self, file: &Path, spot: Spot) -> anyhow::Result<()> {
+    pub(super) fn too_long(&mut self, file: &Path, spot: RejectedRow) -> anyhow::Result<()> {
         self.tell(file, spot, None, "too_long".into(), "the line is too long")
     }
 
@@ -93,10 +93,10 @@ impl Faults {
         // The error names file and line itself.
         let reason = error.to_string();
         let reason = reason.strip_prefix(&format!("{}:{line}: ", file.display())).unwrap_or(&reason);
-        self.tell(file, Spot::Line(line), None, code.into(), reason)
+        self.tell(file, RejectedRow::Line(line), None, code.into(), reason)
     }
 
-    fn tell(&mut self, file: &Path, spot: Spot, field: Option<&str>, code: serde_json::Value, reason: &str) -> anyhow::Result<()> {
+    fn tell(&mut self, file: &Path, spot: RejectedRow, field: Option<&str>, code: serde_json::Value, reason: &str) -> anyhow::Result<()> {
         self.count += 1;
         if self.count <= self.show {
             eprintln!("{}:{spot}: {reason}", file.display());
@@ -126,6 +126,6 @@ impl Faults {
     /// The end: an error that makes the exit code 2 if there were any.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        if self.count > 0 { Err(Faulty(self.count).into()) } else { Ok(()) }
+        if self.count > 0 { Err(RejectedRows(self.count).into()) } else { Ok(()) }
     }
 }

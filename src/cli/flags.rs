@@ -11,19 +11,19 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use super::secret;
-use crate::actors::expirer::Keeping;
-use crate::actors::model::Checkpointing;
+use crate::actors::expirer::RetentionJob;
+use crate::actors::model::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
 use crate::domain::EventKind;
-use crate::http::{DoorSettings, Rates, TlsFiles};
+use crate::http::{ServerOptions, RateLimitSettings, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
-use crate::learner::{FoldSettings, Pace};
+use crate::learner::{LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;
 use crate::settings::{
     ApiKeyPolicy, CommitDurability, LogFormat, LogLevel, LogSettings, Period, PropertiesPolicy, SettingOrigin, Settings, SettingsLayers,
     TelemetrySettings,
 };
-use crate::store::{self, CommitterSettings, Retention, StoreOptions};
+use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
 
 /// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
@@ -38,11 +38,11 @@ pub(super) struct SettingFlags {
 }
 
 /// A command's own flags, by the key of the setting.
-type More<'a> = &'a [(&'a str, Option<String>)];
+type ExtraDefaults<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
     /// The settings in force, over the defaults that the command `prefers`.
-    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: More<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: ExtraDefaults<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(prefers)?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
@@ -64,7 +64,7 @@ impl SettingFlags {
 
 /// Flags that every command takes which runs the actors.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Flags {
+pub(super) struct SettingsFlags {
     #[command(flatten)]
     settings: SettingFlags,
     /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
@@ -72,7 +72,7 @@ pub(super) struct Flags {
     data_dir: Option<PathBuf>,
 }
 
-impl Flags {
+impl SettingsFlags {
     /// Whether the command line names the data directory.
     pub(super) fn names_data_dir(&self) -> bool {
         self.data_dir.is_some()
@@ -96,7 +96,7 @@ impl Flags {
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.
-    pub(super) fn layers(&self, more: More<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn layers(&self, more: ExtraDefaults<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
         self.settings.layers(&[], &[more, &[("store.data_dir", folder)]].concat())
     }
@@ -122,7 +122,7 @@ pub(super) fn give_way<T: Serialize>(
 }
 
 /// Sets the level of the log.
-pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+pub(super) type LogLevelControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// What sends spans, if the settings say where to.
 pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
@@ -136,12 +136,12 @@ pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> 
 }
 
 /// Starts logging to standard error. What is returned changes the level.
-pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<SetLevel> {
+pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<LogLevelControl> {
     start_log_and(settings, None)
 }
 
 /// Starts logging to standard error, and what takes `spans`.
-pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<SetLevel> {
+pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
     // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. What actix_http calls errors are broken requests:
     // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a filter can be read: the fallback is never used.
     let filter = |level: LogLevel| {
@@ -165,13 +165,13 @@ pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) ->
 }
 
 /// What the fold is governed by.
-pub(super) fn fold(settings: &Settings) -> FoldSettings {
-    FoldSettings {
+pub(super) fn fold(settings: &Settings) -> LearnerConfig {
+    LearnerConfig {
         learning: settings.learning.clone(),
         network: settings.network.clone(),
         clusters: settings.clusters.clone(),
         kinds: settings.events.resolved_kinds(),
-        pace: Pace {
+        pace: SequenceParams {
             idle_gap_ms: settings.session.idle_gap.as_millis(),
             window: settings.learning.window,
             refresh_after: settings.learning.refresh_after,
@@ -189,7 +189,7 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
 }
 
 /// What every actor is started with.
-pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings {
+pub(super) fn system(settings: &Settings, fold: LearnerConfig) -> SystemSettings {
     let durability = match settings.store.durability {
         CommitDurability::PowerLoss => store::Durability::PowerLoss,
         CommitDurability::ProcessCrash => store::Durability::ProcessCrash,
@@ -201,12 +201,12 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
         shards: or_one_a_processor(settings.session.shards),
         live: settings.session.live_max,
         idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
-        checkpointing: Checkpointing {
+        checkpointing: CheckpointPolicy {
             every: settings.store.checkpoint_every,
             kept: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
             // The ids of the window are read from the journal when a daemon starts.
-            retain: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| Retention {
+            retain: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {
                 entries: settings.store.retain_entries.max(settings.store.dedup_window),
                 period_ms: (settings.store.retain_for != Period::OFF).then(|| settings.store.retain_for.as_millis()),
             }),
@@ -216,16 +216,16 @@ pub(super) fn system(settings: &Settings, fold: FoldSettings) -> SystemSettings 
 }
 
 /// For how long what is kept.
-pub(super) fn keeping(settings: &Settings) -> Keeping {
+pub(super) fn keeping(settings: &Settings) -> RetentionJob {
     let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
     let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();
-    Keeping { events, impressions_ms: kept(settings.events.retain_impressions) }
+    RetentionJob { events, impressions_ms: kept(settings.events.retain_impressions) }
 }
 
 /// What the door is opened with.
-pub(super) fn door(settings: &Settings) -> DoorSettings {
-    DoorSettings {
+pub(super) fn door(settings: &Settings) -> ServerOptions {
+    ServerOptions {
         listen: settings.server.listen,
         admin_listen: settings.server.admin_listen,
         workers: or_one_a_processor(settings.server.workers),
@@ -234,7 +234,7 @@ pub(super) fn door(settings: &Settings) -> DoorSettings {
         streams_max: settings.server.streams_max,
         tls: (!settings.server.tls_cert.as_os_str().is_empty())
             .then(|| TlsFiles { cert: settings.server.tls_cert.clone(), key: settings.server.tls_key.clone() }),
-        rates: Rates {
+        rates: RateLimitSettings {
             per_key: settings.server.rate_per_key,
             per_address: settings.server.rate_per_address,
             batch: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),

@@ -40,7 +40,7 @@ pub(super) struct Line {
 }
 
 /// A log that is followed.
-pub(super) struct Followed {
+pub(super) struct LogFollower {
     base: PathBuf,
     /// What the rotated files of this log are called.
     rotated: Regex,
@@ -57,7 +57,7 @@ pub(super) fn log_of(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-impl Followed {
+impl LogFollower {
     /// Follows a log from a place, or from its beginning. `false` with it if the place is not to be found any more.
     pub(super) fn new(base: &Path, place: Option<&Place>) -> anyhow::Result<(Self, bool)> {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     /// Everything up to the end of the file that has the log's name.
-    fn drain(log: &mut Followed) -> Vec<String> {
+    fn drain(log: &mut LogFollower) -> Vec<String> {
         let mut read = Vec::new();
         loop {
             log.settle().unwrap();
@@ -339,7 +339,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\nthr");
-        let (mut log, _) = Followed::new(&file, None).unwrap();
+        let (mut log, _) = LogFollower::new(&file, None).unwrap();
         assert_eq!(texts(log.read(100).unwrap()), ["one", "two"]);
         assert_eq!(log.place().unwrap().offset, 8);
         append(&file, "ee\r\n");
@@ -347,7 +347,7 @@ mod tests {
         append(&file, &format!("{}\nafter\n", "x".repeat(3 * MAX_LINE_BYTES)));
         let lines = log.read(100).unwrap();
         assert_eq!((lines[0].text.is_none(), lines[1].text.as_deref()), (true, Some(&b"after"[..])));
-        let (mut again, found) = Followed::new(&file, log.place().as_ref()).unwrap();
+        let (mut again, found) = LogFollower::new(&file, log.place().as_ref()).unwrap();
         assert!(found && again.read(100).unwrap().is_empty());
     }
 
@@ -356,7 +356,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
-        let (mut log, _) = Followed::new(&file, None).unwrap();
+        let (mut log, _) = LogFollower::new(&file, None).unwrap();
         assert_eq!(texts(log.read(1).unwrap()), ["one"]);
         let place = log.place().unwrap();
         for way in ["renamed", "copied", "packed"] {
@@ -373,11 +373,11 @@ mod tests {
             }
             append(&file, "three\n");
             append(&folder.path().join("access.log.sequor"), "nothing of the log\n");
-            let (mut again, found) = Followed::new(&file, Some(&place)).unwrap();
+            let (mut again, found) = LogFollower::new(&file, Some(&place)).unwrap();
             assert!(found, "{way}");
             assert_eq!(drain(&mut again), ["two", "three"], "{way}");
         }
-        let (_, found) = Followed::new(&folder.path().join("other.log"), Some(&place)).unwrap();
+        let (_, found) = LogFollower::new(&folder.path().join("other.log"), Some(&place)).unwrap();
         assert!(!found);
     }
 
@@ -386,7 +386,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
-        let (mut log, _) = Followed::new(&file, None).unwrap();
+        let (mut log, _) = LogFollower::new(&file, None).unwrap();
         assert_eq!(texts(log.read(1).unwrap()), ["one"]);
         append(&file, "three\n");
         fs::copy(&file, folder.path().join("access.log.1")).unwrap();
@@ -400,7 +400,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\n");
-        let (mut log, _) = Followed::new(&file, None).unwrap();
+        let (mut log, _) = LogFollower::new(&file, None).unwrap();
         assert_eq!(drain(&mut log), ["one"]);
         append(&file, "two\nthr");
         fs::rename(&file, folder.path().join("access.log.2")).unwrap();

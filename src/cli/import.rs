@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{Read, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::faults::{FaultFlags, Faults, Spot};
-use super::flags::{self, Flags};
-use super::knock::Knock;
-use super::place::StateFile;
-use super::progress::Progress;
-use super::sender::Sender;
-use super::target::{Directory, Target};
+use super::faults::{RejectFlags, RejectReport, RejectedRow};
+use super::flags::{self, SettingsFlags};
+use super::knock::ClientAuth;
+use super::place::ProgressFile;
+use super::progress::ProgressDisplay;
+use super::sender::EventSender;
+use super::target::{DirectoryTarget, Target};
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
@@ -40,12 +40,12 @@ pub(super) struct Import {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// The API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data_dir")]
     url: String,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     /// The files describe items: CSV with the columns item_id, categories, brand, price, tags, available, published, expires (lists with | between their parts), or what POST /v1/items takes.
     #[arg(long)]
     items: bool,
@@ -54,7 +54,7 @@ pub(super) struct Import {
     map: Vec<String>,
     /// The unit of the timestamps [default: seconds, milliseconds above 1e11, or RFC 3339].
     #[arg(long, value_name = "UNIT", conflicts_with = "items")]
-    time_unit: Option<Unit>,
+    time_unit: Option<TimestampUnit>,
     /// The kind of the events that name none.
     #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
     kind: Option<String>,
@@ -68,7 +68,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
-    faults: FaultFlags,
+    faults: RejectFlags,
     /// Say what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -76,7 +76,7 @@ pub(super) struct Import {
 
 /// The unit of a column of timestamps.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Unit {
+enum TimestampUnit {
     /// Seconds since 1970.
     S,
     /// Milliseconds since 1970.
@@ -123,7 +123,7 @@ impl Import {
         let wanted = if self.items { Wanted::Items(self.names()?) } else { Wanted::Events(self.shape()?) };
         let (target, name) = self.target()?;
         let rules = target.rules().cloned().unwrap_or(rules);
-        let faults = Faults::new(&self.faults)?;
+        let faults = RejectReport::new(&self.faults)?;
         let mut run = Run { import: &self, rules, wanted, name, target, faults, summary: Summary::default() };
         for file in &self.files {
             run.file(file)?;
@@ -152,11 +152,11 @@ impl Import {
     fn target(&self) -> anyhow::Result<(Target, String)> {
         match self.flags.data_dir() {
             Some(dir) => {
-                let directory = Directory::open(&self.flags)?;
+                let directory = DirectoryTarget::open(&self.flags)?;
                 let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
                 Ok((Target::Directory(Box::new(directory)), name.display().to_string()))
             }
-            None => Ok((Target::Daemon(Box::new(Sender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned())),
+            None => Ok((Target::Daemon(Box::new(EventSender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned())),
         }
     }
 
@@ -167,9 +167,9 @@ impl Import {
     fn shape(&self) -> anyhow::Result<ColumnMapping> {
         let unit = match self.time_unit {
             None => TimeUnit::Auto,
-            Some(Unit::S) => TimeUnit::Seconds,
-            Some(Unit::Ms) => TimeUnit::Milliseconds,
-            Some(Unit::Iso) => TimeUnit::Iso8601,
+            Some(TimestampUnit::S) => TimeUnit::Seconds,
+            Some(TimestampUnit::Ms) => TimeUnit::Milliseconds,
+            Some(TimestampUnit::Iso) => TimeUnit::Iso8601,
         };
         self.pairs().try_fold(ColumnMapping::new(unit, self.kind.clone()), |shape, pair| {
             let (field, name) = pair?;
@@ -199,22 +199,22 @@ enum Wanted {
 }
 
 /// One row.
-enum Row {
+enum ImportRow {
     Event(WithConsent),
     Item(Entry),
 }
 
 /// The rows of a file.
-enum Rows<'r> {
+enum ImportRows<'r> {
     Events(Box<EventFileReader<'r>>),
     Items(Box<ItemFileReader>),
 }
 
-impl Rows<'_> {
-    fn next(&mut self) -> Option<Result<Result<Row, ValidationError>, FileError>> {
+impl ImportRows<'_> {
+    fn next(&mut self) -> Option<Result<Result<ImportRow, ValidationError>, FileError>> {
         match self {
-            Self::Events(events) => Some(events.next()?.map(|event| event.map(Row::Event))),
-            Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| Row::Item(Entry::Item(change))))),
+            Self::Events(events) => Some(events.next()?.map(|event| event.map(ImportRow::Event))),
+            Self::Items(items) => Some(items.next()?.map(|item| item.map(|change| ImportRow::Item(Entry::Item(change))))),
         }
     }
 
@@ -265,14 +265,14 @@ struct Run<'i> {
     /// What the target is called.
     name: String,
     target: Target,
-    faults: Faults,
+    faults: RejectReport,
     summary: Summary,
 }
 
 impl Run<'_> {
     fn file(&mut self, file: &Path) -> anyhow::Result<()> {
         let (digest, size) = digest(file)?;
-        let state = StateFile::of(file, ".import", self.import.state.as_deref());
+        let state = ProgressFile::of(file, ".import", self.import.state.as_deref());
         let earlier = state.read::<State>()?.filter(|state| state.digest == digest && state.target == self.name);
         let mut through = earlier.map_or(0, |state| state.through);
         if through > 0 {
@@ -282,20 +282,20 @@ impl Run<'_> {
         let mut rows = self.open(file, &rules)?;
         let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MOST_HELD);
         let mut batch = Batch::default();
-        let progress = Progress::new(size, "bytes imported");
+        let progress = ProgressDisplay::new(size, "bytes imported");
         while let Some(row) = rows.next() {
             let line = rows.line();
             match row {
                 Ok(Ok(_)) if line <= through => self.summary.skipped += 1,
-                Ok(Ok(Row::Event(mut event))) => {
+                Ok(Ok(ImportRow::Event(mut event))) => {
                     event.value.event_id.get_or_insert_with(|| format!("{digest}-{line}"));
                     reorder.insert(line, event);
                     while let Some((line, event)) = reorder.pop_ready(line) {
                         batch.push(line, event.map(Entry::Event))?;
                     }
                 }
-                Ok(Ok(Row::Item(item))) => batch.push(line, item.into())?,
-                Ok(Err(fault)) => self.faults.read(file, Spot::Line(line), &fault)?,
+                Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
+                Ok(Err(fault)) => self.faults.read(file, RejectedRow::Line(line), &fault)?,
                 Err(error) => self.faults.broken(file, line, &error)?,
             }
             if batch.is_full(self.import.batch) {
@@ -319,11 +319,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<Rows<'r>> {
+    fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.wanted {
-            Wanted::Events(shape) => Rows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
-            Wanted::Items(names) => Rows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
+            Wanted::Events(shape) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
+            Wanted::Items(names) => ImportRows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
         })
     }
 
@@ -339,7 +339,7 @@ impl Run<'_> {
         self.summary.withheld += told.withheld;
         for rejected in &told.rejected {
             let Some(line) = lines.get(rejected.index) else { bail!("the daemon refused a row that was not sent: {}", rejected.reason) };
-            self.faults.rejected(file, Spot::Line(*line), rejected)?;
+            self.faults.rejected(file, RejectedRow::Line(*line), rejected)?;
         }
         Ok(())
     }
@@ -349,7 +349,7 @@ impl Run<'_> {
 fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
     let unreadable = || format!("{}: cannot be read", file.display());
     let mut source = File::open(file).with_context(unreadable)?;
-    let progress = Progress::new(source.metadata().with_context(unreadable)?.len(), "bytes looked through");
+    let progress = ProgressDisplay::new(source.metadata().with_context(unreadable)?.len(), "bytes looked through");
     let (mut digest, mut size, mut buffer) = (KeyedDigest::new(&[0; 16]), 0, vec![0; 1 << 20]);
     loop {
         let read = source.read(&mut buffer).with_context(unreadable)?;

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::flags::Flags;
+use super::flags::SettingsFlags;
 use crate::auth::{ApiKey, KeyFile, KeyId, Scopes};
 use crate::clock::Clock;
 
@@ -17,7 +17,7 @@ use crate::clock::Clock;
     again, only revoked.\n\nExamples:\n  sequor key create shop --scope write,read\n  sequor key create site --scope write --rate 50   for the beacon: whoever sees the page sees it\n  \
     sequor key revoke 1a2b3c4d"
 )]
-pub(super) struct Keys {
+pub(super) struct KeyCommand {
     #[command(subcommand)]
     wish: Wish,
 }
@@ -35,23 +35,23 @@ enum Wish {
         #[arg(long, value_name = "N")]
         rate: Option<u32>,
         #[command(flatten)]
-        flags: Flags,
+        flags: SettingsFlags,
     },
     /// List the keys that there are.
     List {
         #[command(flatten)]
-        flags: Flags,
+        flags: SettingsFlags,
     },
     /// Take a key away.
     Revoke {
         /// The 8 digits between the underscores of the key.
         id: KeyId,
         #[command(flatten)]
-        flags: Flags,
+        flags: SettingsFlags,
     },
 }
 
-impl Keys {
+impl KeyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.wish {
             Wish::Create { name, scopes, rate, flags } => {
@@ -70,11 +70,11 @@ impl Keys {
     }
 }
 
-fn data_dir(flags: &Flags) -> anyhow::Result<PathBuf> {
+fn data_dir(flags: &SettingsFlags) -> anyhow::Result<PathBuf> {
     Ok(flags.layers(&[])?.validated()?.store.data_dir.clone())
 }
 
-fn existing(flags: &Flags) -> anyhow::Result<PathBuf> {
+fn existing(flags: &SettingsFlags) -> anyhow::Result<PathBuf> {
     let dir = data_dir(flags)?;
     ensure!(dir.is_dir(), "there is no data directory {}; name it with --data-dir", dir.display());
     Ok(dir)

@@ -12,7 +12,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// Flags of every command that speaks to a daemon.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Knock {
+pub(super) struct ClientAuth {
     /// The key that the daemon asks for, where it does (`sequor key create`); better set in the environment, where other users of the machine do not see it.
     #[arg(long, value_name = "KEY", env = "SEQUOR_KEY", hide_env_values = true, global = true)]
     key: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Knock {
     ca: Option<PathBuf>,
 }
 
-impl Knock {
+impl ClientAuth {
     /// What is sent as `Authorization`, if anything.
     pub(super) fn authorization(&self) -> Option<String> {
         self.key.as_ref().map(|key| format!("Bearer {key}"))

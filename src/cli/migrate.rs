@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::data;
-use super::flags::Flags;
+use super::flags::SettingsFlags;
 use crate::store::{FORMAT, Store};
 
 /// Arguments of `sequor migrate`.
@@ -14,7 +14,7 @@ use crate::store::{FORMAT, Store};
 )]
 pub(super) struct Migrate {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
 }
 
 impl Migrate {

@@ -41,7 +41,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
-pub use faults::Faulty;
+pub use faults::RejectedRows;
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
 #[derive(Debug, Parser)]
@@ -58,9 +58,9 @@ enum Command {
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
     /// Look into a running daemon and steer it, through its admin endpoint.
-    Admin(admin::Steer),
+    Admin(admin::AdminCommand),
     /// Make, list and revoke the keys that a daemon asks for.
-    Key(key::Keys),
+    Key(key::KeyCommand),
     /// Ask a running daemon whether it is ready.
     Health(health::Health),
     /// Follow web servers' access logs and send what visitors do to a running daemon.

@@ -10,9 +10,9 @@ use tempfile::NamedTempFile;
 
 /// Such a file.
 #[derive(Debug)]
-pub(super) struct StateFile(PathBuf);
+pub(super) struct ProgressFile(PathBuf);
 
-impl StateFile {
+impl ProgressFile {
     /// The one named, or that of a file: its name with an ending more.
     pub(super) fn of(file: &Path, ending: &str, named: Option<&Path>) -> Self {
         Self(named.map_or_else(

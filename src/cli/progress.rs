@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// A bar on a terminal, a line every tenth otherwise.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     of: u64,
     what: &'static str,
@@ -14,7 +14,7 @@ pub(super) struct Progress {
     began: Instant,
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// What is done by then needs no lines.
     const QUIET: Duration = Duration::from_secs(2);
 

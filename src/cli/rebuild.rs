@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 
 use super::data;
 use super::evaluate::write_json;
-use super::flags::{self, Flags};
-use super::progress::Progress;
+use super::flags::{self, SettingsFlags};
+use super::progress::ProgressDisplay;
 use super::soundness::{Recorded, examine};
 use crate::actors::origin::{number_items, origin};
-use crate::actors::past::{KeptPast, fold_up_to};
-use crate::actors::worker::Beside;
+use crate::actors::past::{StoredStateHistory, fold_up_to};
+use crate::actors::worker::BackgroundWorker;
 use crate::domain::{ItemDictionary, Offset};
-use crate::learner::{Aides, FoldSettings, Learner};
+use crate::learner::{LearnerDeps, LearnerConfig, Learner};
 use crate::metrics::{ActorKind, Metrics};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
@@ -32,7 +32,7 @@ use crate::telemetry::span;
 )]
 pub(super) struct Rebuild {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// Give up the journal's entries from the first damage on, for good.
     #[arg(long)]
     accept_loss: bool,
@@ -76,7 +76,7 @@ impl Rebuild {
         }
         store.copy_quarantine(&copy, |offset| offset)?;
         let end = store.journal().next_offset()?;
-        let progress = Progress::new(end, "entries copied");
+        let progress = ProgressDisplay::new(end, "entries copied");
         match store.copy_journal(&copy, end, &mut |done, _| progress.show(done)) {
             Err(error) if self.accept_loss => eprintln!("given up from here on: {error}"),
             copied => copied.context(way_out)?,
@@ -140,7 +140,7 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
         "entries folded into sessions",
         |_| Offset::MAX,
         |users, _| {
-            let record = |(user, folded): (String, super::soundness::Folded)| {
+            let record = |(user, folded): (String, super::soundness::ReplayedState)| {
                 (user, SessionRecord { applied: folded.applied, session: folded.session, hidden: Vec::new() })
             };
             let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.gone).map(record).collect();
@@ -151,25 +151,25 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
 }
 
 /// What the journal teaches, written as the checkpoint of its end.
-pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: FoldSettings, metrics: &Metrics) -> anyhow::Result<Offset> {
+pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerConfig, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
         let training =
-            Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
-        let clustering = Beside::start(
+            BackgroundWorker::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
+        let clustering = BackgroundWorker::start(
             || span!("clustering"),
             metrics.clustering_seconds.clone(),
             metrics.panics.with_label(ActorKind::Candidates).clone(),
         );
         let pretrained = origin(&store)?;
-        let past = KeptPast::new(store.clone(), Arc::clone(&names), fold.clone());
-        let aides = Aides { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };
+        let past = StoredStateHistory::new(store.clone(), Arc::clone(&names), fold.clone());
+        let aides = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };
         let mut learner = Learner::new(fold, names, None, 0, pretrained, aides)?;
         let (reply, told) = oneshot::channel();
         // On a thread of its own: this one hands jobs on to those of training and clustering.
         std::thread::spawn(move || {
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
-                let progress = Progress::new(end, "entries learned");
+                let progress = ProgressDisplay::new(end, "entries learned");
                 fold_up_to(&mut learner, &store, end, |offset| progress.show(offset)).map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
                 store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;

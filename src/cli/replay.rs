@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flags::{self, Flags};
-use super::progress::Progress;
+use super::flags::{self, SettingsFlags};
+use super::progress::ProgressDisplay;
 use super::report::{Report, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName, WithConsent};
 use crate::ingest::{EventFileReader, ValidationRules};
-use crate::learner::FoldSettings;
+use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
 use crate::settings::{CommitDurability, Period, Settings};
 use crate::store::Store;
@@ -24,7 +24,7 @@ pub(super) struct Replay {
     /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name (.ndjson, .jsonl); with .gz unpacked as it is read.
     file: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
@@ -142,7 +142,7 @@ impl Replay {
     async fn drive(
         &self,
         settings: &Settings,
-        fold: FoldSettings,
+        fold: LearnerConfig,
         rules: &ValidationRules,
         events: u64,
         metrics: Arc<Metrics>,
@@ -155,7 +155,7 @@ impl Replay {
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpointing.every = 0;
         let system = System::start(store, system_settings, metrics)?;
-        let progress = Progress::new(events, "events learned");
+        let progress = ProgressDisplay::new(events, "events learned");
         let began = Instant::now();
         let mut faults = 0_u64;
         let mut batch = Vec::with_capacity(STRETCH);

@@ -22,7 +22,7 @@ pub(super) struct Report {
     mrr_at_20: f64,
     ndcg_at_20: f64,
     /// Every source alone, over the same steps.
-    sources: Vec<SourceAlone>,
+    sources: Vec<SourceAloneReport>,
     /// `None` while the interest head is off.
     interest_mse: Option<f64>,
     items: usize,
@@ -41,7 +41,7 @@ pub(super) struct Report {
 
 /// One source's own list.
 #[derive(Debug, Clone, Serialize)]
-struct SourceAlone {
+struct SourceAloneReport {
     source: SourceName,
     recall_at_20: f64,
     mrr_at_20: f64,
@@ -62,7 +62,7 @@ impl Report {
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learned.alone)
-                .map(|(source, quality)| SourceAlone {
+                .map(|(source, quality)| SourceAloneReport {
                     source,
                     recall_at_20: quality.recall(),
                     mrr_at_20: quality.mrr(),

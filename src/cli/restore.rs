@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::data;
 use super::erasures;
-use super::flags::{self, Flags};
+use super::flags::{self, SettingsFlags};
 use super::soundness::examine;
 use crate::store::{StoreError, restore};
 
@@ -19,7 +19,7 @@ pub(super) struct Restore {
     /// What `sequor backup` made: a directory, or a file that ends in .tar.gz.
     backup: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// Forget whom this list names, as `sequor erasures` wrote it: they were erased after the backup was made. It is carried out at the daemon's first start.
     #[arg(long, value_name = "FILE")]
     erasures: Option<PathBuf>,

@@ -5,8 +5,8 @@ use awc::http::StatusCode;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
-use super::client::{Daemon, Question};
-use super::knock::Knock;
+use super::client::{DaemonClient, Question};
+use super::knock::ClientAuth;
 use crate::domain::{Entry, WithConsent};
 
 /// The first pause before something is sent again; each is twice as long as the one before.
@@ -17,26 +17,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const REMIND: Duration = Duration::from_secs(60);
 
 /// A daemon that takes entries.
-pub(super) struct Sender {
+pub(super) struct EventSender {
     runner: actix::SystemRunner,
-    daemon: Daemon,
+    daemon: DaemonClient,
     url: String,
 }
 
 /// What the daemon said of a batch.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Told {
+pub(super) struct SendReceipt {
     pub(super) accepted: u64,
     pub(super) duplicates: u64,
     /// How many were not taken since their users do not let them be kept.
     #[serde(default)]
     pub(super) withheld: u64,
-    pub(super) rejected: Vec<Rejected>,
+    pub(super) rejected: Vec<SendRejection>,
 }
 
 /// One entry that it did not take.
 #[derive(Debug, Deserialize)]
-pub(super) struct Rejected {
+pub(super) struct SendRejection {
     /// Its place in the batch.
     pub(super) index: usize,
     pub(super) field: Option<String>,
@@ -44,23 +44,23 @@ pub(super) struct Rejected {
     pub(super) reason: String,
 }
 
-impl Sender {
+impl EventSender {
     /// The daemon whose API has that address.
-    pub(super) fn new(url: &str, knock: &Knock) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, knock: &ClientAuth) -> anyhow::Result<Self> {
         let address: awc::http::Uri = url.parse().with_context(|| format!("--url {url} is no address"))?;
         ensure!(
             matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some(),
             "--url {url}: give the API's address as http://HOST:PORT or https://HOST:PORT"
         );
-        Ok(Self { runner: actix::System::new(), daemon: Daemon::new(url, None, 1, knock)?, url: url.to_owned() })
+        Ok(Self { runner: actix::System::new(), daemon: DaemonClient::new(url, None, 1, knock)?, url: url.to_owned() })
     }
 
     /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.
-    pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<Told> {
+    pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
         let question = match entries.first().map(|first| &first.value) {
             Some(Entry::Item(_)) => Question::items(entries.iter().map(|said| &said.value))?,
             Some(_) => Question::said(entries)?,
-            None => return Ok(Told::default()),
+            None => return Ok(SendReceipt::default()),
         };
         let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);
         loop {

@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::flags::{self, Flags};
+use super::flags::{self, SettingsFlags};
 use super::{data, supervisor, trained, unlearn};
-use crate::actors::ahead::Ahead;
+use crate::actors::ahead::CheckpointPreload;
 use crate::actors::eraser::erase;
 use crate::actors::expirer::expire;
 use crate::actors::origin::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
 use crate::clock::Clock;
-use crate::http::Door;
+use crate::http::HttpServers;
 use crate::metrics::Metrics;
 use crate::settings::LiveSettings;
 use crate::store::Store;
@@ -30,7 +30,7 @@ use crate::telemetry::TelemetryExporter;
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// Where the public API listens; port 0 takes a free one [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
@@ -61,8 +61,8 @@ impl Serve {
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let door = flags::door(&settings);
-            let keys = Door::keys(&door, &data_dir)?;
-            let ahead = Ahead::read(&data_dir);
+            let keys = HttpServers::keys(&door, &data_dir)?;
+            let ahead = CheckpointPreload::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
@@ -75,7 +75,7 @@ impl Serve {
             actix::spawn(keep_up(Arc::clone(&metrics)));
             let system = System::start_with(store, flags::system(&settings, flags::fold(&settings)), metrics, ahead)?;
             let scheme = door.scheme();
-            let door = Door::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
+            let door = HttpServers::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));

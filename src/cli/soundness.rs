@@ -4,21 +4,21 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::actors::origin::origin;
-use crate::actors::session::{Act, Happened};
+use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::actors::shard::shard_of;
 use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, Step, UserMerge, UserSequence};
 use crate::settings::Settings;
-use crate::store::{Counts, Damage, FORMAT, Findings, Reader, Remedy, Store, StoreError, keys};
+use crate::store::{StoreCounts, DamageFinding, FORMAT, VerificationReport, QuarantineReader, DamageRemedy, Store, StoreError, keys};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Entries for which one pass over the journal keeps the sessions in memory.
 const A_PASS: u64 = 2_000_000;
 
 /// Everything that can be held against something else in a store is.
-pub(super) fn examine(store: &Store, settings: &Settings) -> Soundness {
-    let progress = Progress::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
+pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
+    let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = origin(store);
     let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
     let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
@@ -26,22 +26,22 @@ pub(super) fn examine(store: &Store, settings: &Settings) -> Soundness {
     if let Err(error) = &pretrained
         && store.origin().is_ok()
     {
-        findings.add("origin", format!("it cannot be read: {error}"), Remedy::Backup);
+        findings.add("origin", format!("it cannot be read: {error}"), DamageRemedy::Backup);
     }
     // Held against a damaged journal, sessions would only repeat its damage.
     if findings.is_journal_whole()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
-        findings.add("journal", error, Remedy::Restore);
+        findings.add("journal", error, DamageRemedy::Restore);
     }
-    let Findings { counts, damages } = findings;
+    let VerificationReport { counts, damages } = findings;
     let format = store.format_found().unwrap_or(FORMAT);
-    Soundness { data_dir: store.dir().to_owned(), format, counts, damages }
+    ConsistencyCheck { data_dir: store.dir().to_owned(), format, counts, damages }
 }
 
 /// A user's events, folded.
 #[derive(Debug, Default)]
-pub(super) struct Folded {
+pub(super) struct ReplayedState {
     /// The sequence.
     pub(super) session: UserSequence,
     /// The first offset that is not in it; 0 if nothing is.
@@ -60,9 +60,9 @@ pub(super) struct Folded {
 
 /// Which users become one in the end: each user who is merged, with one into whom.
 #[derive(Debug, Default)]
-struct Merged(FxHashMap<String, String>);
+struct MergedSequence(FxHashMap<String, String>);
 
-impl Merged {
+impl MergedSequence {
     fn of(store: &Store) -> Result<Self, StoreError> {
         let mut merged = Self::default();
         for entry in store.journal().entries(store.journal().begin()?)? {
@@ -84,7 +84,7 @@ impl Merged {
     }
 }
 
-impl Folded {
+impl ReplayedState {
     /// The sequence of a user who is merged into another one.
     fn leave(&mut self) -> UserSequence {
         self.gone = true;
@@ -106,7 +106,7 @@ impl Recorded<'_> {
         &self,
         what: &'static str,
         until: impl Fn(&str) -> Offset,
-        folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let passes = usize::try_from(self.store.journal().next_offset()? / A_PASS + 1).unwrap_or(1);
         self.fold_in_passes(passes, what, until, folded)
@@ -118,36 +118,36 @@ impl Recorded<'_> {
         passes: usize,
         what: &'static str,
         until: impl Fn(&str) -> Offset,
-        mut folded: impl FnMut(FxHashMap<String, Folded>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        mut folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let &Self { store, names, kinds, idle_gap_ms } = self;
         let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
-        let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
+        let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
         let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
         // Users who become one belong into one part.
-        let merged = if passes > 1 { Merged::of(store)? } else { Merged::default() };
+        let merged = if passes > 1 { MergedSequence::of(store)? } else { MergedSequence::default() };
         let part = |user: &str| shard_of(merged.last(user), passes);
-        let progress = Progress::new(end * passes as u64, what);
+        let progress = ProgressDisplay::new(end * passes as u64, what);
         for pass in 0..passes {
-            let mut users: FxHashMap<String, Folded> = FxHashMap::default();
+            let mut users: FxHashMap<String, ReplayedState> = FxHashMap::default();
             for entry in store.journal().entries(begin)? {
                 let (offset, entry) = entry?;
                 progress.show(pass as u64 * end + offset);
-                let Some((user, happened)) = Happened::of(offset, entry, names, kinds) else { continue };
+                let Some((user, happened)) = SessionUpdate::of(offset, entry, names, kinds) else { continue };
                 if part(&user) != pass {
                     continue;
                 }
                 let act = match happened.act {
-                    Act::Merge { from, .. } => {
-                        let gone = users.get_mut(&from).map(Folded::leave).unwrap_or_default();
-                        Act::Merge { from, session: gone }
+                    SessionOp::Merge { from, .. } => {
+                        let gone = users.get_mut(&from).map(ReplayedState::leave).unwrap_or_default();
+                        SessionOp::Merge { from, session: gone }
                     }
                     other => other,
                 };
                 let user = match users.get_mut(&user) {
                     Some(known) if !known.gone => known,
                     _ => {
-                        let new = Folded { until: until(&user), ..Folded::default() };
+                        let new = ReplayedState { until: until(&user), ..ReplayedState::default() };
                         users.entry(user).insert_entry(new).into_mut()
                     }
                 };
@@ -161,9 +161,9 @@ impl Recorded<'_> {
                 };
                 match act {
                     _ if passed_over.contains(&offset) => {}
-                    Act::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                    Act::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
-                    Act::Forget => {
+                    SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
+                    SessionOp::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Forget => {
                         *session = UserSequence::default();
                         user.gone = true;
                     }
@@ -177,7 +177,7 @@ impl Recorded<'_> {
 }
 
 /// Every session record against the fold of its user's events, as far as it says to reach.
-fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut Findings) -> Result<(), StoreError> {
+fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
     let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let sessions = store.sessions();
     let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
@@ -198,12 +198,12 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 if begin > 0 && record.applied <= begin {
                     continue;
                 }
-                findings.add(place, "the journal has no event of this user", Remedy::Settings);
+                findings.add(place, "the journal has no event of this user", DamageRemedy::Settings);
                 continue;
             };
             if folded.next.is_some_and(|next| next < through) {
                 let reason = format!("it reaches offset {}, and all should reach {through}", record.applied);
-                findings.add(&place, reason, Remedy::Rebuild);
+                findings.add(&place, reason, DamageRemedy::Rebuild);
             }
             if (folded.applied, &folded.session) == (record.applied, &record.session) {
                 continue;
@@ -224,9 +224,9 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 }
             }
             if folded.applied == record.applied && bare(&folded.session) == bare(&record.session) {
-                findings.add(place, "its borders, kinds or values are not those that the settings give", Remedy::Settings);
+                findings.add(place, "its borders, kinds or values are not those that the settings give", DamageRemedy::Settings);
             } else {
-                findings.add(place, "its sequence is not that of the user's events in the journal", Remedy::Rebuild);
+                findings.add(place, "its sequence is not that of the user's events in the journal", DamageRemedy::Rebuild);
             }
         }
         for (user, folded) in users {
@@ -236,7 +236,7 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 findings.add(
                     format!("sessions, {}", keys::veiled(&user)),
                     format!("there is no record, and all should reach {through}"),
-                    Remedy::Rebuild,
+                    DamageRemedy::Rebuild,
                 );
             }
         }
@@ -246,18 +246,18 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
 
 /// What was found, to be shown.
 #[derive(Debug, Serialize)]
-pub(super) struct Soundness {
+pub(super) struct ConsistencyCheck {
     data_dir: PathBuf,
     format: u32,
-    counts: Counts,
-    damages: Vec<Damage>,
+    counts: StoreCounts,
+    damages: Vec<DamageFinding>,
 }
 
-impl Soundness {
+impl ConsistencyCheck {
     /// A store that could not even be opened.
     pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
-        let damage = Damage { place: "store".to_owned(), reason: error.to_string(), remedy: Remedy::Backup };
-        Self { data_dir: dir.to_owned(), format: FORMAT, counts: Counts::default(), damages: vec![damage] }
+        let damage = DamageFinding { place: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
+        Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
     }
 
     /// As of another directory, where it will stand.
@@ -266,7 +266,7 @@ impl Soundness {
         self
     }
 
-    pub(super) fn damages(&self) -> &[Damage] {
+    pub(super) fn damages(&self) -> &[DamageFinding] {
         &self.damages
     }
 
@@ -280,7 +280,7 @@ impl Soundness {
     }
 }
 
-impl fmt::Display for Soundness {
+impl fmt::Display for ConsistencyCheck {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
         writeln!(out, "{}, format {}", self.data_dir.display(), self.format)?;
@@ -334,7 +334,7 @@ mod tests {
         }
         let (kinds, users) = (EventKinds::default(), 40);
         // The journal names who a user is by then.
-        let mut merged = Merged::default();
+        let mut merged = MergedSequence::default();
         let mut entries = Vec::new();
         for round in 0..400_i64 {
             entries.push(event(round, merged.last(&format!("user{}", round * 17 % users))));
@@ -350,7 +350,7 @@ mod tests {
         let recorded = Recorded { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
         let fold = |passes: usize| {
             let mut all = BTreeMap::new();
-            let take = |users: FxHashMap<String, Folded>, is_of_this_pass: &dyn Fn(&str) -> bool| {
+            let take = |users: FxHashMap<String, ReplayedState>, is_of_this_pass: &dyn Fn(&str) -> bool| {
                 for (user, folded) in users {
                     assert!(is_of_this_pass(&user), "{user}");
                     // Up to an offset, and beyond it.

@@ -9,13 +9,13 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::faults::{FaultFlags, Faults, Spot};
+use super::faults::{RejectFlags, RejectReport, RejectedRow};
 use super::flags::{self, SettingFlags};
-use super::follow::{Followed, Line, Place, log_of};
-use super::knock::Knock;
-use super::place::StateFile;
-use super::progress::Progress;
-use super::sender::Sender;
+use super::follow::{LogFollower, Line, Place, log_of};
+use super::knock::ClientAuth;
+use super::place::ProgressFile;
+use super::progress::ProgressDisplay;
+use super::sender::EventSender;
 use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
@@ -41,7 +41,7 @@ pub(super) struct Tail {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     /// `combined`, `json`, or a regular expression with named groups [default: combined].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -76,7 +76,7 @@ pub(super) struct Tail {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
-    faults: FaultFlags,
+    faults: RejectFlags,
     /// Kinds of your own ([events.kinds]) are read from the daemon's settings.
     #[command(flatten)]
     flags: SettingFlags,
@@ -85,7 +85,7 @@ pub(super) struct Tail {
 /// What may stand in the file of rules.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RulesFile {
+struct TailRulesFile {
     format: Option<String>,
     fields: BTreeMap<String, String>,
     rules: Vec<String>,
@@ -109,13 +109,13 @@ const BATCH: usize = 500;
 const POLL: Duration = Duration::from_millis(200);
 
 /// A log under way.
-struct Log {
+struct TailedLog {
     /// Under which name its lines are told apart from those of other logs.
     name: Vec<u8>,
-    followed: Followed,
+    followed: LogFollower,
     access: AccessLogParser,
     key: [u8; 16],
-    state: StateFile,
+    state: ProgressFile,
     /// It was read to its end, and is not to be followed further.
     ended: bool,
 }
@@ -134,17 +134,17 @@ impl Tail {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one log; give one FILE, or leave it out");
         let settings = self.access()?;
         let rules = flags::rules(self.flags.layers(&[], &[])?.validated()?);
-        let sender = Sender::new(&self.url, &self.knock)?;
-        let mut faults = Faults::new(&self.faults)?;
+        let sender = EventSender::new(&self.url, &self.knock)?;
+        let mut faults = RejectReport::new(&self.faults)?;
         let mut summary = Summary::default();
         let mut logs = Vec::new();
         for file in &self.files {
             let file = std::path::absolute(file)?;
             ensure!(!self.once || file.exists(), "{} is not there", file.display());
-            let state = StateFile::of(&file, ".sequor", self.state.as_deref());
+            let state = ProgressFile::of(&file, ".sequor", self.state.as_deref());
             let earlier = state.read::<State>()?;
             let key = earlier.as_ref().map_or_else(new_key, |state| state.key);
-            let (followed, found) = Followed::new(&file, earlier.and_then(|state| state.place).as_ref())
+            let (followed, found) = LogFollower::new(&file, earlier.and_then(|state| state.place).as_ref())
                 .with_context(|| format!("{} cannot be read", file.display()))?;
             if !found {
                 eprintln!(
@@ -155,13 +155,13 @@ impl Tail {
             }
             let access = AccessLogParser::new(&settings, key, rules.clone())?;
             let name = log_of(&file).into_os_string().into_encoded_bytes();
-            let log = Log { name, followed, access, key, state, ended: false };
+            let log = TailedLog { name, followed, access, key, state, ended: false };
             // Before anybody gets a pseudonym under it the key is written down.
             log.note()?;
             logs.push(log);
         }
         let total = self.files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
-        let progress = self.once.then(|| Progress::new(total, "bytes read"));
+        let progress = self.once.then(|| ProgressDisplay::new(total, "bytes read"));
         loop {
             let mut idle = true;
             for log in &mut logs {
@@ -192,7 +192,7 @@ impl Tail {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
                 toml::from_str(&text).with_context(|| format!("{} is no file of rules", file.display()))?
             }
-            None => RulesFile::default(),
+            None => TailRulesFile::default(),
         };
         let given = |flags: &[String], file: Vec<String>| if flags.is_empty() { file } else { flags.to_vec() };
         let status = self.status.clone().or(file.status).unwrap_or_else(|| "200-399".to_owned());
@@ -226,9 +226,9 @@ fn new_key() -> [u8; 16] {
     key
 }
 
-impl Log {
+impl TailedLog {
     /// Reads and sends what there is, at most a batch; `false` if there was nothing.
-    fn step(&mut self, once: bool, sender: &Sender, faults: &mut Faults, summary: &mut Summary) -> anyhow::Result<bool> {
+    fn step(&mut self, once: bool, sender: &EventSender, faults: &mut RejectReport, summary: &mut Summary) -> anyhow::Result<bool> {
         if self.ended {
             return Ok(false);
         }
@@ -257,11 +257,11 @@ impl Log {
     }
 
     /// Sends the events of some lines and, once they are acknowledged, writes down the place behind them.
-    fn send(&self, file: &Path, lines: Vec<Line>, sender: &Sender, faults: &mut Faults, summary: &mut Summary) -> anyhow::Result<()> {
+    fn send(&self, file: &Path, lines: Vec<Line>, sender: &EventSender, faults: &mut RejectReport, summary: &mut Summary) -> anyhow::Result<()> {
         let now = Clock::system().now();
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for line in lines {
-            let spot = Spot::Byte(line.offset);
+            let spot = RejectedRow::Byte(line.offset);
             let Some(text) = line.text else {
                 faults.too_long(file, spot)?;
                 continue;

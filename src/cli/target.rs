@@ -4,9 +4,9 @@ use actix::SystemRunner;
 use std::sync::Arc;
 
 use super::data;
-use super::flags::{self, Flags};
-use super::sender::{Sender, Told};
-use crate::actors::system::{Admitted, System};
+use super::flags::{self, SettingsFlags};
+use super::sender::{EventSender, SendReceipt};
+use crate::actors::system::{ConsentedEntries, System};
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
@@ -15,13 +15,13 @@ use crate::store::Store;
 /// Takes entries and says once they are durable.
 pub(super) enum Target {
     /// Through a daemon's API.
-    Daemon(Box<Sender>),
+    Daemon(Box<EventSender>),
     /// Through actors of this process's own.
-    Directory(Box<Directory>),
+    Directory(Box<DirectoryTarget>),
 }
 
 /// A data directory that is served by nobody else meanwhile.
-pub(super) struct Directory {
+pub(super) struct DirectoryTarget {
     runner: SystemRunner,
     system: System,
     rules: ValidationRules,
@@ -29,7 +29,7 @@ pub(super) struct Directory {
 
 impl Target {
     /// Takes a batch: what was acknowledged is durable.
-    pub(super) fn take(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<Told> {
+    pub(super) fn take(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
             Self::Directory(directory) => directory.append(entries),
@@ -46,7 +46,7 @@ impl Target {
         match self {
             Self::Daemon(_) => Ok(()),
             Self::Directory(directory) => {
-                let Directory { runner, system, .. } = *directory;
+                let DirectoryTarget { runner, system, .. } = *directory;
                 runner.block_on(async {
                     system.hurry();
                     system.rest().await
@@ -57,9 +57,9 @@ impl Target {
     }
 }
 
-impl Directory {
+impl DirectoryTarget {
     /// Opens the directory that the flags name, or makes it.
-    pub(super) fn open(flags: &Flags) -> anyhow::Result<Self> {
+    pub(super) fn open(flags: &SettingsFlags) -> anyhow::Result<Self> {
         let layers = data::settings(flags)?;
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
@@ -71,13 +71,13 @@ impl Directory {
         Ok(Self { runner, system, rules })
     }
 
-    fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<Told> {
-        let Admitted { entries, withheld } = self.system.admit(said);
+    fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+        let ConsentedEntries { entries, withheld } = self.system.admit(said);
         let receipt = self.runner.block_on(async {
             let permit = self.system.wait(entries.len()).await?;
             self.system.append(entries, permit).await
         })?;
-        Ok(Told {
+        Ok(SendReceipt {
             accepted: receipt.accepted as u64,
             duplicates: receipt.duplicates.len() as u64,
             withheld: (withheld + receipt.withheld.len()) as u64,

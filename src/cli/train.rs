@@ -13,7 +13,7 @@ use super::evaluate::{Figures, write_json};
 use super::flags::{self, SettingFlags};
 use super::plot::{self, Line};
 use super::{recording, trained};
-use crate::learner::{Corpus, EpochReport, OfflineTraining, Underway, score_sessions};
+use crate::learner::{Corpus, EpochReport, OfflineTraining, EpochProgress, score_sessions};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 
@@ -191,7 +191,7 @@ impl Table {
         table
     }
 
-    fn show(&mut self, underway: Underway) {
+    fn show(&mut self, underway: EpochProgress) {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("epoch {}", underway.epoch));

@@ -13,7 +13,7 @@ use crate::actors::origin::{number_items, origin};
 use crate::domain::Offset;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::store::{Debt, Durability, Shift, Store, StoreOptions};
+use crate::store::{PendingTask, Durability, OffsetShift, Store, StoreOptions};
 
 /// The folder in a data directory where it is made.
 const STAGE: &str = "unlearned";
@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is made.
 #[derive(Debug, Serialize, Deserialize)]
-struct Ready {
+struct UnlearnReady {
     /// Where the entries went.
-    shift: Shift,
+    shift: OffsetShift,
     /// How many users had been erased.
     erased: usize,
 }
@@ -42,7 +42,7 @@ pub(super) async fn watch(store: Store, settings: Settings) {
     let mut every = actix::clock::interval(EVERY);
     loop {
         every.tick().await;
-        match store.erasures().owes(Debt::Unlearning) {
+        match store.erasures().owes(PendingTask::Unlearning) {
             Ok(false) => continue,
             Ok(true) => {}
             Err(error) => {
@@ -67,7 +67,7 @@ pub(super) async fn watch(store: Store, settings: Settings) {
 fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let begin = store.journal().begin()?;
     if begin > 0 {
-        store.erasures().pay(Debt::Unlearning)?;
+        store.erasures().pay(PendingTask::Unlearning)?;
         bail!(
             "it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew"
         );
@@ -81,7 +81,7 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
         number_items(&copy, &pretrained)?;
     }
     tracing::info!("everything is learned anew without the users who were erased; answers go on meanwhile");
-    let mut shift = Shift::default();
+    let mut shift = OffsetShift::default();
     store.copy_living(&copy, &mut shift, store.journal().next_offset()?)?;
     store.copy_quarantine(&copy, |offset| shift.of(offset))?;
     let names = rebuild_items(&copy)?;
@@ -90,7 +90,7 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
     let ready = stage.join(READY);
-    let text = serde_json::to_vec(&Ready { shift, erased })?;
+    let text = serde_json::to_vec(&UnlearnReady { shift, erased })?;
     let unfinished = stage.join("ready.unfinished");
     std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot finish")?;
     std::fs::rename(unfinished, ready)?;
@@ -105,8 +105,8 @@ pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let (under_way, erased) = (store.erasures().under_way()?, store.erasures().done()?.len());
-    let ready: Option<Ready> = serde_json::from_slice(&text).ok();
-    let Some(Ready { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
+    let ready: Option<UnlearnReady> = serde_json::from_slice(&text).ok();
+    let Some(UnlearnReady { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
         discard(&stage)?;
         return Ok(false);
     };

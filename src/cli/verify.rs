@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::data;
 use super::evaluate::write_json;
-use super::flags::Flags;
-use super::soundness::{Soundness, examine};
+use super::flags::SettingsFlags;
+use super::soundness::{ConsistencyCheck, examine};
 use crate::store::{Store, StoreError};
 
 /// Arguments of `sequor verify`.
@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError};
 )]
 pub(super) struct Verify {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// Write what was found as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -33,7 +33,7 @@ impl Verify {
         let found = match Store::open_damaged(&settings.store.data_dir, &super::flags::store_options(settings)) {
             Ok(store) => examine(&store, settings),
             Err(error @ (StoreError::Held { .. } | StoreError::Absent { .. } | StoreError::Newer { .. })) => return Err(error.into()),
-            Err(error) => Soundness::unopened(&settings.store.data_dir, &error),
+            Err(error) => ConsistencyCheck::unopened(&settings.store.data_dir, &error),
         };
         println!("{found}");
         if let Some(file) = &self.json {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::pages::Pages;
+use super::pages::PaginationCache;
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::{beacon, consents, events, items, lists, merges, openapi, segment, slow, stream, users};
-use crate::actors::system::{Admitted, Receipt, System, SystemError};
+use crate::actors::system::{ConsentedEntries, CommitReceipt, System, SystemError};
 use crate::auth::KeyStore;
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Timestamp, WithConsent};
@@ -25,13 +25,13 @@ use crate::settings::LiveSettings;
 
 /// What every handler needs.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(super) struct ApiState {
     pub(super) system: System,
     pub(super) rules: ValidationRules,
     pub(super) clock: Clock,
-    pub(super) names: Arc<Names>,
-    pub(super) request_ids: Arc<Names>,
-    pub(super) pages: Arc<Pages>,
+    pub(super) names: Arc<IdGenerator>,
+    pub(super) request_ids: Arc<IdGenerator>,
+    pub(super) pages: Arc<PaginationCache>,
     pub(super) pulse: Pulse,
     pub(super) max_body: usize,
     /// How long a read waits for the offset that it wants.
@@ -45,7 +45,7 @@ pub(super) struct Api {
 /// After how long it is worth to ask again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-impl Api {
+impl ApiState {
     /// The metrics, to record with.
     pub(super) fn metrics(&self) -> &Metrics {
         self.system.metrics_handles()
@@ -54,13 +54,13 @@ impl Api {
 
 /// Names recommendations, or requests: a letter, a start's number and a counter, so that no two of them share one.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct IdGenerator {
     letter: char,
     start: Timestamp,
     next: AtomicU64,
 }
 
-impl Names {
+impl IdGenerator {
     pub(super) fn new(letter: char, start: Timestamp) -> Self {
         Self { letter, start, next: AtomicU64::new(0) }
     }
@@ -87,7 +87,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// What became of a request's records.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Receipt)]
-pub(super) struct Taken {
+pub(super) struct IngestReceipt {
     /// How many were taken, and are on the disk.
     pub(super) accepted: usize,
     /// How many changed nothing, since their id was seen before.
@@ -108,7 +108,7 @@ pub(super) struct Taken {
     pub(super) recommendations: Option<Option<Recommendation>>,
 }
 
-impl Taken {
+impl IngestReceipt {
     /// Whether anything of the request was understood and no fault.
     pub(super) fn answers(&self) -> bool {
         self.offset.is_some() || self.withheld > 0
@@ -122,7 +122,7 @@ impl Taken {
 
 /// Answers a request for entries once they are durable.
 pub(super) async fn take(
-    api: &Api,
+    api: &ApiState,
     entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
@@ -132,13 +132,13 @@ pub(super) async fn take(
 
 /// Makes entries durable, as far as their users let them be; the faults of those that are none come along.
 pub(super) async fn taken(
-    api: &Api,
+    api: &ApiState,
     entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
-) -> Result<Taken, Problem> {
-    let Admitted { entries, withheld } = api.system.admit(entries.into_iter().map(Into::into));
-    let mut taken = Taken { accepted: 0, duplicates: 0, withheld, rejected, warnings, offset: None, recommendations: None };
+) -> Result<IngestReceipt, Problem> {
+    let ConsentedEntries { entries, withheld } = api.system.admit(entries.into_iter().map(Into::into));
+    let mut taken = IngestReceipt { accepted: 0, duplicates: 0, withheld, rejected, warnings, offset: None, recommendations: None };
     if let Some(receipt) = append(api, entries).await? {
         taken.accepted = receipt.accepted;
         taken.duplicates = receipt.duplicates.len();
@@ -149,7 +149,7 @@ pub(super) async fn taken(
 }
 
 /// Makes entries durable, if there are any.
-pub(super) async fn append(api: &Api, entries: Vec<Entry>) -> Result<Option<Receipt>, Problem> {
+pub(super) async fn append(api: &ApiState, entries: Vec<Entry>) -> Result<Option<CommitReceipt>, Problem> {
     if entries.is_empty() {
         return Ok(None);
     }

@@ -5,22 +5,22 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::api::Api;
-use super::limits::Limits;
-use super::tls::Certificate;
+use super::api::ApiState;
+use super::limits::RateLimits;
+use super::tls::TlsCertificate;
 use crate::metrics::ReloadTarget;
 
 /// How often it is looked whether keys and certificate are others.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be done.
-pub(super) struct Chores {
-    pub(super) api: Api,
-    pub(super) limits: Arc<Limits>,
-    pub(super) certificate: Option<Arc<Certificate>>,
+pub(super) struct PeriodicTasks {
+    pub(super) api: ApiState,
+    pub(super) limits: Arc<RateLimits>,
+    pub(super) certificate: Option<Arc<TlsCertificate>>,
 }
 
-impl Chores {
+impl PeriodicTasks {
     /// Takes up what others do to the files of keys and of the certificate, and forgets who has not come lately.
     pub(super) async fn keep_up(self) {
         let mut every = rt::time::interval(LOOK);

@@ -5,8 +5,8 @@ use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::api::{Api, Taken, take, unreadable};
-use super::lock::Needs;
+use super::api::{ApiState, IngestReceipt, take, unreadable};
+use super::lock::RequiredAccess;
 use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
@@ -18,7 +18,7 @@ use crate::domain::{Consent, Entry};
 pub(super) const CONSENT: &str = "/v1/users/{user}/consent";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(CONSENT, "GET, PUT", Needs::Scope(Scope::Users)).route(web::get().to(consent)).route(web::put().to(say)));
+    config.service(path(CONSENT, "GET, PUT", RequiredAccess::Scope(Scope::Users)).route(web::get().to(consent)).route(web::put().to(say)));
 }
 
 /// A level of consent: with `none` nothing of the user is kept, with `session` the user's own lists follow from it and nobody else's, with `full` it is learned from.
@@ -47,7 +47,8 @@ impl From<Consent> for Level {
 /// How far consent goes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Said {
+#[schema(as = Said)]
+pub(super) struct ConsentQuery {
     /// How far.
     #[schema(value_type = Level)]
     consent: String,
@@ -66,11 +67,11 @@ pub(super) struct Standing {
 /// Says how far a user's consent goes
 ///
 /// From then on, whatever an event says beyond it. What was kept before stays.
-#[utoipa::path(put, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")), request_body(content = Said),
-    responses((status = 200, description = "The receipt; a consent that went as far before is a duplicate.", body = Taken), BadRequest, Broken, Refused))]
-pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(put, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")), request_body(content = ConsentQuery),
+    responses((status = 200, description = "The receipt; a consent that went as far before is a duplicate.", body = IngestReceipt), BadRequest, Broken, Refused))]
+pub(super) async fn say(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let Said { consent } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
+    let ConsentQuery { consent } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
     let change =
         api.rules.validate_consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
     take(&api, vec![Entry::Consent(change)], Vec::new(), Vec::new()).await
@@ -79,7 +80,7 @@ pub(super) async fn say(api: Data<Api>, user: Path<String>, body: Result<Bytes, 
 /// How far a user's consent goes
 #[utoipa::path(get, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")),
     responses((status = 200, description = "How far it goes.", body = Standing), BadRequest, Refused))]
-pub(super) async fn consent(api: Data<Api>, user: Path<String>) -> Result<Json<Standing>, Problem> {
+pub(super) async fn consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<Standing>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     let said = api.system.consent_said(&user);
     Ok(Json(Standing { consent: api.system.consent(&user, None).into(), said: said.is_some() }))

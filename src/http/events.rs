@@ -5,13 +5,13 @@ use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{Api, Taken, taken, unreadable};
+use super::api::{ApiState, IngestReceipt, taken, unreadable};
 use super::lists;
-use super::lock::{Access, Needs};
+use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{BadRequest, Broken, EventsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, Wishes};
+use super::wishes::{self, Pairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{Consent, Entry, Event, WithConsent};
 use crate::ingest::{ParsedBatch, ValidationError, read_events};
@@ -25,14 +25,14 @@ pub(super) const VALIDATE: &str = "/v1/events/validate";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(EVENTS, "POST", Needs::Scope(Scope::Write)).route(web::post().to(events)))
-        .service(path(VALIDATE, "POST", Needs::Scope(Scope::Write)).route(web::post().to(validate)));
+        .service(path(EVENTS, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(events)))
+        .service(path(VALIDATE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(validate)));
 }
 
 /// What a request wants to be told beside its receipt.
 #[derive(Debug, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Following {
+struct RecommendQuery {
     /// So many recommendations.
     #[param(minimum = 1, maximum = 1000)]
     recommend: Option<usize>,
@@ -40,7 +40,7 @@ struct Following {
     user: Option<String>,
 }
 
-impl Following {
+impl RecommendQuery {
     fn read(query: &[(String, String)]) -> Result<Self, Problem> {
         let mut following = Self::default();
         for (name, value) in query {
@@ -60,7 +60,7 @@ impl Following {
     }
 }
 
-fn read(api: &Api, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
+fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
 }
@@ -69,13 +69,13 @@ fn read(api: &Api, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent
 ///
 /// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the others nothing. With `recommend` the receipt brings what follows from them,
 /// shown to the user of the last one; that takes a key that may read, too.
-#[utoipa::path(post, path = EVENTS, tag = "events", params(Following),
+#[utoipa::path(post, path = EVENTS, tag = "events", params(RecommendQuery),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
-    responses((status = 200, description = "The receipt.", body = Taken),
-        (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let Following { recommend, user } = Following::read(&query)?;
+pub(super) async fn events(api: Data<ApiState>, access: GrantedAccess, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let RecommendQuery { recommend, user } = RecommendQuery::read(&query)?;
     if recommend.is_some() {
         access.needs(Scope::Read)?;
     }
@@ -99,7 +99,7 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
     metrics.events.with_label(EventOutcome::Duplicate).increment(taken.duplicates as u64);
     metrics.events.with_label(EventOutcome::Withheld).increment(taken.withheld as u64);
     if let (true, Some((limit, unkept, user))) = (taken.answers(), asked) {
-        let wishes = Wishes { limit, ..Wishes::default() };
+        let wishes = RecommendationQuery { limit, ..RecommendationQuery::default() };
         let list = match unkept {
             Some(events) => wishes.request(&api).map(|request| lists::unkept(&api, &events, &request)),
             None => lists::anew(&api, user, &wishes).await,
@@ -114,7 +114,7 @@ pub(super) async fn events(api: Data<Api>, access: Access, query: Pairs, body: R
 }
 
 /// What the request tells of a user, if it is all that an answer may follow from: nothing is kept of the user, or of something that the request tells.
-fn unkept(api: &Api, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
+fn unkept(api: &ApiState, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
     let theirs = || events.iter().filter(|event| event.value.user_id == user);
     let none = |sender| api.system.consent(user, sender) == Consent::None;
     (none(None) || theirs().any(|event| none(event.consent))).then(|| theirs().map(|event| event.value.clone()).collect())
@@ -122,7 +122,8 @@ fn unkept(api: &Api, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
 
 /// What would become of a request's events.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Verdict {
+#[schema(as = Verdict)]
+pub(super) struct ValidationReport {
     /// How many break no rule: so many would be taken, save those whose id was seen before.
     acceptable: usize,
     /// Those that break a rule, each with what it breaks.
@@ -136,12 +137,12 @@ pub(super) struct Verdict {
 /// Says what would become of them. Nothing is taken.
 #[utoipa::path(post, path = VALIDATE, tag = "events",
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
-    responses((status = 200, description = "What would become of them.", body = Verdict), BadRequest, Broken, Refused))]
-pub(super) async fn validate(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<Json<Verdict>, Problem> {
+    responses((status = 200, description = "What would become of them.", body = ValidationReport), BadRequest, Broken, Refused))]
+pub(super) async fn validate(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<Json<ValidationReport>, Problem> {
     let ParsedBatch { records, warnings } = read(&api, body)?;
     access.bring(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
-    Ok(Json(Verdict { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
+    Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }
 
 #[cfg(test)]
@@ -151,10 +152,10 @@ mod tests {
     #[test]
     fn a_query_says_what_is_to_follow() {
         let read = |pairs: &[(&str, &str)]| {
-            Following::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+            RecommendQuery::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
         };
-        assert_eq!(read(&[]), Ok(Following::default()));
-        let both = Following { recommend: Some(3), user: Some("ann".to_owned()) };
+        assert_eq!(read(&[]), Ok(RecommendQuery::default()));
+        let both = RecommendQuery { recommend: Some(3), user: Some("ann".to_owned()) };
         assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
         for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")] {
             assert!(read(&[wrong]).is_err(), "{wrong:?}");

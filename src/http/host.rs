@@ -16,13 +16,13 @@ use crate::metrics::{LabeledMetric, RefusalReason};
 
 /// The names by which the admin endpoint may be asked.
 #[derive(Debug, Clone)]
-pub(super) struct Hosts {
+pub(super) struct AllowedHosts {
     /// Those that an operator set, in lower case.
     names: Arc<[String]>,
     refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
-impl Hosts {
+impl AllowedHosts {
     pub(super) fn new(names: &[String], refused: Arc<LabeledMetric<RefusalReason, Counter>>) -> Self {
         Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), refused }
     }
@@ -66,7 +66,7 @@ fn without_port(host: &str) -> &str {
 /// # Errors
 /// Whatever `next` says.
 pub(super) async fn ours(
-    hosts: Data<Option<Hosts>>,
+    hosts: Data<Option<AllowedHosts>>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -89,7 +89,7 @@ mod tests {
 
     fn status(method: Method, headers: &[(&str, &str)]) -> u16 {
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
-        let hosts = Hosts::new(&["Sequor.example".to_owned()], refused);
+        let hosts = AllowedHosts::new(&["Sequor.example".to_owned()], refused);
         let request = headers.iter().fold(TestRequest::default().method(method), |request, header| request.insert_header(*header));
         hosts.judge(request.to_http_request().head()).map_or_else(|(_, problem)| problem.status_code().as_u16(), |()| 200)
     }

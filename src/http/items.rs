@@ -5,8 +5,8 @@ use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, Taken, take, unreadable};
-use super::lock::{Access, Needs};
+use super::api::{ApiState, IngestReceipt, take, unreadable};
+use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
@@ -21,9 +21,9 @@ pub(super) const ITEMS: &str = "/v1/items";
 pub(super) const ITEM: &str = "/v1/items/{item}";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let item = path(ITEM, "GET, PUT, PATCH, DELETE", Needs::Scope(Scope::Items));
+    let item = path(ITEM, "GET, PUT, PATCH, DELETE", RequiredAccess::Scope(Scope::Items));
     config
-        .service(path(ITEMS, "POST", Needs::Scope(Scope::Items)).route(web::post().to(bulk)))
+        .service(path(ITEMS, "POST", RequiredAccess::Scope(Scope::Items)).route(web::post().to(bulk)))
         .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 
@@ -32,10 +32,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Each object names its `item_id`, its attributes, and in `op` what is done with them. Those that break a rule are named in `rejected`.
 #[utoipa::path(post, path = ITEMS, tag = "catalog",
     request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of them, or one a line."),
-    responses((status = 200, description = "The receipt.", body = Taken),
-        (status = 400, description = "None could be taken; or the request could not be read.", content((Taken = "application/json"), (Problem = "application/problem+json"))),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn bulk(api: Data<Api>, access: Access, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn bulk(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let reading = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
     access.bring(reading.records.len())?;
@@ -53,8 +53,8 @@ pub(super) async fn bulk(api: Data<Api>, access: Access, body: Result<Bytes, Err
 ///
 /// It is this from now on, whatever it was.
 #[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
-    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
-pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Broken, Refused))]
+pub(super) async fn put(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     change(&api, item.into_inner(), body, read_item).await
 }
 
@@ -62,8 +62,8 @@ pub(super) async fn put(api: Data<Api>, item: Path<String>, body: Result<Bytes, 
 ///
 /// What is left out stays; `null` takes an attribute away.
 #[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
-    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Broken, Refused))]
-pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Absent, Broken, Refused))]
+pub(super) async fn patch(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     change(&api, item.into_inner(), body, read_item_patch).await
 }
@@ -72,8 +72,8 @@ pub(super) async fn patch(api: Data<Api>, item: Path<String>, body: Result<Bytes
 ///
 /// It is in no list any more, unless it is put again.
 #[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")),
-    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Absent, Refused))]
-pub(super) async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpResponse, Problem> {
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Absent, Refused))]
+pub(super) async fn delete(api: Data<ApiState>, item: Path<String>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
     take(&api, vec![Entry::Item(change)], Vec::new(), Vec::new()).await
@@ -81,7 +81,8 @@ pub(super) async fn delete(api: Data<Api>, item: Path<String>) -> Result<HttpRes
 
 /// An item as it is answered.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Described {
+#[schema(as = Described)]
+pub(super) struct CatalogItemBody {
     /// The item.
     item_id: String,
     #[serde(flatten)]
@@ -90,21 +91,21 @@ pub(super) struct Described {
 
 /// What is known of an item
 #[utoipa::path(get, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")),
-    responses((status = 200, description = "The item.", body = Described), BadRequest, Absent, Refused))]
-pub(super) async fn get(api: Data<Api>, item: Path<String>) -> Result<Json<Described>, Problem> {
+    responses((status = 200, description = "The item.", body = CatalogItemBody), BadRequest, Absent, Refused))]
+pub(super) async fn get(api: Data<ApiState>, item: Path<String>) -> Result<Json<CatalogItemBody>, Problem> {
     let known = known(&api, &item)?;
-    Ok(Json(Described { item_id: item.into_inner(), item: known }))
+    Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: known }))
 }
 
 /// What an item is that an event or the catalog has named.
-fn known(api: &Api, item: &str) -> Result<Item, Problem> {
+fn known(api: &ApiState, item: &str) -> Result<Item, Problem> {
     let number = api.system.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
     api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
-type Read = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
+type ItemQuery = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
 
-async fn change(api: &Api, item: String, body: Result<Bytes, Error>, read: Read) -> Result<HttpResponse, Problem> {
+async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, read: ItemQuery) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let mut warnings = Vec::new();
     let item_id = check_id("item_id", item).map_err(|fault| Problem::bad_item(&fault))?;

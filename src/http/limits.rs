@@ -21,7 +21,7 @@ const SHARED: u64 = 1024;
 
 /// What a limit is set to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimitSettings {
     /// Events and questions a second that a key may bring which says nothing else itself; 0: any number.
     pub per_key: u32,
     /// Those that an address may bring; 0: any number.
@@ -32,31 +32,31 @@ pub struct Rates {
 
 /// After how long it is worth to come back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMuch(pub(super) Duration);
+pub(super) struct RateExceeded(pub(super) Duration);
 
-type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-type ByAddress<C> = RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type GlobalRateLimiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type AddressRateLimiter<C> = RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// The limits of a door: leaky buckets [GCRA, ITU-T I.371], so that what is used up comes back bit by bit.
-pub(super) struct Limits<C: Clock = DefaultClock> {
-    rates: Rates,
+pub(super) struct RateLimits<C: Clock = DefaultClock> {
+    rates: RateLimitSettings,
     clock: C,
     /// Of each key that was used, if it has a limit. As many as there are keys at most.
-    keys: HashMap<KeyId, Arc<Direct<C>>>,
-    addresses: Option<ByAddress<C>>,
+    keys: HashMap<KeyId, Arc<GlobalRateLimiter<C>>>,
+    addresses: Option<AddressRateLimiter<C>>,
     /// Whether there are as many addresses as are told apart.
     crowded: AtomicBool,
     hasher: RandomState,
 }
 
-impl<C: Clock + Clone> Limits<C> {
-    pub(super) fn new(rates: Rates, clock: C) -> Self {
+impl<C: Clock + Clone> RateLimits<C> {
+    pub(super) fn new(rates: RateLimitSettings, clock: C) -> Self {
         let addresses = rates.quota(rates.per_address).map(|quota| RateLimiter::dashmap_with_clock(quota, clock.clone()));
         Self { rates, clock, keys: HashMap::new(), addresses, crowded: AtomicBool::new(false), hasher: RandomState::new() }
     }
 
     /// Counts so many events and questions of a key.
-    pub(super) fn key(&self, key: &ApiKey, count: u32) -> Result<(), TooMuch> {
+    pub(super) fn key(&self, key: &ApiKey, count: u32) -> Result<(), RateExceeded> {
         let Some(quota) = self.rates.quota(key.rate.unwrap_or(self.rates.per_key)) else { return Ok(()) };
         let keys = self.keys.pin();
         let limiter = keys.get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
@@ -66,7 +66,7 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// Counts so many events and questions of an address.
-    pub(super) fn address(&self, address: IpAddr, count: u32) -> Result<(), TooMuch> {
+    pub(super) fn address(&self, address: IpAddr, count: u32) -> Result<(), RateExceeded> {
         let (Some(addresses), Some(count)) = (&self.addresses, NonZeroU32::new(count)) else { return Ok(()) };
         let mut who = neighbourhood(address);
         if self.crowded.load(Ordering::Relaxed) {
@@ -76,8 +76,8 @@ impl<C: Clock + Clone> Limits<C> {
         addresses.check_key_n(&who, count).map_or(Ok(()), |counted| counted.map_err(|until| self.wait(&until)))
     }
 
-    fn wait(&self, until: &NotUntil<C::Instant>) -> TooMuch {
-        TooMuch(until.wait_time_from(self.clock.now()))
+    fn wait(&self, until: &NotUntil<C::Instant>) -> RateExceeded {
+        RateExceeded(until.wait_time_from(self.clock.now()))
     }
 
     /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every second.
@@ -90,7 +90,7 @@ impl<C: Clock + Clone> Limits<C> {
     }
 }
 
-impl Rates {
+impl RateLimitSettings {
     /// `None`: no limit.
     fn quota(self, rate: u32) -> Option<Quota> {
         let rate = NonZeroU32::new(rate)?;
@@ -113,9 +113,9 @@ mod tests {
 
     const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn limits(per_key: u32, per_address: u32, batch: u32) -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+    fn limits(per_key: u32, per_address: u32, batch: u32) -> (RateLimits<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (Limits::new(Rates { per_key, per_address, batch }, clock.clone()), clock)
+        (RateLimits::new(RateLimitSettings { per_key, per_address, batch }, clock.clone()), clock)
     }
 
     fn key(rate: Option<u32>) -> ApiKey {
@@ -131,7 +131,7 @@ mod tests {
         // A tenth of a second brings a tenth of what a second does.
         clock.advance(Duration::from_millis(100));
         assert_eq!((taken(&usual), taken(&fast)), (1, 2));
-        assert_eq!(limits.key(&usual, 1), Err(TooMuch(Duration::from_millis(100))));
+        assert_eq!(limits.key(&usual, 1), Err(RateExceeded(Duration::from_millis(100))));
     }
 
     #[test]

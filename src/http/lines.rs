@@ -5,7 +5,7 @@ use actix_web::web::{self, Bytes, Data};
 use futures_util::stream::{self, Stream};
 use std::sync::Arc;
 
-use super::api::Api;
+use super::api::ApiState;
 use super::problem::Problem;
 use crate::actors::system::SystemError;
 use crate::domain::{Entry, Offset};
@@ -27,7 +27,7 @@ pub(super) fn answer(lines: impl Stream<Item = Result<Bytes, Problem>> + 'static
 /// # Errors
 /// A problem if it cannot be read. Where it cannot be read on, the answer has begun: all that can be done is to cut it short.
 pub(super) fn journal(
-    api: Data<Api>,
+    api: Data<ApiState>,
     from: Option<Offset>,
     to: Option<Offset>,
     wanted: Wanted,
@@ -49,7 +49,7 @@ pub(super) fn journal(
 }
 
 /// The next lines, and the offset after them.
-fn read(api: &Api, from: Offset, end: Offset, wanted: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
+fn read(api: &ApiState, from: Offset, end: Offset, wanted: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
     let entries = api.system.store().journal().read(from, STRETCH).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the journal could not be read on");
         Problem::internal()

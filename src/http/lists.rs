@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::api::Api;
-use super::lock::Needs;
+use super::api::ApiState;
+use super::lock::RequiredAccess;
 use super::openapi::{Absent, BadRequest, Broken, Name, Refused};
-use super::pages::Given;
+use super::pages::CachedRanking;
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, Wishes};
+use super::wishes::{self, Pairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Offset, Recommendation,
     RecommendedItem, RemovalCounts, SourceName,
 };
-use crate::learner::{Answer, Explanation, Pick, Request};
+use crate::learner::{RankedAnswer, Explanation, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
 use crate::telemetry::span;
 
@@ -37,48 +37,48 @@ const MAX_INLINE: usize = 1000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(RECOMMENDATIONS, "GET", Needs::Scope(Scope::Read)).route(web::get().to(recommendations)))
-        .service(path(INLINE, "POST", Needs::Scope(Scope::Read)).route(web::post().to(inline)))
-        .service(path(SIMILAR, "GET", Needs::Scope(Scope::Read)).route(web::get().to(similar)))
-        .service(path(TRENDING, "GET", Needs::Scope(Scope::Read)).route(web::get().to(trending)));
+        .service(path(RECOMMENDATIONS, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(recommendations)))
+        .service(path(INLINE, "POST", RequiredAccess::Scope(Scope::Read)).route(web::post().to(inline)))
+        .service(path(SIMILAR, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(similar)))
+        .service(path(TRENDING, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(trending)));
 }
 
 /// Which page of an answer is asked for.
-struct Page {
+struct PageQuery {
     recommendation_id: String,
     offset: Option<usize>,
     limit: usize,
 }
 
 /// What a query for a user's recommendations asks.
-enum Question {
-    New(Wishes),
-    Next(Page),
+enum RecommendationsQuery {
+    New(RecommendationQuery),
+    Next(PageQuery),
 }
 
-impl Question {
+impl RecommendationsQuery {
     const PAGE: [&str; 2] = ["recommendation_id", "offset"];
 
     fn read(query: &[(String, String)]) -> Result<Self, Problem> {
-        let (mut wishes, mut recommendation_id, mut offset) = (Wishes::default(), None, None);
+        let (mut wishes, mut recommendation_id, mut offset) = (RecommendationQuery::default(), None, None);
         for (name, value) in query {
             match name.as_str() {
                 "recommendation_id" => recommendation_id = Some(value.clone()),
                 "offset" => offset = Some(wishes::whole(name, value)?),
                 other if wishes.take(other, value)? => {}
-                other => return Err(wishes::unknown(other, &[&Wishes::NAMES[..], &Self::PAGE].concat())),
+                other => return Err(wishes::unknown(other, &[&RecommendationQuery::NAMES[..], &Self::PAGE].concat())),
             }
         }
         let Some(recommendation_id) = recommendation_id else {
             let detail = "`offset` counts from an answer that was given; name it by `recommendation_id`.";
             return if offset.is_some() { Err(Problem::bad_parameter("offset", detail)) } else { Ok(Self::New(wishes)) };
         };
-        if wishes != (Wishes { limit: wishes.limit, ..Wishes::default() }) {
+        if wishes != (RecommendationQuery { limit: wishes.limit, ..RecommendationQuery::default() }) {
             let detail =
                 "The next page of an answer has the wishes of the first; beside `recommendation_id` there may be `offset` and `limit`.";
             return Err(Problem::bad_parameter("recommendation_id", detail));
         }
-        Ok(Self::Next(Page { recommendation_id, offset, limit: wishes::limit(wishes.limit)? }))
+        Ok(Self::Next(PageQuery { recommendation_id, offset, limit: wishes::limit(wishes.limit)? }))
     }
 }
 
@@ -86,20 +86,20 @@ impl Question {
 ///
 /// Best first; journalled as shown. With `recommendation_id` the next page of an answer given lately.
 #[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
-    params(("user" = Name, Path, description = "The user; one never seen is shown what is liked at the moment."), Wishes,
+    params(("user" = Name, Path, description = "The user; one never seen is shown what is liked at the moment."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
         ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
-pub(super) async fn recommendations(api: Data<Api>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
+pub(super) async fn recommendations(api: Data<ApiState>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
-    match Question::read(&query)? {
-        Question::New(wishes) => anew(&api, user, &wishes).await.map(Json),
-        Question::Next(page) => next(&api, user, &page).map(Json),
+    match RecommendationsQuery::read(&query)? {
+        RecommendationsQuery::New(wishes) => anew(&api, user, &wishes).await.map(Json),
+        RecommendationsQuery::Next(page) => next(&api, user, &page).map(Json),
     }
 }
 
 /// Answers a user: the list is shown, and its next page can be asked for.
-pub(super) async fn anew(api: &Api, user: String, wishes: &Wishes) -> Result<Recommendation, Problem> {
+pub(super) async fn anew(api: &ApiState, user: String, wishes: &RecommendationQuery) -> Result<Recommendation, Problem> {
     let request = wishes.awaited(api).await?;
     let consent = api.system.consent(&user, wishes.consent);
     if consent == Consent::None {
@@ -108,29 +108,29 @@ pub(super) async fn anew(api: &Api, user: String, wishes: &Wishes) -> Result<Rec
     let answer = api.system.recommend(user.clone(), request).await?;
     let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
     let (shown, weights_version) = (answer.items.len(), answer.weights_version);
-    Ok(given(api, Given { user, ranking, begin: 0, shown, weights_version, consent }, answer))
+    Ok(given(api, CachedRanking { user, ranking, begin: 0, shown, weights_version, consent }, answer))
 }
 
 /// Answers somebody of whom nothing is kept, by what the request tells alone. It has no next page.
-pub(super) fn unkept(api: &Api, events: &[Event], request: &Request) -> Recommendation {
+pub(super) fn unkept(api: &ApiState, events: &[Event], request: &RecommendationRequest) -> Recommendation {
     let list = named(api, api.names.next(), api.system.recommend_events(events, request));
     recommended(api, &list);
     list
 }
 
-fn next(api: &Api, user: String, page: &Page) -> Result<Recommendation, Problem> {
+fn next(api: &ApiState, user: String, page: &PageQuery) -> Result<Recommendation, Problem> {
     let first =
         api.pages.find(&page.recommendation_id, &user).filter(|first| api.system.consent(&user, Some(first.consent)) > Consent::None);
     let first = first.ok_or_else(Problem::unknown_recommendation)?;
     let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
     let (items, removed) = turn(api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
-    let page = Given { begin, shown: items.len() + removed.unavailable, ..first };
-    let answer = Answer { weights_version: page.weights_version, items, removed, ..Answer::default() };
+    let page = CachedRanking { begin, shown: items.len() + removed.unavailable, ..first };
+    let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
     Ok(given(api, page, answer))
 }
 
 /// Names an answer, keeps what its next page is cut from, and journals what it shows.
-fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
+fn given(api: &ApiState, given: CachedRanking, answer: RankedAnswer) -> Recommendation {
     let list = named(api, api.names.next(), answer);
     // What was shown teaches.
     if api.system.consent(&given.user, Some(given.consent)) == Consent::Full {
@@ -142,7 +142,7 @@ fn given(api: &Api, given: Given, answer: Answer) -> Recommendation {
 }
 
 /// The first of these that are still offered, and how many before them are not.
-fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, RemovalCounts) {
+fn turn(api: &ApiState, ranking: &[Candidate], limit: usize) -> (Vec<RankedItem>, RemovalCounts) {
     let (catalog, now) = (api.system.catalog(), api.clock.now());
     let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
     for candidate in ranking {
@@ -150,7 +150,7 @@ fn turn(api: &Api, ranking: &[Candidate], limit: usize) -> (Vec<Pick>, RemovalCo
             break;
         }
         match catalog.get_recommendable(candidate.item, now) {
-            Some(_) => items.push(Pick::from(*candidate)),
+            Some(_) => items.push(RankedItem::from(*candidate)),
             None => removed.unavailable += 1,
         }
     }
@@ -189,13 +189,13 @@ pub(super) struct Inline {
 /// Nothing is stored.
 #[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = Inline,
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Broken, Refused))]
-pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
+pub(super) async fn inline(api: Data<ApiState>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
     let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
-    let usual = Wishes::default();
-    let wishes = Wishes {
+    let usual = RecommendationQuery::default();
+    let wishes = RecommendationQuery {
         limit: limit.unwrap_or(usual.limit),
         exclude: exclude.unwrap_or_default(),
         exclude_seen: exclude_seen.unwrap_or_default(),
@@ -213,14 +213,15 @@ pub(super) async fn inline(api: Data<Api>, body: Json<Inline>) -> Result<Json<Re
 
 /// A list that is nobody's own.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Listing {
+#[schema(as = Listing)]
+pub(super) struct ItemListResponse {
     /// Best first.
     items: Vec<RecommendedItem>,
 }
 
-impl Listing {
-    fn new(api: &Api, list: Vec<Candidate>) -> Json<Self> {
-        Json(Self { items: list.into_iter().filter_map(|candidate| with_name(api, Pick::from(candidate))).collect() })
+impl ItemListResponse {
+    fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
+        Json(Self { items: list.into_iter().filter_map(|candidate| with_name(api, RankedItem::from(candidate))).collect() })
     }
 }
 
@@ -229,9 +230,9 @@ impl Listing {
 /// Also like one that was deleted: whoever looks for it may want another.
 #[utoipa::path(get, path = SIMILAR, tag = "recommendations",
     params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
-    responses((status = 200, description = "The list.", body = Listing), BadRequest, Absent, Refused))]
-pub(super) async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) -> Result<Json<Listing>, Problem> {
-    let mut limit = Wishes::default().limit;
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Absent, Refused))]
+pub(super) async fn similar(api: Data<ApiState>, item: Path<String>, query: Pairs) -> Result<Json<ItemListResponse>, Problem> {
+    let mut limit = RecommendationQuery::default().limit;
     for (name, value) in query.iter() {
         match name.as_str() {
             "limit" => limit = wishes::whole(name, value)?,
@@ -239,16 +240,16 @@ pub(super) async fn similar(api: Data<Api>, item: Path<String>, query: Pairs) ->
         }
     }
     let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(Listing::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
 }
 
 /// What is liked at the moment
 #[utoipa::path(get, path = TRENDING, tag = "recommendations",
     params(("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000),
         ("category" = Option<String>, Query, description = "Only items of this category.")),
-    responses((status = 200, description = "The list.", body = Listing), BadRequest, Refused))]
-pub(super) async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listing>, Problem> {
-    let (mut limit, mut category) = (Wishes::default().limit, None);
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Refused))]
+pub(super) async fn trending(api: Data<ApiState>, query: Pairs) -> Result<Json<ItemListResponse>, Problem> {
+    let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
     for (name, value) in query.iter() {
         match name.as_str() {
             "limit" => limit = wishes::whole(name, value)?,
@@ -256,11 +257,11 @@ pub(super) async fn trending(api: Data<Api>, query: Pairs) -> Result<Json<Listin
             other => return Err(wishes::unknown(other, &["limit", "category"])),
         }
     }
-    Ok(Listing::new(&api, api.system.trending(category, wishes::limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.trending(category, wishes::limit(limit)?, api.clock.now())))
 }
 
 /// The answer with names in place of numbers.
-fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation {
+fn named(api: &ApiState, recommendation_id: String, answer: RankedAnswer) -> Recommendation {
     for (source, count) in SourceName::ALL.into_iter().zip(answer.brought) {
         api.metrics().candidates.with_label(source).increment(count as u64);
     }
@@ -269,13 +270,13 @@ fn named(api: &Api, recommendation_id: String, answer: Answer) -> Recommendation
     Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
 }
 
-pub(super) fn with_name(api: &Api, Pick { candidate, interest, explanation }: Pick) -> Option<RecommendedItem> {
+pub(super) fn with_name(api: &ApiState, RankedItem { candidate, interest, explanation }: RankedItem) -> Option<RecommendedItem> {
     let item_id = api.system.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| explained(api, &explanation));
     Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
 }
 
-fn explained(api: &Api, explanation: &Explanation) -> ItemExplanation {
+fn explained(api: &ApiState, explanation: &Explanation) -> ItemExplanation {
     let dictionary = api.system.dictionary();
     let moved_by = explanation.moved.map(|moved| InfluentialEvent {
         item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
@@ -289,7 +290,7 @@ fn explained(api: &Api, explanation: &Explanation) -> ItemExplanation {
 
 /// Journals what was shown, without letting the answer wait for it. When the journal has no room, the impression is counted as lost: only a click's credit
 /// hangs on it.
-fn shown(api: &Api, user_id: String, list: &Recommendation) {
+fn shown(api: &ApiState, user_id: String, list: &Recommendation) {
     if list.items.is_empty() {
         return;
     }
@@ -313,7 +314,7 @@ fn shown(api: &Api, user_id: String, list: &Recommendation) {
     rt::spawn(noted.instrument(span!("impression")));
 }
 
-fn recommended(api: &Api, list: &Recommendation) {
+fn recommended(api: &ApiState, list: &Recommendation) {
     let metrics = api.metrics();
     let outcome = match list.fallback {
         Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,

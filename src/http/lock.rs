@@ -14,7 +14,7 @@ use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::limits::{Limits, TooMuch};
+use super::limits::{RateLimits, RateExceeded};
 use super::problem::Problem;
 use super::slow;
 use crate::auth::{ApiKey, KeyStore, Scope};
@@ -22,7 +22,7 @@ use crate::metrics::{LabeledMetric, RefusalReason};
 
 /// What a path needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum RequiredAccess {
     /// Nothing: what is there is no secret, or is asked for by what cannot send a key.
     Nothing,
     /// A key of this scope, where the door is locked.
@@ -33,35 +33,35 @@ pub(super) enum Needs {
 
 /// The lock of one door.
 #[derive(Clone)]
-pub(super) struct Lock {
+pub(super) struct Authorizer {
     pub(super) keys: Arc<KeyStore>,
     /// Whether a key is asked for at all.
     pub(super) locked: bool,
     /// How much each may bring; `None`: as much as they like.
-    pub(super) limits: Option<Arc<Limits>>,
+    pub(super) limits: Option<Arc<RateLimits>>,
     /// Those who did not come in, by why.
     pub(super) refused: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
 /// Why somebody does not come in.
-type Turned = (RefusalReason, Problem);
+type AccessRefusal = (RefusalReason, Problem);
 
-impl Lock {
+impl Authorizer {
     /// Who asks, if that may be.
     ///
     /// # Errors
     /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or [`Problem::too_many_requests`].
-    pub(super) fn admit(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Problem> {
+    pub(super) fn admit(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
         self.judge(request, needs).map_err(|turned| self.turn(turned))
     }
 
     /// Counts somebody who does not come in.
-    fn turn(&self, (reason, problem): Turned) -> Problem {
+    fn turn(&self, (reason, problem): AccessRefusal) -> Problem {
         self.refused.with_label(reason).increment(1);
         problem
     }
 
-    fn judge(&self, request: &HttpRequest, needs: Needs) -> Result<Access, Turned> {
+    fn judge(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
         let address = request.peer_addr().map(|peer| peer.ip());
         // Before anything else: also whoever tries keys has a limit.
         self.count_address(address, 1)?;
@@ -70,37 +70,37 @@ impl Lock {
         Ok(access)
     }
 
-    fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), Turned> {
+    fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
         let counted = self.limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.address(address, count));
-        counted.map_err(|TooMuch(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
+        counted.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
-    fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), Turned> {
+    fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), AccessRefusal> {
         let counted = self.limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.key(key, count));
-        counted.map_err(|TooMuch(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
+        counted.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
-    fn recognise(&self, request: &HttpRequest, needs: Needs, address: Option<IpAddr>) -> Result<Access, Turned> {
+    fn recognise(&self, request: &HttpRequest, needs: RequiredAccess, address: Option<IpAddr>) -> Result<GrantedAccess, AccessRefusal> {
         let sent = sent(request, needs);
         let key = {
             let ring = self.keys.key_ring();
             sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
         };
-        let access = Access { key, address, lock: self.clone() };
+        let access = GrantedAccess { key, address, lock: self.clone() };
         match needs {
             _ if !self.locked => Ok(access),
-            Needs::Nothing => Ok(access),
+            RequiredAccess::Nothing => Ok(access),
             _ if access.key.is_none() && sent.is_empty() => Err((RefusalReason::MissingKey, Problem::no_key())),
             _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::wrong_key())),
-            Needs::Any => Ok(access),
-            Needs::Scope(scope) => access.check(scope).map(|()| access),
+            RequiredAccess::Any => Ok(access),
+            RequiredAccess::Scope(scope) => access.check(scope).map(|()| access),
         }
     }
 }
 
 /// What a request sends that may be a key: as `Bearer`, as either half of `Basic` (Segment's libraries send their write key as the user name, browsers what they ask for as the
 /// password), and, where only telling is at stake, as `key` in the address: a beacon can send no header.
-fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
+fn sent(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
     let mut sent = Vec::new();
     if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
         sent.push(bearer.as_ref().token().to_owned().into());
@@ -108,7 +108,7 @@ fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
         let halves = [Some(basic.as_ref().user_id()), basic.as_ref().password()];
         sent.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
     }
-    if needs == Needs::Scope(Scope::Write) {
+    if needs == RequiredAccess::Scope(Scope::Write) {
         let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key=")).filter(|key| !key.is_empty());
         sent.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
     }
@@ -117,13 +117,13 @@ fn sent(request: &HttpRequest, needs: Needs) -> Vec<Cow<'_, str>> {
 
 /// Who asks, and what they may.
 #[derive(Clone)]
-pub(super) struct Access {
+pub(super) struct GrantedAccess {
     key: Option<Arc<ApiKey>>,
     address: Option<IpAddr>,
-    lock: Lock,
+    lock: Authorizer,
 }
 
-impl Access {
+impl GrantedAccess {
     /// Whether they may do something more than their path needs.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Access {
         self.check(scope).map_err(|turned| self.lock.turn(turned))
     }
 
-    fn check(&self, scope: Scope) -> Result<(), Turned> {
+    fn check(&self, scope: Scope) -> Result<(), AccessRefusal> {
         let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
         if opens { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::other_scope(scope))) }
     }
@@ -153,7 +153,7 @@ impl Access {
     }
 }
 
-impl FromRequest for Access {
+impl FromRequest for GrantedAccess {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -167,8 +167,8 @@ impl FromRequest for Access {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn guarded(needs: Needs, mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    let admitted = match request.app_data::<Data<Lock>>() {
+pub(super) async fn guarded(needs: RequiredAccess, mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let admitted = match request.app_data::<Data<Authorizer>>() {
         Some(lock) => lock.admit(request.request(), needs),
         // A door without a lock is a mistake of the program's own, and stays shut.
         None => Err(Problem::internal()),
@@ -184,8 +184,8 @@ pub(super) async fn guarded(needs: Needs, mut request: ServiceRequest, next: Nex
 }
 
 /// What there is at a path that leads nowhere.
-pub(super) async fn nowhere(request: HttpRequest, lock: Data<Lock>) -> Problem {
-    lock.admit(&request, Needs::Any).err().unwrap_or_else(Problem::unknown_path)
+pub(super) async fn nowhere(request: HttpRequest, lock: Data<Authorizer>) -> Problem {
+    lock.admit(&request, RequiredAccess::Any).err().unwrap_or_else(Problem::unknown_path)
 }
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ pub(super) mod tests {
     use actix_web::test::TestRequest;
 
     /// A lock of fresh keys, one of each of these scopes.
-    pub(in crate::http) fn lock(locked: bool, scopes: &[Scope]) -> (Lock, Vec<String>) {
+    pub(in crate::http) fn lock(locked: bool, scopes: &[Scope]) -> (Authorizer, Vec<String>) {
         let home = tempfile::tempdir().unwrap();
         let keys = KeyStore::open(home.path()).unwrap();
         let make = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
@@ -206,10 +206,10 @@ pub(super) mod tests {
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         // What is revoked later is written where it was.
         let _ = home.keep();
-        (Lock { keys: Arc::new(keys), locked, limits: None, refused }, made)
+        (Authorizer { keys: Arc::new(keys), locked, limits: None, refused }, made)
     }
 
-    fn status(lock: &Lock, request: TestRequest, needs: Needs) -> u16 {
+    fn status(lock: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
         lock.admit(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
     }
 
@@ -220,7 +220,7 @@ pub(super) mod tests {
     #[test]
     fn a_key_is_taken_wherever_it_may_be_sent() {
         let (lock, keys) = lock(true, &[Scope::Write, Scope::Read]);
-        let (write, read) = (Needs::Scope(Scope::Write), Needs::Scope(Scope::Read));
+        let (write, read) = (RequiredAccess::Scope(Scope::Write), RequiredAccess::Scope(Scope::Read));
         assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), write), 200);
         assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), read), 403);
         assert_eq!(status(&lock, with("authorization", "Bearer something"), write), 401);
@@ -229,14 +229,14 @@ pub(super) mod tests {
         let asks = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
         assert_eq!((status(&lock, asks(&keys[0]), write), status(&lock, asks(&keys[1]), read)), (200, 401));
         assert_eq!(status(&lock, asks(&keys[1]), write), 403);
-        assert_eq!((status(&lock, TestRequest::default(), Needs::Any), status(&lock, TestRequest::default(), Needs::Nothing)), (401, 200));
+        assert_eq!((status(&lock, TestRequest::default(), RequiredAccess::Any), status(&lock, TestRequest::default(), RequiredAccess::Nothing)), (401, 200));
     }
 
     #[test]
     fn an_open_door_asks_nothing() {
         let (lock, _) = lock(false, &[]);
         for request in [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")] {
-            assert_eq!(status(&lock, request, Needs::Scope(Scope::Admin)), 200);
+            assert_eq!(status(&lock, request, RequiredAccess::Scope(Scope::Admin)), 200);
         }
     }
 
@@ -244,10 +244,10 @@ pub(super) mod tests {
     fn a_key_that_was_revoked_opens_nothing_any_more() {
         let (lock, keys) = lock(true, &[Scope::Read]);
         let request = || with("authorization", &format!("Bearer {}", keys[0]));
-        let access = lock.admit(&request().to_http_request(), Needs::Scope(Scope::Read)).unwrap();
+        let access = lock.admit(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
         assert!(access.holds() && access.needs(Scope::Write).is_err());
         lock.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
         assert!(!access.holds());
-        assert_eq!(status(&lock, request(), Needs::Scope(Scope::Read)), 401);
+        assert_eq!(status(&lock, request(), RequiredAccess::Scope(Scope::Read)), 401);
     }
 }

@@ -5,8 +5,8 @@ use actix_web::{Error, HttpResponse};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{Api, Taken, take, unreadable};
-use super::lock::Needs;
+use super::api::{ApiState, IngestReceipt, take, unreadable};
+use super::lock::RequiredAccess;
 use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
@@ -17,13 +17,14 @@ use crate::domain::Entry;
 pub(super) const MERGE: &str = "/v1/users/{user}/merge";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(MERGE, "POST", Needs::Scope(Scope::Write)).route(web::post().to(merge)));
+    config.service(path(MERGE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(merge)));
 }
 
 /// Who is taken in.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Other {
+#[schema(as = Other)]
+pub(super) struct MergeRequest {
     /// The user that is no more from then on.
     #[schema(value_type = Name)]
     from: String,
@@ -32,11 +33,11 @@ pub(super) struct Other {
 /// Merges two users
 ///
 /// What the user `from` did becomes this one's. The body's type may be any: a beacon can say none.
-#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = Name, Path, description = "Who goes on.")), request_body(content = Other),
-    responses((status = 200, description = "The receipt.", body = Taken), BadRequest, Broken, Refused))]
-pub(super) async fn merge(api: Data<Api>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = Name, Path, description = "Who goes on.")), request_body(content = MergeRequest),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Broken, Refused))]
+pub(super) async fn merge(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let Other { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"from": "…"}"#))?;
+    let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"from": "…"}"#))?;
     let into = user.into_inner();
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));

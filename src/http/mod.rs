@@ -33,7 +33,7 @@ mod wishes;
 #[cfg(test)]
 mod tests;
 
-pub use limits::Rates;
+pub use limits::RateLimitSettings;
 pub use problem::Problem;
-pub use server::{Addresses, Door, DoorError, DoorSettings};
+pub use server::{ListenAddresses, HttpServers, ServerError, ServerOptions};
 pub use tls::{TlsError, TlsFiles};

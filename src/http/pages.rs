@@ -11,13 +11,13 @@ const KEPT: usize = 1024;
 /// The rankings of the answers given last, each under the id of its answer: the next page of an answer is cut from the same ranking, so that no item comes twice
 /// and none is passed over, whatever has been learned meanwhile. Bounded, and gone with the process; an answer too long ago has to be asked for anew.
 #[derive(Debug, Default)]
-pub(super) struct Pages {
-    given: Mutex<VecDeque<(String, Given)>>,
+pub(super) struct PaginationCache {
+    given: Mutex<VecDeque<(String, CachedRanking)>>,
 }
 
 /// An answer, and what would come after it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Given {
+pub(super) struct CachedRanking {
     /// Whose it is.
     pub(super) user: String,
     /// The whole ranking that it is cut from, best first.
@@ -32,9 +32,9 @@ pub(super) struct Given {
     pub(super) consent: Consent,
 }
 
-impl Pages {
+impl PaginationCache {
     /// Keeps an answer; the oldest is let go if there are too many.
-    pub(super) fn keep(&self, recommendation_id: String, given: Given) {
+    pub(super) fn keep(&self, recommendation_id: String, given: CachedRanking) {
         let mut all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KEPT {
             all.pop_front();
@@ -48,7 +48,7 @@ impl Pages {
     }
 
     /// The answer of that id, if it was given to that user and is kept.
-    pub(super) fn find(&self, recommendation_id: &str, user: &str) -> Option<Given> {
+    pub(super) fn find(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
         let all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().rev().find(|(id, given)| id == recommendation_id && given.user == user).map(|(_, given)| given.clone())
     }
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn the_last_answers_are_kept_each_for_its_user() {
-        let pages = Pages::default();
+        let pages = PaginationCache::default();
         let given =
-            |begin| Given { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0, consent: Consent::Full };
+            |begin| CachedRanking { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0, consent: Consent::Full };
         (0..=KEPT).for_each(|number| pages.keep(format!("r{number}"), given(number)));
         assert_eq!(pages.find("r0", "ann"), None, "the oldest has gone");
         assert_eq!((pages.find("r1", "ann"), pages.find("r1", "bob")), (Some(given(1)), None));

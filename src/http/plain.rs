@@ -20,7 +20,7 @@ const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 
 /// How many serve, and how long is waited for whom.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct ConnectionLimits {
     pub(super) workers: usize,
     /// Of one worker.
     pub(super) connections: usize,
@@ -34,7 +34,7 @@ pub(super) struct Bounds {
 ///
 /// # Errors
 /// If the listener cannot be used.
-pub(super) fn serve<F, I, S, B>(listener: TcpListener, bounds: Bounds, app: F) -> io::Result<Server>
+pub(super) fn serve<F, I, S, B>(listener: TcpListener, bounds: ConnectionLimits, app: F) -> io::Result<Server>
 where
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,

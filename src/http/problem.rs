@@ -31,13 +31,14 @@ pub struct Problem {
     /// What happened this time, and what can be done.
     detail: String,
     #[serde(flatten)]
-    #[schema(value_type = Members)]
-    members: Box<Members>,
+    #[schema(value_type = ProblemMembers)]
+    members: Box<ProblemMembers>,
 }
 
 /// The members beyond those of RFC 9457; absent where they do not apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-struct Members {
+#[schema(as = Members)]
+struct ProblemMembers {
     /// The field or parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
@@ -64,7 +65,7 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 
 impl Problem {
     fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
-        let members = Members { request_id: RequestId::present().map(|id| id.to_string()), ..Members::default() };
+        let members = ProblemMembers { request_id: RequestId::present().map(|id| id.to_string()), ..ProblemMembers::default() };
         Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
     }
 

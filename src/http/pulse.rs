@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::admin::status::Status;
-use super::api::Api;
+use super::api::ApiState;
 use crate::domain::{Offset, Timestamp};
 use crate::metrics::{HistogramBuckets, MetricsSnapshot};
 
@@ -23,7 +23,7 @@ const LISTENERS: usize = 32;
 
 /// What was measured at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Moment {
+pub(super) struct StatusSample {
     /// When.
     pub(super) at: Timestamp,
     /// Events taken since the start.
@@ -42,7 +42,7 @@ pub(super) struct Moment {
 
 /// What is read at a beat to be compared with the next ones.
 #[derive(Debug, Clone, Default)]
-struct Beat {
+struct StatusEvent {
     at: Timestamp,
     events: f64,
     lists: f64,
@@ -63,9 +63,9 @@ pub(super) struct Pace {
 }
 
 #[derive(Debug, Default)]
-struct Memory {
-    latest: VecDeque<Beat>,
-    moments: Vec<Moment>,
+struct StatusHistory {
+    latest: VecDeque<StatusEvent>,
+    moments: Vec<StatusSample>,
     /// Beats from one moment that is remembered to the next.
     every: u64,
     beats: u64,
@@ -74,23 +74,23 @@ struct Memory {
 /// Shared by all who watch.
 #[derive(Clone)]
 pub(super) struct Pulse {
-    memory: Arc<Mutex<Memory>>,
+    memory: Arc<Mutex<StatusHistory>>,
     status: watch::Receiver<Arc<str>>,
     listeners: Arc<Semaphore>,
 }
 
 /// Tells the pulse's listeners; they are let go when it is.
-pub(super) type Teller = watch::Sender<Arc<str>>;
+pub(super) type StatusPublisher = watch::Sender<Arc<str>>;
 
 impl Pulse {
     /// A pulse that does not beat yet.
-    pub(super) fn new() -> (Self, Teller) {
+    pub(super) fn new() -> (Self, StatusPublisher) {
         let (teller, status) = watch::channel(Arc::from("{}"));
         (Self { memory: Arc::default(), status, listeners: Arc::new(Semaphore::new(LISTENERS)) }, teller)
     }
 
     /// Lets it beat until the task is ended.
-    pub(super) fn beat(api: Api, teller: Teller) -> JoinHandle<()> {
+    pub(super) fn beat(api: ApiState, teller: StatusPublisher) -> JoinHandle<()> {
         rt::spawn(async move {
             let mut every = time::interval(BEAT);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -115,7 +115,7 @@ impl Pulse {
     }
 
     /// What is remembered, oldest first: dense at first, coarser the longer the service runs.
-    pub(super) fn moments(&self) -> Vec<Moment> {
+    pub(super) fn moments(&self) -> Vec<StatusSample> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).moments.clone()
     }
 
@@ -135,7 +135,7 @@ impl Pulse {
         let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
             values.iter().map(|value| reading.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
         };
-        let beat = Beat {
+        let beat = StatusEvent {
             at: now,
             events: sum("sequor_events_total", "outcome", &["accepted"]),
             lists: sum("sequor_recommendations_total", "outcome", &["answered", "cold"]),
@@ -146,8 +146,8 @@ impl Pulse {
     }
 }
 
-impl Memory {
-    fn add(&mut self, beat: Beat, journal: Offset, lag: u64, loss: Option<f64>) {
+impl StatusHistory {
+    fn add(&mut self, beat: StatusEvent, journal: Offset, lag: u64, loss: Option<f64>) {
         let (at, events, lists) = (beat.at, beat.events, beat.lists);
         if self.latest.len() > WINDOW {
             self.latest.pop_front();
@@ -156,7 +156,7 @@ impl Memory {
         self.every = self.every.max(1);
         if self.beats.is_multiple_of(self.every) {
             let pace = self.pace();
-            self.moments.push(Moment {
+            self.moments.push(StatusSample {
                 at,
                 events,
                 lists,
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn a_long_service_is_remembered_whole_ever_more_coarsely() {
-        let mut memory = Memory::default();
+        let mut memory = StatusHistory::default();
         for second in 0..5000_u32 {
-            let beat = Beat { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..Beat::default() };
+            let beat = StatusEvent { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..StatusEvent::default() };
             memory.add(beat, u64::from(second), 0, None);
         }
         let at: Vec<_> = memory.moments.iter().map(|moment| moment.at).collect();

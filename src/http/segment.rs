@@ -6,12 +6,12 @@ use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{Api, append, unreadable};
-use super::lock::{Access, Needs};
+use super::api::{ApiState, append, unreadable};
+use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{self, BadRequest, Broken, Message, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use crate::actors::system::Admitted;
+use crate::actors::system::ConsentedEntries;
 use crate::auth::Scope;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
 use crate::metrics::{EventOutcome, SegmentMessageOutcome};
@@ -23,18 +23,19 @@ pub(super) const PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1
 pub(super) fn routes(config: &mut ServiceConfig) {
     let [track_at, page_at, screen_at, identify_at, alias_at, group_at, batch_at] = PATHS;
     config
-        .service(path(track_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(track)))
-        .service(path(page_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(page)))
-        .service(path(screen_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(screen)))
-        .service(path(identify_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(identify)))
-        .service(path(alias_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(alias)))
-        .service(path(group_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(group)))
-        .service(path(batch_at, "POST", Needs::Scope(Scope::Write)).route(web::post().to(batch)));
+        .service(path(track_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(track)))
+        .service(path(page_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(page)))
+        .service(path(screen_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(screen)))
+        .service(path(identify_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(identify)))
+        .service(path(alias_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(alias)))
+        .service(path(group_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(group)))
+        .service(path(batch_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(batch)));
 }
 
 /// The answer that Segment gives, and what it cannot say.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Success {
+#[schema(as = Success)]
+pub(super) struct SegmentResponse {
     /// Whether anything of it could be taken.
     success: bool,
     /// What breaks a rule.
@@ -50,8 +51,8 @@ macro_rules! calls {
     ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
         #[doc = $title]
         #[utoipa::path(post, path = $path, tag = "segment", request_body(content = Message),
-            responses((status = 200, description = "It was taken, or means nothing here.", body = Success), BadRequest, Broken, Refused))]
-        pub(super) async fn $name(api: Data<Api>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+            responses((status = 200, description = "It was taken, or means nothing here.", body = SegmentResponse), BadRequest, Broken, Refused))]
+        pub(super) async fn $name(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
             one(api, body, SegmentCall::$call).await
         }
     )*};
@@ -66,17 +67,17 @@ calls! {
     group, "/v1/group", Group, "Takes a `group` call";
 }
 
-async fn one(api: Data<Api>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
+async fn one(api: Data<ApiState>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
     let fault = messages.errors.first().map(Problem::bad_message);
     let success = take(&api, messages).await?;
-    fault.map_or_else(|| Ok(HttpResponse::Ok().json(Success { warnings: Vec::new(), ..success })), Err)
+    fault.map_or_else(|| Ok(HttpResponse::Ok().json(SegmentResponse { warnings: Vec::new(), ..success })), Err)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wish {
+pub(super) struct SegmentQuery {
     /// `1` tells names of events that nobody knows.
     verbose: Option<String>,
 }
@@ -84,12 +85,12 @@ pub(super) struct Wish {
 /// Takes many calls
 ///
 /// Those that break a rule cost the others nothing.
-#[utoipa::path(post, path = "/v1/batch", tag = "segment", params(Wish),
+#[utoipa::path(post, path = "/v1/batch", tag = "segment", params(SegmentQuery),
     request_body(content = openapi::Messages),
-    responses((status = 200, description = "Some could be taken, or there were none.", body = Success),
-        (status = 400, description = "None could be taken; or the request could not be read.", content((Success = "application/json"), (Problem = "application/problem+json"))),
+    responses((status = 200, description = "Some could be taken, or there were none.", body = SegmentResponse),
+        (status = 400, description = "None could be taken; or the request could not be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn batch(api: Data<ApiState>, access: GrantedAccess, wish: Query<SegmentQuery>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
     access.bring(messages.entries.len() + messages.errors.len())?;
@@ -101,11 +102,11 @@ pub(super) async fn batch(api: Data<Api>, access: Access, wish: Query<Wish>, bod
 }
 
 /// Takes what messages say; no success if nothing of any could be taken for their faults.
-async fn take(api: &Api, messages: ParsedSegmentBatch) -> Result<Success, Problem> {
+async fn take(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentResponse, Problem> {
     let ParsedSegmentBatch { entries, errors: faults, unmapped: unknown, ignored, accepted: taken } = messages;
     let metrics = api.metrics();
     let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
-    let Admitted { entries, withheld } = api.system.admit(entries);
+    let ConsentedEntries { entries, withheld } = api.system.admit(entries);
     let events: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
     let receipt = append(api, entries).await?;
     for (outcome, count) in [
@@ -122,5 +123,5 @@ async fn take(api: &Api, messages: ParsedSegmentBatch) -> Result<Success, Proble
     metrics.events.with_label(EventOutcome::Withheld).increment((withheld + late) as u64);
     metrics.events.with_label(EventOutcome::Accepted).increment(accepted as u64);
     metrics.events.with_label(EventOutcome::Duplicate).increment(duplicates as u64);
-    Ok(Success { success, rejected: faults, warnings: unknown })
+    Ok(SegmentResponse { success, rejected: faults, warnings: unknown })
 }

@@ -17,17 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use super::api::{Api, Names};
-use super::chores::Chores;
-use super::host::Hosts;
-use super::limits::{Limits, Rates};
-use super::lock::Lock;
-use super::plain::{self, Bounds};
+use super::api::{ApiState, IdGenerator};
+use super::chores::PeriodicTasks;
+use super::host::AllowedHosts;
+use super::limits::{RateLimits, RateLimitSettings};
+use super::lock::Authorizer;
+use super::plain::{self, ConnectionLimits};
 use super::problem::Problem;
 use super::pulse::Pulse;
 use super::slow::BodyTimeout;
-use super::tls::{Certificate, TlsError, TlsFiles};
-use super::watch::Otherwise;
+use super::tls::{TlsCertificate, TlsError, TlsFiles};
+use super::watch::DefaultEndpoint;
 
 use super::{admin, api, console, host, lock, watch};
 use crate::actors::system::System;
@@ -42,7 +42,7 @@ const ADMIN_CONNECTIONS: usize = 256;
 
 /// Where to listen and what to let in.
 #[derive(Debug, Clone)]
-pub struct DoorSettings {
+pub struct ServerOptions {
     /// The public API's address.
     pub listen: SocketAddr,
     /// The admin endpoint's address.
@@ -60,7 +60,7 @@ pub struct DoorSettings {
     /// Where the certificate is; `None`: no TLS.
     pub tls: Option<TlsFiles>,
     /// How much each key and each address may bring to the public API.
-    pub rates: Rates,
+    pub rates: RateLimitSettings,
     /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
     pub admin_hosts: Vec<String>,
     /// The most connections to the public API.
@@ -75,7 +75,7 @@ pub struct DoorSettings {
     pub cors_origins: Vec<String>,
 }
 
-impl DoorSettings {
+impl ServerOptions {
     /// What addresses begin with.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -85,7 +85,7 @@ impl DoorSettings {
 
 /// The addresses in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Addresses {
+pub struct ListenAddresses {
     /// The public API.
     pub api: SocketAddr,
     /// The admin endpoint.
@@ -94,7 +94,7 @@ pub struct Addresses {
 
 /// Why the door does not open.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum ServerError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}; another process may hold it: choose another with `{flag}`, or port 0 for a free one")]
     Listen {
@@ -139,30 +139,30 @@ pub enum DoorError {
 }
 
 /// Both servers, listening.
-pub struct Door {
+pub struct HttpServers {
     /// Where.
-    pub addresses: Addresses,
+    pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
     /// The pulse and the look at the keys. Ended first: whoever listens would else be waited for.
     upkeep: [JoinHandle<()>; 2],
 }
 
 /// Whether whoever comes to an address needs a key.
-fn asks(settings: &DoorSettings, address: SocketAddr) -> bool {
+fn asks(settings: &ServerOptions, address: SocketAddr) -> bool {
     settings.keys_required || !address.ip().to_canonical().is_loopback()
 }
 
-impl Door {
+impl HttpServers {
     /// The keys of a data directory, if they open what they must: to be asked before anything is started.
     ///
     /// # Errors
     /// [`DoorError::Keys`], or [`DoorError::NoKey`].
-    pub fn keys(settings: &DoorSettings, data_dir: &Path) -> Result<Arc<KeyStore>, DoorError> {
+    pub fn keys(settings: &ServerOptions, data_dir: &Path) -> Result<Arc<KeyStore>, ServerError> {
         let keys = KeyStore::open(data_dir)?;
         let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
         for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
             if asks(settings, address) && !keys.key_ring().has_key_for(scope != private.1) {
-                return Err(DoorError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
+                return Err(ServerError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
             }
         }
         Ok(Arc::new(keys))
@@ -176,21 +176,21 @@ impl Door {
         system: System,
         rules: ValidationRules,
         clock: Clock,
-        settings: &DoorSettings,
+        settings: &ServerOptions,
         live: Arc<LiveSettings>,
         keys: Arc<KeyStore>,
         data_dir: &Path,
-    ) -> Result<Self, DoorError> {
+    ) -> Result<Self, ServerError> {
         let public = listen(settings.listen, "--listen")?;
         let private = listen(settings.admin_listen, "--admin-listen")?;
         let of = |listener: &TcpListener, flag| {
-            listener.local_addr().map_err(|source| DoorError::Listen { address: String::new(), flag, source })
+            listener.local_addr().map_err(|source| ServerError::Listen { address: String::new(), flag, source })
         };
-        let addresses = Addresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
-        let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(Names::new(letter, clock.now())));
+        let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
+        let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(IdGenerator::new(letter, clock.now())));
         system.metrics_handles().streams_limit.set(settings.streams_max as f64);
         let (pulse, teller) = Pulse::new();
-        let shared = Api {
+        let shared = ApiState {
             system,
             rules,
             clock,
@@ -204,22 +204,22 @@ impl Door {
             live,
             keys: Arc::clone(&keys),
         };
-        let certificate = settings.tls.as_ref().map(Certificate::open).transpose()?;
-        let limits = Arc::new(Limits::new(settings.rates, DefaultClock::default()));
-        let chores = Chores { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
+        let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
+        let limits = Arc::new(RateLimits::new(settings.rates, DefaultClock::default()));
+        let chores = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
         let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
         let refused = Arc::new(shared.metrics().refused_requests.clone());
         let lock =
-            |address, limits| Lock { keys: Arc::clone(&keys), locked: asks(settings, address), limits, refused: Arc::clone(&refused) };
-        let side = |otherwise, lock| Side { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
+            |address, limits| Authorizer { keys: Arc::clone(&keys), locked: asks(settings, address), limits, refused: Arc::clone(&refused) };
+        let side = |otherwise, lock| ServerSide { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
         let servers = [
             serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::routes),
             // Whoever looks after the service is let in also when it is busy.
             serve(
                 private,
                 side(Endpoint::Admin, lock(addresses.admin, None)),
-                &DoorSettings { workers: 1, connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
-                Some(Hosts::new(&settings.admin_hosts, Arc::clone(&refused))),
+                &ServerOptions { workers: 1, connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
+                Some(AllowedHosts::new(&settings.admin_hosts, Arc::clone(&refused))),
                 private_routes,
             ),
         ];
@@ -233,8 +233,8 @@ impl Door {
         let file = data_dir.join("addresses.json");
         let text =
             serde_json::json!({ "api": format!("{scheme}://{}", addresses.api), "admin": format!("{scheme}://{}", addresses.admin) });
-        std::fs::write(&file, format!("{text}\n")).map_err(|source| DoorError::Write { file, source })?;
-        let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| DoorError::Listen {
+        std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::Write { file, source })?;
+        let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| ServerError::Listen {
             address: settings.listen.to_string(),
             flag: "--listen",
             source: io::Error::other("a server did not start"),
@@ -269,17 +269,17 @@ fn across(origins: &[String]) -> Cors {
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, DoorError> {
-    TcpListener::bind(address).map_err(|source| DoorError::Listen { address: address.to_string(), flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })
 }
 
 /// What is served on one side, and to whom.
-struct Side {
-    api: Api,
+struct ServerSide {
+    api: ApiState,
     /// What requests are counted as that have no kind of their own.
     otherwise: Endpoint,
-    lock: Lock,
-    certificate: Option<Arc<Certificate>>,
+    lock: Authorizer,
+    certificate: Option<Arc<TlsCertificate>>,
 }
 
 /// The admin endpoint, and its pages.
@@ -289,17 +289,17 @@ pub(super) fn private_routes(config: &mut ServiceConfig) {
 
 fn serve(
     listener: TcpListener,
-    side: Side,
-    settings: &DoorSettings,
-    hosts: Option<Hosts>,
+    side: ServerSide,
+    settings: &ServerOptions,
+    hosts: Option<AllowedHosts>,
     routes: fn(&mut ServiceConfig),
-) -> Result<Server, DoorError> {
-    let Side { api, otherwise, lock, certificate } = side;
+) -> Result<Server, ServerError> {
+    let ServerSide { api, otherwise, lock, certificate } = side;
     let (max_body, shared, origins, body_timeout) = (api.max_body, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
         App::new()
             .app_data(Data::clone(&shared))
-            .app_data(Otherwise(otherwise))
+            .app_data(DefaultEndpoint(otherwise))
             .app_data(PayloadConfig::new(max_body))
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
@@ -316,14 +316,14 @@ fn serve(
             .configure(routes)
             .default_service(web::to(lock::nowhere))
     };
-    let bounds = Bounds {
+    let bounds = ConnectionLimits {
         workers: settings.workers,
         connections: settings.connections.div_ceil(settings.workers),
         head_timeout: settings.head_timeout,
         idle_timeout: settings.idle_timeout,
         shutdown_timeout: 10,
     };
-    let failed = |source| DoorError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
+    let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
     let Some(certificate) = certificate else { return plain::serve(listener, bounds, app).map_err(failed) };
     // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a head.
     let server = HttpServer::new(app)

@@ -16,13 +16,13 @@ use std::time::Duration;
 pub(super) struct BodyTimeout(pub(super) Duration);
 
 /// A body that fails once it has taken too long. The clock runs only once it is waited for: most bodies come with their request.
-struct Timed {
+struct TimedPayload {
     body: Payload,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream for Timed {
+impl Stream for TimedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -40,7 +40,7 @@ pub(super) fn bound(request: &mut ServiceRequest) {
     let Some(BodyTimeout(limit)) = request.app_data::<BodyTimeout>().copied() else { return };
     match request.take_payload() {
         Payload::None => {}
-        body => request.set_payload(Payload::Stream { payload: Box::pin(Timed { body, limit, deadline: None }) }),
+        body => request.set_payload(Payload::Stream { payload: Box::pin(TimedPayload { body, limit, deadline: None }) }),
     }
 }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Instrument;
 
-use super::api::{Api, RETRY};
+use super::api::{ApiState, RETRY};
 use super::lists::anew;
-use super::lock::{Access, Needs};
+use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{BadRequest, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, Wishes};
+use super::wishes::{self, Pairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::Offset;
 use crate::telemetry::span;
@@ -29,27 +29,27 @@ pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(STREAM, "GET", Needs::Scope(Scope::Read)).route(web::get().to(follow)));
+    config.service(path(STREAM, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(follow)));
 }
 
 /// Somebody who listens; counted until dropped.
-struct Listener {
-    api: Data<Api>,
-    access: Access,
+struct StreamSubscription {
+    api: Data<ApiState>,
+    access: GrantedAccess,
     user: String,
-    wishes: Wishes,
+    wishes: RecommendationQuery,
     moves: watch::Receiver<Offset>,
     _place: OwnedSemaphorePermit,
     streams: Gauge,
 }
 
-impl Drop for Listener {
+impl Drop for StreamSubscription {
     fn drop(&mut self) {
         self.streams.decrement(1.0);
     }
 }
 
-impl Listener {
+impl StreamSubscription {
     /// The next event of the stream; `None` once it is over.
     async fn next(&mut self) -> Option<String> {
         let moved = timeout(HEARTBEAT, self.moves.changed()).await;
@@ -72,14 +72,14 @@ impl Listener {
 ///
 /// Server-sent events: the list as it stands, then a fresh one each time that an event of the user was taken. An event's id is the offset before which every entry is in the list's
 /// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops, or its key is revoked.
-#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), Wishes),
+#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), RecommendationQuery),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
-pub(super) async fn follow(api: Data<Api>, access: Access, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
+pub(super) async fn follow(api: Data<ApiState>, access: GrantedAccess, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
-    let mut wishes = Wishes::default();
+    let mut wishes = RecommendationQuery::default();
     for (name, value) in query.iter() {
         if !wishes.take(name, value)? {
-            return Err(wishes::unknown(name, &Wishes::NAMES));
+            return Err(wishes::unknown(name, &RecommendationQuery::NAMES));
         }
     }
     // What is wrong with the wishes is said before the stream begins.
@@ -90,7 +90,7 @@ pub(super) async fn follow(api: Data<Api>, access: Access, user: Path<String>, q
     moves.mark_changed();
     let streams = api.metrics().streams.clone();
     streams.increment(1.0);
-    let listener = Listener { api, access, user, wishes, moves, _place: place, streams };
+    let listener = StreamSubscription { api, access, user, wishes, moves, _place: place, streams };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok::<_, Problem>(Bytes::from(event)), listener))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lock::tests::lock;
-use super::lock::{Needs, nowhere};
+use super::lock::{RequiredAccess, nowhere};
 use super::server::private_routes;
 use super::{api, openapi};
 use crate::auth::Scope;
@@ -44,40 +44,40 @@ pub(super) async fn served(routes: Routes) -> BTreeSet<String> {
 }
 
 /// What each path of the public API needs. One that is not here must be put here: so nobody forgets to ask who may come there.
-const PUBLIC: [(&str, Needs); 23] = [
-    ("/v1/events", Needs::Scope(Scope::Write)),
-    ("/v1/events/validate", Needs::Scope(Scope::Write)),
-    ("/v1/track", Needs::Scope(Scope::Write)),
-    ("/v1/page", Needs::Scope(Scope::Write)),
-    ("/v1/screen", Needs::Scope(Scope::Write)),
-    ("/v1/identify", Needs::Scope(Scope::Write)),
-    ("/v1/alias", Needs::Scope(Scope::Write)),
-    ("/v1/group", Needs::Scope(Scope::Write)),
-    ("/v1/batch", Needs::Scope(Scope::Write)),
+const PUBLIC: [(&str, RequiredAccess); 23] = [
+    ("/v1/events", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/events/validate", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/track", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/page", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/screen", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/identify", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/alias", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/group", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/batch", RequiredAccess::Scope(Scope::Write)),
     // As `identify` and `alias` do, and a beacon at a sign-in.
-    ("/v1/users/{user}/merge", Needs::Scope(Scope::Write)),
-    ("/v1/users/{user}", Needs::Scope(Scope::Users)),
-    ("/v1/users/{user}/consent", Needs::Scope(Scope::Users)),
-    ("/v1/users/{user}/recommendations", Needs::Scope(Scope::Read)),
-    ("/v1/users/{user}/recommendations/stream", Needs::Scope(Scope::Read)),
-    ("/v1/recommendations", Needs::Scope(Scope::Read)),
-    ("/v1/items/{item}/similar", Needs::Scope(Scope::Read)),
-    ("/v1/trending", Needs::Scope(Scope::Read)),
-    ("/v1/items", Needs::Scope(Scope::Items)),
-    ("/v1/items/{item}", Needs::Scope(Scope::Items)),
-    ("/v1/capture.js", Needs::Nothing),
-    ("/openapi.json", Needs::Nothing),
-    ("/docs", Needs::Nothing),
-    ("/nowhere", Needs::Any),
+    ("/v1/users/{user}/merge", RequiredAccess::Scope(Scope::Write)),
+    ("/v1/users/{user}", RequiredAccess::Scope(Scope::Users)),
+    ("/v1/users/{user}/consent", RequiredAccess::Scope(Scope::Users)),
+    ("/v1/users/{user}/recommendations", RequiredAccess::Scope(Scope::Read)),
+    ("/v1/users/{user}/recommendations/stream", RequiredAccess::Scope(Scope::Read)),
+    ("/v1/recommendations", RequiredAccess::Scope(Scope::Read)),
+    ("/v1/items/{item}/similar", RequiredAccess::Scope(Scope::Read)),
+    ("/v1/trending", RequiredAccess::Scope(Scope::Read)),
+    ("/v1/items", RequiredAccess::Scope(Scope::Items)),
+    ("/v1/items/{item}", RequiredAccess::Scope(Scope::Items)),
+    ("/v1/capture.js", RequiredAccess::Nothing),
+    ("/openapi.json", RequiredAccess::Nothing),
+    ("/docs", RequiredAccess::Nothing),
+    ("/nowhere", RequiredAccess::Any),
 ];
 
 /// What a path of the admin endpoint needs.
-fn private(path: &str) -> Needs {
+fn private(path: &str) -> RequiredAccess {
     match path {
-        "/healthz" | "/readyz" => Needs::Nothing,
-        "/metrics" => Needs::Scope(Scope::Metrics),
-        "/nowhere" | "/console/nowhere" => Needs::Any,
-        _ => Needs::Scope(Scope::Admin),
+        "/healthz" | "/readyz" => RequiredAccess::Nothing,
+        "/metrics" => RequiredAccess::Scope(Scope::Metrics),
+        "/nowhere" | "/console/nowhere" => RequiredAccess::Any,
+        _ => RequiredAccess::Scope(Scope::Admin),
     }
 }
 
@@ -87,7 +87,7 @@ fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d 
 }
 
 /// Asks a locked door for everything that it serves, by every method, with every kind of key and with none.
-async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
+async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
     let (lock, keys) = lock(true, &Scope::ALL);
     let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(nowhere));
     let app = init_service(app).await;
@@ -107,9 +107,9 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
     for (path, needs) in needs {
         let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
         let opens = |scope: Scope| match needs {
-            Needs::Scope(Scope::Metrics) => matches!(scope, Scope::Metrics | Scope::Admin),
-            Needs::Scope(needed) => scope == *needed,
-            Needs::Nothing | Needs::Any => true,
+            RequiredAccess::Scope(Scope::Metrics) => matches!(scope, Scope::Metrics | Scope::Admin),
+            RequiredAccess::Scope(needed) => scope == *needed,
+            RequiredAccess::Nothing | RequiredAccess::Any => true,
         };
         let right = by_scope().find(|(scope, _)| opens(*scope)).map(|(_, key)| key.as_str());
         let refused = ask("BREW", &path, right).await;
@@ -120,7 +120,7 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, Needs>) {
         for method in methods.iter().map(String::as_str).chain(["BREW", "OPTIONS"]) {
             for stranger in strangers {
                 let answer = ask(method, &path, stranger).await;
-                let expected = if *needs == Needs::Nothing { None } else { Some(StatusCode::UNAUTHORIZED) };
+                let expected = if *needs == RequiredAccess::Nothing { None } else { Some(StatusCode::UNAUTHORIZED) };
                 let found = Some(answer.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
                 assert_eq!(found, expected, "{method} {path} with {stranger:?}");
                 assert_eq!(answer.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
@@ -149,9 +149,9 @@ async fn the_public_api_opens_to_whom_it_should() {
 fn the_description_says_who_may_come_where() {
     for locked in [true, false] {
         let document = openapi::tests::of_a_door(locked);
-        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != Needs::Any) {
+        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != RequiredAccess::Any) {
             let wanted = match needs {
-                Needs::Scope(scope) => {
+                RequiredAccess::Scope(scope) => {
                     let ways = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
                     ways.map(|way| json!({ way: [scope.as_str()] })).chain((!locked).then(|| json!({}))).collect()
                 }
@@ -160,7 +160,7 @@ fn the_description_says_who_may_come_where() {
             for (method, operation) in operations(&document, path) {
                 assert_eq!(operation["security"], wanted, "{method} {path}");
                 let answers = |status: &str| operation["responses"].get(status).is_some();
-                let turned_away = locked && needs != Needs::Nothing;
+                let turned_away = locked && needs != RequiredAccess::Nothing;
                 assert_eq!((answers("401"), answers("403"), answers("429")), (turned_away, turned_away, true), "{method} {path}");
             }
         }
@@ -173,7 +173,7 @@ async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
     let app = init_service(App::new().app_data(Data::new(lock)).configure(api::routes)).await;
     let document = openapi::tests::of_a_door(true);
     for (path, scope) in
-        PUBLIC.into_iter().filter_map(|(path, needs)| if let Needs::Scope(scope) = needs { Some((path, scope)) } else { None })
+        PUBLIC.into_iter().filter_map(|(path, needs)| if let RequiredAccess::Scope(scope) = needs { Some((path, scope)) } else { None })
     {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
         for (method, operation) in operations(&document, path) {

@@ -42,17 +42,17 @@ pub enum TlsError {
 }
 
 /// By what it is seen that a file is another one.
-type Stamp = Option<(SystemTime, u64)>;
+type CertificateVersion = Option<(SystemTime, u64)>;
 
 /// The certificate in force.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(super) struct TlsCertificate {
     files: TlsFiles,
     current: ArcSwap<CertifiedKey>,
-    seen: Mutex<[Stamp; 2]>,
+    seen: Mutex<[CertificateVersion; 2]>,
 }
 
-impl Certificate {
+impl TlsCertificate {
     pub(super) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         let seen = stamps(files);
         Ok(Arc::new(Self { current: ArcSwap::from_pointee(read(files)?), seen: Mutex::new(seen), files: files.clone() }))
@@ -80,7 +80,7 @@ impl Certificate {
     }
 }
 
-impl ResolvesServerCert for Certificate {
+impl ResolvesServerCert for TlsCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
@@ -90,7 +90,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn stamps(files: &TlsFiles) -> [Stamp; 2] {
+fn stamps(files: &TlsFiles) -> [CertificateVersion; 2] {
     [&files.cert, &files.key].map(|file| {
         let data = fs::metadata(file).ok()?;
         Some((data.modified().ok()?, data.len()))

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::Api;
+use super::api::ApiState;
 use super::lines;
-use super::lock::Needs;
+use super::lock::RequiredAccess;
 use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
-use crate::actors::system::{Gone, SystemError};
+use crate::actors::system::{RemovedUser, SystemError};
 use crate::auth::Scope;
 use crate::domain::{Entry, Offset, Timestamp};
 
@@ -28,12 +28,12 @@ pub(super) const USER: &str = "/v1/users/{user}";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(USER, "GET, DELETE", Needs::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
+    config.service(path(USER, "GET, DELETE", RequiredAccess::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
 }
 
 /// What is known of a user but for the journal's entries.
 #[derive(Serialize)]
-struct Sequence<'k> {
+struct UserSequenceBody<'k> {
     entry: &'static str,
     /// The user's ids: that under which it is kept, and those that were merged into it.
     ids: Vec<String>,
@@ -58,7 +58,7 @@ struct Step<'k> {
 /// looked through for it. What was learned from them is in none of these lines: it is not kept by user.
 #[utoipa::path(get, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose.")),
     responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
-pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     let ids = api.system.ids_of(&user);
     let mut first = Vec::new();
@@ -71,7 +71,7 @@ pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResp
             timestamp: step.at,
             boundary: step.starts_session,
         });
-        let line = Sequence { entry: "user", ids: ids.clone(), applied: record.applied, sequence: steps.collect() };
+        let line = UserSequenceBody { entry: "user", ids: ids.clone(), applied: record.applied, sequence: steps.collect() };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
@@ -84,7 +84,7 @@ pub(super) async fn known(api: Data<Api>, user: Path<String>) -> Result<HttpResp
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct How {
+pub(super) struct EraseQuery {
     /// Whether what was learned is to be learned anew without the user.
     unlearn: bool,
 }
@@ -100,14 +100,15 @@ pub(super) struct Erased {
     ids: usize,
     /// What went from the journal; absent while it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    gone: Option<Went>,
+    gone: Option<EraseOutcome>,
     /// What of the user remains in what was learned.
     learned: &'static str,
 }
 
 /// What went with a user.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Went {
+#[schema(as = Went)]
+pub(super) struct EraseOutcome {
     /// Events.
     events: u64,
     /// Lists that were shown.
@@ -116,8 +117,8 @@ pub(super) struct Went {
     others: u64,
 }
 
-impl From<Gone> for Went {
-    fn from(Gone { events, impressions, others }: Gone) -> Self {
+impl From<RemovedUser> for EraseOutcome {
+    fn from(RemovedUser { events, impressions, others }: RemovedUser) -> Self {
         Self { events, impressions, others }
     }
 }
@@ -127,9 +128,9 @@ impl From<Gone> for Went {
 /// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing is left, in the journal only blank places. Whoever comes under the id afterwards is a new user. What
 /// was counted and trained from the user along with everybody else carries its influence on, unless it is asked to be unlearned: then everything is learned again from the journal in the
 /// background, and takes the place of what is there by a restart of a moment. Backups made before hold the user still: see `sequor restore --erasures`.
-#[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), How),
+#[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), EraseQuery),
     responses((status = 200, description = "It is done.", body = Erased), (status = 202, description = "It is under way.", body = Erased), BadRequest, Broken, Refused))]
-pub(super) async fn erase(api: Data<Api>, user: Path<String>, how: Query<How>) -> Result<HttpResponse, Problem> {
+pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
     if unlearn && begin > 0 {
@@ -148,5 +149,5 @@ pub(super) async fn erase(api: Data<Api>, user: Path<String>, how: Query<How>) -
         "Counts and weights were shared with everybody's, and carry the user's influence on; ask with ?unlearn=true to have them learned anew without it."
     };
     let status = if gone.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(HttpResponse::build(status).json(Erased { done: gone.is_some(), offset, ids: ids.len(), gone: gone.map(Went::from), learned }))
+    Ok(HttpResponse::build(status).json(Erased { done: gone.is_some(), offset, ids: ids.len(), gone: gone.map(EraseOutcome::from), learned }))
 }

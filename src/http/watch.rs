@@ -11,11 +11,11 @@ use percent_encoding::percent_decode_str;
 use std::time::Instant;
 use tracing::Instrument;
 
-use super::api::Api;
+use super::api::ApiState;
 use super::events::EVENTS;
 use super::items::{ITEM, ITEMS};
 use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
-use super::lock::{self, Needs};
+use super::lock::{self, RequiredAccess};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::segment;
@@ -34,7 +34,7 @@ const MAX_ADDRESS: usize = 60 * 1024;
 pub(super) fn path(
     path: &'static str,
     methods: &'static str,
-    needs: Needs,
+    needs: RequiredAccess,
 ) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
     web::resource(path)
         .default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
@@ -46,7 +46,7 @@ pub(super) fn private(
     at: &'static str,
     methods: &'static str,
 ) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
-    path(at, methods, Needs::Scope(Scope::Admin))
+    path(at, methods, RequiredAccess::Scope(Scope::Admin))
 }
 
 /// Names and measures every request, also one that was refused before its handler ran. Its id is in every line that it logs and in its answer.
@@ -54,12 +54,12 @@ pub(super) fn private(
 /// # Errors
 /// Whatever `next` says.
 pub(super) async fn measured(
-    api: Data<Api>,
+    api: Data<ApiState>,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
-    let otherwise = request.app_data::<Otherwise>().map_or(Endpoint::Other, |otherwise| otherwise.0);
+    let otherwise = request.app_data::<DefaultEndpoint>().map_or(Endpoint::Other, |otherwise| otherwise.0);
     let id = RequestId::brought(request.headers()).unwrap_or_else(|| RequestId::made(&api.request_ids.next()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
@@ -94,7 +94,7 @@ pub(super) async fn measured(
 
 /// What a server counts requests as that have no kind of their own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Otherwise(pub(super) Endpoint);
+pub(super) struct DefaultEndpoint(pub(super) Endpoint);
 
 fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
     match pattern? {

@@ -4,11 +4,11 @@ use actix_web::web::Query;
 use std::str::FromStr;
 use utoipa::IntoParams;
 
-use super::api::Api;
+use super::api::ApiState;
 use super::consents::Level;
 use super::problem::Problem;
 use crate::domain::{Consent, ItemIx, Offset};
-use crate::learner::{ItemFilter, Request};
+use crate::learner::{ItemFilter, RecommendationRequest};
 
 /// The most items that one request may exclude.
 const MAX_EXCLUDED: usize = 1000;
@@ -19,7 +19,7 @@ pub(super) type Pairs = Query<Vec<(String, String)>>;
 /// The wishes of a body, and of a query once it is read.
 #[derive(Debug, Clone, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wishes {
+pub(super) struct RecommendationQuery {
     /// The length of the list.
     #[param(required = false, minimum = 1, maximum = 1000, default = 20)]
     pub(super) limit: usize,
@@ -47,7 +47,7 @@ pub(super) struct Wishes {
     pub(super) consent: Option<Consent>,
 }
 
-impl Default for Wishes {
+impl Default for RecommendationQuery {
     fn default() -> Self {
         Self {
             limit: 20,
@@ -62,7 +62,7 @@ impl Default for Wishes {
     }
 }
 
-impl Wishes {
+impl RecommendationQuery {
     /// The parameters of a query that are wishes.
     pub(super) const NAMES: [&str; 8] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
 
@@ -90,34 +90,34 @@ impl Wishes {
     ///
     /// # Errors
     /// 400 if one of them is out of its range or no filter, 503 if `min_offset` is too far.
-    pub(super) async fn awaited(&self, api: &Api) -> Result<Request, Problem> {
+    pub(super) async fn awaited(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         let request = self.request(api)?;
         api.system.reach(self.min_offset, api.read_wait).await?;
-        Ok(Request { now: api.clock.now(), ..request })
+        Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
     /// The request that they make.
     ///
     /// # Errors
     /// 400 if one of them is out of its range or no filter.
-    pub(super) fn request(&self, api: &Api) -> Result<Request, Problem> {
+    pub(super) fn request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         if self.exclude.len() > MAX_EXCLUDED {
             return Err(Problem::out_of_range("exclude", format!("a list of {}", self.exclude.len()), "a list of at most 1000"));
         }
-        if let Some(diversity) = self.diversity.filter(|most| !(1..=Request::MAX_LIMIT).contains(most)) {
+        if let Some(diversity) = self.diversity.filter(|most| !(1..=RecommendationRequest::MAX_LIMIT).contains(most)) {
             return Err(Problem::out_of_range("diversity", diversity, "1 to 1000"));
         }
         let dictionary = api.system.dictionary();
         let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
         exclude.sort_unstable();
         let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|fault| Problem::bad_filter(&fault))?;
-        Ok(Request {
+        Ok(RecommendationRequest {
             exclude,
             exclude_seen: self.exclude_seen,
             filter,
             diversity: self.diversity,
             explain: self.explain,
-            ..Request::new(limit(self.limit)?, api.clock.now())
+            ..RecommendationRequest::new(limit(self.limit)?, api.clock.now())
         })
     }
 }
@@ -126,7 +126,7 @@ impl Wishes {
 ///
 /// # Errors
 /// 400 if no event could be of such a user.
-pub(super) fn user(api: &Api, id: String) -> Result<String, Problem> {
+pub(super) fn user(api: &ApiState, id: String) -> Result<String, Problem> {
     api.rules.validate_user_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
 }
 
@@ -143,7 +143,7 @@ pub(super) fn limit(limit: usize) -> Result<usize, Problem> {
 /// # Errors
 /// 400 if it is out of its range.
 pub(super) fn length(name: &str, length: usize) -> Result<usize, Problem> {
-    let fits = (1..=Request::MAX_LIMIT).contains(&length);
+    let fits = (1..=RecommendationRequest::MAX_LIMIT).contains(&length);
     fits.then_some(length).ok_or_else(|| Problem::out_of_range(name, length, "1 to 1000"))
 }
 
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn a_query_is_read_pair_by_pair() {
-        let mut wishes = Wishes::default();
+        let mut wishes = RecommendationQuery::default();
         for (name, value) in [("exclude", "tea,,cup"), ("exclude", "pot"), ("limit", "5"), ("explain", "true"), ("diversity", "2")] {
             assert!(wishes.take(name, value).unwrap());
         }
         let exclude = ["tea", "", "cup", "pot"].map(str::to_owned).to_vec();
-        assert_eq!(wishes, Wishes { limit: 5, exclude, explain: true, diversity: Some(2), ..Wishes::default() });
+        assert_eq!(wishes, RecommendationQuery { limit: 5, exclude, explain: true, diversity: Some(2), ..RecommendationQuery::default() });
         assert!(!wishes.take("limits", "5").unwrap());
         assert!(wishes.take("limit", "-1").is_err() && wishes.take("explain", "yes").is_err());
-        assert!(Wishes::NAMES.iter().all(|name| matches!(wishes.take(name, "1"), Ok(true) | Err(_))));
+        assert!(RecommendationQuery::NAMES.iter().all(|name| matches!(wishes.take(name, "1"), Ok(true) | Err(_))));
     }
 }

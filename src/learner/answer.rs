@@ -5,7 +5,7 @@ use crate::domain::{ItemIx, Offset};
 use crate::nn::{NetworkScratch, TopItems, Weights};
 use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
-use super::follower::{Follower, Pace};
+use super::follower::{SequenceState, SequenceParams};
 
 /// Candidates that are ranked, at least.
 const KEPT: usize = 256;
@@ -14,7 +14,7 @@ const LISTED: usize = 40;
 
 /// Working memory for answers: one a thread; it allocates nothing once warm.
 #[derive(Debug)]
-pub struct Workspace {
+pub struct ScoringWorkspace {
     /// The network's.
     pub network: NetworkScratch,
     query: Vec<f32>,
@@ -23,13 +23,13 @@ pub struct Workspace {
     pub desk: RankingWorkspace,
 }
 
-impl Default for Workspace {
+impl Default for ScoringWorkspace {
     fn default() -> Self {
         Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), desk: RankingWorkspace::new(KEPT) }
     }
 }
 
-impl Workspace {
+impl ScoringWorkspace {
     /// The value that the network predicts of the follower last considered choosing an item; `None` if its interest head is off or the item unknown to it.
     #[must_use]
     pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
@@ -39,7 +39,7 @@ impl Workspace {
 
 /// Everything learned that a judgement needs, borrowed from the fold or from a snapshot.
 #[derive(Debug, Clone, Copy)]
-pub struct Judge<'a> {
+pub struct Scorer<'a> {
     pub(super) weights: Option<&'a Weights>,
     pub(super) clusters: Option<&'a Clusters>,
     pub(super) sources: &'a CandidateSources,
@@ -48,11 +48,11 @@ pub struct Judge<'a> {
     pub(super) now: Offset,
 }
 
-impl Judge<'_> {
+impl Scorer<'_> {
     /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
     /// sources' neighbours, if the asker knows it.
-    pub fn consider(&self, follower: &mut Follower, session: SessionIx, mood: &SourceAffinity, pace: &Pace, workspace: &mut Workspace) {
-        let Workspace { network, query, interest, desk } = workspace;
+    pub fn consider(&self, follower: &mut SequenceState, session: SessionIx, mood: &SourceAffinity, pace: &SequenceParams, workspace: &mut ScoringWorkspace) {
+        let ScoringWorkspace { network, query, interest, desk } = workspace;
         // Before the first border the network knows no item, and has nothing to say.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
@@ -92,7 +92,7 @@ impl Judge<'_> {
     }
 
     /// Items of the last item's cluster that few know yet: the network alone can bring them.
-    fn near(&self, weights: &Weights, query: &[f32], follower: &Follower) -> Vec<(ItemIx, f32)> {
+    fn near(&self, weights: &Weights, query: &[f32], follower: &SequenceState) -> Vec<(ItemIx, f32)> {
         let last = follower.session.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };

@@ -7,14 +7,14 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::background::Background;
+use super::background::BackgroundJobs;
 
 /// What a clustering hands back.
-pub type Clustered = Result<Clusters, ClusterError>;
+pub type ClusteringResult = Result<Clusters, ClusterError>;
 
 /// The clusters in use. A clustering begins every so many entries, from the embeddings of that offset, and is used from a set later offset on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Clustering {
+pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
     /// Done, but not yet due.
     ready: Option<Arc<Clusters>>,
@@ -26,7 +26,7 @@ pub struct Clustering {
     asked: bool,
 }
 
-impl Clustering {
+impl ClusteringSchedule {
     /// The clusters in use, if there are any yet.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<Clusters>> {
@@ -45,7 +45,7 @@ impl Clustering {
         weights: &Arc<Weights>,
         settings: &ClusterSettings,
         seed: u64,
-        background: &mut dyn Background<Clustered>,
+        background: &mut dyn BackgroundJobs<ClusteringResult>,
     ) {
         if self.due == Some(next) {
             self.due = None;
@@ -64,7 +64,7 @@ impl Clustering {
     }
 
     /// Waits for the clustering under way, without using its result before its border. Where it gave none the clusters stay as they were.
-    pub fn settle(&mut self, background: &mut dyn Background<Clustered>) {
+    pub fn settle(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.running) {
             match background.finish() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),

@@ -8,7 +8,7 @@ pub const PLACES: [&str; 4] = ["1", "2-3", "4-10", "11+"];
 
 /// Items shown and items then chosen, by source and by place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clickthrough {
+pub struct ClickThrough {
     /// Shown, in the order of [`SourceName::ALL`] and [`PLACES`].
     pub shown: [[u64; PLACES.len()]; SourceName::ALL.len()],
     /// Chosen within the window after being shown, in the same order.
@@ -17,26 +17,26 @@ pub struct Clickthrough {
 
 /// What one user was shown lately.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Display {
+pub struct RecentImpressions {
     /// Latest last.
-    shown: Vec<Offer>,
+    shown: Vec<ImpressionSlot>,
 }
 
 /// One item on display.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Offer {
+struct ImpressionSlot {
     item: ItemIx,
     source: SourceName,
     place: u8,
     at: Timestamp,
 }
 
-impl Display {
+impl RecentImpressions {
     /// Items of one user that are remembered.
     const MOST: usize = 100;
 
     /// An item was shown at a place of a list, 1 for the first.
-    pub fn show(&mut self, item: ItemIx, source: SourceName, place: usize, at: Timestamp, counts: &mut Clickthrough) {
+    pub fn show(&mut self, item: ItemIx, source: SourceName, place: usize, at: Timestamp, counts: &mut ClickThrough) {
         let place = match place {
             0..=1 => 0,
             2..=3 => 1,
@@ -46,7 +46,7 @@ impl Display {
         if self.shown.len() >= Self::MOST {
             self.shown.remove(0);
         }
-        self.shown.push(Offer { item, source, place, at });
+        self.shown.push(ImpressionSlot { item, source, place, at });
         bump(&mut counts.shown, source, place);
     }
 
@@ -63,8 +63,8 @@ impl Display {
     }
 
     /// An item was chosen: if it was shown within the window before, the latest showing is credited with it, once.
-    pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut Clickthrough) {
-        let fits = |offer: &Offer| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));
+    pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
+        let fits = |offer: &ImpressionSlot| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));
         if let Some(place) = self.shown.iter().rposition(fits) {
             let offer = self.shown.remove(place);
             bump(&mut counts.chosen, offer.source, offer.place);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_latest_showing_within_the_window_is_credited_once() {
-        let (mut display, mut counts) = (Display::default(), Clickthrough::default());
+        let (mut display, mut counts) = (RecentImpressions::default(), ClickThrough::default());
         display.show(7, SourceName::Network, 1, 1_000, &mut counts);
         display.show(7, SourceName::Session, 5, 2_000, &mut counts);
         display.choose(7, 2_500, 10_000, &mut counts);
@@ -99,11 +99,11 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (mut display, mut counts) = (Display::default(), Clickthrough::default());
+        let (mut display, mut counts) = (RecentImpressions::default(), ClickThrough::default());
         for item in 0..1_000 {
             display.show(item, SourceName::New, 20, 0, &mut counts);
         }
-        assert_eq!(display.shown.len(), Display::MOST);
+        assert_eq!(display.shown.len(), RecentImpressions::MOST);
         assert_eq!(counts.shown[5][3], 1_000);
     }
 }

@@ -4,8 +4,8 @@ use crate::candidates::{CandidateSet, EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
 use crate::ranking::SourceAffinity;
 
-use super::answer::{Judge, Workspace};
-use super::follower::{Follower, Pace};
+use super::answer::{Scorer, ScoringWorkspace};
+use super::follower::{SequenceState, SequenceParams};
 
 /// Why one item is in an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,12 +14,12 @@ pub struct Explanation {
     /// Empty for an item that was not ranked but fills the answer.
     pub sources: Vec<(SourceName, f32)>,
     /// The event of the session that moved it up the most, if one did.
-    pub moved: Option<Moved>,
+    pub moved: Option<EventInfluence>,
 }
 
 /// How an earlier event moved an item up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moved {
+pub struct EventInfluence {
     /// The event.
     pub step: Step,
     /// How many events of the session came after it.
@@ -35,12 +35,12 @@ const DROPPED: usize = 10;
 
 /// Explains items whose candidates lie on the workspace's desk; what was there before is gone then.
 pub(super) fn explain(
-    judge: &Judge<'_>,
+    judge: &Scorer<'_>,
     items: &[Candidate],
-    follower: &Follower,
+    follower: &SequenceState,
     mood: &SourceAffinity,
-    pace: &Pace,
-    workspace: &mut Workspace,
+    pace: &SequenceParams,
+    workspace: &mut ScoringWorkspace,
 ) -> Vec<Option<Explanation>> {
     let ranks: Vec<_> = items.iter().map(|candidate| workspace.desk.rank_of(candidate.item)).collect();
     let slate = workspace.desk.candidates();
@@ -49,14 +49,14 @@ pub(super) fn explain(
     let current = follower.session.current_session();
     for (back, step) in current.iter().rev().enumerate().take(DROPPED) {
         let place = follower.session.steps.len() - 1 - back;
-        let mut other = Follower::restore(without(&follower.session, place), None);
+        let mut other = SequenceState::restore(without(&follower.session, place), None);
         judge.consider(&mut other, SessionIx::MAX, mood, pace, workspace);
         for ((candidate, rank), explanation) in items.iter().zip(&ranks).zip(&mut explanations) {
             let Some(rank) = *rank else { continue };
             let without = workspace.desk.rank_of(candidate.item);
             let lost = |without: Option<usize>| without.unwrap_or(usize::MAX).saturating_sub(rank);
             if lost(without) > explanation.moved.map_or(0, |moved| lost(moved.without)) {
-                explanation.moved = Some(Moved { step: *step, back, rank, without });
+                explanation.moved = Some(EventInfluence { step: *step, back, rank, without });
             }
         }
     }

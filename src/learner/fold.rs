@@ -5,7 +5,7 @@ mod state;
 mod steering;
 mod watched;
 
-pub use state::{FoldSettings, LearningReport, State};
+pub use state::{LearnerConfig, LearningReport, LearnerState};
 
 use crate::candidates::{CandidateSettingsError, ClusterSettings, QueryContext, is_dismissal};
 use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, SourceName, Step};
@@ -13,15 +13,15 @@ use crate::nn::NetworkSettingsError;
 use crate::ranking::SourceAffinity;
 use std::sync::Arc;
 
-use super::answer::{Judge, Workspace};
-use super::background::{Background, Lost};
-use super::clustering::Clustered;
-use super::past::{Past, PastError};
-use super::pretrained::Pretrained;
-use super::snapshot::Snapshot;
-use super::training::{Trained, Training};
-use super::vitals::Vitals;
-use watched::Watched;
+use super::answer::{Scorer, ScoringWorkspace};
+use super::background::{BackgroundJobs, JobLost};
+use super::clustering::ClusteringResult;
+use super::past::{StateHistory, StateHistoryError};
+use super::pretrained::PretrainedNetwork;
+use super::snapshot::ModelSnapshot;
+use super::training::{TrainingOutcome, OnlineTraining};
+use super::vitals::ModelHealth;
+use watched::MonitoredCounters;
 
 /// Why the fold cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum LearnerError {
         to: Offset,
         /// Why.
         #[source]
-        source: PastError,
+        source: StateHistoryError,
     },
     /// An entry came out of turn.
     #[error("entry {got} was given where {expected} comes next")]
@@ -67,27 +67,27 @@ fn is_drawn(offset: Offset, every: u64) -> bool {
 }
 
 /// What a learner does not do by itself.
-pub struct Aides {
+pub struct LearnerDeps {
     /// Trains the network.
-    pub training: Box<dyn Background<Trained>>,
+    pub training: Box<dyn BackgroundJobs<TrainingOutcome>>,
     /// Clusters the items.
-    pub clustering: Box<dyn Background<Clustered>>,
+    pub clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
     /// Remembers what was learned earlier.
-    pub past: Box<dyn Past>,
+    pub past: Box<dyn StateHistory>,
 }
 
 /// Folds the journal, entry by entry: test, then learn.
 pub struct Learner {
-    state: State,
+    state: LearnerState,
     dictionary: Arc<ItemDictionary>,
     clusters: Arc<ClusterSettings>,
-    training: Box<dyn Background<Trained>>,
-    clustering: Box<dyn Background<Clustered>>,
-    past: Box<dyn Past>,
+    training: Box<dyn BackgroundJobs<TrainingOutcome>>,
+    clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
+    past: Box<dyn StateHistory>,
     /// The last entry before the border at which the training under way began.
     begun: Offset,
-    watched: Watched,
-    workspace: Workspace,
+    watched: MonitoredCounters,
+    workspace: ScoringWorkspace,
 }
 
 impl Learner {
@@ -97,19 +97,19 @@ impl Learner {
     /// # Errors
     /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`] if the network to begin with is another.
     pub fn new(
-        settings: FoldSettings,
+        settings: LearnerConfig,
         dictionary: Arc<ItemDictionary>,
-        state: Option<State>,
+        state: Option<LearnerState>,
         first: Offset,
-        pretrained: Option<Pretrained>,
-        aides: Aides,
+        pretrained: Option<PretrainedNetwork>,
+        aides: LearnerDeps,
     ) -> Result<Self, LearnerError> {
-        let Aides { training, clustering, past } = aides;
+        let LearnerDeps { training, clustering, past } = aides;
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state {
             Some(state) if state.suits(&settings) => state,
             other => {
-                let mut state = State::new(settings, pretrained)?;
+                let mut state = LearnerState::new(settings, pretrained)?;
                 if let Some(other) = other.filter(|_| first > 0) {
                     (state.catalog, state.vocabulary, state.items) = (other.catalog, other.vocabulary, other.items.max(state.items));
                 }
@@ -117,8 +117,8 @@ impl Learner {
                 state
             }
         };
-        let watched = Watched::new(state.settings.learning.live_window);
-        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, watched, workspace: Workspace::default() })
+        let watched = MonitoredCounters::new(state.settings.learning.live_window);
+        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, watched, workspace: ScoringWorkspace::default() })
     }
 
     /// The next entry to be folded.
@@ -166,10 +166,10 @@ impl Learner {
     ///
     /// # Errors
     /// [`LearnerError::Lost`] if it died.
-    pub fn state(&mut self) -> Result<&State, LearnerError> {
-        let State { training, clustering, .. } = &mut self.state;
+    pub fn state(&mut self) -> Result<&LearnerState, LearnerError> {
+        let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
-            training.settle(self.training.as_mut()).map_err(|Lost| LearnerError::Lost { begun: self.begun })?;
+            training.settle(self.training.as_mut()).map_err(|JobLost| LearnerError::Lost { begun: self.begun })?;
         }
         clustering.settle(self.clustering.as_mut());
         Ok(&self.state)
@@ -182,16 +182,16 @@ impl Learner {
 
     /// How the model is doing.
     #[must_use]
-    pub fn vitals(&self) -> &Vitals {
+    pub fn vitals(&self) -> &ModelHealth {
         &self.state.vitals
     }
 
     /// What readers may see of it.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> ModelSnapshot {
         let state = &self.state;
-        let border = state.training.as_ref().map_or(0, Training::trained_border);
-        Snapshot {
+        let border = state.training.as_ref().map_or(0, OnlineTraining::trained_border);
+        ModelSnapshot {
             offset: state.next,
             trained_through: border * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
@@ -214,7 +214,7 @@ impl Learner {
     fn event(&mut self, offset: Offset, event: &Event) {
         let Some((step, chosen)) = self.step(event) else { return };
         let number = self.state.events;
-        let State {
+        let LearnerState {
             settings,
             users,
             moods,
@@ -248,7 +248,7 @@ impl Learner {
         if let Some(item) = judged {
             // A mere test leaves no trace.
             let hidden = (!teaches).then(|| user.follower.known_hidden().cloned());
-            let judge = Judge {
+            let judge = Scorer {
                 weights: weights.as_deref(),
                 clusters: clusters.as_deref(),
                 sources,
@@ -267,7 +267,7 @@ impl Learner {
                 interest.count(predicted, step.value, settings.learning.live_window);
             }
             let counted = settings.evaluate_sources && number >= settings.evaluate_from;
-            let drawn = is_drawn(offset, Watched::ALONE_EVERY);
+            let drawn = is_drawn(offset, MonitoredCounters::ALONE_EVERY);
             if tests && chosen.is_some() && (counted || drawn) {
                 let ranks = self.workspace.desk.candidates().source_ranks(item);
                 if counted {
@@ -333,7 +333,7 @@ impl Learner {
     /// The catalog says something of an item. One that it names first is new to the sources, and begins in the network where those stand whose attributes it shares.
     fn item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
-        let State { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
+        let LearnerState { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
         catalog.apply(item, &change.operation);
         let new = item as usize >= *items;
         *items = (*items).max(item as usize + 1);
@@ -353,7 +353,7 @@ impl Learner {
     }
 
     fn impression(&mut self, offset: Offset, impression: &Impression) {
-        let State { users, clickthrough, .. } = &mut self.state;
+        let LearnerState { users, clickthrough, .. } = &mut self.state;
         let display = &mut users.see(&impression.user_id, offset).display;
         for (place, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {
@@ -386,12 +386,12 @@ impl Learner {
 
     /// What happens at borders; whether a training may begin there.
     fn cross(&mut self, begins: bool) -> Result<(), LearnerError> {
-        let State { settings, next, items, training, clustering, vitals, .. } = &mut self.state;
+        let LearnerState { settings, next, items, training, clustering, vitals, .. } = &mut self.state;
         vitals.pass(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
             let (border, begun) = (*next / settings.learning.interval, self.begun);
-            let lost = |Lost| LearnerError::Lost { begun };
+            let lost = |JobLost| LearnerError::Lost { begun };
             training.take_up(self.training.as_mut()).map_err(lost)?;
             vitals.trained(training.total());
             if begins {

@@ -8,7 +8,7 @@ use super::window::input;
 
 /// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep the same one, each its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Follower {
+pub struct SequenceState {
     /// The last steps.
     pub session: UserSequence,
     /// The state after the last step; `None` until it is needed, or once forgotten to save memory.
@@ -17,7 +17,7 @@ pub struct Follower {
 
 /// How a follower moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct SequenceParams {
     /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
     /// Steps from which a hidden state is computed afresh.
@@ -26,20 +26,20 @@ pub struct Pace {
     pub refresh_after: u64,
 }
 
-impl Default for Pace {
+impl Default for SequenceParams {
     fn default() -> Self {
         Self { idle_gap_ms: 30 * 60 * 1000, window: 20, refresh_after: 8 }
     }
 }
 
-impl Follower {
+impl SequenceState {
     /// Takes the step at a journal offset: appends it to the sequence and advances the hidden state by it. Says whether it began a new session.
     pub fn advance(
         &mut self,
         offset: Offset,
         step: Step,
         session_id: Option<&str>,
-        pace: &Pace,
+        pace: &SequenceParams,
         weights: Option<&Weights>,
         scratch: &mut NetworkScratch,
     ) -> bool {
@@ -57,7 +57,7 @@ impl Follower {
     }
 
     /// The hidden state after the last step, on weights not too old: kept if it is, else computed afresh from the window.
-    pub fn hidden(&mut self, pace: &Pace, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
+    pub fn hidden(&mut self, pace: &SequenceParams, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
         if !self.hidden.as_ref().is_some_and(|hidden| fresh(hidden, weights, pace)) {
             self.hidden = None;
         }
@@ -74,7 +74,7 @@ impl Follower {
     }
 
     /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::absorb`].
-    pub fn absorb(&mut self, other: &UserSequence, pace: &Pace) {
+    pub fn absorb(&mut self, other: &UserSequence, pace: &SequenceParams) {
         self.session.merge(other, pace.idle_gap_ms);
         self.hidden = None;
     }
@@ -112,6 +112,6 @@ impl Follower {
 }
 
 /// Whether a state was begun on weights young enough to go on with. A state of newer weights (a reader may briefly hold an older snapshot) is not.
-fn fresh(hidden: &HiddenState, weights: &Weights, pace: &Pace) -> bool {
+fn fresh(hidden: &HiddenState, weights: &Weights, pace: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < pace.refresh_after)
 }

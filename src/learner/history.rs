@@ -11,14 +11,14 @@ use super::window::training_window;
 
 /// The last sessions' steps, numbered in the order in which the sessions began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct History {
+pub struct ReplayHistory {
     sessions: VecDeque<Vec<Step>>,
     /// The number of the session at the front.
     first: u64,
     most: usize,
 }
 
-impl History {
+impl ReplayHistory {
     /// An empty history that will keep the last `most` sessions.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use rand_xoshiro::rand_core::SeedableRng;
 
-    fn filled(sessions: u64, most: usize) -> History {
-        let mut history = History::new(most);
+    fn filled(sessions: u64, most: usize) -> ReplayHistory {
+        let mut history = ReplayHistory::new(most);
         for number in 0..sessions {
             history.begin(number);
             let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
@@ -115,6 +115,6 @@ mod tests {
             let window = history.draw(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
             assert!((990..1_000).contains(&window.session));
         }
-        assert!(History::new(3).draw(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
+        assert!(ReplayHistory::new(3).draw(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
     }
 }

@@ -4,14 +4,14 @@ use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
 use crate::ranking::SourceAffinity;
 
-use super::answer::Workspace;
-use super::follower::{Follower, Pace};
-use super::request::{Answer, Request, answer};
-use super::snapshot::Snapshot;
+use super::answer::ScoringWorkspace;
+use super::follower::{SequenceState, SequenceParams};
+use super::request::{RankedAnswer, RecommendationRequest, answer};
+use super::snapshot::ModelSnapshot;
 
 /// What lies behind an answer, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Inspection {
+pub struct RankingInspection {
     /// The version of the weights that the hidden state began with, which may be a few older than those that ranked; `None` without a network.
     pub hidden_version: Option<u64>,
     /// What the network holds of the session, by name: of each layer h (and c), the memory m and the last input x, and o, against which items are scored; `(hidden)` each.
@@ -21,16 +21,16 @@ pub struct Inspection {
     /// Candidates that were ranked.
     pub kept: usize,
     /// Each source's best candidates by its own measure, and where they ended.
-    pub sources: Vec<(SourceName, Vec<Place>)>,
+    pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
     /// The best of the ranking with what the ranker saw of each.
-    pub ranking: Vec<Considered>,
+    pub ranking: Vec<InspectedCandidate>,
     /// The answer, explained.
-    pub answer: Answer,
+    pub answer: RankedAnswer,
 }
 
 /// A candidate in the list of one source.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Place {
+pub struct InspectedPosition {
     /// The item.
     pub item: ItemIx,
     /// Its share of all evidence on the source's channel, in [0, 1].
@@ -41,7 +41,7 @@ pub struct Place {
 
 /// A ranked candidate with what the ranker saw of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Considered {
+pub struct InspectedCandidate {
     /// The item, its score, its source.
     pub candidate: Candidate,
     /// The rank that each source that named it gives it alone, 1 for the best.
@@ -54,8 +54,8 @@ pub struct Considered {
 
 /// Answers as [`answer`] does, and shows how. The follower stays as it is.
 #[must_use]
-pub fn inspect(snapshot: &Snapshot, catalog: &Catalog, follower: &Follower, pace: &Pace, request: &Request) -> Inspection {
-    let (mut follower, mut workspace) = (follower.clone(), Workspace::default());
+pub fn inspect(snapshot: &ModelSnapshot, catalog: &Catalog, follower: &SequenceState, pace: &SequenceParams, request: &RecommendationRequest) -> RankingInspection {
+    let (mut follower, mut workspace) = (follower.clone(), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
     let mood: SourceAffinity = snapshot.moods.get(follower.session.session_start);
     snapshot.judge().consider(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
@@ -67,16 +67,16 @@ pub fn inspect(snapshot: &Snapshot, catalog: &Catalog, follower: &Follower, pace
         let channel = EvidenceColumn::primary_of(source);
         let total = slate.totals().get(channel as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
         let best = slate.best(channel, request.limit).into_iter();
-        best.map(|(item, weight)| Place { item, share: (weight / total).clamp(0.0, 1.0), rank: desk.rank_of(item) }).collect()
+        best.map(|(item, weight)| InspectedPosition { item, share: (weight / total).clamp(0.0, 1.0), rank: desk.rank_of(item) }).collect()
     };
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
     let (gathered, kept) = (slate.gathered_count(), slate.len());
     let answer = answer(snapshot, catalog, &mut follower, pace, request, &mut workspace);
-    Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
+    RankingInspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
 }
 
-fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: &mut Workspace) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
+fn hidden(snapshot: &ModelSnapshot, follower: &mut SequenceState, pace: &SequenceParams, workspace: &mut ScoringWorkspace) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
     let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
     let state = follower.hidden(pace, weights, &mut workspace.network);
     let (version, mut query) = (state.version, Vec::new());
@@ -92,17 +92,17 @@ fn hidden(snapshot: &Snapshot, follower: &mut Follower, pace: &Pace, workspace: 
     (Some(version), rows.chain([("o".to_owned(), query)]).collect())
 }
 
-fn considered(slate: &CandidateSet, candidate: Candidate) -> Considered {
+fn considered(slate: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
     let ranks =
         SourceName::ALL.into_iter().zip(slate.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
     let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
-    let Some((evidence, facts, _)) = row else { return Considered { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
+    let Some((evidence, facts, _)) = row else { return InspectedCandidate { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
     let share = |channel: EvidenceColumn| {
         let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))
     };
     let fact = |fact: FeatureColumn| Some((fact.as_str(), *facts.get(fact as usize).filter(|value| **value != 0.0)?));
-    Considered {
+    InspectedCandidate {
         candidate,
         ranks,
         shares: EvidenceColumn::ALL.into_iter().filter_map(share).collect(),

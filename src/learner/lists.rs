@@ -6,9 +6,9 @@ use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection, SourceAffinity};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::answer::Workspace;
-use super::follower::{Follower, Pace};
-use super::snapshot::Snapshot;
+use super::answer::ScoringWorkspace;
+use super::follower::{SequenceState, SequenceParams};
+use super::snapshot::ModelSnapshot;
 
 /// Items that are looked at, newest first, where the lists kept do not suffice: a bound on the time that an answer can take.
 const SCANNED: usize = 1 << 16;
@@ -18,7 +18,7 @@ const COMPARED: usize = 200;
 
 /// Hands the items that the terms allow, and that have not been passed over before, to `next` with their popularity, the most popular first, until it says `false`.
 pub(super) fn popular(
-    snapshot: &Snapshot,
+    snapshot: &ModelSnapshot,
     terms: &EligibilityRules<'_>,
     passed: &mut FxHashSet<ItemIx>,
     next: &mut dyn FnMut(ItemIx, f32) -> bool,
@@ -41,14 +41,14 @@ pub(super) fn popular(
     }
 }
 
-fn newest(snapshot: &Snapshot) -> impl Iterator<Item = ItemIx> {
+fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
     let items = snapshot.items;
     (items.saturating_sub(SCANNED)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
 /// What is trending at a time, of one category or of all: the most popular first, each with its decayed count.
 #[must_use]
-pub fn trending(snapshot: &Snapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+pub fn trending(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::category);
     let terms = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
@@ -63,9 +63,9 @@ pub fn trending(snapshot: &Snapshot, catalog: &Catalog, category: Option<&str>, 
 /// of its shares in these lists, so that one with much evidence in it counts for its items more than one with little, and its source the list that gives it most.
 /// Where these are too few, items that share its attributes come after them.
 #[must_use]
-pub fn similar(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx, limit: usize, pace: &Pace, now: Timestamp) -> Vec<Candidate> {
-    let mut workspace = Workspace::default();
-    let mut follower = Follower::default();
+pub fn similar(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx, limit: usize, pace: &SequenceParams, now: Timestamp) -> Vec<Candidate> {
+    let mut workspace = ScoringWorkspace::default();
+    let mut follower = SequenceState::default();
     let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
     follower.advance(0, step, None, pace, None, &mut workspace.network);
     snapshot.judge().consider(&mut follower, SessionIx::MAX, &SourceAffinity::default(), pace, &mut workspace);
@@ -107,7 +107,7 @@ pub fn similar(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx, limit: usiz
 }
 
 /// The items whose embeddings have the largest cosine with that of this one, with its square, best first; of those with the largest products.
-fn nearest(weights: &Weights, item: ItemIx, workspace: &mut Workspace) -> Vec<(ItemIx, f32)> {
+fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let top = weights.top(embedding, 2 * COMPARED, &mut workspace.network);
@@ -129,7 +129,7 @@ fn nearest(weights: &Weights, item: ItemIx, workspace: &mut Workspace) -> Vec<(I
 }
 
 /// Items that share attributes with one: those that share the most first, of equals the more popular.
-fn alike(snapshot: &Snapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
+fn alike(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
     let Some(known) = catalog.get(item) else { return Vec::new() };
     if known.categories.is_empty() && known.tags.is_empty() && known.brand.is_none() {
         return Vec::new();

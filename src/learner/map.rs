@@ -5,20 +5,20 @@ use ndarray::Array2;
 use crate::candidates::PcaProjection;
 use crate::domain::ItemIx;
 
-use super::snapshot::Snapshot;
+use super::snapshot::ModelSnapshot;
 
 /// The clusters and the most popular items, on the plane in which they are spread the widest.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Map {
+pub struct ItemMap {
     /// The clusters, the largest first.
-    pub areas: Vec<Area>,
+    pub areas: Vec<ItemMapCluster>,
     /// Items and where they lie, the most popular first.
     pub items: Vec<(ItemIx, [f32; 2])>,
 }
 
 /// A cluster on the map.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Area {
+pub struct ItemMapCluster {
     /// The cluster's number.
     pub cluster: usize,
     /// How many items are in it.
@@ -34,8 +34,8 @@ const NAMED: usize = 5;
 
 /// Draws the map with at most `most` points: the largest clusters take at most half of them, items the rest. Without clusters it shows items alone.
 #[must_use]
-pub fn map(snapshot: &Snapshot, most: usize) -> Map {
-    let Some(weights) = snapshot.weights() else { return Map::default() };
+pub fn map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
+    let Some(weights) = snapshot.weights() else { return ItemMap::default() };
     let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.offset);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
     let best = |items: &mut dyn Iterator<Item = ItemIx>, count: usize| {
@@ -63,6 +63,6 @@ pub fn map(snapshot: &Snapshot, most: usize) -> Map {
     let rows: Vec<&[f32]> = areas.iter().map(|(.., centre)| *centre).chain(items.iter().map(|(_, row)| *row)).collect();
     let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let plane = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
-    let area = |(cluster, size, top, centre)| Area { cluster, size, top, at: plane.project(centre) };
-    Map { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), areas: areas.into_iter().map(area).collect() }
+    let area = |(cluster, size, top, centre)| ItemMapCluster { cluster, size, top, at: plane.project(centre) };
+    ItemMap { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), areas: areas.into_iter().map(area).collect() }
 }

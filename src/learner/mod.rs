@@ -26,31 +26,31 @@ mod vitals;
 mod vocabulary;
 mod window;
 
-pub use answer::{Judge, Workspace};
-pub use background::{Background, Inline, Job, Lost};
-pub use clustering::{Clustered, Clustering};
-pub use credit::{Clickthrough, Display, PLACES};
-pub use explain::{Explanation, Moved};
-pub use fold::{Aides, FoldSettings, Learner, LearnerError, LearningReport, State};
-pub use follower::{Follower, Pace};
-pub use history::History;
-pub use inspect::{Considered, Inspection, Place, inspect};
+pub use answer::{Scorer, ScoringWorkspace};
+pub use background::{BackgroundJobs, InlineJobs, BackgroundJob, JobLost};
+pub use clustering::{ClusteringResult, ClusteringSchedule};
+pub use credit::{ClickThrough, RecentImpressions, PLACES};
+pub use explain::{Explanation, EventInfluence};
+pub use fold::{LearnerDeps, LearnerConfig, Learner, LearnerError, LearningReport, LearnerState};
+pub use follower::{SequenceState, SequenceParams};
+pub use history::ReplayHistory;
+pub use inspect::{InspectedCandidate, RankingInspection, InspectedPosition, inspect};
 pub use lists::{similar, trending};
-pub use map::{Area, Map, map};
-pub use moods::Moods;
+pub use map::{ItemMapCluster, ItemMap, map};
+pub use moods::SourceAffinities;
 pub use offline::{
-    Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, Scores, Underway, score_sessions,
+    Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, OfflineScores, EpochProgress, score_sessions,
 };
-pub use past::{Past, PastError};
-pub use pretrained::Pretrained;
-pub use request::{Answer, Pick, Request, answer};
+pub use past::{StateHistory, StateHistoryError};
+pub use pretrained::PretrainedNetwork;
+pub use request::{RankedAnswer, RankedItem, RecommendationRequest, answer};
 pub use safety::{SafetySettings, SafetySettingsError, is_discarded};
 pub use settings::{LearningSettings, LearningSettingsError};
-pub use snapshot::Snapshot;
-pub use training::{Trained, Training, TrainingReport};
-pub use users::{User, Users};
-pub use vitals::{Averages, Mark, Vitals};
-pub use vocabulary::Vocabulary;
+pub use snapshot::ModelSnapshot;
+pub use training::{TrainingOutcome, OnlineTraining, TrainingReport};
+pub use users::{UserState, UserTable};
+pub use vitals::{HealthAverages, HealthMark, ModelHealth};
+pub use vocabulary::AttributeVocabulary;
 
 pub use crate::candidates::ItemCounts;
 pub use crate::ranking::{ItemFilter, ItemFilterError};

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 ///
 /// The table is bounded: a later session may take an earlier one's place, which then reads as having no mood yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Moods {
+pub struct SourceAffinities {
     places: PagedVec<(Offset, SourceAffinity), 16>,
 }
 
-impl Moods {
+impl SourceAffinities {
     /// How many sessions have a place.
     const PLACES: u64 = 1 << 16;
 
@@ -40,11 +40,11 @@ mod tests {
 
     #[test]
     fn a_place_taken_by_a_later_session_reads_as_no_mood() {
-        let mut moods = Moods::default();
+        let mut moods = SourceAffinities::default();
         let mood = SourceAffinity { repeat_rate: 0.5, ..SourceAffinity::default() };
         moods.set(3, mood);
         let published = moods.clone();
-        moods.set(3 + Moods::PLACES, SourceAffinity::default());
+        moods.set(3 + SourceAffinities::PLACES, SourceAffinity::default());
         assert_eq!(moods.get(3), SourceAffinity::default());
         assert_eq!(published.get(3), mood, "a snapshot does not change");
         assert_eq!(published.get(4), SourceAffinity::default());

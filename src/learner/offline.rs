@@ -9,6 +9,6 @@ mod settings;
 mod training;
 
 pub use corpus::{Corpus, Recording};
-pub use scoring::{Scores, score_sessions};
+pub use scoring::{OfflineScores, score_sessions};
 pub use settings::{OfflineSettings, OfflineSettingsError};
-pub use training::{EpochReport, OfflineError, OfflineTraining, Underway};
+pub use training::{EpochReport, OfflineError, OfflineTraining, EpochProgress};

@@ -10,15 +10,15 @@ use std::hash::Hasher;
 /// By session, a hash of its user's id, so that a user who is erased can be taken out of what neighbours and replays are drawn from, and of what kinds it holds something, so that one can be taken out that
 /// was kept long enough. As many of the last sessions as those remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Owners {
+pub(super) struct SessionOwnerIndex {
     /// In the order of their beginnings.
-    sessions: VecDeque<Owned>,
+    sessions: VecDeque<OwnedSession>,
     most: usize,
 }
 
 /// One session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Owned {
+struct OwnedSession {
     number: SessionIx,
     /// The offset of its first event.
     begun: Offset,
@@ -36,7 +36,7 @@ fn hash(user: &str) -> u64 {
     hasher.finish()
 }
 
-impl Owners {
+impl SessionOwnerIndex {
     /// Of none yet; the last `most` will be known.
     #[must_use]
     pub(super) fn new(most: usize) -> Self {
@@ -48,7 +48,7 @@ impl Owners {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
         }
-        self.sessions.push_back(Owned { number, begun, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
+        self.sessions.push_back(OwnedSession { number, begun, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
     }
 
     /// A session takes one more step.
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_users_sessions_are_found_among_the_last() {
-        let mut owners = Owners::new(3);
+        let mut owners = SessionOwnerIndex::new(3);
         for (session, user) in ["ann", "bob", "ann", "ann"].into_iter().enumerate() {
             owners.begin(session as SessionIx, 10 * session as Offset, user);
         }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn sessions_are_found_that_hold_what_is_too_old() {
-        let mut owners = Owners::new(9);
+        let mut owners = SessionOwnerIndex::new(9);
         let kinds = EventKinds::default();
         let step = |kind: &EventKind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), starts_session: false, at, value: 1.0 };
         for (session, at) in (0..4).zip([10, 20, 30, 40]) {

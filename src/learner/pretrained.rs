@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 /// A network that was trained before the journal's first entry. Its items have the first numbers, in their order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Pretrained {
+pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,
     kinds: EventKinds,
     trainer: Box<Trainer>,
 }
 
-impl Pretrained {
+impl PretrainedNetwork {
     /// A trained network, the names of its items by number, and the kinds of event that it met. The learning rate goes back to that of the network's settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {

@@ -5,15 +5,15 @@ use crate::domain::{Candidate, Catalog, Fallback, ItemIx, RemovalCounts, SourceN
 use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
 
-use super::answer::Workspace;
+use super::answer::ScoringWorkspace;
 use super::explain::{Explanation, explain};
-use super::follower::{Follower, Pace};
+use super::follower::{SequenceState, SequenceParams};
 use super::lists::popular;
-use super::snapshot::Snapshot;
+use super::snapshot::ModelSnapshot;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct RecommendationRequest {
     /// The longest list wanted.
     pub limit: usize,
     /// When.
@@ -30,7 +30,7 @@ pub struct Request {
     pub explain: bool,
 }
 
-impl Request {
+impl RecommendationRequest {
     /// The longest list that is answered.
     pub const MAX_LIMIT: usize = 1000;
 
@@ -53,11 +53,11 @@ const SIFTED: usize = 2048;
 
 /// What is answered.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
+pub struct RankedAnswer {
     /// The version of the weights that ranked it.
     pub weights_version: u64,
     /// Best first; equals by the smaller item number.
-    pub items: Vec<Pick>,
+    pub items: Vec<RankedItem>,
     /// What would come after these, best first.
     pub rest: Vec<Candidate>,
     /// How many ranked candidates were left out.
@@ -70,7 +70,7 @@ pub struct Answer {
 
 /// One item of an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pick {
+pub struct RankedItem {
     /// The item, its score, its source.
     pub candidate: Candidate,
     /// The value that the network predicts of its being chosen, if it predicts any.
@@ -79,7 +79,7 @@ pub struct Pick {
     pub explanation: Option<Explanation>,
 }
 
-impl From<Candidate> for Pick {
+impl From<Candidate> for RankedItem {
     fn from(candidate: Candidate) -> Self {
         Self { candidate, interest: None, explanation: None }
     }
@@ -88,13 +88,13 @@ impl From<Candidate> for Pick {
 /// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too few candidates remain, the most popular items that the request
 /// lets through come after them.
 pub fn answer(
-    snapshot: &Snapshot,
+    snapshot: &ModelSnapshot,
     catalog: &Catalog,
-    follower: &mut Follower,
-    pace: &Pace,
-    request: &Request,
-    workspace: &mut Workspace,
-) -> Answer {
+    follower: &mut SequenceState,
+    pace: &SequenceParams,
+    request: &RecommendationRequest,
+    workspace: &mut ScoringWorkspace,
+) -> RankedAnswer {
     let judge = snapshot.judge();
     let mood = snapshot.moods.get(follower.session.session_start);
     workspace.desk.set_limit(request.breadth());
@@ -113,7 +113,7 @@ pub fn answer(
         max_per_category: request.diversity,
         ..EligibilityRules::new(catalog, request.now)
     };
-    let mut selection = ResultSelection::new(terms, request.limit, Request::MAX_LIMIT);
+    let mut selection = ResultSelection::new(terms, request.limit, RecommendationRequest::MAX_LIMIT);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
     let short = selection.needs_more();
     if short {
@@ -146,6 +146,6 @@ pub fn answer(
     let interests: Vec<_> = taken.iter().map(|candidate| interest(candidate.item)).collect();
     let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
     let picks = taken.into_iter().zip(interests).zip(explanations);
-    let items = picks.map(|((candidate, interest), explanation)| Pick { candidate, interest, explanation }).collect();
-    Answer { weights_version: snapshot.weights_version(), items, rest, removed, brought, fallback }
+    let items = picks.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
+    RankedAnswer { weights_version: snapshot.weights_version(), items, rest, removed, brought, fallback }
 }

@@ -3,7 +3,7 @@
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
 
-use super::vitals::{Mark, Vitals};
+use super::vitals::{HealthMark, ModelHealth};
 
 /// When the model is rolled back without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl SafetySettings {
     }
 
     /// What is wrong at a moment, if anything is. `tolerance` of 1 is what the settings say, less is stricter.
-    fn fault(&self, mark: &Mark, tolerance: f64) -> Option<ModelChangeCause> {
+    fn fault(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loses = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
         let falls = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance;
@@ -73,7 +73,7 @@ impl SafetySettings {
     /// What kept `points` from being told, which are asked for only if they are needed.
     pub fn judge<E>(
         &self,
-        vitals: &Vitals,
+        vitals: &ModelHealth,
         past: &[(Offset, ModelChange)],
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
     ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
@@ -110,8 +110,8 @@ mod tests {
     use crate::learner::TrainingReport;
 
     /// Steps at rank 2, each with its share of a training; from `from` on at `rank`, with that loss.
-    fn lived(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> Vitals {
-        let (mut vitals, mut all) = (Vitals::default(), TrainingReport::default());
+    fn lived(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
+        let (mut vitals, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {
             let ill = event > from;
             vitals.tested(if ill { rank } else { Some(2) });
@@ -134,14 +134,14 @@ mod tests {
 
     fn asked(
         settings: &SafetySettings,
-        vitals: &Vitals,
+        vitals: &ModelHealth,
         past: &[(Offset, ModelChange)],
         points: &[Offset],
     ) -> Vec<(ModelOperation, ModelChangeCause)> {
         settings.judge(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
     }
 
-    fn judged(vitals: &Vitals) -> Vec<(ModelOperation, ModelChangeCause)> {
+    fn judged(vitals: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {
         asked(&SafetySettings::default(), vitals, &[], &POINTS)
     }
 

@@ -6,12 +6,12 @@ use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
 
-use super::answer::Judge;
-use super::moods::Moods;
+use super::answer::Scorer;
+use super::moods::SourceAffinities;
 
 /// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct ModelSnapshot {
     pub(super) offset: Offset,
     pub(super) trained_through: Offset,
     pub(super) weights: Option<Arc<Weights>>,
@@ -21,11 +21,11 @@ pub struct Snapshot {
     pub(super) catalog: Catalog,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
-    pub(super) moods: Moods,
+    pub(super) moods: SourceAffinities,
     pub(super) settings: Arc<ClusterSettings>,
 }
 
-impl Snapshot {
+impl ModelSnapshot {
     /// Everything before this offset has been learned from.
     #[must_use]
     pub fn offset(&self) -> Offset {
@@ -81,8 +81,8 @@ impl Snapshot {
 
     /// All of it, as who answers needs it.
     #[must_use]
-    pub fn judge(&self) -> Judge<'_> {
-        Judge {
+    pub fn judge(&self) -> Scorer<'_> {
+        Scorer {
             weights: self.weights(),
             clusters: self.clusters.as_deref(),
             sources: &self.sources,

@@ -8,13 +8,13 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::background::{Background, Lost};
-use super::history::History;
+use super::background::{BackgroundJobs, JobLost};
+use super::history::ReplayHistory;
 use super::settings::LearningSettings;
 
 /// What a training on one stretch of the journal gave.
 #[derive(Debug)]
-pub struct Trained {
+pub struct TrainingOutcome {
     trainer: Box<Trainer>,
     weights: Arc<Weights>,
     report: TrainingReport,
@@ -57,13 +57,13 @@ impl TrainingReport {
 /// At each border the weights of the training begun at the border before come into use, and a training on the sessions touched since then begins. So a
 /// training has a whole stretch of the journal to run beside testing and counting, and what is learned does not depend on how long it takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Training {
+pub struct OnlineTraining {
     /// `None` while a training runs.
     trainer: Option<Box<Trainer>>,
     visible: Arc<Weights>,
     /// Weights whose training is done but whose border has not come.
     ready: Option<Arc<Weights>>,
-    history: History,
+    history: ReplayHistory,
     touched: Vec<u64>,
     observed: Vec<ItemIx>,
     /// Items whose attributes have changed, with the numbers of their values.
@@ -78,7 +78,7 @@ pub struct Training {
     total: TrainingReport,
 }
 
-impl Training {
+impl OnlineTraining {
     /// A new network that has learned nothing.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Training {
             trainer: Some(trainer),
             visible,
             ready: None,
-            history: History::new(settings.history),
+            history: ReplayHistory::new(settings.history),
             touched: Vec::new(),
             observed: Vec::new(),
             described: Vec::new(),
@@ -195,7 +195,7 @@ impl Training {
     ///
     /// # Errors
     /// [`Lost`] if it died.
-    pub fn take_up(&mut self, background: &mut dyn Background<Trained>) -> Result<(), Lost> {
+    pub fn take_up(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         self.settle(background)?;
         if let Some(weights) = self.ready.take() {
             self.visible = weights;
@@ -218,9 +218,9 @@ impl Training {
         items: usize,
         kinds: &EventKinds,
         settings: &LearningSettings,
-        background: &mut dyn Background<Trained>,
-    ) -> Result<(), Lost> {
-        let mut trainer = self.trainer.take().ok_or(Lost)?;
+        background: &mut dyn BackgroundJobs<TrainingOutcome>,
+    ) -> Result<(), JobLost> {
+        let mut trainer = self.trainer.take().ok_or(JobLost)?;
         let observed = std::mem::take(&mut self.observed);
         let described = std::mem::take(&mut self.described);
         let introduced = std::mem::take(&mut self.introduced);
@@ -252,7 +252,7 @@ impl Training {
                 }
             }
             let weights = trainer.publish(version);
-            Trained { trainer, weights, report }
+            TrainingOutcome { trainer, weights, report }
         }));
         Ok(())
     }
@@ -261,7 +261,7 @@ impl Training {
     ///
     /// # Errors
     /// [`Lost`] if it died.
-    pub fn settle(&mut self, background: &mut dyn Background<Trained>) -> Result<(), Lost> {
+    pub fn settle(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
             let done = background.finish()?;
             self.trainer = Some(done.trainer);

@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::credit::Display;
-use super::follower::{Follower, Pace};
+use super::credit::RecentImpressions;
+use super::follower::{SequenceState, SequenceParams};
 use crate::candidates::SessionIx;
 
 /// A user in the fold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct User<M> {
+pub struct UserState<M> {
     /// The sequence and the hidden state.
-    pub follower: Follower,
+    pub follower: SequenceState,
     /// The number of the current session.
     pub session: SessionIx,
     /// What the ranker keeps of the session.
     pub mood: M,
     /// What was shown lately.
-    pub display: Display,
+    pub display: RecentImpressions,
     last_seen: Offset,
 }
 
-impl<M> User<M> {
+impl<M> UserState<M> {
     /// Takes in another who turns out to be this one. The session under way is that of the last step.
-    pub(super) fn absorb(&mut self, other: Self, pace: &Pace) {
+    pub(super) fn absorb(&mut self, other: Self, pace: &SequenceParams) {
         let last = |user: &Self| user.follower.session.steps.last().map(|step| step.at);
         let goes_on = last(&other) > last(self);
         self.follower.absorb(&other.follower.session, pace);
@@ -41,8 +41,8 @@ impl<M> User<M> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Stored<M>", into = "Stored<M>")]
 #[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
-pub struct Users<M> {
-    users: FxHashMap<Arc<str>, User<M>>,
+pub struct UserTable<M> {
+    users: FxHashMap<Arc<str>, UserState<M>>,
     /// Who was seen when, oldest first.
     seen: VecDeque<(Offset, Arc<str>)>,
     /// How many at the front of `seen` have already been asked to forget their hidden state.
@@ -54,27 +54,27 @@ pub struct Users<M> {
 /// How users are written: by last sighting (no two are the same), so that equal states are equal bytes. Earlier sightings mean nothing.
 #[derive(Serialize, Deserialize)]
 struct Stored<M> {
-    users: Vec<(Arc<str>, User<M>)>,
+    users: Vec<(Arc<str>, UserState<M>)>,
     hidden_kept: u64,
     users_kept: u64,
 }
 
-impl<M> From<Users<M>> for Stored<M> {
-    fn from(users: Users<M>) -> Self {
+impl<M> From<UserTable<M>> for Stored<M> {
+    fn from(users: UserTable<M>) -> Self {
         let mut list: Vec<_> = users.users.into_iter().collect();
         list.sort_unstable_by_key(|(_, user)| user.last_seen);
         Self { users: list, hidden_kept: users.hidden_kept, users_kept: users.users_kept }
     }
 }
 
-impl<M> From<Stored<M>> for Users<M> {
+impl<M> From<Stored<M>> for UserTable<M> {
     fn from(stored: Stored<M>) -> Self {
         let seen = stored.users.iter().map(|(id, user)| (user.last_seen, Arc::clone(id))).collect();
         Self { users: stored.users.into_iter().collect(), seen, quiet: 0, hidden_kept: stored.hidden_kept, users_kept: stored.users_kept }
     }
 }
 
-impl<M: Default> Users<M> {
+impl<M: Default> UserTable<M> {
     /// Nobody yet.
     #[must_use]
     pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
@@ -82,7 +82,7 @@ impl<M: Default> Users<M> {
     }
 
     /// The user of that id, made if unknown, as seen by the entry at `now`.
-    pub fn see(&mut self, id: &str, now: Offset) -> &mut User<M> {
+    pub fn see(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
         self.forget(now);
         let id: Arc<str> = match self.users.get_key_value(id) {
             Some((known, _)) => Arc::clone(known),
@@ -95,12 +95,12 @@ impl<M: Default> Users<M> {
     }
 
     /// The user of that id, if the fold remembers one.
-    pub fn get_mut(&mut self, id: &str) -> Option<&mut User<M>> {
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut UserState<M>> {
         self.users.get_mut(id)
     }
 
     /// Takes a user out.
-    pub fn remove(&mut self, id: &str) -> Option<User<M>> {
+    pub fn remove(&mut self, id: &str) -> Option<UserState<M>> {
         self.users.remove(id)
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_user_is_forgotten_by_entries_and_not_before() {
-        let mut users = Users::<()>::new(5, 10);
+        let mut users = UserTable::<()>::new(5, 10);
         users.see("ann", 0).session = 7;
         users.see("bob", 5).session = 8;
         assert_eq!(users.see("ann", 10).session, 7);

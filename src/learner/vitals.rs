@@ -8,7 +8,7 @@ use super::training::TrainingReport;
 
 /// A mean over the last while, and one over a long while.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Averages {
+pub struct HealthAverages {
     /// Over about the last `1 / fast` values.
     pub recent: f64,
     /// Over about the last `1 / slow` values.
@@ -17,7 +17,7 @@ pub struct Averages {
     pub count: u64,
 }
 
-impl Averages {
+impl HealthAverages {
     /// Takes one value; each mean is plain until it has as many values as it spans. What is far beyond the usual does not soon become usual: a value counts there as `most` times
     /// the mean at most.
     fn take(&mut self, value: f64, recently: f64, usually: f64, most: f64) {
@@ -37,27 +37,27 @@ impl Averages {
 
 /// How the model did when an entry had been folded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct HealthMark {
     /// The next entry then.
     pub offset: Offset,
     /// The reciprocal rank, at most 20, of what was chosen.
-    pub quality: Averages,
+    pub quality: HealthAverages,
     /// The mean loss of a training, in nats.
-    pub loss: Averages,
+    pub loss: HealthAverages,
     /// The share of a training's mini-batches whose loss or gradient was not finite.
     pub wasted: f64,
 }
 
 /// Follows quality and loss, and remembers how they were every so many entries.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Vitals {
-    now: Mark,
+pub struct ModelHealth {
+    now: HealthMark,
     /// The trainings that were taken account of.
     trained: TrainingReport,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<HealthMark>,
 }
 
-impl Vitals {
+impl ModelHealth {
     /// Steps, and trainings, that the recent means span.
     pub const RECENTLY: (f64, f64) = (1_000.0, 10.0);
     /// Steps, and trainings, that the usual means span.
@@ -108,12 +108,12 @@ impl Vitals {
 
     /// How it is doing.
     #[must_use]
-    pub fn now(&self) -> &Mark {
+    pub fn now(&self) -> &HealthMark {
         &self.now
     }
 
     /// How it did, oldest first.
-    pub fn marks(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+    pub fn marks(&self) -> impl DoubleEndedIterator<Item = &HealthMark> {
         self.marks.iter()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// are new have no number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
-pub struct Vocabulary {
+pub struct AttributeVocabulary {
     numbers: FxHashMap<String, u32>,
     /// The items described last, by value.
     holders: Vec<VecDeque<ItemIx>>,
@@ -24,21 +24,21 @@ struct Stored {
     most: usize,
 }
 
-impl From<Vocabulary> for Stored {
-    fn from(vocabulary: Vocabulary) -> Self {
+impl From<AttributeVocabulary> for Stored {
+    fn from(vocabulary: AttributeVocabulary) -> Self {
         let mut values: Vec<_> = vocabulary.numbers.into_iter().collect();
         values.sort_unstable_by_key(|(_, number)| *number);
         Self { values: values.into_iter().map(|(value, _)| value).collect(), holders: vocabulary.holders, most: vocabulary.most }
     }
 }
 
-impl From<Stored> for Vocabulary {
+impl From<Stored> for AttributeVocabulary {
     fn from(stored: Stored) -> Self {
         Self { numbers: stored.values.into_iter().zip(0..).collect(), holders: stored.holders, most: stored.most }
     }
 }
 
-impl Vocabulary {
+impl AttributeVocabulary {
     /// Items that are remembered by value.
     const HOLDERS: usize = 32;
     /// Items that one is likened to.
@@ -106,21 +106,21 @@ mod tests {
 
     #[test]
     fn values_are_numbered_as_they_come_and_fields_are_told_apart() {
-        let mut vocabulary = Vocabulary::new(3);
+        let mut vocabulary = AttributeVocabulary::new(3);
         assert_eq!(*vocabulary.number(&item("tea", &["tea"])), [0, 1]);
         assert_eq!(*vocabulary.number(&item("cup", &["tea", "pot"])), [2, 1], "there was no room for the last");
-        let mut again = Vocabulary::from(Stored::from(vocabulary));
+        let mut again = AttributeVocabulary::from(Stored::from(vocabulary));
         assert_eq!(*again.number(&item("cup", &["tea", "pot"])), [2, 1]);
     }
     #[test]
     fn items_are_alike_by_the_values_that_they_share() {
-        let mut vocabulary = Vocabulary::new(10);
+        let mut vocabulary = AttributeVocabulary::new(10);
         for (number, values) in [(1, &[0, 1][..]), (2, &[0]), (3, &[1, 0]), (4, &[2])] {
             vocabulary.hold(number, values);
         }
         assert_eq!(vocabulary.alike(&[0, 1, 9]), [3, 1, 2]);
         (0..100).for_each(|item| vocabulary.hold(item, &[5]));
         let mut alike = vocabulary.alike(&[5]);
-        assert_eq!((alike.len(), alike.remove(0)), (Vocabulary::ALIKE, 99));
+        assert_eq!((alike.len(), alike.remove(0)), (AttributeVocabulary::ALIKE, 99));
     }
 }

@@ -3,7 +3,7 @@
 //! The folds are read before the journal's end is, so that none of the copy's reaches beyond its journal; each says how far it reaches, and a start folds the rest.
 
 use super::archive::{PARTS, copy_data, pack, unpack};
-use super::{Durability, Quarantined, Store, StoreError, StoreOptions, sync_directory};
+use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What a copy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copied {
+pub struct BackupSummary {
     /// Journal entries: the copy's journal ends here.
     pub entries: u64,
     /// Item names.
@@ -35,7 +35,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] if `target` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the backup says: then
     /// nothing is left of it.
-    pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<Copied, StoreError> {
+    pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::Exists { path: target.to_owned() }),
             Err(_) => Ok(()),
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the copy says: then what was
     /// copied so far is left.
-    pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<Copied, StoreError> {
+    pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         self.check_end()?;
         let copy = self.begin_copy(dir)?;
         self.copy_quarantine(&copy, |offset| offset)?;
@@ -101,7 +101,7 @@ impl Store {
         self.copy_restore_points(&copy, end)?;
         copy.sync(Durability::PowerLoss)?;
         copy.close()?;
-        Ok(Copied { entries: end, items: items.len(), sessions, checkpoint })
+        Ok(BackupSummary { entries: end, items: items.len(), sessions, checkpoint })
     }
 
     /// A new store in the new directory `dir` that learning begins alike in, and has nothing else yet.
@@ -133,7 +133,7 @@ impl Store {
     /// # Errors
     /// What reading this store or writing the other says.
     pub fn copy_quarantine(&self, copy: &Self, place: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
-        let all = self.quarantine().all()?.into_iter().map(|noted| Quarantined { offset: place(noted.offset), ..noted });
+        let all = self.quarantine().all()?.into_iter().map(|noted| QuarantinedEntry { offset: place(noted.offset), ..noted });
         all.into_iter().try_for_each(|noted| copy.quarantine().put(&noted))
     }
 
@@ -302,7 +302,7 @@ mod tests {
             let copied = store.copy_to(&target, &mut |done, of| told = (done, of)).unwrap();
             prop_assert_eq!(told, (end, end));
             let copy = Store::open(&target, &StoreOptions::default()).unwrap();
-            prop_assert_eq!(copied, Copied { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
+            prop_assert_eq!(copied, BackupSummary { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
             prop_assert_eq!(journal(&copy), journal(&store));
             let all = |store: &Store| store.sessions().iter().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
             prop_assert_eq!(all(&copy), all(&store));

@@ -27,7 +27,7 @@ const BUFFER: usize = 1 << 18;
 
 /// A state that is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Point {
+pub struct RestorePoint {
     /// The first journal offset that it does not contain.
     pub offset: Offset,
     /// The file's size.
@@ -151,12 +151,12 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+    pub fn points(&self) -> Result<Vec<RestorePoint>, StoreError> {
         let point = |offset| {
             let file = self.path(offset).metadata().ok()?;
             let since = file.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
             let written_at = since.and_then(|since| Timestamp::try_from(since.as_millis()).ok()).unwrap_or_default();
-            Some(Point { offset, bytes: file.len(), written_at })
+            Some(RestorePoint { offset, bytes: file.len(), written_at })
         };
         Ok(self.offsets()?.into_iter().filter_map(point).collect())
     }

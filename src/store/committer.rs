@@ -3,12 +3,12 @@
 mod dedup;
 pub(super) mod ids;
 
-use super::{Durability, Store, StoreError, Watch};
+use super::{Durability, Store, StoreError, JournalWatcher};
 use crate::domain::{
     AliasChange, AliasWriter, Consent, ConsentRecord, ConsentVerdict, ConsentWriter, Entry, ItemDictionary, ItemIx, Offset, UserAlias,
     UserAliases, UserConsents, UserErasure,
 };
-use dedup::Dedup;
+use dedup::EventIdWindow;
 use std::sync::Arc;
 
 /// How a [`Committer`] commits.
@@ -33,7 +33,7 @@ const NAMES_EVERY: Offset = 1_000;
 
 /// What became of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct CommitReceipt {
     /// How many of its entries are now in the journal.
     pub accepted: usize,
     /// Which of its entries, by their place in it, were there before and changed nothing.
@@ -46,7 +46,7 @@ pub struct Receipt {
 
 /// An entry as the journal has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Delivered {
+pub struct DeliveredEntry {
     /// Its place in the journal.
     pub offset: Offset,
     /// The entry.
@@ -57,11 +57,11 @@ pub struct Delivered {
 
 /// What one commit added to the journal.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
+pub struct CommittedBatch {
     /// The offset of the first entry, and of the next commit's if there is none.
     pub first: Offset,
     /// The entries, in journal order.
-    pub entries: Vec<Delivered>,
+    pub entries: Vec<DeliveredEntry>,
 }
 
 /// The one writer of the journal and of the item numbers. All of its memories, of items, of event ids, of users who were merged and of how far consent goes, are folds of the journal, so
@@ -75,10 +75,10 @@ pub struct Committer {
     stored_items: ItemIx,
     /// The entries before this offset are those that they were folded from.
     items_through: Offset,
-    dedup: Dedup,
+    dedup: EventIdWindow,
     linker: AliasWriter,
     /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
-    unstored: Unstored,
+    unstored: UnstoredIndexes,
     keeper: ConsentWriter,
     /// What users said since the item names were stored.
     unstored_consents: Vec<ConsentRecord>,
@@ -97,7 +97,7 @@ impl Committer {
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
         let (named, end) = (store.items().through()?, store.journal().next_offset()?);
         store.check_end()?;
-        let mut dedup = Dedup::new(settings.dedup_window);
+        let mut dedup = EventIdWindow::new(settings.dedup_window);
         let begin = store.journal().begin()?;
         let remembered = dedup.window_before(end).max(begin);
         if named < begin {
@@ -108,7 +108,7 @@ impl Committer {
         dedup.recall(left.unwrap_or_default());
         let mut linker = AliasWriter::default();
         linker.apply(store.links().load()?.into_iter().map(AliasChange::Merged));
-        let mut unstored = Unstored::default();
+        let mut unstored = UnstoredIndexes::default();
         let mut keeper = ConsentWriter::new(settings.consent);
         keeper.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
@@ -178,7 +178,7 @@ impl Committer {
     /// # Errors
     /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
     /// ([`StoreError::Codec`]), [`Committer::recover`] has to find out what the disk holds before more can be committed.
-    pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+    pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.commit_watched(requests, &mut |sync| sync())
     }
 
@@ -186,7 +186,7 @@ impl Committer {
     ///
     /// # Errors
     /// As [`Committer::commit`].
-    pub fn commit_watched(&mut self, requests: Vec<Vec<Entry>>, watch: &mut Watch<'_>) -> Result<(Vec<Receipt>, Committed), StoreError> {
+    pub fn commit_watched(&mut self, requests: Vec<Vec<Entry>>, watch: &mut JournalWatcher<'_>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         let first = self.next;
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
@@ -195,7 +195,7 @@ impl Committer {
         let mut new_consents = self.keeper.begin_batch();
         let mut offset = first;
         for request in requests {
-            let mut receipt = Receipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
+            let mut receipt = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
             for (place, mut entry) in request.into_iter().enumerate() {
                 if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);
@@ -238,7 +238,7 @@ impl Committer {
         self.begin_removals(first, &entries);
         let entries = (first..).zip(entries).map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.advance_watermark(offset);
-        Ok((receipts, Committed { first, entries }))
+        Ok((receipts, CommittedBatch { first, entries }))
     }
 
     /// Whether the store takes no writes until [`Committer::recover`], whoever's write it was that failed.
@@ -258,7 +258,7 @@ impl Committer {
     ///
     /// # Errors
     /// As [`Store::reopen`]; may be tried again. [`StoreError::Gap`] if acknowledged entries are missing.
-    pub fn recover(&mut self) -> Result<Committed, StoreError> {
+    pub fn recover(&mut self) -> Result<CommittedBatch, StoreError> {
         self.store.reopen()?;
         let (first, end) = (self.next, self.store.journal().next_offset()?);
         if end < first {
@@ -277,7 +277,7 @@ impl Committer {
         left.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
         let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.advance_watermark(end);
-        Ok(Committed { first, entries })
+        Ok(CommittedBatch { first, entries })
     }
 
     /// Whether so many entries have come since the item names were stored that it is time to do so again.
@@ -292,7 +292,7 @@ impl Committer {
     /// What the disk says; the names stay to be stored.
     pub fn persist_items(&mut self) -> Result<(), StoreError> {
         self.store.links().put(&self.unstored.0, &self.unstored.1)?;
-        self.unstored = Unstored::default();
+        self.unstored = UnstoredIndexes::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
@@ -344,17 +344,17 @@ fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), Sto
 }
 
 /// Links that are to be stored, and where those stood that are to be forgotten.
-type Unstored = (Vec<UserAlias>, Vec<Offset>);
+type UnstoredIndexes = (Vec<UserAlias>, Vec<Offset>);
 
 /// Remembers what was said of links, and that it is to be stored.
-fn note(linker: &mut AliasWriter, unstored: &mut Unstored, said: Vec<AliasChange>) {
+fn note(linker: &mut AliasWriter, unstored: &mut UnstoredIndexes, said: Vec<AliasChange>) {
     unstored.0.extend(said.iter().filter_map(|said| if let AliasChange::Merged(link) = said { Some(link.clone()) } else { None }));
     unstored.1.extend(linker.apply(said));
 }
 
-fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> Delivered {
+fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEntry {
     let item = item_of(&entry).map(|item| items.intern(item));
-    Delivered { offset, entry, item }
+    DeliveredEntry { offset, entry, item }
 }
 
 /// The item that an entry may be the first to name. An impression shows only items that something else has named.

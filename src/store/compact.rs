@@ -4,7 +4,7 @@
 //! write; those places are copied again, until few are left. Then writers wait for a moment: the last places are copied, the new database is synced and marked as the store, and the
 //! writers go on over it. Whoever is reading the old one reads it to its end.
 
-use super::engine::{Engine, Pairs};
+use super::engine::{Engine, KeyValueIter};
 use super::trail::Place;
 use super::{Durability, Store, StoreError, swap};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 
 /// What a compaction brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compacted {
+pub struct CompactionSummary {
     /// The database's files before, in bytes.
     pub bytes_before: u64,
     /// The database's files after it, in bytes.
@@ -70,7 +70,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoRoom`] if the disk has too little of it, [`StoreError::Reopened`] if the store was opened again meanwhile, or what reading or writing says: then nothing is
     /// changed, unless at the very end the disk did not say whether the new database is in its place; then the store takes no writes until [`Store::reopen`] finds out.
-    pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<Compacted>, StoreError> {
+    pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let old = Arc::clone(&self.writable()?.engine);
@@ -85,10 +85,10 @@ impl Store {
         let former = old.path().to_owned();
         drop(old);
         let bytes_after = match made {
-            Ok(Made::InPlace(new)) => new.size_on_disk()?,
-            Ok(Made::BrokenOff) => return swap::remove(&path).map(|()| None),
-            Err(NotMade::InDoubt(error)) => return Err(error),
-            Err(NotMade::Nothing(error)) => {
+            Ok(CompactedCopy::InPlace(new)) => new.size_on_disk()?,
+            Ok(CompactedCopy::BrokenOff) => return swap::remove(&path).map(|()| None),
+            Err(CompactionAborted::InDoubt(error)) => return Err(error),
+            Err(CompactionAborted::Nothing(error)) => {
                 // Best effort: what stays is removed the next time.
                 let _ = swap::remove(&path);
                 return Err(error);
@@ -99,18 +99,18 @@ impl Store {
         if let Err(error) = swap::remove(&former) {
             tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
         }
-        Ok(Some(Compacted { bytes_before, bytes_after }))
+        Ok(Some(CompactionSummary { bytes_before, bytes_after }))
     }
 
-    fn make(&self, old: &Arc<Engine>, path: &Path, of: u64, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Made, NotMade> {
+    fn make(&self, old: &Arc<Engine>, path: &Path, of: u64, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<CompactedCopy, CompactionAborted> {
         let shared = &self.shared;
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.number, false)?);
         live_bytes(&new)?;
-        let mut copy = Copy { old, new: &new, copied: 0, synced: 0, of, observe };
+        let mut copy = DatabaseCopy { old, new: &new, copied: 0, synced: 0, of, observe };
         // The second time finds whatever an iterator may have missed while pages were split and merged under it.
         for _ in 0..2 {
             if copy.everything()?.is_break() {
-                return Ok(Made::BrokenOff);
+                return Ok(CompactedCopy::BrokenOff);
             }
         }
         for _ in 0..ROUNDS {
@@ -129,20 +129,20 @@ impl Store {
         new.end.store(old.journal_end(), Ordering::Release);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if old.has_failed() || !engine.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
-            return Err(NotMade::Nothing(StoreError::Reopened { dir: shared.dir.clone() }));
+            return Err(CompactionAborted::Nothing(StoreError::Reopened { dir: shared.dir.clone() }));
         }
         if let Err(error) = swap::mark(&shared.dir, path) {
             // Either may be what a start finds: nothing more may be written to this one.
             old.fail();
-            return Err(NotMade::InDoubt(error));
+            return Err(CompactionAborted::InDoubt(error));
         }
         *engine = Some(Arc::clone(&new));
-        Ok(Made::InPlace(new))
+        Ok(CompactedCopy::InPlace(new))
     }
 }
 
 /// How making a fresh database ended.
-enum Made {
+enum CompactedCopy {
     /// It is the store.
     InPlace(Arc<Engine>),
     /// Whoever observed it broke it off.
@@ -150,21 +150,21 @@ enum Made {
 }
 
 /// Why no fresh database was made.
-enum NotMade {
+enum CompactionAborted {
     /// The old one is the store.
     Nothing(StoreError),
     /// Which of the two is the store is not known.
     InDoubt(StoreError),
 }
 
-impl From<StoreError> for NotMade {
+impl From<StoreError> for CompactionAborted {
     fn from(error: StoreError) -> Self {
         Self::Nothing(error)
     }
 }
 
 /// One database on the way into another.
-struct Copy<'c> {
+struct DatabaseCopy<'c> {
     old: &'c Engine,
     new: &'c Engine,
     copied: u64,
@@ -173,13 +173,13 @@ struct Copy<'c> {
     observe: &'c mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 }
 
-impl Copy<'_> {
+impl DatabaseCopy<'_> {
     /// Copies every pair of every tree that the new one does not have alike.
     fn everything(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let mut pairs = 0_u64;
         for name in self.old.db.tree_names() {
             let (from, to) = (self.old.tree(&name)?, self.new.tree(&name)?);
-            for pair in Pairs::new(from.iter(), self.old.path()) {
+            for pair in KeyValueIter::new(from.iter(), self.old.path()) {
                 let (key, value) = pair?;
                 self.copied += (key.len() + value.len()) as u64;
                 if self.new.get(&to, &key)?.as_ref() != Some(&value) {
@@ -221,7 +221,7 @@ fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.trail.bytes().is_none() {
         let (grown, mut bytes) = (engine.trail.grown(), 0);
         for name in engine.db.tree_names() {
-            for pair in Pairs::new(engine.tree(&name)?.iter(), engine.path()) {
+            for pair in KeyValueIter::new(engine.tree(&name)?.iter(), engine.path()) {
                 let (key, value) = pair?;
                 bytes += (key.len() + value.len()) as u64;
             }

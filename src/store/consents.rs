@@ -1,21 +1,21 @@
 //! How far each user's consent goes: a fold of the journal, kept so that a restart need not fold it all, and outlives what of the journal is dropped.
 
-use super::engine::Pairs;
-use super::sealed::{self, Envelope};
+use super::engine::KeyValueIter;
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec};
 use crate::domain::{Consent, ConsentRecord, Offset};
 use std::sync::Arc;
 
 /// The consents of a store: `user id → sealed(level ‖ offset of the entry that says so)`. They reach at least as far as the item names do; what is in the journal beyond may be folded again.
 #[derive(Debug, Clone)]
-pub struct StoredConsents {
+pub struct ConsentTree {
     store: Store,
 }
 
 /// The tree's name in errors.
 const TREE: &str = "consents";
 
-impl StoredConsents {
+impl ConsentTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -32,7 +32,7 @@ impl StoredConsents {
                 engine.remove(&engine.consents, key)?;
                 continue;
             };
-            let mut envelope = Envelope::with_capacity(16);
+            let mut envelope = ChecksummedEnvelope::with_capacity(16);
             codec::encode_to(&(*consent, *offset), envelope.payload())?;
             engine.insert(&engine.consents, key, envelope.seal(key))?;
         }
@@ -45,7 +45,7 @@ impl StoredConsents {
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
     pub fn load(&self) -> Result<Vec<ConsentRecord>, StoreError> {
         let engine = self.store.engine()?;
-        Pairs::new(engine.consents.iter(), engine.path())
+        KeyValueIter::new(engine.consents.iter(), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: "a user".to_owned(), reason };

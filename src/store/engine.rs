@@ -1,7 +1,7 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
 use super::reach::Reach;
-use super::trail::Trail;
+use super::trail::WriteTracker;
 use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
 use crate::domain::Offset;
 use std::any::Any;
@@ -41,7 +41,7 @@ pub(crate) struct Engine {
     pub(crate) append: Mutex<()>,
     pub(crate) db: sled::Db,
     /// What is written, for whoever copies it meanwhile, and how much there is.
-    pub(crate) trail: Trail,
+    pub(crate) trail: WriteTracker,
     path: PathBuf,
     /// The database's log through a descriptor of our own, because the database has no call that ends in an `fdatasync`.
     file: File,
@@ -104,7 +104,7 @@ impl Engine {
             format_found,
             append: Mutex::default(),
             db,
-            trail: Trail::default(),
+            trail: WriteTracker::default(),
             path,
             file,
             synced_blobs,
@@ -282,13 +282,13 @@ fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
 }
 
 /// Keys and values of a tree, in their order. Ends after the first error, which may be one of the database's panics.
-pub(crate) struct Pairs {
+pub(crate) struct KeyValueIter {
     pairs: sled::Iter,
     path: PathBuf,
     ended: bool,
 }
 
-impl Pairs {
+impl KeyValueIter {
     /// What such an iterator of the database in `path` runs through.
     pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
         Self { pairs, path: path.to_owned(), ended: false }
@@ -308,7 +308,7 @@ impl Pairs {
     }
 }
 
-impl Iterator for Pairs {
+impl Iterator for KeyValueIter {
     type Item = Result<(sled::IVec, sled::IVec), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -316,7 +316,7 @@ impl Iterator for Pairs {
     }
 }
 
-impl DoubleEndedIterator for Pairs {
+impl DoubleEndedIterator for KeyValueIter {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.take(sled::Iter::next_back)
     }

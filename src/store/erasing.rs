@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What went with a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gone {
+pub struct RemovedUser {
     /// Events.
     pub events: u64,
     /// Lists that were shown.
@@ -19,14 +19,14 @@ pub struct Gone {
 
 /// What is to be told of an erasure to whoever remembers more.
 #[derive(Debug, Default)]
-pub struct Blanked {
+pub struct ErasureSummary {
     /// What went, by the id.
-    pub gone: HashMap<String, Gone>,
+    pub gone: HashMap<String, RemovedUser>,
     /// The ids of the events.
     pub event_ids: Vec<String>,
 }
 
-impl Gone {
+impl RemovedUser {
     /// Adds what went with another id.
     pub fn add(&mut self, other: Self) {
         self.events += other.events;
@@ -42,13 +42,13 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says; they stay under way.
-    pub fn erase(&self, due: &[(Offset, UserErasure)]) -> Result<Blanked, StoreError> {
-        let Some((last, _)) = due.last() else { return Ok(Blanked::default()) };
+    pub fn erase(&self, due: &[(Offset, UserErasure)]) -> Result<ErasureSummary, StoreError> {
+        let Some((last, _)) = due.last() else { return Ok(ErasureSummary::default()) };
         let until: HashMap<&str, Offset> = due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
         for states in [self.present_checkpoints(), self.present_restore_points()] {
             states.drop_before(*last + 1)?;
         }
-        let mut blanked = Blanked::default();
+        let mut blanked = ErasureSummary::default();
         self.journal().blank(*last + 1, &mut |offset, entry| {
             let of = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
             let Some(user) = entry.users().find(|user| of(user)) else { return false };
@@ -72,14 +72,14 @@ impl Store {
 
 /// Where a journal's entries stand in a copy that has no blanks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shift {
+pub struct OffsetShift {
     /// Every entry before this offset is copied.
     next: Offset,
     /// The blanks among them.
     blanks: Vec<Offset>,
 }
 
-impl Shift {
+impl OffsetShift {
     /// Where an entry stands in the copy; for a blank, what comes after it.
     #[must_use]
     pub fn of(&self, offset: Offset) -> Offset {
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// What reading this journal or writing the other says.
-    pub fn copy_living(&self, copy: &Self, shift: &mut Shift, to: Offset) -> Result<(), StoreError> {
+    pub fn copy_living(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(STRETCH);
         let mut entries = self.journal().entries(shift.next.max(self.journal().begin()?))?.peekable();
         while let Some(read) = entries.next() {
@@ -182,8 +182,8 @@ mod tests {
         committer.persist_items().unwrap();
         let before: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let blanked = store.erase(&due).unwrap();
-        assert_eq!(blanked.gone["anonymous-7"], Gone { events: 1, impressions: 0, others: 1 });
-        assert_eq!(blanked.gone["ann@example.org"], Gone { events: 2, impressions: 0, others: 0 });
+        assert_eq!(blanked.gone["anonymous-7"], RemovedUser { events: 1, impressions: 0, others: 1 });
+        assert_eq!(blanked.gone["ann@example.org"], RemovedUser { events: 2, impressions: 0, others: 0 });
         committer.forget_ids(blanked.event_ids.iter().map(String::as_str));
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let blanks = [0, 2, 3, 4, 400, 401];

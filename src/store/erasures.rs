@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::engine::Pairs;
-use super::sealed::{self, Envelope};
+use super::engine::KeyValueIter;
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Offset, Timestamp, UserErasure};
 
@@ -17,14 +17,14 @@ const DONE: u8 = b'd';
 
 /// What remains to be done once users are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Debt {
+pub enum PendingTask {
     /// The database's files hold bytes of what was erased: they are to be written anew.
     Compaction,
     /// Everything is to be learned anew.
     Unlearning,
 }
 
-impl Debt {
+impl PendingTask {
     pub(super) fn key(self) -> &'static [u8] {
         match self {
             Self::Compaction => b"c",
@@ -35,9 +35,9 @@ impl Debt {
 
 /// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell whether it is this one, as a restored backup must; whoever guesses well can, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Erased([u8; 32]);
+pub struct ErasedUser([u8; 32]);
 
-impl Erased {
+impl ErasedUser {
     /// That of an id.
     #[must_use]
     pub fn of(user_id: &str) -> Self {
@@ -66,11 +66,11 @@ impl Erased {
 
 /// The erasures of a store: one key for each debt, and `w ‖ offset → sealed(erasure)` while they are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
 #[derive(Debug, Clone)]
-pub struct Erasures {
+pub struct ErasureTree {
     store: Store,
 }
 
-impl Erasures {
+impl ErasureTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -82,7 +82,7 @@ impl Erasures {
     pub fn begin(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         let key = under_way(offset);
-        let mut envelope = Envelope::with_capacity(64);
+        let mut envelope = ChecksummedEnvelope::with_capacity(64);
         codec::encode_to(erasure, envelope.payload())?;
         engine.insert(&engine.erasures, &key, envelope.seal(&key))
     }
@@ -93,7 +93,7 @@ impl Erasures {
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
     pub fn under_way(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
-        Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((offset_of(&key)?, open(&key, &value)?))
@@ -106,12 +106,12 @@ impl Erasures {
     /// # Errors
     /// What the disk says.
     pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
-        let digests: Vec<_> = done.iter().map(|(_, erasure)| (Erased::of(&erasure.user_id), erasure.timestamp)).collect();
+        let digests: Vec<_> = done.iter().map(|(_, erasure)| (ErasedUser::of(&erasure.user_id), erasure.timestamp)).collect();
         self.note(&digests)?;
         let engine = self.store.writable()?;
-        engine.insert(&engine.erasures, Debt::Compaction.key(), &[])?;
+        engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
-            engine.insert(&engine.erasures, Debt::Unlearning.key(), &[])?;
+            engine.insert(&engine.erasures, PendingTask::Unlearning.key(), &[])?;
         }
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
         engine.sync(Durability::PowerLoss)
@@ -121,7 +121,7 @@ impl Erasures {
     ///
     /// # Errors
     /// What the database says.
-    pub fn owes(&self, debt: Debt) -> Result<bool, StoreError> {
+    pub fn owes(&self, debt: PendingTask) -> Result<bool, StoreError> {
         let engine = self.store.engine()?;
         Ok(engine.get(&engine.erasures, debt.key())?.is_some())
     }
@@ -130,7 +130,7 @@ impl Erasures {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn pay(&self, debt: Debt) -> Result<(), StoreError> {
+    pub fn pay(&self, debt: PendingTask) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         engine.remove(&engine.erasures, debt.key())
     }
@@ -139,11 +139,11 @@ impl Erasures {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn note(&self, erased: &[(Erased, Timestamp)]) -> Result<(), StoreError> {
+    pub fn note(&self, erased: &[(ErasedUser, Timestamp)]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         for (user, asked) in erased {
             let key = [&[DONE], &user.0[..]].concat();
-            let mut envelope = Envelope::with_capacity(8);
+            let mut envelope = ChecksummedEnvelope::with_capacity(8);
             codec::encode_to(asked, envelope.payload())?;
             engine.insert(&engine.erasures, &key, envelope.seal(&key))?;
         }
@@ -154,12 +154,12 @@ impl Erasures {
     ///
     /// # Errors
     /// As [`Erasures::under_way`].
-    pub fn done(&self) -> Result<Vec<(Erased, Timestamp)>, StoreError> {
+    pub fn done(&self) -> Result<Vec<(ErasedUser, Timestamp)>, StoreError> {
         let engine = self.store.engine()?;
-        Pairs::new(engine.erasures.scan_prefix([DONE]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([DONE]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(Erased);
+                let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUser);
                 Ok((user.ok_or_else(|| damaged(&key, "its key is no digest".to_owned()))?, open(&key, &value)?))
             })
             .collect()
@@ -202,10 +202,10 @@ mod tests {
         store.erasures().finish(&all[..1]).unwrap();
         assert_eq!(store.erasures().under_way().unwrap(), all[1..]);
         // Expected: printf ann | sha256sum.
-        assert_eq!(Erased::of("ann").hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
+        assert_eq!(ErasedUser::of("ann").hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
         let done = store.erasures().done().unwrap();
-        assert_eq!(done, [(Erased::of("ann"), 5)]);
-        assert_eq!(Erased::from_hex(&done[0].0.hex()), Some(done[0].0));
-        assert_eq!((Erased::from_hex("é"), Erased::from_hex(&"g".repeat(64))), (None, None));
+        assert_eq!(done, [(ErasedUser::of("ann"), 5)]);
+        assert_eq!(ErasedUser::from_hex(&done[0].0.hex()), Some(done[0].0));
+        assert_eq!((ErasedUser::from_hex("é"), ErasedUser::from_hex(&"g".repeat(64))), (None, None));
     }
 }

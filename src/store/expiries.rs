@@ -1,8 +1,8 @@
 //! What was kept long enough and is still to be taken out.
 
-use super::engine::Pairs;
-use super::erasures::{Debt, offset_of, open};
-use super::sealed::Envelope;
+use super::engine::KeyValueIter;
+use super::erasures::{PendingTask, offset_of, open};
+use super::sealed::ChecksummedEnvelope;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
@@ -13,11 +13,11 @@ const LAST: &[u8] = b"e";
 
 /// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under way, and `e → sealed(expiry)` for the one that was begun last, if there ever was one.
 #[derive(Debug, Clone)]
-pub struct Expiries {
+pub struct ExpiryTree {
     store: Store,
 }
 
-impl Expiries {
+impl ExpiryTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -37,7 +37,7 @@ impl Expiries {
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
     pub fn under_way(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
         let engine = self.store.engine()?;
-        Pairs::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((offset_of(&key)?, open(&key, &value)?))
@@ -64,7 +64,7 @@ impl Expiries {
 
     fn put(&self, key: &[u8], expiry: &Expiry) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        let mut envelope = Envelope::with_capacity(64);
+        let mut envelope = ChecksummedEnvelope::with_capacity(64);
         codec::encode_to(expiry, envelope.payload())?;
         engine.insert(&engine.erasures, key, envelope.seal(key))
     }
@@ -75,7 +75,7 @@ impl Expiries {
     /// What the disk says.
     pub fn finish(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        engine.insert(&engine.erasures, Debt::Compaction.key(), &[])?;
+        engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
         done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(store.expiries().last().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();
         assert_eq!(store.expiries().under_way().unwrap(), []);
-        assert!(store.erasures().owes(Debt::Compaction).unwrap());
+        assert!(store.erasures().owes(PendingTask::Compaction).unwrap());
         assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     }
 }

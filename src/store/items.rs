@@ -1,13 +1,13 @@
 //! The names of the items, by number: a fold of the journal, kept so that a restart need not fold it all.
 
-use super::engine::Pairs;
-use super::sealed::{self, Envelope};
+use super::engine::KeyValueIter;
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{ItemDictionary, ItemIx, Offset};
 
 /// The item names of a store: `number of the first name: u32, big-endian → sealed(names)`.
 #[derive(Debug, Clone)]
-pub struct Items {
+pub struct ItemTree {
     store: Store,
 }
 
@@ -16,7 +16,7 @@ const TREE: &str = "items";
 /// How many bytes of names go into one value; a page of the database holds sixteen.
 const PAGE_BYTES: usize = 6 << 10;
 
-impl Items {
+impl ItemTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -42,7 +42,7 @@ impl Items {
                 break;
             }
             let key = begin.to_be_bytes();
-            let mut envelope = Envelope::with_capacity(bytes + 8 * (names.len() + 1));
+            let mut envelope = ChecksummedEnvelope::with_capacity(bytes + 8 * (names.len() + 1));
             codec::encode_to(&names, envelope.payload())?;
             engine.insert(&engine.items, &key, envelope.seal(&key))?;
         }
@@ -67,7 +67,7 @@ impl Items {
     pub fn load(&self) -> Result<ItemDictionary, StoreError> {
         let engine = self.store.engine()?;
         let dictionary = ItemDictionary::default();
-        for read in Pairs::new(engine.items.iter(), engine.path()) {
+        for read in KeyValueIter::new(engine.items.iter(), engine.path()) {
             let (key, value) = read?;
             let Ok(number) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
                 continue;

@@ -5,9 +5,9 @@
 //! record also says how many there are (`pieces: u32 ‖ bytes`), and it is written last: as a restart finds a prefix of what was written, a
 //! record whose first piece is there is whole, and pieces without a first one are what remains of an append that did not finish.
 
-use super::engine::{Engine, Pairs};
+use super::engine::{Engine, KeyValueIter};
 use super::keys::PieceKey;
-use super::sealed::{self, Envelope};
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const PIECE: usize = 7 << 10;
 const REPLACED_AT_MOST: usize = 1000;
 
 /// Makes the sync that it is given, and sees how long it takes.
-pub type Watch<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
+pub type JournalWatcher<'a> = dyn FnMut(&dyn Fn() -> Result<(), StoreError>) -> Result<(), StoreError> + 'a;
 
 /// The journal of a store.
 #[derive(Debug, Clone)]
@@ -104,7 +104,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::append`].
-    pub fn append_watched(&self, entries: &[Entry], durability: Durability, watch: &mut Watch<'_>) -> Result<Offset, StoreError> {
+    pub fn append_watched(&self, entries: &[Entry], durability: Durability, watch: &mut JournalWatcher<'_>) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
         let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
         let first = engine.journal_end();
@@ -135,7 +135,7 @@ impl Journal {
             let engine = self.store.writable()?;
             // Whoever else takes something out of this record must find what is done here.
             let one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(record) = Records::from(&engine.journal, engine.path(), first).next() else { break };
+            let Some(record) = JournalRecords::from(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
             for (offset, entry) in record? {
                 let goes = offset < until && entry != Entry::Tombstone && unwanted(offset, &entry);
@@ -169,34 +169,34 @@ impl Journal {
     /// # Errors
     /// What the database says when it is read. The iterator's items are errors, and its last, where a record is damaged ([`StoreError::DamagedRecord`]) or entries
     /// are missing ([`StoreError::Gap`]).
-    pub fn entries(&self, from: Offset) -> Result<Entries, StoreError> {
+    pub fn entries(&self, from: Offset) -> Result<JournalEntries, StoreError> {
         let engine = self.store.engine()?;
         let end = engine.journal_end();
         // The record that holds `from` is the last one that begins at or before it.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
         let known = from >= engine.begin.load(Ordering::Acquire);
-        let holding = match Pairs::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| known) {
+        let holding = match KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| known) {
             Some(pair) => parse_key(&pair?.0, from)?.first,
             None => from,
         };
         let begin = engine.begin.load(Ordering::Acquire);
         let start = if from < end { holding } else { end };
         let range = PieceKey { first: start.max(begin), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
-        let pieces = Pairs::new(engine.journal.range(range), engine.path());
-        let records = Records { journal: engine.journal.clone(), path: engine.path().to_owned(), pieces, next: start, end };
-        Ok(Entries { records, current: Vec::new().into_iter(), from })
+        let pieces = KeyValueIter::new(engine.journal.range(range), engine.path());
+        let records = JournalRecords { journal: engine.journal.clone(), path: engine.path().to_owned(), pieces, next: start, end };
+        Ok(JournalEntries { records, current: Vec::new().into_iter(), from })
     }
 }
 
 /// Runs through the journal's entries in their order. Ends after the first error.
 #[derive(Debug)]
-pub struct Entries {
-    records: Records,
+pub struct JournalEntries {
+    records: JournalRecords,
     current: std::vec::IntoIter<(Offset, Entry)>,
     from: Offset,
 }
 
-impl Iterator for Entries {
+impl Iterator for JournalEntries {
     type Item = Result<(Offset, Entry), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -214,25 +214,25 @@ impl Iterator for Entries {
 }
 
 /// Runs through the journal's records, putting their pieces together.
-pub(super) struct Records {
+pub(super) struct JournalRecords {
     journal: sled::Tree,
     path: PathBuf,
-    pieces: Pairs,
+    pieces: KeyValueIter,
     /// The offset at which the next record has to begin.
     next: Offset,
     end: Offset,
 }
 
-impl std::fmt::Debug for Records {
+impl std::fmt::Debug for JournalRecords {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Records").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
     }
 }
 
-impl Records {
+impl JournalRecords {
     /// The records from the one that begins at `first` on.
     pub(super) fn from(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
-        let pieces = Pairs::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
+        let pieces = KeyValueIter::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
@@ -276,7 +276,7 @@ impl Records {
     }
 }
 
-impl Iterator for Records {
+impl Iterator for JournalRecords {
     type Item = Result<Vec<(Offset, Entry)>, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -323,13 +323,13 @@ pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> 
 /// The offset after the last whole record.
 pub(super) fn end_of(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
     let Some(first) = last_record(journal, path)? else { return Ok(0) };
-    let mut last = Records::from(journal, path, first);
+    let mut last = JournalRecords::from(journal, path, first);
     last.next().transpose().map(|_| last.next)
 }
 
 /// Where the last record begins, whole or not.
 pub(super) fn last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
-    for pair in Pairs::new(journal.iter(), path).rev() {
+    for pair in KeyValueIter::new(journal.iter(), path).rev() {
         let key = parse_key(&pair?.0, Offset::MAX)?;
         if key.piece == 0 {
             return Ok(Some(key.first));
@@ -340,7 +340,7 @@ pub(super) fn last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Of
 
 /// Where the first record at or after `from` begins, whole or not.
 pub(super) fn record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
-    for pair in Pairs::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
+    for pair in KeyValueIter::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
         let key = parse_key(&pair?.0, from)?;
         if key.piece == 0 {
             return Ok(Some(key.first));
@@ -356,7 +356,7 @@ fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
 fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
     /// What an entry commonly takes, generously.
     const ENTRY_BYTES: usize = 192;
-    let mut envelope = Envelope::with_capacity(entries.len() * ENTRY_BYTES);
+    let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ENTRY_BYTES);
     let payload = envelope.payload();
     // A record of four milliards of entries does not fit into memory.
     payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -380,7 +380,7 @@ fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, 
 /// Removes what an append that did not finish left at or after `first`.
 fn remove_leftovers(engine: &Engine, first: Offset) -> Result<(), StoreError> {
     let from = PieceKey { first, piece: 0 }.to_bytes();
-    Pairs::new(engine.journal.range(from..), engine.path()).try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
+    KeyValueIter::new(engine.journal.range(from..), engine.path()).try_for_each(|pair| engine.remove(&engine.journal, &pair?.0))
 }
 
 /// The record's pieces, the first one last.
@@ -399,7 +399,7 @@ fn write_pieces(engine: &Engine, first: Offset, record: &[u8]) -> Result<(), Sto
 /// The keys under which the pieces of a record stand.
 fn keys_of(engine: &Engine, first: Offset) -> Result<Vec<Vec<u8>>, StoreError> {
     let range = PieceKey { first, piece: 0 }.to_bytes()..=PieceKey { first, piece: u32::MAX }.to_bytes();
-    Pairs::new(engine.journal.range(range), engine.path()).map(|pair| Ok(pair?.0.to_vec())).collect()
+    KeyValueIter::new(engine.journal.range(range), engine.path()).map(|pair| Ok(pair?.0.to_vec())).collect()
 }
 
 /// Puts a record in the place of another, at once.

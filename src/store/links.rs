@@ -1,21 +1,21 @@
 //! Who was merged into whom: a fold of the journal, kept so that a restart need not fold it all, and outlives what of the journal is dropped.
 
-use super::engine::Pairs;
-use super::sealed::{self, Envelope};
+use super::engine::KeyValueIter;
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec};
 use crate::domain::{Offset, UserAlias};
 use std::sync::Arc;
 
 /// The links of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They reach as far as the item names do.
 #[derive(Debug, Clone)]
-pub struct StoredLinks {
+pub struct AliasTree {
     store: Store,
 }
 
 /// The tree's name in errors.
 const TREE: &str = "links";
 
-impl StoredLinks {
+impl AliasTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -28,7 +28,7 @@ impl StoredLinks {
         let engine = self.store.writable()?;
         for link in links {
             let key = link.offset.to_be_bytes();
-            let mut envelope = Envelope::with_capacity(link.from.len() + link.into.len() + 8);
+            let mut envelope = ChecksummedEnvelope::with_capacity(link.from.len() + link.into.len() + 8);
             codec::encode_to(&(&*link.from, &*link.into), envelope.payload())?;
             engine.insert(&engine.links, &key, envelope.seal(&key))?;
         }
@@ -44,7 +44,7 @@ impl StoredLinks {
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
     pub fn load(&self) -> Result<Vec<UserAlias>, StoreError> {
         let engine = self.store.engine()?;
-        Pairs::new(engine.links.iter(), engine.path())
+        KeyValueIter::new(engine.links.iter(), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 let offset = key.as_ref().try_into().map(Offset::from_be_bytes).unwrap_or_default();

@@ -10,7 +10,7 @@ pub const FORMAT: u32 = 5;
 const FORMAT_KEY: &[u8] = b"format";
 
 /// One step: from format `from` to `from + 1`.
-pub(crate) struct Step {
+pub(crate) struct Migration {
     /// The format that it starts from.
     pub(crate) from: u32,
     /// Rewrites what has to be rewritten. May have been cut short before and is then run again, so it must do no harm to what it already did.
@@ -19,11 +19,11 @@ pub(crate) struct Step {
 
 /// Every step there is, in order. See migrations/README.md for how one is added. From 2 on nothing is rewritten: the journal may hold entries that a binary of the format before
 /// cannot read, since 3 what was done to the model, since 4 what users consent to and that they were erased, since 5 that something was kept long enough.
-pub(crate) const STEPS: &[Step] = &[
-    Step { from: 1, run: begin_at_zero },
-    Step { from: 2, run: |_| Ok(()) },
-    Step { from: 3, run: |_| Ok(()) },
-    Step { from: 4, run: |_| Ok(()) },
+pub(crate) const STEPS: &[Migration] = &[
+    Migration { from: 1, run: begin_at_zero },
+    Migration { from: 2, run: |_| Ok(()) },
+    Migration { from: 3, run: |_| Ok(()) },
+    Migration { from: 4, run: |_| Ok(()) },
 ];
 
 /// From 1 to 2: the store says where its journal begins, since the head of it may now have been dropped.
@@ -40,7 +40,7 @@ pub(crate) fn migrate(
     db: &sled::Db,
     dir: &Path,
     target: u32,
-    steps: &[Step],
+    steps: &[Migration],
     sync: impl Fn() -> Result<(), StoreError>,
 ) -> Result<u32, StoreError> {
     let failed = |source| StoreError::Database { action: "migrating", path: dir.to_owned(), source };
@@ -109,7 +109,7 @@ mod tests {
         Ok(())
     }
 
-    const STEPS: &[Step] = &[Step { from: 1, run: |db| add(db, 1) }, Step { from: 2, run: |db| add(db, 2) }];
+    const STEPS: &[Migration] = &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
 
     #[test]
     fn a_fresh_store_gets_the_newest_format_and_no_steps() {

@@ -49,24 +49,24 @@ mod testing;
 mod trail;
 mod verify;
 
-pub use backup::{Copied, restore};
-pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, Point, open_checkpoint, write_checkpoint};
+pub use backup::{BackupSummary, restore};
+pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
-pub use committer::{Committed, Committer, CommitterSettings, Delivered, Receipt};
-pub use compact::Compacted;
-pub use consents::StoredConsents;
-pub use erasing::{Blanked, Gone, Shift};
-pub use erasures::{Debt, Erased, Erasures};
+pub use committer::{CommittedBatch, Committer, CommitterSettings, DeliveredEntry, CommitReceipt};
+pub use compact::CompactionSummary;
+pub use consents::ConsentTree;
+pub use erasing::{ErasureSummary, RemovedUser, OffsetShift};
+pub use erasures::{PendingTask, ErasedUser, ErasureTree};
 pub use error::StoreError;
-pub use expiries::Expiries;
-pub use items::Items;
-pub use journal::{Entries, Journal, Watch};
-pub use links::StoredLinks;
+pub use expiries::ExpiryTree;
+pub use items::ItemTree;
+pub use journal::{JournalEntries, Journal, JournalWatcher};
+pub use links::AliasTree;
 pub use migrations::FORMAT;
-pub use quarantine::{Quarantine, Quarantined, Reader};
-pub use retention::Retention;
-pub use sessions::{SessionRecord, Sessions};
-pub use verify::{Counts, Damage, Findings, Remedy};
+pub use quarantine::{QuarantineTree, QuarantinedEntry, QuarantineReader};
+pub use retention::JournalRetention;
+pub use sessions::{SessionRecord, SessionTree};
+pub use verify::{StoreCounts, DamageFinding, VerificationReport, DamageRemedy};
 
 use engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -295,44 +295,44 @@ impl Store {
 
     /// The session records.
     #[must_use]
-    pub fn sessions(&self) -> Sessions {
-        Sessions::new(self.clone())
+    pub fn sessions(&self) -> SessionTree {
+        SessionTree::new(self.clone())
     }
 
     /// Who was merged into whom.
     #[must_use]
-    pub fn links(&self) -> StoredLinks {
-        StoredLinks::new(self.clone())
+    pub fn links(&self) -> AliasTree {
+        AliasTree::new(self.clone())
     }
 
     /// Who is to be erased, and who was.
     #[must_use]
-    pub fn erasures(&self) -> Erasures {
-        Erasures::new(self.clone())
+    pub fn erasures(&self) -> ErasureTree {
+        ErasureTree::new(self.clone())
     }
 
     /// What was kept long enough and is still to be taken out.
     #[must_use]
-    pub fn expiries(&self) -> Expiries {
-        Expiries::new(self.clone())
+    pub fn expiries(&self) -> ExpiryTree {
+        ExpiryTree::new(self.clone())
     }
 
     /// How far users' consent goes.
     #[must_use]
-    pub fn consents(&self) -> StoredConsents {
-        StoredConsents::new(self.clone())
+    pub fn consents(&self) -> ConsentTree {
+        ConsentTree::new(self.clone())
     }
 
     /// The item names.
     #[must_use]
-    pub fn items(&self) -> Items {
-        Items::new(self.clone())
+    pub fn items(&self) -> ItemTree {
+        ItemTree::new(self.clone())
     }
 
     /// The notes on entries that are passed over.
     #[must_use]
-    pub fn quarantine(&self) -> Quarantine {
-        Quarantine::new(self.clone())
+    pub fn quarantine(&self) -> QuarantineTree {
+        QuarantineTree::new(self.clone())
     }
 
     /// The checkpoints, of which the newest `keep` are kept (at least one).
@@ -353,7 +353,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`] if a directory cannot be read.
-    pub fn points(&self) -> Result<Vec<Point>, StoreError> {
+    pub fn points(&self) -> Result<Vec<RestorePoint>, StoreError> {
         let mut points = self.present_checkpoints().points()?;
         points.extend(self.present_restore_points().points()?);
         points.sort_unstable_by_key(|point| point.offset);

@@ -34,7 +34,7 @@ impl Store {
 
     pub(super) fn set_fingerprint(&self, fingerprint: &[u8; 16]) -> Result<(), StoreError> {
         let engine = self.writable()?;
-        let mut envelope = sealed::Envelope::with_capacity(fingerprint.len());
+        let mut envelope = sealed::ChecksummedEnvelope::with_capacity(fingerprint.len());
         envelope.payload().extend_from_slice(fingerprint);
         engine.insert(&engine.db, keys::FINGERPRINT, envelope.seal(keys::FINGERPRINT))
     }

@@ -1,6 +1,6 @@
 //! Entries that could not be worked on: noted, so that they are passed over from then on.
 
-use super::sealed::{self, Envelope};
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ const TREE: &str = "quarantine";
 /// Who works on the journal's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reader {
+pub enum QuarantineReader {
     /// The fold that learns.
     Learner,
     /// The user's session.
@@ -20,22 +20,22 @@ pub enum Reader {
 
 /// An entry that somebody passes over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
+pub struct QuarantinedEntry {
     /// Its place in the journal, where it stays.
     pub offset: Offset,
     /// Who passes over it.
-    pub reader: Reader,
+    pub reader: QuarantineReader,
     /// What went wrong.
     pub reason: String,
 }
 
 /// The notes of a store: `offset: u64, big-endian ‖ reader: u8 → sealed(reason)`.
 #[derive(Debug, Clone)]
-pub struct Quarantine {
+pub struct QuarantineTree {
     store: Store,
 }
 
-impl Quarantine {
+impl QuarantineTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -44,10 +44,10 @@ impl Quarantine {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn put(&self, quarantined: &Quarantined) -> Result<(), StoreError> {
+    pub fn put(&self, quarantined: &QuarantinedEntry) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         let key = key(quarantined.offset, quarantined.reader);
-        let mut envelope = Envelope::with_capacity(quarantined.reason.len() + 8);
+        let mut envelope = ChecksummedEnvelope::with_capacity(quarantined.reason.len() + 8);
         codec::encode_to(quarantined, envelope.payload())?;
         engine.insert(&engine.quarantine, &key, envelope.seal(&key))?;
         engine.sync(Durability::PowerLoss)
@@ -57,7 +57,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a note that is not what was written, or what the database says.
-    pub fn all(&self) -> Result<Vec<Quarantined>, StoreError> {
+    pub fn all(&self) -> Result<Vec<QuarantinedEntry>, StoreError> {
         let engine = self.store.engine()?;
         let read = |stored: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = stored.map_err(|source| engine.error("reading", source))?;
@@ -78,7 +78,7 @@ impl Quarantine {
     }
 }
 
-fn key(offset: Offset, reader: Reader) -> Vec<u8> {
+fn key(offset: Offset, reader: QuarantineReader) -> Vec<u8> {
     [offset.to_be_bytes().as_slice(), &[reader as u8]].concat()
 }
 
@@ -91,12 +91,12 @@ mod tests {
     fn notes_are_kept_in_order_and_damage_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let note = |offset, reader| Quarantined { offset, reader, reason: format!("reason {offset}") };
-        let notes = [note(3, Reader::Learner), note(3, Reader::Session), note(70_000, Reader::Learner)];
+        let note = |offset, reader| QuarantinedEntry { offset, reader, reason: format!("reason {offset}") };
+        let notes = [note(3, QuarantineReader::Learner), note(3, QuarantineReader::Session), note(70_000, QuarantineReader::Learner)];
         notes.iter().rev().chain(&notes[..1]).for_each(|note| store.quarantine().put(note).unwrap());
         store.reopen().unwrap();
         assert_eq!(store.quarantine().all().unwrap(), notes);
-        flip(&store.engine().unwrap().quarantine, &key(3, Reader::Session), 6);
+        flip(&store.engine().unwrap().quarantine, &key(3, QuarantineReader::Session), 6);
         assert!(matches!(store.quarantine().all(), Err(StoreError::DamagedValue { tree: TREE, .. })));
     }
 }

@@ -5,7 +5,7 @@ use crate::domain::{Offset, Timestamp};
 
 /// How much of the journal is kept at least. An entry goes only where both let it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
+pub struct JournalRetention {
     /// Its last so many entries.
     pub entries: u64,
     /// Every entry that is, by its own timestamp, no more than so many milliseconds older than the last one, and what comes after it.
@@ -18,7 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says.
-    pub fn retain(&self, checkpoints: &Checkpoints, keep: Retention, learned: Offset) -> Result<Offset, StoreError> {
+    pub fn retain(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
         let wanted = journal.next_offset()?.saturating_sub(keep.entries);
@@ -57,7 +57,7 @@ mod tests {
         let mut committer = Committer::open(store.clone(), settings.clone()).unwrap();
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
-        let only = |entries| Retention { entries, period_ms: None };
+        let only = |entries| JournalRetention { entries, period_ms: None };
         let begin = |keep| store.retain(&checkpoints, only(keep), 100).unwrap();
         assert_eq!(begin(0), 0, "nobody has folded anything yet");
         committer.persist_items().unwrap();
@@ -99,14 +99,14 @@ mod tests {
         store.sessions().put([], 60).unwrap();
         store.items().append(&ItemDictionary::default(), 0, 60).unwrap();
         let begin = |entries, seconds: i64| {
-            let keep = Retention { entries, period_ms: Some(seconds * 1000) };
+            let keep = JournalRetention { entries, period_ms: Some(seconds * 1000) };
             store.retain(&checkpoints, keep, 60).unwrap()
         };
         assert_eq!(begin(0, 100), 0, "the last entry is that of second 59, and the first is younger than 100 s");
         assert_eq!(begin(0, 49), 10, "second 10 is 49 s before it");
         assert_eq!(begin(45, 5), 15, "the last 45 are kept, however old");
         assert_eq!(begin(0, 29), 31, "30 is older than it was sent, and nothing young comes before it");
-        assert_eq!(store.retain(&checkpoints, Retention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
+        assert_eq!(store.retain(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
         append(1_000_000);
         assert_eq!(begin(0, 5), 60, "the last record stays, and what no checkpoint holds");
     }

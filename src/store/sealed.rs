@@ -21,11 +21,11 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
 
 /// A value under way into its envelope: the payload is appended behind the room left for the header.
 #[derive(Debug)]
-pub(crate) struct Envelope {
+pub(crate) struct ChecksummedEnvelope {
     bytes: Vec<u8>,
 }
 
-impl Envelope {
+impl ChecksummedEnvelope {
     /// An empty payload with room for `capacity` bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER + capacity);
@@ -66,7 +66,7 @@ pub(crate) fn open<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> 
 
 /// An offset as a value of its own, to be stored under that key.
 pub(crate) fn offset(key: &[u8], offset: Offset) -> Vec<u8> {
-    let mut envelope = Envelope::with_capacity(size_of::<Offset>());
+    let mut envelope = ChecksummedEnvelope::with_capacity(size_of::<Offset>());
     envelope.payload().extend_from_slice(&offset.to_le_bytes());
     envelope.seal(key)
 }
@@ -87,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sealed(key: &[u8], payload: &[u8]) -> Vec<u8> {
-        let mut envelope = Envelope::with_capacity(payload.len());
+        let mut envelope = ChecksummedEnvelope::with_capacity(payload.len());
         envelope.payload().extend_from_slice(payload);
         envelope.seal(key)
     }

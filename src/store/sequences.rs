@@ -61,7 +61,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 /// What is derived from the journal and not synced by itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Folds {
+struct ModelTestFolds {
     sessions: BTreeMap<String, SessionRecord>,
     sessions_through: Offset,
     names: Vec<String>,
@@ -70,21 +70,21 @@ struct Folds {
 
 /// One write to it.
 #[derive(Debug, Clone)]
-enum Change {
+enum ModelTestChange {
     Session(String, Option<SessionRecord>),
     SessionsThrough(Offset),
     Names(Vec<String>),
     ItemsThrough(Offset),
 }
 
-impl Folds {
-    fn apply(&mut self, change: Change) {
+impl ModelTestFolds {
+    fn apply(&mut self, change: ModelTestChange) {
         match change {
-            Change::Session(user, Some(record)) => drop(self.sessions.insert(user, record)),
-            Change::Session(user, None) => drop(self.sessions.remove(&user)),
-            Change::SessionsThrough(through) => self.sessions_through = through,
-            Change::Names(names) => self.names = names,
-            Change::ItemsThrough(through) => self.items_through = through,
+            ModelTestChange::Session(user, Some(record)) => drop(self.sessions.insert(user, record)),
+            ModelTestChange::Session(user, None) => drop(self.sessions.remove(&user)),
+            ModelTestChange::SessionsThrough(through) => self.sessions_through = through,
+            ModelTestChange::Names(names) => self.names = names,
+            ModelTestChange::ItemsThrough(through) => self.items_through = through,
         }
     }
 
@@ -101,7 +101,7 @@ impl Folds {
 
 /// What the store should be.
 #[derive(Debug, Default)]
-struct Model {
+struct ReferenceStore {
     /// All that was ever appended, by offset.
     entries: Vec<Entry>,
     begin: Offset,
@@ -110,19 +110,19 @@ struct Model {
     /// The ids that are remembered, with their offsets.
     ids: VecDeque<(Offset, String)>,
     /// What a death leaves for certain.
-    durable: Folds,
+    durable: ModelTestFolds,
     /// What was written since, of which a death leaves the first few.
-    pending: Vec<Change>,
-    quarantined: BTreeMap<(Offset, Reader), String>,
+    pending: Vec<ModelTestChange>,
+    quarantined: BTreeMap<(Offset, QuarantineReader), String>,
     checkpoints: BTreeMap<Offset, Vec<u8>>,
 }
 
-impl Model {
+impl ReferenceStore {
     fn end(&self) -> Offset {
         self.entries.len() as Offset
     }
 
-    fn folds(&self) -> Folds {
+    fn folds(&self) -> ModelTestFolds {
         let mut folds = self.durable.clone();
         self.pending.iter().cloned().for_each(|change| folds.apply(change));
         folds
@@ -146,12 +146,12 @@ const WINDOW: usize = 40;
 const KEPT: usize = 2;
 
 /// A store and what it should be.
-struct Pair {
+struct StoreAndReference {
     dir: tempfile::TempDir,
     data: PathBuf,
     store: Store,
     committer: Committer,
-    model: Model,
+    model: ReferenceStore,
     copies: usize,
 }
 
@@ -166,12 +166,12 @@ fn open(data: &Path) -> (Store, Committer) {
     (store.clone(), Committer::open(store, settings).unwrap())
 }
 
-impl Pair {
+impl StoreAndReference {
     fn new() -> Self {
         let dir = folder();
         let data = dir.path().join("data");
         let (store, committer) = open(&data);
-        Self { dir, data, store, committer, model: Model::default(), copies: 0 }
+        Self { dir, data, store, committer, model: ReferenceStore::default(), copies: 0 }
     }
 
     fn at(&self, place: prop::sample::Index) -> Offset {
@@ -194,7 +194,7 @@ impl Pair {
             Act::Name(rests) => {
                 if rests { self.committer.rest() } else { self.committer.persist_items() }.unwrap();
                 let (names, end) = (self.model.items.clone(), self.model.end());
-                self.model.pending.extend([Change::Names(names), Change::ItemsThrough(end)]);
+                self.model.pending.extend([ModelTestChange::Names(names), ModelTestChange::ItemsThrough(end)]);
             }
             Act::Put(users) => {
                 let through = self.model.end();
@@ -206,19 +206,19 @@ impl Pair {
                 };
                 let records: Vec<_> = users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
                 self.store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through).unwrap();
-                self.model.pending.extend(records.into_iter().map(|(user, record)| Change::Session(user, Some(record))));
-                self.model.pending.push(Change::SessionsThrough(through));
+                self.model.pending.extend(records.into_iter().map(|(user, record)| ModelTestChange::Session(user, Some(record))));
+                self.model.pending.push(ModelTestChange::SessionsThrough(through));
             }
             Act::Forget(last) => {
                 let before = self.model.end().saturating_sub(last.into());
                 assert_eq!(self.store.sessions().forget(before, None, 100).unwrap().is_some(), !self.model.folds().sessions.is_empty());
                 let gone = self.model.folds().sessions.into_iter().filter(|(_, record)| record.applied <= before);
-                self.model.pending.extend(gone.map(|(user, _)| Change::Session(user, None)));
+                self.model.pending.extend(gone.map(|(user, _)| ModelTestChange::Session(user, None)));
             }
             Act::Quarantine(place, learner) => {
-                let (offset, reader) = (self.at(place), if learner { Reader::Learner } else { Reader::Session });
+                let (offset, reader) = (self.at(place), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
                 let reason = format!("noted when there were {} entries", self.model.end());
-                self.store.quarantine().put(&Quarantined { offset, reader, reason: reason.clone() }).unwrap();
+                self.store.quarantine().put(&QuarantinedEntry { offset, reader, reason: reason.clone() }).unwrap();
                 self.model.quarantined.insert((offset, reader), reason);
                 self.model.synced();
             }
@@ -303,7 +303,7 @@ impl Pair {
         assert_eq!(committed.first, model.end());
         let before = model.entries.len();
         for (request, receipt) in requests.into_iter().zip(receipts) {
-            let mut expected = Receipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
+            let mut expected = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
             for (place, entry) in request.into_iter().enumerate() {
                 let Entry::Event(event) = &entry else { unreachable!("only events are committed") };
                 if let Some(id) = &event.event_id {
@@ -333,7 +333,7 @@ impl Pair {
 
     /// Of the writes that no sync had covered, a death leaves the first few, without any hole.
     fn find_what_was_left(&mut self) {
-        let found = Folds::of(&self.store);
+        let found = ModelTestFolds::of(&self.store);
         let mut expected = self.model.durable.clone();
         let mut pending = std::mem::take(&mut self.model.pending).into_iter();
         while expected != found {
@@ -352,7 +352,7 @@ impl Pair {
         let entries: Vec<_> = store.journal().entries(model.begin).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.begin as usize).collect();
         assert_eq!(entries, expected);
-        assert_eq!(Folds::of(store), model.folds());
+        assert_eq!(ModelTestFolds::of(store), model.folds());
         let noted = store.quarantine().all().unwrap();
         let noted: BTreeMap<_, _> = noted.into_iter().map(|noted| ((noted.offset, noted.reader), noted.reason)).collect();
         assert_eq!(noted, model.quarantined);
@@ -372,7 +372,7 @@ impl Pair {
 }
 
 fn hold(acts: Vec<Act>) {
-    let mut pair = Pair::new();
+    let mut pair = StoreAndReference::new();
     for act in acts.into_iter().chain([Act::Die, Act::Close]) {
         pair = pair.act(act);
     }

@@ -1,7 +1,7 @@
 //! What is remembered of each user, so that a restart need not fold the whole journal.
 
-use super::engine::{Engine, Pairs};
-use super::sealed::{self, Envelope};
+use super::engine::{Engine, KeyValueIter};
+use super::sealed::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, UserSequence};
 use std::ops::Bound;
@@ -19,14 +19,14 @@ pub struct SessionRecord {
 
 /// The session records of a store: `user id → sealed(applied ‖ session ‖ hidden)`.
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub struct SessionTree {
     store: Store,
 }
 
 /// The tree's name in errors.
 const TREE: &str = "sessions";
 
-impl Sessions {
+impl SessionTree {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
     }
@@ -113,7 +113,7 @@ impl Sessions {
     pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
         let engine = self.store.engine()?;
         let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
-        let pairs = Pairs::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
+        let pairs = KeyValueIter::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
         let read = |pair: Result<(sled::IVec, sled::IVec), StoreError>| {
             let (key, value) = pair?;
             Ok((keys::user_of(&key).unwrap_or_default().to_owned(), decode_record(&key, &value).ok()))
@@ -137,7 +137,7 @@ impl Sessions {
     /// [`StoreError::Failed`] if the store could not be reopened.
     pub fn count(&self) -> Result<usize, StoreError> {
         let engine = self.store.engine()?;
-        Ok(Pairs::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).count())
+        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).count())
     }
 
     /// Every user's record, in the order of the ids' bytes.
@@ -157,7 +157,7 @@ impl Sessions {
         prefix: &str,
     ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         let engine = self.store.engine()?;
-        Ok(Pairs::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(read_pair))
+        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::user_key(prefix)), engine.path()).map(read_pair))
     }
 }
 
@@ -178,7 +178,7 @@ fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), 
     if record.session.steps.is_empty() && record.hidden.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
-    let mut envelope = Envelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
+    let mut envelope = ChecksummedEnvelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
     codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
     envelope.payload().extend_from_slice(&record.hidden);
     engine.insert(&engine.sessions, &key, envelope.seal(&key))

@@ -9,7 +9,7 @@ pub(crate) type Place = (Vec<u8>, Vec<u8>);
 
 /// The places written to, and the bytes that stand there.
 #[derive(Debug, Default)]
-pub(crate) struct Trail {
+pub(crate) struct WriteTracker {
     /// Where something was written or removed since this was asked for; `None` while nobody asks.
     places: Mutex<Option<BTreeSet<Place>>>,
     /// By how much keys and values have grown since the database was opened, and, once that was counted, what there was.
@@ -17,7 +17,7 @@ pub(crate) struct Trail {
     counted: AtomicBool,
 }
 
-impl Trail {
+impl WriteTracker {
     /// Notes a write that is done: whoever reads the place from now on reads what it left. `former` is the value that stood there, `length` that of the one that does.
     pub(crate) fn wrote(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));

@@ -1,6 +1,6 @@
 //! Everything that a store can tell of its own soundness: every checksum, every reference, every count.
 
-use super::engine::{Engine, Pairs};
+use super::engine::{Engine, KeyValueIter};
 use super::{Store, StoreError, codec, journal, keys, open_checkpoint, sealed, sessions};
 use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
@@ -9,19 +9,19 @@ use std::sync::atomic::Ordering;
 
 /// What is wrong at one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Damage {
+pub struct DamageFinding {
     /// Where: a part of the store, and the key or file in it.
     pub place: String,
     /// What is wrong, and how it is known.
     pub reason: String,
     /// What can be done.
-    pub remedy: Remedy,
+    pub remedy: DamageRemedy,
 }
 
 /// What can be done about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Remedy {
+pub enum DamageRemedy {
     /// The truth itself is damaged.
     Restore,
     /// What nothing can be rebuilt without is damaged.
@@ -36,7 +36,7 @@ pub enum Remedy {
     Nothing,
 }
 
-impl Remedy {
+impl DamageRemedy {
     /// In words.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -51,17 +51,17 @@ impl Remedy {
     }
 }
 
-impl Damage {
+impl DamageFinding {
     /// Whether something is lost or wrong, and not only to be looked at under other settings or repaired by itself.
     #[must_use]
     pub fn is_serious(&self) -> bool {
-        !matches!(self.remedy, Remedy::Settings | Remedy::Nothing)
+        !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::Nothing)
     }
 }
 
 /// How much was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct StoreCounts {
     /// Journal records that are whole.
     pub records: u64,
     /// Entries in them.
@@ -94,28 +94,28 @@ pub struct Counts {
 
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Findings {
+pub struct VerificationReport {
     /// How much was looked at.
-    pub counts: Counts,
+    pub counts: StoreCounts,
     /// Every damage, the journal's first.
-    pub damages: Vec<Damage>,
+    pub damages: Vec<DamageFinding>,
 }
 
-impl Findings {
+impl VerificationReport {
     /// Notes a damage.
-    pub fn add(&mut self, place: impl Into<String>, reason: impl ToString, remedy: Remedy) {
-        self.damages.push(Damage { place: place.into(), reason: reason.to_string(), remedy });
+    pub fn add(&mut self, place: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
+        self.damages.push(DamageFinding { place: place.into(), reason: reason.to_string(), remedy });
     }
 
     /// Whether the journal itself is whole, and what its folds begin with, so that they can be held against it.
     #[must_use]
     pub fn is_journal_whole(&self) -> bool {
-        self.damages.iter().all(|damage| !matches!(damage.remedy, Remedy::Restore | Remedy::Backup))
+        self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
     }
 }
 
 /// What the journal says of the items.
-struct Named {
+struct NamedItems {
     /// All that it names, by number.
     all: ItemDictionary,
     /// How many it names before the offset that the stored names are said to reach.
@@ -128,17 +128,17 @@ impl Store {
     /// Looks at everything. `first_names` are those that the items of learning's begin have, which come before those of the journal; `observe` is told the entries looked at so
     /// far. Returns what was found, and the items as the journal numbers them. Damage is what this finds, not why it ends.
     #[must_use]
-    pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (Findings, ItemDictionary) {
-        let mut findings = Findings::default();
+    pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (VerificationReport, ItemDictionary) {
+        let mut findings = VerificationReport::default();
         let engine = match self.engine() {
             Ok(engine) => engine,
             Err(error) => {
-                findings.add("store", error, Remedy::Restore);
+                findings.add("store", error, DamageRemedy::Restore);
                 return (findings, ItemDictionary::default());
             }
         };
         let items_through = self.items().through().unwrap_or_else(|error| {
-            findings.add("items", error, Remedy::Rebuild);
+            findings.add("items", error, DamageRemedy::Rebuild);
             0
         });
         let begin = engine.begin.load(Ordering::Acquire);
@@ -149,7 +149,7 @@ impl Store {
             .and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty() || self.expiries().last()?.is_some()));
         let nameless = begin > 0
             || erased.unwrap_or_else(|error| {
-                findings.add("erasures", error, Remedy::Restore);
+                findings.add("erasures", error, DamageRemedy::Restore);
                 true
             });
         let stored = if nameless { self.items().load().unwrap_or_default() } else { ItemDictionary::default() };
@@ -157,26 +157,26 @@ impl Store {
         let first_names = if nameless { stored.as_slice() } else { first_names };
         let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
         if let Err(error) = self.origin() {
-            findings.add("origin", error, Remedy::Backup);
+            findings.add("origin", error, DamageRemedy::Backup);
         }
         // What is left of a damaged journal numbers its items otherwise.
-        let named = Named { whole: findings.is_journal_whole() && !nameless, ..named };
+        let named = NamedItems { whole: findings.is_journal_whole() && !nameless, ..named };
         check_reach(&engine, end, &mut findings);
         if items_through > end {
-            findings.add("items", format!("they reach offset {items_through}, the journal only {end}"), Remedy::Rebuild);
+            findings.add("items", format!("they reach offset {items_through}, the journal only {end}"), DamageRemedy::Rebuild);
         }
         check_items(&engine, &named, &mut findings);
         let items = if named.whole { named.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
         check_checkpoints(self, end, &mut findings);
         if let Err(error) = self.links().load() {
-            findings.add("links", error, Remedy::Rebuild);
+            findings.add("links", error, DamageRemedy::Rebuild);
         }
         if let Err(error) = self.consents().load() {
-            findings.add("consents", error, Remedy::Rebuild);
+            findings.add("consents", error, DamageRemedy::Rebuild);
         }
         if let Err(error) = self.quarantine().all() {
-            findings.add("quarantine", error, Remedy::Rebuild);
+            findings.add("quarantine", error, DamageRemedy::Rebuild);
         }
         (findings, named.all)
     }
@@ -187,10 +187,10 @@ fn check_journal(
     engine: &Engine,
     first_names: &[Arc<str>],
     items_through: Offset,
-    findings: &mut Findings,
+    findings: &mut VerificationReport,
     observe: &mut dyn FnMut(u64),
-) -> (Offset, Named) {
-    let mut named = Named { all: ItemDictionary::default(), due: first_names.len(), whole: true };
+) -> (Offset, NamedItems) {
+    let mut named = NamedItems { all: ItemDictionary::default(), due: first_names.len(), whole: true };
     for name in first_names {
         named.all.intern(name);
     }
@@ -200,11 +200,11 @@ fn check_journal(
         Ok(Some(last)) => (begin, last),
         Ok(None) => return (begin, named),
         Err(error) => {
-            findings.add("journal", error, Remedy::Restore);
+            findings.add("journal", error, DamageRemedy::Restore);
             return (begin, named);
         }
     };
-    let mut records = journal::Records::from(&engine.journal, engine.path(), begin);
+    let mut records = journal::JournalRecords::from(&engine.journal, engine.path(), begin);
     while next <= last {
         match records.next() {
             Some(Ok(entries)) => {
@@ -220,14 +220,14 @@ fn check_journal(
                     next = offset + 1;
                 }
                 if entries.is_empty() {
-                    findings.add(place(next), "a record without entries", Remedy::Restore);
+                    findings.add(place(next), "a record without entries", DamageRemedy::Restore);
                     next += 1;
                 }
                 observe(next);
                 continue;
             }
             Some(Err(error)) => {
-                findings.add(place(next), &error, Remedy::Restore);
+                findings.add(place(next), &error, DamageRemedy::Restore);
                 // Where the database itself gives up, what follows cannot be found.
                 let behind = match error {
                     StoreError::Gap { until, .. } => until,
@@ -238,11 +238,11 @@ fn check_journal(
                     Ok(Some(first)) if first <= last => next = first,
                     Ok(_) => break,
                     Err(error) => {
-                        findings.add(place(behind), error, Remedy::Restore);
+                        findings.add(place(behind), error, DamageRemedy::Restore);
                         break;
                     }
                 }
-                records = journal::Records::from(&engine.journal, engine.path(), next);
+                records = journal::JournalRecords::from(&engine.journal, engine.path(), next);
             }
             None => break,
         }
@@ -250,7 +250,7 @@ fn check_journal(
     (next, named)
 }
 
-fn count(entry: &Entry, counts: &mut Counts) {
+fn count(entry: &Entry, counts: &mut StoreCounts) {
     counts.entries += 1;
     match entry {
         Entry::Event(_) | Entry::Private(_) => counts.events += 1,
@@ -265,31 +265,31 @@ fn count(entry: &Entry, counts: &mut Counts) {
     }
 }
 
-fn check_reach(engine: &Engine, end: Offset, findings: &mut Findings) {
+fn check_reach(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
     let place = engine.reach.path().display().to_string();
     match engine.reach.found() {
         Ok(known) if known.unwrap_or(0) > end => {
             let known = known.unwrap_or(0);
-            findings.add(format!("journal, offset {end}"), format!("it ends here, but {known} entries were in it"), Remedy::Restore);
+            findings.add(format!("journal, offset {end}"), format!("it ends here, but {known} entries were in it"), DamageRemedy::Restore);
         }
         Ok(_) => {}
-        Err(reason) => findings.add(place, reason, Remedy::Nothing),
+        Err(reason) => findings.add(place, reason, DamageRemedy::Nothing),
     }
 }
 
-fn check_items(engine: &Engine, named: &Named, findings: &mut Findings) {
+fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationReport) {
     let mut stored = 0_usize;
-    for pair in Pairs::new(engine.items.iter(), engine.path()) {
+    for pair in KeyValueIter::new(engine.items.iter(), engine.path()) {
         let (key, value) = match pair {
             Ok(pair) => pair,
             Err(error) => {
-                findings.add("items", error, Remedy::Rebuild);
+                findings.add("items", error, DamageRemedy::Rebuild);
                 return;
             }
         };
         let Ok(first) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
             if key != keys::ITEMS_THROUGH {
-                findings.add("items", format!("there is a key of {} bytes, which is none", key.len()), Remedy::Rebuild);
+                findings.add("items", format!("there is a key of {} bytes, which is none", key.len()), DamageRemedy::Rebuild);
             }
             continue;
         };
@@ -298,40 +298,40 @@ fn check_items(engine: &Engine, named: &Named, findings: &mut Findings) {
         let names = match names {
             Ok(names) => names,
             Err(reason) => {
-                findings.add(place, reason, Remedy::Rebuild);
+                findings.add(place, reason, DamageRemedy::Rebuild);
                 continue;
             }
         };
         if first as usize > stored {
-            findings.add(&place, format!("the names from number {stored} on are missing"), Remedy::Rebuild);
+            findings.add(&place, format!("the names from number {stored} on are missing"), DamageRemedy::Rebuild);
         }
         // The journal's names are each there once, so that equal ones are unique.
         let other = (first..).zip(&names).find(|(number, name)| named.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| named.whole) {
             let by_journal = named.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-            findings.add(&place, format!("number {number} is `{name}`; by the journal it is {by_journal}"), Remedy::Rebuild);
+            findings.add(&place, format!("number {number} is `{name}`; by the journal it is {by_journal}"), DamageRemedy::Rebuild);
         }
         stored = stored.max(first as usize + names.len());
     }
     findings.counts.items = stored as u64;
     if stored < named.due && named.whole {
-        findings.add("items", format!("there are {stored} names, and {} by what the journal says", named.due), Remedy::Rebuild);
+        findings.add("items", format!("there are {stored} names, and {} by what the journal says", named.due), DamageRemedy::Rebuild);
     }
 }
 
-fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut Findings) {
+fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut VerificationReport) {
     match store.sessions().through() {
         Ok(through) if through > end => {
-            findings.add("sessions", format!("they reach offset {through}, the journal only {end}"), Remedy::Rebuild);
+            findings.add("sessions", format!("they reach offset {through}, the journal only {end}"), DamageRemedy::Rebuild);
         }
         Ok(_) => {}
-        Err(error) => findings.add("sessions", error, Remedy::Rebuild),
+        Err(error) => findings.add("sessions", error, DamageRemedy::Rebuild),
     }
-    for pair in Pairs::new(engine.sessions.iter(), engine.path()) {
+    for pair in KeyValueIter::new(engine.sessions.iter(), engine.path()) {
         let (key, value) = match pair {
             Ok(pair) => pair,
             Err(error) => {
-                findings.add("sessions", error, Remedy::Rebuild);
+                findings.add("sessions", error, DamageRemedy::Rebuild);
                 return;
             }
         };
@@ -339,7 +339,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
             continue;
         }
         let Some(user) = keys::user_of(&key) else {
-            findings.add("sessions", format!("there is a key of {} bytes that is no user's", key.len()), Remedy::Rebuild);
+            findings.add("sessions", format!("there is a key of {} bytes that is no user's", key.len()), DamageRemedy::Rebuild);
             continue;
         };
         findings.counts.sessions += 1;
@@ -347,26 +347,26 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
         match sessions::decode_record(&key, &value) {
             Ok(record) => {
                 if record.applied > end {
-                    findings.add(&place, format!("it reaches offset {}, the journal only {end}", record.applied), Remedy::Rebuild);
+                    findings.add(&place, format!("it reaches offset {}, the journal only {end}", record.applied), DamageRemedy::Rebuild);
                 }
                 let strange = record.session.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
                 if let Some(item) = strange {
-                    findings.add(&place, format!("it names item number {item}, and there are {items}"), Remedy::Rebuild);
+                    findings.add(&place, format!("it names item number {item}, and there are {items}"), DamageRemedy::Rebuild);
                 }
                 if record.session.steps.len() > UserSequence::MAX_STEPS {
-                    findings.add(&place, format!("it has {} steps", record.session.steps.len()), Remedy::Rebuild);
+                    findings.add(&place, format!("it has {} steps", record.session.steps.len()), DamageRemedy::Rebuild);
                 }
             }
-            Err(error) => findings.add(place, error, Remedy::Rebuild),
+            Err(error) => findings.add(place, error, DamageRemedy::Rebuild),
         }
     }
 }
 
-fn check_checkpoints(store: &Store, end: Offset, findings: &mut Findings) {
+fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationReport) {
     let checkpoints = store.present_checkpoints();
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
-        Err(error) => return findings.add("checkpoints", error, Remedy::Rebuild),
+        Err(error) => return findings.add("checkpoints", error, DamageRemedy::Rebuild),
     };
     for offset in offsets {
         findings.counts.checkpoints += 1;
@@ -374,11 +374,11 @@ fn check_checkpoints(store: &Store, end: Offset, findings: &mut Findings) {
         let place = path.display().to_string();
         match open_checkpoint(&path) {
             Ok(checkpoint) if checkpoint.offset() != offset => {
-                findings.add(place, format!("it is that of offset {}", checkpoint.offset()), Remedy::Delete);
+                findings.add(place, format!("it is that of offset {}", checkpoint.offset()), DamageRemedy::Delete);
             }
-            Ok(_) if offset > end => findings.add(place, format!("it contains more than the journal, which ends at {end}"), Remedy::Delete),
+            Ok(_) if offset > end => findings.add(place, format!("it contains more than the journal, which ends at {end}"), DamageRemedy::Delete),
             Ok(_) => {}
-            Err(error) => findings.add(place, error, Remedy::Delete),
+            Err(error) => findings.add(place, error, DamageRemedy::Delete),
         }
     }
 }

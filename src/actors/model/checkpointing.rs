@@ -3,22 +3,22 @@
 use actix::{Handler, Message};
 use std::sync::Arc;
 
-use super::{ModelActor, ModelError};
+use super::{LearnerActor, LearnerActorError};
 use crate::actors::guard::guarded;
 use crate::domain::Offset;
-use crate::learner::{Background, Lost};
+use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
-use crate::store::{Retention, StoreError, codec};
+use crate::store::{JournalRetention, StoreError, codec};
 
 /// How often and how deep the learned state is written.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Checkpointing {
+pub struct CheckpointPolicy {
     /// Entries between two checkpoints; 0: only at the end.
     pub every: u64,
     /// How many are kept.
     pub kept: usize,
     /// After each, how much of the journal is kept at least; `None`: all.
-    pub retain: Option<Retention>,
+    pub retain: Option<JournalRetention>,
     /// After each, how many times what is in it the database may take on the disk; 0: any.
     pub compact_ratio: f64,
     /// Session records are forgotten after so many entries without one of their user.
@@ -26,21 +26,21 @@ pub struct Checkpointing {
 }
 
 /// A checkpoint that was written.
-pub(super) struct Written {
+pub(super) struct CheckpointWritten {
     offset: Offset,
     bytes: u64,
     /// The user up to whom session records were looked through.
     swept: Option<String>,
 }
 
-impl ModelActor {
+impl LearnerActor {
     /// Begins to write where the fold stands, which goes on meanwhile: what is written is a copy.
-    pub(super) fn begin_checkpoint(&mut self) -> Result<(), ModelError> {
+    pub(super) fn begin_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         let offset = self.learner.next_offset();
-        let state = self.learner.state().map_err(|source| ModelError::Learner { offset, source })?.clone();
+        let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
         self.checkpointed = offset;
         let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
-        let Checkpointing { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
+        let CheckpointPolicy { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
         self.writer.start(Box::new(move || {
             // A directory that cannot be used is a checkpoint that failed, and nothing that learning stops for.
             let checkpoints = store.checkpoints(kept)?;
@@ -51,16 +51,16 @@ impl ModelActor {
             }
             let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
             upkeep.compact_if_due(compact_ratio);
-            Ok(Written { offset, bytes, swept })
+            Ok(CheckpointWritten { offset, bytes, swept })
         }));
         Ok(())
     }
 
     /// Tells what became of a checkpoint.
-    pub(super) fn note(&mut self, outcome: Option<Result<Result<Written, StoreError>, Lost>>) -> Result<(), ModelError> {
+    pub(super) fn note(&mut self, outcome: Option<Result<Result<CheckpointWritten, StoreError>, JobLost>>) -> Result<(), LearnerActorError> {
         match outcome {
             None => Ok(()),
-            Some(Ok(Ok(Written { offset, bytes, swept }))) => {
+            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept }))) => {
                 self.swept = swept;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
@@ -73,13 +73,13 @@ impl ModelActor {
             }
             Some(Err(lost)) => {
                 self.metrics.checkpoint_failures.increment(1);
-                Err(ModelError::Writer(lost))
+                Err(LearnerActorError::Writer(lost))
             }
         }
     }
 
     /// Writes where the fold stands, and waits for it.
-    pub(super) fn checkpoint(&mut self) -> Result<(), ModelError> {
+    pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
             let written = self.writer.finish();
             self.note(Some(written))?;
@@ -95,17 +95,17 @@ impl ModelActor {
 
 /// Writes a checkpoint of where the fold stands.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Offset, Arc<ModelError>>")]
-pub struct Checkpoint;
+#[rtype(result = "Result<Offset, Arc<LearnerActorError>>")]
+pub struct WriteCheckpoint;
 
-impl Handler<Checkpoint> for ModelActor {
-    type Result = Result<Offset, Arc<ModelError>>;
+impl Handler<WriteCheckpoint> for LearnerActor {
+    type Result = Result<Offset, Arc<LearnerActorError>>;
 
-    fn handle(&mut self, _: Checkpoint, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: WriteCheckpoint, _: &mut Self::Context) -> Self::Result {
         let metrics = Arc::clone(&self.metrics);
         match guarded(&metrics, ActorKind::Learner, || self.checkpoint()) {
             Ok(written) => written.map_err(Arc::new)?,
-            Err(struck) => return Err(Arc::new(ModelError::Struck(struck))),
+            Err(struck) => return Err(Arc::new(LearnerActorError::Struck(struck))),
         }
         // That of a fold that is not to be trusted is not written.
         Ok(self.written)

@@ -1,14 +1,14 @@
 //! What the metrics are told of learning.
 
-use super::ModelActor;
+use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
 use crate::learner::PLACES;
 use crate::metrics::ListPosition;
 
 /// Counts by source and place.
-type Grid = [[u64; PLACES.len()]; SourceName::ALL.len()];
+type MetricsGrid = [[u64; PLACES.len()]; SourceName::ALL.len()];
 
-impl ModelActor {
+impl LearnerActor {
     /// Tells the metrics what was learned since the last time.
     pub(super) fn tell(&mut self) {
         let (metrics, report) = (&self.metrics, self.learner.report());
@@ -34,7 +34,7 @@ impl ModelActor {
         let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
         for (number, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, place) in ListPosition::ALL.into_iter().enumerate() {
-                let grown = |new: &Grid, old: &Grid| new[number][column] - old[number][column];
+                let grown = |new: &MetricsGrid, old: &MetricsGrid| new[number][column] - old[number][column];
                 let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
                 metrics.shown_items.with_label(source).increment(shown);
                 metrics.shown_items_by_place.with_label(place).increment(shown);

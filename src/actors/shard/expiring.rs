@@ -4,7 +4,7 @@ use actix::{Handler, Message};
 use std::sync::Arc;
 
 use super::{ShardActor, shard_of};
-use crate::actors::session::Let;
+use crate::actors::session::ExpireSteps;
 use crate::domain::ExpiryCutoffs;
 use crate::store::{SessionRecord, StoreError};
 
@@ -13,10 +13,10 @@ const RECORDS: usize = 500;
 
 impl ShardActor {
     /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored ones.
-    fn expire(&mut self, Expire { expired, after }: Expire) -> Result<Looked, StoreError> {
+    fn expire(&mut self, ExpireSessions { expired, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
         if after.is_none() {
             for active in self.active.values_mut() {
-                active.actor.do_send(Let { expired: Arc::clone(&expired) });
+                active.actor.do_send(ExpireSteps { expired: Arc::clone(&expired) });
                 active.dirty = true;
             }
             self.expired = Some(Arc::clone(&expired));
@@ -31,7 +31,7 @@ impl ShardActor {
         let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
         let changed: Vec<_> = at_rest.filter_map(|(user, mut record)| let_go(&mut record, &expired).then_some((user, record))).collect();
         sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
-        Ok(Looked { changed: changed.len(), last })
+        Ok(ExpiryScan { changed: changed.len(), last })
     }
 }
 
@@ -46,8 +46,8 @@ pub(super) fn let_go(record: &mut SessionRecord, expired: &ExpiryCutoffs) -> boo
 
 /// Asks to let go of what was kept long enough.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Looked, Arc<StoreError>>")]
-pub struct Expire {
+#[rtype(result = "Result<ExpiryScan, Arc<StoreError>>")]
+pub struct ExpireSessions {
     /// What.
     pub expired: Arc<ExpiryCutoffs>,
     /// The last user whose record was looked at; none at the beginning.
@@ -56,18 +56,18 @@ pub struct Expire {
 
 /// How far a shard has come.
 #[derive(Debug)]
-pub struct Looked {
+pub struct ExpiryScan {
     /// How many stored sessions had something of it.
     pub changed: usize,
     /// The last user whose record was looked at, if there are more.
     pub last: Option<String>,
 }
 
-impl Handler<Expire> for ShardActor {
-    type Result = Result<Looked, Arc<StoreError>>;
+impl Handler<ExpireSessions> for ShardActor {
+    type Result = Result<ExpiryScan, Arc<StoreError>>;
 
-    fn handle(&mut self, expire: Expire, _: &mut Self::Context) -> Self::Result {
-        let mut looked = Ok(Looked { changed: 0, last: None });
+    fn handle(&mut self, expire: ExpireSessions, _: &mut Self::Context) -> Self::Result {
+        let mut looked = Ok(ExpiryScan { changed: 0, last: None });
         self.guarded(|shard| looked = shard.expire(expire));
         looked.map_err(Arc::new)
     }

@@ -23,15 +23,15 @@ impl ShardActor {
 /// Asks to hear of each move of a user's session: the offset before which it holds every entry. Who is slow hears of the last one only.
 #[derive(Debug, Message)]
 #[rtype(result = "watch::Receiver<Offset>")]
-pub struct Listen {
+pub struct Subscribe {
     /// Whose.
     pub user: String,
 }
 
-impl Handler<Listen> for ShardActor {
-    type Result = actix::MessageResult<Listen>;
+impl Handler<Subscribe> for ShardActor {
+    type Result = actix::MessageResult<Subscribe>;
 
-    fn handle(&mut self, Listen { user }: Listen, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Subscribe { user }: Subscribe, _: &mut Self::Context) -> Self::Result {
         let delivered = self.delivered;
         actix::MessageResult(self.listeners.entry(user).or_insert_with(|| watch::Sender::new(delivered)).subscribe())
     }
@@ -40,12 +40,12 @@ impl Handler<Listen> for ShardActor {
 /// Lets go whoever listens.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Hush;
+pub struct CloseSubscribers;
 
-impl Handler<Hush> for ShardActor {
+impl Handler<CloseSubscribers> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, _: Hush, _: &mut Self::Context) {
+    fn handle(&mut self, _: CloseSubscribers, _: &mut Self::Context) {
         self.listeners.clear();
     }
 }

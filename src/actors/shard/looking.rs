@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::ShardActor;
-use crate::actors::session::{Shown, Tell};
+use crate::actors::session::{SessionView, GetRecord};
 
 impl ShardActor {
     /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it, and nobody counts as used by it.
-    fn show(&self, Show { user, reply }: Show) {
+    fn show(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active.get(&user) {
             Some(active) => {
-                let _ = active.actor.try_send(Tell { reply });
+                let _ = active.actor.try_send(GetRecord { reply });
             }
             // The asker may have gone meanwhile.
             None => drop(reply.send(self.share.store.sessions().get(&user).map_err(Arc::new))),
@@ -36,17 +36,17 @@ impl ShardActor {
 /// Asks for what is known of a user's session, to be looked at.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Show {
+pub struct GetSessionView {
     /// Whose.
     pub user: String,
     /// Told the record, `None` if there is none; dropped if there is no room for the question.
-    pub reply: oneshot::Sender<Shown>,
+    pub reply: oneshot::Sender<SessionView>,
 }
 
-impl Handler<Show> for ShardActor {
+impl Handler<GetSessionView> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, show: Show, _: &mut Self::Context) {
+    fn handle(&mut self, show: GetSessionView, _: &mut Self::Context) {
         self.guarded(|shard| shard.show(show));
     }
 }
@@ -54,17 +54,17 @@ impl Handler<Show> for ShardActor {
 /// Asks who is at work.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<(String, Duration)>")]
-pub struct Live {
+pub struct ListLiveSessions {
     /// With what their ids begin.
     pub prefix: String,
     /// The most that are wanted: those used last.
     pub limit: usize,
 }
 
-impl Handler<Live> for ShardActor {
+impl Handler<ListLiveSessions> for ShardActor {
     type Result = Vec<(String, Duration)>;
 
-    fn handle(&mut self, Live { prefix, limit }: Live, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ListLiveSessions { prefix, limit }: ListLiveSessions, _: &mut Self::Context) -> Self::Result {
         self.live(&prefix, limit)
     }
 }

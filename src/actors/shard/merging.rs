@@ -3,24 +3,24 @@
 use std::collections::VecDeque;
 
 use super::{ShardActor, shard_of};
-use crate::actors::session::{Act, Happened};
+use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Offset, UserSequence};
-use crate::store::{Reader, StoreError};
+use crate::store::{QuarantineReader, StoreError};
 
 /// Beyond so many the tail is read again for the next merge: it grows only while records cannot be stored.
 const MOST_KEPT: usize = 100_000;
 
 /// The end of the journal that some shard's records do not hold yet, of all users: read once, and not for each merge.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct JournalTail {
     /// The opening of the store that it was read from: another one may have lost its end.
     opening: u64,
     begin: Offset,
     end: Offset,
-    happened: VecDeque<(String, Happened)>,
+    happened: VecDeque<(String, SessionUpdate)>,
 }
 
-impl Tail {
+impl JournalTail {
     /// What happened to a user from one offset on and before another. `read` reads the journal from an offset on: each entry with what it means for whose session.
     fn of<I>(
         &mut self,
@@ -28,9 +28,9 @@ impl Tail {
         opening: u64,
         (from, until): (Offset, Offset),
         read: impl FnOnce(Offset) -> Result<I, StoreError>,
-    ) -> Result<Vec<Happened>, StoreError>
+    ) -> Result<Vec<SessionUpdate>, StoreError>
     where
-        I: Iterator<Item = Result<(Offset, Option<(String, Happened)>), StoreError>>,
+        I: Iterator<Item = Result<(Offset, Option<(String, SessionUpdate)>), StoreError>>,
     {
         if opening != self.opening || from < self.begin || from > self.end {
             *self = Self { opening, begin: from, end: from, happened: VecDeque::new() };
@@ -45,7 +45,7 @@ impl Tail {
                 self.end = offset + 1;
             }
         }
-        let wanted = |(who, happened): &&(String, Happened)| who == user && (from..until).contains(&happened.offset);
+        let wanted = |(who, happened): &&(String, SessionUpdate)| who == user && (from..until).contains(&happened.offset);
         let found = self.happened.iter().filter(wanted).map(|(_, happened)| happened.clone()).collect();
         if self.happened.len() > MOST_KEPT {
             *self = Self::default();
@@ -63,8 +63,8 @@ impl Tail {
 impl ShardActor {
     /// Finds out what a user had done who was merged into one of this shard's: from its record and what the journal has beyond it, or, `from` an offset of the journal, from that alone.
     /// Nobody is asked and nobody waits, so that what is found does not depend on who is how far.
-    pub(super) fn look_up(&mut self, happened: &mut Happened, from: Option<Offset>) -> Result<(), StoreError> {
-        if let Act::Merge { from: user, session } = &mut happened.act {
+    pub(super) fn look_up(&mut self, happened: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
+        if let SessionOp::Merge { from: user, session } = &mut happened.act {
             *session = self.session_before(user, happened.offset, from)?;
             self.merged.push((happened.offset, user.clone()));
         }
@@ -75,7 +75,7 @@ impl ShardActor {
     fn session_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<UserSequence, StoreError> {
         let share = self.share.clone();
         let shard = shard_of(user, share.number.1);
-        let noted = share.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == Reader::Session);
+        let noted = share.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
         let passed_over: Vec<Offset> = noted.map(|noted| noted.offset).collect();
         loop {
             // Read before the record: that reaches at least as far.
@@ -88,28 +88,28 @@ impl ShardActor {
             };
             let (mut session, applied) = record.map(|record| (record.session, record.applied)).unwrap_or_default();
             let read = |from: Offset| {
-                let meaning = |(offset, entry)| (offset, Happened::of(offset, entry, &share.dictionary, &share.kinds));
+                let meaning = |(offset, entry)| (offset, SessionUpdate::of(offset, entry, &share.dictionary, &share.kinds));
                 Ok(share.store.journal().entries(from)?.map(move |read| read.map(meaning)))
             };
             // A pass over all of the journal is nothing to keep.
-            let mut passing = Tail::default();
+            let mut passing = JournalTail::default();
             let tail = if from.is_some() { &mut passing } else { &mut self.tail };
             let happened = tail.of(user, share.store.opening()?, (from.unwrap_or(stored), until), read)?;
             let mut is_steady = true;
-            for Happened { offset, act } in happened {
+            for SessionUpdate { offset, act } in happened {
                 if offset < applied || passed_over.contains(&offset) {
                     continue;
                 }
                 match act {
-                    Act::Step { step, session_id } => {
+                    SessionOp::Step { step, session_id } => {
                         session.push(offset, step, session_id.as_deref(), share.pace.idle_gap_ms);
                     }
-                    Act::Merge { from: other, .. } => {
+                    SessionOp::Merge { from: other, .. } => {
                         session.merge(&self.session_before(&other, offset, from)?, share.pace.idle_gap_ms);
                         // The other's record goes once this one's is stored: what was read is whole only if that did not happen meanwhile.
                         is_steady = from.is_some() || share.stored.of(shard) == stored;
                     }
-                    Act::Forget => session = UserSequence::default(),
+                    SessionOp::Forget => session = UserSequence::default(),
                 }
             }
             if is_steady {
@@ -147,7 +147,7 @@ mod tests {
     use crate::domain::Step;
     use std::cell::Cell;
 
-    type Read<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, Happened)>), StoreError>> + 'c>;
+    type Read<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, SessionUpdate)>), StoreError>> + 'c>;
 
     /// A journal in which every third entry is of nobody, the others are of `u0` and `u1` in turn; it counts what is read of it.
     fn read<'c>(end: Offset, count: &'c Cell<u64>) -> impl Fn(Offset) -> Result<Read<'c>, StoreError> {
@@ -155,7 +155,7 @@ mod tests {
             Ok(Box::new((from..end).map(move |offset| {
                 count.set(count.get() + 1);
                 let step = Step { item: None, kind: 0, starts_session: false, at: 0, value: 1.0 };
-                let happened = Happened { offset, act: Act::Step { step, session_id: None } };
+                let happened = SessionUpdate { offset, act: SessionOp::Step { step, session_id: None } };
                 Ok((offset, (offset % 3 > 0).then(|| (format!("u{}", offset % 3 - 1), happened))))
             })))
         }
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn each_entry_is_read_once_for_many_merges() {
-        let (mut tail, count) = (Tail::default(), Cell::new(0));
-        let offsets = |tail: &mut Tail, user: &str, opening: u64, from: Offset, until: Offset| -> Vec<Offset> {
+        let (mut tail, count) = (JournalTail::default(), Cell::new(0));
+        let offsets = |tail: &mut JournalTail, user: &str, opening: u64, from: Offset, until: Offset| -> Vec<Offset> {
             let found = tail.of(user, opening, (from, until), read(1_000, &count)).unwrap();
             found.into_iter().map(|happened| happened.offset).collect()
         };

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use std::sync::Arc;
 
 use super::ShardActor;
-use crate::actors::session::Save;
+use crate::actors::session::SaveSession;
 use crate::store::StoreError;
 
 impl ShardActor {
@@ -18,7 +18,7 @@ impl ShardActor {
         for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
             if std::mem::take(&mut active.dirty) {
                 active.saving = true;
-                saves.push((user.clone(), active.actor.send(Save)));
+                saves.push((user.clone(), active.actor.send(SaveSession)));
                 users.push(user.clone());
             }
         }
@@ -55,12 +55,12 @@ impl ShardActor {
 /// Stores every changed session now.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
-pub struct Flush;
+pub struct FlushSessions;
 
-impl Handler<Flush> for ShardActor {
+impl Handler<FlushSessions> for ShardActor {
     type Result = ResponseActFuture<Self, Result<(), Arc<StoreError>>>;
 
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: FlushSessions, _: &mut Self::Context) -> Self::Result {
         Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
             shard.settle(&users, &outcome);
             outcome.map(drop).map_err(Arc::new)

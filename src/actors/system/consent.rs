@@ -5,7 +5,7 @@ use crate::domain::{Consent, Entry, WithConsent};
 
 /// What may be journalled of what was sent.
 #[derive(Debug, Default)]
-pub struct Admitted {
+pub struct ConsentedEntries {
     /// What may.
     pub entries: Vec<Entry>,
     /// How much may not, and is gone.
@@ -33,8 +33,8 @@ impl System {
 
     /// Lets in what its users' consent lets in. What a user says in between is heeded once more when it is committed.
     #[must_use]
-    pub fn admit(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> Admitted {
-        let mut admitted = Admitted::default();
+    pub fn admit(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
+        let mut admitted = ConsentedEntries::default();
         for WithConsent { value: what, consent } in said {
             match self.let_in(what, consent) {
                 Some(entry) => admitted.entries.push(entry),

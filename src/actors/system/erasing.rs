@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Gone, System, SystemError};
-use crate::actors::committer::Forget;
-use crate::actors::eraser::Erasing;
-use crate::actors::upkeep::Upkeep;
+use super::{RemovedUser, System, SystemError};
+use crate::actors::committer::ForgetUsers;
+use crate::actors::eraser::ErasureJob;
+use crate::actors::upkeep::StoreMaintenance;
 use crate::domain::{Entry, ItemIx, Offset, Timestamp, UserErasure};
 
 impl System {
@@ -30,7 +30,7 @@ impl System {
     }
 
     /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that takes longer than `patience`.
-    pub async fn erased(&self, ids: &[String], patience: Duration) -> Option<Gone> {
+    pub async fn erased(&self, ids: &[String], patience: Duration) -> Option<RemovedUser> {
         self.erasing.wait(ids, patience).await
     }
 
@@ -40,16 +40,16 @@ impl System {
         self.dictionary.name(item)
     }
 
-    pub(in crate::actors) fn erasing(&self) -> &Erasing {
+    pub(in crate::actors) fn erasing(&self) -> &ErasureJob {
         &self.erasing
     }
 
-    pub(in crate::actors) fn upkeep(&self) -> &Upkeep {
+    pub(in crate::actors) fn upkeep(&self) -> &StoreMaintenance {
         &self.upkeep
     }
 
     /// Has the ids of events forgotten that were erased.
     pub(in crate::actors) async fn forget_ids(&self, ids: Vec<String>) -> Result<(), SystemError> {
-        self.committer.send(Forget { ids }).await.map_err(|_| SystemError::Gone("committer"))
+        self.committer.send(ForgetUsers { ids }).await.map_err(|_| SystemError::Gone("committer"))
     }
 }

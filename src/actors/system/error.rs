@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::actors::gate::Full;
-use crate::actors::model::ModelError;
+use crate::actors::gate::AdmissionFull;
+use crate::actors::model::LearnerActorError;
 use crate::domain::Offset;
 use crate::learner::LearnerError;
 use crate::store::StoreError;
@@ -20,7 +20,7 @@ pub enum SystemError {
     Learner(#[from] LearnerError),
     /// The model actor could not write its state.
     #[error("the learned state could not be written")]
-    Model(#[source] Arc<ModelError>),
+    Model(#[source] Arc<LearnerActorError>),
     /// Learning began with another network.
     #[error("learning in {} began with another network; another one needs an empty data directory", dir.display())]
     OtherOrigin {
@@ -35,7 +35,7 @@ pub enum SystemError {
     },
     /// A bounded queue is full.
     #[error("too much is under way: {0}")]
-    Busy(#[from] Full),
+    Busy(#[from] AdmissionFull),
     /// The model cannot go back there.
     #[error("no state of offset {to} is kept; there are those of {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
     NoPoint {

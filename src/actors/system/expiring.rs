@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{System, SystemError};
-use crate::actors::shard::{Expire, Looked};
+use crate::actors::shard::{ExpireSessions, ExpiryScan};
 use crate::domain::Expiry;
 
 impl System {
@@ -16,8 +16,8 @@ impl System {
         for shard in &self.shards {
             let mut after = None;
             loop {
-                let asked = Expire { expired: Arc::clone(&expired), after };
-                let Looked { changed, last } =
+                let asked = ExpireSessions { expired: Arc::clone(&expired), after };
+                let ExpiryScan { changed, last } =
                     shard.send(asked).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
                 sessions += changed;
                 after = last;

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::{System, SystemError};
-use crate::actors::shard::{Hush, Listen};
+use crate::actors::shard::{CloseSubscribers, Subscribe};
 use crate::domain::Offset;
 
 impl System {
@@ -16,11 +16,11 @@ impl System {
             return Err(SystemError::Draining);
         }
         let (user, shard) = self.shard(user)?;
-        shard.send(Listen { user }).await.map_err(|_| SystemError::Gone("shard"))
+        shard.send(Subscribe { user }).await.map_err(|_| SystemError::Gone("shard"))
     }
 
     /// Lets go whoever listens.
     pub(super) fn hush(&self) {
-        self.shards.iter().for_each(|shard| shard.do_send(Hush));
+        self.shards.iter().for_each(|shard| shard.do_send(CloseSubscribers));
     }
 }

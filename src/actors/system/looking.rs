@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{System, SystemError};
-use crate::actors::gate::Full;
+use crate::actors::gate::AdmissionFull;
 use crate::actors::session::follower;
-use crate::actors::shard::{Live, Show};
-use crate::learner::{Inspection, Request, inspect};
+use crate::actors::shard::{ListLiveSessions, GetSessionView};
+use crate::learner::{RankingInspection, RecommendationRequest, inspect};
 use crate::store::SessionRecord;
 
 impl System {
@@ -18,15 +18,15 @@ impl System {
     /// [`SystemError::Busy`] if the user's shard has too many questions waiting, [`SystemError::Store`] if the record cannot be read.
     pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
         let (reply, told) = oneshot::channel();
-        let busy = || SystemError::Busy(Full { bound: self.gate.bound() });
+        let busy = || SystemError::Busy(AdmissionFull { bound: self.gate.bound() });
         let (user, shard) = self.shard(user)?;
-        shard.try_send(Show { user, reply }).map_err(|_| busy())?;
+        shard.try_send(GetSessionView { user, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())?.map_err(SystemError::Store)
     }
 
     /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the thread that asks; nothing is kept of it.
     #[must_use]
-    pub fn inspect(&self, record: SessionRecord, request: &Request) -> Inspection {
+    pub fn inspect(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
         inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.pace, request)
     }
 
@@ -35,7 +35,7 @@ impl System {
     /// # Errors
     /// [`SystemError::Gone`] if a shard is.
     pub async fn live(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
-        let asked = self.shards.iter().map(|shard| shard.send(Live { prefix: prefix.to_owned(), limit }));
+        let asked = self.shards.iter().map(|shard| shard.send(ListLiveSessions { prefix: prefix.to_owned(), limit }));
         let told = try_join_all(asked).await.map_err(|_| SystemError::Gone("shard"))?;
         let mut all: Vec<_> = told.into_iter().flatten().collect();
         all.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));

@@ -8,7 +8,7 @@ use crate::domain::Offset;
 
 /// How far the entries have come that answers follow from.
 #[derive(Clone)]
-pub(super) struct Reach {
+pub(super) struct Watermarks {
     /// Every entry before this offset was put before its session.
     pub(super) delivered: watch::Receiver<Offset>,
     /// Every entry before this offset is in the snapshot published last.
@@ -21,7 +21,7 @@ impl System {
     /// # Errors
     /// [`SystemError::NotYet`] if that takes longer than `patience`.
     pub async fn reach(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
-        let Reach { mut delivered, mut learned } = self.reach.clone();
+        let Watermarks { mut delivered, mut learned } = self.reach.clone();
         let both = async {
             // Whoever would tell has gone, or has come so far: after the wait it is looked once more.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;

@@ -4,14 +4,14 @@ use actix::Addr;
 use std::sync::Arc;
 
 use super::SystemError;
-use crate::actors::ahead::Ahead;
+use crate::actors::ahead::CheckpointPreload;
 use crate::actors::origin::origin;
-use crate::actors::past::{KeptPast, decode};
-use crate::actors::session::Happened;
-use crate::actors::shard::{Deliver, ShardActor, shard_of};
-use crate::actors::worker::Beside;
+use crate::actors::past::{StoredStateHistory, decode};
+use crate::actors::session::SessionUpdate;
+use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
+use crate::actors::worker::BackgroundWorker;
 use crate::domain::{ItemDictionary, Offset};
-use crate::learner::{Aides, FoldSettings, Learner, State};
+use crate::learner::{LearnerDeps, LearnerConfig, Learner, LearnerState};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::Store;
 use crate::telemetry::span;
@@ -21,19 +21,19 @@ use crate::telemetry::span;
 pub(super) fn loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
-    settings: FoldSettings,
+    settings: LearnerConfig,
     kept: usize,
     metrics: &Metrics,
-    mut ahead: Option<Ahead>,
+    mut ahead: Option<CheckpointPreload>,
 ) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
     let training =
-        Beside::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
+        BackgroundWorker::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
     let clustering =
-        Beside::start(|| span!("clustering"), metrics.clustering_seconds.clone(), metrics.panics.with_label(ActorKind::Candidates).clone());
+        BackgroundWorker::start(|| span!("clustering"), metrics.clustering_seconds.clone(), metrics.panics.with_label(ActorKind::Candidates).clone());
     move || {
-        let past = KeptPast::new(store.clone(), Arc::clone(&dictionary), settings.clone());
-        let aides = Aides { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
+        let past = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
+        let aides = LearnerDeps { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
         let read = ahead.take().map_or(Ok(None), |ahead| ahead.of(&store))?.filter(|state| state.suits(&settings));
         let (state, first) = (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().begin()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
@@ -41,7 +41,7 @@ pub(super) fn loader(
 }
 
 /// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
-fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<State>, SystemError> {
+fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
     let mut other = None;
     for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
         if state.suits(settings) {
@@ -56,7 +56,7 @@ fn newest(store: &Store, kept: usize, settings: &FoldSettings) -> Result<Option<
 pub(super) fn recover(
     store: &Store,
     dictionary: &ItemDictionary,
-    fold: &FoldSettings,
+    fold: &LearnerConfig,
     shards: &[Addr<ShardActor>],
     metrics: &Metrics,
     through: Offset,
@@ -66,9 +66,9 @@ pub(super) fn recover(
         let entries = store.journal().read(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let from = std::mem::replace(&mut next, last + 1);
-        let mut by_shard: Vec<Vec<(String, Happened)>> = shards.iter().map(|_| Vec::new()).collect();
+        let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
-            if let Some((user, happened)) = Happened::of(offset, entry, dictionary, &fold.kinds)
+            if let Some((user, happened)) = SessionUpdate::of(offset, entry, dictionary, &fold.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
             {
                 events.push((user, happened));
@@ -76,7 +76,7 @@ pub(super) fn recover(
         }
         for (shard, events) in shards.iter().zip(by_shard) {
             metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
-            shard.do_send(Deliver { events, from, through: next, permits: None });
+            shard.do_send(DeliverEntries { events, from, through: next, permits: None });
         }
     }
 }

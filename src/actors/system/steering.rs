@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{System, SystemError};
-use crate::actors::model::Checkpoint;
+use crate::actors::model::WriteCheckpoint;
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 
 /// How long it is waited for the fold to come to an act.
@@ -34,7 +34,7 @@ impl System {
     /// # Errors
     /// What kept it from being written.
     pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
-        self.model.send(Checkpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+        self.model.send(WriteCheckpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
     }
 
     /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.

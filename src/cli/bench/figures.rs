@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::load::Sort;
-use crate::cli::client::Usage;
+use super::load::RequestKind;
+use crate::cli::client::ProcessUsage;
 use crate::cli::plot::{self, Line};
 
 /// The longest latency that is told apart, in microseconds.
@@ -17,13 +17,13 @@ const PERCENTILES: [(&str, f64); 5] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.
 
 /// Requests of one sort, and the latencies of those that were answered well, in microseconds.
 #[derive(Debug, Clone)]
-struct Answers {
+struct ResponseCounts {
     requests: u64,
     errors: u64,
     latency: Histogram<u64>,
 }
 
-impl Answers {
+impl ResponseCounts {
     fn new() -> anyhow::Result<Self> {
         Ok(Self { requests: 0, errors: 0, latency: Histogram::new_with_bounds(1, LONGEST_US, 3)? })
     }
@@ -35,27 +35,27 @@ impl Answers {
 
 /// What a stretch of requests came to.
 #[derive(Debug, Clone)]
-pub(super) struct Figures {
-    all: Answers,
-    told: Answers,
-    asked: Answers,
+pub(super) struct BenchFigures {
+    all: ResponseCounts,
+    told: ResponseCounts,
+    asked: ResponseCounts,
     /// How much later than intended requests left, in microseconds.
     late: Histogram<u64>,
     /// From the first request's departure to the last answer, and not less than was planned.
     pub(super) lasted: Duration,
 }
 
-impl Figures {
+impl BenchFigures {
     pub(super) fn new() -> anyhow::Result<Self> {
         let late = Histogram::new_with_bounds(1, LONGEST_US, 3)?;
-        Ok(Self { all: Answers::new()?, told: Answers::new()?, asked: Answers::new()?, late, lasted: Duration::ZERO })
+        Ok(Self { all: ResponseCounts::new()?, told: ResponseCounts::new()?, asked: ResponseCounts::new()?, late, lasted: Duration::ZERO })
     }
 
     /// Counts one request: whether its answer was good, how much later than intended it left, and how long after that moment it was answered.
-    pub(super) fn count(&mut self, sort: Sort, good: bool, late: Duration, latency: Duration) {
+    pub(super) fn count(&mut self, sort: RequestKind, good: bool, late: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.late.saturating_record(microseconds(late));
-        let of_its_sort = if sort == Sort::Tell { &mut self.told } else { &mut self.asked };
+        let of_its_sort = if sort == RequestKind::Tell { &mut self.told } else { &mut self.asked };
         for answers in [&mut self.all, of_its_sort] {
             answers.requests += 1;
             if good {
@@ -69,36 +69,36 @@ impl Figures {
 
 /// What the bench reports.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) figures: Figures,
+pub(super) struct BenchReport {
+    pub(super) figures: BenchFigures,
     /// As the first line says it.
     pub(super) title: String,
     pub(super) target_rate: f64,
     /// The server's process before and after.
-    pub(super) usage: Option<(Usage, Usage)>,
+    pub(super) usage: Option<(ProcessUsage, ProcessUsage)>,
 }
 
 /// The same for machines.
 #[derive(Debug, Serialize)]
-pub(super) struct Json {
+pub(super) struct BenchReportJson {
     target_rate: f64,
     achieved_rate: f64,
     requests: u64,
     errors: u64,
-    latency_ms: Latency,
+    latency_ms: LatencyQuantiles,
     server_cpu_us_per_request: Option<f64>,
     server_peak_rss_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Latency {
+struct LatencyQuantiles {
     p50: f64,
     p90: f64,
     p99: f64,
     p999: f64,
 }
 
-impl Report {
+impl BenchReport {
     fn achieved_rate(&self) -> f64 {
         self.figures.all.requests as f64 / self.figures.lasted.as_secs_f64().max(1e-9)
     }
@@ -108,14 +108,14 @@ impl Report {
         Some((after.cpu_seconds - before.cpu_seconds) * 1e6 / self.figures.all.requests.max(1) as f64)
     }
 
-    pub(super) fn json(&self) -> Json {
+    pub(super) fn json(&self) -> BenchReportJson {
         let all = &self.figures.all;
-        Json {
+        BenchReportJson {
             target_rate: self.target_rate,
             achieved_rate: self.achieved_rate(),
             requests: all.requests,
             errors: all.errors,
-            latency_ms: Latency {
+            latency_ms: LatencyQuantiles {
                 p50: all.milliseconds(50.0),
                 p90: all.milliseconds(90.0),
                 p99: all.milliseconds(99.0),
@@ -128,8 +128,8 @@ impl Report {
 
     /// Draws latency over percentile. The axis counts nines, so that the slowest have as much room as the rest.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
-        let Figures { told, asked, .. } = &self.figures;
-        let of = |name, answers: &Answers| {
+        let BenchFigures { told, asked, .. } = &self.figures;
+        let of = |name, answers: &ResponseCounts| {
             let points = answers.latency.iter_quantiles(8).map(|point| {
                 let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / answers.latency.len().max(1) as f64);
                 (-slower.log10(), point.value_iterated_to() as f64 / 1_000.0)
@@ -142,15 +142,15 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { all, told, asked, late, .. } = &self.figures;
+        let BenchFigures { all, told, asked, late, .. } = &self.figures;
         let columns: Vec<_> = [("all", all), ("events", told), ("recommendations", asked)]
             .into_iter()
             .filter(|(name, answers)| *name == "all" || (answers.requests > 0 && answers.requests < all.requests))
             .collect();
         writeln!(out, "{}", self.title)?;
-        let mut row = |name: &str, cell: &dyn Fn(&str, &Answers) -> String| {
+        let mut row = |name: &str, cell: &dyn Fn(&str, &ResponseCounts) -> String| {
             write!(out, "  {name:<12}")?;
             columns.iter().try_for_each(|(column, answers)| write!(out, " {:>16}", cell(column, answers)))?;
             writeln!(out)

@@ -17,7 +17,7 @@ const STRIDE: usize = 617;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Mix {
+pub(super) enum RequestMix {
     /// Only events are told.
     Events,
     /// Only recommendations are asked for.
@@ -28,7 +28,7 @@ pub(super) enum Mix {
 
 /// The two questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum RequestKind {
     Tell,
     Ask,
 }
@@ -36,7 +36,7 @@ pub(super) enum Sort {
 /// An endless line of questions, all from a made-up shop.
 pub(super) struct Load {
     shop: ShopSimulator,
-    mix: Mix,
+    mix: RequestMix,
     batch: usize,
     clock: Clock,
     /// Of this run alone: a daemon that knows the ids of an earlier one would have little to do.
@@ -46,7 +46,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(shop: ShopSimulator, mix: Mix, batch: usize, clock: Clock) -> Self {
+    pub(super) fn new(shop: ShopSimulator, mix: RequestMix, batch: usize, clock: Clock) -> Self {
         let run = format!("bench-{}", clock.now());
         Self { shop, mix, batch, clock, run, asked: 0, late: VecDeque::new() }
     }
@@ -64,18 +64,18 @@ impl Load {
     }
 
     /// The next question.
-    pub(super) fn next(&mut self) -> anyhow::Result<(Sort, Question)> {
+    pub(super) fn next(&mut self) -> anyhow::Result<(RequestKind, Question)> {
         let number = self.asked;
         self.asked += 1;
         let tells = match self.mix {
-            Mix::Events => true,
-            Mix::Recommendations => false,
-            Mix::Mixed => number % 5 < TELL_OF_FIVE,
+            RequestMix::Events => true,
+            RequestMix::Recommendations => false,
+            RequestMix::Mixed => number % 5 < TELL_OF_FIVE,
         };
         let asks_for = (number as usize).wrapping_mul(STRIDE) % self.late.len().max(1);
         match self.late.get(asks_for).filter(|_| !tells) {
-            Some(user) => Ok((Sort::Ask, Question::recommendations(user, 20))),
-            None => Ok((Sort::Tell, self.tell()?)),
+            Some(user) => Ok((RequestKind::Ask, Question::recommendations(user, 20))),
+            None => Ok((RequestKind::Tell, self.tell()?)),
         }
     }
 

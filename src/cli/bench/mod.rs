@@ -9,16 +9,16 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
-use super::child::Child;
-use super::client::Daemon;
-use super::flags::Flags;
-use super::knock::Knock;
+use super::child::DaemonProcess;
+use super::client::DaemonClient;
+use super::flags::SettingsFlags;
+use super::knock::ClientAuth;
 use super::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
-use figures::Report;
-use load::{Load, Mix};
+use figures::BenchReport;
+use load::{Load, RequestMix};
 
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ use load::{Load, Mix};
 )]
 pub(super) struct Bench {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its own].
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
     url: Option<String>,
@@ -40,10 +40,10 @@ pub(super) struct Bench {
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
     #[command(flatten)]
-    knock: Knock,
+    knock: ClientAuth,
     /// What is asked.
-    #[arg(long, value_enum, default_value_t = Mix::Mixed)]
-    mix: Mix,
+    #[arg(long, value_enum, default_value_t = RequestMix::Mixed)]
+    mix: RequestMix,
     /// Requests a second, 1 to 200,000.
     #[arg(long, value_name = "REQUESTS/S", default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..=200_000))]
     rate: u64,
@@ -90,13 +90,13 @@ impl Bench {
             ShopSettings { seed: self.seed, opens_at: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
         let load = Load::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
         let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
-        let mut child = if self.url.is_some() { None } else { Some(Child::start(&self.flags, &free)?) };
+        let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free)?) };
         let (api, admin) = match (&child, &self.url) {
             (Some(child), _) => (child.api.as_str(), Some(child.admin.as_str())),
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
         };
         let report = actix::System::new().block_on(async {
-            let daemon = Daemon::new(api, admin, self.connections as usize, &self.knock)?;
+            let daemon = DaemonClient::new(api, admin, self.connections as usize, &self.knock)?;
             let stopped = asked_to_stop()?;
             tokio::select! {
                 () = stopped => bail!("stopped before the end"),
@@ -124,7 +124,7 @@ impl Bench {
         Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
     }
 
-    async fn measure(&self, daemon: &Daemon, mut load: Load, requests: u64) -> anyhow::Result<Report> {
+    async fn measure(&self, daemon: &DaemonClient, mut load: Load, requests: u64) -> anyhow::Result<BenchReport> {
         eprintln!("telling the shop's {} items and {} events, and having them learned", self.items, self.history);
         for question in load.history(self.history)? {
             daemon.tell(question).await?;
@@ -143,6 +143,6 @@ impl Bench {
         let batch = if self.batch > 1 { format!(", {} events a request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
         let title = format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
-        Ok(Report { figures, title, target_rate: rate, usage })
+        Ok(BenchReport { figures, title, target_rate: rate, usage })
     }
 }

@@ -7,16 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-use super::figures::Figures;
+use super::figures::BenchFigures;
 use super::load::Load;
-use crate::cli::client::Daemon;
+use crate::cli::client::DaemonClient;
 
 /// Sends so many requests at so many a second, and waits for all their answers.
-pub(super) async fn stretch(daemon: &Daemon, load: &mut Load, rate: f64, count: u64) -> anyhow::Result<Figures> {
+pub(super) async fn stretch(daemon: &DaemonClient, load: &mut Load, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
     let mut due = departures(rate, count);
     let (answered, mut answers) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let mut figures = Figures::new()?;
+    let mut figures = BenchFigures::new()?;
     let send = async {
         while let Some(intended) = due.recv().await {
             let (sort, question) = load.next()?;

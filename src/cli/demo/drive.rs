@@ -5,10 +5,10 @@ use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::source::Source;
-use super::tale::{Summary, Tale};
-use super::view::View;
-use crate::cli::client::{Daemon, List, Question};
+use super::source::DemoSource;
+use super::tale::{DemoSummary, DemoStats};
+use super::view::DemoView;
+use crate::cli::client::{DaemonClient, RecommendationList, Question};
 use crate::cli::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::domain::{Entry, Event, EventKind};
@@ -25,27 +25,27 @@ const TRENDING: usize = 10;
 const SHOWN_TO: u64 = 5;
 
 /// The demo under way.
-pub(super) struct Drive<'s, 'r> {
-    daemon: Daemon,
-    source: &'s mut Source<'r>,
-    view: View,
+pub(super) struct DemoDriver<'s, 'r> {
+    daemon: DaemonClient,
+    source: &'s mut DemoSource<'r>,
+    view: DemoView,
     clock: Clock,
     /// How long it goes on; without end if `None`.
     lasts: Option<Duration>,
-    tale: Tale,
+    tale: DemoStats,
     next_look: Duration,
 }
 
-impl<'s, 'r> Drive<'s, 'r> {
+impl<'s, 'r> DemoDriver<'s, 'r> {
     /// Requests under way at a time, at most.
     pub(super) const AT_ONCE: usize = 16;
 
-    pub(super) fn new(daemon: Daemon, source: &'s mut Source<'r>, view: View, clock: Clock, lasts: Option<Duration>) -> Self {
-        Self { daemon, source, view, clock, lasts, tale: Tale::default(), next_look: LOOK }
+    pub(super) fn new(daemon: DaemonClient, source: &'s mut DemoSource<'r>, view: DemoView, clock: Clock, lasts: Option<Duration>) -> Self {
+        Self { daemon, source, view, clock, lasts, tale: DemoStats::default(), next_look: LOOK }
     }
 
     /// Goes on until it is over or somebody stops it.
-    pub(super) async fn run(mut self) -> anyhow::Result<Summary> {
+    pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
         let stopped = asked_to_stop()?;
         tokio::pin!(stopped);
         let mut ticks = actix::clock::interval(TICK);
@@ -114,7 +114,7 @@ impl<'s, 'r> Drive<'s, 'r> {
         let mut users: Vec<&str> = events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
         users.dedup();
         users.truncate(Self::AT_ONCE);
-        let lists = users.iter().map(|user| self.daemon.expect::<List>(Question::recommendations(user, SHOWN)));
+        let lists = users.iter().map(|user| self.daemon.expect::<RecommendationList>(Question::recommendations(user, SHOWN)));
         for (user, list) in users.iter().zip(try_join_all(lists).await?) {
             self.tale.recommended(user, &list, self.source.shop().as_deref());
             if let Some(shop) = self.source.shop() {

@@ -10,17 +10,17 @@ use clap::builder::RangedU64ValueParser;
 use console::Term;
 use std::path::PathBuf;
 
-use super::child::Child;
-use super::client::Daemon;
-use super::flags::{self, Flags};
-use super::knock::Knock;
+use super::child::DaemonProcess;
+use super::client::DaemonClient;
+use super::flags::{self, SettingsFlags};
+use super::knock::ClientAuth;
 use crate::clock::Clock;
 use crate::ingest::EventFileReader;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
-use drive::Drive;
-use source::{Recorded, Source};
-use view::View;
+use drive::DemoDriver;
+use source::{RecordedVisitors, DemoSource};
+use view::DemoView;
 
 /// Arguments of `sequor demo`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ use view::View;
 )]
 pub(super) struct Demo {
     #[command(flatten)]
-    flags: Flags,
+    flags: SettingsFlags,
     /// End after so long, such as 60s [default: go on until Ctrl-C].
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<Period>,
@@ -76,18 +76,18 @@ impl Demo {
         let mut source = match &self.file {
             Some(file) => {
                 let events = EventFileReader::open(file, &rules, i64::MAX / 2)?;
-                Source::File { events: Box::new(Recorded::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
+                DemoSource::File { events: Box::new(RecordedVisitors::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
             }
-            None => Source::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
+            None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
         };
         let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
-        let mut child = Child::start(&self.flags, &listen)?;
-        let view = View::new(if self.json { Term::stderr() } else { Term::stdout() });
+        let mut child = DaemonProcess::start(&self.flags, &listen)?;
+        let view = DemoView::new(if self.json { Term::stderr() } else { Term::stdout() });
         view.begin(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
-            let daemon = Daemon::new(&child.api, Some(&child.admin), Drive::AT_ONCE, &Knock::default())?;
+            let daemon = DaemonClient::new(&child.api, Some(&child.admin), DemoDriver::AT_ONCE, &ClientAuth::default())?;
             let lasts = self.lasts.and_then(Period::get);
-            Drive::new(daemon, &mut source, view, Clock::system(), lasts).run().await
+            DemoDriver::new(daemon, &mut source, view, Clock::system(), lasts).run().await
         });
         let summary = child.explain(summary)?;
         if self.json {

@@ -12,14 +12,14 @@ use crate::simulation::ShopSimulator;
 const AT_A_TIME: usize = 1_000;
 
 /// A made-up shop, or a file of recorded behaviour.
-pub(super) enum Source<'r> {
+pub(super) enum DemoSource<'r> {
     /// So many events a second, whatever the shop's own time says.
     Shop { shop: Box<ShopSimulator>, rate: f64 },
     /// As they were recorded, so many times as fast.
-    File { events: Box<Recorded<'r>>, speed: f64 },
+    File { events: Box<RecordedVisitors<'r>>, speed: f64 },
 }
 
-impl Source<'_> {
+impl DemoSource<'_> {
     /// What is due by a time after the beginning, in its order, of so many events that were sent so far; `None` once nothing will ever be due again.
     pub(super) fn due(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
         match self {
@@ -43,7 +43,7 @@ impl Source<'_> {
 }
 
 /// The events of a file.
-pub(super) struct Recorded<'r> {
+pub(super) struct RecordedVisitors<'r> {
     events: EventFileReader<'r>,
     idle_gap_ms: i64,
     /// Read, but not yet due.
@@ -55,7 +55,7 @@ pub(super) struct Recorded<'r> {
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 
-impl<'r> Recorded<'r> {
+impl<'r> RecordedVisitors<'r> {
     pub(super) fn new(events: EventFileReader<'r>, idle_gap_ms: i64) -> Self {
         Self { events, idle_gap_ms, next: None, began: None, read: 0, visits: FxHashMap::default() }
     }

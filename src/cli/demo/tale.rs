@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use std::time::Duration;
 
-use crate::cli::client::{List, Quality, Status};
+use crate::cli::client::{RecommendationList, QualityFigures, DaemonStatus};
 use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
@@ -24,14 +24,14 @@ pub(super) struct Figures {
 
 /// Sums over all steps up to a look, from which follow the figures between two looks.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sums {
+struct DemoSums {
     steps: f64,
     hits: f64,
     reciprocal_ranks: f64,
 }
 
-impl Sums {
-    fn new(quality: &Quality) -> Self {
+impl DemoSums {
+    fn new(quality: &QualityFigures) -> Self {
         let steps = quality.steps as f64;
         Self { steps, hits: quality.total.recall_at_20 * steps, reciprocal_ranks: quality.total.mrr_at_20 * steps }
     }
@@ -49,7 +49,7 @@ impl Sums {
 
 /// A trend and when the daemon knew of it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct TrendTale {
+pub(super) struct TrendProgress {
     pub(super) items: Vec<String>,
     pub(super) since_event: u64,
     /// Events from its beginning until its first item was in the daemon's list of what is trending.
@@ -58,7 +58,7 @@ pub(super) struct TrendTale {
 
 /// Somebody, what was looked at last, and what is recommended next.
 #[derive(Debug, Clone)]
-pub(super) struct Example {
+pub(super) struct ExampleSession {
     pub(super) user: String,
     pub(super) last: Vec<String>,
     pub(super) next: Vec<String>,
@@ -66,17 +66,17 @@ pub(super) struct Example {
 
 /// Everything seen so far.
 #[derive(Debug, Default)]
-pub(super) struct Tale {
+pub(super) struct DemoStats {
     pub(super) events: u64,
     pub(super) lag: u64,
     /// What the daemon says is trending, best first.
     pub(super) trending: Vec<String>,
-    pub(super) trends: Vec<TrendTale>,
+    pub(super) trends: Vec<TrendProgress>,
     pub(super) arrived: usize,
-    pub(super) example: Option<Example>,
+    pub(super) example: Option<ExampleSession>,
     /// The look from which on another visitor is the example: what is read must stand still for a while.
     example_until: usize,
-    sums: Vec<Sums>,
+    sums: Vec<DemoSums>,
     /// Events by each of the last looks, with its time.
     paces: Vec<(Duration, u64)>,
     lists: u64,
@@ -88,7 +88,7 @@ pub(super) struct Tale {
     ways: FxHashMap<String, (Option<String>, Vec<String>)>,
 }
 
-impl Tale {
+impl DemoStats {
     /// An event was taken.
     pub(super) fn happened(&mut self, event: &Event, clicked: bool) {
         self.events += 1;
@@ -108,7 +108,7 @@ impl Tale {
     }
 
     /// A list was answered.
-    pub(super) fn recommended(&mut self, user: &str, list: &List, shop: Option<&ShopSimulator>) {
+    pub(super) fn recommended(&mut self, user: &str, list: &RecommendationList, shop: Option<&ShopSimulator>) {
         self.lists += 1;
         self.listed += list.items.len() as u64;
         for item in list.items.iter().filter(|item| shop.is_some_and(|shop| shop.is_new_item(&item.item_id))) {
@@ -127,12 +127,12 @@ impl Tale {
         }
         let last = way.get(way.len().saturating_sub(LAST)..).unwrap_or_default().to_vec();
         let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
-        self.example = Some(Example { user: user.to_owned(), last, next });
+        self.example = Some(ExampleSession { user: user.to_owned(), last, next });
     }
 
     /// The daemon was asked how it stands.
-    pub(super) fn looked(&mut self, elapsed: Duration, status: &Status, trending: List, shop: Option<&ShopSimulator>) {
-        self.sums.push(Sums::new(&status.quality));
+    pub(super) fn looked(&mut self, elapsed: Duration, status: &DaemonStatus, trending: RecommendationList, shop: Option<&ShopSimulator>) {
+        self.sums.push(DemoSums::new(&status.quality));
         self.paces.push((elapsed, self.events));
         self.lag = status.learning.lag_entries;
         self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
@@ -140,7 +140,7 @@ impl Tale {
         self.arrived = shop.new_item_count();
         if let Some(Trend { items, start_event: since }) = shop.trend() {
             if self.trends.last().is_none_or(|known| known.since_event != *since) {
-                self.trends.push(TrendTale { items: items.clone(), since_event: *since, found_after_events: None });
+                self.trends.push(TrendProgress { items: items.clone(), since_event: *since, found_after_events: None });
             }
             if let Some(trend) = self.trends.last_mut().filter(|trend| trend.found_after_events.is_none())
                 && trend.items.first().is_some_and(|first| self.trending.contains(first))
@@ -152,7 +152,7 @@ impl Tale {
 
     /// The figures of the moment, at each look.
     pub(super) fn curve(&self) -> Vec<Figures> {
-        let start = Sums::default();
+        let start = DemoSums::default();
         let earlier = |look: usize| look.checked_sub(MOMENT).and_then(|look| self.sums.get(look)).unwrap_or(&start);
         self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
     }
@@ -179,14 +179,14 @@ impl Tale {
             let earlier = after.checked_sub(1).and_then(|look| self.sums.get(look)).copied().unwrap_or_default();
             let way = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
             let mean = |earlier: f64, later: f64| earlier + (later - earlier) * way;
-            Sums { steps, hits: mean(earlier.hits, later.hits), reciprocal_ranks: mean(earlier.reciprocal_ranks, later.reciprocal_ranks) }
+            DemoSums { steps, hits: mean(earlier.hits, later.hits), reciprocal_ranks: mean(earlier.reciprocal_ranks, later.reciprocal_ranks) }
         };
         at(all * to).since(&at(all * from))
     }
 
     /// The sum of it all.
-    pub(super) fn summary(&self, elapsed: Duration) -> Summary {
-        Summary {
+    pub(super) fn summary(&self, elapsed: Duration) -> DemoSummary {
+        DemoSummary {
             events: self.events,
             seconds: elapsed.as_secs_f64(),
             events_per_second: self.events as f64 / elapsed.as_secs_f64().max(1e-9),
@@ -194,19 +194,19 @@ impl Tale {
             first_tenth: self.between(0.0, 0.1),
             last_tenth: self.between(0.9, 1.0),
             trends: self.trends.clone(),
-            new_items: NewItems {
+            new_items: NewItemSummary {
                 arrived: self.arrived,
                 recommended: self.recommended_new.len(),
                 share_of_recommended: self.share_of_new(),
             },
-            recommendations: Recommendations { answered: self.lists, clicked: self.clicked },
+            recommendations: RecommendationSummary { answered: self.lists, clicked: self.clicked },
         }
     }
 }
 
 /// What the demo has shown.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Summary {
+pub(super) struct DemoSummary {
     pub(super) events: u64,
     pub(super) seconds: f64,
     pub(super) events_per_second: f64,
@@ -214,14 +214,14 @@ pub(super) struct Summary {
     pub(super) steps: u64,
     pub(super) first_tenth: Option<Figures>,
     pub(super) last_tenth: Option<Figures>,
-    pub(super) trends: Vec<TrendTale>,
-    pub(super) new_items: NewItems,
-    pub(super) recommendations: Recommendations,
+    pub(super) trends: Vec<TrendProgress>,
+    pub(super) new_items: NewItemSummary,
+    pub(super) recommendations: RecommendationSummary,
 }
 
 /// What became of the items that arrived on the way.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct NewItems {
+pub(super) struct NewItemSummary {
     pub(super) arrived: usize,
     pub(super) recommended: usize,
     pub(super) share_of_recommended: f64,
@@ -229,7 +229,7 @@ pub(super) struct NewItems {
 
 /// Lists shown, and their items that were clicked.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Recommendations {
+pub(super) struct RecommendationSummary {
     pub(super) answered: u64,
     pub(super) clicked: u64,
 }
@@ -237,16 +237,16 @@ pub(super) struct Recommendations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::Total;
+    use crate::cli::client::QualityTotal;
 
     #[test]
     fn figures_between_two_looks_follow_from_the_sums_up_to_each() {
-        let mut tale = Tale::default();
+        let mut tale = DemoStats::default();
         // 100 steps with 10 hits, then 900 with 450: together 460 of 1,000.
         for (second, steps, recall) in [(1, 100, 0.1), (2, 1_000, 0.46)] {
-            let total = Total { recall_at_20: recall, mrr_at_20: recall / 2.0 };
-            let status = Status { quality: Quality { steps, total }, ..Status::default() };
-            tale.looked(Duration::from_secs(second), &status, List::default(), None);
+            let total = QualityTotal { recall_at_20: recall, mrr_at_20: recall / 2.0 };
+            let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };
+            tale.looked(Duration::from_secs(second), &status, RecommendationList::default(), None);
         }
         let near = |found: Option<Figures>, recall: f64| {
             let found = found.unwrap();
@@ -257,6 +257,6 @@ mod tests {
         near(summary.last_tenth, 0.5);
         near(tale.between(0.0, 0.2), 0.3);
         assert_eq!(tale.curve().len(), 2);
-        assert_eq!(Tale::default().summary(Duration::ZERO).last_tenth, None);
+        assert_eq!(DemoStats::default().summary(Duration::ZERO).last_tenth, None);
     }
 }

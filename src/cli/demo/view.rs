@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use std::io;
 use std::time::Duration;
 
-use super::tale::{Figures, Summary, Tale, TrendTale};
+use super::tale::{Figures, DemoSummary, DemoStats, TrendProgress};
 
 /// Columns of a curve.
 const COLUMNS: usize = 48;
@@ -13,13 +13,13 @@ const COLUMNS: usize = 48;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Where the demo shows itself.
-pub(super) struct View {
+pub(super) struct DemoView {
     out: Term,
     /// Lines of the page that stand there now.
     standing: usize,
 }
 
-impl View {
+impl DemoView {
     pub(super) fn new(out: Term) -> Self {
         Self { out, standing: 0 }
     }
@@ -31,7 +31,7 @@ impl View {
     }
 
     /// Shows what there is to be seen.
-    pub(super) fn show(&mut self, elapsed: Duration, tale: &Tale) -> io::Result<()> {
+    pub(super) fn show(&mut self, elapsed: Duration, tale: &DemoStats) -> io::Result<()> {
         if !self.out.is_term() {
             return self.out.write_line(&line(elapsed, tale));
         }
@@ -46,13 +46,13 @@ impl View {
     }
 
     /// Says what came of it all.
-    pub(super) fn end(&self, summary: &Summary) -> io::Result<()> {
+    pub(super) fn end(&self, summary: &DemoSummary) -> io::Result<()> {
         summing_up(summary).iter().try_for_each(|line| self.out.write_line(line))
     }
 }
 
 /// All on one line.
-fn line(elapsed: Duration, tale: &Tale) -> String {
+fn line(elapsed: Duration, tale: &DemoStats) -> String {
     let now = tale.curve().last().copied().unwrap_or_default();
     let trend = tale.trends.last().map_or_else(String::new, |trend| format!("  trend {}", found(trend)));
     let new = if tale.arrived > 0 { format!("  new {:.1} % of recommended", tale.share_of_new() * 100.0) } else { String::new() };
@@ -66,7 +66,7 @@ fn line(elapsed: Duration, tale: &Tale) -> String {
     )
 }
 
-fn page(tale: &Tale) -> Vec<String> {
+fn page(tale: &DemoStats) -> Vec<String> {
     let curve = tale.curve();
     let now = curve.last().copied().unwrap_or_default();
     let spark = |value: fn(&Figures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
@@ -97,8 +97,8 @@ fn page(tale: &Tale) -> Vec<String> {
     lines
 }
 
-fn found(trend: &TrendTale) -> String {
-    let TrendTale { items, since_event, found_after_events } = trend;
+fn found(trend: &TrendProgress) -> String {
+    let TrendProgress { items, since_event, found_after_events } = trend;
     let items = items.join(", ");
     match found_after_events {
         Some(after) => format!("{items} from event {} on: found after {}", HumanCount(*since_event), HumanCount(*after)),
@@ -106,7 +106,7 @@ fn found(trend: &TrendTale) -> String {
     }
 }
 
-fn summing_up(summary: &Summary) -> Vec<String> {
+fn summing_up(summary: &DemoSummary) -> Vec<String> {
     let (events, steps) = (HumanCount(summary.events), HumanCount(summary.steps));
     let mut lines = vec![String::new(), format!("{events} events in {:.0} s, {steps} of them tests before they taught", summary.seconds)];
     if let (Some(first), Some(last)) = (summary.first_tenth, summary.last_tenth) {

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Limit;
 use crate::domain::{Item, ItemIx, RecommendedItem};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learner::{ItemCounts, Pick};
+use crate::learner::{ItemCounts, RankedItem};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -20,7 +20,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Which items.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::http) struct Wanted {
+pub(in crate::http) struct ItemInspectionQuery {
     pub(in crate::http) limit: Limit,
     /// What their ids hold, in letters of either case.
     pub(in crate::http) query: String,
@@ -29,14 +29,14 @@ pub(in crate::http) struct Wanted {
 /// Some items, the most popular first.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct Items {
-    pub(in crate::http) items: Vec<ItemLine>,
+    pub(in crate::http) items: Vec<CatalogItemLine>,
     /// How many there are in all.
     pub(in crate::http) matching: usize,
 }
 
 /// One item in a list.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct ItemLine {
+pub(in crate::http) struct CatalogItemLine {
     pub(in crate::http) item: String,
     /// Absent for a deleted one.
     pub(in crate::http) attributes: Option<Item>,
@@ -49,7 +49,7 @@ impl Items {
     ///
     /// # Errors
     /// A problem if the limit is out of range.
-    pub(in crate::http) async fn read(api: Data<Api>, wanted: &Wanted) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemInspectionQuery) -> Result<Self, Problem> {
         let (limit, query) = (wanted.limit.check()?, wanted.query.to_lowercase());
         let look = move || {
             let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
@@ -68,7 +68,7 @@ impl Items {
             let catalog = api.system.catalog();
             let line = |item| {
                 let (attributes, counts) = (catalog.get(item).cloned(), snapshot.counts(item));
-                Some(ItemLine { item: dictionary.name(item)?.to_string(), attributes, counts })
+                Some(CatalogItemLine { item: dictionary.name(item)?.to_string(), attributes, counts })
             };
             Self { items: found.into_iter().filter_map(|(_, item)| line(item)).collect(), matching }
         };
@@ -101,7 +101,7 @@ impl ItemView {
     ///
     /// # Errors
     /// A problem if it is not known.
-    pub(in crate::http) async fn read(api: Data<Api>, item: String) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
         let number = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
             let (snapshot, now) = (api.system.snapshot(), api.clock.now());
@@ -113,17 +113,17 @@ impl ItemView {
                 counts: snapshot.counts(number),
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
-                similar: similar.filter_map(|candidate| with_name(&api, Pick::from(candidate))).collect(),
+                similar: similar.filter_map(|candidate| with_name(&api, RankedItem::from(candidate))).collect(),
             }
         };
         web::block(look).await.map_err(|_| Problem::internal())
     }
 }
 
-async fn list(api: Data<Api>, wanted: Query<Wanted>) -> Result<Json<Items>, Problem> {
+async fn list(api: Data<ApiState>, wanted: Query<ItemInspectionQuery>) -> Result<Json<Items>, Problem> {
     Ok(Json(Items::read(api, &wanted).await?))
 }
 
-async fn look(api: Data<Api>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
+async fn look(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
     Ok(Json(ItemView::read(api, item.into_inner()).await?))
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
 
@@ -21,7 +21,7 @@ fn shown(key: &ApiKey) -> Value {
     json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
 }
 
-async fn list(api: Data<Api>) -> HttpResponse {
+async fn list(api: Data<ApiState>) -> HttpResponse {
     let ring = api.keys.key_ring();
     let keys: Vec<_> = ring.all().into_iter().map(shown).collect();
     HttpResponse::Ok().json(json!({ "keys": keys }))
@@ -38,7 +38,7 @@ struct Wanted {
 }
 
 /// The answer holds the key in clear, this once.
-async fn create(api: Data<Api>, Json(wanted): Json<Wanted>) -> Result<HttpResponse, Problem> {
+async fn create(api: Data<ApiState>, Json(wanted): Json<Wanted>) -> Result<HttpResponse, Problem> {
     let (key, secret) = api.keys.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
     tracing::info!(id = %key.id, scopes = %key.scopes, "a key was made");
     let mut answer = shown(&key);
@@ -46,7 +46,7 @@ async fn create(api: Data<Api>, Json(wanted): Json<Wanted>) -> Result<HttpRespon
     Ok(HttpResponse::Ok().json(answer))
 }
 
-async fn revoke(api: Data<Api>, id: Path<String>) -> Result<HttpResponse, Problem> {
+async fn revoke(api: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id: KeyId = id.parse().map_err(problem)?;
     let key = api.keys.revoke(&id).map_err(problem)?;
     tracing::info!(id = %key.id, "a key was revoked");

@@ -16,20 +16,20 @@ use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
 use std::time::Duration;
 
-use super::api::{Api, RETRY};
-use super::lock::Needs;
+use super::api::{ApiState, RETRY};
+use super::lock::RequiredAccess;
 use super::problem::Problem;
 use super::watch::path;
-use crate::actors::model::Standing;
+use crate::actors::model::LearnerStatus;
 use crate::auth::Scope;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
     let read = |at, needs| path(at, "GET, HEAD", needs);
     config
-        .service(read("/metrics", Needs::Scope(Scope::Metrics)).route(web::get().to(exposition)).route(web::head().to(exposition)))
-        .service(read("/healthz", Needs::Nothing).route(web::get().to(alive)).route(web::head().to(alive)))
-        .service(read("/readyz", Needs::Nothing).route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(read("/metrics", RequiredAccess::Scope(Scope::Metrics)).route(web::get().to(exposition)).route(web::head().to(exposition)))
+        .service(read("/healthz", RequiredAccess::Nothing).route(web::get().to(alive)).route(web::head().to(alive)))
+        .service(read("/readyz", RequiredAccess::Nothing).route(web::get().to(ready)).route(web::head().to(ready)))
         .configure(model::routes)
         .configure(settings::routes)
         .configure(keys::routes)
@@ -43,7 +43,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// How long the metrics wait for the learner's word on whether it is ready; none is none.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
-async fn exposition(api: Data<Api>) -> HttpResponse {
+async fn exposition(api: Data<ApiState>) -> HttpResponse {
     let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
@@ -54,7 +54,7 @@ async fn alive() -> HttpResponse {
 }
 
 /// Ready once learning stands and the journal takes writes.
-async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
+async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     match trouble(&api, &api.system.standing().await?) {
         Some(trouble) => Err(Problem::not_ready(trouble, RETRY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
@@ -62,7 +62,7 @@ async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
 }
 
 /// What keeps the service from being ready, if anything does.
-fn trouble(api: &Api, standing: &Standing) -> Option<&'static str> {
+fn trouble(api: &ApiState, standing: &LearnerStatus) -> Option<&'static str> {
     if standing.failed {
         return Some("learning has stopped for an error and is tried again; the log names it");
     }

@@ -5,13 +5,13 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::query::Nothing;
+use super::query::EmptyQuery;
 use crate::actors::system::SystemError;
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learner::{Mark, Vitals, is_discarded};
+use crate::learner::{HealthMark, ModelHealth, is_discarded};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -33,9 +33,9 @@ pub(in crate::http) struct Model {
     /// Over all trainings, in nats.
     pub(in crate::http) mean_loss: Option<f64>,
     /// How it is doing against how it usually does.
-    pub(in crate::http) now: Mark,
+    pub(in crate::http) now: HealthMark,
     /// How it did.
-    pub(in crate::http) marks: Vec<Mark>,
+    pub(in crate::http) marks: Vec<HealthMark>,
     /// Where it can go back to, ascending.
     pub(in crate::http) checkpoints: Vec<Kept>,
     /// What was done to it last, newest first.
@@ -82,10 +82,10 @@ impl Act {
 ///
 /// # Errors
 /// If that or the disk does not answer.
-pub(in crate::http) async fn standing(api: &Api) -> Result<Model, Problem> {
+pub(in crate::http) async fn standing(api: &ApiState) -> Result<Model, Problem> {
     let standing = api.system.standing().await?;
     let points = api.system.store().points().map_err(SystemError::from)?;
-    let vitals: &Vitals = &standing.vitals;
+    let vitals: &ModelHealth = &standing.vitals;
     Ok(Model {
         weights_version: api.system.snapshot().weights_version(),
         learning_rate: standing.report.learning_rate,
@@ -106,22 +106,22 @@ pub(in crate::http) async fn standing(api: &Api) -> Result<Model, Problem> {
     })
 }
 
-async fn model(api: Data<Api>) -> Result<HttpResponse, Problem> {
+async fn model(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(standing(&api).await?))
 }
 
-async fn checkpoint(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn checkpoint(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rollback {
+struct RollbackRequest {
     to: Option<Offset>,
 }
 
 /// Back to where it was asked, or to the newest checkpoint that was not itself rolled back.
-async fn rollback(api: Data<Api>, Json(Rollback { to }): Json<Rollback>) -> Result<HttpResponse, Problem> {
+async fn rollback(api: Data<ApiState>, Json(RollbackRequest { to }): Json<RollbackRequest>) -> Result<HttpResponse, Problem> {
     let to = match to {
         Some(to) => to,
         None => {
@@ -134,33 +134,33 @@ async fn rollback(api: Data<Api>, Json(Rollback { to }): Json<Rollback>) -> Resu
     Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
 }
 
-async fn pause(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn pause(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Pause).await?)
 }
 
-async fn resume(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn resume(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Resume).await?)
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LearningRate {
+struct LearningRateRequest {
     value: f32,
 }
 
-async fn learning_rate(api: Data<Api>, Json(LearningRate { value }): Json<LearningRate>) -> Result<HttpResponse, Problem> {
+async fn learning_rate(api: Data<ApiState>, Json(LearningRateRequest { value }): Json<LearningRateRequest>) -> Result<HttpResponse, Problem> {
     if !(value > 0.0 && value <= 1000.0) {
         return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
     }
     done(steer(&api, ModelOperation::LearningRate { value }).await?)
 }
 
-async fn recluster(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn recluster(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Recluster).await?)
 }
 
 /// Does something to the model because somebody asked for it.
-async fn steer(api: &Api, act: ModelOperation) -> Result<Offset, Problem> {
+async fn steer(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
     let offset = api.system.steer(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "the model is steered");
     Ok(offset)

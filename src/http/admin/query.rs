@@ -12,7 +12,7 @@ const MOST: usize = 1000;
 /// A body without members. It must be sent all the same, as JSON: a form of another site cannot.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct EmptyQuery {}
 
 /// How many of a list are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

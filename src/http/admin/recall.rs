@@ -4,10 +4,10 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::Serialize;
 
 use crate::domain::{ItemIx, SourceName};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learner::{Area, map};
+use crate::learner::{ItemMapCluster, map};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(private("/admin/recall", "GET").route(web::get().to(look)));
@@ -59,13 +59,13 @@ impl Recall {
     ///
     /// # Errors
     /// A problem only if the service is being torn down.
-    pub(in crate::http) async fn read(api: Data<Api>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
             let map = map(&snapshot, POINTS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
             let cluster =
-                |Area { cluster, size, top, at }| ClusterView { cluster, size, top: top.into_iter().filter_map(named).collect(), at };
+                |ItemMapCluster { cluster, size, top, at }| ClusterView { cluster, size, top: top.into_iter().filter_map(named).collect(), at };
             Self {
                 weights_version: snapshot.weights_version(),
                 sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),
@@ -77,6 +77,6 @@ impl Recall {
     }
 }
 
-async fn look(api: Data<Api>) -> Result<Json<Recall>, Problem> {
+async fn look(api: Data<ApiState>) -> Result<Json<Recall>, Problem> {
     Ok(Json(Recall::read(api).await?))
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::query::Limit;
 use crate::actors::system::SystemError;
 use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
 use crate::ingest::IdKind;
-use crate::learner::{Considered, Inspection, Place, Request};
+use crate::learner::{InspectedCandidate, RankingInspection, InspectedPosition, RecommendationRequest};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -57,7 +57,7 @@ impl Users {
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<Api>, wanted: &Wanted) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &Wanted) -> Result<Self, Problem> {
         let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
         let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
@@ -96,7 +96,7 @@ impl Users {
     }
 }
 
-fn line(api: &Api, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> UserLine {
+fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> UserLine {
     let last = session.steps.last();
     UserLine {
         user,
@@ -221,14 +221,14 @@ impl Xray {
     ///
     /// # Errors
     /// A problem if the user is not known, or the session cannot be read.
-    pub(in crate::http) async fn read(api: Data<Api>, user: String) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
         let record = api.system.session(user.clone()).await.map_err(|error| match error {
             SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
             other => other.into(),
         })?;
         let record = record.ok_or_else(Problem::unknown_user)?;
-        let request = Request { explain: true, ..Request::new(SHOWN, api.clock.now()) };
+        let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(SHOWN, api.clock.now()) };
         let look = move || {
             let (session, applied) = (record.session.clone(), record.applied);
             Self::new(&api, user, session, applied, api.system.inspect(record, &request))
@@ -236,20 +236,20 @@ impl Xray {
         web::block(look).await.map_err(|_| Problem::internal())
     }
 
-    fn new(api: &Api, user: String, session: UserSequence, applied: Offset, inside: Inspection) -> Self {
-        let Inspection { hidden_version, hidden, gathered, kept, sources, ranking, answer } = inside;
+    fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inside: RankingInspection) -> Self {
+        let RankingInspection { hidden_version, hidden, gathered, kept, sources, ranking, answer } = inside;
         let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| Vector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| Hidden {
             weights_version,
             norm: vectors.last().map_or(0.0, |vector| vector.norm),
             vectors,
         });
-        let listed = |(source, places): (SourceName, Vec<Place>)| SourceList {
+        let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceList {
             source,
             brought: SourceName::ALL.into_iter().zip(answer.brought).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
             items: places
                 .into_iter()
-                .filter_map(|Place { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
+                .filter_map(|InspectedPosition { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
                 .collect(),
         };
         Self {
@@ -275,11 +275,11 @@ fn norm(values: &[f32]) -> f32 {
     values.iter().map(|value| value * value).sum::<f32>().sqrt()
 }
 
-fn named(api: &Api, item: ItemIx) -> Option<String> {
+fn named(api: &ApiState, item: ItemIx) -> Option<String> {
     api.system.dictionary().name(item).map(|name| name.to_string())
 }
 
-fn sequence_step(api: &Api, step: &Step) -> SequenceStep {
+fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     SequenceStep {
         item: step.item.and_then(|item| named(api, item)),
         kind: api.system.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
@@ -289,7 +289,7 @@ fn sequence_step(api: &Api, step: &Step) -> SequenceStep {
     }
 }
 
-fn ranked(api: &Api, Considered { candidate, ranks, shares, facts }: Considered) -> Option<Ranked> {
+fn ranked(api: &ApiState, InspectedCandidate { candidate, ranks, shares, facts }: InspectedCandidate) -> Option<Ranked> {
     Some(Ranked {
         item: named(api, candidate.item)?,
         score: candidate.score,
@@ -300,10 +300,10 @@ fn ranked(api: &Api, Considered { candidate, ranks, shares, facts }: Considered)
     })
 }
 
-async fn list(api: Data<Api>, wanted: Query<Wanted>) -> Result<Json<Users>, Problem> {
+async fn list(api: Data<ApiState>, wanted: Query<Wanted>) -> Result<Json<Users>, Problem> {
     Ok(Json(Users::read(api, &wanted).await?))
 }
 
-async fn look(api: Data<Api>, user: Path<String>) -> Result<Json<Xray>, Problem> {
+async fn look(api: Data<ApiState>, user: Path<String>) -> Result<Json<Xray>, Problem> {
     Ok(Json(Xray::read(api, user.into_inner()).await?))
 }

@@ -5,8 +5,8 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::query::Nothing;
-use crate::http::api::Api;
+use super::query::EmptyQuery;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
 use crate::settings::LogLevel;
@@ -19,11 +19,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(private("/admin/drain", "POST").route(web::post().to(drain)));
 }
 
-async fn settings(api: Data<Api>) -> HttpResponse {
+async fn settings(api: Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "settings": api.live.effective_settings() }))
 }
 
-async fn reload(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn reload(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     let reloaded = api.live.reload().map_err(|error| Problem::not_done(format!("The settings stay as they were: {error}.")))?;
     tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again");
     Ok(HttpResponse::Ok().json(reloaded))
@@ -31,18 +31,18 @@ async fn reload(api: Data<Api>, _: Json<Nothing>) -> Result<HttpResponse, Proble
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Level {
+struct LogLevelRequest {
     level: LogLevel,
 }
 
-async fn log_level(api: Data<Api>, Json(Level { level }): Json<Level>) -> HttpResponse {
+async fn log_level(api: Data<ApiState>, Json(LogLevelRequest { level }): Json<LogLevelRequest>) -> HttpResponse {
     api.live.set_log_level(level);
     HttpResponse::Ok().json(json!({ "level": level }))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Drain {
+struct DrainRequest {
     #[serde(default = "yes")]
     on: bool,
 }
@@ -52,7 +52,7 @@ fn yes() -> bool {
 }
 
 /// Nothing is taken any more, and what was is brought to the disk with all that was learned of it: the daemon can be stopped, and starts again at once. Or the other way round.
-async fn drain(api: Data<Api>, Json(Drain { on }): Json<Drain>) -> Result<HttpResponse, Problem> {
+async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
     api.system.drain(on);
     tracing::info!(on, "draining");
     let offset = if on { Some(api.system.rest().await?) } else { None };

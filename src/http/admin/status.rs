@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::trouble;
 use crate::actors::system::SystemError;
 use crate::domain::Offset;
-use crate::http::api::{Api, RETRY};
+use crate::http::api::{ApiState, RETRY};
 use crate::http::problem::Problem;
-use crate::http::pulse::{Moment, Pace};
+use crate::http::pulse::{StatusSample, Pace};
 use crate::http::watch::private;
 use crate::metrics::MetricsSnapshot;
 
@@ -96,7 +96,7 @@ impl Status {
     ///
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
-    pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         Self::of(api, &api.system.metrics().snapshot()).await
     }
 
@@ -104,7 +104,7 @@ impl Status {
     ///
     /// # Errors
     /// As [`Status::read`].
-    pub(in crate::http) async fn of(api: &Api, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
+    pub(in crate::http) async fn of(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
         let standing = api.system.standing().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();
@@ -146,7 +146,7 @@ impl Status {
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct History {
     /// What was measured since the start, oldest first: every second at first, coarser the longer the service runs.
-    pub(in crate::http) moments: Vec<Moment>,
+    pub(in crate::http) moments: Vec<StatusSample>,
     /// Quality along the stream, since the journal's first event.
     pub(in crate::http) quality: Vec<Stretch>,
 }
@@ -166,7 +166,7 @@ impl History {
     ///
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
-    pub(in crate::http) async fn read(api: &Api) -> Result<Self, SystemError> {
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         let curve = api.system.standing().await?.report.curve;
         let points = curve.points().iter();
         let quality = points.map(|at| Stretch { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
@@ -174,16 +174,16 @@ impl History {
     }
 }
 
-async fn history(api: Data<Api>) -> Result<Json<History>, Problem> {
+async fn history(api: Data<ApiState>) -> Result<Json<History>, Problem> {
     Ok(Json(History::read(&api).await?))
 }
 
-async fn status(api: Data<Api>) -> Result<Json<Status>, Problem> {
+async fn status(api: Data<ApiState>) -> Result<Json<Status>, Problem> {
     Ok(Json(Status::read(&api).await?))
 }
 
 /// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service does.
-async fn listen(api: Data<Api>) -> Result<HttpResponse, Problem> {
+async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let listening = api.pulse.listen().ok_or_else(|| Problem::over_capacity(RETRY))?;
     let events = stream::unfold(listening, |(mut status, permit)| async move {
         status.changed().await.ok()?;

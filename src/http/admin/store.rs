@@ -7,10 +7,10 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::query::Nothing;
-use crate::actors::system::{Point, Quarantined, SystemError};
+use super::query::EmptyQuery;
+use crate::actors::system::{RestorePoint, QuarantinedEntry, SystemError};
 use crate::domain::{Entry, Offset};
-use crate::http::api::{Api, RETRY};
+use crate::http::api::{ApiState, RETRY};
 use crate::http::lines;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
@@ -30,7 +30,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct Passed {
     #[serde(flatten)]
-    pub(in crate::http) noted: Quarantined,
+    pub(in crate::http) noted: QuarantinedEntry,
     /// Absent once the journal does not keep it any more.
     pub(in crate::http) entry: Option<Entry>,
 }
@@ -46,7 +46,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// A problem if they cannot be read.
-    pub(in crate::http) async fn read(api: Data<Api>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let store = api.system.store();
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
@@ -59,7 +59,7 @@ impl Quarantine {
     }
 }
 
-async fn quarantine(api: Data<Api>) -> Result<Json<Quarantine>, Problem> {
+async fn quarantine(api: Data<ApiState>) -> Result<Json<Quarantine>, Problem> {
     Ok(Json(Quarantine::read(api).await?))
 }
 
@@ -72,7 +72,7 @@ pub(in crate::http) struct StoreView {
     pub(in crate::http) bytes_on_disk: u64,
     pub(in crate::http) journal: Stretched,
     /// The newest first.
-    pub(in crate::http) checkpoints: Vec<Point>,
+    pub(in crate::http) checkpoints: Vec<RestorePoint>,
     pub(in crate::http) quarantined: usize,
     pub(in crate::http) sessions: usize,
 }
@@ -91,7 +91,7 @@ impl StoreView {
     ///
     /// # Errors
     /// A problem if the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<Api>) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let store = api.system.store();
             Ok::<_, SystemError>(Self {
@@ -107,19 +107,19 @@ impl StoreView {
     }
 }
 
-async fn store(api: Data<Api>) -> Result<Json<StoreView>, Problem> {
+async fn store(api: Data<ApiState>) -> Result<Json<StoreView>, Problem> {
     Ok(Json(StoreView::read(api).await?))
 }
 
 /// What is to be backed up where.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Target {
+struct BackupRequest {
     target: PathBuf,
 }
 
 /// Makes a backup while everything goes on; the answer comes when it is whole.
-async fn backup(api: Data<Api>, Json(Target { target }): Json<Target>) -> Result<HttpResponse, Problem> {
+async fn backup(api: Data<ApiState>, Json(BackupRequest { target }): Json<BackupRequest>) -> Result<HttpResponse, Problem> {
     if !target.is_absolute() {
         return Err(Problem::bad_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
     }
@@ -128,7 +128,7 @@ async fn backup(api: Data<Api>, Json(Target { target }): Json<Target>) -> Result
 }
 
 /// Writes the database anew while everything goes on; the answer comes when the disk is given back.
-async fn compact(api: Data<Api>, Json(Nothing {}): Json<Nothing>) -> Result<HttpResponse, Problem> {
+async fn compact(api: Data<ApiState>, Json(EmptyQuery {}): Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
     let compacted = web::block(move || api.system.compact()).await.map_err(|_| Problem::internal())?;
     compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
 }
@@ -143,7 +143,7 @@ fn not_copied(error: SystemError) -> Problem {
 }
 
 /// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
-async fn erasures(api: Data<Api>) -> Result<HttpResponse, Problem> {
+async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let look = move || api.system.store().erasures().done().map_err(SystemError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
     let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.hex(), "asked": asked }))).collect();
@@ -153,14 +153,14 @@ async fn erasures(api: Data<Api>) -> Result<HttpResponse, Problem> {
 /// Which entries.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stretch {
+struct JournalRange {
     from: Option<Offset>,
     to: Option<Offset>,
     only: Option<String>,
 }
 
 /// The journal as lines of JSON, up to where it ends when this is asked.
-async fn journal(api: Data<Api>, Query(Stretch { from, to, only }): Query<Stretch>) -> Result<HttpResponse, Problem> {
+async fn journal(api: Data<ApiState>, Query(JournalRange { from, to, only }): Query<JournalRange>) -> Result<HttpResponse, Problem> {
     if let Some(only) = only.as_deref().filter(|only| !ENTRY_KINDS.contains(only)) {
         return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
     }

@@ -4,7 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::lock::Needs;
+use super::lock::RequiredAccess;
 use super::openapi::Refused;
 use super::watch::path;
 
@@ -15,7 +15,7 @@ pub(super) const CAPTURE: &str = "/v1/capture.js";
 const SOURCE: &str = include_str!("capture.js");
 
 /// The script as it is served.
-pub(super) struct Script {
+pub(super) struct BeaconScript {
     text: String,
     /// Another for every other text.
     tag: String,
@@ -24,7 +24,7 @@ pub(super) struct Script {
 pub(super) fn routes(config: &mut ServiceConfig) {
     let text = served(SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
-    config.app_data(Data::new(Script { text, tag })).service(path(CAPTURE, "GET", Needs::Nothing).route(web::get().to(script)));
+    config.app_data(Data::new(BeaconScript { text, tag })).service(path(CAPTURE, "GET", RequiredAccess::Nothing).route(web::get().to(script)));
 }
 
 /// A script without what only its readers need: its lines that are comments, and what they are indented by.
@@ -38,7 +38,7 @@ fn served(source: &str) -> String {
 /// It tells what a page's visitors do.
 #[utoipa::path(get, path = CAPTURE, tag = "events",
     responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is as it was."), Refused))]
-pub(super) async fn script(script: Data<Script>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn script(script: Data<BeaconScript>, request: HttpRequest) -> HttpResponse {
     let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     // A page asks again after an hour at most, so that a new version of the daemon brings a new script.

@@ -3,14 +3,14 @@
 use maud::{Markup, html};
 
 /// A line through points, from left to right.
-pub(super) struct Line<'a> {
+pub(super) struct ChartLine<'a> {
     /// As the legend says it.
     pub(super) name: &'a str,
     pub(super) points: Vec<(f64, f64)>,
 }
 
 /// What a chart shows.
-pub(super) struct Chart<'a> {
+pub(super) struct TimeChart<'a> {
     /// Tells it from the others on its page, also when it is drawn anew.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
@@ -19,7 +19,7 @@ pub(super) struct Chart<'a> {
     /// How the figures are written.
     pub(super) up: &'a dyn Fn(f64) -> String,
     /// At most two.
-    pub(super) lines: Vec<Line<'a>>,
+    pub(super) lines: Vec<ChartLine<'a>>,
 }
 
 /// The most rows of the table: enough to follow the line.
@@ -28,7 +28,7 @@ const ROWS: usize = 12;
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 160.0;
 
-impl Chart<'_> {
+impl TimeChart<'_> {
     /// The chart, which is drawn anew as the service goes on.
     pub(super) fn draw(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_chart_has_its_figures_as_a_table_and_one_of_nothing_says_so() {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
-        let chart = |points| Chart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![Line { name: "L", points }] };
+        let chart = |points| TimeChart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![ChartLine { name: "L", points }] };
         let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).draw().into_string();
         assert!(
             drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),

@@ -8,18 +8,18 @@ use super::format::{NONE, count, link, moment};
 use super::layout::{bar, page, tile};
 use super::sessions::heat_strip;
 use crate::domain::Item;
-use crate::http::admin::items::{ItemLine, ItemView, Items, Wanted};
-use crate::http::api::Api;
+use crate::http::admin::items::{CatalogItemLine, ItemView, Items, ItemInspectionQuery};
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
 /// Where the items' pages are.
 const HERE: &str = "/console/items";
 
-pub(super) async fn list(api: Data<Api>, wanted: Query<Wanted>) -> HttpResponse {
+pub(super) async fn list(api: Data<ApiState>, wanted: Query<ItemInspectionQuery>) -> HttpResponse {
     page("Items", "Items", listed(api, wanted.into_inner()).await)
 }
 
-async fn listed(api: Data<Api>, wanted: Wanted) -> Result<Markup, Problem> {
+async fn listed(api: Data<ApiState>, wanted: ItemInspectionQuery) -> Result<Markup, Problem> {
     let items = Items::read(api, &wanted).await?;
     Ok(html! {
         form.search action=(HERE) method="get" role="search" {
@@ -51,7 +51,7 @@ async fn listed(api: Data<Api>, wanted: Wanted) -> Result<Markup, Problem> {
     })
 }
 
-fn row(line: &ItemLine) -> Markup {
+fn row(line: &CatalogItemLine) -> Markup {
     let counts = line.counts.as_ref();
     let known = line.attributes.as_ref();
     html! {
@@ -75,7 +75,7 @@ fn state(item: Option<&Item>) -> Markup {
     } }
 }
 
-pub(super) async fn item(api: Data<Api>, item: Path<String>) -> HttpResponse {
+pub(super) async fn item(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
     page("Items", &title, ItemView::read(api, item).await.map(|view| shown(&view)))

@@ -15,7 +15,7 @@ use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
-use super::lock::{Lock, Needs};
+use super::lock::{Authorizer, RequiredAccess};
 use super::problem::Problem;
 use super::watch::private;
 
@@ -49,8 +49,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// Only whoever may come in is told that there is nothing.
-async fn nowhere(request: HttpRequest, lock: Data<Lock>) -> HttpResponse {
-    match lock.admit(&request, Needs::Any) {
+async fn nowhere(request: HttpRequest, lock: Data<Authorizer>) -> HttpResponse {
+    match lock.admit(&request, RequiredAccess::Any) {
         Ok(_) => layout::problem(&Problem::unknown_path()),
         Err(problem) => problem.error_response(),
     }

@@ -4,31 +4,31 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{Chart, Line};
+use super::chart::{TimeChart, ChartLine};
 use super::format::{NONE, bytes, count, moment, seconds};
 use super::layout::{act, page as written, tile};
 use super::overview::clock;
 use crate::http::admin::model::{Model, standing};
 use crate::http::admin::status::{History, Status};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
-pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Model", "Model", content(api).await)
 }
 
-async fn content(api: Data<Api>) -> Result<Markup, Problem> {
+async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (status, history) = (Status::read(&api).await?, History::read(&api).await?);
     let model = standing(&api).await?;
     let learning = &status.learning;
     let loss = |loss: Option<f64>| loss.map_or(NONE.to_owned(), |loss| format!("{loss:.4}"));
     let losses = history.moments.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
-    let chart = Chart {
+    let chart = TimeChart {
         id: "loss",
         title: "Loss of the latest training",
         across: ("Time (UTC)", &clock),
         up: &|loss| format!("{loss:.3}"),
-        lines: vec![Line { name: "nats", points: losses.collect() }],
+        lines: vec![ChartLine { name: "nats", points: losses.collect() }],
     };
     Ok(html! {
         dl.tiles.four {

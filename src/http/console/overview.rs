@@ -4,19 +4,19 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{Chart, Line};
+use super::chart::{TimeChart, ChartLine};
 use super::format::{NONE, bytes, count, rate, ratio, seconds};
 use super::layout::{page as written, tile};
 use crate::http::admin::status::{History, Status};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
-use crate::http::pulse::Moment;
+use crate::http::pulse::StatusSample;
 
-pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Overview", "Overview", content(&api).await)
 }
 
-async fn content(api: &Api) -> Result<Markup, Problem> {
+async fn content(api: &ApiState) -> Result<Markup, Problem> {
     let (status, history) = (Status::read(api).await?, History::read(api).await?);
     let Status { journal, learning, quality, catalog, pace, .. } = &status;
     let latency = |value: Option<f64>| value.map_or(NONE.to_owned(), seconds);
@@ -60,14 +60,14 @@ fn quality_chart(history: &History) -> Markup {
         // A stretch of a few tests says nothing.
         history.quality.iter().filter(|stretch| stretch.steps >= 20).map(|stretch| (stretch.from as f64, figure(stretch))).collect()
     };
-    Chart {
+    TimeChart {
         id: "quality",
         title: "Quality along the stream",
         across: ("Event", &|event| count(event as u64)),
         up: &ratio,
         lines: vec![
-            Line { name: "Recall@20", points: points(&|stretch| stretch.recall_at_20) },
-            Line { name: "MRR@20", points: points(&|stretch| stretch.mrr_at_20) },
+            ChartLine { name: "Recall@20", points: points(&|stretch| stretch.recall_at_20) },
+            ChartLine { name: "MRR@20", points: points(&|stretch| stretch.mrr_at_20) },
         ],
     }
     .draw()
@@ -79,8 +79,8 @@ pub(super) fn clock(at: f64) -> String {
 }
 
 /// What was added between one moment and the next, a second.
-fn rates(moments: &[Moment], total: impl Fn(&Moment) -> f64) -> Vec<(f64, f64)> {
-    let step = |pair: &[Moment]| match pair {
+fn rates(moments: &[StatusSample], total: impl Fn(&StatusSample) -> f64) -> Vec<(f64, f64)> {
+    let step = |pair: &[StatusSample]| match pair {
         [before, after] if after.at > before.at => {
             Some((after.at as f64, (total(after) - total(before)).max(0.0) * 1000.0 / (after.at - before.at) as f64))
         }
@@ -89,42 +89,42 @@ fn rates(moments: &[Moment], total: impl Fn(&Moment) -> f64) -> Vec<(f64, f64)> 
     moments.windows(2).filter_map(step).collect()
 }
 
-fn throughput(moments: &[Moment]) -> Markup {
-    Chart {
+fn throughput(moments: &[StatusSample]) -> Markup {
+    TimeChart {
         id: "throughput",
         title: "Throughput",
         across: ("Time (UTC)", &clock),
         up: &rate,
         lines: vec![
-            Line { name: "events/s", points: rates(moments, |moment| moment.events) },
-            Line { name: "lists/s", points: rates(moments, |moment| moment.lists) },
+            ChartLine { name: "events/s", points: rates(moments, |moment| moment.events) },
+            ChartLine { name: "lists/s", points: rates(moments, |moment| moment.lists) },
         ],
     }
     .draw()
 }
 
-fn latencies(moments: &[Moment]) -> Markup {
+fn latencies(moments: &[StatusSample]) -> Markup {
     let points = |place: usize| {
-        let at = |moment: &Moment| Some((moment.at as f64, *moment.latency?.get(place)?));
+        let at = |moment: &StatusSample| Some((moment.at as f64, *moment.latency?.get(place)?));
         moments.iter().filter_map(at).collect()
     };
-    Chart {
+    TimeChart {
         id: "latency",
         title: "Latency of a list",
         across: ("Time (UTC)", &clock),
         up: &seconds,
-        lines: vec![Line { name: "p99", points: points(1) }, Line { name: "median", points: points(0) }],
+        lines: vec![ChartLine { name: "p99", points: points(1) }, ChartLine { name: "median", points: points(0) }],
     }
     .draw()
 }
 
-fn lag(moments: &[Moment]) -> Markup {
-    Chart {
+fn lag(moments: &[StatusSample]) -> Markup {
+    TimeChart {
         id: "lag",
         title: "Journal entries yet to be learned",
         across: ("Time (UTC)", &clock),
         up: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { count(entries as u64) },
-        lines: vec![Line { name: "entries", points: moments.iter().map(|moment| (moment.at as f64, moment.lag as f64)).collect() }],
+        lines: vec![ChartLine { name: "entries", points: moments.iter().map(|moment| (moment.at as f64, moment.lag as f64)).collect() }],
     }
     .draw()
 }

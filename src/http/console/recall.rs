@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::format::{NONE, bytes, count, link};
 use super::layout::{bar, page as written};
 use crate::http::admin::recall::{ClusterView, Recall};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 
 /// Clusters that the table shows.
 const SHOWN: usize = 50;
@@ -16,7 +16,7 @@ const SIDE: f32 = 600.0;
 /// The room that is left around it.
 const MARGIN: f32 = 24.0;
 
-pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Recall", "Recall", Recall::read(api).await.map(|recall| content(&recall)))
 }
 

@@ -9,7 +9,7 @@ use super::format::{NONE, count, link, moment, seconds};
 use super::layout::{bar, page, tile};
 use crate::domain::RecommendedItem;
 use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::ingest::IdKind;
 
@@ -18,11 +18,11 @@ const HERE: &str = "/console/sessions";
 /// Places shown of each source's list.
 const PLACES: usize = 10;
 
-pub(super) async fn list(api: Data<Api>, wanted: Query<Wanted>) -> HttpResponse {
+pub(super) async fn list(api: Data<ApiState>, wanted: Query<Wanted>) -> HttpResponse {
     page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
 }
 
-async fn listed(api: Data<Api>, wanted: Wanted) -> Result<Markup, Problem> {
+async fn listed(api: Data<ApiState>, wanted: Wanted) -> Result<Markup, Problem> {
     let users = Users::read(api, &wanted).await?;
     Ok(html! {
         form.search action=(HERE) method="get" role="search" {
@@ -73,7 +73,7 @@ fn item_link(item: &str) -> Markup {
     html! { a href=(link("/console/items", item)) { (item) } }
 }
 
-pub(super) async fn xray(api: Data<Api>, user: Path<String>) -> HttpResponse {
+pub(super) async fn xray(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
     page("Sessions", &title, Xray::read(api, user).await.map(|xray| shown(&xray)))

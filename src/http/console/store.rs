@@ -7,14 +7,14 @@ use maud::{Markup, html};
 use super::format::{bytes, count, moment};
 use super::layout::{act, page as written, tile};
 use crate::http::admin::store::{Quarantine, StoreView};
-use crate::http::api::Api;
+use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
-pub(super) async fn page(api: Data<Api>) -> HttpResponse {
+pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Store", "Store", content(api).await)
 }
 
-async fn content(api: Data<Api>) -> Result<Markup, Problem> {
+async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, Quarantine::read(api).await?);
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {

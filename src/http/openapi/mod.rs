@@ -9,7 +9,7 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
-use super::lock::{Lock, Needs};
+use super::lock::{Authorizer, RequiredAccess};
 use super::watch::path;
 use super::{beacon, consents, events, items, lists, merges, segment, stream, users};
 
@@ -25,8 +25,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(DESCRIPTION, "GET", Needs::Nothing).route(web::get().to(description)))
-        .service(path(DOCS, "GET", Needs::Nothing).route(web::get().to(docs)));
+        .service(path(DESCRIPTION, "GET", RequiredAccess::Nothing).route(web::get().to(description)))
+        .service(path(DOCS, "GET", RequiredAccess::Nothing).route(web::get().to(docs)));
 }
 
 /// Every path of the public API.
@@ -74,13 +74,13 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         docs,
     )
 )]
-struct Document;
+struct ApiDocument;
 
 /// This description
 ///
 /// OpenAPI 3.1.
 #[utoipa::path(get, path = DESCRIPTION, tag = "description", responses((status = 200, description = "The description.", body = serde_json::Value), Refused))]
-async fn description(lock: Data<Lock>) -> HttpResponse {
+async fn description(lock: Data<Authorizer>) -> HttpResponse {
     static OPEN: LazyLock<Bytes> = LazyLock::new(|| text(false));
     static LOCKED: LazyLock<Bytes> = LazyLock::new(|| text(true));
     let text = if lock.locked { &LOCKED } else { &OPEN };
@@ -89,7 +89,7 @@ async fn description(lock: Data<Lock>) -> HttpResponse {
 
 /// The description of a door that asks for keys, or of one that does not.
 fn document(locked: bool) -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
+    let mut document = ApiDocument::openapi();
     security::describe(&mut document, locked);
     document
 }
@@ -113,7 +113,7 @@ pub(super) mod tests {
     use crate::http::api;
     use crate::http::lock::tests::lock;
     use crate::http::tests::served;
-    use crate::http::wishes::Wishes;
+    use crate::http::wishes::RecommendationQuery;
     use actix_web::App;
     use actix_web::http::{Method, StatusCode, header::ALLOW};
     use actix_web::test::{TestRequest, call_service, init_service};
@@ -166,7 +166,7 @@ pub(super) mod tests {
         let document = described();
         let parameters = document["paths"][lists::RECOMMENDATIONS]["get"]["parameters"].as_array().unwrap();
         let named = parameters.iter().filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap());
-        let known = Wishes::NAMES.into_iter().chain(["recommendation_id", "offset"]);
+        let known = RecommendationQuery::NAMES.into_iter().chain(["recommendation_id", "offset"]);
         assert_eq!(named.collect::<BTreeSet<_>>(), known.collect());
     }
 }

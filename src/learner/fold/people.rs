@@ -1,13 +1,13 @@
 //! Users who turn out to be one, who are forgotten, and of whom something was kept long enough.
 
-use super::{Learner, State};
+use super::{Learner, LearnerState};
 use crate::domain::{Expiry, Offset, UserMerge};
 use crate::ranking::SourceAffinity;
 
 impl Learner {
     /// One user where there were two. What was counted and trained stays as it was; the sequence goes on as if it had been one.
     pub(super) fn merge(&mut self, offset: Offset, merge: &UserMerge) {
-        let State { settings, users, moods, .. } = &mut self.state;
+        let LearnerState { settings, users, moods, .. } = &mut self.state;
         let gone = users.remove(&merge.from);
         let user = users.see(&merge.into, offset);
         if let Some(gone) = gone {
@@ -18,7 +18,7 @@ impl Learner {
 
     /// A user is no more: nothing that is remembered one by one is left. What was counted and trained carries its influence, which fades as others come.
     pub(super) fn erase(&mut self, user: &str) {
-        let State { users, moods, owners, sources, training, .. } = &mut self.state;
+        let LearnerState { users, moods, owners, sources, training, .. } = &mut self.state;
         users.remove(user);
         for (session, begun) in owners.take(user) {
             sources.forget_session(session);
@@ -31,7 +31,7 @@ impl Learner {
 
     /// Some kinds of event were kept long enough: they are no more in what is remembered one by one, and sessions that held such on an item find nobody as a neighbour any more.
     pub(super) fn expire(&mut self, expiry: &Expiry) {
-        let State { settings, users, owners, sources, training, .. } = &mut self.state;
+        let LearnerState { settings, users, owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);
         owners.expire(&expired).into_iter().for_each(|session| sources.forget_session(session));

@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 use super::LearnerError;
-use crate::learner::clustering::Clustering;
-use crate::learner::credit::Clickthrough;
-use crate::learner::follower::Pace;
-use crate::learner::moods::Moods;
-use crate::learner::owners::Owners;
-use crate::learner::pretrained::Pretrained;
+use crate::learner::clustering::ClusteringSchedule;
+use crate::learner::credit::ClickThrough;
+use crate::learner::follower::SequenceParams;
+use crate::learner::moods::SourceAffinities;
+use crate::learner::owners::SessionOwnerIndex;
+use crate::learner::pretrained::PretrainedNetwork;
 use crate::learner::settings::LearningSettings;
-use crate::learner::training::{Training, TrainingReport};
-use crate::learner::users::Users;
-use crate::learner::vitals::Vitals;
-use crate::learner::vocabulary::Vocabulary;
+use crate::learner::training::{OnlineTraining, TrainingReport};
+use crate::learner::users::UserTable;
+use crate::learner::vitals::ModelHealth;
+use crate::learner::vocabulary::AttributeVocabulary;
 
 /// Everything that governs what is learned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FoldSettings {
+pub struct LearnerConfig {
     /// Borders, windows, replay.
     pub learning: LearningSettings,
     /// The network.
@@ -33,7 +33,7 @@ pub struct FoldSettings {
     /// What each kind of event means.
     pub kinds: EventKinds,
     /// How followers move.
-    pub pace: Pace,
+    pub pace: SequenceParams,
     /// The counting sources, and which sources are left out.
     pub recall: CandidateSettings,
     /// The number of the event from which on steps count towards [`LearningReport::counted`].
@@ -70,7 +70,7 @@ pub struct LearningReport {
     /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
     pub interest: SquaredError,
     /// Items shown and chosen.
-    pub clickthrough: Clickthrough,
+    pub clickthrough: ClickThrough,
     /// Quality along the stream.
     pub curve: LearningCurve,
     /// The network's training.
@@ -83,38 +83,38 @@ pub struct LearningReport {
 
 /// All that is learned: what a checkpoint holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct State {
-    pub(super) settings: FoldSettings,
+pub struct LearnerState {
+    pub(super) settings: LearnerConfig,
     pub(super) next: Offset,
     pub(super) events: u64,
     pub(super) items: usize,
     pub(super) catalog: Catalog,
-    pub(super) vocabulary: Vocabulary,
+    pub(super) vocabulary: AttributeVocabulary,
     pub(super) sessions: SessionIx,
-    pub(super) users: Users<SourceAffinity>,
-    pub(super) moods: Moods,
-    pub(super) owners: Owners,
+    pub(super) users: UserTable<SourceAffinity>,
+    pub(super) moods: SourceAffinities,
+    pub(super) owners: SessionOwnerIndex,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
-    pub(super) training: Option<Training>,
-    pub(super) clustering: Clustering,
+    pub(super) training: Option<OnlineTraining>,
+    pub(super) clustering: ClusteringSchedule,
     pub(super) total: RankingMetrics,
     pub(super) live: SlidingRankingMetrics,
     pub(super) counted: RankingMetrics,
     pub(super) alone: [RankingMetrics; SourceName::ALL.len()],
     pub(super) interest: SquaredError,
-    pub(super) clickthrough: Clickthrough,
+    pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) paused: bool,
     /// What was done to the model last, with where it stands in the journal.
     pub(super) acts: VecDeque<(Offset, ModelChange)>,
-    pub(super) vitals: Vitals,
+    pub(super) vitals: ModelHealth,
 }
 
-impl State {
+impl LearnerState {
     /// Whether it was learned under these settings, so that a fold under them can go on from it.
     #[must_use]
-    pub fn suits(&self, settings: &FoldSettings) -> bool {
+    pub fn suits(&self, settings: &LearnerConfig) -> bool {
         self.settings == *settings
     }
 
@@ -124,42 +124,42 @@ impl State {
         self.next
     }
 
-    pub(super) fn new(settings: FoldSettings, pretrained: Option<Pretrained>) -> Result<Self, LearnerError> {
+    pub(super) fn new(settings: LearnerConfig, pretrained: Option<PretrainedNetwork>) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
         if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
             return Err(LearnerError::Unsuitable);
         }
         let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
         let with_network = !settings.recall.without.contains(&SourceName::Network);
-        let training = match pretrained.map(Pretrained::into_trainer) {
+        let training = match pretrained.map(PretrainedNetwork::into_trainer) {
             _ if !with_network => None,
-            Some(trainer) => Some(Training::with(trainer, learning)),
-            None => Some(Training::new(settings.network.clone(), settings.kinds.len(), learning)?),
+            Some(trainer) => Some(OnlineTraining::with(trainer, learning)),
+            None => Some(OnlineTraining::new(settings.network.clone(), settings.kinds.len(), learning)?),
         };
         Ok(Self {
             next: 0,
             events: 0,
             items,
             catalog: Catalog::default(),
-            vocabulary: Vocabulary::new(settings.network.attributes_max),
+            vocabulary: AttributeVocabulary::new(settings.network.attributes_max),
             sessions: 0,
-            moods: Moods::default(),
-            owners: Owners::new(settings.learning.history.max(settings.recall.sessions)),
-            users: Users::new(learning.hidden_kept, learning.users_kept),
+            moods: SourceAffinities::default(),
+            owners: SessionOwnerIndex::new(settings.learning.history.max(settings.recall.sessions)),
+            users: UserTable::new(learning.hidden_kept, learning.users_kept),
             sources: CandidateSources::new(&settings.recall, &settings.kinds)?,
             ranker: Ranker::new(learning.seed),
             training,
-            clustering: Clustering::default(),
+            clustering: ClusteringSchedule::default(),
             total: RankingMetrics::default(),
             live: SlidingRankingMetrics::new(learning.live_window),
             counted: RankingMetrics::default(),
             alone: Default::default(),
             interest: SquaredError::default(),
-            clickthrough: Clickthrough::default(),
+            clickthrough: ClickThrough::default(),
             curve: LearningCurve::new(1000),
             paused: false,
             acts: VecDeque::new(),
-            vitals: Vitals::default(),
+            vitals: ModelHealth::default(),
             settings,
         })
     }
@@ -182,7 +182,7 @@ impl State {
             clickthrough: state.clickthrough,
             curve: state.curve.clone(),
             training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
-            learning_rate: state.training.as_ref().map(Training::learning_rate),
+            learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
             paused: state.paused,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::domain::{ItemIx, ModelChange, ModelOperation, Offset};
 
-use super::{Learner, LearnerError, State};
+use super::{Learner, LearnerError, LearnerState};
 
 /// Acts upon the model that are remembered.
 const ACTS: usize = 64;
@@ -33,7 +33,7 @@ impl Learner {
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
         let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::Past { to, source })?;
-        let State { settings, next, items, catalog, vocabulary, training, vitals, .. } = &mut self.state;
+        let LearnerState { settings, next, items, catalog, vocabulary, training, vitals, .. } = &mut self.state;
         let known_then = earlier.items;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);

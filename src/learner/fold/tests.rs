@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, UserErasure};
-use crate::learner::{Follower, Inline, LearningSettings, Pace, Past, PastError, Request, Workspace, answer};
+use crate::learner::{SequenceState, InlineJobs, LearningSettings, SequenceParams, StateHistory, StateHistoryError, RecommendationRequest, ScoringWorkspace, answer};
 use crate::nn::NetworkSettings;
 use crate::ranking::Ranker;
 use proptest::prelude::*;
@@ -36,10 +36,10 @@ fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
     }
 }
 
-fn settings() -> FoldSettings {
+fn settings() -> LearnerConfig {
     let network = NetworkSettings { hidden: 8, negatives: 16, ..Default::default() };
     let learning = LearningSettings { interval: 16, batch: 8, ..Default::default() };
-    FoldSettings { learning, network, ..Default::default() }
+    LearnerConfig { learning, network, ..Default::default() }
 }
 
 struct Shop {
@@ -54,8 +54,8 @@ type Told = Arc<Mutex<Vec<Entry>>>;
 /// A past that is always folded anew.
 struct Again(Arc<ItemDictionary>, Told);
 
-impl Past for Again {
-    fn recall(&mut self, present: &State, to: Offset) -> Result<State, PastError> {
+impl StateHistory for Again {
+    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let journal = self.1.lock().unwrap()[..to as usize].to_vec();
         let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
         shop.fold(&journal);
@@ -64,13 +64,13 @@ impl Past for Again {
 }
 
 impl Shop {
-    fn new(settings: FoldSettings, dictionary: Arc<ItemDictionary>, state: Option<State>) -> Self {
+    fn new(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>) -> Self {
         Self::over(settings, dictionary, state, Told::default())
     }
 
-    fn over(settings: FoldSettings, dictionary: Arc<ItemDictionary>, state: Option<State>, told: Told) -> Self {
-        let (training, clustering) = (Box::<Inline<Trained>>::default(), Box::<Inline<Clustered>>::default());
-        let aides = Aides { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
+    fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, told: Told) -> Self {
+        let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
+        let aides = LearnerDeps { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
         Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
     }
 
@@ -96,7 +96,7 @@ impl Shop {
 
     /// What was learned, without what was measured.
     fn learned(&mut self) -> Vec<Vec<u8>> {
-        let State { catalog, users, moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
+        let LearnerState { catalog, users, moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
         vec![bytes(catalog), bytes(users), bytes(moods), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
     }
 
@@ -194,7 +194,7 @@ fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
 
 #[test]
 fn each_source_is_watched_over_the_tests_drawn_for_it() {
-    let (journal, mut settings) = (journal(800), FoldSettings { evaluate_sources: true, ..settings() });
+    let (journal, mut settings) = (journal(800), LearnerConfig { evaluate_sources: true, ..settings() });
     settings.learning.live_window = 50;
     let mut shop = Shop::new(settings.clone(), Arc::default(), None);
     shop.fold(&journal);
@@ -224,14 +224,14 @@ fn answers_are_those_of_a_fold_that_was_never_stopped() {
     let mut parts = parts.pause();
     parts.fold(&journal[300..599]);
     let asked = |shop: &Shop| {
-        let (snapshot, mut workspace) = (shop.learner.snapshot(), Workspace::default());
-        let mut follower = Follower::default();
+        let (snapshot, mut workspace) = (shop.learner.snapshot(), ScoringWorkspace::default());
+        let mut follower = SequenceState::default();
         for (offset, item) in [3, 4, 9].into_iter().enumerate() {
             let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
-            follower.advance(offset as u64, step, None, &Pace::default(), snapshot.weights(), &mut workspace.network);
+            follower.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
         }
-        let request = Request::new(12, 0);
-        answer(&snapshot, snapshot.catalog(), &mut follower, &Pace::default(), &request, &mut workspace)
+        let request = RecommendationRequest::new(12, 0);
+        answer(&snapshot, snapshot.catalog(), &mut follower, &SequenceParams::default(), &request, &mut workspace)
     };
     let answered = asked(&whole);
     assert_eq!(answered.items.len(), 12);
@@ -272,20 +272,20 @@ fn a_new_item_begins_where_items_of_its_kind_stand() {
 
 /// Runs jobs at once, but loses one.
 struct Losing {
-    jobs: Inline<Trained>,
+    jobs: InlineJobs<TrainingOutcome>,
     begun: u32,
     lost: u32,
 }
 
-impl Background<Trained> for Losing {
-    fn start(&mut self, job: crate::learner::Job<Trained>) {
+impl BackgroundJobs<TrainingOutcome> for Losing {
+    fn start(&mut self, job: crate::learner::BackgroundJob<TrainingOutcome>) {
         self.begun += 1;
         if self.begun != self.lost {
             self.jobs.start(job);
         }
     }
 
-    fn finish(&mut self) -> Result<Trained, Lost> {
+    fn finish(&mut self) -> Result<TrainingOutcome, JobLost> {
         self.jobs.finish()
     }
 }
@@ -294,7 +294,7 @@ impl Background<Trained> for Losing {
 fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
     let journal = journal(200);
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.learner.training = Box::new(Losing { jobs: Inline::default(), begun: 0, lost: 5 });
+    shop.learner.training = Box::new(Losing { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     shop.dictionary.intern("i0");
     let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.fold(offset as u64, entry) {
         Err(LearnerError::Lost { begun }) => Some((offset, begun)),
@@ -328,7 +328,7 @@ fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
     let journal = journal(900);
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let model = |shop: &mut Shop| {
-        let State { ranker, training, clustering, .. } = shop.learner.state().unwrap();
+        let LearnerState { ranker, training, clustering, .. } = shop.learner.state().unwrap();
         (bytes(&training.as_ref().unwrap().trainer()), bytes(ranker), bytes(clustering))
     };
     shop.fold(&journal[..400]);
@@ -379,7 +379,7 @@ fn nothing_is_learned_while_it_is_paused() {
     // The training under way still comes into use.
     shop.fold(&journal[320..400]);
     let learned = |shop: &mut Shop| {
-        let State { sources, ranker, .. } = shop.learner.state().unwrap();
+        let LearnerState { sources, ranker, .. } = shop.learner.state().unwrap();
         (bytes(sources), bytes(ranker))
     };
     let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
@@ -425,7 +425,7 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     let sessions = shop.learner.state.owners.clone().take("u3");
     assert!(sessions.len() > 1, "the user came back");
     let kept = |shop: &Shop| {
-        let State { sources, training, .. } = &shop.learner.state;
+        let LearnerState { sources, training, .. } = &shop.learner.state;
         let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().remembers(u64::from(*session))).count();
         (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
     };
@@ -462,7 +462,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     shop.fold(&[Entry::Impression(impression.clone())]);
     shop.fold(&entries);
     let old_and_others = |shop: &mut Shop| {
-        let State { users, sources, sessions, .. } = &mut shop.learner.state;
+        let LearnerState { users, sources, sessions, .. } = &mut shop.learner.state;
         let (mut old, mut others) = (0, 0);
         for user in 0..40 {
             let steps = &users.get_mut(&format!("u{user}")).unwrap().follower.session.steps;
@@ -478,7 +478,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     assert_eq!((after.0, after.1), (0, others));
     assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions find neighbours", after.2);
     assert_eq!(after.3, trending, "what is counted stays");
-    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().display, crate::learner::credit::Display::default());
+    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().display, crate::learner::credit::RecentImpressions::default());
     // What is learned goes on by the journal alone.
     shop.fold(&entries[..300]);
     let whole = shop.bytes();

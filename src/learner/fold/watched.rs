@@ -5,14 +5,14 @@ use crate::evaluation::{K, RankingMetrics, SlidingRankingMetrics};
 
 /// How each source does.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct MonitoredCounters {
     /// See [`super::LearningReport::hits_by_source`].
     hits: [u64; SourceName::ALL.len()],
     /// See [`super::LearningReport::live_by_source`].
     live: [SlidingRankingMetrics; SourceName::ALL.len()],
 }
 
-impl Watched {
+impl MonitoredCounters {
     /// Of the tests, each source alone is measured in one of so many, drawn by offset: all of them would add a few per cent to what a test costs, to know little more.
     pub(super) const ALONE_EVERY: u64 = 4;
 

@@ -11,14 +11,14 @@ use super::super::window::input;
 
 /// What the steps gave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
+pub struct OfflineScores {
     /// Of the next-item head.
     pub quality: RankingMetrics,
     /// The sum of the interest head's squared errors at the items that came; `None` if the head is off.
     interest: Option<f64>,
 }
 
-impl Scores {
+impl OfflineScores {
     /// Mean squared error of the interest head, in squared values; `None` if the head is off or there was no step.
     #[must_use]
     pub fn interest_mse(&self) -> Option<f64> {
@@ -31,9 +31,9 @@ const ROWS: usize = 128;
 
 /// Ranks, at every step but a session's first that chose an item, that item among all by exact logits, each session followed from its beginning.
 #[must_use]
-pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> Scores {
-    let mut table = Table::new(weights);
-    let mut scores = Scores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
+pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
+    let mut table = SessionScoreTable::new(weights);
+    let mut scores = OfflineScores { interest: weights.settings().interest_weight.gt(&0.0).then_some(0.0), ..Default::default() };
     let (mut scratch, mut query, mut interest) = (NetworkScratch::default(), Vec::new(), Vec::new());
     for session in sessions {
         let mut state = weights.initial_state();
@@ -56,7 +56,7 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
 }
 
 /// All items, and the questions that wait to be answered together.
-struct Table {
+struct SessionScoreTable {
     /// Embedding and bias of every item, `(items, hidden + 1)`.
     items: Array2<f32>,
     /// Queries, each with a 1 for the bias, `(ROWS, hidden + 1)`.
@@ -66,7 +66,7 @@ struct Table {
     logits: Array2<f32>,
 }
 
-impl Table {
+impl SessionScoreTable {
     fn new(weights: &Weights) -> Self {
         let (items, hidden) = (weights.item_count(), weights.dimension());
         let mut table = Array2::zeros((items, hidden + 1));

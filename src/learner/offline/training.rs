@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::pretrained::Pretrained;
+use super::super::pretrained::PretrainedNetwork;
 use super::super::window::training_window;
 use super::corpus::Corpus;
-use super::scoring::{Scores, score_sessions};
+use super::scoring::{OfflineScores, score_sessions};
 use super::settings::{OfflineSettings, OfflineSettingsError};
 
 /// Why there is nothing to train, or no going on.
@@ -67,12 +67,12 @@ pub struct EpochReport {
     /// The learning rate at its end.
     pub learning_rate: f32,
     /// On the validation sessions, or on the test's if there are none.
-    pub scores: Scores,
+    pub scores: OfflineScores,
 }
 
 /// How far an epoch has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Underway {
+pub struct EpochProgress {
     /// From 1.
     pub epoch: usize,
     /// Mini-batches done.
@@ -94,12 +94,12 @@ pub struct OfflineTraining {
     positions: u64,
     trainer: Box<Trainer>,
     /// The trainer after the best epoch, if that was not the last.
-    best: Option<Best>,
+    best: Option<BestEpoch>,
     epochs: Vec<EpochReport>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Best {
+struct BestEpoch {
     /// From 1.
     epoch: usize,
     recall: f64,
@@ -215,18 +215,18 @@ impl OfflineTraining {
 
     /// The network after the best epoch, for a daemon to begin with.
     #[must_use]
-    pub fn into_pretrained(self) -> Pretrained {
-        Pretrained::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
+    pub fn into_pretrained(self) -> PretrainedNetwork {
+        PretrainedNetwork::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
     }
 
     /// Learns once from every position of the training sessions, in an order drawn for this epoch, and scores the result. `tell` hears of every mini-batch.
     ///
     /// # Errors
     /// [`OfflineError::Diverged`] if no mini-batch could be learned from.
-    pub fn epoch(&mut self, corpus: &Corpus, mut tell: impl FnMut(Underway)) -> Result<EpochReport, OfflineError> {
+    pub fn epoch(&mut self, corpus: &Corpus, mut tell: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
         let number = self.epochs.len();
         if let (None, Some(last)) = (&self.best, self.epochs.last().filter(|_| !corpus.validation.is_empty())) {
-            self.best = Some(Best { epoch: number, recall: last.scores.quality.recall(), trainer: self.trainer.clone() });
+            self.best = Some(BestEpoch { epoch: number, recall: last.scores.quality.recall(), trainer: self.trainer.clone() });
         }
         let mut report = self.learn(corpus, &mut tell)?;
         let weights = self.trainer.publish(number as u64 + 1);
@@ -237,7 +237,7 @@ impl OfflineTraining {
         Ok(report)
     }
 
-    fn learn(&mut self, corpus: &Corpus, tell: &mut dyn FnMut(Underway)) -> Result<EpochReport, OfflineError> {
+    fn learn(&mut self, corpus: &Corpus, tell: &mut dyn FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
         let Self { settings, kinds, trainer, epochs, .. } = self;
         let epoch = epochs.len();
         let earlier: u64 = epochs.iter().map(|epoch| epoch.batches + epoch.skipped).sum();
@@ -263,7 +263,7 @@ impl OfflineTraining {
                 loss += done.loss * done.examples as f64;
                 report.loss = loss / report.examples as f64;
             }
-            tell(Underway { epoch: epoch + 1, batches: place + 1, of, loss: report.loss });
+            tell(EpochProgress { epoch: epoch + 1, batches: place + 1, of, loss: report.loss });
         }
         if report.batches == 0 {
             return Err(OfflineError::Diverged { epoch: epoch + 1, batches: report.skipped, rate });
@@ -280,12 +280,12 @@ fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterato
 
 /// Consecutive positions of a session; the position at a place predicts the step after it.
 #[derive(Debug, Clone, PartialEq)]
-struct Part {
+struct SessionSlice {
     session: usize,
     positions: Range<usize>,
 }
 
-impl Part {
+impl SessionSlice {
     fn window(&self, sessions: &[Vec<Step>], kinds: &EventKinds) -> Option<TrainingWindow> {
         let steps = sessions.get(self.session)?.get(..=self.positions.end)?;
         training_window(self.session as u64, steps, kinds, self.positions.len())
@@ -293,12 +293,12 @@ impl Part {
 }
 
 /// Cuts every session into parts of at most `longest` positions, as few and as equal as can be.
-fn cut(sessions: &[Vec<Step>], longest: usize) -> Vec<Part> {
+fn cut(sessions: &[Vec<Step>], longest: usize) -> Vec<SessionSlice> {
     let mut parts = Vec::with_capacity(sessions.len());
     for (session, steps) in sessions.iter().enumerate() {
         let positions = steps.len().saturating_sub(1);
         let count = positions.div_ceil(longest.max(1));
-        parts.extend((0..count).map(|part| Part { session, positions: positions * part / count..positions * (part + 1) / count }));
+        parts.extend((0..count).map(|part| SessionSlice { session, positions: positions * part / count..positions * (part + 1) / count }));
     }
     parts
 }

@@ -7,24 +7,24 @@ use std::collections::VecDeque;
 
 /// 128 bits that stand for an event id. Of n remembered ids, one that was never seen is taken for one of them with probability n / 2¹²⁸: with a
 /// million remembered and a million million events, 3·10⁻²¹ for a single event lost in all that time.
-pub(super) type Digest = u128;
+pub(super) type EventIdDigest = u128;
 
 /// The digest of an event id: SipHash-1-3 of its bytes [Aumasson & Bernstein 2012], to 128 bits. A clean stop writes digests down for the next start, maybe of another build:
 /// whoever changes this changes [`super::ids::NAME`], too.
-pub(super) fn digest(id: &str) -> Digest {
+pub(super) fn digest(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }
 
 /// The ids of the last entries.
 #[derive(Debug)]
-pub(super) struct Dedup {
+pub(super) struct EventIdWindow {
     window: u64,
     /// The remembered ids by the offset of their entry, ascending, to forget them in that order.
-    order: VecDeque<(Offset, Digest)>,
-    seen: FxHashSet<Digest>,
+    order: VecDeque<(Offset, EventIdDigest)>,
+    seen: FxHashSet<EventIdDigest>,
 }
 
-impl Dedup {
+impl EventIdWindow {
     /// Remembers the ids of the last `window` entries.
     pub(super) fn new(window: usize) -> Self {
         Self { window: window as u64, order: VecDeque::new(), seen: FxHashSet::default() }
@@ -36,14 +36,14 @@ impl Dedup {
     }
 
     /// Remembers the id of the entry at that offset, which must be the last so far.
-    pub(super) fn remember(&mut self, offset: Offset, id: Digest) {
+    pub(super) fn remember(&mut self, offset: Offset, id: EventIdDigest) {
         if self.seen.insert(id) {
             self.order.push_back((offset, id));
         }
     }
 
     /// Forgets ids, wherever their entries stood.
-    pub(super) fn forget(&mut self, ids: FxHashSet<Digest>) {
+    pub(super) fn forget(&mut self, ids: FxHashSet<EventIdDigest>) {
         self.order.retain(|(_, id)| !ids.contains(id));
         ids.iter().for_each(|id| {
             self.seen.remove(id);
@@ -51,23 +51,23 @@ impl Dedup {
     }
 
     /// Remembers ids that were written down, with the offsets of their entries, ascending.
-    pub(super) fn recall(&mut self, ids: VecDeque<(Offset, Digest)>) {
+    pub(super) fn recall(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
         self.seen.extend(ids.iter().map(|(_, id)| id));
         self.order = ids;
     }
 
     /// The remembered ids with the offsets of their entries, ascending.
-    pub(super) fn ids(&self) -> impl Iterator<Item = (Offset, Digest)> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = (Offset, EventIdDigest)> {
         self.order.iter().copied()
     }
 
     /// Sorts new ids from seen ones without remembering any yet.
-    pub(super) fn batch(&self) -> Batch<'_> {
-        Batch { known: self, ids: Vec::new(), seen: FxHashSet::default() }
+    pub(super) fn batch(&self) -> DedupBatch<'_> {
+        DedupBatch { known: self, ids: Vec::new(), seen: FxHashSet::default() }
     }
 
     /// Remembers the ids of a batch that the journal now has, and forgets those that the window before `end` no longer reaches.
-    pub(super) fn take(&mut self, ids: Vec<(Offset, Digest)>, end: Offset) {
+    pub(super) fn take(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
             self.remember(offset, id);
         }
@@ -80,15 +80,15 @@ impl Dedup {
 
 /// The ids of a commit under way.
 #[derive(Debug)]
-pub(super) struct Batch<'d> {
-    known: &'d Dedup,
-    ids: Vec<(Offset, Digest)>,
-    seen: FxHashSet<Digest>,
+pub(super) struct DedupBatch<'d> {
+    known: &'d EventIdWindow,
+    ids: Vec<(Offset, EventIdDigest)>,
+    seen: FxHashSet<EventIdDigest>,
 }
 
-impl Batch<'_> {
+impl DedupBatch<'_> {
     /// Notes the id of the entry that would stand at `offset`; `false`, noting nothing, if it was seen before.
-    pub(super) fn insert(&mut self, offset: Offset, id: Digest) -> bool {
+    pub(super) fn insert(&mut self, offset: Offset, id: EventIdDigest) -> bool {
         let new = !self.known.seen.contains(&id) && self.seen.insert(id);
         if new {
             self.ids.push((offset, id));
@@ -97,7 +97,7 @@ impl Batch<'_> {
     }
 
     /// The new ids, for [`Dedup::take`].
-    pub(super) fn finish(self) -> Vec<(Offset, Digest)> {
+    pub(super) fn finish(self) -> Vec<(Offset, EventIdDigest)> {
         self.ids
     }
 }

@@ -4,7 +4,7 @@
 //! journal ends where it does. So it can never speak of another journal's entries, nor leave out later ones: whoever was killed finds none, and folds the journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
-use super::dedup::Digest;
+use super::dedup::EventIdDigest;
 use crate::domain::Offset;
 use std::collections::VecDeque;
 use std::fs;
@@ -14,16 +14,16 @@ use std::path::Path;
 /// The file's name in the data directory.
 pub(super) const NAME: &str = "ids";
 /// The bytes of an id: offset and digest.
-const ID: usize = size_of::<Offset>() + size_of::<Digest>();
+const ID: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
 
 /// Ids with the offsets of their entries, ascending.
-type Ids = VecDeque<(Offset, Digest)>;
+type EventIdFile = VecDeque<(Offset, EventIdDigest)>;
 
 /// Writes down the ids of the entries from `from` up to the journal's end.
 ///
 /// # Errors
 /// What the disk says: then there is no file.
-pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<Item = (Offset, Digest)>) -> Result<(), StoreError> {
+pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<Item = (Offset, EventIdDigest)>) -> Result<(), StoreError> {
     let path = dir.join(NAME);
     write_checkpoint(&path, end, |file| {
         let write = || {
@@ -40,7 +40,7 @@ pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<It
 }
 
 /// Takes the file away, and returns what it says of the entries from `from` up to the journal's end, if it does: `None` if there is none, if it is damaged, or if it says less.
-pub(super) fn take(dir: &Path, from: Offset, end: Offset) -> Option<Ids> {
+pub(super) fn take(dir: &Path, from: Offset, end: Offset) -> Option<EventIdFile> {
     let path = dir.join(NAME);
     let ids = read(&path, from, end).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "event ids are read from the journal instead");
@@ -64,7 +64,7 @@ pub(in crate::store) fn remove(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<Ids>, StoreError> {
+fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdFile>, StoreError> {
     let mut file = match open_checkpoint(path) {
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -78,15 +78,15 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<Ids>, StoreErro
         return Ok(None);
     }
     let count = file.remaining() / ID as u64;
-    let mut ids = Ids::with_capacity(usize::try_from(count).unwrap_or_default());
+    let mut ids = EventIdFile::with_capacity(usize::try_from(count).unwrap_or_default());
     for _ in 0..count {
-        let (mut offset, mut id) = ([0; size_of::<Offset>()], [0; size_of::<Digest>()]);
+        let (mut offset, mut id) = ([0; size_of::<Offset>()], [0; size_of::<EventIdDigest>()]);
         if let Err(error) = file.read_exact(&mut offset).and_then(|()| file.read_exact(&mut id)) {
             return Err(failed(error));
         }
         let offset = Offset::from_le_bytes(offset);
         if offset >= from {
-            ids.push_back((offset, Digest::from_le_bytes(id)));
+            ids.push_back((offset, EventIdDigest::from_le_bytes(id)));
         }
     }
     Ok(Some(ids))
@@ -96,7 +96,7 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<Ids>, StoreErro
 mod tests {
     use super::*;
 
-    const IDS: [(Offset, Digest); 3] = [(3, 7), (4, Digest::MAX), (8, 1 << 70)];
+    const IDS: [(Offset, EventIdDigest); 3] = [(3, 7), (4, EventIdDigest::MAX), (8, 1 << 70)];
 
     fn left() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn what_was_left_is_taken_once() {
         let dir = left();
-        assert_eq!(take(dir.path(), 2, 9), Some(Ids::from(IDS)));
+        assert_eq!(take(dir.path(), 2, 9), Some(EventIdFile::from(IDS)));
         assert_eq!(take(dir.path(), 2, 9), None);
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         assert_eq!(

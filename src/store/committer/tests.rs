@@ -17,7 +17,7 @@ struct Model {
 }
 
 impl Model {
-    fn commit(&mut self, requests: &[Vec<Entry>], window: usize) -> Vec<Receipt> {
+    fn commit(&mut self, requests: &[Vec<Entry>], window: usize) -> Vec<CommitReceipt> {
         let mut known: VecDeque<&str> = self.journal.iter().rev().take(window).filter_map(event_id).collect();
         let mut accepted = Vec::new();
         let mut receipts = Vec::new();
@@ -33,7 +33,7 @@ impl Model {
                 }
             }
             let offset = (self.journal.len() + accepted.len()) as Offset;
-            receipts.push(Receipt { accepted: request.len() - duplicates.len(), duplicates, withheld: Vec::new(), offset });
+            receipts.push(CommitReceipt { accepted: request.len() - duplicates.len(), duplicates, withheld: Vec::new(), offset });
         }
         for item in accepted.iter().filter_map(item_of) {
             if !self.items.iter().any(|known| known == item) {
@@ -115,8 +115,8 @@ fn a_batch_sent_again_changes_nothing() {
     let batch: Vec<_> = (0..5).map(event).collect();
     committer.commit(vec![batch.clone()]).unwrap();
     let (receipts, committed) = committer.commit(vec![batch]).unwrap();
-    assert_eq!(receipts, [Receipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], withheld: vec![], offset: 5 }]);
-    assert_eq!(committed, Committed { first: 5, entries: Vec::new() });
+    assert_eq!(receipts, [CommitReceipt { accepted: 0, duplicates: vec![0, 1, 2, 3, 4], withheld: vec![], offset: 5 }]);
+    assert_eq!(committed, CommittedBatch { first: 5, entries: Vec::new() });
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
     assert_eq!((recovered.first, committer.next_offset()), (1, 3));
     let (receipts, _) = committer.commit(vec![vec![event(12), event(3)]]).unwrap();
-    assert_eq!(receipts, [Receipt { accepted: 1, duplicates: vec![0], withheld: vec![], offset: 4 }]);
+    assert_eq!(receipts, [CommitReceipt { accepted: 1, duplicates: vec![0], withheld: vec![], offset: 4 }]);
 }
 
 #[test]

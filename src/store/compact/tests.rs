@@ -1,5 +1,5 @@
 use super::super::testing::{copy_of, event};
-use super::super::{Quarantined, Reader, SessionRecord, StoreOptions};
+use super::super::{QuarantinedEntry, QuarantineReader, SessionRecord, StoreOptions};
 use super::*;
 use crate::domain::{Entry, UserSequence};
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn compact(store: &Store) -> Compacted {
+fn compact(store: &Store) -> CompactionSummary {
     store.compact(&mut |_, _| ControlFlow::Continue(())).unwrap().unwrap()
 }
 
@@ -45,11 +45,11 @@ fn disk_is_given_back_and_all_is_there() {
         let records: Vec<_> = (0..200).map(|user| (format!("user-{user}"), record(round, 4000))).collect();
         store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
     }
-    store.quarantine().put(&Quarantined { offset: 3, reader: Reader::Learner, reason: "why".to_owned() }).unwrap();
+    store.quarantine().put(&QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: "why".to_owned() }).unwrap();
     store.journal().drop_before(20).unwrap();
     let entries = journal(&store);
     for number in 1..=3 {
-        let Compacted { bytes_before, bytes_after } = compact(&store);
+        let CompactionSummary { bytes_before, bytes_after } = compact(&store);
         assert!(number > 1 || bytes_after * 2 < bytes_before, "{bytes_before} to {bytes_after}");
         assert_eq!(databases(dir.path()), [format!("store.{number}")]);
         assert_eq!(store.live_bytes().unwrap(), counted(&store));

@@ -28,7 +28,7 @@ fn checkpoint(store: &Store, offset: Offset) {
 }
 
 /// The only damage of a store.
-fn only(store: &Store) -> Damage {
+fn only(store: &Store) -> DamageFinding {
     let mut damages = store.verify(&[], &mut |_| {}).0.damages;
     assert_eq!(damages.len(), 1, "{damages:?}");
     damages.remove(0)
@@ -40,7 +40,7 @@ fn a_whole_store_is_counted() {
     let mut told = 0;
     let findings = store.verify(&[], &mut |entries| told = entries).0;
     assert_eq!(findings.damages, []);
-    let expected = Counts { records: 2, entries: 20, events: 20, items: 11, sessions: 2, checkpoints: 1, ..Counts::default() };
+    let expected = StoreCounts { records: 2, entries: 20, events: 20, items: 11, sessions: 2, checkpoints: 1, ..StoreCounts::default() };
     assert_eq!((findings.counts, told), (expected, 20));
 }
 
@@ -51,7 +51,7 @@ fn damage_in_the_journal_is_named_and_what_follows_is_read() {
     let key = |first| keys::PieceKey { first, piece: 0 }.to_bytes();
     flip(&tree, &key(0), 40);
     let damage = only(&store);
-    assert_eq!((damage.place.as_str(), damage.remedy), ("journal, offset 0", Remedy::Restore));
+    assert_eq!((damage.place.as_str(), damage.remedy), ("journal, offset 0", DamageRemedy::Restore));
     assert!(damage.reason.contains("checksum"), "{damage:?}");
     assert_eq!(store.verify(&[], &mut |_| {}).0.counts.entries, 10, "the second record is whole");
     tree.remove(key(0)).unwrap();
@@ -77,7 +77,7 @@ fn a_journal_that_ends_early_is_told() {
     store.close().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let damages = store.verify(&[], &mut |_| {}).0.damages;
-    assert!(damages[0].reason.contains("20 entries were in it") && damages[0].remedy == Remedy::Restore, "{damages:?}");
+    assert!(damages[0].reason.contains("20 entries were in it") && damages[0].remedy == DamageRemedy::Restore, "{damages:?}");
     assert!(matches!(store.check_end(), Err(StoreError::Lost { end: 10, known: 20, .. })));
 }
 
@@ -94,7 +94,7 @@ fn items_must_be_those_of_the_journal() {
     let tree = store.engine().unwrap().items.clone();
     flip(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
-    assert!(damages[0].place == "items, from number 0" && damages[0].remedy == Remedy::Rebuild, "{damages:?}");
+    assert!(damages[0].place == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
     // Whole, but in another order.
     let other = ItemDictionary::default();
     other.intern("item-1");
@@ -140,10 +140,10 @@ fn checkpoints_and_origin_are_read_through() {
     assert!(only(&store).reason.contains("that of offset 21"));
     std::fs::write(file(5), "no checkpoint").unwrap();
     let damage = only(&store);
-    assert!(damage.place.contains("00005.checkpoint") && damage.remedy == Remedy::Delete, "{damage:?}");
+    assert!(damage.place.contains("00005.checkpoint") && damage.remedy == DamageRemedy::Delete, "{damage:?}");
     std::fs::remove_file(file(5)).unwrap();
     std::fs::write(dir.path().join("origin"), "nothing").unwrap();
-    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", Remedy::Backup));
+    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", DamageRemedy::Backup));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
     store.close().unwrap();
     std::fs::write(dir.path().join("end"), "7").unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    assert_eq!(only(&store).remedy, Remedy::Nothing);
+    assert_eq!(only(&store).remedy, DamageRemedy::Nothing);
     store.check_end().unwrap();
     store.journal().append(&[event(20)], Durability::PowerLoss).unwrap();
     store.close().unwrap();
@@ -168,5 +168,5 @@ fn a_damaged_link_is_told() {
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     flip(&store.engine().unwrap().links, &7_u64.to_be_bytes(), 9);
     let damage = only(&store);
-    assert_eq!((damage.place.as_str(), damage.remedy), ("links", Remedy::Rebuild));
+    assert_eq!((damage.place.as_str(), damage.remedy), ("links", DamageRemedy::Rebuild));
 }
