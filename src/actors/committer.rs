@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
+use super::admission::AdmissionPermit;
 use super::catalog::LiveCatalog;
-use super::gate::AdmissionPermit;
 use super::guard::{guarded, may_strike};
-use super::model::{AdvanceLearner, LearnerActor};
+use super::learner::{AdvanceLearner, LearnerActor};
 use super::session::{SessionOp, SessionUpdate};
 use super::shard::{DeliverEntries, ShardActor, shard_of};
 use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
 use crate::metrics::{ActorKind, Metrics, QueueName};
-use crate::store::{CommittedBatch, Committer, CommitReceipt, StoreError};
+use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
 
 /// Entries to be made durable together, or not at all.
 #[derive(Debug, Message)]

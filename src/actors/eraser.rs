@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::system::{System, SystemError};
 use super::upkeep::StoreMaintenance;
-use crate::store::{PendingTask, ErasedUser, RemovedUser};
+use crate::store::{ErasedUser, PendingTask, RemovedUser};
 
 /// How often it is looked for erasures under way: those of an earlier process, and those that could not be finished the last time.
 const EVERY: Duration = Duration::from_secs(1);

@@ -9,12 +9,12 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::gate::AdmissionPermit;
+use super::admission::AdmissionPermit;
 use super::guard::{guarded, may_strike};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
-use crate::learner::{RankedAnswer, SequenceState, SequenceParams, RecommendationRequest, ModelSnapshot, ScoringWorkspace, answer};
+use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, answer};
 use crate::metrics::{ActorKind, Metrics};
-use crate::store::{QuarantineTree, QuarantinedEntry, QuarantineReader, SessionRecord, StoreError, codec};
+use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
 
 /// What the session actors of one shard share: they live on one thread.
@@ -89,7 +89,11 @@ impl SessionActor {
         if let Err(struck) = applied {
             self.follower = SequenceState::restore(before, None);
             around.workspace.replace(ScoringWorkspace::default());
-            let noted = around.quarantine.put(&QuarantinedEntry { offset: event.offset, reader: QuarantineReader::Session, reason: struck.to_string() });
+            let noted = around.quarantine.put(&QuarantinedEntry {
+                offset: event.offset,
+                reader: QuarantineReader::Session,
+                reason: struck.to_string(),
+            });
             if let Err(error) = noted {
                 tracing::error!(error = &error as &dyn std::error::Error, "an event that a session passes over could not be noted");
             }

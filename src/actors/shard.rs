@@ -12,23 +12,23 @@ use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 mod expiring;
-mod healing;
-mod listening;
-mod looking;
+mod flushing;
+mod inspection;
 mod merging;
-mod storing;
+mod recovery;
+mod subscriptions;
 
 pub use expiring::{ExpireSessions, ExpiryScan};
-pub use listening::{CloseSubscribers, Subscribe};
-pub use looking::{ListLiveSessions, GetSessionView};
-pub use storing::FlushSessions;
+pub use flushing::FlushSessions;
+pub use inspection::{GetSessionView, ListLiveSessions};
+pub use subscriptions::{CloseSubscribers, Subscribe};
 
-use super::gate::AdmissionPermit;
+use super::admission::AdmissionPermit;
+use super::flush_progress::FlushProgress;
 use super::guard::{guarded, may_strike};
-use super::session::{ApplySessionUpdate, SessionUpdate, Stop, RecommendForSession, SessionActor, SessionContext};
-use super::stored::FlushProgress;
+use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
-use crate::learner::{RankedAnswer, SequenceState, SequenceParams, RecommendationRequest, ModelSnapshot, ScoringWorkspace, answer};
+use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, answer};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
@@ -292,7 +292,8 @@ impl ShardActor {
                 let _span = span!(parent: &ask.span, "answer").entered();
                 let around = &self.surroundings;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
-                let _ = ask.reply.send(answer(&snapshot, &catalog, &mut SequenceState::default(), &around.pace, &ask.request, &mut workspace));
+                let _ =
+                    ask.reply.send(answer(&snapshot, &catalog, &mut SequenceState::default(), &around.pace, &ask.request, &mut workspace));
             }
         }
     }

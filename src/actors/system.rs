@@ -4,12 +4,12 @@ mod consent;
 mod erasing;
 mod error;
 mod expiring;
-mod inline;
-mod listening;
-mod looking;
-mod reaching;
+mod inline_session;
+mod inspection;
 mod recovery;
 mod steering;
+mod subscriptions;
+mod watermarks;
 
 pub use consent::ConsentedEntries;
 pub use error::SystemError;
@@ -23,25 +23,25 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::ahead::CheckpointPreload;
+use super::admission::{AdmissionControl, AdmissionFull, AdmissionPermit};
 use super::catalog::LiveCatalog;
+use super::checkpoint_preload::CheckpointPreload;
 use super::committer::{AppendEntries, CommitterActor, PersistIndexes};
 use super::eraser::ErasureJob;
-use super::gate::{AdmissionFull, AdmissionControl, AdmissionPermit};
-use super::model::{CheckpointPolicy, GetStatus, LearnerActor, LearnerActorError, LearnerStatus};
-use super::origin::{number_items, origin};
-use super::pulse::LivenessPing;
-use super::shard::{RecommendForUser, FlushSessions, ShardActor, ShardContext, shard_of};
-use super::stored::FlushProgress;
+use super::flush_progress::FlushProgress;
+use super::learner::{CheckpointPolicy, GetStatus, LearnerActor, LearnerActorError, LearnerStatus};
+use super::liveness::LivenessPing;
+use super::pretrained::{number_items, origin};
+use super::shard::{FlushSessions, RecommendForUser, ShardActor, ShardContext, shard_of};
 use super::upkeep::StoreMaintenance;
 use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp, UserAliases, UserConsents};
-use crate::learner::{RankedAnswer, LearnerConfig, RecommendationRequest, ModelSnapshot, similar, trending};
+use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar, trending};
 use crate::metrics::{Metrics, QueueName};
-use crate::store::{Committer, CommitterSettings, CompactionSummary, BackupSummary, Durability, Store};
-pub use crate::store::{RemovedUser, RestorePoint, QuarantinedEntry};
+use crate::store::{BackupSummary, Committer, CommitterSettings, CompactionSummary, Durability, Store};
+pub use crate::store::{QuarantinedEntry, RemovedUser, RestorePoint};
 use crate::telemetry::span;
-use reaching::Watermarks;
 use recovery::{loader, recover};
+use watermarks::Watermarks;
 
 pub use crate::store::CommitReceipt;
 
@@ -102,7 +102,12 @@ impl System {
     ///
     /// # Errors
     /// As [`System::start`].
-    pub fn start_with(store: Store, settings: SystemSettings, metrics: Arc<Metrics>, ahead: Option<CheckpointPreload>) -> Result<Self, SystemError> {
+    pub fn start_with(
+        store: Store,
+        settings: SystemSettings,
+        metrics: Arc<Metrics>,
+        ahead: Option<CheckpointPreload>,
+    ) -> Result<Self, SystemError> {
         let pretrained = origin(&store)?;
         if let Some(pretrained) = &pretrained {
             number_items(&store, pretrained)?;

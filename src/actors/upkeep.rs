@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::system::SystemError;
 use crate::metrics::Metrics;
-use crate::store::{CompactionSummary, BackupSummary, Store};
+use crate::store::{BackupSummary, CompactionSummary, Store};
 
 /// Copies the store; cheap to clone. Everything here blocks: it belongs on a thread that may wait.
 #[derive(Clone)]

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 
+use super::client_auth::ClientAuth;
 use super::data::AdminConnection;
-use super::knock::ClientAuth;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -22,11 +22,11 @@ pub(super) struct AdminCommand {
     #[command(flatten)]
     knock: ClientAuth,
     #[command(subcommand)]
-    wish: Wish,
+    wish: AdminRequest,
 }
 
 #[derive(Debug, Subcommand)]
-enum Wish {
+enum AdminRequest {
     /// How everything stands.
     Status,
     /// The users whose sessions are known.
@@ -94,7 +94,7 @@ enum Wish {
     },
 }
 
-impl Wish {
+impl AdminRequest {
     /// The path, and the body of what is posted there.
     fn request(&self) -> (String, Option<Value>) {
         let get = |path: &str| (path.to_owned(), None);
@@ -149,6 +149,6 @@ mod tests {
 
     #[test]
     fn names_are_encoded() {
-        assert_eq!(Wish::Session { user: "a/b ü".to_owned() }.request().0, "/admin/sessions/a%2Fb%20%C3%BC");
+        assert_eq!(AdminRequest::Session { user: "a/b ü".to_owned() }.request().0, "/admin/sessions/a%2Fb%20%C3%BC");
     }
 }

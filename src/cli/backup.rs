@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
+use super::client_auth::ClientAuth;
 use super::data::{self, AdminConnection};
 use super::flags::SettingsFlags;
-use super::knock::ClientAuth;
 use super::progress::ProgressDisplay;
 use crate::store::{BackupSummary, Store};
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
-use super::knock::ClientAuth;
+use super::client_auth::ClientAuth;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
 
@@ -31,13 +31,13 @@ pub(super) struct DaemonClient {
 
 /// What is asked of a daemon.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct ListRequest {
     method: Method,
     path: String,
     body: Vec<u8>,
 }
 
-impl Question {
+impl ListRequest {
     fn get(path: &str) -> Self {
         Self { method: Method::GET, path: path.to_owned(), body: Vec::new() }
     }
@@ -143,11 +143,11 @@ impl DaemonClient {
     }
 
     /// Asks the API and reads the answer to its end.
-    pub(super) async fn ask(&self, question: Question) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    pub(super) async fn ask(&self, question: ListRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         self.send(&self.api, question).await
     }
 
-    async fn send(&self, address: &str, Question { method, path, body }: Question) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    async fn send(&self, address: &str, ListRequest { method, path, body }: ListRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let request = self.client.request(method, format!("{address}{path}")).no_decompress();
         let answer = if body.is_empty() { request.send() } else { request.content_type("application/x-ndjson").send_body(body) };
         // What the client says of its errors is not to be shared between threads: its words are.
@@ -158,13 +158,13 @@ impl DaemonClient {
     }
 
     /// Asks the API for what it must be able to answer.
-    pub(super) async fn expect<T: DeserializeOwned>(&self, question: Question) -> anyhow::Result<T> {
+    pub(super) async fn expect<T: DeserializeOwned>(&self, question: ListRequest) -> anyhow::Result<T> {
         let path = question.path.clone();
         read(&path, self.ask(question).await?)
     }
 
     /// Tells something that must be taken, again and again while the daemon is at its bound.
-    pub(super) async fn tell(&self, question: Question) -> anyhow::Result<()> {
+    pub(super) async fn tell(&self, question: ListRequest) -> anyhow::Result<()> {
         loop {
             let path = question.path.clone();
             match self.ask(question.clone()).await? {
@@ -177,7 +177,7 @@ impl DaemonClient {
     /// How everything stands.
     pub(super) async fn status(&self) -> anyhow::Result<DaemonStatus> {
         let admin = self.admin.as_deref().context("no admin endpoint is known")?;
-        read("/admin/status", self.send(admin, Question::get("/admin/status")).await?)
+        read("/admin/status", self.send(admin, ListRequest::get("/admin/status")).await?)
     }
 
     /// Waits until all that was taken is learned, if the daemon can be asked.
@@ -198,7 +198,7 @@ impl DaemonClient {
     /// What the daemon's process says that it took; `None` where it cannot say, or no admin endpoint is known.
     pub(super) async fn usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
-        let (status, text) = self.send(admin, Question::get("/metrics")).await?;
+        let (status, text) = self.send(admin, ListRequest::get("/metrics")).await?;
         if !status.is_success() {
             bail!("{admin}/metrics answers {status}; is it the address of an admin endpoint?");
         }

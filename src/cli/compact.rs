@@ -5,9 +5,9 @@ use clap::Args;
 use serde_json::json;
 use std::ops::ControlFlow;
 
+use super::client_auth::ClientAuth;
 use super::data::{self, AdminConnection};
 use super::flags::SettingsFlags;
-use super::knock::ClientAuth;
 use super::progress::ProgressDisplay;
 use crate::store::{CompactionSummary, Store};
 

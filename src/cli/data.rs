@@ -4,9 +4,9 @@ use anyhow::{Context, anyhow};
 use std::path::Path;
 use std::time::Duration;
 
+use super::client_auth::ClientAuth;
 use super::flags::{self, SettingsFlags};
-use super::knock::ClientAuth;
-use crate::actors::origin::origin;
+use crate::actors::pretrained::origin;
 use crate::ingest::ValidationRules;
 use crate::settings::{Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::Path;
 
+use super::client_auth::ClientAuth;
 use super::data::{self, AdminConnection};
 use super::flags::SettingsFlags;
-use super::knock::ClientAuth;
 use crate::domain::{Entry, Timestamp, UserErasure};
 use crate::store::{Committer, CommitterSettings, Durability, ErasedUser, Store};
 
@@ -19,7 +19,7 @@ use crate::store::{Committer, CommitterSettings, Durability, ErasedUser, Store};
     after_help = "Each line stands for an id that was erased, by its SHA-256, with when that was asked. A backup made before still holds what was erased: keep this list apart from it, and give it to \
     the restoring.\n\nExample:\n  sequor erasures --url http://127.0.0.1:9090 > erasures.ndjson\n  sequor restore monday.tar.gz --data-dir sequor-data --erasures erasures.ndjson"
 )]
-pub(super) struct Erasures {
+pub(super) struct ListErasures {
     #[command(flatten)]
     flags: SettingsFlags,
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub(super) struct Erasures {
     url: Option<String>,
 }
 
-impl Erasures {
+impl ListErasures {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
@@ -39,7 +39,7 @@ impl Erasures {
             let layers = data::settings(&self.flags)?;
             let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
             for (erased, asked) in store.erasures().done()? {
-                writeln!(out, "{}", serde_json::to_string(&Line { asked, erased: erased.hex() })?)?;
+                writeln!(out, "{}", serde_json::to_string(&ErasureLine { asked, erased: erased.hex() })?)?;
             }
         }
         Ok(out.flush()?)
@@ -49,7 +49,7 @@ impl Erasures {
 /// A line of the list.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct ErasureLine {
     asked: Timestamp,
     erased: String,
 }
@@ -60,7 +60,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUser, Timestamp)>> 
     let mut list = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(opened).lines()) {
         let place = || format!("{}, line {number}", file.display());
-        let Line { asked, erased } = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
+        let ErasureLine { asked, erased } = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
         let Some(erased) = ErasedUser::from_hex(&erased) else { bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place()) };
         list.push((erased, asked));
     }

@@ -52,7 +52,7 @@ impl Evaluate {
             epoch: training.best_epoch(),
             items: training.names().len(),
             test_sessions: test.len(),
-            figures: Figures::new(&scores),
+            figures: EvaluationFigures::new(&scores),
         };
         println!("{evaluation}");
         self.json.as_deref().map_or(Ok(()), |file| write_json(file, &evaluation))
@@ -73,7 +73,7 @@ struct EvaluationReport {
     items: usize,
     test_sessions: usize,
     #[serde(flatten)]
-    figures: Figures,
+    figures: EvaluationFigures,
 }
 
 impl fmt::Display for EvaluationReport {
@@ -86,7 +86,7 @@ impl fmt::Display for EvaluationReport {
 
 /// What the steps of the test gave.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Figures {
+pub(super) struct EvaluationFigures {
     evaluated_steps: u64,
     recall_at_20: f64,
     mrr_at_20: f64,
@@ -95,7 +95,7 @@ pub(super) struct Figures {
     interest_mse: Option<f64>,
 }
 
-impl Figures {
+impl EvaluationFigures {
     pub(super) fn new(scores: &OfflineScores) -> Self {
         let quality = &scores.quality;
         Self {
@@ -108,7 +108,7 @@ impl Figures {
     }
 }
 
-impl Figures {
+impl EvaluationFigures {
     pub(super) fn recall(&self) -> f64 {
         self.recall_at_20
     }
@@ -122,7 +122,7 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for EvaluationFigures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.evaluated_steps == 0 {
             return write!(out, "  evaluated steps   {:>12}", "none");

@@ -8,9 +8,9 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
+use super::client_auth::ClientAuth;
 use super::data::{self, AdminConnection};
 use super::flags::SettingsFlags;
-use super::knock::ClientAuth;
 use super::progress::ProgressDisplay;
 use crate::domain::Offset;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name, write_entry};

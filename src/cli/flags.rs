@@ -12,10 +12,10 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use super::secret;
 use crate::actors::expirer::RetentionJob;
-use crate::actors::model::CheckpointPolicy;
+use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
 use crate::domain::EventKind;
-use crate::http::{ServerOptions, RateLimitSettings, TlsFiles};
+use crate::http::{RateLimitSettings, ServerOptions, TlsFiles};
 use crate::ingest::{SegmentEventMapping, ValidationRules};
 use crate::learner::{LearnerConfig, SequenceParams};
 use crate::metrics::Metrics;

@@ -3,8 +3,8 @@
 use clap::Args;
 use std::time::Duration;
 
+use super::client_auth::ClientAuth;
 use super::data::AdminConnection;
-use super::knock::ClientAuth;
 
 /// Arguments of `sequor health`.
 #[derive(Debug, Args)]

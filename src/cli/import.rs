@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{Read, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::faults::{RejectFlags, RejectReport, RejectedRow};
+use super::client_auth::ClientAuth;
+use super::event_sender::EventSender;
 use super::flags::{self, SettingsFlags};
-use super::knock::ClientAuth;
-use super::place::ProgressFile;
+use super::import_target::{DirectoryTarget, ImportTarget};
 use super::progress::ProgressDisplay;
-use super::sender::EventSender;
-use super::target::{DirectoryTarget, Target};
+use super::progress_file::ProgressFile;
+use super::rejects::{RejectFlags, RejectReport, RejectedRow};
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
@@ -87,7 +87,7 @@ enum TimestampUnit {
 
 /// How far a file was acknowledged, and by whom.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+struct ImportState {
     digest: String,
     target: String,
     /// Every row up to this line is acknowledged.
@@ -96,7 +96,7 @@ struct State {
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct ImportSummary {
     /// Rows that are in the journal now and were not before.
     taken: u64,
     /// Rows that it had already.
@@ -120,15 +120,15 @@ impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one file; give one FILE, or leave it out");
         let rules = flags::rules(self.flags.layers(&[])?.validated()?);
-        let wanted = if self.items { Wanted::Items(self.names()?) } else { Wanted::Events(self.shape()?) };
+        let wanted = if self.items { ImportKind::Items(self.names()?) } else { ImportKind::Events(self.shape()?) };
         let (target, name) = self.target()?;
         let rules = target.rules().cloned().unwrap_or(rules);
         let faults = RejectReport::new(&self.faults)?;
-        let mut run = Run { import: &self, rules, wanted, name, target, faults, summary: Summary::default() };
+        let mut run = ImportRun { import: &self, rules, wanted, name, target, faults, summary: ImportSummary::default() };
         for file in &self.files {
             run.file(file)?;
         }
-        let Run { target, faults, mut summary, .. } = run;
+        let ImportRun { target, faults, mut summary, .. } = run;
         target.finish()?;
         summary.faulty = faults.count();
         if self.json {
@@ -149,14 +149,16 @@ impl Import {
     }
 
     /// Where to, and what that is called in a state.
-    fn target(&self) -> anyhow::Result<(Target, String)> {
+    fn target(&self) -> anyhow::Result<(ImportTarget, String)> {
         match self.flags.data_dir() {
             Some(dir) => {
                 let directory = DirectoryTarget::open(&self.flags)?;
                 let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
-                Ok((Target::Directory(Box::new(directory)), name.display().to_string()))
+                Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
             }
-            None => Ok((Target::Daemon(Box::new(EventSender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned())),
+            None => {
+                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned()))
+            }
         }
     }
 
@@ -193,7 +195,7 @@ impl Import {
 }
 
 /// What the files hold.
-enum Wanted {
+enum ImportKind {
     Events(ColumnMapping),
     Items(Vec<(&'static str, String)>),
 }
@@ -235,14 +237,14 @@ impl ImportRows<'_> {
 
 /// A request under way: entries and the lines that they stood in.
 #[derive(Default)]
-struct Batch {
+struct ImportBatch {
     lines: Vec<u64>,
     entries: Vec<WithConsent<Entry>>,
     bytes: usize,
     scratch: Vec<u8>,
 }
 
-impl Batch {
+impl ImportBatch {
     fn push(&mut self, line: u64, entry: WithConsent<Entry>) -> anyhow::Result<()> {
         self.scratch.clear();
         write_entry_with_consent(&entry, &mut self.scratch)?;
@@ -258,22 +260,22 @@ impl Batch {
 }
 
 /// An import under way.
-struct Run<'i> {
+struct ImportRun<'i> {
     import: &'i Import,
     rules: ValidationRules,
-    wanted: Wanted,
+    wanted: ImportKind,
     /// What the target is called.
     name: String,
-    target: Target,
+    target: ImportTarget,
     faults: RejectReport,
-    summary: Summary,
+    summary: ImportSummary,
 }
 
-impl Run<'_> {
+impl ImportRun<'_> {
     fn file(&mut self, file: &Path) -> anyhow::Result<()> {
         let (digest, size) = digest(file)?;
         let state = ProgressFile::of(file, ".import", self.import.state.as_deref());
-        let earlier = state.read::<State>()?.filter(|state| state.digest == digest && state.target == self.name);
+        let earlier = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.name);
         let mut through = earlier.map_or(0, |state| state.through);
         if through > 0 {
             eprintln!("{}: going on after line {through}, as {} says", file.display(), state.path().display());
@@ -281,7 +283,7 @@ impl Run<'_> {
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
         let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MOST_HELD);
-        let mut batch = Batch::default();
+        let mut batch = ImportBatch::default();
         let progress = ProgressDisplay::new(size, "bytes imported");
         while let Some(row) = rows.next() {
             let line = rows.line();
@@ -302,7 +304,7 @@ impl Run<'_> {
                 self.send(file, &mut batch)?;
                 // A row that is held back must be read again.
                 through = through.max(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)));
-                state.write(&State { digest: digest.clone(), target: self.name.clone(), through })?;
+                state.write(&ImportState { digest: digest.clone(), target: self.name.clone(), through })?;
                 progress.show(rows.bytes_read());
             }
         }
@@ -313,7 +315,7 @@ impl Run<'_> {
             }
         }
         self.send(file, &mut batch)?;
-        state.write(&State { digest, target: self.name.clone(), through: through.max(rows.line()) })?;
+        state.write(&ImportState { digest, target: self.name.clone(), through: through.max(rows.line()) })?;
         progress.done();
         self.summary.late += reorder.late_count();
         Ok(())
@@ -322,14 +324,14 @@ impl Run<'_> {
     fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.wanted {
-            Wanted::Events(shape) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
-            Wanted::Items(names) => ImportRows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
+            ImportKind::Events(shape) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
+            ImportKind::Items(names) => ImportRows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
         })
     }
 
     /// Sends what was gathered and waits until it is acknowledged.
-    fn send(&mut self, file: &Path, batch: &mut Batch) -> anyhow::Result<()> {
-        let Batch { lines, entries, .. } = std::mem::take(batch);
+    fn send(&mut self, file: &Path, batch: &mut ImportBatch) -> anyhow::Result<()> {
+        let ImportBatch { lines, entries, .. } = std::mem::take(batch);
         if lines.is_empty() {
             return Ok(());
         }

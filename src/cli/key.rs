@@ -19,11 +19,11 @@ use crate::clock::Clock;
 )]
 pub(super) struct KeyCommand {
     #[command(subcommand)]
-    wish: Wish,
+    wish: KeyRequest,
 }
 
 #[derive(Debug, Subcommand)]
-enum Wish {
+enum KeyRequest {
     /// Make a key, and print it: this once.
     Create {
         /// What people call it: whose it is.
@@ -54,14 +54,14 @@ enum Wish {
 impl KeyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.wish {
-            Wish::Create { name, scopes, rate, flags } => {
+            KeyRequest::Create { name, scopes, rate, flags } => {
                 let (key, secret) = KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
                 // The key alone goes to standard output, so that it can be put where it belongs without being seen.
                 writeln!(stdout(), "{}", secret.reveal())?;
                 eprintln!("key {} for {} was made; it is not shown again", key.id, key.name);
             }
-            Wish::List { flags } => list(&existing(&flags)?)?,
-            Wish::Revoke { id, flags } => {
+            KeyRequest::List { flags } => list(&existing(&flags)?)?,
+            KeyRequest::Revoke { id, flags } => {
                 let key = KeyFile::in_dir(&existing(&flags)?).revoke(&id)?;
                 eprintln!("key {} of {} is revoked", key.id, key.name);
             }

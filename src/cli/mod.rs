@@ -3,37 +3,37 @@
 mod admin;
 mod backup;
 mod bench;
-mod child;
 mod client;
+mod client_auth;
 mod compact;
+mod consistency;
+mod daemon_process;
 mod data;
 mod demo;
 mod erasures;
 mod evaluate;
+mod event_sender;
 mod export;
-mod faults;
 mod flags;
-mod follow;
 mod health;
 mod import;
+mod import_target;
 mod key;
-mod knock;
+mod log_follower;
 mod migrate;
-mod place;
 mod plot;
 mod progress;
+mod progress_file;
 mod rebuild;
 mod recording;
+mod rejects;
 mod replay;
-mod report;
+mod replay_report;
 mod restore;
 mod secret;
-mod sender;
 mod serve;
-mod soundness;
 mod supervisor;
 mod tail;
-mod target;
 mod train;
 mod trained;
 mod unlearn;
@@ -41,7 +41,7 @@ mod verify;
 
 use clap::{Parser, Subcommand};
 
-pub use faults::RejectedRows;
+pub use rejects::RejectedRows;
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
 #[derive(Debug, Parser)]
@@ -82,7 +82,7 @@ enum Command {
     /// Give back the disk that the database no longer needs, also while a daemon serves it.
     Compact(compact::Compact),
     /// List who was erased, for a backup that is restored to forget them, too.
-    Erasures(erasures::Erasures),
+    Erasures(erasures::ListErasures),
     /// Make a data directory of a backup.
     Restore(restore::Restore),
     /// Write the journal as lines of JSON, in the shapes that the API takes.

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use std::path::Path;
 
 /// A named line through points.
-pub(super) struct Line {
+pub(super) struct PlotLine {
     /// As the legend says it.
     pub(super) name: &'static str,
     /// From left to right.
@@ -16,11 +16,11 @@ pub(super) struct Line {
 const COLOURS: [RGBColor; 4] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 /// Draws lines over what `x` names; the vertical axis begins at 0.
-pub(super) fn draw(file: &Path, title: &str, x: &str, y: &str, lines: &[Line]) -> anyhow::Result<()> {
+pub(super) fn draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
     try_draw(file, title, x, y, lines).with_context(|| format!("cannot draw {}", file.display()))
 }
 
-fn try_draw(file: &Path, title: &str, x: &str, y: &str, lines: &[Line]) -> anyhow::Result<()> {
+fn try_draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
     let (left, right) = if left < right { (left, right) } else { (0.0, 1.0) };

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::consistency::{RecordedSteps, examine};
 use super::data;
 use super::evaluate::write_json;
 use super::flags::{self, SettingsFlags};
 use super::progress::ProgressDisplay;
-use super::soundness::{Recorded, examine};
-use crate::actors::origin::{number_items, origin};
-use crate::actors::past::{StoredStateHistory, fold_up_to};
-use crate::actors::worker::BackgroundWorker;
+use crate::actors::background_worker::BackgroundWorker;
+use crate::actors::pretrained::{number_items, origin};
+use crate::actors::state_history::{StoredStateHistory, fold_up_to};
 use crate::domain::{ItemDictionary, Offset};
-use crate::learner::{LearnerDeps, LearnerConfig, Learner};
+use crate::learner::{Learner, LearnerConfig, LearnerDeps};
 use crate::metrics::{ActorKind, Metrics};
 use crate::settings::Settings;
 use crate::store::{Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, codec};
@@ -135,12 +135,12 @@ pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>
 pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
-    let recorded = Recorded { store, names, kinds: &kinds, idle_gap_ms };
+    let recorded = RecordedSteps { store, names, kinds: &kinds, idle_gap_ms };
     recorded.fold_sessions(
         "entries folded into sessions",
         |_| Offset::MAX,
         |users, _| {
-            let record = |(user, folded): (String, super::soundness::ReplayedState)| {
+            let record = |(user, folded): (String, super::consistency::ReplayedState)| {
                 (user, SessionRecord { applied: folded.applied, session: folded.session, hidden: Vec::new() })
             };
             let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.gone).map(record).collect();
@@ -153,8 +153,11 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
 /// What the journal teaches, written as the checkpoint of its end.
 pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerConfig, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
-        let training =
-            BackgroundWorker::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
+        let training = BackgroundWorker::start(
+            || span!("training"),
+            metrics.training_seconds.clone(),
+            metrics.panics.with_label(ActorKind::Training).clone(),
+        );
         let clustering = BackgroundWorker::start(
             || span!("clustering"),
             metrics.clustering_seconds.clone(),

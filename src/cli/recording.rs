@@ -11,13 +11,13 @@ use crate::learner::Recording;
 const TOLD: u64 = 10;
 
 /// A recording, and how many of its rows were refused.
-pub(super) struct Read {
+pub(super) struct RecordingReader {
     pub(super) recording: Recording,
     pub(super) rejected: u64,
 }
 
 /// Reads a file's events into sessions, and tells the first bad rows on standard error.
-pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<Read> {
+pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<RecordingReader> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let mut rejected = 0;
@@ -37,5 +37,5 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
     if recording.events() == 0 {
         bail!("{} holds no event", file.display());
     }
-    Ok(Read { recording, rejected })
+    Ok(RecordingReader { recording, rejected })
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::flags::{self, SettingsFlags};
 use super::progress::ProgressDisplay;
-use super::report::{Report, write_plot};
+use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName, WithConsent};
 use crate::ingest::{EventFileReader, ValidationRules};
@@ -146,7 +146,7 @@ impl Replay {
         rules: &ValidationRules,
         events: u64,
         metrics: Arc<Metrics>,
-    ) -> anyhow::Result<Report> {
+    ) -> anyhow::Result<ReplayReport> {
         let store = Store::open(&settings.store.data_dir, &flags::store_options(settings))?;
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
@@ -190,7 +190,7 @@ impl Replay {
         let elapsed = began.elapsed();
         progress.done();
         let journal_bytes = system.store().size_on_disk()?;
-        Ok(Report::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
+        Ok(ReplayReport::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
     }
 }
 

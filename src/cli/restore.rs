@@ -4,10 +4,10 @@ use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
 
+use super::consistency::examine;
 use super::data;
 use super::erasures;
 use super::flags::{self, SettingsFlags};
-use super::soundness::examine;
 use crate::store::{StoreError, restore};
 
 /// Arguments of `sequor restore`.

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 use super::flags::{self, SettingsFlags};
 use super::{data, supervisor, trained, unlearn};
-use crate::actors::ahead::CheckpointPreload;
+use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::eraser::erase;
 use crate::actors::expirer::expire;
-use crate::actors::origin::begin_with;
+use crate::actors::pretrained::begin_with;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
 use crate::clock::Clock;

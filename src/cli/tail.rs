@@ -9,13 +9,13 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::faults::{RejectFlags, RejectReport, RejectedRow};
+use super::client_auth::ClientAuth;
+use super::event_sender::EventSender;
 use super::flags::{self, SettingFlags};
-use super::follow::{LogFollower, Line, Place, log_of};
-use super::knock::ClientAuth;
-use super::place::ProgressFile;
+use super::log_follower::{FollowedLine, LogFollower, LogPosition, log_of};
 use super::progress::ProgressDisplay;
-use super::sender::EventSender;
+use super::progress_file::ProgressFile;
+use super::rejects::{RejectFlags, RejectReport, RejectedRow};
 use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
@@ -98,8 +98,8 @@ struct TailRulesFile {
 
 /// How far a log was acknowledged, and under which key its users have their pseudonyms.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
-    place: Option<Place>,
+struct TailState {
+    place: Option<LogPosition>,
     key: [u8; 16],
 }
 
@@ -122,7 +122,7 @@ struct TailedLog {
 
 /// What became of the lines.
 #[derive(Debug, Default)]
-struct Summary {
+struct TailSummary {
     taken: u64,
     duplicates: u64,
     withheld: u64,
@@ -136,13 +136,13 @@ impl Tail {
         let rules = flags::rules(self.flags.layers(&[], &[])?.validated()?);
         let sender = EventSender::new(&self.url, &self.knock)?;
         let mut faults = RejectReport::new(&self.faults)?;
-        let mut summary = Summary::default();
+        let mut summary = TailSummary::default();
         let mut logs = Vec::new();
         for file in &self.files {
             let file = std::path::absolute(file)?;
             ensure!(!self.once || file.exists(), "{} is not there", file.display());
             let state = ProgressFile::of(&file, ".sequor", self.state.as_deref());
-            let earlier = state.read::<State>()?;
+            let earlier = state.read::<TailState>()?;
             let key = earlier.as_ref().map_or_else(new_key, |state| state.key);
             let (followed, found) = LogFollower::new(&file, earlier.and_then(|state| state.place).as_ref())
                 .with_context(|| format!("{} cannot be read", file.display()))?;
@@ -228,7 +228,7 @@ fn new_key() -> [u8; 16] {
 
 impl TailedLog {
     /// Reads and sends what there is, at most a batch; `false` if there was nothing.
-    fn step(&mut self, once: bool, sender: &EventSender, faults: &mut RejectReport, summary: &mut Summary) -> anyhow::Result<bool> {
+    fn step(&mut self, once: bool, sender: &EventSender, faults: &mut RejectReport, summary: &mut TailSummary) -> anyhow::Result<bool> {
         if self.ended {
             return Ok(false);
         }
@@ -257,7 +257,14 @@ impl TailedLog {
     }
 
     /// Sends the events of some lines and, once they are acknowledged, writes down the place behind them.
-    fn send(&self, file: &Path, lines: Vec<Line>, sender: &EventSender, faults: &mut RejectReport, summary: &mut Summary) -> anyhow::Result<()> {
+    fn send(
+        &self,
+        file: &Path,
+        lines: Vec<FollowedLine>,
+        sender: &EventSender,
+        faults: &mut RejectReport,
+        summary: &mut TailSummary,
+    ) -> anyhow::Result<()> {
         let now = Clock::system().now();
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for line in lines {
@@ -291,11 +298,11 @@ impl TailedLog {
     }
 
     fn note(&self) -> anyhow::Result<()> {
-        self.state.write(&State { place: self.followed.place(), key: self.key })
+        self.state.write(&TailState { place: self.followed.place(), key: self.key })
     }
 }
 
-impl Summary {
+impl TailSummary {
     fn show(&self, faulty: u64) -> anyhow::Result<()> {
         let others = self.others.iter().map(|(other, count)| (format!("no event: {}", other.as_str()), *count));
         let rows = [

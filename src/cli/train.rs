@@ -9,11 +9,11 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::evaluate::{Figures, write_json};
+use super::evaluate::{EvaluationFigures, write_json};
 use super::flags::{self, SettingFlags};
-use super::plot::{self, Line};
+use super::plot::{self, PlotLine};
 use super::{recording, trained};
-use crate::learner::{Corpus, EpochReport, OfflineTraining, EpochProgress, score_sessions};
+use crate::learner::{Corpus, EpochProgress, EpochReport, OfflineTraining, score_sessions};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 
@@ -82,7 +82,7 @@ impl Train {
         [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
         let began = Instant::now();
         let (mut training, corpus, rejected) = self.begin(&layers)?;
-        let mut table = Table::new(&training, &corpus);
+        let mut table = EpochTable::new(&training, &corpus);
         while !training.is_finished() {
             // The scores that end the epoch are no part of its training.
             let (began, mut took) = (Instant::now(), Duration::ZERO);
@@ -96,7 +96,7 @@ impl Train {
             }
         }
         let scores = score_sessions(&training.best_weights(), &corpus.test, training.kinds());
-        let report = Report::new(&self, &training, &corpus, rejected, Figures::new(&scores), table, began.elapsed());
+        let report = TrainReport::new(&self, &training, &corpus, rejected, EvaluationFigures::new(&scores), table, began.elapsed());
         println!("{report}");
         if let Some(file) = &self.json {
             write_json(file, &report)?;
@@ -148,20 +148,20 @@ fn in_a_folder(file: &Path) -> anyhow::Result<()> {
 }
 
 /// One line an epoch; while it is under way a bar on a terminal, and otherwise a line now and then.
-struct Table {
+struct EpochTable {
     bar: Option<ProgressBar>,
     with_interest: bool,
     told: Instant,
-    rows: Vec<Row>,
+    rows: Vec<EpochRow>,
 }
 
 /// An epoch as it is written.
 #[derive(Debug, Clone, Serialize)]
-struct Row {
+struct EpochRow {
     epoch: usize,
     loss: f64,
     #[serde(flatten)]
-    figures: Figures,
+    figures: EvaluationFigures,
     learning_rate: f32,
     examples: u64,
     skipped_batches: u64,
@@ -169,7 +169,7 @@ struct Row {
     examples_per_second: Option<f64>,
 }
 
-impl Table {
+impl EpochTable {
     /// Between two lines of an epoch under way.
     const QUIET: Duration = Duration::from_secs(10);
 
@@ -208,10 +208,10 @@ impl Table {
     }
 
     fn row(&mut self, epoch: usize, report: &EpochReport, took: Option<Duration>) {
-        let row = Row {
+        let row = EpochRow {
             epoch,
             loss: report.loss,
-            figures: Figures::new(&report.scores),
+            figures: EvaluationFigures::new(&report.scores),
             learning_rate: report.learning_rate,
             examples: report.examples,
             skipped_batches: report.skipped,
@@ -243,7 +243,7 @@ impl Table {
 
 /// What a training gave.
 #[derive(Debug, Serialize)]
-struct Report {
+struct TrainReport {
     file: String,
     rejected: u64,
     items: usize,
@@ -254,21 +254,21 @@ struct Report {
     skipped_batches: u64,
     best_epoch: usize,
     #[serde(flatten)]
-    figures: Figures,
+    figures: EvaluationFigures,
     elapsed_seconds: f64,
     cpu_seconds: f64,
     peak_rss_bytes: u64,
-    epochs: Vec<Row>,
+    epochs: Vec<EpochRow>,
 }
 
-impl Report {
+impl TrainReport {
     fn new(
         train: &Train,
         training: &OfflineTraining,
         corpus: &Corpus,
         rejected: u64,
-        figures: Figures,
-        table: Table,
+        figures: EvaluationFigures,
+        table: EpochTable,
         elapsed: Duration,
     ) -> Self {
         if let Some(bar) = &table.bar {
@@ -294,16 +294,20 @@ impl Report {
     }
 
     fn plot(&self, file: &Path) -> anyhow::Result<()> {
-        let line = |name, value: fn(&Figures) -> f64| Line {
+        let line = |name, value: fn(&EvaluationFigures) -> f64| PlotLine {
             name,
             points: self.epochs.iter().map(|row| (row.epoch as f64, value(&row.figures))).collect(),
         };
-        let lines = [line("Recall@20", Figures::recall), line("MRR@20", Figures::mrr), line("NDCG@20", Figures::ndcg)];
+        let lines = [
+            line("Recall@20", EvaluationFigures::recall),
+            line("MRR@20", EvaluationFigures::mrr),
+            line("NDCG@20", EvaluationFigures::ndcg),
+        ];
         plot::draw(file, &format!("{}: epoch by epoch", self.file), "epochs", "on sessions that are not learned from", &lines)
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TrainReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}", self.file)?;
         writeln!(out, "  best epoch        {:>12}   of {}", self.best_epoch, self.epochs.len())?;

@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use super::flags;
 use super::rebuild::{rebuild_items, rebuild_sessions, relearn};
-use crate::actors::origin::{number_items, origin};
+use crate::actors::pretrained::{number_items, origin};
 use crate::domain::Offset;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::store::{PendingTask, Durability, OffsetShift, Store, StoreOptions};
+use crate::store::{Durability, OffsetShift, PendingTask, Store, StoreOptions};
 
 /// The folder in a data directory where it is made.
 const STAGE: &str = "unlearned";

@@ -3,10 +3,10 @@
 use clap::Args;
 use std::path::PathBuf;
 
+use super::consistency::{ConsistencyCheck, examine};
 use super::data;
 use super::evaluate::write_json;
 use super::flags::SettingsFlags;
-use super::soundness::{ConsistencyCheck, examine};
 use crate::store::{Store, StoreError};
 
 /// Arguments of `sequor verify`.

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::pages::PaginationCache;
 use super::problem::Problem;
-use super::pulse::Pulse;
+use super::pulse::StatusSampler;
 use super::{beacon, consents, events, items, lists, merges, openapi, segment, slow, stream, users};
-use crate::actors::system::{ConsentedEntries, CommitReceipt, System, SystemError};
+use crate::actors::system::{CommitReceipt, ConsentedEntries, System, SystemError};
 use crate::auth::KeyStore;
 use crate::clock::Clock;
 use crate::domain::{Entry, Offset, Recommendation, Timestamp, WithConsent};
@@ -32,7 +32,7 @@ pub(super) struct ApiState {
     pub(super) names: Arc<IdGenerator>,
     pub(super) request_ids: Arc<IdGenerator>,
     pub(super) pages: Arc<PaginationCache>,
-    pub(super) pulse: Pulse,
+    pub(super) pulse: StatusSampler,
     pub(super) max_body: usize,
     /// How long a read waits for the offset that it wants.
     pub(super) read_wait: Duration,

@@ -25,7 +25,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Consent)]
-pub(super) enum Level {
+pub(super) enum ConsentBody {
     /// Nothing is kept.
     None,
     /// The user's own lists follow from it.
@@ -34,7 +34,7 @@ pub(super) enum Level {
     Full,
 }
 
-impl From<Consent> for Level {
+impl From<Consent> for ConsentBody {
     fn from(consent: Consent) -> Self {
         match consent {
             Consent::None => Self::None,
@@ -50,16 +50,16 @@ impl From<Consent> for Level {
 #[schema(as = Said)]
 pub(super) struct ConsentQuery {
     /// How far.
-    #[schema(value_type = Level)]
+    #[schema(value_type = ConsentBody)]
     consent: String,
 }
 
 /// How far a user's consent goes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Standing)]
-pub(super) struct Standing {
+pub(super) struct ConsentState {
     /// How far.
-    consent: Level,
+    consent: ConsentBody,
     /// Whether the user said so; else it is what holds for everybody.
     said: bool,
 }
@@ -71,7 +71,8 @@ pub(super) struct Standing {
     responses((status = 200, description = "The receipt; a consent that went as far before is a duplicate.", body = IngestReceipt), BadRequest, Broken, Refused))]
 pub(super) async fn say(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let ConsentQuery { consent } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
+    let ConsentQuery { consent } =
+        serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"consent": "session"}"#))?;
     let change =
         api.rules.validate_consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|fault| Problem::bad_message(&fault))?;
     take(&api, vec![Entry::Consent(change)], Vec::new(), Vec::new()).await
@@ -79,9 +80,9 @@ pub(super) async fn say(api: Data<ApiState>, user: Path<String>, body: Result<By
 
 /// How far a user's consent goes
 #[utoipa::path(get, path = CONSENT, tag = "users", params(("user" = Name, Path, description = "The user.")),
-    responses((status = 200, description = "How far it goes.", body = Standing), BadRequest, Refused))]
-pub(super) async fn consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<Standing>, Problem> {
+    responses((status = 200, description = "How far it goes.", body = ConsentState), BadRequest, Refused))]
+pub(super) async fn consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<ConsentState>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     let said = api.system.consent_said(&user);
-    Ok(Json(Standing { consent: api.system.consent(&user, None).into(), said: said.is_some() }))
+    Ok(Json(ConsentState { consent: api.system.consent(&user, None).into(), said: said.is_some() }))
 }

@@ -11,7 +11,7 @@ use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{BadRequest, Broken, EventsBody, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, RecommendationQuery};
+use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{Consent, Entry, Event, WithConsent};
 use crate::ingest::{ParsedBatch, ValidationError, read_events};
@@ -74,7 +74,12 @@ fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithCo
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "None could be taken; or the request could not be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn events(api: Data<ApiState>, access: GrantedAccess, query: Pairs, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn events(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    query: QueryPairs,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let RecommendQuery { recommend, user } = RecommendQuery::read(&query)?;
     if recommend.is_some() {
         access.needs(Scope::Read)?;
@@ -138,7 +143,11 @@ pub(super) struct ValidationReport {
 #[utoipa::path(post, path = VALIDATE, tag = "events",
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "What would become of them.", body = ValidationReport), BadRequest, Broken, Refused))]
-pub(super) async fn validate(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<Json<ValidationReport>, Problem> {
+pub(super) async fn validate(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    body: Result<Bytes, Error>,
+) -> Result<Json<ValidationReport>, Problem> {
     let ParsedBatch { records, warnings } = read(&api, body)?;
     access.bring(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();

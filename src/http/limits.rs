@@ -35,7 +35,8 @@ pub struct RateLimitSettings {
 pub(super) struct RateExceeded(pub(super) Duration);
 
 type GlobalRateLimiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-type AddressRateLimiter<C> = RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type AddressRateLimiter<C> =
+    RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// The limits of a door: leaky buckets [GCRA, ITU-T I.371], so that what is used up comes back bit by bit.
 pub(super) struct RateLimits<C: Clock = DefaultClock> {

@@ -12,7 +12,7 @@ use crate::domain::{Entry, Offset};
 use crate::ingest::write_entry;
 
 /// Says which entries are wanted.
-pub(super) type Wanted = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
+pub(super) type JournalExportQuery = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
 
 /// Entries that are read at a time.
 const STRETCH: usize = 1024;
@@ -30,7 +30,7 @@ pub(super) fn journal(
     api: Data<ApiState>,
     from: Option<Offset>,
     to: Option<Offset>,
-    wanted: Wanted,
+    wanted: JournalExportQuery,
 ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<>, Problem> {
     let journal = api.system.store().journal();
     let end = journal.next_offset().map_err(SystemError::from)?;

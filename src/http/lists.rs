@@ -12,13 +12,13 @@ use super::openapi::{Absent, BadRequest, Broken, Name, Refused};
 use super::pages::CachedRanking;
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, RecommendationQuery};
+use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Offset, Recommendation,
     RecommendedItem, RemovalCounts, SourceName,
 };
-use crate::learner::{RankedAnswer, Explanation, RankedItem, RecommendationRequest};
+use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
 use crate::metrics::RecommendationOutcome;
 use crate::telemetry::span;
 
@@ -90,7 +90,7 @@ impl RecommendationsQuery {
         ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
         ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
-pub(super) async fn recommendations(api: Data<ApiState>, user: Path<String>, query: Pairs) -> Result<Json<Recommendation>, Problem> {
+pub(super) async fn recommendations(api: Data<ApiState>, user: Path<String>, query: QueryPairs) -> Result<Json<Recommendation>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     match RecommendationsQuery::read(&query)? {
         RecommendationsQuery::New(wishes) => anew(&api, user, &wishes).await.map(Json),
@@ -160,7 +160,8 @@ fn turn(api: &ApiState, ranking: &[Candidate], limit: usize) -> (Vec<RankedItem>
 /// A session that is sent along, and what is wished of its list.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Inline {
+#[schema(as = Inline)]
+pub(super) struct InlineRequest {
     /// The items that somebody looked at, in their order.
     #[schema(max_items = 1000)]
     items: Vec<String>,
@@ -187,10 +188,10 @@ pub(super) struct Inline {
 /// What may follow on a session sent along
 ///
 /// Nothing is stored.
-#[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = Inline,
+#[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = InlineRequest,
     responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Broken, Refused))]
-pub(super) async fn inline(api: Data<ApiState>, body: Json<Inline>) -> Result<Json<Recommendation>, Problem> {
-    let Inline { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
+pub(super) async fn inline(api: Data<ApiState>, body: Json<InlineRequest>) -> Result<Json<Recommendation>, Problem> {
+    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
         return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
     }
@@ -231,7 +232,7 @@ impl ItemListResponse {
 #[utoipa::path(get, path = SIMILAR, tag = "recommendations",
     params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
     responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Absent, Refused))]
-pub(super) async fn similar(api: Data<ApiState>, item: Path<String>, query: Pairs) -> Result<Json<ItemListResponse>, Problem> {
+pub(super) async fn similar(api: Data<ApiState>, item: Path<String>, query: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
     let mut limit = RecommendationQuery::default().limit;
     for (name, value) in query.iter() {
         match name.as_str() {
@@ -248,7 +249,7 @@ pub(super) async fn similar(api: Data<ApiState>, item: Path<String>, query: Pair
     params(("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000),
         ("category" = Option<String>, Query, description = "Only items of this category.")),
     responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Refused))]
-pub(super) async fn trending(api: Data<ApiState>, query: Pairs) -> Result<Json<ItemListResponse>, Problem> {
+pub(super) async fn trending(api: Data<ApiState>, query: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
     let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
     for (name, value) in query.iter() {
         match name.as_str() {

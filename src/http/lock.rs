@@ -14,7 +14,7 @@ use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::limits::{RateLimits, RateExceeded};
+use super::limits::{RateExceeded, RateLimits};
 use super::problem::Problem;
 use super::slow;
 use crate::auth::{ApiKey, KeyStore, Scope};
@@ -167,7 +167,11 @@ impl FromRequest for GrantedAccess {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn guarded(needs: RequiredAccess, mut request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub(super) async fn guarded(
+    needs: RequiredAccess,
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let admitted = match request.app_data::<Data<Authorizer>>() {
         Some(lock) => lock.admit(request.request(), needs),
         // A door without a lock is a mistake of the program's own, and stays shut.
@@ -229,7 +233,10 @@ pub(super) mod tests {
         let asks = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
         assert_eq!((status(&lock, asks(&keys[0]), write), status(&lock, asks(&keys[1]), read)), (200, 401));
         assert_eq!(status(&lock, asks(&keys[1]), write), 403);
-        assert_eq!((status(&lock, TestRequest::default(), RequiredAccess::Any), status(&lock, TestRequest::default(), RequiredAccess::Nothing)), (401, 200));
+        assert_eq!(
+            (status(&lock, TestRequest::default(), RequiredAccess::Any), status(&lock, TestRequest::default(), RequiredAccess::Nothing)),
+            (401, 200)
+        );
     }
 
     #[test]

@@ -35,5 +35,5 @@ mod tests;
 
 pub use limits::RateLimitSettings;
 pub use problem::Problem;
-pub use server::{ListenAddresses, HttpServers, ServerError, ServerOptions};
+pub use server::{HttpServers, ListenAddresses, ServerError, ServerOptions};
 pub use tls::{TlsError, TlsFiles};

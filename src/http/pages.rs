@@ -61,8 +61,14 @@ mod tests {
     #[test]
     fn the_last_answers_are_kept_each_for_its_user() {
         let pages = PaginationCache::default();
-        let given =
-            |begin| CachedRanking { user: "ann".to_owned(), ranking: Arc::new([]), begin, shown: 0, weights_version: 0, consent: Consent::Full };
+        let given = |begin| CachedRanking {
+            user: "ann".to_owned(),
+            ranking: Arc::new([]),
+            begin,
+            shown: 0,
+            weights_version: 0,
+            consent: Consent::Full,
+        };
         (0..=KEPT).for_each(|number| pages.keep(format!("r{number}"), given(number)));
         assert_eq!(pages.find("r0", "ann"), None, "the oldest has gone");
         assert_eq!((pages.find("r1", "ann"), pages.find("r1", "bob")), (Some(given(1)), None));

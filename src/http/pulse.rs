@@ -51,7 +51,7 @@ struct StatusEvent {
 
 /// How fast it goes, over the latest seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(super) struct Pace {
+pub(super) struct StatusRates {
     /// Events taken a second.
     pub(super) events_per_second: f64,
     /// Lists answered a second.
@@ -73,7 +73,7 @@ struct StatusHistory {
 
 /// Shared by all who watch.
 #[derive(Clone)]
-pub(super) struct Pulse {
+pub(super) struct StatusSampler {
     memory: Arc<Mutex<StatusHistory>>,
     status: watch::Receiver<Arc<str>>,
     listeners: Arc<Semaphore>,
@@ -82,7 +82,7 @@ pub(super) struct Pulse {
 /// Tells the pulse's listeners; they are let go when it is.
 pub(super) type StatusPublisher = watch::Sender<Arc<str>>;
 
-impl Pulse {
+impl StatusSampler {
     /// A pulse that does not beat yet.
     pub(super) fn new() -> (Self, StatusPublisher) {
         let (teller, status) = watch::channel(Arc::from("{}"));
@@ -120,7 +120,7 @@ impl Pulse {
     }
 
     /// How fast it went over the latest beats.
-    pub(super) fn pace(&self) -> Pace {
+    pub(super) fn pace(&self) -> StatusRates {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).pace()
     }
 
@@ -177,11 +177,11 @@ impl StatusHistory {
         }
     }
 
-    fn pace(&self) -> Pace {
-        let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else { return Pace::default() };
+    fn pace(&self) -> StatusRates {
+        let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else { return StatusRates::default() };
         let seconds = ((last.at - first.at) as f64 / 1000.0).max(BEAT.as_secs_f64());
         let latency = last.latency.since(&first.latency);
-        Pace {
+        StatusRates {
             events_per_second: (last.events - first.events) / seconds,
             recommendations_per_second: (last.lists - first.lists) / seconds,
             latency_p50: latency.quantile(0.5),

@@ -90,7 +90,12 @@ pub(super) struct SegmentQuery {
     responses((status = 200, description = "Some could be taken, or there were none.", body = SegmentResponse),
         (status = 400, description = "None could be taken; or the request could not be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
         Broken, Refused))]
-pub(super) async fn batch(api: Data<ApiState>, access: GrantedAccess, wish: Query<SegmentQuery>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(super) async fn batch(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    wish: Query<SegmentQuery>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable(&error, api.max_body))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
     access.bring(messages.entries.len() + messages.errors.len())?;

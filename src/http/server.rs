@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 use super::api::{ApiState, IdGenerator};
 use super::chores::PeriodicTasks;
 use super::host::AllowedHosts;
-use super::limits::{RateLimits, RateLimitSettings};
+use super::limits::{RateLimitSettings, RateLimits};
 use super::lock::Authorizer;
 use super::plain::{self, ConnectionLimits};
 use super::problem::Problem;
-use super::pulse::Pulse;
+use super::pulse::StatusSampler;
 use super::slow::BodyTimeout;
 use super::tls::{TlsCertificate, TlsError, TlsFiles};
 use super::watch::DefaultEndpoint;
@@ -189,7 +189,7 @@ impl HttpServers {
         let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(IdGenerator::new(letter, clock.now())));
         system.metrics_handles().streams_limit.set(settings.streams_max as f64);
-        let (pulse, teller) = Pulse::new();
+        let (pulse, teller) = StatusSampler::new();
         let shared = ApiState {
             system,
             rules,
@@ -207,10 +207,14 @@ impl HttpServers {
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
         let limits = Arc::new(RateLimits::new(settings.rates, DefaultClock::default()));
         let chores = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
-        let upkeep = [Pulse::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
+        let upkeep = [StatusSampler::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
         let refused = Arc::new(shared.metrics().refused_requests.clone());
-        let lock =
-            |address, limits| Authorizer { keys: Arc::clone(&keys), locked: asks(settings, address), limits, refused: Arc::clone(&refused) };
+        let lock = |address, limits| Authorizer {
+            keys: Arc::clone(&keys),
+            locked: asks(settings, address),
+            limits,
+            refused: Arc::clone(&refused),
+        };
         let side = |otherwise, lock| ServerSide { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
         let servers = [
             serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::routes),

@@ -17,7 +17,7 @@ use super::lock::{GrantedAccess, RequiredAccess};
 use super::openapi::{BadRequest, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
-use super::wishes::{self, Pairs, RecommendationQuery};
+use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::Offset;
 use crate::telemetry::span;
@@ -74,7 +74,12 @@ impl StreamSubscription {
 /// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops, or its key is revoked.
 #[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), RecommendationQuery),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
-pub(super) async fn follow(api: Data<ApiState>, access: GrantedAccess, user: Path<String>, query: Pairs) -> Result<HttpResponse, Problem> {
+pub(super) async fn follow(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    user: Path<String>,
+    query: QueryPairs,
+) -> Result<HttpResponse, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
     let mut wishes = RecommendationQuery::default();
     for (name, value) in query.iter() {

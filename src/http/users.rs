@@ -28,7 +28,8 @@ pub(super) const USER: &str = "/v1/users/{user}";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(USER, "GET, DELETE", RequiredAccess::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
+    config
+        .service(path(USER, "GET, DELETE", RequiredAccess::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
 }
 
 /// What is known of a user but for the journal's entries.
@@ -39,11 +40,11 @@ struct UserSequenceBody<'k> {
     ids: Vec<String>,
     /// The first journal entry that is not in the sequence yet.
     applied: Offset,
-    sequence: Vec<Step<'k>>,
+    sequence: Vec<UserStepBody<'k>>,
 }
 
 #[derive(Serialize)]
-struct Step<'k> {
+struct UserStepBody<'k> {
     item_id: Option<Arc<str>>,
     r#type: &'k str,
     value: f32,
@@ -64,7 +65,7 @@ pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<Htt
     let mut first = Vec::new();
     if let Some(record) = api.system.session(user).await?.filter(|record| !record.session.steps.is_empty()) {
         let kinds: Vec<_> = api.system.kinds().names().collect();
-        let steps = record.session.steps.iter().map(|step| Step {
+        let steps = record.session.steps.iter().map(|step| UserStepBody {
             item_id: step.item.and_then(|item| api.system.item_name(item)),
             r#type: kinds.get(usize::from(step.kind)).copied().unwrap_or_default(),
             value: step.value,
@@ -91,7 +92,8 @@ pub(super) struct EraseQuery {
 
 /// What became of a user who was to be erased.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Erased {
+#[schema(as = Erased)]
+pub(super) struct EraseResponse {
     /// Whether it is done: then nothing that was the user's is left in the data directory. If not, it is under way, and goes on after any restart.
     done: bool,
     /// The journal's next offset once the erasure was in it.
@@ -129,7 +131,7 @@ impl From<RemovedUser> for EraseOutcome {
 /// was counted and trained from the user along with everybody else carries its influence on, unless it is asked to be unlearned: then everything is learned again from the journal in the
 /// background, and takes the place of what is there by a restart of a moment. Backups made before hold the user still: see `sequor restore --erasures`.
 #[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), EraseQuery),
-    responses((status = 200, description = "It is done.", body = Erased), (status = 202, description = "It is under way.", body = Erased), BadRequest, Broken, Refused))]
+    responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequest, Broken, Refused))]
 pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
@@ -149,5 +151,11 @@ pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<Er
         "Counts and weights were shared with everybody's, and carry the user's influence on; ask with ?unlearn=true to have them learned anew without it."
     };
     let status = if gone.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(HttpResponse::build(status).json(Erased { done: gone.is_some(), offset, ids: ids.len(), gone: gone.map(EraseOutcome::from), learned }))
+    Ok(HttpResponse::build(status).json(EraseResponse {
+        done: gone.is_some(),
+        offset,
+        ids: ids.len(),
+        gone: gone.map(EraseOutcome::from),
+        learned,
+    }))
 }

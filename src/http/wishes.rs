@@ -5,7 +5,7 @@ use std::str::FromStr;
 use utoipa::IntoParams;
 
 use super::api::ApiState;
-use super::consents::Level;
+use super::consents::ConsentBody;
 use super::problem::Problem;
 use crate::domain::{Consent, ItemIx, Offset};
 use crate::learner::{ItemFilter, RecommendationRequest};
@@ -14,7 +14,7 @@ use crate::learner::{ItemFilter, RecommendationRequest};
 const MAX_EXCLUDED: usize = 1000;
 
 /// A query, pair by pair: a name that stands in it twice is seen twice.
-pub(super) type Pairs = Query<Vec<(String, String)>>;
+pub(super) type QueryPairs = Query<Vec<(String, String)>>;
 
 /// The wishes of a body, and of a query once it is read.
 #[derive(Debug, Clone, PartialEq, IntoParams)]
@@ -43,7 +43,7 @@ pub(super) struct RecommendationQuery {
     pub(super) min_offset: Offset,
     /// How far the consent to just this goes: with `none` the list follows from nothing that is kept of the user, below `full` it is not noted as shown. Where the user said less, that
     /// counts.
-    #[param(required = false, value_type = Level)]
+    #[param(required = false, value_type = ConsentBody)]
     pub(super) consent: Option<Consent>,
 }
 

@@ -4,8 +4,8 @@ use crate::candidates::{CandidateSet, EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, ItemIx, SourceName, Step, UserSequence};
 use crate::ranking::SourceAffinity;
 
-use super::answer::{Scorer, ScoringWorkspace};
-use super::follower::{SequenceState, SequenceParams};
+use super::scorer::{Scorer, ScoringWorkspace};
+use super::sequence_state::{SequenceParams, SequenceState};
 
 /// Why one item is in an answer.
 #[derive(Debug, Clone, PartialEq)]

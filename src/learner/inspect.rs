@@ -4,9 +4,9 @@ use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
 use crate::ranking::SourceAffinity;
 
-use super::answer::ScoringWorkspace;
-use super::follower::{SequenceState, SequenceParams};
-use super::request::{RankedAnswer, RecommendationRequest, answer};
+use super::scorer::ScoringWorkspace;
+use super::sequence_state::{SequenceParams, SequenceState};
+use super::serving::{RankedAnswer, RecommendationRequest, answer};
 use super::snapshot::ModelSnapshot;
 
 /// What lies behind an answer, stage by stage.
@@ -52,9 +52,15 @@ pub struct InspectedCandidate {
     pub facts: Vec<(&'static str, f32)>,
 }
 
-/// Answers as [`answer`] does, and shows how. The follower stays as it is.
+/// Answers as [`scorer`] does, and shows how. The follower stays as it is.
 #[must_use]
-pub fn inspect(snapshot: &ModelSnapshot, catalog: &Catalog, follower: &SequenceState, pace: &SequenceParams, request: &RecommendationRequest) -> RankingInspection {
+pub fn inspect(
+    snapshot: &ModelSnapshot,
+    catalog: &Catalog,
+    follower: &SequenceState,
+    pace: &SequenceParams,
+    request: &RecommendationRequest,
+) -> RankingInspection {
     let (mut follower, mut workspace) = (follower.clone(), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
     let mood: SourceAffinity = snapshot.moods.get(follower.session.session_start);
@@ -76,7 +82,12 @@ pub fn inspect(snapshot: &ModelSnapshot, catalog: &Catalog, follower: &SequenceS
     RankingInspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
 }
 
-fn hidden(snapshot: &ModelSnapshot, follower: &mut SequenceState, pace: &SequenceParams, workspace: &mut ScoringWorkspace) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
+fn hidden(
+    snapshot: &ModelSnapshot,
+    follower: &mut SequenceState,
+    pace: &SequenceParams,
+    workspace: &mut ScoringWorkspace,
+) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
     let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
     let state = follower.hidden(pace, weights, &mut workspace.network);
     let (version, mut query) = (state.version, Vec::new());

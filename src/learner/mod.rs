@@ -1,55 +1,56 @@
 //! The fold: journal entries in; test, then learn; snapshots out. No thread, no clock: the daemon's actors and `replay` drive the same one.
 
-mod answer;
+mod attribution;
 mod background;
 mod clustering;
-mod credit;
 mod explain;
-mod fold;
-mod follower;
-mod history;
 mod inspect;
-mod lists;
-mod map;
-mod moods;
+mod item_lists;
+mod item_map;
+mod model_health;
 mod offline;
-mod owners;
-mod past;
+mod online;
 mod pretrained;
-mod request;
+mod replay_history;
 mod safety;
+mod scorer;
+mod sequence_state;
+mod serving;
+mod session_owners;
 mod settings;
 mod snapshot;
+mod source_affinities;
+mod state_history;
 mod training;
-mod users;
-mod vitals;
+mod user_table;
 mod vocabulary;
 mod window;
 
-pub use answer::{Scorer, ScoringWorkspace};
-pub use background::{BackgroundJobs, InlineJobs, BackgroundJob, JobLost};
+pub use attribution::{ClickThrough, PLACES, RecentImpressions};
+pub use background::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
-pub use credit::{ClickThrough, RecentImpressions, PLACES};
-pub use explain::{Explanation, EventInfluence};
-pub use fold::{LearnerDeps, LearnerConfig, Learner, LearnerError, LearningReport, LearnerState};
-pub use follower::{SequenceState, SequenceParams};
-pub use history::ReplayHistory;
-pub use inspect::{InspectedCandidate, RankingInspection, InspectedPosition, inspect};
-pub use lists::{similar, trending};
-pub use map::{ItemMapCluster, ItemMap, map};
-pub use moods::SourceAffinities;
+pub use explain::{EventInfluence, Explanation};
+pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
+pub use item_lists::{similar, trending};
+pub use item_map::{ItemMap, ItemMapCluster, map};
+pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
-    Corpus, EpochReport, OfflineError, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording, OfflineScores, EpochProgress, score_sessions,
+    Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording,
+    score_sessions,
 };
-pub use past::{StateHistory, StateHistoryError};
+pub use online::{Learner, LearnerConfig, LearnerDeps, LearnerError, LearnerState, LearningReport};
 pub use pretrained::PretrainedNetwork;
-pub use request::{RankedAnswer, RankedItem, RecommendationRequest, answer};
+pub use replay_history::ReplayHistory;
 pub use safety::{SafetySettings, SafetySettingsError, is_discarded};
+pub use scorer::{Scorer, ScoringWorkspace};
+pub use sequence_state::{SequenceParams, SequenceState};
+pub use serving::{RankedAnswer, RankedItem, RecommendationRequest, answer};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
-pub use training::{TrainingOutcome, OnlineTraining, TrainingReport};
-pub use users::{UserState, UserTable};
-pub use vitals::{HealthAverages, HealthMark, ModelHealth};
+pub use source_affinities::SourceAffinities;
+pub use state_history::{StateHistory, StateHistoryError};
+pub use training::{OnlineTraining, TrainingOutcome, TrainingReport};
+pub use user_table::{UserState, UserTable};
 pub use vocabulary::AttributeVocabulary;
 
 pub use crate::candidates::ItemCounts;

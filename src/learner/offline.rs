@@ -11,4 +11,4 @@ mod training;
 pub use corpus::{Corpus, Recording};
 pub use scoring::{OfflineScores, score_sessions};
 pub use settings::{OfflineSettings, OfflineSettingsError};
-pub use training::{EpochReport, OfflineError, OfflineTraining, EpochProgress};
+pub use training::{EpochProgress, EpochReport, OfflineError, OfflineTraining};

@@ -3,7 +3,7 @@
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
 
-use super::vitals::{HealthMark, ModelHealth};
+use super::model_health::{HealthMark, ModelHealth};
 
 /// When the model is rolled back without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

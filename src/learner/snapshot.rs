@@ -6,8 +6,8 @@ use crate::nn::Weights;
 use crate::ranking::Ranker;
 use std::sync::Arc;
 
-use super::answer::Scorer;
-use super::moods::SourceAffinities;
+use super::scorer::Scorer;
+use super::source_affinities::SourceAffinities;
 
 /// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
 #[derive(Debug, Clone)]

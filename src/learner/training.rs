@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::background::{BackgroundJobs, JobLost};
-use super::history::ReplayHistory;
+use super::replay_history::ReplayHistory;
 use super::settings::LearningSettings;
 
 /// What a training on one stretch of the journal gave.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Numbers attribute values (a brand, a category, a tag) in the order in which the journal first names them. Bounded: once it is full, values that
 /// are new have no number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(from = "Stored", into = "Stored")]
+#[serde(from = "StoredVocabulary", into = "StoredVocabulary")]
 pub struct AttributeVocabulary {
     numbers: FxHashMap<String, u32>,
     /// The items described last, by value.
@@ -18,13 +18,13 @@ pub struct AttributeVocabulary {
 
 /// How a vocabulary is written: the values by number, so that equal ones are equal bytes.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredVocabulary {
     values: Vec<String>,
     holders: Vec<VecDeque<ItemIx>>,
     most: usize,
 }
 
-impl From<AttributeVocabulary> for Stored {
+impl From<AttributeVocabulary> for StoredVocabulary {
     fn from(vocabulary: AttributeVocabulary) -> Self {
         let mut values: Vec<_> = vocabulary.numbers.into_iter().collect();
         values.sort_unstable_by_key(|(_, number)| *number);
@@ -32,8 +32,8 @@ impl From<AttributeVocabulary> for Stored {
     }
 }
 
-impl From<Stored> for AttributeVocabulary {
-    fn from(stored: Stored) -> Self {
+impl From<StoredVocabulary> for AttributeVocabulary {
+    fn from(stored: StoredVocabulary) -> Self {
         Self { numbers: stored.values.into_iter().zip(0..).collect(), holders: stored.holders, most: stored.most }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         let mut vocabulary = AttributeVocabulary::new(3);
         assert_eq!(*vocabulary.number(&item("tea", &["tea"])), [0, 1]);
         assert_eq!(*vocabulary.number(&item("cup", &["tea", "pot"])), [2, 1], "there was no room for the last");
-        let mut again = AttributeVocabulary::from(Stored::from(vocabulary));
+        let mut again = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
         assert_eq!(*again.number(&item("cup", &["tea", "pot"])), [2, 1]);
     }
     #[test]

@@ -1,6 +1,6 @@
 //! A data directory as one file, `.tar.gz`, and back.
 
-use super::{StoreError, swap};
+use super::{StoreError, switchover};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -74,7 +74,7 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open, [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let store = if from.is_dir() { swap::present(from)? } else { from.join("store") };
+    let store = if from.is_dir() { switchover::present(from)? } else { from.join("store") };
     if !store.is_dir() {
         let reason = "it is neither a `.tar.gz` nor a directory with a store in it".to_owned();
         return Err(StoreError::NoBackup { path: from.to_owned(), reason });

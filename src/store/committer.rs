@@ -3,7 +3,7 @@
 mod dedup;
 pub(super) mod ids;
 
-use super::{Durability, Store, StoreError, JournalWatcher};
+use super::{Durability, JournalWatcher, Store, StoreError};
 use crate::domain::{
     AliasChange, AliasWriter, Consent, ConsentRecord, ConsentVerdict, ConsentWriter, Entry, ItemDictionary, ItemIx, Offset, UserAlias,
     UserAliases, UserConsents, UserErasure,
@@ -186,7 +186,11 @@ impl Committer {
     ///
     /// # Errors
     /// As [`Committer::commit`].
-    pub fn commit_watched(&mut self, requests: Vec<Vec<Entry>>, watch: &mut JournalWatcher<'_>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
+    pub fn commit_watched(
+        &mut self,
+        requests: Vec<Vec<Entry>>,
+        watch: &mut JournalWatcher<'_>,
+    ) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         let first = self.next;
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());

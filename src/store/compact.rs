@@ -5,8 +5,8 @@
 //! writers go on over it. Whoever is reading the old one reads it to its end.
 
 use super::engine::{Engine, KeyValueIter};
-use super::trail::Place;
-use super::{Durability, Store, StoreError, swap};
+use super::write_tracker::WritePosition;
+use super::{Durability, Store, StoreError, switchover};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -78,7 +78,7 @@ impl Store {
         if free < live * FRESH {
             return Err(StoreError::NoRoom { dir: shared.dir.clone(), needed: live * FRESH, free });
         }
-        let path = swap::next(&shared.dir, old.path())?;
+        let path = switchover::next(&shared.dir, old.path())?;
         old.trail.follow();
         let made = self.make(&old, &path, 2 * live, observe);
         old.trail.leave();
@@ -86,23 +86,29 @@ impl Store {
         drop(old);
         let bytes_after = match made {
             Ok(CompactedCopy::InPlace(new)) => new.size_on_disk()?,
-            Ok(CompactedCopy::BrokenOff) => return swap::remove(&path).map(|()| None),
+            Ok(CompactedCopy::BrokenOff) => return switchover::remove(&path).map(|()| None),
             Err(CompactionAborted::InDoubt(error)) => return Err(error),
             Err(CompactionAborted::Nothing(error)) => {
                 // Best effort: what stays is removed the next time.
-                let _ = swap::remove(&path);
+                let _ = switchover::remove(&path);
                 return Err(error);
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
         // Whoever is still reading it keeps it; then the next compaction or the next start removes it.
-        if let Err(error) = swap::remove(&former) {
+        if let Err(error) = switchover::remove(&former) {
             tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
         }
         Ok(Some(CompactionSummary { bytes_before, bytes_after }))
     }
 
-    fn make(&self, old: &Arc<Engine>, path: &Path, of: u64, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<CompactedCopy, CompactionAborted> {
+    fn make(
+        &self,
+        old: &Arc<Engine>,
+        path: &Path,
+        of: u64,
+        observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<CompactedCopy, CompactionAborted> {
         let shared = &self.shared;
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.number, false)?);
         live_bytes(&new)?;
@@ -131,7 +137,7 @@ impl Store {
         if old.has_failed() || !engine.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
             return Err(CompactionAborted::Nothing(StoreError::Reopened { dir: shared.dir.clone() }));
         }
-        if let Err(error) = swap::mark(&shared.dir, path) {
+        if let Err(error) = switchover::mark(&shared.dir, path) {
             // Either may be what a start finds: nothing more may be written to this one.
             old.fail();
             return Err(CompactionAborted::InDoubt(error));
@@ -204,7 +210,7 @@ impl DatabaseCopy<'_> {
     }
 
     /// Copies what stands now at those places.
-    fn places(&self, places: &BTreeSet<Place>) -> Result<(), StoreError> {
+    fn places(&self, places: &BTreeSet<WritePosition>) -> Result<(), StoreError> {
         for (name, key) in places {
             let (from, to) = (self.old.tree(name)?, self.new.tree(name)?);
             match self.old.get(&from, key)? {

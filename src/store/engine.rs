@@ -1,7 +1,7 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
-use super::reach::Reach;
-use super::trail::WriteTracker;
+use super::end_marker::EndMarker;
+use super::write_tracker::WriteTracker;
 use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
 use crate::domain::Offset;
 use std::any::Any;
@@ -34,7 +34,7 @@ pub(crate) struct Engine {
     /// The journal has no entry before this offset any more.
     pub(crate) begin: AtomicU64,
     /// How far the journal is known to reach.
-    pub(crate) reach: Reach,
+    pub(crate) reach: EndMarker,
     /// The format that the store was in when it was opened.
     pub(crate) format_found: u32,
     /// One append at a time.
@@ -73,7 +73,7 @@ impl Engine {
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
         let (quarantine, links, consents, erasures) = (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
-        let reach = Reach::open(dir)?;
+        let reach = EndMarker::open(dir)?;
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;

@@ -6,8 +6,8 @@
 //! record whose first piece is there is whole, and pieces without a first one are what remains of an append that did not finish.
 
 use super::engine::{Engine, KeyValueIter};
+use super::envelope::{self, ChecksummedEnvelope};
 use super::keys::PieceKey;
-use super::sealed::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ impl Journal {
         if entries > 0 {
             return Err(StoreError::Begun { dir: self.store.dir().to_owned(), entries });
         }
-        engine.insert(&engine.db, BEGIN_KEY, sealed::offset(BEGIN_KEY, begin))?;
+        engine.insert(&engine.db, BEGIN_KEY, envelope::offset(BEGIN_KEY, begin))?;
         engine.begin.store(begin, Ordering::Release);
         engine.end.store(begin, Ordering::Release);
         Ok(())
@@ -82,7 +82,7 @@ impl Journal {
         if keep <= begin {
             return Ok(begin);
         }
-        engine.insert(&engine.db, BEGIN_KEY, sealed::offset(BEGIN_KEY, keep))?;
+        engine.insert(&engine.db, BEGIN_KEY, envelope::offset(BEGIN_KEY, keep))?;
         engine.sync(Durability::PowerLoss)?;
         engine.begin.store(keep, Ordering::Release);
         for key in engine.journal.range(..PieceKey { first: keep, piece: 0 }.to_bytes()).keys() {
@@ -271,7 +271,7 @@ impl JournalRecords {
                 _ => return Err(damaged(format!("its piece {number} is missing"))),
             }
         }
-        let payload = sealed::open(&first.to_be_bytes(), &bytes).map_err(damaged)?;
+        let payload = envelope::open(&first.to_be_bytes(), &bytes).map_err(damaged)?;
         decode_record(first, payload).map_err(|error| damaged(error.to_string()))
     }
 }
@@ -312,12 +312,12 @@ fn failed(source: sled::Error) -> StoreError {
 /// The first offset that the journal still has, 0 if nothing says otherwise.
 pub(super) fn begin_of(db: &sled::Db) -> Result<Offset, StoreError> {
     let stored = db.get(BEGIN_KEY).map_err(failed)?;
-    stored.map_or(Ok(0), |value| sealed::open_offset("default", BEGIN_KEY, &value))
+    stored.map_or(Ok(0), |value| envelope::open_offset("default", BEGIN_KEY, &value))
 }
 
 /// Writes the first offset that the journal has from now on, into a database under way to its present format.
 pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
-    db.insert(BEGIN_KEY, sealed::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
+    db.insert(BEGIN_KEY, envelope::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
 }
 
 /// The offset after the last whole record.

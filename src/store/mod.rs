@@ -20,53 +20,53 @@
 //! log and a restart finds a prefix of it: what was written first is there if what was written later is. So a fold writes its values first and how far
 //! they reach last, and needs no transaction.
 
+mod alias_tree;
 mod archive;
 mod backup;
 mod checkpoints;
 pub mod codec;
 mod committer;
 mod compact;
-mod consents;
+mod consent_tree;
+mod end_marker;
 mod engine;
-mod erasing;
-mod erasures;
+mod envelope;
+mod erasure;
+mod erasure_tree;
 mod error;
-mod expiries;
-mod items;
+mod expiry_tree;
+mod item_tree;
 mod journal;
 pub mod keys;
-mod links;
 mod migrations;
 mod pseudonyms;
 mod quarantine;
-mod reach;
 mod retention;
-mod sealed;
 mod sessions;
-mod swap;
+mod switchover;
 #[cfg(test)]
 mod testing;
-mod trail;
 mod verify;
+mod write_tracker;
 
+pub use alias_tree::AliasTree;
 pub use backup::{BackupSummary, restore};
 pub use checkpoints::{CheckpointReader, CheckpointWriter, Checkpoints, RestorePoint, open_checkpoint, write_checkpoint};
 pub use codec::CodecError;
-pub use committer::{CommittedBatch, Committer, CommitterSettings, DeliveredEntry, CommitReceipt};
+pub use committer::{CommitReceipt, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
 pub use compact::CompactionSummary;
-pub use consents::ConsentTree;
-pub use erasing::{ErasureSummary, RemovedUser, OffsetShift};
-pub use erasures::{PendingTask, ErasedUser, ErasureTree};
+pub use consent_tree::ConsentTree;
+pub use erasure::{ErasureSummary, OffsetShift, RemovedUser};
+pub use erasure_tree::{ErasedUser, ErasureTree, PendingTask};
 pub use error::StoreError;
-pub use expiries::ExpiryTree;
-pub use items::ItemTree;
-pub use journal::{JournalEntries, Journal, JournalWatcher};
-pub use links::AliasTree;
+pub use expiry_tree::ExpiryTree;
+pub use item_tree::ItemTree;
+pub use journal::{Journal, JournalEntries, JournalWatcher};
 pub use migrations::FORMAT;
-pub use quarantine::{QuarantineTree, QuarantinedEntry, QuarantineReader};
+pub use quarantine::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use retention::JournalRetention;
 pub use sessions::{SessionRecord, SessionTree};
-pub use verify::{StoreCounts, DamageFinding, VerificationReport, DamageRemedy};
+pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
 use engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -190,8 +190,8 @@ impl Store {
             }
             std::thread::sleep(pause);
         }
-        swap::settle(dir)?;
-        let engine = Engine::open(dir, &swap::present(dir)?, options, 0, lenient)?;
+        switchover::settle(dir)?;
+        let engine = Engine::open(dir, &switchover::present(dir)?, options, 0, lenient)?;
         let shared = Shared {
             dir: dir.to_owned(),
             options: options.clone(),
@@ -221,7 +221,7 @@ impl Store {
             former.fail();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &swap::present(&shared.dir)?, &shared.options, number, false)?));
+        *engine = Some(Arc::new(Engine::open(&shared.dir, &switchover::present(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
@@ -466,7 +466,7 @@ impl Deref for Writing<'_> {
 
 /// Passes a data directory that has a store.
 fn present(dir: &Path) -> Result<(), StoreError> {
-    let found = dir.is_dir() && swap::present(dir)?.is_dir();
+    let found = dir.is_dir() && switchover::present(dir)?.is_dir();
     if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 
@@ -487,6 +487,6 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod sequences;
+mod model_test;
 #[cfg(test)]
 mod tests;

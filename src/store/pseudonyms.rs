@@ -1,6 +1,6 @@
 //! Whether a data directory knows users by pseudonyms, and under which secret.
 
-use super::{Durability, Store, StoreError, keys, sealed};
+use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
@@ -28,13 +28,13 @@ impl Store {
     pub(super) fn fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::FINGERPRINT)? else { return Ok(None) };
-        let payload = sealed::open(keys::FINGERPRINT, &value).and_then(|payload| payload.try_into().map_err(|_| "it is none".to_owned()));
+        let payload = envelope::open(keys::FINGERPRINT, &value).and_then(|payload| payload.try_into().map_err(|_| "it is none".to_owned()));
         payload.map(Some).map_err(|reason| StoreError::DamagedValue { tree: "default", key: "fingerprint".to_owned(), reason })
     }
 
     pub(super) fn set_fingerprint(&self, fingerprint: &[u8; 16]) -> Result<(), StoreError> {
         let engine = self.writable()?;
-        let mut envelope = sealed::ChecksummedEnvelope::with_capacity(fingerprint.len());
+        let mut envelope = envelope::ChecksummedEnvelope::with_capacity(fingerprint.len());
         envelope.payload().extend_from_slice(fingerprint);
         engine.insert(&engine.db, keys::FINGERPRINT, envelope.seal(keys::FINGERPRINT))
     }

@@ -1,6 +1,6 @@
 //! Entries that could not be worked on: noted, so that they are passed over from then on.
 
-use super::sealed::{self, ChecksummedEnvelope};
+use super::envelope::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::Offset;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ impl QuarantineTree {
             let (key, value) = stored.map_err(|source| engine.error("reading", source))?;
             let damaged =
                 |reason| StoreError::DamagedValue { tree: TREE, key: key.iter().map(|byte| format!("{byte:02x}")).collect(), reason };
-            let payload = sealed::open(&key, &value).map_err(damaged)?;
+            let payload = envelope::open(&key, &value).map_err(damaged)?;
             codec::decode(payload).map_err(|error| damaged(error.to_string()))
         };
         engine.quarantine.iter().map(read).collect()

@@ -1,7 +1,7 @@
 //! What is remembered of each user, so that a restart need not fold the whole journal.
 
 use super::engine::{Engine, KeyValueIter};
-use super::sealed::{self, ChecksummedEnvelope};
+use super::envelope::{self, ChecksummedEnvelope};
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, UserSequence};
 use std::ops::Bound;
@@ -128,7 +128,7 @@ impl SessionTree {
     pub fn through(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
         let stored = engine.get(&engine.sessions, keys::SESSIONS_THROUGH)?;
-        stored.map_or(Ok(0), |value| sealed::open_offset(TREE, keys::SESSIONS_THROUGH, &value))
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::SESSIONS_THROUGH, &value))
     }
 
     /// How many users have a record. Counts them, which takes time in proportion to their number.
@@ -169,7 +169,7 @@ fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(Stri
 
 fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
     records.into_iter().try_for_each(|(user, record)| write_one(engine, user, record))?;
-    engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, sealed::offset(keys::SESSIONS_THROUGH, through))
+    engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, envelope::offset(keys::SESSIONS_THROUGH, through))
 }
 
 fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
@@ -178,7 +178,8 @@ fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), 
     if record.session.steps.is_empty() && record.hidden.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
-    let mut envelope = ChecksummedEnvelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
+    let mut envelope =
+        ChecksummedEnvelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
     codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
     envelope.payload().extend_from_slice(&record.hidden);
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
@@ -191,7 +192,7 @@ fn damaged(key: &[u8], reason: String) -> StoreError {
 }
 
 pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
-    let payload = sealed::open(key, value).map_err(|reason| damaged(key, reason))?;
+    let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
     let ((applied, session), hidden) = codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
     Ok(SessionRecord { applied, session, hidden: hidden.to_vec() })
 }

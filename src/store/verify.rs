@@ -1,7 +1,7 @@
 //! Everything that a store can tell of its own soundness: every checksum, every reference, every count.
 
 use super::engine::{Engine, KeyValueIter};
-use super::{Store, StoreError, codec, journal, keys, open_checkpoint, sealed, sessions};
+use super::{Store, StoreError, codec, envelope, journal, keys, open_checkpoint, sessions};
 use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -294,7 +294,8 @@ fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationR
             continue;
         };
         let place = format!("items, from number {first}");
-        let names = sealed::open(&key, &value).and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
+        let names =
+            envelope::open(&key, &value).and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
         let names = match names {
             Ok(names) => names,
             Err(reason) => {
@@ -376,7 +377,9 @@ fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationRepo
             Ok(checkpoint) if checkpoint.offset() != offset => {
                 findings.add(place, format!("it is that of offset {}", checkpoint.offset()), DamageRemedy::Delete);
             }
-            Ok(_) if offset > end => findings.add(place, format!("it contains more than the journal, which ends at {end}"), DamageRemedy::Delete),
+            Ok(_) if offset > end => {
+                findings.add(place, format!("it contains more than the journal, which ends at {end}"), DamageRemedy::Delete)
+            }
             Ok(_) => {}
             Err(error) => findings.add(place, error, DamageRemedy::Delete),
         }

@@ -6,11 +6,13 @@ use tracing::Span;
 use super::{SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// What sends spans: there is none.
+/// The exporter of a build without the feature `otel`: it cannot be constructed.
 #[derive(Debug)]
-pub enum TelemetryExporter {}
+pub enum DisabledExporter {}
 
-impl TelemetryExporter {
+pub use DisabledExporter as TelemetryExporter;
+
+impl DisabledExporter {
     /// Nothing can be sent.
     ///
     /// # Errors

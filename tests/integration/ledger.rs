@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use sequor::actors::session::{Act, Happened};
+use sequor::actors::session::{SessionOp, SessionUpdate};
 use sequor::domain::{Entry, Event, EventKinds, Item, ItemChange, ItemDictionary, ItemOperation, UserSequence};
-use sequor::learner::Pace;
+use sequor::learner::SequenceParams;
 use sequor::store::{Durability, Store, StoreOptions};
 
 /// Copies a directory, with all that is in it.
@@ -54,24 +54,24 @@ impl Ledger {
         // Of each user what the record reaches, and all.
         let mut folds: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
         let (mut merged, mut behind) = (HashSet::new(), Vec::new());
-        for (user, Happened { offset, act }) in self.happened() {
+        for (user, SessionUpdate { offset, act }) in self.happened() {
             let reached = offset < records.get(&user).map_or(0, |record| record.applied);
             if !reached && offset < through {
                 behind.push((user.clone(), offset));
             }
             let gone = match &act {
-                Act::Merge { from, .. } => {
+                SessionOp::Merge { from, .. } => {
                     merged.insert(from.clone());
                     folds.get(from).map(|[_, whole]| whole.clone()).unwrap_or_default()
                 }
-                Act::Step { .. } | Act::Forget => UserSequence::default(),
+                SessionOp::Step { .. } | SessionOp::Forget => UserSequence::default(),
             };
             for session in folds.entry(user).or_default().iter_mut().skip(usize::from(!reached)) {
-                let idle_gap_ms = Pace::default().idle_gap_ms;
+                let idle_gap_ms = SequenceParams::default().idle_gap_ms;
                 match &act {
-                    Act::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
-                    Act::Merge { .. } => session.merge(&gone, idle_gap_ms),
-                    Act::Forget => *session = UserSequence::default(),
+                    SessionOp::Step { step, session_id } => drop(session.push(offset, *step, session_id.as_deref(), idle_gap_ms)),
+                    SessionOp::Merge { .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Forget => *session = UserSequence::default(),
                 }
             }
         }
@@ -88,14 +88,14 @@ impl Ledger {
     }
 
     /// What sessions take, with whose, in the order of the journal.
-    fn happened(&self) -> Vec<(String, Happened)> {
+    fn happened(&self) -> Vec<(String, SessionUpdate)> {
         let (dictionary, kinds) = (ItemDictionary::default(), EventKinds::default());
         let mut all = Vec::new();
         for (offset, entry) in (0..).zip(&self.entries) {
             if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
                 dictionary.intern(item);
             }
-            all.extend(Happened::of(offset, entry.clone(), &dictionary, &kinds));
+            all.extend(SessionUpdate::of(offset, entry.clone(), &dictionary, &kinds));
         }
         all
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::actors::gate::AdmissionFull;
-use crate::actors::model::LearnerActorError;
+use crate::actors::admission::AdmissionFull;
+use crate::actors::learner::LearnerActorError;
 use crate::domain::Offset;
 use crate::learner::LearnerError;
 use crate::store::StoreError;

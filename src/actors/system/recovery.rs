@@ -4,20 +4,20 @@ use actix::Addr;
 use std::sync::Arc;
 
 use super::SystemError;
-use crate::actors::ahead::CheckpointPreload;
-use crate::actors::origin::origin;
-use crate::actors::past::{StoredStateHistory, decode};
+use crate::actors::background_worker::BackgroundWorker;
+use crate::actors::checkpoint_preload::CheckpointPreload;
+use crate::actors::pretrained::origin;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
-use crate::actors::worker::BackgroundWorker;
+use crate::actors::state_history::{StoredStateHistory, decode};
 use crate::domain::{ItemDictionary, Offset};
-use crate::learner::{LearnerDeps, LearnerConfig, Learner, LearnerState};
+use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::Store;
 use crate::telemetry::span;
 
 /// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next. What was read
-/// `ahead` spares the first one the reading.
+/// `checkpoint_preload` spares the first one the reading.
 pub(super) fn loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
@@ -27,13 +27,20 @@ pub(super) fn loader(
     mut ahead: Option<CheckpointPreload>,
 ) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
-    let training =
-        BackgroundWorker::start(|| span!("training"), metrics.training_seconds.clone(), metrics.panics.with_label(ActorKind::Training).clone());
-    let clustering =
-        BackgroundWorker::start(|| span!("clustering"), metrics.clustering_seconds.clone(), metrics.panics.with_label(ActorKind::Candidates).clone());
+    let training = BackgroundWorker::start(
+        || span!("training"),
+        metrics.training_seconds.clone(),
+        metrics.panics.with_label(ActorKind::Training).clone(),
+    );
+    let clustering = BackgroundWorker::start(
+        || span!("clustering"),
+        metrics.clustering_seconds.clone(),
+        metrics.panics.with_label(ActorKind::Candidates).clone(),
+    );
     move || {
         let past = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
-        let aides = LearnerDeps { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
+        let aides =
+            LearnerDeps { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
         let read = ahead.take().map_or(Ok(None), |ahead| ahead.of(&store))?.filter(|state| state.suits(&settings));
         let (state, first) = (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().begin()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)

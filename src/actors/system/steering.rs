@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{System, SystemError};
-use crate::actors::model::WriteCheckpoint;
+use crate::actors::learner::WriteCheckpoint;
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 
 /// How long it is waited for the fold to come to an act.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::load::RequestKind;
 use crate::cli::client::ProcessUsage;
-use crate::cli::plot::{self, Line};
+use crate::cli::plot::{self, PlotLine};
 
 /// The longest latency that is told apart, in microseconds.
 const LONGEST_US: u64 = 600_000_000;
@@ -134,7 +134,7 @@ impl BenchReport {
                 let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / answers.latency.len().max(1) as f64);
                 (-slower.log10(), point.value_iterated_to() as f64 / 1_000.0)
             });
-            Line { name, points: points.collect() }
+            PlotLine { name, points: points.collect() }
         };
         let lines = [of("events", told), of("recommendations", asked)];
         let lines: Vec<_> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();

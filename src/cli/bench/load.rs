@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use std::collections::VecDeque;
 
-use crate::cli::client::Question;
+use crate::cli::client::ListRequest;
 use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::simulation::ShopSimulator;
@@ -34,7 +34,7 @@ pub(super) enum RequestKind {
 }
 
 /// An endless line of questions, all from a made-up shop.
-pub(super) struct Load {
+pub(super) struct LoadGenerator {
     shop: ShopSimulator,
     mix: RequestMix,
     batch: usize,
@@ -45,26 +45,26 @@ pub(super) struct Load {
     late: VecDeque<String>,
 }
 
-impl Load {
+impl LoadGenerator {
     pub(super) fn new(shop: ShopSimulator, mix: RequestMix, batch: usize, clock: Clock) -> Self {
         let run = format!("bench-{}", clock.now());
         Self { shop, mix, batch, clock, run, asked: 0, late: VecDeque::new() }
     }
 
     /// What is told before anything is measured: the items, and so many events.
-    pub(super) fn history(&mut self, events: u64) -> anyhow::Result<Vec<Question>> {
+    pub(super) fn history(&mut self, events: u64) -> anyhow::Result<Vec<ListRequest>> {
         const AT_A_TIME: usize = 500;
         let (mut items, mut past) = (Vec::new(), Vec::new());
         while (past.len() as u64) < events || items.is_empty() {
             let Some(entry) = self.draw() else { break };
             if matches!(entry, Entry::Item(_)) { items.push(entry) } else { past.push(entry) }
         }
-        let items = items.chunks(AT_A_TIME).map(Question::items);
-        items.chain(past.chunks(AT_A_TIME).map(Question::events)).collect()
+        let items = items.chunks(AT_A_TIME).map(ListRequest::items);
+        items.chain(past.chunks(AT_A_TIME).map(ListRequest::events)).collect()
     }
 
     /// The next question.
-    pub(super) fn next(&mut self) -> anyhow::Result<(RequestKind, Question)> {
+    pub(super) fn next(&mut self) -> anyhow::Result<(RequestKind, ListRequest)> {
         let number = self.asked;
         self.asked += 1;
         let tells = match self.mix {
@@ -74,18 +74,18 @@ impl Load {
         };
         let asks_for = (number as usize).wrapping_mul(STRIDE) % self.late.len().max(1);
         match self.late.get(asks_for).filter(|_| !tells) {
-            Some(user) => Ok((RequestKind::Ask, Question::recommendations(user, 20))),
+            Some(user) => Ok((RequestKind::Ask, ListRequest::recommendations(user, 20))),
             None => Ok((RequestKind::Tell, self.tell()?)),
         }
     }
 
-    fn tell(&mut self) -> anyhow::Result<Question> {
+    fn tell(&mut self) -> anyhow::Result<ListRequest> {
         let mut events = Vec::with_capacity(self.batch);
         while events.len() < self.batch {
             // New items are another request; here they are known by their events alone.
             events.extend(self.draw().filter(|entry| matches!(entry, Entry::Event(_))));
         }
-        Question::events(&events)
+        ListRequest::events(&events)
     }
 
     /// The shop's next entry, as of now.

@@ -9,16 +9,16 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
-use super::child::DaemonProcess;
 use super::client::DaemonClient;
+use super::client_auth::ClientAuth;
+use super::daemon_process::DaemonProcess;
 use super::flags::SettingsFlags;
-use super::knock::ClientAuth;
 use super::serve::asked_to_stop;
 use crate::clock::Clock;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
 use figures::BenchReport;
-use load::{Load, RequestMix};
+use load::{LoadGenerator, RequestMix};
 
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ impl Bench {
         let clock = Clock::system();
         let shop =
             ShopSettings { seed: self.seed, opens_at: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
-        let load = Load::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
+        let load = LoadGenerator::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
         let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
         let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free)?) };
         let (api, admin) = match (&child, &self.url) {
@@ -124,7 +124,7 @@ impl Bench {
         Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
     }
 
-    async fn measure(&self, daemon: &DaemonClient, mut load: Load, requests: u64) -> anyhow::Result<BenchReport> {
+    async fn measure(&self, daemon: &DaemonClient, mut load: LoadGenerator, requests: u64) -> anyhow::Result<BenchReport> {
         eprintln!("telling the shop's {} items and {} events, and having them learned", self.items, self.history);
         for question in load.history(self.history)? {
             daemon.tell(question).await?;

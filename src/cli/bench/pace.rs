@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::figures::BenchFigures;
-use super::load::Load;
+use super::load::LoadGenerator;
 use crate::cli::client::DaemonClient;
 
 /// Sends so many requests at so many a second, and waits for all their answers.
-pub(super) async fn stretch(daemon: &DaemonClient, load: &mut Load, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
+pub(super) async fn stretch(daemon: &DaemonClient, load: &mut LoadGenerator, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
     let mut due = departures(rate, count);
     let (answered, mut answers) = mpsc::unbounded_channel();
     let began = Instant::now();

@@ -1,8 +1,8 @@
 //! `sequor demo`: a daemon that learns before one's eyes.
 
-mod drive;
+mod demo_driver;
+mod demo_stats;
 mod source;
-mod tale;
 mod view;
 
 use clap::Args;
@@ -10,16 +10,16 @@ use clap::builder::RangedU64ValueParser;
 use console::Term;
 use std::path::PathBuf;
 
-use super::child::DaemonProcess;
 use super::client::DaemonClient;
+use super::client_auth::ClientAuth;
+use super::daemon_process::DaemonProcess;
 use super::flags::{self, SettingsFlags};
-use super::knock::ClientAuth;
 use crate::clock::Clock;
 use crate::ingest::EventFileReader;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
-use drive::DemoDriver;
-use source::{RecordedVisitors, DemoSource};
+use demo_driver::DemoDriver;
+use source::{DemoSource, RecordedVisitors};
 use view::DemoView;
 
 /// Arguments of `sequor demo`.
@@ -76,7 +76,10 @@ impl Demo {
         let mut source = match &self.file {
             Some(file) => {
                 let events = EventFileReader::open(file, &rules, i64::MAX / 2)?;
-                DemoSource::File { events: Box::new(RecordedVisitors::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
+                DemoSource::File {
+                    events: Box::new(RecordedVisitors::new(events, settings.session.idle_gap.as_millis())),
+                    speed: self.speed,
+                }
             }
             None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
         };

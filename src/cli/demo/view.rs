@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use std::io;
 use std::time::Duration;
 
-use super::tale::{Figures, DemoSummary, DemoStats, TrendProgress};
+use super::demo_stats::{DemoFigures, DemoStats, DemoSummary, TrendProgress};
 
 /// Columns of a curve.
 const COLUMNS: usize = 48;
@@ -69,7 +69,7 @@ fn line(elapsed: Duration, tale: &DemoStats) -> String {
 fn page(tale: &DemoStats) -> Vec<String> {
     let curve = tale.curve();
     let now = curve.last().copied().unwrap_or_default();
-    let spark = |value: fn(&Figures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
+    let spark = |value: fn(&DemoFigures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
     let row = |name: &str, text: String| format!("  {name:<14}{text}");
     let behind = if tale.lag == 0 { String::new() } else { format!("   learning is {} behind", tale.lag) };
     let mut lines = vec![

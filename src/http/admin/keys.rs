@@ -30,7 +30,7 @@ async fn list(api: Data<ApiState>) -> HttpResponse {
 /// What a key is to be.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct NewKeyRequest {
     name: String,
     scopes: Scopes,
     #[serde(default)]
@@ -38,7 +38,7 @@ struct Wanted {
 }
 
 /// The answer holds the key in clear, this once.
-async fn create(api: Data<ApiState>, Json(wanted): Json<Wanted>) -> Result<HttpResponse, Problem> {
+async fn create(api: Data<ApiState>, Json(wanted): Json<NewKeyRequest>) -> Result<HttpResponse, Problem> {
     let (key, secret) = api.keys.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
     tracing::info!(id = %key.id, scopes = %key.scopes, "a key was made");
     let mut answer = shown(&key);

@@ -20,7 +20,7 @@ use super::api::{ApiState, RETRY};
 use super::lock::RequiredAccess;
 use super::problem::Problem;
 use super::watch::path;
-use crate::actors::model::LearnerStatus;
+use crate::actors::learner::LearnerStatus;
 use crate::auth::Scope;
 
 pub(super) fn routes(config: &mut ServiceConfig) {

@@ -26,7 +26,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 
 /// Where the model stands.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Model {
+pub(in crate::http) struct ModelStatus {
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) learning_rate: Option<f32>,
     pub(in crate::http) paused: bool,
@@ -82,11 +82,11 @@ impl Act {
 ///
 /// # Errors
 /// If that or the disk does not answer.
-pub(in crate::http) async fn standing(api: &ApiState) -> Result<Model, Problem> {
+pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Problem> {
     let standing = api.system.standing().await?;
     let points = api.system.store().points().map_err(SystemError::from)?;
     let vitals: &ModelHealth = &standing.vitals;
-    Ok(Model {
+    Ok(ModelStatus {
         weights_version: api.system.snapshot().weights_version(),
         learning_rate: standing.report.learning_rate,
         paused: standing.report.paused,
@@ -148,7 +148,10 @@ struct LearningRateRequest {
     value: f32,
 }
 
-async fn learning_rate(api: Data<ApiState>, Json(LearningRateRequest { value }): Json<LearningRateRequest>) -> Result<HttpResponse, Problem> {
+async fn learning_rate(
+    api: Data<ApiState>,
+    Json(LearningRateRequest { value }): Json<LearningRateRequest>,
+) -> Result<HttpResponse, Problem> {
     if !(value > 0.0 && value <= 1000.0) {
         return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
     }

@@ -64,8 +64,12 @@ impl Recall {
             let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
             let map = map(&snapshot, POINTS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
-            let cluster =
-                |ItemMapCluster { cluster, size, top, at }| ClusterView { cluster, size, top: top.into_iter().filter_map(named).collect(), at };
+            let cluster = |ItemMapCluster { cluster, size, top, at }| ClusterView {
+                cluster,
+                size,
+                top: top.into_iter().filter_map(named).collect(),
+                at,
+            };
             Self {
                 weights_version: snapshot.weights_version(),
                 sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),

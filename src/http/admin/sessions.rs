@@ -13,7 +13,7 @@ use crate::http::lists::with_name;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
 use crate::ingest::IdKind;
-use crate::learner::{InspectedCandidate, RankingInspection, InspectedPosition, RecommendationRequest};
+use crate::learner::{InspectedCandidate, InspectedPosition, RankingInspection, RecommendationRequest};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -24,7 +24,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 /// Which users.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::http) struct Wanted {
+pub(in crate::http) struct SessionsQuery {
     pub(in crate::http) limit: Limit,
     /// With what their ids begin.
     pub(in crate::http) user: String,
@@ -57,7 +57,7 @@ impl Users {
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &Wanted) -> Result<Self, Problem> {
+    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
         let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
@@ -300,7 +300,7 @@ fn ranked(api: &ApiState, InspectedCandidate { candidate, ranks, shares, facts }
     })
 }
 
-async fn list(api: Data<ApiState>, wanted: Query<Wanted>) -> Result<Json<Users>, Problem> {
+async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> Result<Json<Users>, Problem> {
     Ok(Json(Users::read(api, &wanted).await?))
 }
 

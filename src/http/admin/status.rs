@@ -11,7 +11,7 @@ use crate::actors::system::SystemError;
 use crate::domain::Offset;
 use crate::http::api::{ApiState, RETRY};
 use crate::http::problem::Problem;
-use crate::http::pulse::{StatusSample, Pace};
+use crate::http::pulse::{StatusRates, StatusSample};
 use crate::http::watch::private;
 use crate::metrics::MetricsSnapshot;
 
@@ -34,7 +34,7 @@ pub(in crate::http) struct Status {
     pub(in crate::http) catalog: CatalogStatus,
     pub(in crate::http) users: usize,
     pub(in crate::http) in_flight: InFlight,
-    pub(in crate::http) pace: Pace,
+    pub(in crate::http) pace: StatusRates,
     /// Entries that somebody passes over.
     pub(in crate::http) quarantined: usize,
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::query::EmptyQuery;
-use crate::actors::system::{RestorePoint, QuarantinedEntry, SystemError};
+use crate::actors::system::{QuarantinedEntry, RestorePoint, SystemError};
 use crate::domain::{Entry, Offset};
 use crate::http::api::{ApiState, RETRY};
 use crate::http::lines;

@@ -24,7 +24,9 @@ pub(super) struct BeaconScript {
 pub(super) fn routes(config: &mut ServiceConfig) {
     let text = served(SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
-    config.app_data(Data::new(BeaconScript { text, tag })).service(path(CAPTURE, "GET", RequiredAccess::Nothing).route(web::get().to(script)));
+    config
+        .app_data(Data::new(BeaconScript { text, tag }))
+        .service(path(CAPTURE, "GET", RequiredAccess::Nothing).route(web::get().to(script)));
 }
 
 /// A script without what only its readers need: its lines that are comments, and what they are indented by.

@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn a_chart_has_its_figures_as_a_table_and_one_of_nothing_says_so() {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
-        let chart = |points| TimeChart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![ChartLine { name: "L", points }] };
+        let chart =
+            |points| TimeChart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![ChartLine { name: "L", points }] };
         let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).draw().into_string();
         assert!(
             drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),

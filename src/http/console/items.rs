@@ -8,7 +8,7 @@ use super::format::{NONE, count, link, moment};
 use super::layout::{bar, page, tile};
 use super::sessions::heat_strip;
 use crate::domain::Item;
-use crate::http::admin::items::{CatalogItemLine, ItemView, Items, ItemInspectionQuery};
+use crate::http::admin::items::{CatalogItemLine, ItemInspectionQuery, ItemView, Items};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 

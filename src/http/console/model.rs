@@ -4,11 +4,11 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{TimeChart, ChartLine};
+use super::chart::{ChartLine, TimeChart};
 use super::format::{NONE, bytes, count, moment, seconds};
 use super::layout::{act, page as written, tile};
 use super::overview::clock;
-use crate::http::admin::model::{Model, standing};
+use crate::http::admin::model::{ModelStatus, standing};
 use crate::http::admin::status::{History, Status};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
@@ -87,7 +87,7 @@ fn roll_back(offset: u64) -> Markup {
 }
 
 /// What changes learning from here on.
-fn steering(model: &Model) -> Markup {
+fn steering(model: &ModelStatus) -> Markup {
     html! {
         section.card {
             h2 { "Steering" }
@@ -110,7 +110,7 @@ fn steering(model: &Model) -> Markup {
     }
 }
 
-fn acts(model: &Model) -> Markup {
+fn acts(model: &ModelStatus) -> Markup {
     html! {
         section.card {
             h2 { "Acts" }

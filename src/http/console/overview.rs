@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{TimeChart, ChartLine};
+use super::chart::{ChartLine, TimeChart};
 use super::format::{NONE, bytes, count, rate, ratio, seconds};
 use super::layout::{page as written, tile};
 use crate::http::admin::status::{History, Status};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::format::{NONE, count, link, moment, seconds};
 use super::layout::{bar, page, tile};
 use crate::domain::RecommendedItem;
-use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, UserLine, Users, Wanted, Xray};
+use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, SessionsQuery, UserLine, Users, Xray};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::ingest::IdKind;
@@ -18,11 +18,11 @@ const HERE: &str = "/console/sessions";
 /// Places shown of each source's list.
 const PLACES: usize = 10;
 
-pub(super) async fn list(api: Data<ApiState>, wanted: Query<Wanted>) -> HttpResponse {
+pub(super) async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
     page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, wanted: Wanted) -> Result<Markup, Problem> {
+async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Problem> {
     let users = Users::read(api, &wanted).await?;
     Ok(html! {
         form.search action=(HERE) method="get" role="search" {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::http::consents::Level;
+use crate::http::consents::ConsentBody;
 use crate::http::problem::Problem;
 
 /// One event, or an array of them.
@@ -38,7 +38,7 @@ pub(in crate::http) struct EventBody {
     /// Whatever else there is, at most 16 KiB and 8 levels deep.
     properties: Option<Map<String, Value>>,
     /// How far the consent to just this goes; what the user said, or else the settings, if left out. Where the user said less, that counts.
-    consent: Option<Level>,
+    consent: Option<ConsentBody>,
 }
 
 /// An id, or a name: 1 to 256 bytes without control characters.

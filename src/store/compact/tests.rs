@@ -1,5 +1,5 @@
 use super::super::testing::{copy_of, event};
-use super::super::{QuarantinedEntry, QuarantineReader, SessionRecord, StoreOptions};
+use super::super::{QuarantineReader, QuarantinedEntry, SessionRecord, StoreOptions};
 use super::*;
 use crate::domain::{Entry, UserSequence};
 use std::sync::atomic::AtomicBool;

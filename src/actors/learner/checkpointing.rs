@@ -1,0 +1,116 @@
+//! How what was learned comes to the disk.
+
+use actix::{Handler, Message};
+use std::sync::Arc;
+
+use super::{LearnerActor, LearnerActorError};
+use crate::actors::guard::guarded;
+use crate::domain::Offset;
+use crate::learner::{BackgroundJobs, JobLost};
+use crate::metrics::ActorKind;
+use crate::store::{JournalRetention, StoreError, codec};
+
+/// How often and how deep the learned state is written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CheckpointPolicy {
+    /// Entries between two checkpoints; 0: only at the end.
+    pub every: u64,
+    /// How many are kept.
+    pub kept: usize,
+    /// After each, how much of the journal is kept at least; `None`: all.
+    pub retain: Option<JournalRetention>,
+    /// After each, how many times what is in it the database may take on the disk; 0: any.
+    pub compact_ratio: f64,
+    /// Session records are forgotten after so many entries without one of their user.
+    pub forget_after: u64,
+}
+
+/// A checkpoint that was written.
+pub(super) struct CheckpointWritten {
+    offset: Offset,
+    bytes: u64,
+    /// The user up to whom session records were looked through.
+    swept: Option<String>,
+}
+
+impl LearnerActor {
+    /// Begins to write where the fold stands, which goes on meanwhile: what is written is a copy.
+    pub(super) fn begin_checkpoint(&mut self) -> Result<(), LearnerActorError> {
+        let offset = self.learner.next_offset();
+        let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
+        self.checkpointed = offset;
+        let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
+        let CheckpointPolicy { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
+        self.writer.start(Box::new(move || {
+            // A directory that cannot be used is a checkpoint that failed, and nothing that learning stops for.
+            let checkpoints = store.checkpoints(kept)?;
+            let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
+            let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
+            if let Some(begin) = begin {
+                tracing::debug!(begin, "where the journal begins");
+            }
+            let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
+            upkeep.compact_if_due(compact_ratio);
+            Ok(CheckpointWritten { offset, bytes, swept })
+        }));
+        Ok(())
+    }
+
+    /// Tells what became of a checkpoint.
+    pub(super) fn note(
+        &mut self,
+        outcome: Option<Result<Result<CheckpointWritten, StoreError>, JobLost>>,
+    ) -> Result<(), LearnerActorError> {
+        match outcome {
+            None => Ok(()),
+            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept }))) => {
+                self.swept = swept;
+                self.metrics.checkpoint_bytes.set(bytes as f64);
+                self.metrics.checkpoint_offset.set(offset as f64);
+                self.written = offset;
+                Ok(())
+            }
+            Some(Ok(Err(error))) => {
+                self.metrics.checkpoint_failures.increment(1);
+                Err(error.into())
+            }
+            Some(Err(lost)) => {
+                self.metrics.checkpoint_failures.increment(1);
+                Err(LearnerActorError::Writer(lost))
+            }
+        }
+    }
+
+    /// Writes where the fold stands, and waits for it.
+    pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
+        if self.writer.is_busy() {
+            let written = self.writer.finish();
+            self.note(Some(written))?;
+        }
+        if !self.broken && (self.written != self.learner.next_offset() || self.written == 0) {
+            self.begin_checkpoint()?;
+            let written = self.writer.finish();
+            self.note(Some(written))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a checkpoint of where the fold stands.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Offset, Arc<LearnerActorError>>")]
+pub struct WriteCheckpoint;
+
+impl Handler<WriteCheckpoint> for LearnerActor {
+    type Result = Result<Offset, Arc<LearnerActorError>>;
+
+    fn handle(&mut self, _: WriteCheckpoint, _: &mut Self::Context) -> Self::Result {
+        let metrics = Arc::clone(&self.metrics);
+        match guarded(&metrics, ActorKind::Learner, || self.checkpoint()) {
+            Ok(written) => written.map_err(Arc::new)?,
+            Err(struck) => return Err(Arc::new(LearnerActorError::Struck(struck))),
+        }
+        // That of a fold that is not to be trusted is not written.
+        Ok(self.written)
+    }
+}

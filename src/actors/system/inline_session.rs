@@ -1,0 +1,44 @@
+//! Answers that follow from what the request tells, and from nothing that is kept of the user.
+
+use super::System;
+use crate::actors::session::{SessionOp, SessionUpdate};
+use crate::domain::{Entry, Event, EventKind, Fallback, Step};
+use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceState, answer};
+use crate::telemetry::span;
+
+impl System {
+    /// What somebody may want next of whom only these items are known; nothing is kept.
+    #[must_use]
+    pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
+        let kind = self.fold.kinds.id(&EventKind::View).unwrap_or_default();
+        let value = self.fold.kinds.rule(kind).value;
+        let known = items.iter().filter_map(|name| self.dictionary.get(name));
+        let steps = known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
+        let mut answer = self.recommend_after(steps, request);
+        if answer.fallback == Fallback::UnknownUser {
+            answer.fallback = Fallback::UnknownItems;
+        }
+        answer
+    }
+
+    /// What somebody may want next who did this and of whom else nothing is known; nothing is kept.
+    #[must_use]
+    pub fn recommend_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
+        let happened = |event: &Event| {
+            let (_, happened) = SessionUpdate::of(0, Entry::Private(event.clone()), &self.dictionary, &self.fold.kinds)?;
+            let SessionOp::Step { step, session_id } = happened.act else { return None };
+            Some((step, session_id))
+        };
+        self.recommend_after(events.iter().filter_map(happened), request)
+    }
+
+    fn recommend_after(&self, steps: impl Iterator<Item = (Step, Option<String>)>, request: &RecommendationRequest) -> RankedAnswer {
+        let _span = span!("answer").entered();
+        let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
+        let mut follower = SequenceState::default();
+        for (step, session_id) in steps {
+            follower.advance(0, step, session_id.as_deref(), &self.fold.pace, snapshot.weights(), &mut workspace.network);
+        }
+        answer(&snapshot, &catalog, &mut follower, &self.fold.pace, request, &mut workspace)
+    }
+}

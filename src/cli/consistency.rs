@@ -1,0 +1,371 @@
+//! A store held against what its journal says, and the words for what was found.
+
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::progress::ProgressDisplay;
+use crate::actors::pretrained::origin;
+use crate::actors::session::{SessionOp, SessionUpdate};
+use crate::actors::shard::shard_of;
+use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, Step, UserMerge, UserSequence};
+use crate::settings::Settings;
+use crate::store::{DamageFinding, DamageRemedy, FORMAT, QuarantineReader, Store, StoreCounts, StoreError, VerificationReport, keys};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Entries for which one pass over the journal keeps the sessions in memory.
+const A_PASS: u64 = 2_000_000;
+
+/// Everything that can be held against something else in a store is.
+pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
+    let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
+    let pretrained = origin(store);
+    let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
+    let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
+    progress.done();
+    if let Err(error) = &pretrained
+        && store.origin().is_ok()
+    {
+        findings.add("origin", format!("it cannot be read: {error}"), DamageRemedy::Backup);
+    }
+    // Held against a damaged journal, sessions would only repeat its damage.
+    if findings.is_journal_whole()
+        && let Err(error) = check_sessions(store, &names, settings, &mut findings)
+    {
+        findings.add("journal", error, DamageRemedy::Restore);
+    }
+    let VerificationReport { counts, damages } = findings;
+    let format = store.format_found().unwrap_or(FORMAT);
+    ConsistencyCheck { data_dir: store.dir().to_owned(), format, counts, damages }
+}
+
+/// A user's events, folded.
+#[derive(Debug, Default)]
+pub(super) struct ReplayedState {
+    /// The sequence.
+    pub(super) session: UserSequence,
+    /// The first offset that is not in it; 0 if nothing is.
+    pub(super) applied: Offset,
+    /// Where to stop.
+    until: Offset,
+    /// The first event from there on.
+    next: Option<Offset>,
+    /// The last event of all.
+    last: Offset,
+    /// The sequence after all events, where that is another one.
+    whole: Option<UserSequence>,
+    /// The user is no more: merged into another one, or erased.
+    pub(super) gone: bool,
+}
+
+/// Which users become one in the end: each user who is merged, with one into whom.
+#[derive(Debug, Default)]
+struct MergedSequence(FxHashMap<String, String>);
+
+impl MergedSequence {
+    fn of(store: &Store) -> Result<Self, StoreError> {
+        let mut merged = Self::default();
+        for entry in store.journal().entries(store.journal().begin()?)? {
+            if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
+                let (from, into) = (merged.last(&from).to_owned(), merged.last(&into).to_owned());
+                if from != into {
+                    merged.0.insert(from, into);
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    fn last<'u>(&'u self, mut user: &'u str) -> &'u str {
+        while let Some(into) = self.0.get(user) {
+            user = into;
+        }
+        user
+    }
+}
+
+impl ReplayedState {
+    /// The sequence of a user who is merged into another one.
+    fn leave(&mut self) -> UserSequence {
+        self.gone = true;
+        self.whole.as_ref().unwrap_or(&self.session).clone()
+    }
+}
+
+/// The journal of a store, and what makes sessions of it.
+pub(super) struct RecordedSteps<'s> {
+    pub(super) store: &'s Store,
+    pub(super) names: &'s ItemDictionary,
+    pub(super) kinds: &'s EventKinds,
+    pub(super) idle_gap_ms: i64,
+}
+
+impl RecordedSteps<'_> {
+    /// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
+    pub(super) fn fold_sessions(
+        &self,
+        what: &'static str,
+        until: impl Fn(&str) -> Offset,
+        folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let passes = usize::try_from(self.store.journal().next_offset()? / A_PASS + 1).unwrap_or(1);
+        self.fold_in_passes(passes, what, until, folded)
+    }
+
+    /// The same in so many passes.
+    fn fold_in_passes(
+        &self,
+        passes: usize,
+        what: &'static str,
+        until: impl Fn(&str) -> Offset,
+        mut folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let &Self { store, names, kinds, idle_gap_ms } = self;
+        let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+        let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
+        let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
+        // Users who become one belong into one part.
+        let merged = if passes > 1 { MergedSequence::of(store)? } else { MergedSequence::default() };
+        let part = |user: &str| shard_of(merged.last(user), passes);
+        let progress = ProgressDisplay::new(end * passes as u64, what);
+        for pass in 0..passes {
+            let mut users: FxHashMap<String, ReplayedState> = FxHashMap::default();
+            for entry in store.journal().entries(begin)? {
+                let (offset, entry) = entry?;
+                progress.show(pass as u64 * end + offset);
+                let Some((user, happened)) = SessionUpdate::of(offset, entry, names, kinds) else { continue };
+                if part(&user) != pass {
+                    continue;
+                }
+                let act = match happened.act {
+                    SessionOp::Merge { from, .. } => {
+                        let gone = users.get_mut(&from).map(ReplayedState::leave).unwrap_or_default();
+                        SessionOp::Merge { from, session: gone }
+                    }
+                    other => other,
+                };
+                let user = match users.get_mut(&user) {
+                    Some(known) if !known.gone => known,
+                    _ => {
+                        let new = ReplayedState { until: until(&user), ..ReplayedState::default() };
+                        users.entry(user).insert_entry(new).into_mut()
+                    }
+                };
+                user.last = offset;
+                let session = if offset < user.until {
+                    user.applied = offset + 1;
+                    &mut user.session
+                } else {
+                    user.next.get_or_insert(offset);
+                    user.whole.get_or_insert_with(|| user.session.clone())
+                };
+                match act {
+                    _ if passed_over.contains(&offset) => {}
+                    SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
+                    SessionOp::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Forget => {
+                        *session = UserSequence::default();
+                        user.gone = true;
+                    }
+                }
+            }
+            folded(users, &|user| part(user) == pass)?;
+        }
+        progress.done();
+        Ok(())
+    }
+}
+
+/// Every session record against the fold of its user's events, as far as it says to reach.
+fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
+    let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
+    let sessions = store.sessions();
+    let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+    let through = sessions.through().unwrap_or(0);
+    let expired = store.expiries().last()?.map(|expiry| expiry.cutoffs(kinds));
+    let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
+    let recorded = RecordedSteps { store, names, kinds, idle_gap_ms };
+    recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
+        for record in sessions.iter()? {
+            // A record that cannot be read was told of.
+            let Ok((user, record)) = record else { continue };
+            if !is_of_this_pass(&user) {
+                continue;
+            }
+            let place = format!("sessions, {}", keys::veiled(&user));
+            let Some(folded) = users.remove(&user) else {
+                // All that is known of this user may lie in a head that was dropped.
+                if begin > 0 && record.applied <= begin {
+                    continue;
+                }
+                findings.add(place, "the journal has no event of this user", DamageRemedy::Settings);
+                continue;
+            };
+            if folded.next.is_some_and(|next| next < through) {
+                let reason = format!("it reaches offset {}, and all should reach {through}", record.applied);
+                findings.add(&place, reason, DamageRemedy::Rebuild);
+            }
+            if (folded.applied, &folded.session) == (record.applied, &record.session) {
+                continue;
+            }
+            let bare = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+            // Of a journal whose head was dropped the end of a sequence is all that can be folded.
+            if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
+                continue;
+            }
+            // Where something was kept long enough neither tells of it, and borders are where it was not known. A sequence that is folded from what is left may reach further back.
+            if let Some(expired) = &expired {
+                let left = |session: &UserSequence| -> Vec<_> {
+                    let kept = |step: &&Step| !expired.covers(step.kind, step.at);
+                    session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
+                };
+                if folded.applied <= record.applied && left(&folded.session).ends_with(&left(&record.session)) {
+                    continue;
+                }
+            }
+            if folded.applied == record.applied && bare(&folded.session) == bare(&record.session) {
+                findings.add(place, "its borders, kinds or values are not those that the settings give", DamageRemedy::Settings);
+            } else {
+                findings.add(place, "its sequence is not that of the user's events in the journal", DamageRemedy::Rebuild);
+            }
+        }
+        for (user, folded) in users {
+            let is_kept = folded.last.saturating_add(settings.learning.users_kept) >= end;
+            // Of one who is no more nothing need be left.
+            if is_kept && !folded.gone && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
+                findings.add(
+                    format!("sessions, {}", keys::veiled(&user)),
+                    format!("there is no record, and all should reach {through}"),
+                    DamageRemedy::Rebuild,
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What was found, to be shown.
+#[derive(Debug, Serialize)]
+pub(super) struct ConsistencyCheck {
+    data_dir: PathBuf,
+    format: u32,
+    counts: StoreCounts,
+    damages: Vec<DamageFinding>,
+}
+
+impl ConsistencyCheck {
+    /// A store that could not even be opened.
+    pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
+        let damage = DamageFinding { place: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
+        Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
+    }
+
+    /// As of another directory, where it will stand.
+    pub(super) fn named(mut self, dir: &Path) -> Self {
+        self.data_dir = dir.to_owned();
+        self
+    }
+
+    pub(super) fn damages(&self) -> &[DamageFinding] {
+        &self.damages
+    }
+
+    /// An error if there is any damage; it is for the exit code, the damage itself having been shown.
+    pub(super) fn verdict(&self) -> anyhow::Result<()> {
+        match self.damages.len() {
+            0 => Ok(()),
+            1 => anyhow::bail!("{} is damaged in one place", self.data_dir.display()),
+            places => anyhow::bail!("{} is damaged in {places} places", self.data_dir.display()),
+        }
+    }
+}
+
+impl fmt::Display for ConsistencyCheck {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        writeln!(out, "{}, format {}", self.data_dir.display(), self.format)?;
+        writeln!(out, "  journal entries   {:>12}   in {} records", counts.entries, counts.records)?;
+        writeln!(out, "    events          {:>12}", counts.events)?;
+        writeln!(out, "    impressions     {:>12}", counts.impressions)?;
+        writeln!(out, "    item changes    {:>12}", counts.item_changes)?;
+        writeln!(out, "    model changes   {:>12}", counts.model_changes)?;
+        writeln!(out, "    merges of users {:>12}", counts.merges)?;
+        writeln!(out, "    consent         {:>12}", counts.consent_changes)?;
+        writeln!(out, "    erasures due    {:>12}", counts.erasures)?;
+        writeln!(out, "    erased entries  {:>12}", counts.blanks)?;
+        writeln!(out, "  item names        {:>12}", counts.items)?;
+        writeln!(out, "  session records   {:>12}", counts.sessions)?;
+        writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;
+        write!(out, "  damages           {:>12}", self.damages.len())?;
+        for damage in &self.damages {
+            write!(out, "\n{}: {}\n  -> {}", damage.place, damage.reason, damage.remedy.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Event, EventKind};
+    use crate::store::{Durability, StoreOptions};
+    use std::collections::BTreeMap;
+
+    fn event(offset: i64, user: &str) -> Entry {
+        Entry::Event(Event {
+            event_id: None,
+            user_id: user.to_owned(),
+            session_id: None,
+            kind: EventKind::View,
+            item_id: Some(format!("item{}", offset % 7)),
+            value: None,
+            timestamp: offset * 60_000,
+            properties: None,
+        })
+    }
+
+    #[test]
+    fn users_who_become_one_are_folded_alike_however_many_passes_it_takes() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), &StoreOptions::default()).unwrap();
+        let names = ItemDictionary::default();
+        for item in 0..7 {
+            names.intern(&format!("item{item}"));
+        }
+        let (kinds, users) = (EventKinds::default(), 40);
+        // The journal names who a user is by then.
+        let mut merged = MergedSequence::default();
+        let mut entries = Vec::new();
+        for round in 0..400_i64 {
+            entries.push(event(round, merged.last(&format!("user{}", round * 17 % users))));
+            // Chains: each is merged into the next one, who is merged later; and every eighth stays, and goes on.
+            let from = round / 10;
+            if round % 10 == 9 && from % 8 != 7 {
+                let (from, into) = (format!("user{from}"), format!("user{}", from + 1));
+                merged.0.insert(from.clone(), into.clone());
+                entries.push(Entry::Merge(UserMerge { from, into, timestamp: round * 60_000 }));
+            }
+        }
+        store.journal().append(&entries, Durability::ProcessCrash).unwrap();
+        let recorded = RecordedSteps { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
+        let fold = |passes: usize| {
+            let mut all = BTreeMap::new();
+            let take = |users: FxHashMap<String, ReplayedState>, is_of_this_pass: &dyn Fn(&str) -> bool| {
+                for (user, folded) in users {
+                    assert!(is_of_this_pass(&user), "{user}");
+                    // Up to an offset, and beyond it.
+                    let told = (folded.session, folded.applied, folded.next, folded.last, folded.whole, folded.gone);
+                    assert!(all.insert(user.clone(), told).is_none(), "{user} is of two passes");
+                }
+                Ok(())
+            };
+            recorded.fold_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
+            all
+        };
+        let once = fold(1);
+        assert!(once.values().filter(|told| told.5).count() > 10 && once.values().any(|told| told.4.is_some()), "{once:?}");
+        for passes in [2, 3, 7] {
+            assert_eq!(fold(passes), once, "{passes} passes");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Plays the source to the daemon and looks on.
+
+use futures_util::future::try_join_all;
+use rustc_hash::FxHasher;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use super::demo_stats::{DemoStats, DemoSummary};
+use super::source::DemoSource;
+use super::view::DemoView;
+use crate::cli::client::{DaemonClient, ListRequest, RecommendationList};
+use crate::cli::serve::asked_to_stop;
+use crate::clock::Clock;
+use crate::domain::{Entry, Event, EventKind};
+
+/// Between two stretches of events.
+const TICK: Duration = Duration::from_millis(50);
+/// Between two looks at the daemon.
+const LOOK: Duration = Duration::from_secs(1);
+/// Items of a list that is shown to a visitor.
+const SHOWN: usize = 20;
+/// Items of what is trending that are looked at.
+const TRENDING: usize = 10;
+/// One visitor in so many is shown recommendations.
+const SHOWN_TO: u64 = 5;
+
+/// The demo under way.
+pub(super) struct DemoDriver<'s, 'r> {
+    daemon: DaemonClient,
+    source: &'s mut DemoSource<'r>,
+    view: DemoView,
+    clock: Clock,
+    /// How long it goes on; without end if `None`.
+    lasts: Option<Duration>,
+    tale: DemoStats,
+    next_look: Duration,
+}
+
+impl<'s, 'r> DemoDriver<'s, 'r> {
+    /// Requests under way at a time, at most.
+    pub(super) const AT_ONCE: usize = 16;
+
+    pub(super) fn new(daemon: DaemonClient, source: &'s mut DemoSource<'r>, view: DemoView, clock: Clock, lasts: Option<Duration>) -> Self {
+        Self { daemon, source, view, clock, lasts, tale: DemoStats::default(), next_look: LOOK }
+    }
+
+    /// Goes on until it is over or somebody stops it.
+    pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
+        let stopped = asked_to_stop()?;
+        tokio::pin!(stopped);
+        let mut ticks = actix::clock::interval(TICK);
+        loop {
+            let go_on = tokio::select! {
+                () = &mut stopped => false,
+                step = async { ticks.tick().await; self.step().await } => step?,
+            };
+            if !go_on {
+                break;
+            }
+        }
+        let elapsed = self.clock.elapsed();
+        let stopped = asked_to_stop()?;
+        tokio::select! {
+            () = stopped => {}
+            learned = self.daemon.learned() => learned?,
+        }
+        self.look(elapsed).await?;
+        let summary = self.tale.summary(elapsed);
+        self.view.end(&summary)?;
+        Ok(summary)
+    }
+
+    /// Sends what is due, shows lists, looks on; says whether there is more to come.
+    async fn step(&mut self) -> anyhow::Result<bool> {
+        let elapsed = self.clock.elapsed();
+        if self.lasts.is_some_and(|lasts| elapsed >= lasts) {
+            return Ok(false);
+        }
+        let Some(mut entries) = self.source.due(elapsed, self.tale.events)? else { return Ok(false) };
+        let now = self.clock.now();
+        for entry in &mut entries {
+            // What the daemon is told happens now: so a click is credited to the list that was shown a moment before.
+            match entry {
+                Entry::Event(event) => event.timestamp = now,
+                Entry::Item(change) => change.timestamp = now,
+                // The shop makes no others.
+                _ => {}
+            }
+        }
+        let (items, events): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| matches!(entry, Entry::Item(_)));
+        for items in items.chunks(500) {
+            self.daemon.tell(ListRequest::items(items)?).await?;
+        }
+        if !events.is_empty() {
+            self.daemon.tell(ListRequest::events(&events)?).await?;
+        }
+        let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
+        // Whoever was recorded was shown other lists than these.
+        let is_shop = self.source.shop().is_some();
+        for event in &events {
+            self.tale.happened(event, is_shop && event.kind == EventKind::Click);
+        }
+        self.recommend(&events).await?;
+        if elapsed >= self.next_look {
+            self.look(elapsed).await?;
+            self.next_look = elapsed + LOOK;
+            self.view.show(elapsed, &self.tale)?;
+        }
+        Ok(true)
+    }
+
+    /// Shows those of the visitors who are shown recommendations what they may want next.
+    async fn recommend(&mut self, events: &[&Event]) -> anyhow::Result<()> {
+        let mut users: Vec<&str> = events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
+        users.dedup();
+        users.truncate(Self::AT_ONCE);
+        let lists = users.iter().map(|user| self.daemon.expect::<RecommendationList>(ListRequest::recommendations(user, SHOWN)));
+        for (user, list) in users.iter().zip(try_join_all(lists).await?) {
+            self.tale.recommended(user, &list, self.source.shop().as_deref());
+            if let Some(shop) = self.source.shop() {
+                shop.show_list(user, list.items.iter().map(|item| item.item_id.as_str()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, elapsed: Duration) -> anyhow::Result<()> {
+        let status = self.daemon.status().await?;
+        let trending = self.daemon.expect(ListRequest::trending(TRENDING)).await?;
+        self.tale.looked(elapsed, &status, trending, self.source.shop().as_deref());
+        Ok(())
+    }
+}
+
+/// Whether a visitor is shown recommendations; it does not change.
+fn is_shown(user: &str) -> bool {
+    let mut hasher = FxHasher::default();
+    user.hash(&mut hasher);
+    hasher.finish().is_multiple_of(SHOWN_TO)
+}

@@ -1,0 +1,266 @@
+//! What the demo has seen so far, and its sum.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Serialize;
+use std::time::Duration;
+
+use crate::cli::client::{DaemonStatus, QualityFigures, RecommendationList};
+use crate::domain::Event;
+use crate::simulation::{ShopSimulator, Trend};
+
+/// Looks over which a figure of the moment is taken.
+const MOMENT: usize = 5;
+/// Visitors whose way is remembered.
+const FOLLOWED: usize = 4_096;
+/// Items of a visitor's way that are shown.
+const LAST: usize = 4;
+
+/// Recall@20 and MRR@20 over some steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct DemoFigures {
+    pub(super) recall_at_20: f64,
+    pub(super) mrr_at_20: f64,
+}
+
+/// Sums over all steps up to a look, from which follow the figures between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+struct DemoSums {
+    steps: f64,
+    hits: f64,
+    reciprocal_ranks: f64,
+}
+
+impl DemoSums {
+    fn new(quality: &QualityFigures) -> Self {
+        let steps = quality.steps as f64;
+        Self { steps, hits: quality.total.recall_at_20 * steps, reciprocal_ranks: quality.total.mrr_at_20 * steps }
+    }
+
+    /// Between an earlier look and this one; `None` if there was no step.
+    fn since(&self, earlier: &Self) -> Option<DemoFigures> {
+        let steps = self.steps - earlier.steps;
+        let share = |now: f64, then: f64| ((now - then) / steps).clamp(0.0, 1.0);
+        (steps > 0.0).then(|| DemoFigures {
+            recall_at_20: share(self.hits, earlier.hits),
+            mrr_at_20: share(self.reciprocal_ranks, earlier.reciprocal_ranks),
+        })
+    }
+}
+
+/// A trend and when the daemon knew of it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct TrendProgress {
+    pub(super) items: Vec<String>,
+    pub(super) since_event: u64,
+    /// Events from its beginning until its first item was in the daemon's list of what is trending.
+    pub(super) found_after_events: Option<u64>,
+}
+
+/// Somebody, what was looked at last, and what is recommended next.
+#[derive(Debug, Clone)]
+pub(super) struct ExampleSession {
+    pub(super) user: String,
+    pub(super) last: Vec<String>,
+    pub(super) next: Vec<String>,
+}
+
+/// Everything seen so far.
+#[derive(Debug, Default)]
+pub(super) struct DemoStats {
+    pub(super) events: u64,
+    pub(super) lag: u64,
+    /// What the daemon says is trending, best first.
+    pub(super) trending: Vec<String>,
+    pub(super) trends: Vec<TrendProgress>,
+    pub(super) arrived: usize,
+    pub(super) example: Option<ExampleSession>,
+    /// The look from which on another visitor is the example: what is read must stand still for a while.
+    example_until: usize,
+    sums: Vec<DemoSums>,
+    /// Events by each of the last looks, with its time.
+    paces: Vec<(Duration, u64)>,
+    lists: u64,
+    listed: u64,
+    listed_new: u64,
+    recommended_new: FxHashSet<String>,
+    clicked: u64,
+    /// What each visitor looked at in the visit under way.
+    ways: FxHashMap<String, (Option<String>, Vec<String>)>,
+}
+
+impl DemoStats {
+    /// An event was taken.
+    pub(super) fn happened(&mut self, event: &Event, clicked: bool) {
+        self.events += 1;
+        self.clicked += u64::from(clicked);
+        let Some(item) = &event.item_id else { return };
+        if self.ways.len() >= FOLLOWED {
+            self.ways.clear();
+        }
+        let (visit, way) = self.ways.entry(event.user_id.clone()).or_default();
+        if *visit != event.session_id {
+            visit.clone_from(&event.session_id);
+            way.clear();
+        }
+        if way.last() != Some(item) {
+            way.push(item.clone());
+        }
+    }
+
+    /// A list was answered.
+    pub(super) fn recommended(&mut self, user: &str, list: &RecommendationList, shop: Option<&ShopSimulator>) {
+        self.lists += 1;
+        self.listed += list.items.len() as u64;
+        for item in list.items.iter().filter(|item| shop.is_some_and(|shop| shop.is_new_item(&item.item_id))) {
+            self.listed_new += 1;
+            if !self.recommended_new.contains(&item.item_id) {
+                self.recommended_new.insert(item.item_id.clone());
+            }
+        }
+        let another = self.example.as_ref().is_none_or(|example| example.user != user);
+        let Some((_, way)) = self.ways.get(user).filter(|(_, way)| way.len() >= 3) else { return };
+        if another && self.sums.len() < self.example_until {
+            return;
+        }
+        if another {
+            self.example_until = self.sums.len() + MOMENT;
+        }
+        let last = way.get(way.len().saturating_sub(LAST)..).unwrap_or_default().to_vec();
+        let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
+        self.example = Some(ExampleSession { user: user.to_owned(), last, next });
+    }
+
+    /// The daemon was asked how it stands.
+    pub(super) fn looked(&mut self, elapsed: Duration, status: &DaemonStatus, trending: RecommendationList, shop: Option<&ShopSimulator>) {
+        self.sums.push(DemoSums::new(&status.quality));
+        self.paces.push((elapsed, self.events));
+        self.lag = status.learning.lag_entries;
+        self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
+        let Some(shop) = shop else { return };
+        self.arrived = shop.new_item_count();
+        if let Some(Trend { items, start_event: since }) = shop.trend() {
+            if self.trends.last().is_none_or(|known| known.since_event != *since) {
+                self.trends.push(TrendProgress { items: items.clone(), since_event: *since, found_after_events: None });
+            }
+            if let Some(trend) = self.trends.last_mut().filter(|trend| trend.found_after_events.is_none())
+                && trend.items.first().is_some_and(|first| self.trending.contains(first))
+            {
+                trend.found_after_events = Some(self.events.saturating_sub(*since));
+            }
+        }
+    }
+
+    /// The figures of the moment, at each look.
+    pub(super) fn curve(&self) -> Vec<DemoFigures> {
+        let start = DemoSums::default();
+        let earlier = |look: usize| look.checked_sub(MOMENT).and_then(|look| self.sums.get(look)).unwrap_or(&start);
+        self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
+    }
+
+    /// Events a second at the moment.
+    pub(super) fn pace(&self) -> f64 {
+        let Some((now, events)) = self.paces.last() else { return 0.0 };
+        let start = (Duration::ZERO, 0);
+        let (then, before) = self.paces.len().checked_sub(1 + MOMENT).and_then(|look| self.paces.get(look)).unwrap_or(&start);
+        (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
+    }
+
+    /// New items among all that was recommended.
+    pub(super) fn share_of_new(&self) -> f64 {
+        if self.listed == 0 { 0.0 } else { self.listed_new as f64 / self.listed as f64 }
+    }
+
+    /// The figures over the steps from one share of all of them to another, between two looks as if the steps had come evenly.
+    fn between(&self, from: f64, to: f64) -> Option<DemoFigures> {
+        let all = self.sums.last()?.steps;
+        let at = |steps: f64| {
+            let after = self.sums.partition_point(|sums| sums.steps < steps);
+            let later = self.sums.get(after).copied().unwrap_or_default();
+            let earlier = after.checked_sub(1).and_then(|look| self.sums.get(look)).copied().unwrap_or_default();
+            let way = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
+            let mean = |earlier: f64, later: f64| earlier + (later - earlier) * way;
+            DemoSums {
+                steps,
+                hits: mean(earlier.hits, later.hits),
+                reciprocal_ranks: mean(earlier.reciprocal_ranks, later.reciprocal_ranks),
+            }
+        };
+        at(all * to).since(&at(all * from))
+    }
+
+    /// The sum of it all.
+    pub(super) fn summary(&self, elapsed: Duration) -> DemoSummary {
+        DemoSummary {
+            events: self.events,
+            seconds: elapsed.as_secs_f64(),
+            events_per_second: self.events as f64 / elapsed.as_secs_f64().max(1e-9),
+            steps: self.sums.last().map_or(0, |sums| sums.steps as u64),
+            first_tenth: self.between(0.0, 0.1),
+            last_tenth: self.between(0.9, 1.0),
+            trends: self.trends.clone(),
+            new_items: NewItemSummary {
+                arrived: self.arrived,
+                recommended: self.recommended_new.len(),
+                share_of_recommended: self.share_of_new(),
+            },
+            recommendations: RecommendationSummary { answered: self.lists, clicked: self.clicked },
+        }
+    }
+}
+
+/// What the demo has shown.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct DemoSummary {
+    pub(super) events: u64,
+    pub(super) seconds: f64,
+    pub(super) events_per_second: f64,
+    /// Events that were a test before they taught.
+    pub(super) steps: u64,
+    pub(super) first_tenth: Option<DemoFigures>,
+    pub(super) last_tenth: Option<DemoFigures>,
+    pub(super) trends: Vec<TrendProgress>,
+    pub(super) new_items: NewItemSummary,
+    pub(super) recommendations: RecommendationSummary,
+}
+
+/// What became of the items that arrived on the way.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct NewItemSummary {
+    pub(super) arrived: usize,
+    pub(super) recommended: usize,
+    pub(super) share_of_recommended: f64,
+}
+
+/// Lists shown, and their items that were clicked.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct RecommendationSummary {
+    pub(super) answered: u64,
+    pub(super) clicked: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::QualityTotal;
+
+    #[test]
+    fn figures_between_two_looks_follow_from_the_sums_up_to_each() {
+        let mut tale = DemoStats::default();
+        // 100 steps with 10 hits, then 900 with 450: together 460 of 1,000.
+        for (second, steps, recall) in [(1, 100, 0.1), (2, 1_000, 0.46)] {
+            let total = QualityTotal { recall_at_20: recall, mrr_at_20: recall / 2.0 };
+            let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };
+            tale.looked(Duration::from_secs(second), &status, RecommendationList::default(), None);
+        }
+        let near = |found: Option<DemoFigures>, recall: f64| {
+            let found = found.unwrap();
+            assert!((found.recall_at_20 - recall).abs() < 1e-9 && (found.mrr_at_20 - recall / 2.0).abs() < 1e-9, "{found:?}");
+        };
+        let summary = tale.summary(Duration::from_secs(2));
+        near(summary.first_tenth, 0.1);
+        near(summary.last_tenth, 0.5);
+        near(tale.between(0.0, 0.2), 0.3);
+        assert_eq!(tale.curve().len(), 2);
+        assert_eq!(DemoStats::default().summary(Duration::ZERO).last_tenth, None);
+    }
+}

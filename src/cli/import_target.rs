@@ -1,0 +1,87 @@
+//! Where entries go: to a running daemon, or into the data directory of a stopped one.
+
+use actix::SystemRunner;
+use std::sync::Arc;
+
+use super::data;
+use super::event_sender::{EventSender, SendReceipt};
+use super::flags::{self, SettingsFlags};
+use crate::actors::system::{ConsentedEntries, System};
+use crate::domain::{Entry, WithConsent};
+use crate::ingest::ValidationRules;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Takes entries and says once they are durable.
+pub(super) enum ImportTarget {
+    /// Through a daemon's API.
+    Daemon(Box<EventSender>),
+    /// Through actors of this process's own.
+    Directory(Box<DirectoryTarget>),
+}
+
+/// A data directory that is served by nobody else meanwhile.
+pub(super) struct DirectoryTarget {
+    runner: SystemRunner,
+    system: System,
+    rules: ValidationRules,
+}
+
+impl ImportTarget {
+    /// Takes a batch: what was acknowledged is durable.
+    pub(super) fn take(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+        match self {
+            Self::Daemon(sender) => sender.send(&entries),
+            Self::Directory(directory) => directory.append(entries),
+        }
+    }
+
+    /// What rows are held against, if not by whom they are sent to.
+    pub(super) fn rules(&self) -> Option<&ValidationRules> {
+        if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
+    }
+
+    /// Brings everything to rest.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Directory(directory) => {
+                let DirectoryTarget { runner, system, .. } = *directory;
+                runner.block_on(async {
+                    system.hurry();
+                    system.rest().await
+                })?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl DirectoryTarget {
+    /// Opens the directory that the flags name, or makes it.
+    pub(super) fn open(flags: &SettingsFlags) -> anyhow::Result<Self> {
+        let layers = data::settings(flags)?;
+        let mut settings = layers.validated()?.clone();
+        let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
+        let store = data::open(&settings, |dir, options| Store::open(dir, options), None)?;
+        let rules = data::door_rules(&settings, &store)?;
+        data::heed_origin(&layers, &mut settings, &store)?;
+        let runner = actix::System::new();
+        let system = runner.block_on(async { System::start(store, flags::system(&settings, flags::fold(&settings)), metrics) })?;
+        Ok(Self { runner, system, rules })
+    }
+
+    fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+        let ConsentedEntries { entries, withheld } = self.system.admit(said);
+        let receipt = self.runner.block_on(async {
+            let permit = self.system.wait(entries.len()).await?;
+            self.system.append(entries, permit).await
+        })?;
+        Ok(SendReceipt {
+            accepted: receipt.accepted as u64,
+            duplicates: receipt.duplicates.len() as u64,
+            withheld: (withheld + receipt.withheld.len()) as u64,
+            rejected: Vec::new(),
+        })
+    }
+}

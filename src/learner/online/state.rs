@@ -1,0 +1,189 @@
+//! All that is learned, and what governs it.
+
+use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
+use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
+use crate::evaluation::{LearningCurve, RankingMetrics, SlidingRankingMetrics, SquaredError};
+use crate::nn::NetworkSettings;
+use crate::ranking::{Ranker, SourceAffinity};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+use super::LearnerError;
+use crate::learner::attribution::ClickThrough;
+use crate::learner::clustering::ClusteringSchedule;
+use crate::learner::model_health::ModelHealth;
+use crate::learner::pretrained::PretrainedNetwork;
+use crate::learner::sequence_state::SequenceParams;
+use crate::learner::session_owners::SessionOwnerIndex;
+use crate::learner::settings::LearningSettings;
+use crate::learner::source_affinities::SourceAffinities;
+use crate::learner::training::{OnlineTraining, TrainingReport};
+use crate::learner::user_table::UserTable;
+use crate::learner::vocabulary::AttributeVocabulary;
+
+/// Everything that governs what is learned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LearnerConfig {
+    /// Borders, windows, replay.
+    pub learning: LearningSettings,
+    /// The network.
+    pub network: NetworkSettings,
+    /// The clusters.
+    pub clusters: ClusterSettings,
+    /// What each kind of event means.
+    pub kinds: EventKinds,
+    /// How followers move.
+    pub pace: SequenceParams,
+    /// The counting sources, and which sources are left out.
+    pub recall: CandidateSettings,
+    /// The number of the event from which on steps count towards [`LearningReport::counted`].
+    pub evaluate_from: u64,
+    /// Of the counted steps, measure every source alone too.
+    pub evaluate_sources: bool,
+    /// The number of the event from which on nothing is learned any more, while sessions go on: what published tables measure.
+    pub freeze_from: Option<u64>,
+}
+
+/// What was measured and trained so far.
+#[derive(Debug, Clone)]
+pub struct LearningReport {
+    /// Events folded.
+    pub events: u64,
+    /// Items known.
+    pub items: usize,
+    /// Users remembered.
+    pub users: usize,
+    /// Clusters in use.
+    pub clusters: usize,
+    /// Quality over every step.
+    pub total: RankingMetrics,
+    /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
+    pub hits_by_source: [u64; SourceName::ALL.len()],
+    /// Quality of each source alone over the last tests that were drawn for it, in the order of [`SourceName::ALL`]; of this learner's own.
+    pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
+    /// Quality over the last steps.
+    pub live: RankingMetrics,
+    /// Quality over the steps from `evaluate_from` on.
+    pub counted: RankingMetrics,
+    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
+    pub alone: [RankingMetrics; SourceName::ALL.len()],
+    /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
+    pub interest: SquaredError,
+    /// Items shown and chosen.
+    pub clickthrough: ClickThrough,
+    /// Quality along the stream.
+    pub curve: LearningCurve,
+    /// The network's training.
+    pub training: TrainingReport,
+    /// The network's step size; none without a network.
+    pub learning_rate: Option<f32>,
+    /// Nothing is learned at present.
+    pub paused: bool,
+}
+
+/// All that is learned: what a checkpoint holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LearnerState {
+    pub(super) settings: LearnerConfig,
+    pub(super) next: Offset,
+    pub(super) events: u64,
+    pub(super) items: usize,
+    pub(super) catalog: Catalog,
+    pub(super) vocabulary: AttributeVocabulary,
+    pub(super) sessions: SessionIx,
+    pub(super) users: UserTable<SourceAffinity>,
+    pub(super) moods: SourceAffinities,
+    pub(super) owners: SessionOwnerIndex,
+    pub(super) sources: CandidateSources,
+    pub(super) ranker: Ranker,
+    pub(super) training: Option<OnlineTraining>,
+    pub(super) clustering: ClusteringSchedule,
+    pub(super) total: RankingMetrics,
+    pub(super) live: SlidingRankingMetrics,
+    pub(super) counted: RankingMetrics,
+    pub(super) alone: [RankingMetrics; SourceName::ALL.len()],
+    pub(super) interest: SquaredError,
+    pub(super) clickthrough: ClickThrough,
+    pub(super) curve: LearningCurve,
+    pub(super) paused: bool,
+    /// What was done to the model last, with where it stands in the journal.
+    pub(super) acts: VecDeque<(Offset, ModelChange)>,
+    pub(super) vitals: ModelHealth,
+}
+
+impl LearnerState {
+    /// Whether it was learned under these settings, so that a fold under them can go on from it.
+    #[must_use]
+    pub fn suits(&self, settings: &LearnerConfig) -> bool {
+        self.settings == *settings
+    }
+
+    /// The next entry to be folded.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    pub(super) fn new(settings: LearnerConfig, pretrained: Option<PretrainedNetwork>) -> Result<Self, LearnerError> {
+        let learning = &settings.learning;
+        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
+            return Err(LearnerError::Unsuitable);
+        }
+        let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
+        let with_network = !settings.recall.without.contains(&SourceName::Network);
+        let training = match pretrained.map(PretrainedNetwork::into_trainer) {
+            _ if !with_network => None,
+            Some(trainer) => Some(OnlineTraining::with(trainer, learning)),
+            None => Some(OnlineTraining::new(settings.network.clone(), settings.kinds.len(), learning)?),
+        };
+        Ok(Self {
+            next: 0,
+            events: 0,
+            items,
+            catalog: Catalog::default(),
+            vocabulary: AttributeVocabulary::new(settings.network.attributes_max),
+            sessions: 0,
+            moods: SourceAffinities::default(),
+            owners: SessionOwnerIndex::new(settings.learning.history.max(settings.recall.sessions)),
+            users: UserTable::new(learning.hidden_kept, learning.users_kept),
+            sources: CandidateSources::new(&settings.recall, &settings.kinds)?,
+            ranker: Ranker::new(learning.seed),
+            training,
+            clustering: ClusteringSchedule::default(),
+            total: RankingMetrics::default(),
+            live: SlidingRankingMetrics::new(learning.live_window),
+            counted: RankingMetrics::default(),
+            alone: Default::default(),
+            interest: SquaredError::default(),
+            clickthrough: ClickThrough::default(),
+            curve: LearningCurve::new(1000),
+            paused: false,
+            acts: VecDeque::new(),
+            vitals: ModelHealth::default(),
+            settings,
+        })
+    }
+
+    /// What was measured and trained so far.
+    pub(super) fn report(&self) -> LearningReport {
+        let state = self;
+        LearningReport {
+            events: state.events,
+            items: state.items,
+            users: state.users.count(),
+            clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
+            total: state.total,
+            hits_by_source: Default::default(),
+            live_by_source: Default::default(),
+            live: state.live.metrics(),
+            counted: state.counted,
+            alone: state.alone,
+            interest: state.interest,
+            clickthrough: state.clickthrough,
+            curve: state.curve.clone(),
+            training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
+            learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
+            paused: state.paused,
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
+
+use super::*;
+use crate::domain::{EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, UserErasure};
+use crate::learner::{
+    InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory, StateHistoryError,
+    answer,
+};
+use crate::nn::NetworkSettings;
+use crate::ranking::Ranker;
+use proptest::prelude::*;
+use serde::Serialize;
+use std::sync::Mutex;
+
+/// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind that chooses nothing, and one user in ten comes back after an hour.
+fn journal(len: u64) -> Vec<Entry> {
+    (0..len)
+        .map(|n| {
+            let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let (user, walked) = (n % 40, n / 40);
+            let item = if mixed.is_multiple_of(5) { mixed % 12 } else { (user + walked) % 12 };
+            let kind = if mixed.is_multiple_of(17) { "search" } else { "view" };
+            Entry::Event(event(&format!("u{user}"), kind, &format!("i{item}"), (n * 1_000 + walked / 3 % 2 * 3_600_000) as i64))
+        })
+        .collect()
+}
+
+fn event(user: &str, kind: &str, item: &str, timestamp: i64) -> Event {
+    let item_id = Some(item.to_owned());
+    Event {
+        event_id: None,
+        user_id: user.to_owned(),
+        session_id: None,
+        kind: EventKind::from_name(kind),
+        item_id,
+        value: None,
+        timestamp,
+        properties: None,
+    }
+}
+
+fn settings() -> LearnerConfig {
+    let network = NetworkSettings { hidden: 8, negatives: 16, ..Default::default() };
+    let learning = LearningSettings { interval: 16, batch: 8, ..Default::default() };
+    LearnerConfig { learning, network, ..Default::default() }
+}
+
+struct Shop {
+    learner: Learner,
+    dictionary: Arc<ItemDictionary>,
+    told: Told,
+}
+
+/// All entries folded.
+type Told = Arc<Mutex<Vec<Entry>>>;
+
+/// A past that is always folded anew.
+struct Again(Arc<ItemDictionary>, Told);
+
+impl StateHistory for Again {
+    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
+        let journal = self.1.lock().unwrap()[..to as usize].to_vec();
+        let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
+        shop.fold(&journal);
+        Ok(shop.learner.state()?.clone())
+    }
+}
+
+impl Shop {
+    fn new(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>) -> Self {
+        Self::over(settings, dictionary, state, Told::default())
+    }
+
+    fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, told: Told) -> Self {
+        let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
+        let aides = LearnerDeps { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
+        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
+    }
+
+    /// Folds entries, naming their items as the committer would.
+    fn fold(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match entry {
+                Entry::Event(Event { item_id: Some(item), .. })
+                | Entry::Private(Event { item_id: Some(item), .. })
+                | Entry::Item(ItemChange { item_id: item, .. }) => {
+                    self.dictionary.intern(item);
+                }
+                _ => {}
+            }
+            self.learner.fold(self.learner.next_offset(), entry).unwrap();
+            self.told.lock().unwrap().push(entry.clone());
+        }
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        bytes(self.learner.state().unwrap())
+    }
+
+    /// What was learned, without what was measured.
+    fn learned(&mut self) -> Vec<Vec<u8>> {
+        let LearnerState { catalog, users, moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
+        vec![bytes(catalog), bytes(users), bytes(moods), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
+    }
+
+    /// Stops, is written, read and goes on.
+    fn pause(mut self) -> Self {
+        let written = self.bytes();
+        let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
+        Self::over(self.learner.state.settings.clone(), self.dictionary, Some(state), self.told)
+    }
+}
+
+fn steered(act: ModelOperation) -> Entry {
+    Entry::Model(ModelChange { timestamp: 0, operation: act, cause: ModelChangeCause::Operator })
+}
+
+fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+#[test]
+fn what_is_private_leaves_nothing_but_its_place() {
+    let private = |n: u64, item: &str| Entry::Private(event(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    // No border lies behind the last: 16 divides 400.
+    shop.fold(&journal(403));
+    let before = shop.learner.state().unwrap().clone();
+    shop.fold(&[private(7, "i3"), private(99, "never seen")]);
+    let mut after = shop.learner.state().unwrap().clone();
+    assert_eq!(after.next, before.next + 2);
+    // Where the journal has come to, and nothing of what stands there.
+    (after.next, after.vitals) = (before.next, before.vitals.clone());
+    assert!(bytes(&after) == bytes(&before));
+    // Over many borders, too: as if nothing had stood there.
+    let [one, other] = [true, false].map(|is_private| {
+        let mut journal = journal(400);
+        // Not before every item has its number.
+        for n in (105..400).step_by(7) {
+            journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
+        }
+        let mut shop = Shop::new(settings(), Arc::default(), None);
+        shop.fold(&journal);
+        shop.bytes()
+    });
+    assert!(one == other);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn a_fold_that_was_stopped_anywhere_ends_in_the_same_bytes(at in 0..400_usize) {
+        let mut journal = journal(400);
+        let acts = [(90, ModelOperation::Rollback { to: 50 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
+        for (place, act) in acts.into_iter().chain([(260, ModelOperation::Recluster), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
+            journal[place] = steered(act);
+        }
+        let mut whole = Shop::new(settings(), Arc::default(), None);
+        whole.fold(&journal);
+        let mut parts = Shop::new(settings(), Arc::default(), None);
+        parts.fold(&journal[..at]);
+        let mut parts = parts.pause();
+        prop_assert_eq!(parts.learner.next_offset(), at as u64, "it goes on where it stood");
+        parts.fold(&journal[at..]);
+        prop_assert!(parts.bytes() == whole.bytes());
+    }
+
+    #[test]
+    fn measuring_leaves_no_trace(every in 0..5_u64, teach_every in 1..4_u64) {
+        let with = |evaluate_every| {
+            let mut settings = settings();
+            (settings.learning.evaluate_every, settings.learning.teach_every) = (evaluate_every, teach_every);
+            let mut shop = Shop::new(settings, Arc::default(), None);
+            shop.fold(&journal(600));
+            (shop.learned(), shop.learner.report().total.steps)
+        };
+        let ((all, steps), (some, fewer)) = (with(1), with(every));
+        prop_assert!(all == some, "every = {}", every);
+        let expected = if every == 0 { 0.0 } else { steps as f64 / every as f64 };
+        prop_assert!((fewer as f64 - expected).abs() < 0.3 * expected + 1.0, "{} of {} steps are tests", fewer, steps);
+    }
+}
+
+#[test]
+fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
+    let with = |teach_every| {
+        let mut settings = settings();
+        settings.learning.teach_every = teach_every;
+        let mut shop = Shop::new(settings, Arc::default(), None);
+        shop.fold(&journal(2_000));
+        (bytes(&shop.learner.state.ranker), shop.learner.report().live)
+    };
+    let (untaught, (always, best), (seldom, good)) = (bytes(&Ranker::new(settings().learning.seed)), with(1), with(10));
+    assert!(untaught != seldom && seldom != always);
+    assert!(good.mrr() > 0.7 * best.mrr(), "{} of {}", good.mrr(), best.mrr());
+}
+
+#[test]
+fn each_source_is_watched_over_the_tests_drawn_for_it() {
+    let (journal, mut settings) = (journal(800), LearnerConfig { evaluate_sources: true, ..settings() });
+    settings.learning.live_window = 50;
+    let mut shop = Shop::new(settings.clone(), Arc::default(), None);
+    shop.fold(&journal);
+    let report = shop.learner.report();
+    for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.alone).zip(report.live_by_source) {
+        assert_eq!((alone.steps, live.steps), (report.total.steps, 50), "{source:?}");
+    }
+    let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
+    let recall = |source| report.live_by_source[at(source)].recall();
+    // Twelve items, all of which are popular, and all of which the network ranks; there are no clusters yet.
+    assert_eq!((recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)), (1.0, 1.0, 0.0));
+    settings.learning.live_window = 10_000;
+    let mut shop = Shop::new(settings, Arc::default(), None);
+    shop.fold(&journal);
+    let report = shop.learner.report();
+    let (drawn, all) = (report.live_by_source[0].steps, report.total.steps);
+    assert!((all / 5..all / 3).contains(&drawn), "{drawn} of {all} tests, of which one in four is to be drawn");
+}
+
+#[test]
+fn answers_are_those_of_a_fold_that_was_never_stopped() {
+    let journal = journal(600);
+    let mut whole = Shop::new(settings(), Arc::default(), None);
+    whole.fold(&journal[..599]);
+    let mut parts = Shop::new(settings(), Arc::default(), None);
+    parts.fold(&journal[..300]);
+    let mut parts = parts.pause();
+    parts.fold(&journal[300..599]);
+    let asked = |shop: &Shop| {
+        let (snapshot, mut workspace) = (shop.learner.snapshot(), ScoringWorkspace::default());
+        let mut follower = SequenceState::default();
+        for (offset, item) in [3, 4, 9].into_iter().enumerate() {
+            let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
+            follower.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
+        }
+        let request = RecommendationRequest::new(12, 0);
+        answer(&snapshot, snapshot.catalog(), &mut follower, &SequenceParams::default(), &request, &mut workspace)
+    };
+    let answered = asked(&whole);
+    assert_eq!(answered.items.len(), 12);
+    assert_eq!(asked(&whole), answered, "the same question has the same answer");
+    assert_eq!(asked(&parts), answered);
+}
+
+#[test]
+fn a_new_item_begins_where_items_of_its_kind_stand() {
+    let said = |item: &str, category: &str| {
+        let item = ItemChange {
+            item_id: item.to_owned(),
+            operation: ItemOperation::Put(Item { categories: vec![category.to_owned()], ..Item::default() }),
+            timestamp: 0,
+        };
+        Entry::Item(item)
+    };
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&(0..12).map(|n| said(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
+    shop.fold(&journal(1_000));
+    shop.fold(&[said("new", "low")]);
+    // Two borders on, its row is in use; nobody has chosen it.
+    shop.fold(&journal(32));
+    let new = shop.dictionary.get("new").unwrap();
+    let snapshot = shop.learner.snapshot();
+    let row = |item| snapshot.weights().unwrap().embedding(item).unwrap().to_vec();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        product(a, b) / (product(a, a) * product(b, b)).sqrt()
+    };
+    let mean = |items: std::ops::Range<ItemIx>| {
+        let rows: Vec<_> = items.map(row).collect();
+        (0..8).map(|dimension| rows.iter().map(|row| row[dimension]).sum::<f32>() / rows.len() as f32).collect::<Vec<_>>()
+    };
+    let (near, far) = (cosine(&row(new), &mean(0..6)), cosine(&row(new), &mean(6..12)));
+    assert!(near > 0.5 && near > far + 0.2, "{near} to its own, {far} to the others");
+}
+
+/// Runs jobs at once, but loses one.
+struct Losing {
+    jobs: InlineJobs<TrainingOutcome>,
+    begun: u32,
+    lost: u32,
+}
+
+impl BackgroundJobs<TrainingOutcome> for Losing {
+    fn start(&mut self, job: crate::learner::BackgroundJob<TrainingOutcome>) {
+        self.begun += 1;
+        if self.begun != self.lost {
+            self.jobs.start(job);
+        }
+    }
+
+    fn finish(&mut self) -> Result<TrainingOutcome, JobLost> {
+        self.jobs.finish()
+    }
+}
+
+#[test]
+fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
+    let journal = journal(200);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.learner.training = Box::new(Losing { jobs: InlineJobs::default(), begun: 0, lost: 5 });
+    shop.dictionary.intern("i0");
+    let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.fold(offset as u64, entry) {
+        Err(LearnerError::Lost { begun }) => Some((offset, begun)),
+        outcome => outcome.map(|()| None).unwrap(),
+    });
+    assert_eq!(failed, Some((95, 79)), "the fifth training begins at the border after 79, and is wanted at the next");
+
+    let mut without = Shop::new(settings(), Arc::default(), None);
+    without.fold(&journal[..79]);
+    let mut without = without.pause();
+    without.learner.pass_over(79).unwrap();
+    without.fold(&journal[80..]);
+    let mut whole = Shop::new(settings(), Arc::default(), None);
+    whole.fold(&journal);
+    assert_eq!(without.learner.next_offset(), 200);
+    let batches = [&without, &whole].map(|shop| shop.learner.report().training.batches);
+    assert!(0 < batches[0] && batches[0] < batches[1], "{batches:?}");
+}
+
+#[test]
+fn what_comes_out_of_turn_is_refused() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let entry = journal(1).remove(0);
+    assert!(matches!(shop.learner.fold(1, &entry), Err(LearnerError::OutOfTurn { expected: 0, got: 1 })));
+    shop.fold(&[entry]);
+    assert_eq!(shop.learner.next_offset(), 1);
+}
+
+#[test]
+fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
+    let journal = journal(900);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let model = |shop: &mut Shop| {
+        let LearnerState { ranker, training, clustering, .. } = shop.learner.state().unwrap();
+        (bytes(&training.as_ref().unwrap().trainer()), bytes(ranker), bytes(clustering))
+    };
+    shop.fold(&journal[..400]);
+    let before = model(&mut shop);
+    shop.fold(&journal[400..700]);
+    let (after, known) = (model(&mut shop), shop.learned()[..4].to_vec());
+    assert!(before != after);
+    let version = shop.learner.snapshot().weights_version();
+    shop.fold(&[steered(ModelOperation::Rollback { to: 400 })]);
+    assert!(model(&mut shop) == before, "it is what it was");
+    assert!(shop.learned()[..4] == known, "and what is remembered of users and counted stays");
+    assert!(
+        shop.learner.snapshot().weights_version() >= version + settings().learning.refresh_after,
+        "no hidden state goes on from other weights"
+    );
+    shop.fold(&[steered(ModelOperation::Rollback { to: 700 })]);
+    assert!(model(&mut shop) == after);
+    assert_eq!(shop.learner.acts().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
+    shop.fold(&journal[700..]);
+    assert!(model(&mut shop) != after, "learning goes on");
+}
+
+#[test]
+fn items_that_came_later_are_known_after_a_rollback() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let said = |name: &str| {
+        let item = Item { categories: vec!["tea".to_owned()], ..Item::default() };
+        Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, operation: ItemOperation::Put(item) })
+    };
+    shop.fold(&(0..12).map(|n| said(&format!("i{n}"))).collect::<Vec<_>>());
+    shop.fold(&journal(400));
+    shop.fold(&[said("late")]);
+    shop.fold(&journal(60));
+    shop.fold(&[steered(ModelOperation::Rollback { to: 300 })]);
+    shop.fold(&journal(64));
+    let late = shop.dictionary.get("late").unwrap();
+    let snapshot = shop.learner.snapshot();
+    let embedding = snapshot.weights().unwrap().embedding(late).unwrap();
+    assert!(embedding.iter().any(|value| *value != 0.0));
+}
+
+#[test]
+fn nothing_is_learned_while_it_is_paused() {
+    let journal = journal(600);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&journal[..320]);
+    shop.fold(&[steered(ModelOperation::Pause)]);
+    // The training under way still comes into use.
+    shop.fold(&journal[320..400]);
+    let learned = |shop: &mut Shop| {
+        let LearnerState { sources, ranker, .. } = shop.learner.state().unwrap();
+        (bytes(sources), bytes(ranker))
+    };
+    let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
+    shop.fold(&journal[400..500]);
+    assert!(learned(&mut shop) == before && shop.learner.report().paused);
+    assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
+    shop.fold(&[steered(ModelOperation::Resume)]);
+    shop.fold(&journal[500..]);
+    assert!(learned(&mut shop) != before && shop.learner.report().training.batches > batches);
+}
+
+#[test]
+fn another_learning_rate_learns_otherwise() {
+    let journal = journal(400);
+    let with = |value: Option<f32>| {
+        let mut shop = Shop::new(settings(), Arc::default(), None);
+        shop.fold(&journal[..200]);
+        if let Some(value) = value {
+            shop.fold(&[steered(ModelOperation::LearningRate { value })]);
+            assert_eq!(shop.learner.report().learning_rate, Some(value));
+        }
+        shop.fold(&journal[200..]);
+        shop.learned()[5].clone()
+    };
+    assert!(with(Some(0.01)) != with(Some(0.2)));
+}
+
+#[test]
+fn a_recluster_makes_clusters_before_their_time() {
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&journal(300));
+    assert_eq!(shop.learner.report().clusters, 0);
+    shop.fold(&[steered(ModelOperation::Recluster)]);
+    shop.fold(&journal(settings().clusters.lag));
+    assert!(shop.learner.report().clusters > 0);
+}
+
+#[test]
+fn nothing_of_an_erased_user_is_remembered_one_by_one() {
+    let entries = journal(1_200);
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    shop.fold(&entries);
+    let sessions = shop.learner.state.owners.clone().take("u3");
+    assert!(sessions.len() > 1, "the user came back");
+    let kept = |shop: &Shop| {
+        let LearnerState { sources, training, .. } = &shop.learner.state;
+        let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().remembers(u64::from(*session))).count();
+        (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
+    };
+    assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
+    let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending_items(1_200));
+    shop.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    assert_eq!(kept(&shop), (0, 0));
+    assert_eq!(shop.learner.report().users, others - 1);
+    assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "what is counted stays");
+    assert!(shop.learner.state.users.get_mut("u3").is_none());
+    // Who comes back is a new user, and what is learned goes on by the journal alone.
+    shop.fold(&entries[..300]);
+    let whole = shop.bytes();
+    let mut again = Shop::new(settings(), Arc::default(), None);
+    again.fold(&entries);
+    let mut again = again.pause();
+    again.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    again.fold(&entries[..300]);
+    assert_eq!(again.bytes(), whole);
+}
+
+#[test]
+fn what_was_kept_long_enough_is_remembered_no_more() {
+    let entries = journal(1_200);
+    let before = 2_000_000;
+    let expire = Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
+    let kinds = settings().kinds;
+    let view = kinds.id(&EventKind::View).unwrap();
+    let too_old = |step: &&Step| step.kind == view && step.at < before;
+    let mut shop = Shop::new(settings(), Arc::default(), None);
+    let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
+    let impression =
+        Impression { recommendation_id: String::new(), user_id: "u3".to_owned(), timestamp: 0, weights_version: 0, items: shown };
+    shop.fold(&[Entry::Impression(impression.clone())]);
+    shop.fold(&entries);
+    let old_and_others = |shop: &mut Shop| {
+        let LearnerState { users, sources, sessions, .. } = &mut shop.learner.state;
+        let (mut old, mut others) = (0, 0);
+        for user in 0..40 {
+            let steps = &users.get_mut(&format!("u{user}")).unwrap().follower.session.steps;
+            old += steps.iter().filter(too_old).count();
+            others += steps.iter().filter(|step| !too_old(step)).count();
+        }
+        (old, others, sources.count_remembered(0..*sessions), sources.trending_items(1_200))
+    };
+    let (old, others, neighbours, trending) = old_and_others(&mut shop);
+    assert!(old > 100 && others > 100, "{old} {others}");
+    shop.fold(std::slice::from_ref(&expire));
+    let after = old_and_others(&mut shop);
+    assert_eq!((after.0, after.1), (0, others));
+    assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions find neighbours", after.2);
+    assert_eq!(after.3, trending, "what is counted stays");
+    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().display, crate::learner::attribution::RecentImpressions::default());
+    // What is learned goes on by the journal alone.
+    shop.fold(&entries[..300]);
+    let whole = shop.bytes();
+    let mut again = Shop::new(settings(), Arc::default(), None);
+    again.fold(&[Entry::Impression(impression)]);
+    again.fold(&entries);
+    let mut again = again.pause();
+    again.fold(std::slice::from_ref(&expire));
+    let mut again = again.pause();
+    again.fold(&entries[..300]);
+    assert_eq!(again.bytes(), whole);
+}

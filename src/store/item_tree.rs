@@ -1,0 +1,134 @@
+//! The names of the items, by number: a fold of the journal, kept so that a restart need not fold it all.
+
+use super::engine::KeyValueIter;
+use super::envelope::{self, ChecksummedEnvelope};
+use super::{Store, StoreError, codec, keys};
+use crate::domain::{ItemDictionary, ItemIx, Offset};
+
+/// The item names of a store: `number of the first name: u32, big-endian → sealed(names)`.
+#[derive(Debug, Clone)]
+pub struct ItemTree {
+    store: Store,
+}
+
+/// The tree's name in errors.
+const TREE: &str = "items";
+/// How many bytes of names go into one value; a page of the database holds sixteen.
+const PAGE_BYTES: usize = 6 << 10;
+
+impl ItemTree {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Writes the names from number `first` on that `dictionary` has, then the offset that they reach: every item of an entry before `through` is stored.
+    /// Returns how many items are now stored. They become durable with the next commit or [`Store::sync`].
+    ///
+    /// # Errors
+    /// What the disk says. `through` is then as before.
+    pub fn append(&self, dictionary: &ItemDictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
+        let engine = self.store.writable()?;
+        let mut next = first;
+        loop {
+            let begin = next;
+            let mut bytes = 0;
+            let mut names = Vec::new();
+            while let Some(name) = dictionary.name(next).filter(|_| bytes < PAGE_BYTES) {
+                bytes += name.len();
+                names.push(name);
+                next += 1;
+            }
+            if names.is_empty() {
+                break;
+            }
+            let key = begin.to_be_bytes();
+            let mut envelope = ChecksummedEnvelope::with_capacity(bytes + 8 * (names.len() + 1));
+            codec::encode_to(&names, envelope.payload())?;
+            engine.insert(&engine.items, &key, envelope.seal(&key))?;
+        }
+        engine.insert(&engine.items, keys::ITEMS_THROUGH, envelope::offset(keys::ITEMS_THROUGH, through))?;
+        Ok(next)
+    }
+
+    /// Every item of an entry before this offset is stored; 0 if none ever was.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    pub fn through(&self) -> Result<Offset, StoreError> {
+        let engine = self.store.engine()?;
+        let stored = engine.get(&engine.items, keys::ITEMS_THROUGH)?;
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::ITEMS_THROUGH, &value))
+    }
+
+    /// All the stored names, numbered as they were.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedValue`] if a value is not what was written or names are missing, or what the database says.
+    pub fn load(&self) -> Result<ItemDictionary, StoreError> {
+        let engine = self.store.engine()?;
+        let dictionary = ItemDictionary::default();
+        for read in KeyValueIter::new(engine.items.iter(), engine.path()) {
+            let (key, value) = read?;
+            let Ok(number) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
+                continue;
+            };
+            let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: number.to_string(), reason };
+            let payload = envelope::open(&key, &value).map_err(damaged)?;
+            let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
+            // A value that was written again after a restart repeats names: they keep their numbers.
+            for (name, number) in names.iter().zip(number..) {
+                if dictionary.intern(name) != number {
+                    return Err(damaged(format!("{} items stand before number {number}, or it is named twice", dictionary.len())));
+                }
+            }
+        }
+        Ok(dictionary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::StoreOptions;
+    use super::super::testing::flip;
+    use super::*;
+
+    #[test]
+    fn names_keep_their_numbers_over_appends_and_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let items = store.items();
+        let dictionary = ItemDictionary::default();
+        let mut stored = 0;
+        for (through, count) in [(7, 0), (8, 5), (9, 5_000), (10, 1)] {
+            for _ in 0..count {
+                dictionary.intern(&format!("item-{}", dictionary.len()));
+            }
+            stored = items.append(&dictionary, stored, through).unwrap();
+            assert_eq!(stored as usize, dictionary.len());
+            assert_eq!(items.through().unwrap(), through);
+        }
+        store.reopen().unwrap();
+        let loaded = items.load().unwrap();
+        assert_eq!(loaded.len(), dictionary.len());
+        assert!((0..stored).all(|number| loaded.name(number) == dictionary.name(number)));
+    }
+
+    #[test]
+    fn damage_and_missing_names_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let dictionary = ItemDictionary::default();
+        for number in 0..5_000 {
+            dictionary.intern(&format!("item-{number}"));
+        }
+        store.items().append(&dictionary, 0, 1).unwrap();
+        let tree = store.engine().unwrap().items.clone();
+        let (key, value) = tree.iter().nth(1).unwrap().unwrap();
+        tree.remove(&key).unwrap();
+        assert!(matches!(store.items().load(), Err(StoreError::DamagedValue { tree: "items", .. })));
+        tree.insert(&key, value).unwrap();
+        assert!(store.items().load().is_ok());
+        flip(&tree, &key, 50);
+        assert!(matches!(store.items().load(), Err(StoreError::DamagedValue { tree: "items", .. })));
+    }
+}
