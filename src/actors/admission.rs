@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room for so many entries between the door and the sessions. Each entry holds its room until its session has taken it, so that no queue on the way can
-/// hold more than the bound, and nothing already taken is ever dropped for lack of room.
+/// Room for so many entries between the door and the sessions. Each entry holds its room until its
+/// session has taken it, so that no queue on the way can hold more than the bound, and nothing
+/// already taken is ever dropped for lack of room.
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
     room: Arc<Semaphore>,
@@ -39,7 +40,8 @@ impl AdmissionControl {
         Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
     }
 
-    /// Room for `entries` as soon as there is some: for a source that can wait, such as a file. More than the bound waits for all of it.
+    /// Room for `entries` as soon as there is some: for a source that can wait, such as a file.
+    /// More than the bound waits for all of it.
     ///
     /// # Errors
     /// [`Full`] only if the gate is being torn down.

@@ -26,7 +26,8 @@ impl Handler<RunJob> for WorkerActor {
     type Result = ();
 
     fn handle(&mut self, RunJob(job, panics): RunJob, _: &mut Self::Context) {
-        // A job that panics drops its sender with it, which the waiting side sees; the thread goes on.
+        // A job that panics drops its sender with it, which the waiting side sees; the thread goes
+        // on.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             panics.increment(1);
             tracing::error!("a background job panicked");
@@ -34,7 +35,8 @@ impl Handler<RunJob> for WorkerActor {
     }
 }
 
-/// Hands jobs to a thread of its own and takes their results back at the border. The recall actor is one of these, which clusters; the trainer is another.
+/// Hands jobs to a thread of its own and takes their results back at the border. The recall actor
+/// is one of these, which clusters; the trainer is another.
 #[derive(Debug)]
 pub struct BackgroundWorker<T> {
     worker: Addr<WorkerActor>,
@@ -45,13 +47,15 @@ pub struct BackgroundWorker<T> {
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
-    /// Starts the thread, which does each job in a `span` and records how long it takes and how many panicked. Must be called within an actix system.
+    /// Starts the thread, which does each job in a `span` and records how long it takes and how
+    /// many panicked. Must be called within an actix system.
     #[must_use]
     pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
         Self { worker: SyncArbiter::start(1, || WorkerActor), span, seconds, panics, running: None }
     }
 
-    /// Another master for the same thread, where the one before is gone; its job, if one is under way, is waited for.
+    /// Another master for the same thread, where the one before is gone; its job, if one is under
+    /// way, is waited for.
     #[must_use]
     pub fn another(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());

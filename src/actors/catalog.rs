@@ -7,7 +7,8 @@ use crate::domain::{Catalog, Entry, ItemDictionary, Offset};
 use crate::learner::ModelSnapshot;
 use crate::store::{CommittedBatch, Store, StoreError};
 
-/// Keeps the catalog that answers see ahead of the fold, so that a change that was acknowledged holds for every later answer. The committer is its only writer.
+/// Keeps the catalog that answers see ahead of the fold, so that a change that was acknowledged
+/// holds for every later answer. The committer is its only writer.
 #[derive(Debug)]
 pub struct LiveCatalog {
     shown: Arc<ArcSwap<Catalog>>,
@@ -52,7 +53,8 @@ impl LiveCatalog {
         let count = changes().count() as u64;
         if count > 0 {
             let published = self.published.load();
-            // Where the fold has caught up its catalog is the same one, and to go on from that is to share its memory.
+            // Where the fold has caught up its catalog is the same one, and to go on from that is
+            // to share its memory.
             let caught_up = published.offset() >= self.changed;
             let mut catalog = if caught_up { published.catalog().clone() } else { Catalog::clone(&self.shown.load()) };
             for (offset, item, act) in changes() {

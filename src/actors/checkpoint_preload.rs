@@ -1,4 +1,5 @@
-//! The learned state, read while the store is still being opened: each takes a part of a second where a million sessions were seen.
+//! The learned state, read while the store is still being opened: each takes a part of a second
+//! where a million sessions were seen.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -8,7 +9,8 @@ use crate::domain::Offset;
 use crate::learner::LearnerState;
 use crate::store::{Checkpoints, Store, StoreError};
 
-/// The newest checkpoint of a data directory, on its way into memory on a thread of its own. Nothing is believed of it that the store, once open, does not bear out.
+/// The newest checkpoint of a data directory, on its way into memory on a thread of its own.
+/// Nothing is believed of it that the store, once open, does not bear out.
 #[derive(Debug)]
 pub struct CheckpointPreload(JoinHandle<Option<(Offset, LearnerState)>>);
 
@@ -23,7 +25,8 @@ impl CheckpointPreload {
         }))
     }
 
-    /// What was read, if it is the newest state of this store: whoever had it open may have written another since, or the journal may have lost its end.
+    /// What was read, if it is the newest state of this store: whoever had it open may have written
+    /// another since, or the journal may have lost its end.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.

@@ -27,7 +27,8 @@ pub struct AppendEntries {
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
 
-/// The only writer of the journal, on a thread of its own. While one flush runs, requests gather for the next.
+/// The only writer of the journal, on a thread of its own. While one flush runs, requests gather
+/// for the next.
 pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<ItemDictionary>,
@@ -116,7 +117,8 @@ impl CommitterActor {
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
             self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
-            // Not bounded by the mailbox but by the gate, whose room these entries hold until the shard has taken them.
+            // Not bounded by the mailbox but by the gate, whose room these entries hold until the
+            // shard has taken them.
             shard.do_send(DeliverEntries { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
         self.delivered.send_replace(through);
@@ -129,9 +131,11 @@ impl Actor for CommitterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        // The gate bounds what can queue here; a mailbox bound below it would only refuse what was admitted.
+        // The gate bounds what can queue here; a mailbox bound below it would only refuse what was
+        // admitted.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Not only when something is to be written: who sends only to those that are ready would never find out that this one is.
+        // Not only when something is to be written: who sends only to those that are ready would
+        // never find out that this one is.
         context.run_interval(Self::PATIENCE, |actor, _| {
             if let Err(error) = actor.recover() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the journal takes no writes yet");
@@ -146,7 +150,8 @@ impl Handler<AppendEntries> for CommitterActor {
     fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
         self.gathered.push(append);
         if self.gathered.len() == 1 {
-            // Runs once the mailbox has been drained: everything that came during the last flush shares the next one.
+            // Runs once the mailbox has been drained: everything that came during the last flush
+            // shares the next one.
             context.notify(CommitBatch);
         }
     }
@@ -175,7 +180,8 @@ impl Handler<CommitBatch> for CommitterActor {
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
                 self.metrics.record_commit(self.core.next_offset());
-                // What a panic keeps from the shards they read from the journal, once the next delivery shows the gap.
+                // What a panic keeps from the shards they read from the journal, once the next
+                // delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = guarded(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {

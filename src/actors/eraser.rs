@@ -9,7 +9,8 @@ use super::system::{System, SystemError};
 use super::upkeep::StoreMaintenance;
 use crate::store::{ErasedUser, PendingTask, RemovedUser};
 
-/// How often it is looked for erasures under way: those of an earlier process, and those that could not be finished the last time.
+/// How often it is looked for erasures under way: those of an earlier process, and those that could
+/// not be finished the last time.
 const EVERY: Duration = Duration::from_secs(1);
 /// Of how many users who were erased lately it is known what went.
 const REMEMBERED: usize = 1024;
@@ -43,7 +44,8 @@ impl ErasureJob {
         all.remove(place).map(|(_, gone)| gone)
     }
 
-    /// Waits until all these users are erased, and says what went with them; `None` if that takes longer than `patience`.
+    /// Waits until all these users are erased, and says what went with them; `None` if that takes
+    /// longer than `patience`.
     pub(super) async fn wait(&self, users: &[String], patience: Duration) -> Option<RemovedUser> {
         let wait = async {
             let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), RemovedUser::default());
@@ -75,7 +77,8 @@ impl ErasureJob {
     }
 }
 
-/// Erases for as long as the system runs. What was asked stands in the journal and in the store, so that whatever dies on the way is gone on with by the next start.
+/// Erases for as long as the system runs. What was asked stands in the journal and in the store, so
+/// that whatever dies on the way is gone on with by the next start.
 pub async fn erase(system: System) {
     let mut every = actix::clock::interval(EVERY);
     loop {

@@ -34,7 +34,8 @@ impl RetentionJob {
         })
     }
 
-    /// How long it takes from one look to the next: a tenth of the shortest time, between a second and a day. So much longer may something be kept.
+    /// How long it takes from one look to the next: a tenth of the shortest time, between a second
+    /// and a day. So much longer may something be kept.
     #[must_use]
     pub fn every(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);
@@ -43,8 +44,9 @@ impl RetentionJob {
     }
 }
 
-/// Looks, for as long as the system runs, whether something was kept long enough, and takes it out: first of the journal, by an entry that says so to everything that is folded from it,
-/// then of the sessions. What was begun is gone on with by the next start.
+/// Looks, for as long as the system runs, whether something was kept long enough, and takes it out:
+/// first of the journal, by an entry that says so to everything that is folded from it, then of the
+/// sessions. What was begun is gone on with by the next start.
 pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
     let mut every = actix::clock::interval(TICK);
     let mut looked: Option<Instant> = None;
@@ -54,7 +56,8 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
         let outcome = async {
             if is_time && let Some(expiry) = keeping.at(clock.now()) {
                 look(&system, expiry).await?;
-                // Only now: where there was no room for the entry it is looked again at the next tick.
+                // Only now: where there was no room for the entry it is looked again at the next
+                // tick.
                 looked = Some(Instant::now());
             }
             carry_out(&system).await

@@ -1,4 +1,5 @@
-//! What keeps a panic from spreading: it is counted and told, and the actor that was struck heals itself.
+//! What keeps a panic from spreading: it is counted and told, and the actor that was struck heals
+//! itself.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +11,8 @@ use crate::metrics::{ActorKind, Metrics};
 #[error("a panic: {0}")]
 pub struct CaughtPanic(pub String);
 
-/// Does a piece of an actor's work. Whoever calls this must not trust afterwards what the work may have left half done.
+/// Does a piece of an actor's work. Whoever calls this must not trust afterwards what the work may
+/// have left half done.
 ///
 /// # Errors
 /// [`Struck`] if it panicked.
@@ -28,9 +30,10 @@ fn said(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("no reason given").to_owned()
 }
 
-/// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions alone: so that the tests see it healed. It names where and at which item, as
-/// `model:poison`; with a number, as `model:poison:1`, it strikes so many times only, and
-/// `model:poison:stall` is no panic: the actor is stuck from there on.
+/// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions
+/// alone: so that the tests see it healed. It names where and at which item, as `model:poison`;
+/// with a number, as `model:poison:1`, it strikes so many times only, and `model:poison:stall` is
+/// no panic: the actor is stuck from there on.
 pub(super) fn may_strike<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
     fault::strike(place, item().as_ref().map(AsRef::as_ref));

@@ -62,8 +62,10 @@ pub type LoadLearner = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + S
 
 /// Reads the journal in its order, folds it, and publishes snapshots.
 ///
-/// A fold that panics, or whose training does, is not to be trusted any more: another takes its place, from the newest checkpoint on. An entry at which that happens twice is
-/// put into quarantine and passed over. As every fold of the same journal meets the same end there, what is learned depends on the journal alone even then.
+/// A fold that panics, or whose training does, is not to be trusted any more: another takes its
+/// place, from the newest checkpoint on. An entry at which that happens twice is put into
+/// quarantine and passed over. As every fold of the same journal meets the same end there, what is
+/// learned depends on the journal alone even then.
 pub struct LearnerActor {
     learner: Learner,
     load: LoadLearner,
@@ -215,7 +217,8 @@ impl LearnerActor {
     }
 
     fn publish(&mut self) {
-        // A fold that began again at a checkpoint is not shown before it knows what its predecessor knew.
+        // A fold that began again at a checkpoint is not shown before it knows what its predecessor
+        // knew.
         if self.learner.next_offset() < self.published.load().offset() {
             return;
         }
@@ -274,7 +277,8 @@ impl LearnerActor {
         Ok(())
     }
 
-    /// Tries again what learning stopped for, which it has until that succeeds: who watches must not see it come and go. Says whether there is more.
+    /// Tries again what learning stopped for, which it has until that succeeds: who watches must
+    /// not see it come and go. Says whether there is more.
     fn try_again(&mut self) -> bool {
         if self.broken
             && let Err(error) = self.reload()

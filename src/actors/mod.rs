@@ -1,8 +1,9 @@
 //! The shells: each holds an address, a mailbox and a pure core. No mathematics here.
 //!
-//! An event goes one way: the [`admission`] admits it, the [`committer`] makes it durable, hands it to the [`shard`] of its user, acknowledges it and wakes
-//! the [`learner`] actor, which reads the journal. Nothing asks back: an acknowledged event has already been put before its session, so that the answer
-//! which follows knows of it.
+//! An event goes one way: the [`admission`] admits it, the [`committer`] makes it durable, hands it
+//! to the [`shard`] of its user, acknowledges it and wakes the [`learner`] actor, which reads the
+//! journal. Nothing asks back: an acknowledged event has already been put before its session, so
+//! that the answer which follows knows of it.
 
 pub mod admission;
 pub mod background_worker;

@@ -7,7 +7,8 @@ use crate::domain::ItemIx;
 use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};
 
-/// The network that the fold of this store begins with; `None` if it begins with one that has learned nothing.
+/// The network that the fold of this store begins with; `None` if it begins with one that has
+/// learned nothing.
 ///
 /// # Errors
 /// [`SystemError::Store`] if it cannot be read.
@@ -17,10 +18,12 @@ pub fn origin(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
 }
 
-/// Makes a network the one that the fold of this store begins with. Nothing happens if it is already.
+/// Makes a network the one that the fold of this store begins with. Nothing happens if it is
+/// already.
 ///
 /// # Errors
-/// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are events already, or if it cannot be written.
+/// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are
+/// events already, or if it cannot be written.
 pub fn begin_with(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     if let Some(mut file) = store.origin()? {
         let mut kept = Vec::new();
@@ -31,7 +34,8 @@ pub fn begin_with(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), S
     Ok(store.set_origin::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }
 
-/// Gives the items of the network that the fold begins with their numbers, which are the first ones.
+/// Gives the items of the network that the fold begins with their numbers, which are the first
+/// ones.
 ///
 /// # Errors
 /// [`SystemError::OtherItems`] if other items have them, or what the store says.

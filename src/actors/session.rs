@@ -194,7 +194,8 @@ impl Handler<ApplySessionUpdate> for SessionActor {
 
     fn handle(&mut self, ApplySessionUpdate { events, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
         for event in events {
-            // A restart delivers the journal's tail again; what the stored record holds already is passed over.
+            // A restart delivers the journal's tail again; what the stored record holds already is
+            // passed over.
             if event.offset >= self.applied {
                 self.surroundings.metrics.session_events.increment(1);
                 self.apply(&event);

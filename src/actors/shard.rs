@@ -84,9 +84,11 @@ pub struct ShardContext {
     pub live: usize,
 }
 
-/// Finds or starts the actor of each of its users, stores what has changed once in a while, and sends idle users to rest.
+/// Finds or starts the actor of each of its users, stores what has changed once in a while, and
+/// sends idle users to rest.
 ///
-/// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins again with what is stored and the journal's tail.
+/// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins
+/// again with what is stored and the journal's tail.
 pub struct ShardActor {
     share: ShardContext,
     surroundings: Rc<SessionContext>,
@@ -96,11 +98,14 @@ pub struct ShardActor {
     delivered: Offset,
     /// The opening of the store that holds what counts as stored.
     opening: u64,
-    /// The journal could not be read when the sessions were to be begun again: they do not hold all that was delivered.
+    /// The journal could not be read when the sessions were to be begun again: they do not hold all
+    /// that was delivered.
     ill: bool,
-    /// Users who were merged into one of this shard's, with the offset, whose records are still to be removed.
+    /// Users who were merged into one of this shard's, with the offset, whose records are still to
+    /// be removed.
     merged: Vec<(Offset, String)>,
-    /// What was kept long enough, as it was said last: a record that is not yet looked at may hold some of it.
+    /// What was kept long enough, as it was said last: a record that is not yet looked at may hold
+    /// some of it.
     expired: Option<Arc<ExpiryCutoffs>>,
     /// What the journal has beyond the records, once a merge wanted it.
     tail: merging::JournalTail,
@@ -148,7 +153,8 @@ impl ShardActor {
         }
     }
 
-    /// The user's actor: the one at work, or one started from what is stored. `None` for a user never seen, unless `make`.
+    /// The user's actor: the one at work, or one started from what is stored. `None` for a user
+    /// never seen, unless `make`.
     fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
         if !self.active.contains_key(user) {
             let record = match self.share.store.sessions().get(user) {
@@ -179,7 +185,8 @@ impl ShardActor {
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
         metrics.live_sessions.increment(1.0);
-        // Whoever looks at the stored records passes over those at work: what goes here is still to be stored.
+        // Whoever looks at the stored records passes over those at work: what goes here is still to
+        // be stored.
         let dirty = match (&mut record, &self.expired) {
             (Some(record), Some(expired)) => expiring::let_go(record, expired),
             _ => false,
@@ -189,7 +196,8 @@ impl ShardActor {
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
-    /// Lets go whoever was idle too long and, above the number of actors that may live, those unused longest. Only clean sessions may rest: what they hold is stored.
+    /// Lets go whoever was idle too long and, above the number of actors that may live, those
+    /// unused longest. Only clean sessions may rest: what they hold is stored.
     fn rest(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
         let mut surplus = self.active.len().saturating_sub(self.share.live);

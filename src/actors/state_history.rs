@@ -11,8 +11,9 @@ use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, Store
 /// How many states that were rolled back to or from are kept, those used last.
 const POINTS: usize = 8;
 
-/// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the nearest one before it. It keeps the state that was asked for, and the one that
-/// was left, as restore points: whoever folds the same entries again finds them there.
+/// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the
+/// nearest one before it. It keeps the state that was asked for, and the one that was left, as
+/// restore points: whoever folds the same entries again finds them there.
 pub struct StoredStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,
@@ -67,7 +68,8 @@ impl StateHistory for StoredStateHistory {
             None => self.fold(&places, to)?,
         };
         keep(&points, &state)?;
-        // Not by their offsets: the oldest state may be the one that is gone back to time and again.
+        // Not by their offsets: the oldest state may be the one that is gone back to time and
+        // again.
         points.keep_latest(POINTS)?;
         Ok(state)
     }
@@ -77,7 +79,8 @@ fn keep(points: &Checkpoints, state: &LearnerState) -> Result<(), StoreError> {
     points.write::<StoreError>(state.next_offset(), |file| Ok(codec::encode_to(state, file)?)).map(drop)
 }
 
-/// Folds the journal's entries before `to`, but for those in quarantine; `observe` is told the offset after each.
+/// Folds the journal's entries before `to`, but for those in quarantine; `observe` is told the
+/// offset after each.
 ///
 /// # Errors
 /// What the journal or the fold says.

@@ -89,8 +89,8 @@ pub struct System {
 }
 
 impl System {
-    /// Starts every actor over a store: loads the newest checkpoint that verifies, and lets sessions and fold catch up with the journal's tail.
-    /// Must be called within an actix system.
+    /// Starts every actor over a store: loads the newest checkpoint that verifies, and lets
+    /// sessions and fold catch up with the journal's tail. Must be called within an actix system.
     ///
     /// # Errors
     /// [`SystemError`] if the journal cannot be read or the settings cannot run.
@@ -196,7 +196,8 @@ impl System {
     /// Room for entries, at once or not at all.
     ///
     /// # Errors
-    /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any more.
+    /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any
+    /// more.
     pub fn enter(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
         if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.enter(entries)?) }
     }
@@ -322,10 +323,12 @@ impl System {
         &self.store
     }
 
-    /// Makes a backup while everything goes on, see [`Store::backup`]: whatever was acknowledged when this was called is in it. Blocks until it is whole.
+    /// Makes a backup while everything goes on, see [`Store::backup`]: whatever was acknowledged
+    /// when this was called is in it. Blocks until it is whole.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another one or a compaction is under way, [`SystemError::Store`] for what kept it from being made.
+    /// [`SystemError::Copying`] while another one or a compaction is under way,
+    /// [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         self.upkeep.backup(target)
     }
@@ -333,8 +336,9 @@ impl System {
     /// Gives disk back while everything goes on, see [`Store::compact`]. Blocks until it is done.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another one or a backup is under way, [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what kept it from being
-    /// done.
+    /// [`SystemError::Copying`] while another one or a backup is under way,
+    /// [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what
+    /// kept it from being done.
     pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
         self.upkeep.compact()
     }
@@ -366,7 +370,8 @@ impl System {
         Ok(())
     }
 
-    /// Stores everything that a start would otherwise have to fold again: sessions, items, the learned state.
+    /// Stores everything that a start would otherwise have to fold again: sessions, items, the
+    /// learned state.
     ///
     /// # Errors
     /// The first thing that could not be stored; nothing acknowledged is lost by it.
@@ -378,7 +383,8 @@ impl System {
     pub(super) async fn settle(&self, for_good: bool) -> Result<Offset, SystemError> {
         self.flush().await?;
         self.committer.send(PersistIndexes { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
-        // The database keeps what was written last to itself for a while, and the process ends without its farewell.
+        // The database keeps what was written last to itself for a while, and the process ends
+        // without its farewell.
         self.store.sync(Durability::PowerLoss)?;
         self.checkpoint().await
     }

@@ -1,4 +1,5 @@
-//! What is done to the store as a whole while everything goes on: backups and compactions, one at a time.
+//! What is done to the store as a whole while everything goes on: backups and compactions, one at a
+//! time.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -45,7 +46,8 @@ impl StoreMaintenance {
     /// Makes a backup, see [`Store::backup`].
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Store`] for what kept it from being made.
+    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Store`] for
+    /// what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;
         Ok(self.store.backup(target, &mut |_, _| {})?)
@@ -54,7 +56,8 @@ impl StoreMaintenance {
     /// Gives disk back, see [`Store::compact`].
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Stopping`] if it was broken off, [`SystemError::Store`] for what kept it from being done.
+    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Stopping`]
+    /// if it was broken off, [`SystemError::Store`] for what kept it from being done.
     pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;
         let goes_on = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -65,8 +68,9 @@ impl StoreMaintenance {
         Ok(compacted)
     }
 
-    /// Gives disk back if the database's files take more than `ratio` times what is in them (0: never), see [`Store::wants_compaction`]. What keeps it from being done is told to the log: it
-    /// is tried again after the next checkpoint.
+    /// Gives disk back if the database's files take more than `ratio` times what is in them (0:
+    /// never), see [`Store::wants_compaction`]. What keeps it from being done is told to the log:
+    /// it is tried again after the next checkpoint.
     pub fn compact_if_due(&self, ratio: f64) {
         if self.stopping.load(Ordering::Relaxed) {
             return;

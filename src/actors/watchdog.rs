@@ -11,7 +11,8 @@ use crate::learner::SafetySettings;
 /// How often the model is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Watches over the model for as long as the system runs. What it does stands in the journal, as what an operator does.
+/// Watches over the model for as long as the system runs. What it does stands in the journal, as
+/// what an operator does.
 pub async fn watch(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
     let mut every = actix::clock::interval(EVERY);
     loop {
@@ -26,7 +27,8 @@ pub async fn watch(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: 
 
 async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result<(), SystemError> {
     let standing = system.standing().await?;
-    // What is old was judged when it was new, and what was done then may still lie ahead of the fold.
+    // What is old was judged when it was new, and what was done then may still lie ahead of the
+    // fold.
     let lag = system.store().journal().next_offset()?.saturating_sub(standing.next);
     if standing.report.paused || standing.failed || lag > system.gate().bound() as u64 {
         return Ok(());

@@ -19,7 +19,8 @@ use crate::store::{BackupSummary, Store};
     another name until it is whole, and nothing that is there is overwritten."
 )]
 pub(super) struct Backup {
-    /// A new directory, or a new file that ends in .tar.gz. Through a daemon it is written on the daemon's machine, by the daemon's user.
+    /// A new directory, or a new file that ends in .tar.gz. Through a daemon it is written on the
+    /// daemon's machine, by the daemon's user.
     target: PathBuf,
     #[command(flatten)]
     flags: SettingsFlags,

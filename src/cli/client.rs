@@ -130,7 +130,8 @@ pub(super) struct ProcessUsage {
 }
 
 impl DaemonClient {
-    /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections at most.
+    /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections
+    /// at most.
     pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &ClientAuth) -> anyhow::Result<Self> {
         let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE).rustls_0_23(knock.for_awc()?);
         let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects();
@@ -195,7 +196,8 @@ impl DaemonClient {
         Ok(())
     }
 
-    /// What the daemon's process says that it took; `None` where it cannot say, or no admin endpoint is known.
+    /// What the daemon's process says that it took; `None` where it cannot say, or no admin
+    /// endpoint is known.
     pub(super) async fn usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
         let (status, text) = self.send(admin, ListRequest::get("/metrics")).await?;

@@ -13,10 +13,12 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 /// Flags of every command that speaks to a daemon.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ClientAuth {
-    /// The key that the daemon asks for, where it does (`sequor key create`); better set in the environment, where other users of the machine do not see it.
+    /// The key that the daemon asks for, where it does (`sequor key create`); better set in the
+    /// environment, where other users of the machine do not see it.
     #[arg(long, value_name = "KEY", env = "SEQUOR_KEY", hide_env_values = true, global = true)]
     key: Option<String>,
-    /// Certificates in PEM, one of which must have signed that of a daemon at https:// [default: those of the authorities that browsers know].
+    /// Certificates in PEM, one of which must have signed that of a daemon at https:// [default:
+    /// those of the authorities that browsers know].
     #[arg(long, value_name = "FILE", env = "SEQUOR_CA", global = true)]
     ca: Option<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! `sequor compact`: the database written anew, so that the disk that it no longer needs is given back.
+//! `sequor compact`: the database written anew, so that the disk that it no longer needs is given
+//! back.
 
 use anyhow::Context;
 use clap::Args;

@@ -101,7 +101,8 @@ pub(super) struct RecordedSteps<'s> {
 }
 
 impl RecordedSteps<'_> {
-    /// Folds every user's events before the offset that `until` says for the user, and gives them to `folded`, of each pass over the journal one part of the users after another.
+    /// Folds every user's events before the offset that `until` says for the user, and gives them
+    /// to `folded`, of each pass over the journal one part of the users after another.
     pub(super) fn fold_sessions(
         &self,
         what: &'static str,
@@ -213,7 +214,8 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
             if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
                 continue;
             }
-            // Where something was kept long enough neither tells of it, and borders are where it was not known. A sequence that is folded from what is left may reach further back.
+            // Where something was kept long enough neither tells of it, and borders are where it
+            // was not known. A sequence that is folded from what is left may reach further back.
             if let Some(expired) = &expired {
                 let left = |session: &UserSequence| -> Vec<_> {
                     let kept = |step: &&Step| !expired.covers(step.kind, step.at);
@@ -270,7 +272,8 @@ impl ConsistencyCheck {
         &self.damages
     }
 
-    /// An error if there is any damage; it is for the exit code, the damage itself having been shown.
+    /// An error if there is any damage; it is for the exit code, the damage itself having been
+    /// shown.
     pub(super) fn verdict(&self) -> anyhow::Result<()> {
         match self.damages.len() {
             0 => Ok(()),
@@ -338,7 +341,8 @@ mod tests {
         let mut entries = Vec::new();
         for round in 0..400_i64 {
             entries.push(event(round, merged.last(&format!("user{}", round * 17 % users))));
-            // Chains: each is merged into the next one, who is merged later; and every eighth stays, and goes on.
+            // Chains: each is merged into the next one, who is merged later; and every eighth
+            // stays, and goes on.
             let from = round / 10;
             if round % 10 == 9 && from % 8 != 7 {
                 let (from, into) = (format!("user{from}"), format!("user{}", from + 1));

@@ -1,4 +1,5 @@
-//! A daemon of a command's own: another process of the same executable, on a directory of its own, that ends with the command.
+//! A daemon of a command's own: another process of the same executable, on a directory of its own,
+//! that ends with the command.
 
 use anyhow::{Context, bail};
 use std::fs::{self, File};
@@ -33,10 +34,12 @@ pub(super) struct DaemonProcess {
 }
 
 impl DaemonProcess {
-    /// Starts a daemon and waits until it is ready. `more` are settings that stand above those of the flags. Without a data directory it gets one that is removed at the end.
+    /// Starts a daemon and waits until it is ready. `more` are settings that stand above those of
+    /// the flags. Without a data directory it gets one that is removed at the end.
     ///
     /// # Errors
-    /// If the directory holds something already, or the daemon does not start; the last lines of its log say why.
+    /// If the directory holds something already, or the daemon does not start; the last lines of
+    /// its log say why.
     pub(super) fn start(flags: &SettingsFlags, more: &[(&str, String)]) -> anyhow::Result<Self> {
         // Wrong settings are told before anything is made.
         let settings = flags.layers(&[])?.validated()?.clone();
@@ -63,7 +66,8 @@ impl DaemonProcess {
         }
         // What it says may be shown in an error.
         command.env("NO_COLOR", "1");
-        // Ctrl-C is for this process; the daemon hears of the end by its standard input, however this process ends.
+        // Ctrl-C is for this process; the daemon hears of the end by its standard input, however
+        // this process ends.
         command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(written);
         let process = command.spawn().context("cannot start a daemon")?;
         let mut child = Self { process, api: String::new(), admin: String::new(), log, _rehearsal: rehearsal };

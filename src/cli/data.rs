@@ -18,7 +18,8 @@ pub(super) fn settings(flags: &SettingsFlags) -> anyhow::Result<SettingsLayers<S
     Ok(layers)
 }
 
-/// Opens the store that the settings name, by `open`. If a daemon holds it, the error says how to go through the daemon with `command`, which may be no way for it.
+/// Opens the store that the settings name, by `open`. If a daemon holds it, the error says how to
+/// go through the daemon with `command`, which may be no way for it.
 pub(super) fn open(
     settings: &Settings,
     open: impl FnOnce(&Path, &StoreOptions) -> Result<Store, StoreError>,
@@ -37,7 +38,8 @@ pub(super) fn open(
     })
 }
 
-/// Lets the network that a data directory began with stand for the settings of one, unless they were set to something else.
+/// Lets the network that a data directory began with stand for the settings of one, unless they
+/// were set to something else.
 pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
     if let Some(pretrained) = origin(store)? {
         flags::give_way(layers, "network", &settings.network, pretrained.network(), &[])?;
@@ -46,7 +48,8 @@ pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Sett
     Ok(())
 }
 
-/// Opens the door of a store: the rules with its pseudonyms, if the settings ask for those and the store knows users by them.
+/// Opens the door of a store: the rules with its pseudonyms, if the settings ask for those and the
+/// store knows users by them.
 pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<ValidationRules> {
     let rules = flags::door_rules(settings)?;
     store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
@@ -66,7 +69,8 @@ pub(super) fn addresses_of(dir: &Path) -> Option<(String, String)> {
     Some((address("api")?, address("admin")?))
 }
 
-/// Says no word of the database's panics on damaged files: they are caught, and told as what they are.
+/// Says no word of the database's panics on damaged files: they are caught, and told as what they
+/// are.
 pub(super) fn hush_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }

@@ -67,7 +67,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUser, Timestamp)>> 
     Ok(list)
 }
 
-/// Asks a store to forget whom the list names, unless it did so itself when that was asked. The daemon's first start carries it out. Says how many ids were found.
+/// Asks a store to forget whom the list names, unless it did so itself when that was asked. The
+/// daemon's first start carries it out. Says how many ids were found.
 pub(super) fn apply(store: &Store, list: &[(ErasedUser, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, then) in store.erasures().done()? {

@@ -13,15 +13,18 @@ use crate::settings::Period;
 /// Arguments of `sequor evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct Evaluate {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
+    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
     file: PathBuf,
     /// The checkpoint of a training.
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// The last sessions that are tested on, as a share of all from 0.0 to 1.0. Without it, what the training kept back.
+    /// The last sessions that are tested on, as a share of all from 0.0 to 1.0. Without it, what
+    /// the training kept back.
     #[arg(long, value_name = "FRACTION", value_parser = share)]
     test: Option<f64>,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it, what the training took.
+    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it,
+    /// what the training took.
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
     /// Write the figures as JSON.

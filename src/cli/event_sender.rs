@@ -55,7 +55,8 @@ impl EventSender {
         Ok(Self { runner: actix::System::new(), daemon: DaemonClient::new(url, None, 1, knock)?, url: url.to_owned() })
     }
 
-    /// Sends a batch of events, or of items, again and again until the daemon has answered for it. It may be sent twice: what it holds must bear that.
+    /// Sends a batch of events, or of items, again and again until the daemon has answered for it.
+    /// It may be sent twice: what it holds must bear that.
     pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
         let question = match entries.first().map(|first| &first.value) {
             Some(Entry::Item(_)) => ListRequest::items(entries.iter().map(|said| &said.value))?,
@@ -66,7 +67,8 @@ impl EventSender {
         loop {
             let trouble = match self.runner.block_on(self.daemon.ask(question.clone())) {
                 Ok((status, body)) if status == StatusCode::OK || status == StatusCode::BAD_REQUEST => {
-                    // A batch of which nothing could be taken is answered for, too, in the same words.
+                    // A batch of which nothing could be taken is answered for, too, in the same
+                    // words.
                     return serde_json::from_slice(&body)
                         .with_context(|| format!("{} answers {status}: {}", self.url, String::from_utf8_lossy(&body)));
                 }

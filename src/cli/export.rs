@@ -25,7 +25,8 @@ use crate::store::Store;
     sequor export --only event | split -l 1000 --filter 'curl -s localhost:8080/v1/events --data-binary @-'"
 )]
 pub(super) struct Export {
-    /// Where to; packed if it ends in .gz. A file that is there is replaced once the new one is whole. Standard output if it is left out, or `-`.
+    /// Where to; packed if it ends in .gz. A file that is there is replaced once the new one is
+    /// whole. Standard output if it is left out, or `-`.
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: SettingsFlags,

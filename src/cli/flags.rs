@@ -26,7 +26,8 @@ use crate::settings::{
 use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
 
-/// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which stands above the file.
+/// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which
+/// stands above the file.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SettingFlags {
     /// Settings in TOML.
@@ -67,7 +68,8 @@ impl SettingFlags {
 pub(super) struct SettingsFlags {
     #[command(flatten)]
     settings: SettingFlags,
-    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that is removed at its end].
+    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that
+    /// is removed at its end].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -102,7 +104,8 @@ impl SettingsFlags {
     }
 }
 
-/// Refuses a setting of a section that was set to something else than what a checkpoint was made with; one that nobody set gives way.
+/// Refuses a setting of a section that was set to something else than what a checkpoint was made
+/// with; one that nobody set gives way.
 pub(super) fn give_way<T: Serialize>(
     layers: &SettingsLayers<Settings>,
     section: &str,
@@ -142,8 +145,10 @@ pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<LogLevelContro
 
 /// Starts logging to standard error, and what takes `spans`.
 pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
-    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole requests, with keys and users in them. What actix_http calls errors are broken requests:
-    // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a filter can be read: the fallback is never used.
+    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole
+    // requests, with keys and users in them. What actix_http calls errors are broken requests:
+    // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a
+    // filter can be read: the fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
         EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()

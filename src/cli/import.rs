@@ -1,4 +1,5 @@
-//! `sequor import`: recorded behaviour, or a catalog, into a daemon or a data directory, each row once.
+//! `sequor import`: recorded behaviour, or a catalog, into a daemon or a data directory, each row
+//! once.
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -46,10 +47,13 @@ pub(super) struct Import {
     url: String,
     #[command(flatten)]
     knock: ClientAuth,
-    /// The files describe items: CSV with the columns item_id, categories, brand, price, tags, available, published, expires (lists with | between their parts), or what POST /v1/items takes.
+    /// The files describe items: CSV with the columns item_id, categories, brand, price, tags,
+    /// available, published, expires (lists with | between their parts), or what POST /v1/items
+    /// takes.
     #[arg(long)]
     items: bool,
-    /// Under which names the files hold what is needed: of user, item, time, type, value, session, id; of items `item` and their fields.
+    /// Under which names the files hold what is needed: of user, item, time, type, value, session,
+    /// id; of items `item` and their fields.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
     /// The unit of the timestamps [default: seconds, milliseconds above 1e11, or RFC 3339].
@@ -58,7 +62,8 @@ pub(super) struct Import {
     /// The kind of the events that name none.
     #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
     kind: Option<String>,
-    /// Put events that come unsorted in order within this span; what comes later still is sent as it comes and counted. `0s` leaves them as they come.
+    /// Put events that come unsorted in order within this span; what comes later still is sent as
+    /// it comes and counted. `0s` leaves them as they come.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     window: Period,
     /// The most rows in one request; the daemon's server.max_batch is its bound.
@@ -110,10 +115,12 @@ struct ImportSummary {
     faulty: u64,
 }
 
-/// The bytes of a request's body at which it is full: half of what `server.max_body_bytes` is by default.
+/// The bytes of a request's body at which it is full: half of what `server.max_body_bytes` is by
+/// default.
 const FULL_BYTES: usize = 512 * 1024;
 
-/// For how many lines an event may be held back. What is sent again after a kill is no more than that, well within the ids that the daemon remembers.
+/// For how many lines an event may be held back. What is sent again after a kill is no more than
+/// that, well within the ids that the daemon remembers.
 const MOST_HELD: u64 = 100_000;
 
 impl Import {

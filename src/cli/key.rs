@@ -31,7 +31,8 @@ enum KeyRequest {
         /// What it opens, separated by commas: write, read, items, users, metrics, admin.
         #[arg(long = "scope", value_name = "SCOPES")]
         scopes: Scopes,
-        /// How many events and questions a second it may bring, 0: any number [default: what server.rate_per_key says].
+        /// How many events and questions a second it may bring, 0: any number [default: what
+        /// server.rate_per_key says].
         #[arg(long, value_name = "N")]
         rate: Option<u32>,
         #[command(flatten)]
@@ -56,7 +57,8 @@ impl KeyCommand {
         match self.wish {
             KeyRequest::Create { name, scopes, rate, flags } => {
                 let (key, secret) = KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
-                // The key alone goes to standard output, so that it can be put where it belongs without being seen.
+                // The key alone goes to standard output, so that it can be put where it belongs
+                // without being seen.
                 writeln!(stdout(), "{}", secret.reveal())?;
                 eprintln!("key {} for {} was made; it is not shown again", key.id, key.name);
             }

@@ -1,7 +1,9 @@
-//! A log that is followed through its rotations, line by line, from a place that outlives the process.
+//! A log that is followed through its rotations, line by line, from a place that outlives the
+//! process.
 //!
-//! The place names the inode, the byte, and a digest of what stands before that byte: so a file is known again after it was renamed, copied or packed, and one that was emptied is seen to
-//! be another.
+//! The place names the inode, the byte, and a digest of what stands before that byte: so a file is
+//! known again after it was renamed, copied or packed, and one that was emptied is seen to be
+//! another.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ use crate::ingest::{DecompressedFile, KeyedDigest};
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// How many bytes before a place its mark stands for.
 const MARK_BYTES: usize = 256;
-/// For how long a file is still read after another took its name: whoever writes it may not have noticed yet.
+/// For how long a file is still read after another took its name: whoever writes it may not have
+/// noticed yet.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A place in a log.
@@ -58,7 +61,8 @@ pub(super) fn log_of(file: &Path) -> PathBuf {
 }
 
 impl LogFollower {
-    /// Follows a log from a place, or from its beginning. `false` with it if the place is not to be found any more.
+    /// Follows a log from a place, or from its beginning. `false` with it if the place is not to be
+    /// found any more.
     pub(super) fn new(base: &Path, place: Option<&LogPosition>) -> anyhow::Result<(Self, bool)> {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let rotated = Regex::new(&format!(r"^{}[.\-_]\d[\d.\-_]*(\.(gz|zst))?$", regex::escape(&name)))?;
@@ -104,7 +108,8 @@ impl LogFollower {
         self.source.as_mut()?.last()
     }
 
-    /// Whether what was read is still what stands there. If the file was emptied, it goes on with the copy that was made of it, or, without one, at its beginning: then the answer is `false`.
+    /// Whether what was read is still what stands there. If the file was emptied, it goes on with
+    /// the copy that was made of it, or, without one, at its beginning: then the answer is `false`.
     pub(super) fn settle(&mut self) -> io::Result<bool> {
         let Some(source) = &self.source else {
             self.open()?;
@@ -120,7 +125,9 @@ impl LogFollower {
         Ok(found)
     }
 
-    /// At the end of a file: goes on to the next, if there is one; who is `patient` waits until whoever writes this one must have noticed. Gives the unended line of the file that it leaves.
+    /// At the end of a file: goes on to the next, if there is one; who is `patient` waits until
+    /// whoever writes this one must have noticed. Gives the unended line of the file that it
+    /// leaves.
     pub(super) fn turn(&mut self, patient: bool) -> io::Result<(bool, Option<FollowedLine>)> {
         let Some(source) = &self.source else { return Ok((self.open()?, None)) };
         let there = metadata(&self.base)?;
@@ -248,7 +255,8 @@ impl LogSource {
         LogPosition { inode: self.inode, offset: self.offset, mark: mark(&self.before) }
     }
 
-    /// Whether the bytes before the place are still those that were read. What is packed does not change.
+    /// Whether the bytes before the place are still those that were read. What is packed does not
+    /// change.
     fn is_intact(&self) -> io::Result<bool> {
         if self.unpacked.is_compressed {
             return Ok(true);

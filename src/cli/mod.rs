@@ -43,7 +43,8 @@ use clap::{Parser, Subcommand};
 
 pub use rejects::RejectedRows;
 
-/// A real-time recommender daemon: it captures what users do, learns from every event as it arrives, and answers "what next?".
+/// A real-time recommender daemon: it captures what users do, learns from every event as it
+/// arrives, and answers "what next?".
 #[derive(Debug, Parser)]
 #[command(name = "sequor", version, about, after_help = "See it learn: `sequor demo`. Then start with `sequor serve`.")]
 pub struct Cli {
@@ -53,7 +54,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// See it learn: a daemon of its own, with the visitors of a made-up shop or of a recording, before your eyes.
+    /// See it learn: a daemon of its own, with the visitors of a made-up shop or of a recording,
+    /// before your eyes.
     Demo(demo::Demo),
     /// Run the daemon: events in over HTTP, recommendations out.
     Serve(serve::Serve),
@@ -67,9 +69,11 @@ enum Command {
     Tail(tail::Tail),
     /// Bring recorded behaviour, or a catalog, into a daemon or a data directory, each row once.
     Import(import::Import),
-    /// Run recorded behaviour through the daemon's own actors, testing each event before learning from it, and report how good the answers were.
+    /// Run recorded behaviour through the daemon's own actors, testing each event before learning
+    /// from it, and report how good the answers were.
     Replay(replay::Replay),
-    /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions, which it never learns from.
+    /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions,
+    /// which it never learns from.
     Train(train::Train),
     /// Test a trained network on the last sessions of recorded behaviour.
     Evaluate(evaluate::Evaluate),

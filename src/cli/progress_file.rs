@@ -41,7 +41,8 @@ impl ProgressFile {
         }
     }
 
-    /// Replaces what it says. It is not forced onto the disk: one that is behind costs only that something is sent again.
+    /// Replaces what it says. It is not forced onto the disk: one that is behind costs only that
+    /// something is sent again.
     pub(super) fn write<T: Serialize>(&self, state: &T) -> anyhow::Result<()> {
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let replace = || -> anyhow::Result<()> {

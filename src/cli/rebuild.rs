@@ -107,7 +107,8 @@ impl Rebuild {
     }
 }
 
-/// A directory to build in, which is removed in the end; what an earlier rebuild left that died is removed now: the store is held, so nobody is at work there.
+/// A directory to build in, which is removed in the end; what an earlier rebuild left that died is
+/// removed now: the store is held, so nobody is at work there.
 fn stage_in(dir: &Path) -> std::io::Result<TempDir> {
     const PREFIX: &str = "rebuild.unfinished-";
     for entry in dir.read_dir()? {

@@ -23,7 +23,8 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
     let mut rejected = 0;
     for event in EventFileReader::open(file, &rules, i64::MAX / 2)? {
         match event? {
-            // What is not to be learned from is not; who made the recording answers for the rest of it.
+            // What is not to be learned from is not; who made the recording answers for the rest of
+            // it.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
             Ok(event) => recording.add(&event.value, kinds),
             Err(fault) => {

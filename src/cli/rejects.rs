@@ -1,4 +1,5 @@
-//! Rows and lines that cannot be taken: told one by one up to a bound, counted, and written down as a whole if that is wished.
+//! Rows and lines that cannot be taken: told one by one up to a bound, counted, and written down as
+//! a whole if that is wished.
 
 use anyhow::Context;
 use serde::Serialize;

@@ -21,17 +21,21 @@ use crate::store::Store;
 /// Arguments of `sequor replay`.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
+    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
     file: PathBuf,
     #[command(flatten)]
     flags: SettingsFlags,
-    /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's number (40000).
+    /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's
+    /// number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it one `user` is one session.
+    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it
+    /// one `user` is one session.
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
-    /// Leave a source of candidates out; may be given more than once. `network` leaves the network out altogether.
+    /// Leave a source of candidates out; may be given more than once. `network` leaves the network
+    /// out altogether.
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     without: Vec<SourceName>,
     /// Stop all learning at this event, while sessions go on: what published tables measure.
@@ -59,8 +63,8 @@ const STRETCH: usize = 512;
 /// Begins the names of the directories that replays make for themselves.
 const REHEARSAL: &str = "sequor-replay-";
 
-/// Removes what earlier replays left that were killed: directories of that name whose store nobody holds. One without a database may be another's that just begins and has
-/// no lock yet.
+/// Removes what earlier replays left that were killed: directories of that name whose store nobody
+/// holds. One without a database may be another's that just begins and has no lock yet.
 fn remove_left_behind(folder: &Path) {
     // Best effort: what cannot be removed is in nobody's way.
     for entry in folder.read_dir().into_iter().flatten().flatten() {
@@ -80,7 +84,8 @@ impl Replay {
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = CommitDurability::ProcessCrash;
-        // Of its own and gone afterwards unless one is named: the directory of the settings is a daemon's.
+        // Of its own and gone afterwards unless one is named: the directory of the settings is a
+        // daemon's.
         let rehearsal;
         if !self.flags.names_data_dir() {
             remove_left_behind(&std::env::temp_dir());
@@ -111,7 +116,8 @@ impl Replay {
         Ok(())
     }
 
-    /// How many events the file holds: half of them may have to be known before the first is counted.
+    /// How many events the file holds: half of them may have to be known before the first is
+    /// counted.
     fn count(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
         let mut events = 0;
         for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {

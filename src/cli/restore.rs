@@ -20,7 +20,8 @@ pub(super) struct Restore {
     backup: PathBuf,
     #[command(flatten)]
     flags: SettingsFlags,
-    /// Forget whom this list names, as `sequor erasures` wrote it: they were erased after the backup was made. It is carried out at the daemon's first start.
+    /// Forget whom this list names, as `sequor erasures` wrote it: they were erased after the
+    /// backup was made. It is carried out at the daemon's first start.
     #[arg(long, value_name = "FILE")]
     erasures: Option<PathBuf>,
 }

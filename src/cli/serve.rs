@@ -37,10 +37,12 @@ pub(super) struct Serve {
     /// Where the admin endpoint listens; port 0 takes a free one [default: 127.0.0.1:9090].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
-    /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the first event. The data directory keeps it.
+    /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the
+    /// first event. The data directory keeps it.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Stop, too, when standard input ends: for a process that starts a daemon of its own, which must not outlive it.
+    /// Stop, too, when standard input ends: for a process that starts a daemon of its own, which
+    /// must not outlive it.
     #[arg(long)]
     until_eof: bool,
 }
@@ -114,7 +116,8 @@ impl Serve {
         if let Some(exporter) = exporter {
             exporter.stop();
         }
-        // The process becomes a new one of the same program, with the same arguments, number and supervisor.
+        // The process becomes a new one of the same program, with the same arguments, number and
+        // supervisor.
         match ended? {
             false => Ok(()),
             true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot start again"),
@@ -154,7 +157,8 @@ pub(super) fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Waits for the end of standard input. The thread that reads it has nothing to lose, whenever the process ends.
+/// Waits for the end of standard input. The thread that reads it has nothing to lose, whenever the
+/// process ends.
 async fn input_ended() {
     let (ended, hears) = oneshot::channel::<()>();
     std::thread::spawn(move || {

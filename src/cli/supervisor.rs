@@ -1,4 +1,5 @@
-//! What the daemon tells the supervisor that started it, if that asked to be told by `NOTIFY_SOCKET`, as systemd does [sd_notify(3)].
+//! What the daemon tells the supervisor that started it, if that asked to be told by
+//! `NOTIFY_SOCKET`, as systemd does [sd_notify(3)].
 
 use sd_notify::NotifyState;
 use std::time::Duration;
@@ -19,7 +20,8 @@ fn tell(state: &[NotifyState<'_>]) {
     }
 }
 
-/// The daemon serves: from here on it tells how it stands, and keeps the watchdog quiet while the actors answer. Must be called within an actix system.
+/// The daemon serves: from here on it tells how it stands, and keeps the watchdog quiet while the
+/// actors answer. Must be called within an actix system.
 pub(super) fn ready(system: System, serving: &str) {
     if !is_asked() {
         return;

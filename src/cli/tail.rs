@@ -48,13 +48,15 @@ pub(super) struct Tail {
     /// Under which name a JSON log has a field, such as time=ts; may be given more than once.
     #[arg(long = "field", value_name = "FIELD=NAME")]
     fields: Vec<String>,
-    /// Which requests are events, such as `view=^/product/(?P<item>[^/?]+)`; may be given more than once.
+    /// Which requests are events, such as `view=^/product/(?P<item>[^/?]+)`; may be given more than
+    /// once.
     #[arg(long = "rule", value_name = "KIND=REGEX")]
     rules: Vec<String>,
     /// Who the user is: cookie:NAME, field:NAME or address [default: address].
     #[arg(long, value_name = "WHO")]
     user: Option<String>,
-    /// How far consent goes: cookie:NAME or field:NAME holds none, session or full; what the settings say where it is absent.
+    /// How far consent goes: cookie:NAME or field:NAME holds none, session or full; what the
+    /// settings say where it is absent.
     #[arg(long, value_name = "WHERE")]
     consent: Option<String>,
     /// The methods that count, separated by commas [default: GET].
@@ -66,7 +68,8 @@ pub(super) struct Tail {
     /// Robots count, too.
     #[arg(long)]
     keep_bots: bool,
-    /// Formats and rules as TOML: format, user, consent, methods, status, keep_bots, rules = ["view=…"], and a table fields. Flags stand above it.
+    /// Formats and rules as TOML: format, user, consent, methods, status, keep_bots, rules =
+    /// ["view=…"], and a table fields. Flags stand above it.
     #[arg(long = "rules", value_name = "FILE")]
     rules_file: Option<PathBuf>,
     /// Read to the end and stop.
@@ -256,7 +259,8 @@ impl TailedLog {
         Ok(turned)
     }
 
-    /// Sends the events of some lines and, once they are acknowledged, writes down the place behind them.
+    /// Sends the events of some lines and, once they are acknowledged, writes down the place behind
+    /// them.
     fn send(
         &self,
         file: &Path,

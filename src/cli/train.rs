@@ -20,7 +20,8 @@ use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 /// Arguments of `sequor train`.
 #[derive(Debug, Args)]
 pub(super) struct Train {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
+    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
     file: PathBuf,
     #[command(flatten)]
     flags: SettingFlags,
@@ -36,16 +37,19 @@ pub(super) struct Train {
     /// The last sessions that are kept back to be tested on, as a share of all (train.test).
     #[arg(long, value_name = "FRACTION")]
     test: Option<f64>,
-    /// The last of the other sessions, by whose Recall@20 the best epoch is chosen, as a share of those; 0: all epochs, and the last is kept (train.validation).
+    /// The last of the other sessions, by whose Recall@20 the best epoch is chosen, as a share of
+    /// those; 0: all epochs, and the last is kept (train.validation).
     #[arg(long, value_name = "FRACTION")]
     validation: Option<f64>,
     /// Everything random follows from it (train.seed).
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it one `user` is one session.
+    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it
+    /// one `user` is one session.
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
-    /// Write the training here after every epoch: for `--resume`, for `sequor evaluate`, for `sequor serve --checkpoint`.
+    /// Write the training here after every epoch: for `--resume`, for `sequor evaluate`, for
+    /// `sequor serve --checkpoint`.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Go on from the checkpoint, with the settings that it was begun with.
@@ -107,7 +111,8 @@ impl Train {
         Ok(())
     }
 
-    /// A training that begins, or the one of the checkpoint to be gone on with; and what it learns from.
+    /// A training that begins, or the one of the checkpoint to be gone on with; and what it learns
+    /// from.
     fn begin(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
         let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);

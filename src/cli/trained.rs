@@ -6,10 +6,12 @@ use std::path::Path;
 use crate::learner::OfflineTraining;
 use crate::store::{StoreError, codec, open_checkpoint, write_checkpoint};
 
-/// Begins the payload, so that it is not taken for what a daemon keeps in such files. The number is that of the layout.
+/// Begins the payload, so that it is not taken for what a daemon keeps in such files. The number is
+/// that of the layout.
 const KIND: &str = "sequor training 1";
 
-/// Writes a training in place of what was there, once it is whole. The checkpoint's number is that of the epochs done.
+/// Writes a training in place of what was there, once it is whole. The checkpoint's number is that
+/// of the epochs done.
 pub(super) fn write(file: &Path, training: &OfflineTraining) -> anyhow::Result<()> {
     let epochs = training.epochs().len() as u64;
     write_checkpoint::<StoreError>(file, epochs, |sink| Ok(codec::encode_to(&(KIND, training), sink)?))?;

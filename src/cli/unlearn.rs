@@ -1,5 +1,6 @@
-//! Learning anew without users who were erased, while a daemon serves: everything that is a fold of the journal is folded again beside it, from a journal that has no blanks, and takes the
-//! place of what is there when the daemon next starts, which it then does by itself.
+//! Learning anew without users who were erased, while a daemon serves: everything that is a fold of
+//! the journal is folded again beside it, from a journal that has no blanks, and takes the place of
+//! what is there when the daemon next starts, which it then does by itself.
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,8 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts what was learned anew in place of what is there, if it is whole and nobody was erased since. Says whether it did. May be cut short anywhere.
+/// Puts what was learned anew in place of what is there, if it is whole and nobody was erased
+/// since. Says whether it did. May be cut short anywhere.
 pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
     let stage = stage(store);
     let Ok(text) = std::fs::read(stage.join(READY)) else {

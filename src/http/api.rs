@@ -52,7 +52,8 @@ impl ApiState {
     }
 }
 
-/// Names recommendations, or requests: a letter, a start's number and a counter, so that no two of them share one.
+/// Names recommendations, or requests: a letter, a start's number and a counter, so that no two of
+/// them share one.
 #[derive(Debug)]
 pub(super) struct IdGenerator {
     letter: char,
@@ -102,7 +103,8 @@ pub(super) struct IngestReceipt {
     /// The journal's next offset once these records were in it; `null` if there were none to take.
     #[schema(value_type = Option<u64>)]
     pub(super) offset: Option<Offset>,
-    /// What follows from them, if that was asked; `null` if it could not be told, though the records were taken.
+    /// What follows from them, if that was asked; `null` if it could not be told, though the
+    /// records were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Recommendation>)]
     pub(super) recommendations: Option<Option<Recommendation>>,
@@ -130,7 +132,8 @@ pub(super) async fn take(
     Ok(taken(api, entries, rejected, warnings).await?.answer())
 }
 
-/// Makes entries durable, as far as their users let them be; the faults of those that are none come along.
+/// Makes entries durable, as far as their users let them be; the faults of those that are none come
+/// along.
 pub(super) async fn taken(
     api: &ApiState,
     entries: Vec<impl Into<WithConsent<Entry>>>,

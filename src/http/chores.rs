@@ -21,7 +21,8 @@ pub(super) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Takes up what others do to the files of keys and of the certificate, and forgets who has not come lately.
+    /// Takes up what others do to the files of keys and of the certificate, and forgets who has not
+    /// come lately.
     pub(super) async fn keep_up(self) {
         let mut every = rt::time::interval(LOOK);
         loop {

@@ -21,7 +21,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(path(CONSENT, "GET, PUT", RequiredAccess::Scope(Scope::Users)).route(web::get().to(consent)).route(web::put().to(say)));
 }
 
-/// A level of consent: with `none` nothing of the user is kept, with `session` the user's own lists follow from it and nobody else's, with `full` it is learned from.
+/// A level of consent: with `none` nothing of the user is kept, with `session` the user's own lists
+/// follow from it and nobody else's, with `full` it is learned from.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Consent)]

@@ -67,8 +67,9 @@ fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithCo
 
 /// Takes events
 ///
-/// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the others nothing. With `recommend` the receipt brings what follows from them,
-/// shown to the user of the last one; that takes a key that may read, too.
+/// Answered once they are on the disk. Those that break a rule are named in `rejected` and cost the
+/// others nothing. With `recommend` the receipt brings what follows from them, shown to the user of
+/// the last one; that takes a key that may read, too.
 #[utoipa::path(post, path = EVENTS, tag = "events", params(RecommendQuery),
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
@@ -109,7 +110,8 @@ pub(super) async fn events(
             Some(events) => wishes.request(&api).map(|request| lists::unkept(&api, &events, &request)),
             None => lists::anew(&api, user, &wishes).await,
         };
-        // The events are taken whether or not there was room for the question: who sent them must not believe otherwise.
+        // The events are taken whether or not there was room for the question: who sent them must
+        // not believe otherwise.
         if list.is_err() {
             metrics.recommendations.with_label(RecommendationOutcome::Overloaded).increment(1);
         }
@@ -118,7 +120,8 @@ pub(super) async fn events(
     Ok(taken.answer())
 }
 
-/// What the request tells of a user, if it is all that an answer may follow from: nothing is kept of the user, or of something that the request tells.
+/// What the request tells of a user, if it is all that an answer may follow from: nothing is kept
+/// of the user, or of something that the request tells.
 fn unkept(api: &ApiState, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
     let theirs = || events.iter().filter(|event| event.value.user_id == user);
     let none = |sender| api.system.consent(user, sender) == Consent::None;

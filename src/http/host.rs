@@ -1,4 +1,5 @@
-//! Whether a request to the admin endpoint comes from where it seems to: a page elsewhere can make a browser send some.
+//! Whether a request to the admin endpoint comes from where it seems to: a page elsewhere can make
+//! a browser send some.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
@@ -27,7 +28,8 @@ impl AllowedHosts {
         Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), refused }
     }
 
-    /// Whether a host may be asked for. An address may: a page that has another name resolve to this machine (DNS rebinding) is asked for by that name.
+    /// Whether a host may be asked for. An address may: a page that has another name resolve to
+    /// this machine (DNS rebinding) is asked for by that name.
     fn know(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
@@ -117,7 +119,8 @@ mod tests {
             assert_eq!(post(&[("origin", origin)]), 403, "{origin}");
         }
         assert_eq!((post(&[("sec-fetch-site", "cross-site")]), post(&[("sec-fetch-site", "same-site")])), (403, 403));
-        // Reading is kept from pages elsewhere by the browser itself; a link from there may lead here.
+        // Reading is kept from pages elsewhere by the browser itself; a link from there may lead
+        // here.
         assert_eq!(status(Method::GET, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), 200);
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 
 /// Describes many items
 ///
-/// Each object names its `item_id`, its attributes, and in `op` what is done with them. Those that break a rule are named in `rejected`.
+/// Each object names its `item_id`, its attributes, and in `op` what is done with them. Those that
+/// break a rule are named in `rejected`.
 #[utoipa::path(post, path = ITEMS, tag = "catalog",
     request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of them, or one a line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::auth::{ApiKey, KeyId, KeyRing};
 
-/// Addresses that are told apart at once, 100 bytes each; of more than that several share one allowance.
+/// Addresses that are told apart at once, 100 bytes each; of more than that several share one
+/// allowance.
 const ADDRESSES: usize = 100_000;
 /// How many allowances there are to share.
 const SHARED: u64 = 1024;
@@ -22,7 +23,8 @@ const SHARED: u64 = 1024;
 /// What a limit is set to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimitSettings {
-    /// Events and questions a second that a key may bring which says nothing else itself; 0: any number.
+    /// Events and questions a second that a key may bring which says nothing else itself; 0: any
+    /// number.
     pub per_key: u32,
     /// Those that an address may bring; 0: any number.
     pub per_address: u32,
@@ -38,7 +40,8 @@ type GlobalRateLimiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddlewa
 type AddressRateLimiter<C> =
     RateLimiter<IpAddr, governor::state::keyed::DashMapStateStore<IpAddr>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-/// The limits of a door: leaky buckets [GCRA, ITU-T I.371], so that what is used up comes back bit by bit.
+/// The limits of a door: leaky buckets [GCRA, ITU-T I.371], so that what is used up comes back bit
+/// by bit.
 pub(super) struct RateLimits<C: Clock = DefaultClock> {
     rates: RateLimitSettings,
     clock: C,
@@ -81,7 +84,8 @@ impl<C: Clock + Clone> RateLimits<C> {
         RateExceeded(until.wait_time_from(self.clock.now()))
     }
 
-    /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every second.
+    /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every
+    /// second.
     pub(super) fn tidy(&self, ring: &KeyRing) {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {

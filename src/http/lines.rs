@@ -22,10 +22,12 @@ pub(super) fn answer(lines: impl Stream<Item = Result<Bytes, Problem>> + 'static
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }
 
-/// The wanted ones of the journal's entries from `from` on, up to `to` or to where it ends when this is asked.
+/// The wanted ones of the journal's entries from `from` on, up to `to` or to where it ends when
+/// this is asked.
 ///
 /// # Errors
-/// A problem if it cannot be read. Where it cannot be read on, the answer has begun: all that can be done is to cut it short.
+/// A problem if it cannot be read. Where it cannot be read on, the answer has begun: all that can
+/// be done is to cut it short.
 pub(super) fn journal(
     api: Data<ApiState>,
     from: Option<Offset>,

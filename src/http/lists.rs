@@ -84,7 +84,8 @@ impl RecommendationsQuery {
 
 /// What a user may want next
 ///
-/// Best first; journalled as shown. With `recommendation_id` the next page of an answer given lately.
+/// Best first; journalled as shown. With `recommendation_id` the next page of an answer given
+/// lately.
 #[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
     params(("user" = Name, Path, description = "The user; one never seen is shown what is liked at the moment."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
@@ -180,7 +181,8 @@ pub(super) struct InlineRequest {
     diversity: Option<usize>,
     /// For each item what every source gives it, and the event that moved it up.
     explain: Option<bool>,
-    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset:
+    /// the `offset` of a receipt.
     #[schema(value_type = Option<u64>)]
     min_offset: Option<Offset>,
 }
@@ -289,8 +291,8 @@ fn explained(api: &ApiState, explanation: &Explanation) -> ItemExplanation {
     ItemExplanation { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
 }
 
-/// Journals what was shown, without letting the answer wait for it. When the journal has no room, the impression is counted as lost: only a click's credit
-/// hangs on it.
+/// Journals what was shown, without letting the answer wait for it. When the journal has no room,
+/// the impression is counted as lost: only a click's credit hangs on it.
 fn shown(api: &ApiState, user_id: String, list: &Recommendation) {
     if list.items.is_empty() {
         return;

@@ -50,7 +50,8 @@ impl Authorizer {
     /// Who asks, if that may be.
     ///
     /// # Errors
-    /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or [`Problem::too_many_requests`].
+    /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or
+    /// [`Problem::too_many_requests`].
     pub(super) fn admit(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
         self.judge(request, needs).map_err(|turned| self.turn(turned))
     }
@@ -98,8 +99,9 @@ impl Authorizer {
     }
 }
 
-/// What a request sends that may be a key: as `Bearer`, as either half of `Basic` (Segment's libraries send their write key as the user name, browsers what they ask for as the
-/// password), and, where only telling is at stake, as `key` in the address: a beacon can send no header.
+/// What a request sends that may be a key: as `Bearer`, as either half of `Basic` (Segment's
+/// libraries send their write key as the user name, browsers what they ask for as the password),
+/// and, where only telling is at stake, as `key` in the address: a beacon can send no header.
 fn sent(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
     let mut sent = Vec::new();
     if let Ok(bearer) = Authorization::<Bearer>::parse(request) {

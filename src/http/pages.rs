@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::{Candidate, Consent};
 
-/// How many answers are kept; of each at most [`crate::learner::Request::MAX_LIMIT`] places of 12 bytes.
+/// How many answers are kept; of each at most [`crate::learner::Request::MAX_LIMIT`] places of 12
+/// bytes.
 const KEPT: usize = 1024;
 
-/// The rankings of the answers given last, each under the id of its answer: the next page of an answer is cut from the same ranking, so that no item comes twice
-/// and none is passed over, whatever has been learned meanwhile. Bounded, and gone with the process; an answer too long ago has to be asked for anew.
+/// The rankings of the answers given last, each under the id of its answer: the next page of an
+/// answer is cut from the same ranking, so that no item comes twice and none is passed over,
+/// whatever has been learned meanwhile. Bounded, and gone with the process; an answer too long ago
+/// has to be asked for anew.
 #[derive(Debug, Default)]
 pub(super) struct PaginationCache {
     given: Mutex<VecDeque<(String, CachedRanking)>>,

@@ -97,7 +97,8 @@ impl Problem {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 400: the body is JSON of another shape than `wanted`. What the parser says of it repeats values, and those may say who somebody is.
+    /// 400: the body is JSON of another shape than `wanted`. What the parser says of it repeats
+    /// values, and those may say who somebody is.
     #[must_use]
     pub fn bad_members(error: &serde_json::Error, wanted: &str) -> Self {
         let said = error.to_string();
@@ -280,7 +281,8 @@ impl Problem {
         Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).field("min_offset").retry_after(retry_after)
     }
 
-    /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be once there is room, without a restart.
+    /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be
+    /// once there is room, without a restart.
     #[must_use]
     pub fn disk_full(said: impl Display, retry_after: Duration) -> Self {
         let detail = format!("Nothing of this request was taken, and it will be once there is room: {said}.");

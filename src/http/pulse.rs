@@ -1,4 +1,5 @@
-//! The service's pulse: its status every second, for whoever watches, and how it went since the start.
+//! The service's pulse: its status every second, for whoever watches, and how it went since the
+//! start.
 
 use actix_web::rt::{self, task::JoinHandle, time};
 use serde::Serialize;
@@ -16,7 +17,8 @@ use crate::metrics::{HistogramBuckets, MetricsSnapshot};
 const BEAT: Duration = Duration::from_secs(1);
 /// The beats over which rates and latencies are taken.
 const WINDOW: usize = 10;
-/// The moments that are remembered; when there are too many every second one goes, and from then on half as many are added.
+/// The moments that are remembered; when there are too many every second one goes, and from then on
+/// half as many are added.
 const REMEMBERED: usize = 360;
 /// Who may watch at once.
 const LISTENERS: usize = 32;
@@ -34,7 +36,8 @@ pub(super) struct StatusSample {
     pub(super) journal: Offset,
     /// Entries that the learner had yet to learn from.
     pub(super) lag: u64,
-    /// Median and 99th percentile of the latest recommendations' time, in seconds; `None` if there were none.
+    /// Median and 99th percentile of the latest recommendations' time, in seconds; `None` if there
+    /// were none.
     pub(super) latency: Option<[f64; 2]>,
     /// The loss of the latest training, in nats; `None` before the first.
     pub(super) loss: Option<f64>,
@@ -106,7 +109,8 @@ impl StatusSampler {
         })
     }
 
-    /// The status as it comes, beginning with the latest; `None` if too many listen already. The permit is held as long as one listens.
+    /// The status as it comes, beginning with the latest; `None` if too many listen already. The
+    /// permit is held as long as one listens.
     pub(super) fn listen(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.listeners).try_acquire_owned().ok()?;
         let mut status = self.status.clone();
@@ -124,7 +128,8 @@ impl StatusSampler {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).pace()
     }
 
-    /// How long ago, in seconds, the journal first had an entry that the weights in use do not know; 0 if they know all.
+    /// How long ago, in seconds, the journal first had an entry that the weights in use do not
+    /// know; 0 if they know all.
     pub(super) fn behind(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let first = memory.moments.iter().find(|moment| moment.journal > known).map_or(now, |moment| moment.at);

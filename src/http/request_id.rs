@@ -1,4 +1,5 @@
-//! The id by which a request is found again: in its answer, in the lines that it logs, and in whatever sent it.
+//! The id by which a request is found again: in its answer, in the lines that it logs, and in
+//! whatever sent it.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::{self, Display};
@@ -19,7 +20,8 @@ tokio::task_local! {
 pub(super) struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// The id that a request brings, if it is well-formed: letters, digits and `._:/+=-`, so that it means nothing to a log or a header.
+    /// The id that a request brings, if it is well-formed: letters, digits and `._:/+=-`, so that
+    /// it means nothing to a log or a header.
     pub(super) fn brought(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(HEADER)?.to_str().ok()?;
         let well_formed =

@@ -153,7 +153,8 @@ fn asks(settings: &ServerOptions, address: SocketAddr) -> bool {
 }
 
 impl HttpServers {
-    /// The keys of a data directory, if they open what they must: to be asked before anything is started.
+    /// The keys of a data directory, if they open what they must: to be asked before anything is
+    /// started.
     ///
     /// # Errors
     /// [`DoorError::Keys`], or [`DoorError::NoKey`].
@@ -266,7 +267,8 @@ fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
     }
 }
 
-/// What pages of other origins may ask: anything, and they may not bring what the browser knows of its user.
+/// What pages of other origins may ask: anything, and they may not bring what the browser knows of
+/// its user.
 fn across(origins: &[String]) -> Cors {
     let cors = Cors::default().allow_any_method().allow_any_header().max_age(3600);
     let cors = if origins.iter().any(|origin| origin == "*") { cors.allow_any_origin().send_wildcard() } else { cors };
@@ -329,7 +331,8 @@ fn serve(
     };
     let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
     let Some(certificate) = certificate else { return plain::serve(listener, bounds, app).map_err(failed) };
-    // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a head.
+    // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a
+    // head.
     let server = HttpServer::new(app)
         .workers(bounds.workers)
         .max_connections(bounds.connections)

@@ -15,7 +15,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyTimeout(pub(super) Duration);
 
-/// A body that fails once it has taken too long. The clock runs only once it is waited for: most bodies come with their request.
+/// A body that fails once it has taken too long. The clock runs only once it is waited for: most
+/// bodies come with their request.
 struct TimedPayload {
     body: Payload,
     limit: Duration,

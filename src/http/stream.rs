@@ -25,7 +25,8 @@ use crate::telemetry::span;
 /// Where a user's recommendations are followed.
 pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
 
-/// After how long without a list a comment goes out, lest anything on the way take the stream for dead. It is also how the end of a listener is noticed.
+/// After how long without a list a comment goes out, lest anything on the way take the stream for
+/// dead. It is also how the end of a listener is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -70,8 +71,10 @@ impl StreamSubscription {
 
 /// Follows a user's recommendations
 ///
-/// Server-sent events: the list as it stands, then a fresh one each time that an event of the user was taken. An event's id is the offset before which every entry is in the list's
-/// session; its data is the list. Events named `problem` tell why there is none this time. Comments come in between; the stream ends when the service stops, or its key is revoked.
+/// Server-sent events: the list as it stands, then a fresh one each time that an event of the user
+/// was taken. An event's id is the offset before which every entry is in the list's session; its
+/// data is the list. Events named `problem` tell why there is none this time. Comments come in
+/// between; the stream ends when the service stops, or its key is revoked.
 #[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), RecommendationQuery),
     responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
 pub(super) async fn follow(

@@ -43,7 +43,8 @@ pub(super) async fn served(routes: Routes) -> BTreeSet<String> {
     found
 }
 
-/// What each path of the public API needs. One that is not here must be put here: so nobody forgets to ask who may come there.
+/// What each path of the public API needs. One that is not here must be put here: so nobody forgets
+/// to ask who may come there.
 const PUBLIC: [(&str, RequiredAccess); 23] = [
     ("/v1/events", RequiredAccess::Scope(Scope::Write)),
     ("/v1/events/validate", RequiredAccess::Scope(Scope::Write)),
@@ -86,7 +87,8 @@ fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d 
     document["paths"][path].as_object().unwrap().iter()
 }
 
-/// Asks a locked door for everything that it serves, by every method, with every kind of key and with none.
+/// Asks a locked door for everything that it serves, by every method, with every kind of key and
+/// with none.
 async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
     let (lock, keys) = lock(true, &Scope::ALL);
     let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(nowhere));

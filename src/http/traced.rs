@@ -1,4 +1,6 @@
-//! The span of a request, as OpenTelemetry's conventions for HTTP want it (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): but for its address, which may name a user.
+//! The span of a request, as OpenTelemetry's conventions for HTTP want it
+//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): but for its address, which may
+//! name a user.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode};
@@ -8,7 +10,8 @@ use tracing::field::Empty;
 use super::request_id::RequestId;
 use crate::telemetry::{self, span};
 
-/// The methods by name. A method may be any word, and one that is not known says no more than that: it might say who somebody is.
+/// The methods by name. A method may be any word, and one that is not known says no more than that:
+/// it might say who somebody is.
 fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -55,8 +55,10 @@ struct UserStepBody<'k> {
 
 /// Everything known of a user
 ///
-/// Lines of JSON: first the sequence that answers follow from, if there is one, as `"entry": "user"`; then every journal entry about the user, in the form of `sequor export`. The whole journal is
-/// looked through for it. What was learned from them is in none of these lines: it is not kept by user.
+/// Lines of JSON: first the sequence that answers follow from, if there is one, as `"entry":
+/// "user"`; then every journal entry about the user, in the form of `sequor export`. The whole
+/// journal is looked through for it. What was learned from them is in none of these lines: it is
+/// not kept by user.
 #[utoipa::path(get, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose.")),
     responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
 pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
@@ -94,7 +96,8 @@ pub(super) struct EraseQuery {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Erased)]
 pub(super) struct EraseResponse {
-    /// Whether it is done: then nothing that was the user's is left in the data directory. If not, it is under way, and goes on after any restart.
+    /// Whether it is done: then nothing that was the user's is left in the data directory. If not,
+    /// it is under way, and goes on after any restart.
     done: bool,
     /// The journal's next offset once the erasure was in it.
     offset: Offset,
@@ -127,9 +130,12 @@ impl From<RemovedUser> for EraseOutcome {
 
 /// Erases a user
 ///
-/// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing is left, in the journal only blank places. Whoever comes under the id afterwards is a new user. What
-/// was counted and trained from the user along with everybody else carries its influence on, unless it is asked to be unlearned: then everything is learned again from the journal in the
-/// background, and takes the place of what is there by a restart of a moment. Backups made before hold the user still: see `sequor restore --erasures`.
+/// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing
+/// is left, in the journal only blank places. Whoever comes under the id afterwards is a new user.
+/// What was counted and trained from the user along with everybody else carries its influence on,
+/// unless it is asked to be unlearned: then everything is learned again from the journal in the
+/// background, and takes the place of what is there by a restart of a moment. Backups made before
+/// hold the user still: see `sequor restore --erasures`.
 #[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), EraseQuery),
     responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequest, Broken, Refused))]
 pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {

@@ -27,10 +27,12 @@ use crate::metrics::{Endpoint, RecommendationOutcome, StatusClass};
 /// The encodings that a body may be packed in.
 const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 
-/// The longest address. Beyond 64 KiB it is no address to the library that reads requests, which says nothing but 400.
+/// The longest address. Beyond 64 KiB it is no address to the library that reads requests, which
+/// says nothing but 400.
 const MAX_ADDRESS: usize = 60 * 1024;
 
-/// A path, what who comes there `needs`, and the `methods` that it takes: any other is told them. Its routes are the caller's to add.
+/// A path, what who comes there `needs`, and the `methods` that it takes: any other is told them.
+/// Its routes are the caller's to add.
 pub(super) fn path(
     path: &'static str,
     methods: &'static str,
@@ -49,7 +51,8 @@ pub(super) fn private(
     path(at, methods, RequiredAccess::Scope(Scope::Admin))
 }
 
-/// Names and measures every request, also one that was refused before its handler ran. Its id is in every line that it logs and in its answer.
+/// Names and measures every request, also one that was refused before its handler ran. Its id is in
+/// every line that it logs and in its answer.
 ///
 /// # Errors
 /// Whatever `next` says.
@@ -123,13 +126,15 @@ fn unanswered(status: StatusCode) -> Option<RecommendationOutcome> {
     }
 }
 
-/// Whether the percent signs of a part of an address are all followed by two hexadecimal digits, and what they encode is UTF-8.
+/// Whether the percent signs of a part of an address are all followed by two hexadecimal digits,
+/// and what they encode is UTF-8.
 fn is_well_formed(part: &str) -> bool {
     let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     part.split('%').skip(1).all(digits) && percent_decode_str(part).decode_utf8().is_ok()
 }
 
-/// Refuses an address that is too long or not well-formed, and a body in an encoding that is not known, which would otherwise be read as if it were in none.
+/// Refuses an address that is too long or not well-formed, and a body in an encoding that is not
+/// known, which would otherwise be read as if it were in none.
 ///
 /// # Errors
 /// Whatever `next` says.

@@ -38,10 +38,12 @@ pub(super) struct RecommendationQuery {
     /// For each item what every source gives it, and the event that moved it up.
     #[param(required = false, default = false)]
     pub(super) explain: bool,
-    /// Waits, for a moment, until what answers follow from holds every entry before this offset: the `offset` of a receipt.
+    /// Waits, for a moment, until what answers follow from holds every entry before this offset:
+    /// the `offset` of a receipt.
     #[param(required = false, value_type = u64)]
     pub(super) min_offset: Offset,
-    /// How far the consent to just this goes: with `none` the list follows from nothing that is kept of the user, below `full` it is not noted as shown. Where the user said less, that
+    /// How far the consent to just this goes: with `none` the list follows from nothing that is
+    /// kept of the user, below `full` it is not noted as shown. Where the user said less, that
     /// counts.
     #[param(required = false, value_type = ConsentBody)]
     pub(super) consent: Option<Consent>,

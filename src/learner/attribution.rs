@@ -3,7 +3,8 @@
 use crate::domain::{ItemIx, SourceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Places of a list that are told apart: the first, the second and third, the fourth to tenth, and those after.
+/// Places of a list that are told apart: the first, the second and third, the fourth to tenth, and
+/// those after.
 pub const PLACES: [&str; 4] = ["1", "2-3", "4-10", "11+"];
 
 /// Items shown and items then chosen, by source and by place.
@@ -62,7 +63,8 @@ impl RecentImpressions {
         self.shown.retain(|offer| offer.at >= before);
     }
 
-    /// An item was chosen: if it was shown within the window before, the latest showing is credited with it, once.
+    /// An item was chosen: if it was shown within the window before, the latest showing is credited
+    /// with it, once.
     pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
         let fits = |offer: &ImpressionSlot| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));
         if let Some(place) = self.shown.iter().rposition(fits) {

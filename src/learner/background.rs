@@ -3,8 +3,8 @@
 /// A job: everything it needs moved in, its result handed out.
 pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// Runs one job at a time. Whether it runs on a thread of its own or at once makes no difference to what is learned: the fold takes the result at a set
-/// offset, neither earlier nor later.
+/// Runs one job at a time. Whether it runs on a thread of its own or at once makes no difference to
+/// what is learned: the fold takes the result at a set offset, neither earlier nor later.
 pub trait BackgroundJobs<T>: Send {
     /// Begins a job. The one before must have been finished.
     fn start(&mut self, job: BackgroundJob<T>);

@@ -12,7 +12,8 @@ use super::background::BackgroundJobs;
 /// What a clustering hands back.
 pub type ClusteringResult = Result<Clusters, ClusterError>;
 
-/// The clusters in use. A clustering begins every so many entries, from the embeddings of that offset, and is used from a set later offset on.
+/// The clusters in use. A clustering begins every so many entries, from the embeddings of that
+/// offset, and is used from a set later offset on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
@@ -63,7 +64,8 @@ impl ClusteringSchedule {
         }
     }
 
-    /// Waits for the clustering under way, without using its result before its border. Where it gave none the clusters stay as they were.
+    /// Waits for the clustering under way, without using its result before its border. Where it
+    /// gave none the clusters stay as they were.
     pub fn settle(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.running) {
             match background.finish() {

@@ -10,8 +10,9 @@ use super::sequence_state::{SequenceParams, SequenceState};
 /// Why one item is in an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// What each source that knows the item gives it: the largest share of its evidence, in (0, 1], in the order of [`SourceName::ALL`].
-    /// Empty for an item that was not ranked but fills the answer.
+    /// What each source that knows the item gives it: the largest share of its evidence, in (0, 1],
+    /// in the order of [`SourceName::ALL`]. Empty for an item that was not ranked but fills the
+    /// answer.
     pub sources: Vec<(SourceName, f32)>,
     /// The event of the session that moved it up the most, if one did.
     pub moved: Option<EventInfluence>,
@@ -30,7 +31,8 @@ pub struct EventInfluence {
     pub without: Option<usize>,
 }
 
-/// The latest events of the session that are left out, one at a time, to see what each of them moved.
+/// The latest events of the session that are left out, one at a time, to see what each of them
+/// moved.
 const DROPPED: usize = 10;
 
 /// Explains items whose candidates lie on the workspace's desk; what was there before is gone then.

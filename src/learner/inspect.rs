@@ -12,9 +12,11 @@ use super::snapshot::ModelSnapshot;
 /// What lies behind an answer, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingInspection {
-    /// The version of the weights that the hidden state began with, which may be a few older than those that ranked; `None` without a network.
+    /// The version of the weights that the hidden state began with, which may be a few older than
+    /// those that ranked; `None` without a network.
     pub hidden_version: Option<u64>,
-    /// What the network holds of the session, by name: of each layer h (and c), the memory m and the last input x, and o, against which items are scored; `(hidden)` each.
+    /// What the network holds of the session, by name: of each layer h (and c), the memory m and
+    /// the last input x, and o, against which items are scored; `(hidden)` each.
     pub hidden: Vec<(String, Vec<f32>)>,
     /// Items that the sources gathered, before the cut.
     pub gathered: usize,

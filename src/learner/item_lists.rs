@@ -10,13 +10,15 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// Items that are looked at, newest first, where the lists kept do not suffice: a bound on the time that an answer can take.
+/// Items that are looked at, newest first, where the lists kept do not suffice: a bound on the time
+/// that an answer can take.
 const SCANNED: usize = 1 << 16;
 
 /// Places of each list that count towards likeness.
 const COMPARED: usize = 200;
 
-/// Hands the items that the terms allow, and that have not been passed over before, to `next` with their popularity, the most popular first, until it says `false`.
+/// Hands the items that the terms allow, and that have not been passed over before, to `next` with
+/// their popularity, the most popular first, until it says `false`.
 pub(super) fn popular(
     snapshot: &ModelSnapshot,
     terms: &EligibilityRules<'_>,
@@ -46,7 +48,8 @@ fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
     (items.saturating_sub(SCANNED)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
-/// What is trending at a time, of one category or of all: the most popular first, each with its decayed count.
+/// What is trending at a time, of one category or of all: the most popular first, each with its
+/// decayed count.
 #[must_use]
 pub fn trending(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::category);
@@ -59,9 +62,11 @@ pub fn trending(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&s
     list
 }
 
-/// Items like one: what follows it and what it follows, what neighbouring sessions hold beside it, and what lies near it in the network. An item's score is the sum
-/// of its shares in these lists, so that one with much evidence in it counts for its items more than one with little, and its source the list that gives it most.
-/// Where these are too few, items that share its attributes come after them.
+/// Items like one: what follows it and what it follows, what neighbouring sessions hold beside it,
+/// and what lies near it in the network. An item's score is the sum of its shares in these lists,
+/// so that one with much evidence in it counts for its items more than one with little, and its
+/// source the list that gives it most. Where these are too few, items that share its attributes
+/// come after them.
 #[must_use]
 pub fn similar(
     snapshot: &ModelSnapshot,
@@ -113,7 +118,8 @@ pub fn similar(
     selection.into_parts().0
 }
 
-/// The items whose embeddings have the largest cosine with that of this one, with its square, best first; of those with the largest products.
+/// The items whose embeddings have the largest cosine with that of this one, with its square, best
+/// first; of those with the largest products.
 fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -135,7 +141,8 @@ fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) ->
     near
 }
 
-/// Items that share attributes with one: those that share the most first, of equals the more popular.
+/// Items that share attributes with one: those that share the most first, of equals the more
+/// popular.
 fn alike(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
     let Some(known) = catalog.get(item) else { return Vec::new() };
     if known.categories.is_empty() && known.tags.is_empty() && known.brand.is_none() {

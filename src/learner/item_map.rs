@@ -32,7 +32,8 @@ pub struct ItemMapCluster {
 /// Items named of each cluster.
 const NAMED: usize = 5;
 
-/// Draws the map with at most `most` points: the largest clusters take at most half of them, items the rest. Without clusters it shows items alone.
+/// Draws the map with at most `most` points: the largest clusters take at most half of them, items
+/// the rest. Without clusters it shows items alone.
 #[must_use]
 pub fn map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
     let Some(weights) = snapshot.weights() else { return ItemMap::default() };

@@ -1,4 +1,5 @@
-//! The fold: journal entries in; test, then learn; snapshots out. No thread, no clock: the daemon's actors and `replay` drive the same one.
+//! The fold: journal entries in; test, then learn; snapshots out. No thread, no clock: the daemon's
+//! actors and `replay` drive the same one.
 
 mod attribution;
 mod background;

@@ -18,8 +18,9 @@ pub struct HealthAverages {
 }
 
 impl HealthAverages {
-    /// Takes one value; each mean is plain until it has as many values as it spans. What is far beyond the usual does not soon become usual: a value counts there as `most` times
-    /// the mean at most.
+    /// Takes one value; each mean is plain until it has as many values as it spans. What is far
+    /// beyond the usual does not soon become usual: a value counts there as `most` times the mean
+    /// at most.
     fn take(&mut self, value: f64, recently: f64, usually: f64, most: f64) {
         self.count += 1;
         let plain = 1.0 / self.count as f64;
@@ -98,7 +99,8 @@ impl ModelHealth {
         }
     }
 
-    /// The model is as it was at `to` from here on: what is recent is what is usual, and what came in between is no more.
+    /// The model is as it was at `to` from here on: what is recent is what is usual, and what came
+    /// in between is no more.
     pub fn begin_again(&mut self, to: Offset) {
         self.now.quality.recent = self.now.quality.usual;
         self.now.loss.recent = self.now.loss.usual;

@@ -60,7 +60,8 @@ pub enum LearnerError {
     },
 }
 
-/// Whether an offset is one of the `1 / every` that are drawn; none if that is 0. Neighbouring offsets are drawn independently, so that no rhythm of the traffic meets that of the draws.
+/// Whether an offset is one of the `1 / every` that are drawn; none if that is 0. Neighbouring
+/// offsets are drawn independently, so that no rhythm of the traffic meets that of the draws.
 fn is_drawn(offset: Offset, every: u64) -> bool {
     let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
@@ -91,11 +92,14 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry `first`, if need be with a network that was trained before. A state
-    /// that was learned under other settings is another fold's and is not used, but for the catalog where the entries that made it are no more.
+    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry
+    /// `first`, if need be with a network that was trained before. A state that was learned under
+    /// other settings is another fold's and is not used, but for the catalog where the entries that
+    /// made it are no more.
     ///
     /// # Errors
-    /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`] if the network to begin with is another.
+    /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`]
+    /// if the network to begin with is another.
     pub fn new(
         settings: LearnerConfig,
         dictionary: Arc<ItemDictionary>,
@@ -130,7 +134,8 @@ impl Learner {
     /// Folds one entry.
     ///
     /// # Errors
-    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a background job died; [`LearnerError::Past`] if it asks for a past that is not known.
+    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a
+    /// background job died; [`LearnerError::Past`] if it asks for a past that is not known.
     pub fn fold(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
         self.expect(offset)?;
         match entry {
@@ -147,7 +152,8 @@ impl Learner {
         self.cross(true)
     }
 
-    /// Passes over an entry that cannot be learned from. If it stands before a border, no training begins there.
+    /// Passes over an entry that cannot be learned from. If it stands before a border, no training
+    /// begins there.
     ///
     /// # Errors
     /// As [`Learner::fold`].
@@ -330,7 +336,8 @@ impl Learner {
         }
     }
 
-    /// The catalog says something of an item. One that it names first is new to the sources, and begins in the network where those stand whose attributes it shares.
+    /// The catalog says something of an item. One that it names first is new to the sources, and
+    /// begins in the network where those stand whose attributes it shares.
     fn item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let LearnerState { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
@@ -362,7 +369,8 @@ impl Learner {
         }
     }
 
-    /// The step of an event, and the item if choosing it is something to be predicted. `None` if its kind is no longer configured.
+    /// The step of an event, and the item if choosing it is something to be predicted. `None` if
+    /// its kind is no longer configured.
     fn step(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
         let kind = kinds.id(&event.kind)?;

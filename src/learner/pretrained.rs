@@ -5,7 +5,8 @@ use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A network that was trained before the journal's first entry. Its items have the first numbers, in their order.
+/// A network that was trained before the journal's first entry. Its items have the first numbers,
+/// in their order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,
@@ -14,7 +15,8 @@ pub struct PretrainedNetwork {
 }
 
 impl PretrainedNetwork {
-    /// A trained network, the names of its items by number, and the kinds of event that it met. The learning rate goes back to that of the network's settings.
+    /// A trained network, the names of its items by number, and the kinds of event that it met. The
+    /// learning rate goes back to that of the network's settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);
@@ -33,7 +35,8 @@ impl PretrainedNetwork {
         &self.names
     }
 
-    /// Whether a network of these settings goes on from it, for events of these kinds: what it was made with, and kinds that it knows if it reads them.
+    /// Whether a network of these settings goes on from it, for events of these kinds: what it was
+    /// made with, and kinds that it knows if it reads them.
     #[must_use]
     pub fn suits(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))

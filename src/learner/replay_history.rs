@@ -25,7 +25,8 @@ impl ReplayHistory {
         Self { sessions: VecDeque::new(), first: 0, most }
     }
 
-    /// Begins the session of that number, which is one more than that of the session begun before it; the oldest is dropped if there are too many.
+    /// Begins the session of that number, which is one more than that of the session begun before
+    /// it; the oldest is dropped if there are too many.
     pub fn begin(&mut self, session: u64) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
@@ -65,14 +66,15 @@ impl ReplayHistory {
         session.checked_sub(self.first).and_then(|place| usize::try_from(place).ok())
     }
 
-    /// Draws the window of an earlier session: its age in sessions is exponentially distributed, halving every `half_life` sessions.
-    /// `None` if the one drawn holds nothing to predict.
+    /// Draws the window of an earlier session: its age in sessions is exponentially distributed,
+    /// halving every `half_life` sessions. `None` if the one drawn holds nothing to predict.
     pub fn draw(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
         let known = self.sessions.len();
         if known == 0 {
             return None;
         }
-        // Inverse transform of the exponential distribution cut off at the oldest session kept: every draw lands.
+        // Inverse transform of the exponential distribution cut off at the oldest session kept:
+        // every draw lands.
         let oldest = 1.0 - 0.5_f64.powf(known as f64 / half_life);
         let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let age = -(1.0 - uniform * oldest).log2() * half_life;

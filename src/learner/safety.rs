@@ -9,11 +9,14 @@ use super::model_health::{HealthMark, ModelHealth};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SafetySettings {
-    /// Roll back when the recent MRR@20 (about the last 1,000 steps) lies below the usual one (20,000) by this share of it; 0: never. 0 or 0.05..=1.
+    /// Roll back when the recent MRR@20 (about the last 1,000 steps) lies below the usual one
+    /// (20,000) by this share of it; 0: never. 0 or 0.05..=1.
     pub quality_drop: f64,
-    /// Roll back when the recent loss (about the last 10 trainings) is more than this many times the usual one (1,000), or half of the batches are not finite; 0: never. 0 or 1.1..=100.
+    /// Roll back when the recent loss (about the last 10 trainings) is more than this many times
+    /// the usual one (1,000), or half of the batches are not finite; 0: never. 0 or 1.1..=100.
     pub loss_rise: f64,
-    /// Steps that must have been tested before quality, and a hundredth of it the trainings before the loss, is judged. 100..=1,000,000.
+    /// Steps that must have been tested before quality, and a hundredth of it the trainings before
+    /// the loss, is judged. 100..=1,000,000.
     pub warm_up: u64,
 }
 
@@ -53,7 +56,8 @@ impl SafetySettings {
         }
     }
 
-    /// What is wrong at a moment, if anything is. `tolerance` of 1 is what the settings say, less is stricter.
+    /// What is wrong at a moment, if anything is. `tolerance` of 1 is what the settings say, less
+    /// is stricter.
     fn fault(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
         let loses = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
@@ -65,9 +69,11 @@ impl SafetySettings {
         }
     }
 
-    /// What is to be done about the model as it does: nothing, mostly. `past` are the acts so far, in their order; `points` the offsets that it can go back to, ascending.
+    /// What is to be done about the model as it does: nothing, mostly. `past` are the acts so far,
+    /// in their order; `points` the offsets that it can go back to, ascending.
     ///
-    /// It goes back to the last point at which all was well. Where there is none, or where it has just been taken back, nothing is learned until somebody looks.
+    /// It goes back to the last point at which all was well. Where there is none, or where it has
+    /// just been taken back, nothing is learned until somebody looks.
     ///
     /// # Errors
     /// What kept `points` from being told, which are asked for only if they are needed.
@@ -98,7 +104,8 @@ impl SafetySettings {
     }
 }
 
-/// Whether the model as it was at `point` was left by a rollback: it lies between where one went to and where it was made.
+/// Whether the model as it was at `point` was left by a rollback: it lies between where one went to
+/// and where it was made.
 #[must_use]
 pub fn is_discarded(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
     past.iter().any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
@@ -109,7 +116,8 @@ mod tests {
     use super::*;
     use crate::learner::TrainingReport;
 
-    /// Steps at rank 2, each with its share of a training; from `from` on at `rank`, with that loss.
+    /// Steps at rank 2, each with its share of a training; from `from` on at `rank`, with that
+    /// loss.
     fn lived(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
         let (mut vitals, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {

@@ -1,4 +1,5 @@
-//! "What next?": from a user's state and what is learned to a ranked list. The session actors answer with it, and the fold tests with it.
+//! "What next?": from a user's state and what is learned to a ranked list. The session actors
+//! answer with it, and the fold tests with it.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{ItemIx, Offset};
@@ -30,7 +31,8 @@ impl Default for ScoringWorkspace {
 }
 
 impl ScoringWorkspace {
-    /// The value that the network predicts of the follower last considered choosing an item; `None` if its interest head is off or the item unknown to it.
+    /// The value that the network predicts of the follower last considered choosing an item; `None`
+    /// if its interest head is off or the item unknown to it.
     #[must_use]
     pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
         if self.interest.is_empty() { None } else { weights.interest(&self.interest, item) }
@@ -49,8 +51,9 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Gathers, describes and scores the candidates of a follower's next event; they lie on the workspace's desk then. `session` is the session's number among the
-    /// sources' neighbours, if the asker knows it.
+    /// Gathers, describes and scores the candidates of a follower's next event; they lie on the
+    /// workspace's desk then. `session` is the session's number among the sources' neighbours, if
+    /// the asker knows it.
     pub fn consider(
         &self,
         follower: &mut SequenceState,
@@ -85,7 +88,8 @@ impl Scorer<'_> {
         }
     }
 
-    /// The network's best: of the whole catalog while that is small, else of the clusters nearest to the query and of the items too new to be in one.
+    /// The network's best: of the whole catalog while that is small, else of the clusters nearest
+    /// to the query and of the items too new to be in one.
     fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         match self.clusters.filter(|_| weights.item_count() > self.settings.exact_up_to) {
             None => weights.top(query, LISTED, scratch),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::window::input;
 
-/// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep the same one, each its own.
+/// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep
+/// the same one, each its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceState {
     /// The last steps.
@@ -33,7 +34,8 @@ impl Default for SequenceParams {
 }
 
 impl SequenceState {
-    /// Takes the step at a journal offset: appends it to the sequence and advances the hidden state by it. Says whether it began a new session.
+    /// Takes the step at a journal offset: appends it to the sequence and advances the hidden state
+    /// by it. Says whether it began a new session.
     pub fn advance(
         &mut self,
         offset: Offset,
@@ -56,7 +58,8 @@ impl SequenceState {
         border
     }
 
-    /// The hidden state after the last step, on weights not too old: kept if it is, else computed afresh from the window.
+    /// The hidden state after the last step, on weights not too old: kept if it is, else computed
+    /// afresh from the window.
     pub fn hidden(&mut self, pace: &SequenceParams, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
         if !self.hidden.as_ref().is_some_and(|hidden| fresh(hidden, weights, pace)) {
             self.hidden = None;
@@ -79,7 +82,8 @@ impl SequenceState {
         self.hidden = None;
     }
 
-    /// Takes out what is not to be kept any longer, see [`UserSequence::expire`]. Whether anything went.
+    /// Takes out what is not to be kept any longer, see [`UserSequence::expire`]. Whether anything
+    /// went.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
         let went = self.session.expire(expired);
         if went {
@@ -111,7 +115,8 @@ impl SequenceState {
     }
 }
 
-/// Whether a state was begun on weights young enough to go on with. A state of newer weights (a reader may briefly hold an older snapshot) is not.
+/// Whether a state was begun on weights young enough to go on with. A state of newer weights (a
+/// reader may briefly hold an older snapshot) is not.
 fn fresh(hidden: &HiddenState, weights: &Weights, pace: &SequenceParams) -> bool {
     weights.version().checked_sub(hidden.version).is_some_and(|age| age < pace.refresh_after)
 }

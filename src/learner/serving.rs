@@ -85,8 +85,8 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too few candidates remain, the most popular items that the request
-/// lets through come after them.
+/// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too
+/// few candidates remain, the most popular items that the request lets through come after them.
 pub fn answer(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,

@@ -7,8 +7,9 @@ use siphasher::sip::SipHasher24;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 
-/// By session, a hash of its user's id, so that a user who is erased can be taken out of what neighbours and replays are drawn from, and of what kinds it holds something, so that one can be taken out that
-/// was kept long enough. As many of the last sessions as those remember.
+/// By session, a hash of its user's id, so that a user who is erased can be taken out of what
+/// neighbours and replays are drawn from, and of what kinds it holds something, so that one can be
+/// taken out that was kept long enough. As many of the last sessions as those remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionOwnerIndex {
     /// In the order of their beginnings.
@@ -29,7 +30,8 @@ struct OwnedSession {
     kinds: u64,
 }
 
-/// The same on every machine. That two users share one has a probability of 1 in 2⁶⁴; then one would lose sessions that others find as neighbours, and nothing else.
+/// The same on every machine. That two users share one has a probability of 1 in 2⁶⁴; then one
+/// would lose sessions that others find as neighbours, and nothing else.
 fn hash(user: &str) -> u64 {
     let mut hasher = SipHasher24::new();
     hasher.write(user.as_bytes());
@@ -75,7 +77,8 @@ impl SessionOwnerIndex {
         taken
     }
 
-    /// The sessions that hold something that is not to be kept any longer; from here on they are taken to hold nothing.
+    /// The sessions that hold something that is not to be kept any longer; from here on they are
+    /// taken to hold nothing.
     pub(super) fn expire(&mut self, expired: &ExpiryCutoffs) -> Vec<SessionIx> {
         let mut found = Vec::new();
         for session in &mut self.sessions {

@@ -2,34 +2,43 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the journal is learned from. Every border is counted in entries, never in time, so that the same journal teaches the same.
+/// How the journal is learned from. Every border is counted in entries, never in time, so that the
+/// same journal teaches the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearningSettings {
-    /// Entries between two borders: at each, the sessions touched since the last one are trained on, while the next stretch is tested on the weights
-    /// of the training before it. 1..=65536.
+    /// Entries between two borders: at each, the sessions touched since the last one are trained
+    /// on, while the next stretch is tested on the weights of the training before it. 1..=65536.
     pub interval: u64,
     /// How many earlier sessions are trained on beside each touched one. 0..=64.
     pub replay_ratio: usize,
-    /// Earlier sessions are drawn with a probability that halves every so many sessions. At least 1.
+    /// Earlier sessions are drawn with a probability that halves every so many sessions. At least
+    /// 1.
     pub replay_half_life: f64,
     /// How many sessions are kept to be drawn from. 1..=10,000,000.
     pub history: usize,
     /// Session windows a mini-batch. 1..=4096.
     pub batch: usize,
-    /// Steps of one user that are trained on, or from which a hidden state is computed afresh. 1..=49.
+    /// Steps of one user that are trained on, or from which a hidden state is computed afresh.
+    /// 1..=49.
     pub window: usize,
-    /// A hidden state that has seen weights older than so many borders is computed afresh. At least 1.
+    /// A hidden state that has seen weights older than so many borders is computed afresh. At least
+    /// 1.
     pub refresh_after: u64,
-    /// The fold keeps a user's hidden state for so many entries after the last event; later it is computed afresh. At least 1.
+    /// The fold keeps a user's hidden state for so many entries after the last event; later it is
+    /// computed afresh. At least 1.
     pub hidden_kept: u64,
-    /// A user's sequence is forgotten after so many entries without an event, by the fold and in the store. At least `hidden_kept`.
+    /// A user's sequence is forgotten after so many entries without an event, by the fold and in
+    /// the store. At least `hidden_kept`.
     pub users_kept: u64,
-    /// Milliseconds after being shown within which a choice is credited to the recommendation. At least 0.
+    /// Milliseconds after being shown within which a choice is credited to the recommendation. At
+    /// least 0.
     pub credit_window_ms: i64,
-    /// One step in so many, chosen by its offset, is a test before it teaches, for the live metrics; 0: none. What is learned does not depend on it. 0..=1,000,000.
+    /// One step in so many, chosen by its offset, is a test before it teaches, for the live
+    /// metrics; 0: none. What is learned does not depend on it. 0..=1,000,000.
     pub evaluate_every: u64,
-    /// The ranker learns from one step in so many, chosen by its offset: testing aside, the rest spares ranking. 1..=1,000,000.
+    /// The ranker learns from one step in so many, chosen by its offset: testing aside, the rest
+    /// spares ranking. 1..=1,000,000.
     pub teach_every: u64,
     /// Steps over which the live metrics slide. 1..=1,000,000.
     pub live_window: usize,

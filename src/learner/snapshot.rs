@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
-/// Everything that an answer needs, as learned from all entries before one offset. Shares what has not changed with the fold and with other snapshots.
+/// Everything that an answer needs, as learned from all entries before one offset. Shares what has
+/// not changed with the fold and with other snapshots.
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
     pub(super) offset: Offset,
@@ -73,7 +74,8 @@ impl ModelSnapshot {
         self.items
     }
 
-    /// The cluster that an item is in, or would be; `None` before there are any, or if the network does not know the item.
+    /// The cluster that an item is in, or would be; `None` before there are any, or if the network
+    /// does not know the item.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
         Some(self.clusters.as_deref()?.cluster_of(item, self.weights()?.embedding(item)?))

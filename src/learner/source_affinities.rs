@@ -4,10 +4,13 @@ use crate::domain::{Offset, PagedVec};
 use crate::ranking::SourceAffinity;
 use serde::{Deserialize, Serialize};
 
-/// The fold takes every event against what it would have answered, and so knows each session's mood; a session actor would have to judge every event
-/// a second time to know it. So the fold leaves each mood here under the session's first offset, and snapshots carry the table to the session actors.
+/// The fold takes every event against what it would have answered, and so knows each session's
+/// mood; a session actor would have to judge every event a second time to know it. So the fold
+/// leaves each mood here under the session's first offset, and snapshots carry the table to the
+/// session actors.
 ///
-/// The table is bounded: a later session may take an earlier one's place, which then reads as having no mood yet.
+/// The table is bounded: a later session may take an earlier one's place, which then reads as
+/// having no mood yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SourceAffinities {
     places: PagedVec<(Offset, SourceAffinity), 16>,

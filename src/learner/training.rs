@@ -1,4 +1,5 @@
-//! The network's part of the fold: which sessions are trained on, when, and from when the result is used.
+//! The network's part of the fold: which sessions are trained on, when, and from when the result is
+//! used.
 
 use crate::domain::{EventKinds, ExpiryCutoffs, ItemIx, Step};
 use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
@@ -54,8 +55,10 @@ impl TrainingReport {
 
 /// The trainer, the weights in use, and the sessions waiting to be trained on.
 ///
-/// At each border the weights of the training begun at the border before come into use, and a training on the sessions touched since then begins. So a
-/// training has a whole stretch of the journal to run beside testing and counting, and what is learned does not depend on how long it takes.
+/// At each border the weights of the training begun at the border before come into use, and a
+/// training on the sessions touched since then begins. So a training has a whole stretch of the
+/// journal to run beside testing and counting, and what is learned does not depend on how long it
+/// takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OnlineTraining {
     /// `None` while a training runs.
@@ -72,7 +75,8 @@ pub struct OnlineTraining {
     introduced: Vec<(ItemIx, Vec<ItemIx>)>,
     /// The step size from the next training on.
     learning_rate: f32,
-    /// What is added to a border's number to give the version of its weights: it grows when the weights are exchanged, so that a hidden state never goes on from those before.
+    /// What is added to a border's number to give the version of its weights: it grows when the
+    /// weights are exchanged, so that a hidden state never goes on from those before.
     versions: u64,
     /// All trainings whose result has come.
     total: TrainingReport,
@@ -118,7 +122,8 @@ impl OnlineTraining {
         self.trainer.as_deref()
     }
 
-    /// The number of the border at which the training of the weights in use began; after a rollback, that before it.
+    /// The number of the border at which the training of the weights in use began; after a
+    /// rollback, that before it.
     #[must_use]
     pub fn trained_border(&self) -> u64 {
         self.visible.version().saturating_sub(self.versions)
@@ -141,8 +146,10 @@ impl OnlineTraining {
         self.learning_rate = rate;
     }
 
-    /// The network becomes that of `earlier`, a settled one; what is known of sessions and items stays. The training under way must have been waited for. `border` is
-    /// the number of the last border; a hidden state that is older than `refresh_after` versions is computed afresh, and after this every one is.
+    /// The network becomes that of `earlier`, a settled one; what is known of sessions and items
+    /// stays. The training under way must have been waited for. `border` is the number of the last
+    /// border; a hidden state that is older than `refresh_after` versions is computed afresh, and
+    /// after this every one is.
     pub fn roll_back(&mut self, earlier: Self, border: u64, refresh_after: u64) {
         self.versions += refresh_after;
         let version = border + self.versions;
@@ -157,7 +164,8 @@ impl OnlineTraining {
         self.history.begin(session);
     }
 
-    /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts towards its popularity among the negatives.
+    /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts
+    /// towards its popularity among the negatives.
     pub fn touch(&mut self, session: u64, steps: &[Step], chosen: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
         self.history.set(session, steps.get(first..).unwrap_or_default());
@@ -208,7 +216,8 @@ impl OnlineTraining {
         self.touched.clear();
     }
 
-    /// What happens then: a training on what was touched since the border before begins, over a catalog of `items`.
+    /// What happens then: a training on what was touched since the border before begins, over a
+    /// catalog of `items`.
     ///
     /// # Errors
     /// [`Lost`] if the one before was not taken up.
@@ -271,7 +280,8 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// The windows of the sessions touched, each once, and `replay_ratio` earlier ones for each, in a drawn order.
+    /// The windows of the sessions touched, each once, and `replay_ratio` earlier ones for each, in
+    /// a drawn order.
     fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &EventKinds, settings: &LearningSettings) -> Vec<TrainingWindow> {
         let mut once = FxHashSet::default();
         let touched: Vec<u64> = self.touched.drain(..).filter(|session| once.insert(*session)).collect();

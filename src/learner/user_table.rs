@@ -25,7 +25,8 @@ pub struct UserState<M> {
 }
 
 impl<M> UserState<M> {
-    /// Takes in another who turns out to be this one. The session under way is that of the last step.
+    /// Takes in another who turns out to be this one. The session under way is that of the last
+    /// step.
     pub(super) fn absorb(&mut self, other: Self, pace: &SequenceParams) {
         let last = |user: &Self| user.follower.session.steps.last().map(|step| step.at);
         let goes_on = last(&other) > last(self);
@@ -37,7 +38,8 @@ impl<M> UserState<M> {
     }
 }
 
-/// Users by id. A user whose last event is more than `users_kept` entries ago is forgotten, and its hidden state after `hidden_kept` entries.
+/// Users by id. A user whose last event is more than `users_kept` entries ago is forgotten, and its
+/// hidden state after `hidden_kept` entries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredUserTable<M>", into = "StoredUserTable<M>")]
 #[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
@@ -51,7 +53,8 @@ pub struct UserTable<M> {
     users_kept: u64,
 }
 
-/// How users are written: by last sighting (no two are the same), so that equal states are equal bytes. Earlier sightings mean nothing.
+/// How users are written: by last sighting (no two are the same), so that equal states are equal
+/// bytes. Earlier sightings mean nothing.
 #[derive(Serialize, Deserialize)]
 struct StoredUserTable<M> {
     users: Vec<(Arc<str>, UserState<M>)>,
@@ -104,7 +107,8 @@ impl<M: Default> UserTable<M> {
         self.users.remove(id)
     }
 
-    /// Takes out of every user's sequence, and of what was shown, what is not to be kept any longer.
+    /// Takes out of every user's sequence, and of what was shown, what is not to be kept any
+    /// longer.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
             user.follower.expire(expired);

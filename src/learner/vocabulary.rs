@@ -5,8 +5,8 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Numbers attribute values (a brand, a category, a tag) in the order in which the journal first names them. Bounded: once it is full, values that
-/// are new have no number.
+/// Numbers attribute values (a brand, a category, a tag) in the order in which the journal first
+/// names them. Bounded: once it is full, values that are new have no number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredVocabulary", into = "StoredVocabulary")]
 pub struct AttributeVocabulary {
@@ -50,7 +50,8 @@ impl AttributeVocabulary {
         Self { numbers: FxHashMap::default(), holders: Vec::new(), most }
     }
 
-    /// The numbers of an item's values, those that are new numbered now: its brand, its categories, its tags.
+    /// The numbers of an item's values, those that are new numbered now: its brand, its categories,
+    /// its tags.
     pub fn number(&mut self, item: &Item) -> Box<[u32]> {
         let brand = item.brand.iter().map(|value| ("brand", value));
         let categories = item.categories.iter().map(|value| ("category", value));
@@ -58,7 +59,8 @@ impl AttributeVocabulary {
         brand.chain(categories).chain(tags).filter_map(|(field, value)| self.value(format!("{field}:{value}"))).collect()
     }
 
-    /// The items described last that share values with one, those that share the most first, of equals the newer.
+    /// The items described last that share values with one, those that share the most first, of
+    /// equals the newer.
     #[must_use]
     pub fn alike(&self, values: &[u32]) -> Vec<ItemIx> {
         let mut shared: FxHashMap<ItemIx, usize> = FxHashMap::default();

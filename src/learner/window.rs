@@ -3,7 +3,8 @@
 use crate::domain::{EventKinds, Step};
 use crate::nn::{StepInput, TrainingPosition, TrainingWindow, gap_bucket};
 
-/// What the network reads of the step at `place`: the gap is that to the step before it, none for the oldest one remembered.
+/// What the network reads of the step at `place`: the gap is that to the step before it, none for
+/// the oldest one remembered.
 #[must_use]
 pub(super) fn input(steps: &[Step], place: usize) -> Option<StepInput> {
     let step = steps.get(place)?;
@@ -12,8 +13,8 @@ pub(super) fn input(steps: &[Step], place: usize) -> Option<StepInput> {
     Some(StepInput { item: step.item, kind: step.kind, gap_bucket: gap, starts_session: step.starts_session })
 }
 
-/// The training window over the last steps: at most `most` positions, each with the step after it as its target if that was a choice.
-/// `None` if there is nothing to predict in it.
+/// The training window over the last steps: at most `most` positions, each with the step after it
+/// as its target if that was a choice. `None` if there is nothing to predict in it.
 #[must_use]
 pub(super) fn training_window(session: u64, steps: &[Step], kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
     let last = steps.len().checked_sub(1)?;

@@ -1,4 +1,5 @@
-//! Who was merged into whom: a fold of the journal, kept so that a restart need not fold it all, and outlives what of the journal is dropped.
+//! Who was merged into whom: a fold of the journal, kept so that a restart need not fold it all,
+//! and outlives what of the journal is dropped.
 
 use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -6,7 +7,8 @@ use super::{Store, StoreError, codec};
 use crate::domain::{Offset, UserAlias};
 use std::sync::Arc;
 
-/// The links of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They reach as far as the item names do.
+/// The links of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They reach
+/// as far as the item names do.
 #[derive(Debug, Clone)]
 pub struct AliasTree {
     store: Store,
@@ -20,7 +22,8 @@ impl AliasTree {
         Self { store }
     }
 
-    /// Writes links, and forgets those of these offsets. They become durable with the next commit or [`Store::sync`].
+    /// Writes links, and forgets those of these offsets. They become durable with the next commit
+    /// or [`Store::sync`].
     ///
     /// # Errors
     /// What the disk says.
@@ -41,7 +44,8 @@ impl AliasTree {
     /// All that are stored, in the order of the journal.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
+    /// says.
     pub fn load(&self) -> Result<Vec<UserAlias>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.links.iter(), engine.path())

@@ -41,7 +41,8 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
 /// Unpacks what [`pack`] packed into a directory that is there and empty, durably.
 ///
 /// # Errors
-/// [`StoreError::NoBackup`] if it holds anything but files and folders of its own, [`StoreError::Io`] if it is damaged or not complete, or cannot be written.
+/// [`StoreError::NoBackup`] if it holds anything but files and folders of its own,
+/// [`StoreError::Io`] if it is damaged or not complete, or cannot be written.
 pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;
@@ -69,10 +70,12 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Copies the data directory `from` file by file into the directory `to`, which is there and empty, durably. `from` is only read.
+/// Copies the data directory `from` file by file into the directory `to`, which is there and empty,
+/// durably. `from` is only read.
 ///
 /// # Errors
-/// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open, [`StoreError::Io`] if a file cannot be read or written.
+/// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open,
+/// [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
     let store = if from.is_dir() { switchover::present(from)? } else { from.join("store") };
     if !store.is_dir() {

@@ -1,6 +1,7 @@
 //! A copy of a store that may be written to meanwhile, made through what any reader sees.
 //!
-//! The folds are read before the journal's end is, so that none of the copy's reaches beyond its journal; each says how far it reaches, and a start folds the rest.
+//! The folds are read before the journal's end is, so that none of the copy's reaches beyond its
+//! journal; each says how far it reaches, and a start folds the rest.
 
 use super::archive::{PARTS, copy_data, pack, unpack};
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
@@ -29,12 +30,15 @@ const STRETCH: usize = 1024;
 const RECORDS: usize = 256;
 
 impl Store {
-    /// Makes a backup: the new file `target` if it ends in `.tar.gz`, else the new directory `target`, which can be served as it is. Whatever was in the journal when this
-    /// began is in it. It has another name until it is whole and on the disk. `observe` is told how many entries are copied, and of how many.
+    /// Makes a backup: the new file `target` if it ends in `.tar.gz`, else the new directory
+    /// `target`, which can be served as it is. Whatever was in the journal when this began is in
+    /// it. It has another name until it is whole and on the disk. `observe` is told how many
+    /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `target` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the backup says: then
-    /// nothing is left of it.
+    /// [`StoreError::Exists`] if `target` is there, [`StoreError::Lost`] if the journal lacks
+    /// entries that it had, or what reading this store or writing the backup says: then nothing is
+    /// left of it.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::Exists { path: target.to_owned() }),
@@ -61,12 +65,15 @@ impl Store {
         Ok(copied)
     }
 
-    /// Copies everything of value into the new directory `dir`, durably: the journal, every session record, the item names, the newest checkpoint that verifies, and what learning
-    /// began with. Whatever was in the journal when this began is in the copy. `observe` is told how many entries are copied, and of how many.
+    /// Copies everything of value into the new directory `dir`, durably: the journal, every session
+    /// record, the item names, the newest checkpoint that verifies, and what learning began with.
+    /// Whatever was in the journal when this began is in the copy. `observe` is told how many
+    /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries that it had, or what reading this store or writing the copy says: then what was
-    /// copied so far is left.
+    /// [`StoreError::Exists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries
+    /// that it had, or what reading this store or writing the copy says: then what was copied so
+    /// far is left.
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         self.check_end()?;
         let copy = self.begin_copy(dir)?;
@@ -104,10 +111,12 @@ impl Store {
         Ok(BackupSummary { entries: end, items: items.len(), sessions, checkpoint })
     }
 
-    /// A new store in the new directory `dir` that learning begins alike in, and has nothing else yet.
+    /// A new store in the new directory `dir` that learning begins alike in, and has nothing else
+    /// yet.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `dir` is there, or what reading this store or writing the other says.
+    /// [`StoreError::Exists`] if `dir` is there, or what reading this store or writing the other
+    /// says.
     pub fn begin_copy(&self, dir: &Path) -> Result<Self, StoreError> {
         match std::fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::Exists { path: dir.to_owned() }),
@@ -137,10 +146,12 @@ impl Store {
         all.into_iter().try_for_each(|noted| copy.quarantine().put(&noted))
     }
 
-    /// Appends the journal's entries before `end` to the journal of a copy that has none, and makes them durable.
+    /// Appends the journal's entries before `end` to the journal of a copy that has none, and makes
+    /// them durable.
     ///
     /// # Errors
-    /// What reading this journal says, the entries before the damage being copied, or writing the other.
+    /// What reading this journal says, the entries before the damage being copied, or writing the
+    /// other.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         let begin = copy.journal().begin()?;
         let mut entries = self.journal().entries(begin)?;
@@ -164,7 +175,8 @@ impl Store {
         outcome
     }
 
-    /// The states that a rollback in the journal went to or left: where the journal has lost its head, it cannot be folded again without them. One that is removed meanwhile is one that no
+    /// The states that a rollback in the journal went to or left: where the journal has lost its
+    /// head, it cannot be folded again without them. One that is removed meanwhile is one that no
     /// entry still needs.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
         let present = self.present_restore_points();
@@ -176,10 +188,12 @@ impl Store {
         Ok(())
     }
 
-    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another process or thread may be writing checkpoints.
+    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another
+    /// process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
         let present = self.present_checkpoints();
-        // The one that was the newest may be removed before it is opened, for one that is newer still.
+        // The one that was the newest may be removed before it is opened, for one that is newer
+        // still.
         let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
         let Some(mut newest) = newest else { return Ok(None) };
         let offset = newest.offset();
@@ -195,11 +209,13 @@ fn is_archive(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with(".tar.gz")
 }
 
-/// Brings a backup, in either form, into the data directory `dir`, which must be empty or absent; it holds the directory meanwhile. What `check` refuses is not brought in: it is
-/// shown the store before anything has its place.
+/// Brings a backup, in either form, into the data directory `dir`, which must be empty or absent;
+/// it holds the directory meanwhile. What `check` refuses is not brought in: it is shown the store
+/// before anything has its place.
 ///
 /// # Errors
-/// [`StoreError::Exists`] if there is something in `dir`, [`StoreError::NoBackup`] and [`StoreError::Io`] for a backup that is none or cannot be read, and what `check`, opening the
+/// [`StoreError::Exists`] if there is something in `dir`, [`StoreError::NoBackup`] and
+/// [`StoreError::Io`] for a backup that is none or cannot be read, and what `check`, opening the
 /// store or writing says: `dir` is then as before.
 pub fn restore<T, E: From<StoreError>>(
     backup: &Path,

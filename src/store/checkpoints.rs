@@ -1,8 +1,11 @@
-//! What was learned, in files of their own: each a fold of the journal up to the offset that names it.
+//! What was learned, in files of their own: each a fold of the journal up to the offset that names
+//! it.
 //!
-//! `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the header before it): u32 ‖ payload`, integers little-endian.
-//! Payloads are streamed both ways: they may be as large as the memory that they were made from. A checkpoint is written under another name,
-//! synced, and only then given its own, so that a file of that name is whole unless the disk damaged it.
+//! `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the header
+//! before it): u32 ‖ payload`, integers little-endian. Payloads are streamed both ways: they may be
+//! as large as the memory that they were made from. A checkpoint is written under another name,
+//! synced, and only then given its own, so that a file of that name is whole unless the disk
+//! damaged it.
 
 use super::{StoreError, sync_directory};
 use crate::domain::{Offset, Timestamp};
@@ -44,7 +47,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the directory, creating it if it is not there, and removes what a checkpoint that was not finished left in it.
+    /// Opens the directory, creating it if it is not there, and removes what a checkpoint that was
+    /// not finished left in it.
     pub(super) fn open(dir: &Path, keep: usize) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         if let Some(parent) = dir.parent() {
@@ -63,7 +67,8 @@ impl Checkpoints {
         Self::at(&data_dir.join(FOLDER))
     }
 
-    /// The directory as it is, to read from: nothing is created or removed, since another may be writing there.
+    /// The directory as it is, to read from: nothing is created or removed, since another may be
+    /// writing there.
     pub(super) fn at(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), keep: 1 }
     }
@@ -98,11 +103,14 @@ impl Checkpoints {
         earlier.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the oldest ones beyond those to keep. `fill` writes the payload, in
-    /// as small pieces as it likes. Returns the payload's length in bytes. One that is already there for this offset is replaced.
+    /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the
+    /// oldest ones beyond those to keep. `fill` writes the payload, in as small pieces as it likes.
+    /// Returns the payload's length in bytes. One that is already there for this offset is
+    /// replaced.
     ///
-    /// A fold only goes forward, so whatever is further than what it writes is another fold's, under other settings. Those are counted by themselves: they neither push out what this
-    /// one writes nor are pushed out by it before it has come as far.
+    /// A fold only goes forward, so whatever is further than what it writes is another fold's,
+    /// under other settings. Those are counted by themselves: they neither push out what this one
+    /// writes nor are pushed out by it before it has come as far.
     ///
     /// # Errors
     /// What `fill` or the disk says. The checkpoints are then as before.
@@ -115,8 +123,9 @@ impl Checkpoints {
         Ok(length)
     }
 
-    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, to be read from; `None` if there is none. One that is damaged, or that
-    /// knows more than the journal, is reported to the log and passed over.
+    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, to be read
+    /// from; `None` if there is none. One that is damaged, or that knows more than the journal, is
+    /// reported to the log and passed over.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -124,7 +133,8 @@ impl Checkpoints {
         Ok(self.descending(journal_end)?.next())
     }
 
-    /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there, one after the other, the newest first.
+    /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there,
+    /// one after the other, the newest first.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -161,7 +171,8 @@ impl Checkpoints {
         Ok(self.offsets()?.into_iter().filter_map(point).collect())
     }
 
-    /// The checkpoint of exactly that offset, to be read from; `None` if there is none that verifies.
+    /// The checkpoint of exactly that offset, to be read from; `None` if there is none that
+    /// verifies.
     #[must_use]
     pub fn of(&self, offset: Offset) -> Option<CheckpointReader> {
         let path = self.path(offset);
@@ -275,8 +286,9 @@ fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     header
 }
 
-/// Writes one checkpoint file, durably: what was there by that name is there until the new one is whole. `fill` writes the payload, in as small pieces as it
-/// likes. Returns the payload's length in bytes.
+/// Writes one checkpoint file, durably: what was there by that name is there until the new one is
+/// whole. `fill` writes the payload, in as small pieces as it likes. Returns the payload's length
+/// in bytes.
 ///
 /// # Errors
 /// What `fill` or the disk says.

@@ -1,7 +1,8 @@
 //! Values to bytes and back: the only place that knows bincode.
 //!
-//! The bytes are bincode's `legacy` ones: little-endian integers of fixed width, lengths as `u64`, enum variants as `u32`. Types that describe
-//! themselves (`serde_json::Value`, untagged or flattened enums) cannot be read back from such bytes and must not be stored.
+//! The bytes are bincode's `legacy` ones: little-endian integers of fixed width, lengths as `u64`,
+//! enum variants as `u32`. Types that describe themselves (`serde_json::Value`, untagged or
+//! flattened enums) cannot be read back from such bytes and must not be stored.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::{DecodeError, EncodeError};
@@ -9,10 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 
-/// The largest value in a record, in bytes: a length that a damaged record claims is refused before memory is asked for it.
+/// The largest value in a record, in bytes: a length that a damaged record claims is refused before
+/// memory is asked for it.
 const RECORD_LIMIT: usize = 64 << 20;
-/// The largest streamed values, in bytes: of a stream that is shorter than one of these, no more is believed than that. The limit is a part of the reading code, so they
-/// are few.
+/// The largest streamed values, in bytes: of a stream that is shorter than one of these, no more is
+/// believed than that. The limit is a part of the reading code, so they are few.
 const SHORT_LIMIT: usize = RECORD_LIMIT;
 const LONG_LIMIT: usize = 1 << 32;
 const LONGEST_LIMIT: usize = 1 << 40;
@@ -50,14 +52,16 @@ impl From<DecodeError> for CodecError {
 /// The value's bytes.
 ///
 /// # Errors
-/// [`CodecError::Encode`] for a value that serde cannot describe (for instance a sequence of unknown length).
+/// [`CodecError::Encode`] for a value that serde cannot describe (for instance a sequence of
+/// unknown length).
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::new();
     encode_to(value, &mut bytes)?;
     Ok(bytes)
 }
 
-/// Writes the value's bytes to a sink, without gathering them first. Many small writes: give it a buffered one.
+/// Writes the value's bytes to a sink, without gathering them first. Many small writes: give it a
+/// buffered one.
 ///
 /// # Errors
 /// [`CodecError::Encode`] as for [`encode`], or if the sink fails.
@@ -69,7 +73,8 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
 /// The value that these bytes are, all of them.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB, [`CodecError::LeftOver`] if they go on after it.
+/// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB,
+/// [`CodecError::LeftOver`] if they go on after it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, rest) = decode_prefix(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError::LeftOver(rest.len())) }
@@ -84,8 +89,9 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
-/// Reads a value from a stream of at most `length` bytes: what it claims beyond them, as bytes of another build's value may, is mostly refused before memory is asked for
-/// it. Many small reads: give it a buffered one.
+/// Reads a value from a stream of at most `length` bytes: what it claims beyond them, as bytes of
+/// another build's value may, is mostly refused before memory is asked for it. Many small reads:
+/// give it a buffered one.
 ///
 /// # Errors
 /// [`CodecError::Decode`] if the stream fails, ends early or holds no such value.
@@ -119,7 +125,8 @@ mod tests {
         bytes.extend([0; 8]);
         assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
         assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
-        // Found by mutated inputs: a stream's text of 36 GiB ended the process, a checkpoint of another build among them.
+        // Found by mutated inputs: a stream's text of 36 GiB ended the process, a checkpoint of
+        // another build among them.
         let claimed = 38_654_705_666_u64.to_le_bytes();
         assert!(matches!(decode_from::<String, _>(&mut claimed.as_slice(), 8), Err(CodecError::Decode(_))));
     }

@@ -1,4 +1,5 @@
-//! Group commit: many requests in, one durable journal record, receipts out. The pure core behind the committer actor.
+//! Group commit: many requests in, one durable journal record, receipts out. The pure core behind
+//! the committer actor.
 
 mod dedup;
 pub(super) mod ids;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 pub struct CommitterSettings {
     /// What an acknowledged entry survives.
     pub durability: Durability,
-    /// For how many journal entries an event id is remembered: a repetition within them is a duplicate. About 60 bytes of memory each.
+    /// For how many journal entries an event id is remembered: a repetition within them is a
+    /// duplicate. About 60 bytes of memory each.
     pub dedup_window: usize,
     /// How far the consent of users goes who said nothing of it.
     pub consent: Consent,
@@ -40,7 +42,8 @@ pub struct CommitReceipt {
     pub duplicates: Vec<usize>,
     /// Which were not taken since their user does not let them be kept.
     pub withheld: Vec<usize>,
-    /// The offset after its last accepted entry: whoever has folded the journal up to here has seen all of the request.
+    /// The offset after its last accepted entry: whoever has folded the journal up to here has seen
+    /// all of the request.
     pub offset: Offset,
 }
 
@@ -64,8 +67,9 @@ pub struct CommittedBatch {
     pub entries: Vec<DeliveredEntry>,
 }
 
-/// The one writer of the journal and of the item numbers. All of its memories, of items, of event ids, of users who were merged and of how far consent goes, are folds of the journal, so
-/// that they agree with it after any restart by construction.
+/// The one writer of the journal and of the item numbers. All of its memories, of items, of event
+/// ids, of users who were merged and of how far consent goes, are folds of the journal, so that
+/// they agree with it after any restart by construction.
 #[derive(Debug)]
 pub struct Committer {
     store: Store,
@@ -77,7 +81,8 @@ pub struct Committer {
     items_through: Offset,
     dedup: EventIdWindow,
     linker: AliasWriter,
-    /// Links that are new, and where those stood that were forgotten for them, since the item names were stored.
+    /// Links that are new, and where those stood that were forgotten for them, since the item names
+    /// were stored.
     unstored: UnstoredIndexes,
     keeper: ConsentWriter,
     /// What users said since the item names were stored.
@@ -87,11 +92,13 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into them, and recalls the last event ids, from what the last stop left
-    /// ([`Committer::rest`]) or from the journal.
+    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into
+    /// them, and recalls the last event ids, from what the last stop left ([`Committer::rest`]) or
+    /// from the journal.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what reading the store says.
+    /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what
+    /// reading the store says.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
@@ -171,13 +178,16 @@ impl Committer {
         self.next
     }
 
-    /// Appends the entries of many requests, in their order, as one durable journal record. An event whose id was seen before (within the window, or earlier in
-    /// the same call) is left out, and so is a merge of users, or a consent, that says nothing new. Entries of a user who was merged are from here on those of the other one. What its user does not let be kept
-    /// is withheld, and an event that is not to be learned from becomes a private one.
+    /// Appends the entries of many requests, in their order, as one durable journal record. An
+    /// event whose id was seen before (within the window, or earlier in the same call) is left out,
+    /// and so is a merge of users, or a consent, that says nothing new. Entries of a user who was
+    /// merged are from here on those of the other one. What its user does not let be kept is
+    /// withheld, and an event that is not to be learned from becomes a private one.
     ///
     /// # Errors
-    /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as before. Unless nothing was written
-    /// ([`StoreError::Codec`]), [`Committer::recover`] has to find out what the disk holds before more can be committed.
+    /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as
+    /// before. Unless nothing was written ([`StoreError::Codec`]), [`Committer::recover`] has to
+    /// find out what the disk holds before more can be committed.
     pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.commit_watched(requests, &mut |sync| sync())
     }
@@ -245,23 +255,27 @@ impl Committer {
         Ok((receipts, CommittedBatch { first, entries }))
     }
 
-    /// Whether the store takes no writes until [`Committer::recover`], whoever's write it was that failed.
+    /// Whether the store takes no writes until [`Committer::recover`], whoever's write it was that
+    /// failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.store.has_failed()
     }
 
-    /// The error of a commit that ended in a panic: as after any that failed, [`Committer::recover`] has to find out what the disk holds.
+    /// The error of a commit that ended in a panic: as after any that failed,
+    /// [`Committer::recover`] has to find out what the disk holds.
     #[must_use]
     pub fn struck(&self) -> StoreError {
         StoreError::Failed { dir: self.store.dir().to_owned() }
     }
 
-    /// Opens the store again after a commit failed, and returns the entries that the failed commit left in the journal after all: they were never
-    /// acknowledged, but they are there, and whoever sends them again is told of duplicates.
+    /// Opens the store again after a commit failed, and returns the entries that the failed commit
+    /// left in the journal after all: they were never acknowledged, but they are there, and whoever
+    /// sends them again is told of duplicates.
     ///
     /// # Errors
-    /// As [`Store::reopen`]; may be tried again. [`StoreError::Gap`] if acknowledged entries are missing.
+    /// As [`Store::reopen`]; may be tried again. [`StoreError::Gap`] if acknowledged entries are
+    /// missing.
     pub fn recover(&mut self) -> Result<CommittedBatch, StoreError> {
         self.store.reopen()?;
         let (first, end) = (self.next, self.store.journal().next_offset()?);
@@ -284,13 +298,15 @@ impl Committer {
         Ok(CommittedBatch { first, entries })
     }
 
-    /// Whether so many entries have come since the item names were stored that it is time to do so again.
+    /// Whether so many entries have come since the item names were stored that it is time to do so
+    /// again.
     #[must_use]
     pub fn names_are_due(&self) -> bool {
         self.next >= self.items_through.saturating_add(NAMES_EVERY)
     }
 
-    /// Stores the names of the items that are new since the last time, so that a restart need not fold the journal for them.
+    /// Stores the names of the items that are new since the last time, so that a restart need not
+    /// fold the journal for them.
     ///
     /// # Errors
     /// What the disk says; the names stay to be stored.
@@ -309,10 +325,12 @@ impl Committer {
         self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
     }
 
-    /// Stores what a start would otherwise have to read the journal for: the item names, and the event ids. To be called when nothing more is to be committed.
+    /// Stores what a start would otherwise have to read the journal for: the item names, and the
+    /// event ids. To be called when nothing more is to be committed.
     ///
     /// # Errors
-    /// As [`Committer::persist_items`]. Without the ids the next start only takes longer: what kept them from being written is told to the log.
+    /// As [`Committer::persist_items`]. Without the ids the next start only takes longer: what kept
+    /// them from being written is told to the log.
     pub fn rest(&mut self) -> Result<(), StoreError> {
         self.persist_items()?;
         let from = self.dedup.window_before(self.next);
@@ -325,7 +343,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Notes erasures and expiries as under way. Where that fails the next start finds them: they are among the entries that it folds.
+    /// Notes erasures and expiries as under way. Where that fails the next start finds them: they
+    /// are among the entries that it folds.
     fn begin_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
             if let Err(error) = begin_removal(&self.store, offset, entry) {
@@ -361,7 +380,8 @@ fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEnt
     DeliveredEntry { offset, entry, item }
 }
 
-/// The item that an entry may be the first to name. An impression shows only items that something else has named.
+/// The item that an entry may be the first to name. An impression shows only items that something
+/// else has named.
 pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),

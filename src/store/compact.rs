@@ -1,8 +1,11 @@
-//! Giving disk back: everything that the store has, copied into a fresh database, which takes the place of the old one while everything goes on.
+//! Giving disk back: everything that the store has, copied into a fresh database, which takes the
+//! place of the old one while everything goes on.
 //!
-//! The database never gives back what it once took, and most of it is soon dead. So a new one is made beside it. While the trees are copied writers go on, and a trail notes where they
-//! write; those places are copied again, until few are left. Then writers wait for a moment: the last places are copied, the new database is synced and marked as the store, and the
-//! writers go on over it. Whoever is reading the old one reads it to its end.
+//! The database never gives back what it once took, and most of it is soon dead. So a new one is
+//! made beside it. While the trees are copied writers go on, and a trail notes where they write;
+//! those places are copied again, until few are left. Then writers wait for a moment: the last
+//! places are copied, the new database is synced and marked as the store, and the writers go on
+//! over it. Whoever is reading the old one reads it to its end.
 
 use super::engine::{Engine, KeyValueIter};
 use super::write_tracker::WritePosition;
@@ -25,20 +28,24 @@ pub struct CompactionSummary {
 
 /// So few places are copied while writers wait: some milliseconds' work.
 const FEW: usize = 256;
-/// How often the places written to meanwhile are copied before writers have to wait; each time there are fewer, unless the disk is slower than the writers.
+/// How often the places written to meanwhile are copied before writers have to wait; each time
+/// there are fewer, unless the disk is slower than the writers.
 const ROUNDS: usize = 16;
-/// Bytes that are copied between two syncs: a sync of all at once would keep those of the writers waiting.
+/// Bytes that are copied between two syncs: a sync of all at once would keep those of the writers
+/// waiting.
 const PORTION: u64 = 8 << 20;
 /// Pairs that are copied between two looks at whether to go on.
 const STRETCH: u64 = 256;
 /// A database smaller than this is not worth the work, in bytes.
 const WORTHWHILE: u64 = 64 << 20;
-/// How many bytes of disk there must be for one byte of keys and values; a fresh database takes 1.8 to 2.1.
+/// How many bytes of disk there must be for one byte of keys and values; a fresh database takes 1.8
+/// to 2.1.
 const FRESH: u64 = 3;
 
 impl Store {
-    /// The bytes of all keys and values, the least that the database's files could take. The first time since the database was opened a pass over all of it counts them, while
-    /// writers go on; of what is written during that pass a part may be counted twice.
+    /// The bytes of all keys and values, the least that the database's files could take. The first
+    /// time since the database was opened a pass over all of it counts them, while writers go on;
+    /// of what is written during that pass a part may be counted twice.
     ///
     /// # Errors
     /// What reading says.
@@ -52,8 +59,9 @@ impl Store {
         self.engine().ok()?.trail.bytes()
     }
 
-    /// Whether the database's files take more than `ratio` times what is in them, and so much that giving it back is worth the work; not again, however, before they have grown by half
-    /// since the last time.
+    /// Whether the database's files take more than `ratio` times what is in them, and so much that
+    /// giving it back is worth the work; not again, however, before they have grown by half since
+    /// the last time.
     ///
     /// # Errors
     /// What reading says.
@@ -63,13 +71,17 @@ impl Store {
         Ok(is_due(disk, live, fresh, ratio))
     }
 
-    /// Copies everything into a fresh database, which takes the place of the present one, and removes that. Every clone of the store goes on; writers wait for a moment at the end.
-    /// A process that dies on the way leaves either of the two, with everything that was acknowledged. `observe` is told how many bytes are copied or held against their copies, and of
-    /// about how many; if it breaks off, nothing is changed and `None` returned.
+    /// Copies everything into a fresh database, which takes the place of the present one, and
+    /// removes that. Every clone of the store goes on; writers wait for a moment at the end. A
+    /// process that dies on the way leaves either of the two, with everything that was
+    /// acknowledged. `observe` is told how many bytes are copied or held against their copies, and
+    /// of about how many; if it breaks off, nothing is changed and `None` returned.
     ///
     /// # Errors
-    /// [`StoreError::NoRoom`] if the disk has too little of it, [`StoreError::Reopened`] if the store was opened again meanwhile, or what reading or writing says: then nothing is
-    /// changed, unless at the very end the disk did not say whether the new database is in its place; then the store takes no writes until [`Store::reopen`] finds out.
+    /// [`StoreError::NoRoom`] if the disk has too little of it, [`StoreError::Reopened`] if the
+    /// store was opened again meanwhile, or what reading or writing says: then nothing is changed,
+    /// unless at the very end the disk did not say whether the new database is in its place; then
+    /// the store takes no writes until [`Store::reopen`] finds out.
     pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +107,8 @@ impl Store {
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
-        // Whoever is still reading it keeps it; then the next compaction or the next start removes it.
+        // Whoever is still reading it keeps it; then the next compaction or the next start removes
+        // it.
         if let Err(error) = switchover::remove(&former) {
             tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
         }
@@ -113,7 +126,8 @@ impl Store {
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.number, false)?);
         live_bytes(&new)?;
         let mut copy = DatabaseCopy { old, new: &new, copied: 0, synced: 0, of, observe };
-        // The second time finds whatever an iterator may have missed while pages were split and merged under it.
+        // The second time finds whatever an iterator may have missed while pages were split and
+        // merged under it.
         for _ in 0..2 {
             if copy.everything()?.is_break() {
                 return Ok(CompactedCopy::BrokenOff);

@@ -1,4 +1,5 @@
-//! How far each user's consent goes: a fold of the journal, kept so that a restart need not fold it all, and outlives what of the journal is dropped.
+//! How far each user's consent goes: a fold of the journal, kept so that a restart need not fold it
+//! all, and outlives what of the journal is dropped.
 
 use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -6,7 +7,8 @@ use super::{Store, StoreError, codec};
 use crate::domain::{Consent, ConsentRecord, Offset};
 use std::sync::Arc;
 
-/// The consents of a store: `user id → sealed(level ‖ offset of the entry that says so)`. They reach at least as far as the item names do; what is in the journal beyond may be folded again.
+/// The consents of a store: `user id → sealed(level ‖ offset of the entry that says so)`. They
+/// reach at least as far as the item names do; what is in the journal beyond may be folded again.
 #[derive(Debug, Clone)]
 pub struct ConsentTree {
     store: Store,
@@ -20,7 +22,8 @@ impl ConsentTree {
         Self { store }
     }
 
-    /// Writes what users said, in the order of the journal. It becomes durable with the next commit or [`Store::sync`].
+    /// Writes what users said, in the order of the journal. It becomes durable with the next commit
+    /// or [`Store::sync`].
     ///
     /// # Errors
     /// What the disk says.
@@ -42,7 +45,8 @@ impl ConsentTree {
     /// All that are stored.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
+    /// says.
     pub fn load(&self) -> Result<Vec<ConsentRecord>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.consents.iter(), engine.path())

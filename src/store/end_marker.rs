@@ -1,8 +1,10 @@
 //! How far the journal is known to reach, written beside the database.
 //!
-//! The database takes damage to its log for the log's end, as it must after a crash: everything behind is gone without a word. This file tells a journal that
-//! lost its end from one that never went further. `end: u64 ‖ crc32: u32`, little-endian, overwritten in place once entries are on the disk, and not synced itself:
-//! it is never ahead of the journal, and where a loss of power leaves it behind it says less but nothing wrong.
+//! The database takes damage to its log for the log's end, as it must after a crash: everything
+//! behind is gone without a word. This file tells a journal that lost its end from one that never
+//! went further. `end: u64 ‖ crc32: u32`, little-endian, overwritten in place once entries are on
+//! the disk, and not synced itself: it is never ahead of the journal, and where a loss of power
+//! leaves it behind it says less but nothing wrong.
 
 use super::StoreError;
 use crate::domain::Offset;
@@ -36,7 +38,8 @@ impl EndMarker {
         Ok(Self { file, path, found: read(&bytes) })
     }
 
-    /// What the file said when it was opened: every entry before this offset was on the disk; `None` if it said nothing yet, the reason if it is damaged.
+    /// What the file said when it was opened: every entry before this offset was on the disk;
+    /// `None` if it said nothing yet, the reason if it is damaged.
     pub(crate) fn found(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }

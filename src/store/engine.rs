@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long, and how often, to wait for the database's own lock: its worker threads may hold a just closed file for a moment more.
+/// How long, and how often, to wait for the database's own lock: its worker threads may hold a just
+/// closed file for a moment more.
 const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 500);
 
 /// One opening of the database.
@@ -29,7 +30,8 @@ pub(crate) struct Engine {
     pub(crate) consents: sled::Tree,
     /// Which opening of its store it is, from 0.
     pub(crate) number: u64,
-    /// Every journal entry before this offset is as durable as its writer asked for; readers stop here.
+    /// Every journal entry before this offset is as durable as its writer asked for; readers stop
+    /// here.
     pub(crate) end: AtomicU64,
     /// The journal has no entry before this offset any more.
     pub(crate) begin: AtomicU64,
@@ -43,17 +45,21 @@ pub(crate) struct Engine {
     /// What is written, for whoever copies it meanwhile, and how much there is.
     pub(crate) trail: WriteTracker,
     path: PathBuf,
-    /// The database's log through a descriptor of our own, because the database has no call that ends in an `fdatasync`.
+    /// The database's log through a descriptor of our own, because the database has no call that
+    /// ends in an `fdatasync`.
     file: File,
-    /// The database's overflow files that are known to be on the disk: it writes them without any sync.
+    /// The database's overflow files that are known to be on the disk: it writes them without any
+    /// sync.
     synced_blobs: Mutex<BTreeSet<OsString>>,
-    /// A write or a sync failed: the kernel may have dropped what it could not write, so nothing that follows could be trusted.
+    /// A write or a sync failed: the kernel may have dropped what it could not write, so nothing
+    /// that follows could be trusted.
     failed: AtomicBool,
 }
 
 impl Engine {
-    /// Opens the database in `path`, which belongs to the data directory `dir`, as the opening of that number, migrating it to the present format. If `lenient`, the last journal
-    /// record may be damaged.
+    /// Opens the database in `path`, which belongs to the data directory `dir`, as the opening of
+    /// that number, migrating it to the present format. If `lenient`, the last journal record may
+    /// be damaged.
     ///
     /// # Errors
     /// As [`super::Store::open`].
@@ -77,7 +83,8 @@ impl Engine {
         // The database writes what it was opened with once, and never syncs it.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
-        // What is read from here on must not go again: an earlier process may have died before its sync. The files' names must survive, too.
+        // What is read from here on must not go again: an earlier process may have died before its
+        // sync. The files' names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
@@ -216,8 +223,9 @@ impl Engine {
     }
 }
 
-/// Removes the snapshot of the log that an opening was writing when its process died. The database writes the next one of that name over it without cutting it off, so that a shorter one would
-/// end in the rest of a longer one, and not be believed by the opening after that.
+/// Removes the snapshot of the log that an opening was writing when its process died. The database
+/// writes the next one of that name over it without cutting it off, so that a shorter one would end
+/// in the rest of a longer one, and not be believed by the opening after that.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     let entries = match path.read_dir() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -253,7 +261,8 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
     }
 }
 
-/// Whether the database was refused its own lock; other errors of that kind are damage, for which there is no waiting.
+/// Whether the database was refused its own lock; other errors of that kind are damage, for which
+/// there is no waiting.
 fn is_lock(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
 }
@@ -281,7 +290,8 @@ fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
     StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
 }
 
-/// Keys and values of a tree, in their order. Ends after the first error, which may be one of the database's panics.
+/// Keys and values of a tree, in their order. Ends after the first error, which may be one of the
+/// database's panics.
 pub(crate) struct KeyValueIter {
     pairs: sled::Iter,
     path: PathBuf,
@@ -322,7 +332,8 @@ impl DoubleEndedIterator for KeyValueIter {
     }
 }
 
-/// Waits until the database in that directory is closed: its worker threads hold a closed one for a moment more, and may still write to it.
+/// Waits until the database in that directory is closed: its worker threads hold a closed one for a
+/// moment more, and may still write to it.
 ///
 /// # Errors
 /// What the file system says, also if it stays open.
@@ -344,7 +355,8 @@ pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
 }
 
-/// Hands what was written to the kernel, which is what survives the death of the process; then, for [`Durability::PowerLoss`], to the disk.
+/// Hands what was written to the kernel, which is what survives the death of the process; then, for
+/// [`Durability::PowerLoss`], to the disk.
 fn sync(
     db: &sled::Db,
     path: &Path,
@@ -360,8 +372,8 @@ fn sync(
     file.sync_data().map_err(StoreError::io("syncing", &path.join("db")))
 }
 
-/// Syncs the overflow files that appeared since the last time. There are none unless a page of the database outgrows 128 KiB, for which it takes
-/// sixteen neighbouring values of 8 KiB.
+/// Syncs the overflow files that appeared since the last time. There are none unless a page of the
+/// database outgrows 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
 fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
     let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
     let mut present = BTreeSet::new();

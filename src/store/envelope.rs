@@ -1,7 +1,7 @@
 //! The envelope of every stored value: a version byte and a checksum around the payload.
 //!
-//! `version: u8 ‖ crc32(key ‖ version ‖ payload): u32, little-endian ‖ payload`. The key is summed too, so that a value that turns up under another key
-//! is as damaged as one with a flipped bit.
+//! `version: u8 ‖ crc32(key ‖ version ‖ payload): u32, little-endian ‖ payload`. The key is summed
+//! too, so that a value that turns up under another key is as damaged as one with a flipped bit.
 
 use super::StoreError;
 use crate::domain::Offset;
@@ -19,7 +19,8 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A value under way into its envelope: the payload is appended behind the room left for the header.
+/// A value under way into its envelope: the payload is appended behind the room left for the
+/// header.
 #[derive(Debug)]
 pub(crate) struct ChecksummedEnvelope {
     bytes: Vec<u8>,

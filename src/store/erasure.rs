@@ -36,8 +36,10 @@ impl RemovedUser {
 }
 
 impl Store {
-    /// Carries out erasures that are under way: of what the journal says of those users before it says that they are to be forgotten, and of that, only blanks are left. Everything that is
-    /// folded from the journal must have passed the last of them, and nothing on the disk may have to be folded from before: states of earlier offsets are removed first. May be cut short
+    /// Carries out erasures that are under way: of what the journal says of those users before it
+    /// says that they are to be forgotten, and of that, only blanks are left. Everything that is
+    /// folded from the journal must have passed the last of them, and nothing on the disk may have
+    /// to be folded from before: states of earlier offsets are removed first. May be cut short
     /// anywhere; then it is to be done again.
     ///
     /// # Errors
@@ -96,7 +98,8 @@ impl OffsetShift {
 const STRETCH: usize = 1024;
 
 impl Store {
-    /// Appends what stands in this journal before `to` and was not copied yet to that of a copy, but for blanks: as if what was erased had never been. What entries say of others' places is
+    /// Appends what stands in this journal before `to` and was not copied yet to that of a copy,
+    /// but for blanks: as if what was erased had never been. What entries say of others' places is
     /// put right.
     ///
     /// # Errors

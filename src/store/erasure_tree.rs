@@ -33,7 +33,8 @@ impl PendingTask {
     }
 }
 
-/// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell whether it is this one, as a restored backup must; whoever guesses well can, too.
+/// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell
+/// whether it is this one, as a restored backup must; whoever guesses well can, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErasedUser([u8; 32]);
 
@@ -64,7 +65,8 @@ impl ErasedUser {
     }
 }
 
-/// The erasures of a store: one key for each debt, and `w ‖ offset → sealed(erasure)` while they are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
+/// The erasures of a store: one key for each debt, and `w ‖ offset → sealed(erasure)` while they
+/// are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
 #[derive(Debug, Clone)]
 pub struct ErasureTree {
     store: Store,
@@ -90,7 +92,8 @@ impl ErasureTree {
     /// Those under way with where they stand in the journal, in its order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
+    /// says.
     pub fn under_way(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())

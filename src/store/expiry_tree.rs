@@ -11,7 +11,8 @@ const UNDER_WAY: u8 = b'x';
 /// The one that was begun last.
 const LAST: &[u8] = b"e";
 
-/// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under way, and `e → sealed(expiry)` for the one that was begun last, if there ever was one.
+/// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under
+/// way, and `e → sealed(expiry)` for the one that was begun last, if there ever was one.
 #[derive(Debug, Clone)]
 pub struct ExpiryTree {
     store: Store,
@@ -34,7 +35,8 @@ impl ExpiryTree {
     /// Those under way with where they stand in the journal, in its order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
+    /// says.
     pub fn under_way(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
@@ -45,7 +47,8 @@ impl ExpiryTree {
             .collect()
     }
 
-    /// The one that was begun last, if anything was ever taken out or is to be: then the journal does not tell of all that follows from it.
+    /// The one that was begun last, if anything was ever taken out or is to be: then the journal
+    /// does not tell of all that follows from it.
     ///
     /// # Errors
     /// As [`Expiries::under_way`].
@@ -69,7 +72,8 @@ impl ExpiryTree {
         engine.insert(&engine.erasures, key, envelope.seal(key))
     }
 
-    /// Notes, durably, that expiries are done, but for what is left of them in the database's files.
+    /// Notes, durably, that expiries are done, but for what is left of them in the database's
+    /// files.
     ///
     /// # Errors
     /// What the disk says.
@@ -86,7 +90,8 @@ fn under_way(offset: Offset) -> Vec<u8> {
 }
 
 impl Store {
-    /// Whether the journal holds anything that such an expiry would take out. Reads all of it, unless something is found.
+    /// Whether the journal holds anything that such an expiry would take out. Reads all of it,
+    /// unless something is found.
     ///
     /// # Errors
     /// What reading says.
@@ -99,8 +104,10 @@ impl Store {
         Ok(false)
     }
 
-    /// Takes out of the journal what expiries that are under way cover. Everything that is folded from the journal must have passed the last of them, and nothing on the disk may have to be
-    /// folded from before: states of earlier offsets are removed first. Returns how many entries went. May be cut short anywhere; then it is to be done again.
+    /// Takes out of the journal what expiries that are under way cover. Everything that is folded
+    /// from the journal must have passed the last of them, and nothing on the disk may have to be
+    /// folded from before: states of earlier offsets are removed first. Returns how many entries
+    /// went. May be cut short anywhere; then it is to be done again.
     ///
     /// # Errors
     /// What reading or the disk says; they stay under way.

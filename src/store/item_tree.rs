@@ -1,4 +1,5 @@
-//! The names of the items, by number: a fold of the journal, kept so that a restart need not fold it all.
+//! The names of the items, by number: a fold of the journal, kept so that a restart need not fold
+//! it all.
 
 use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -21,8 +22,9 @@ impl ItemTree {
         Self { store }
     }
 
-    /// Writes the names from number `first` on that `dictionary` has, then the offset that they reach: every item of an entry before `through` is stored.
-    /// Returns how many items are now stored. They become durable with the next commit or [`Store::sync`].
+    /// Writes the names from number `first` on that `dictionary` has, then the offset that they
+    /// reach: every item of an entry before `through` is stored. Returns how many items are now
+    /// stored. They become durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
     /// What the disk says. `through` is then as before.
@@ -63,7 +65,8 @@ impl ItemTree {
     /// All the stored names, numbered as they were.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] if a value is not what was written or names are missing, or what the database says.
+    /// [`StoreError::DamagedValue`] if a value is not what was written or names are missing, or
+    /// what the database says.
     pub fn load(&self) -> Result<ItemDictionary, StoreError> {
         let engine = self.store.engine()?;
         let dictionary = ItemDictionary::default();
@@ -75,7 +78,8 @@ impl ItemTree {
             let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: number.to_string(), reason };
             let payload = envelope::open(&key, &value).map_err(damaged)?;
             let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-            // A value that was written again after a restart repeats names: they keep their numbers.
+            // A value that was written again after a restart repeats names: they keep their
+            // numbers.
             for (name, number) in names.iter().zip(number..) {
                 if dictionary.intern(name) != number {
                     return Err(damaged(format!("{} items stand before number {number}, or it is named twice", dictionary.len())));

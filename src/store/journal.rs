@@ -1,9 +1,11 @@
 //! The ordered, durable entries: what everything else is a fold of.
 //!
-//! An append writes one record: `sealed(count of entries: u32 ‖ entries)`. Records are cut into pieces of at most [`PIECE`] bytes, since the database
-//! keeps sixteen neighbouring values in a page and moves pages over 128 KiB to files of their own, slowly and without a sync. The piece that begins a
-//! record also says how many there are (`pieces: u32 ‖ bytes`), and it is written last: as a restart finds a prefix of what was written, a
-//! record whose first piece is there is whole, and pieces without a first one are what remains of an append that did not finish.
+//! An append writes one record: `sealed(count of entries: u32 ‖ entries)`. Records are cut into
+//! pieces of at most [`PIECE`] bytes, since the database keeps sixteen neighbouring values in a
+//! page and moves pages over 128 KiB to files of their own, slowly and without a sync. The piece
+//! that begins a record also says how many there are (`pieces: u32 ‖ bytes`), and it is written
+//! last: as a restart finds a prefix of what was written, a record whose first piece is there is
+//! whole, and pieces without a first one are what remains of an append that did not finish.
 
 use super::engine::{Engine, KeyValueIter};
 use super::envelope::{self, ChecksummedEnvelope};
@@ -15,10 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-/// The most bytes of one piece of a record: seventeen of them, as many as a page ever holds, stay below 128 KiB.
+/// The most bytes of one piece of a record: seventeen of them, as many as a page ever holds, stay
+/// below 128 KiB.
 const PIECE: usize = 7 << 10;
 
-/// How often at most a record is replaced while one reads it: once for each erasure that is carried out at that moment.
+/// How often at most a record is replaced while one reads it: once for each erasure that is carried
+/// out at that moment.
 const REPLACED_AT_MOST: usize = 1000;
 
 /// Makes the sync that it is given, and sees how long it takes.
@@ -51,7 +55,8 @@ impl Journal {
         Ok(self.store.engine()?.begin.load(Ordering::Acquire))
     }
 
-    /// Lets a journal that has no entry yet begin at an offset, as the copy of one whose head was dropped.
+    /// Lets a journal that has no entry yet begin at an offset, as the copy of one whose head was
+    /// dropped.
     ///
     /// # Errors
     /// [`StoreError::Begun`] if it has one, or what the disk says.
@@ -68,11 +73,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Drops the records that lie wholly before `floor`, and never the last one. Returns where the journal begins now. Whoever may still have to read an entry must not let
-    /// `floor` pass it.
+    /// Drops the records that lie wholly before `floor`, and never the last one. Returns where the
+    /// journal begins now. Whoever may still have to read an entry must not let `floor` pass it.
     ///
     /// # Errors
-    /// What the disk says. Where the journal begins is made durable first: what was not removed then is no entry any more, and goes the next time.
+    /// What the disk says. Where the journal begins is made durable first: what was not removed
+    /// then is no entry any more, and goes the next time.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
         let begin = engine.begin.load(Ordering::Acquire);
@@ -91,11 +97,13 @@ impl Journal {
         Ok(keep)
     }
 
-    /// Appends entries as one record, makes them durable and returns the offset of the first. Readers see them only then. No entries: nothing is done.
+    /// Appends entries as one record, makes them durable and returns the offset of the first.
+    /// Readers see them only then. No entries: nothing is done.
     ///
     /// # Errors
-    /// [`StoreError::Codec`] if an entry cannot be encoded: nothing was written. What the disk says otherwise: whether the entries are in the journal is
-    /// then unknown until [`Store::reopen`], and until then nothing more is taken.
+    /// [`StoreError::Codec`] if an entry cannot be encoded: nothing was written. What the disk says
+    /// otherwise: whether the entries are in the journal is then unknown until [`Store::reopen`],
+    /// and until then nothing more is taken.
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
         self.append_watched(entries, durability, &mut |sync| sync())
     }
@@ -123,8 +131,10 @@ impl Journal {
         Ok(first)
     }
 
-    /// Has nothing but [`Entry::Blank`] stand where the `unwanted` entries before `until` stood. The others stay as they are, and where they are. Returns how many went; what is left of
-    /// them in the database's files goes with the next [`Store::compact`]. Each record is replaced as a whole: whoever dies on the way leaves some of it to be done.
+    /// Has nothing but [`Entry::Blank`] stand where the `unwanted` entries before `until` stood.
+    /// The others stay as they are, and where they are. Returns how many went; what is left of them
+    /// in the database's files goes with the next [`Store::compact`]. Each record is replaced as a
+    /// whole: whoever dies on the way leaves some of it to be done.
     ///
     /// # Errors
     /// [`StoreError::DamagedRecord`] for one that cannot be read, or what the disk says.
@@ -167,8 +177,9 @@ impl Journal {
     /// The entries from offset `from` up to the end that the journal has now, one after the other.
     ///
     /// # Errors
-    /// What the database says when it is read. The iterator's items are errors, and its last, where a record is damaged ([`StoreError::DamagedRecord`]) or entries
-    /// are missing ([`StoreError::Gap`]).
+    /// What the database says when it is read. The iterator's items are errors, and its last, where
+    /// a record is damaged ([`StoreError::DamagedRecord`]) or entries are missing
+    /// ([`StoreError::Gap`]).
     pub fn entries(&self, from: Offset) -> Result<JournalEntries, StoreError> {
         let engine = self.store.engine()?;
         let end = engine.journal_end();
@@ -236,8 +247,9 @@ impl JournalRecords {
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
-    /// The next record once more: a record is replaced as a whole when something in it is erased, and whoever reads it meanwhile may find pieces of both. What is found damaged in the same way
-    /// twice is.
+    /// The next record once more: a record is replaced as a whole when something in it is erased,
+    /// and whoever reads it meanwhile may find pieces of both. What is found damaged in the same
+    /// way twice is.
     fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..REPLACED_AT_MOST {
             let mut anew = Self::from(&self.journal, &self.path, self.next);
@@ -282,7 +294,8 @@ impl Iterator for JournalRecords {
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let record = match self.piece() {
-                // Left over from an append that did not finish. Were it the rest of a record, the next one would come too late.
+                // Left over from an append that did not finish. Were it the rest of a record, the
+                // next one would come too late.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => Err(StoreError::Gap { from: self.next, until: key.first }),
                 Some(Ok((key, head))) => match self.assemble(key.first, &head) {
@@ -315,7 +328,8 @@ pub(super) fn begin_of(db: &sled::Db) -> Result<Offset, StoreError> {
     stored.map_or(Ok(0), |value| envelope::open_offset("default", BEGIN_KEY, &value))
 }
 
-/// Writes the first offset that the journal has from now on, into a database under way to its present format.
+/// Writes the first offset that the journal has from now on, into a database under way to its
+/// present format.
 pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
     db.insert(BEGIN_KEY, envelope::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
 }

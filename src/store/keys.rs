@@ -2,8 +2,8 @@
 
 use crate::domain::Offset;
 
-/// A piece of a journal record: the offset of the record's first entry, then the number of the piece.
-/// `offset: u64, big-endian ‖ piece: u32, big-endian`, so that keys sort in journal order.
+/// A piece of a journal record: the offset of the record's first entry, then the number of the
+/// piece. `offset: u64, big-endian ‖ piece: u32, big-endian`, so that keys sort in journal order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PieceKey {
     /// The offset of the record's first entry.

@@ -1,4 +1,5 @@
-//! From the format that a store was written in to the one that this binary reads: ordered steps, each flushed before the version is raised.
+//! From the format that a store was written in to the one that this binary reads: ordered steps,
+//! each flushed before the version is raised.
 
 use super::{StoreError, journal};
 use std::path::Path;
@@ -6,19 +7,23 @@ use std::path::Path;
 /// The format that this binary writes.
 pub const FORMAT: u32 = 5;
 
-/// Where the version of the store's format stands, in the database's default tree: a `u32`, little-endian.
+/// Where the version of the store's format stands, in the database's default tree: a `u32`,
+/// little-endian.
 const FORMAT_KEY: &[u8] = b"format";
 
 /// One step: from format `from` to `from + 1`.
 pub(crate) struct Migration {
     /// The format that it starts from.
     pub(crate) from: u32,
-    /// Rewrites what has to be rewritten. May have been cut short before and is then run again, so it must do no harm to what it already did.
+    /// Rewrites what has to be rewritten. May have been cut short before and is then run again, so
+    /// it must do no harm to what it already did.
     pub(crate) run: fn(&sled::Db) -> Result<(), StoreError>,
 }
 
-/// Every step there is, in order. See migrations/README.md for how one is added. From 2 on nothing is rewritten: the journal may hold entries that a binary of the format before
-/// cannot read, since 3 what was done to the model, since 4 what users consent to and that they were erased, since 5 that something was kept long enough.
+/// Every step there is, in order. See migrations/README.md for how one is added. From 2 on nothing
+/// is rewritten: the journal may hold entries that a binary of the format before cannot read, since
+/// 3 what was done to the model, since 4 what users consent to and that they were erased, since 5
+/// that something was kept long enough.
 pub(crate) const STEPS: &[Migration] = &[
     Migration { from: 1, run: begin_at_zero },
     Migration { from: 2, run: |_| Ok(()) },
@@ -26,16 +31,18 @@ pub(crate) const STEPS: &[Migration] = &[
     Migration { from: 4, run: |_| Ok(()) },
 ];
 
-/// From 1 to 2: the store says where its journal begins, since the head of it may now have been dropped.
+/// From 1 to 2: the store says where its journal begins, since the head of it may now have been
+/// dropped.
 fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
     if journal::begin_of(db)? > 0 { Ok(()) } else { journal::set_begin(db, 0) }
 }
 
-/// Brings the store to `target`, running the steps that lead there, and returns the format that it was in. `sync` makes durable what was written so far.
+/// Brings the store to `target`, running the steps that lead there, and returns the format that it
+/// was in. `sync` makes durable what was written so far.
 ///
 /// # Errors
-/// [`StoreError::Newer`] and [`StoreError::NoFormat`] for a store that this binary cannot read, [`StoreError::NoMigration`] if a step is missing, and
-/// whatever a step or a sync says.
+/// [`StoreError::Newer`] and [`StoreError::NoFormat`] for a store that this binary cannot read,
+/// [`StoreError::NoMigration`] if a step is missing, and whatever a step or a sync says.
 pub(crate) fn migrate(
     db: &sled::Db,
     dir: &Path,
@@ -76,7 +83,8 @@ mod tests {
     use super::super::{Committer, CommitterSettings, Store, StoreOptions};
     use super::*;
 
-    /// Every format that was ever written is kept: 120 views by seven users on seven items, and what the catalog says of one of them.
+    /// Every format that was ever written is kept: 120 views by seven users on seven items, and
+    /// what the catalog says of one of them.
     #[test]
     fn every_former_format_reads_as_it_did() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures");

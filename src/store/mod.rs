@@ -1,4 +1,5 @@
-//! What outlives the process: the journal, the session records, the item names and the checkpoints of what was learned.
+//! What outlives the process: the journal, the session records, the item names and the checkpoints
+//! of what was learned.
 //!
 //! ```text
 //! <data-dir>/lock           held while a process has the store open
@@ -16,9 +17,10 @@
 //! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
 //! ```
 //!
-//! The journal is the truth. Everything else is a fold of it that says how far it reaches, so that a restart folds only the tail. All trees share one
-//! log and a restart finds a prefix of it: what was written first is there if what was written later is. So a fold writes its values first and how far
-//! they reach last, and needs no transaction.
+//! The journal is the truth. Everything else is a fold of it that says how far it reaches, so that
+//! a restart folds only the tail. All trees share one log and a restart finds a prefix of it: what
+//! was written first is there if what was written later is. So a fold writes its values first and
+//! how far they reach last, and needs no transaction.
 
 mod alias_tree;
 mod archive;
@@ -78,7 +80,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-/// How long, and how often, to wait for a directory's lock: a process that is being started by whoever just let go of it has a copy until it runs its own program.
+/// How long, and how often, to wait for a directory's lock: a process that is being started by
+/// whoever just let go of it has a copy until it runs its own program.
 const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
 
 /// Bytes of a database from which on its next opening is worth preparing.
@@ -94,7 +97,8 @@ pub enum Durability {
     /// The loss of power: the bytes are on the disk (`fdatasync`) before an event is acknowledged.
     #[default]
     PowerLoss,
-    /// The death of the process, `kill -9` included, but not that of the machine: the bytes are the kernel's before an event is acknowledged.
+    /// The death of the process, `kill -9` included, but not that of the machine: the bytes are the
+    /// kernel's before an event is acknowledged.
     ProcessCrash,
 }
 
@@ -135,7 +139,8 @@ struct Shared {
     options: StoreOptions,
     /// `None` only while it is being opened again, and after that failed.
     engine: RwLock<Option<Arc<Engine>>>,
-    /// Read-locked by whoever writes, so that no other opening takes the present one's place meanwhile. Taken before `engine`.
+    /// Read-locked by whoever writes, so that no other opening takes the present one's place
+    /// meanwhile. Taken before `engine`.
     writers: RwLock<()>,
     /// One compaction at a time.
     compacting: Mutex<()>,
@@ -143,16 +148,20 @@ struct Shared {
     compacted_to: AtomicU64,
     /// How often it was opened again.
     reopenings: AtomicU64,
-    /// Locked for as long as the store is open. Last, so that it is released when the database's files are closed.
+    /// Locked for as long as the store is open. Last, so that it is released when the database's
+    /// files are closed.
     _lock: File,
 }
 
 impl Store {
-    /// Opens the store of a data directory, which is created if it is not there, and migrates it to the present [`FORMAT`].
+    /// Opens the store of a data directory, which is created if it is not there, and migrates it to
+    /// the present [`FORMAT`].
     ///
     /// # Errors
-    /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for a format that this binary cannot read,
-    /// [`StoreError::Unopenable`] or [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk says.
+    /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for
+    /// a format that this binary cannot read, [`StoreError::Unopenable`] or
+    /// [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk
+    /// says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         Self::open_by(dir.as_ref(), options, false)
     }
@@ -166,7 +175,8 @@ impl Store {
         Self::open(dir, options)
     }
 
-    /// Opens a store to look at it, also where its journal's last record is damaged, which [`Store::open`] refuses.
+    /// Opens a store to look at it, also where its journal's last record is damaged, which
+    /// [`Store::open`] refuses.
     ///
     /// # Errors
     /// As [`Store::open_existing`].
@@ -205,12 +215,14 @@ impl Store {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Closes the database and opens it again, which is how writes come back after one failed: what the disk really holds is found by reading it.
-    /// Every clone of the store goes on with the new opening; calls under way elsewhere are waited for.
+    /// Closes the database and opens it again, which is how writes come back after one failed: what
+    /// the disk really holds is found by reading it. Every clone of the store goes on with the new
+    /// opening; calls under way elsewhere are waited for.
     ///
     /// # Errors
-    /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be read still can. Otherwise as [`Store::open`]: the store then
-    /// stays closed, and every call on it is [`StoreError::Failed`]. Either way this may be tried again.
+    /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be
+    /// read still can. Otherwise as [`Store::open`]: the store then stays closed, and every call on
+    /// it is [`StoreError::Failed`]. Either way this may be tried again.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         probe(&shared.dir.join("probe"))?;
@@ -225,7 +237,8 @@ impl Store {
         Ok(())
     }
 
-    /// Closes the database and opens it once more: the next opening then need not read again what was written since this one, which takes about a second a gigabyte. To be called when nothing
+    /// Closes the database and opens it once more: the next opening then need not read again what
+    /// was written since this one, which takes about a second a gigabyte. To be called when nothing
     /// more is written. Of a small database nothing is to be gained, and it stays as it is.
     ///
     /// # Errors
@@ -234,7 +247,8 @@ impl Store {
         if self.size_on_disk()? < WORTH_RESTING { Ok(()) } else { self.reopen() }
     }
 
-    /// The number of the present opening: what was written in an earlier one and not made durable may be gone.
+    /// The number of the present opening: what was written in an earlier one and not made durable
+    /// may be gone.
     ///
     /// # Errors
     /// [`StoreError::Failed`] if the store could not be reopened.
@@ -256,8 +270,8 @@ impl Store {
         Ok(self.engine()?.format_found)
     }
 
-    /// Passes a journal that has every entry that it is known to have had. The database takes damage to its log for the log's end: then the journal ends early,
-    /// and only this says so.
+    /// Passes a journal that has every entry that it is known to have had. The database takes
+    /// damage to its log for the log's end: then the journal ends early, and only this says so.
     ///
     /// # Errors
     /// [`StoreError::Lost`] if it ends before, or what reading says.
@@ -367,7 +381,8 @@ impl Store {
         Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS))
     }
 
-    /// The states that a rollback went to or left, to be written to; how many are kept is the writer's affair.
+    /// The states that a rollback went to or left, to be written to; how many are kept is the
+    /// writer's affair.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
@@ -375,7 +390,8 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), usize::MAX)
     }
 
-    /// What learning began with before the journal's first entry, to be read from; `None` if that was nothing.
+    /// What learning began with before the journal's first entry, to be read from; `None` if that
+    /// was nothing.
     ///
     /// # Errors
     /// [`StoreError::Io`] if it cannot be read or is not what was written.
@@ -387,7 +403,8 @@ impl Store {
         }
     }
 
-    /// Writes, durably, what learning begins with: only before the journal's first entry, since everything after it is a fold that began so.
+    /// Writes, durably, what learning begins with: only before the journal's first entry, since
+    /// everything after it is a fold that began so.
     ///
     /// # Errors
     /// [`StoreError::Begun`] if the journal has an entry, or what `fill` or the disk says.
@@ -438,7 +455,8 @@ impl Store {
         engine.clone().ok_or_else(|| StoreError::Failed { dir: self.shared.dir.clone() })
     }
 
-    /// The present opening, to write to. No other one takes its place before what is returned is dropped; nobody may hold two at once.
+    /// The present opening, to write to. No other one takes its place before what is returned is
+    /// dropped; nobody may hold two at once.
     fn writable(&self) -> Result<Writing<'_>, StoreError> {
         let unmoved = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
@@ -470,7 +488,8 @@ fn present(dir: &Path) -> Result<(), StoreError> {
     if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
 }
 
-/// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a sync.
+/// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a
+/// sync.
 fn probe(path: &Path) -> Result<(), StoreError> {
     const BYTES: usize = 4 << 20;
     let written = File::create(path).and_then(|mut file| {

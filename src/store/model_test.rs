@@ -1,4 +1,5 @@
-//! The whole store against plain maps: sequences of everything that can be done to it, in any order, with ends of every kind in between.
+//! The whole store against plain maps: sequences of everything that can be done to it, in any
+//! order, with ends of every kind in between.
 
 use super::testing::{copy_files, named_event};
 use super::*;
@@ -155,7 +156,8 @@ struct StoreAndReference {
     copies: usize,
 }
 
-/// Where there is one, in memory: what a sync brings to a disk is not seen here, and waiting for it takes ten times as long as all the rest.
+/// Where there is one, in memory: what a sync brings to a disk is not seen here, and waiting for it
+/// takes ten times as long as all the rest.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

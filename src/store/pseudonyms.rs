@@ -4,10 +4,12 @@ use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
-    /// Passes a start under the secret of that fingerprint, or under none. An empty store remembers the first; afterwards no other is passed, since under another every user would be two.
+    /// Passes a start under the secret of that fingerprint, or under none. An empty store remembers
+    /// the first; afterwards no other is passed, since under another every user would be two.
     ///
     /// # Errors
-    /// [`StoreError::ClearIds`], [`StoreError::NoSecret`] or [`StoreError::OtherSecret`] if the store was written otherwise, or what reading and writing it says.
+    /// [`StoreError::ClearIds`], [`StoreError::NoSecret`] or [`StoreError::OtherSecret`] if the
+    /// store was written otherwise, or what reading and writing it says.
     pub fn heed_pseudonyms(&self, fingerprint: Option<[u8; 16]>) -> Result<(), StoreError> {
         let dir = || self.dir().to_owned();
         match (self.fingerprint()?, fingerprint) {

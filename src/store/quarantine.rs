@@ -56,7 +56,8 @@ impl QuarantineTree {
     /// Every note, in the journal's order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for a note that is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] for a note that is not what was written, or what the database
+    /// says.
     pub fn all(&self) -> Result<Vec<QuarantinedEntry>, StoreError> {
         let engine = self.store.engine()?;
         let read = |stored: sled::Result<(sled::IVec, sled::IVec)>| {

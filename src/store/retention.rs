@@ -8,13 +8,17 @@ use crate::domain::{Offset, Timestamp};
 pub struct JournalRetention {
     /// Its last so many entries.
     pub entries: u64,
-    /// Every entry that is, by its own timestamp, no more than so many milliseconds older than the last one, and what comes after it.
+    /// Every entry that is, by its own timestamp, no more than so many milliseconds older than the
+    /// last one, and what comes after it.
     pub period_ms: Option<i64>,
 }
 
 impl Store {
-    /// Lets the journal go but for what is to be kept and what is still needed: every entry that is in the session records, the item names and the oldest of the
-    /// `checkpoints` is in everything that is derived from the journal. None goes that is not `learned`: the checkpoints may be those of a fold under other settings, which was further. Returns where the journal begins now.
+    /// Lets the journal go but for what is to be kept and what is still needed: every entry that is
+    /// in the session records, the item names and the oldest of the `checkpoints` is in everything
+    /// that is derived from the journal. None goes that is not `learned`: the checkpoints may be
+    /// those of a fold under other settings, which was further. Returns where the journal begins
+    /// now.
     ///
     /// # Errors
     /// What reading or the disk says.
@@ -26,7 +30,8 @@ impl Store {
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
     }
 
-    /// The first offset before `floor` whose entry is young enough, or `floor`. What is found to be too old is read only this once: it goes.
+    /// The first offset before `floor` whose entry is young enough, or `floor`. What is found to be
+    /// too old is read only this once: it goes.
     fn first_within(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
@@ -90,7 +95,8 @@ mod tests {
             other => other,
         };
         let append = |timestamp| store.journal().append(&[at(timestamp)], Durability::ProcessCrash).unwrap();
-        // One a second; that of offset 30 says that it is much older, and so does nobody before the first.
+        // One a second; that of offset 30 says that it is much older, and so does nobody before the
+        // first.
         for second in 0..60 {
             append(if second == 30 { 0 } else { second * 1000 });
         }

@@ -41,17 +41,21 @@ impl SessionTree {
         engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
     }
 
-    /// Writes many records, but removes an empty one, then how far they all reach: every journal entry before `through` is in the stored records. They become durable with the next
-    /// commit or [`Store::sync`]; until then a restart finds older ones and a `through` that is true of those.
+    /// Writes many records, but removes an empty one, then how far they all reach: every journal
+    /// entry before `through` is in the stored records. They become durable with the next commit or
+    /// [`Store::sync`]; until then a restart finds older ones and a `through` that is true of
+    /// those.
     ///
     /// # Errors
-    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `through` is then as before.
+    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `through` is
+    /// then as before.
     pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         write(&engine, records, through)
     }
 
-    /// Writes as [`Sessions::insert`] does, if the store was not opened again since that [`Store::opening`]: `through` counts on what was written before.
+    /// Writes as [`Sessions::insert`] does, if the store was not opened again since that
+    /// [`Store::opening`]: `through` counts on what was written before.
     ///
     /// # Errors
     /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::insert`].
@@ -68,7 +72,8 @@ impl SessionTree {
         write(&engine, records, through)
     }
 
-    /// Writes records as [`Sessions::insert`] does that reach as far as those that they take the place of.
+    /// Writes records as [`Sessions::insert`] does that reach as far as those that they take the
+    /// place of.
     ///
     /// # Errors
     /// As [`Sessions::insert`].
@@ -86,11 +91,13 @@ impl SessionTree {
         users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
     }
 
-    /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records, those that follow the user `after` in the order of the ids' bytes, and returns the last
-    /// user looked at, to go on from; `None` once there are no more.
+    /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records,
+    /// those that follow the user `after` in the order of the ids' bytes, and returns the last user
+    /// looked at, to go on from; `None` once there are no more.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk says.
+    /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk
+    /// says.
     pub fn forget(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
         let engine = self.store.writable()?;
         let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
@@ -106,7 +113,8 @@ impl SessionTree {
         Ok(last)
     }
 
-    /// The records of `most` users, those that follow the user `after` in the order of the ids' bytes; `None` for a damaged one.
+    /// The records of `most` users, those that follow the user `after` in the order of the ids'
+    /// bytes; `None` for a damaged one.
     ///
     /// # Errors
     /// What the database says.
@@ -143,7 +151,8 @@ impl SessionTree {
     /// Every user's record, in the order of the ids' bytes.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors where a record is damaged.
+    /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors
+    /// where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         self.starting_with("")
     }

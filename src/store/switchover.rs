@@ -1,8 +1,10 @@
 //! One database in place of another.
 //!
-//! A database stands in `store`, or, since it took the place of another while that was still being read, in `store.N`: the database goes by the names of its files, so that one that is
-//! open keeps its own. It takes the place at the instant at which the file `whole` is in it; of several such the one of the highest number is the store. The next start gives it the name
-//! `store` and removes the rest.
+//! A database stands in `store`, or, since it took the place of another while that was still being
+//! read, in `store.N`: the database goes by the names of its files, so that one that is open keeps
+//! its own. It takes the place at the instant at which the file `whole` is in it; of several such
+//! the one of the highest number is the store. The next start gives it the name `store` and removes
+//! the rest.
 
 use super::committer::ids;
 use super::end_marker::EndMarker;
@@ -38,7 +40,8 @@ pub(super) fn present(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(whole.unwrap_or_else(|| dir.join(STORE)))
 }
 
-/// Where the database that is to take the place of that one is made. What an earlier one left there is removed.
+/// Where the database that is to take the place of that one is made. What an earlier one left there
+/// is removed.
 ///
 /// # Errors
 /// What the file system says.
@@ -48,7 +51,8 @@ pub(super) fn next(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
     Ok(next)
 }
 
-/// Lets the database in `path`, which is on the disk with all that it has, be the store of the data directory `dir` from now on.
+/// Lets the database in `path`, which is on the disk with all that it has, be the store of the data
+/// directory `dir` from now on.
 ///
 /// # Errors
 /// What the file system says. Which of the two a start finds is then not known.
@@ -59,7 +63,8 @@ pub(super) fn mark(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(path)
 }
 
-/// Names the store of a data directory that nobody has open `store`, and removes every other database. May be cut short anywhere.
+/// Names the store of a data directory that nobody has open `store`, and removes every other
+/// database. May be cut short anywhere.
 ///
 /// # Errors
 /// What the file system says.
@@ -90,8 +95,10 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Puts the store in `stage` in place of this one's database, which nobody may be reading, and removes that. Every clone goes on with the new one. A process that dies on the way
-    /// leaves either of them, whole. The files beside the database stay, except that the journal is known to reach as far as the new one does, and that no event ids are left for the next start.
+    /// Puts the store in `stage` in place of this one's database, which nobody may be reading, and
+    /// removes that. Every clone goes on with the new one. A process that dies on the way leaves
+    /// either of them, whole. The files beside the database stay, except that the journal is known
+    /// to reach as far as the new one does, and that no event ids are left for the next start.
     ///
     /// # Errors
     /// What the disk says. If the store then is closed, opening it again finds one of the two.
@@ -105,7 +112,8 @@ impl Store {
         *engine = None;
         wait_closed(&path)?;
         ids::remove(&shared.dir)?;
-        // Were the swap cut short behind this, it would say less of the old journal, but nothing wrong.
+        // Were the swap cut short behind this, it would say less of the old journal, but nothing
+        // wrong.
         EndMarker::open(&shared.dir)?.raise(end);
         let new = next(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
@@ -157,7 +165,8 @@ mod tests {
             store.close().unwrap();
             dir.join(STORE)
         };
-        // What stands beside the old database, whether that is still there, and whether it has been taken the place of.
+        // What stands beside the old database, whether that is still there, and whether it has been
+        // taken the place of.
         for (others, is_there, taken) in [
             (vec![("store.1", false)], true, false),
             (vec![("store.1", true)], true, true),

@@ -82,7 +82,8 @@ fn a_store_is_shared_between_threads() {
     shareable::<Journal>();
 }
 
-/// A daemon was killed while the database wrote a snapshot of its log; the next opening wrote a shorter one over it, and the one after that found a checksum that did not hold.
+/// A daemon was killed while the database wrote a snapshot of its log; the next opening wrote a
+/// shorter one over it, and the one after that found a checksum that did not hold.
 #[test]
 fn a_snapshot_that_was_cut_short_does_no_harm_to_the_next() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Everything that a store can tell of its own soundness: every checksum, every reference, every count.
+//! Everything that a store can tell of its own soundness: every checksum, every reference, every
+//! count.
 
 use super::engine::{Engine, KeyValueIter};
 use super::{Store, StoreError, codec, envelope, journal, keys, open_checkpoint, sessions};
@@ -52,7 +53,8 @@ impl DamageRemedy {
 }
 
 impl DamageFinding {
-    /// Whether something is lost or wrong, and not only to be looked at under other settings or repaired by itself.
+    /// Whether something is lost or wrong, and not only to be looked at under other settings or
+    /// repaired by itself.
     #[must_use]
     pub fn is_serious(&self) -> bool {
         !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::Nothing)
@@ -107,7 +109,8 @@ impl VerificationReport {
         self.damages.push(DamageFinding { place: place.into(), reason: reason.to_string(), remedy });
     }
 
-    /// Whether the journal itself is whole, and what its folds begin with, so that they can be held against it.
+    /// Whether the journal itself is whole, and what its folds begin with, so that they can be held
+    /// against it.
     #[must_use]
     pub fn is_journal_whole(&self) -> bool {
         self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
@@ -125,8 +128,10 @@ struct NamedItems {
 }
 
 impl Store {
-    /// Looks at everything. `first_names` are those that the items of learning's begin have, which come before those of the journal; `observe` is told the entries looked at so
-    /// far. Returns what was found, and the items as the journal numbers them. Damage is what this finds, not why it ends.
+    /// Looks at everything. `first_names` are those that the items of learning's begin have, which
+    /// come before those of the journal; `observe` is told the entries looked at so far. Returns
+    /// what was found, and the items as the journal numbers them. Damage is what this finds, not
+    /// why it ends.
     #[must_use]
     pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (VerificationReport, ItemDictionary) {
         let mut findings = VerificationReport::default();
@@ -142,7 +147,8 @@ impl Store {
             0
         });
         let begin = engine.begin.load(Ordering::Acquire);
-        // What a dropped head named, or an entry that is a blank now, is known by what was stored of it alone.
+        // What a dropped head named, or an entry that is a blank now, is known by what was stored
+        // of it alone.
         let erased = self
             .erasures()
             .done()

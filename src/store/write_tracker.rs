@@ -1,4 +1,5 @@
-//! What is written to a database: which values, for whoever copies it meanwhile, and how many bytes all of them are.
+//! What is written to a database: which values, for whoever copies it meanwhile, and how many bytes
+//! all of them are.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -12,13 +13,15 @@ pub(crate) type WritePosition = (Vec<u8>, Vec<u8>);
 pub(crate) struct WriteTracker {
     /// Where something was written or removed since this was asked for; `None` while nobody asks.
     places: Mutex<Option<BTreeSet<WritePosition>>>,
-    /// By how much keys and values have grown since the database was opened, and, once that was counted, what there was.
+    /// By how much keys and values have grown since the database was opened, and, once that was
+    /// counted, what there was.
     bytes: AtomicI64,
     counted: AtomicBool,
 }
 
 impl WriteTracker {
-    /// Notes a write that is done: whoever reads the place from now on reads what it left. `former` is the value that stood there, `length` that of the one that does.
+    /// Notes a write that is done: whoever reads the place from now on reads what it left. `former`
+    /// is the value that stood there, `length` that of the one that does.
     pub(crate) fn wrote(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));
         self.bytes.fetch_add(bytes(length) - bytes(former.map(<[u8]>::len)), Ordering::Relaxed);
@@ -47,7 +50,8 @@ impl WriteTracker {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes in that all keys and values were counted to be so many bytes, since they had `grown` by so much.
+    /// Takes in that all keys and values were counted to be so many bytes, since they had `grown`
+    /// by so much.
     pub(crate) fn count(&self, bytes: u64, grown: i64) {
         if !self.counted.swap(true, Ordering::AcqRel) {
             self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX).saturating_sub(grown), Ordering::Relaxed);

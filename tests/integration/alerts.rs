@@ -1,5 +1,6 @@
-//! Every alert is made to fire by its cause: the real daemon, scraped by a real Prometheus under the project's own rules. Only how long something has to last is shortened, and where a threshold is one
-//! that no test can wait for, the passage with it is exchanged where the cause is.
+//! Every alert is made to fire by its cause: the real daemon, scraped by a real Prometheus under
+//! the project's own rules. Only how long something has to last is shortened, and where a threshold
+//! is one that no test can wait for, the passage with it is exchanged where the cause is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -84,7 +85,8 @@ fn asked(expression: &str) -> Vec<Asked> {
     found
 }
 
-/// A counter that appears with its first count has not increased, to Prometheus: so the alert on it would miss the one that matters most.
+/// A counter that appears with its first count has not increased, to Prometheus: so the alert on it
+/// would miss the one that matters most.
 #[test]
 fn whatever_an_alert_looks_at_is_there_from_the_start() {
     let home = Home::new();
@@ -147,7 +149,8 @@ fn faults_of_actors_and_of_senders() {
     });
     doomed.signal("KILL");
     prometheus.fires(&doomed, &["SequorDown"], || {});
-    // Not of the one that nothing was done to. How full and how slow this machine is, is not its doing.
+    // Not of the one that nothing was done to. How full and how slow this machine is, is not its
+    // doing.
     let own_doing = |alert: &String| !["SequorDiskFilling", "SequorSlow"].contains(&alert.as_str());
     let firing = prometheus.firing(&well);
     assert!(!firing.iter().any(own_doing), "{firing:?}");
@@ -162,7 +165,8 @@ fn checkpoints_that_can_be_neither_written_nor_read() {
     let Some(prometheus) = Prometheus::watch(&[&daemon], rules) else { return };
     prometheus.know(&[&daemon]);
 
-    // Where the checkpoints are to be there is a file, which is no directory and cannot be made one.
+    // Where the checkpoints are to be there is a file, which is no directory and cannot be made
+    // one.
     let (place, aside) = (home.data().join("checkpoints"), home.data().join("aside"));
     fs::rename(&place, &aside).unwrap();
     fs::write(&place, "").unwrap();
@@ -230,7 +234,8 @@ fn a_learning_rate_that_is_far_too_high() {
     prometheus.fires(&daemon, &["SequorLearningPaused"], || {});
 }
 
-/// A look at an item by each of many users, and a wait until no more of them are in memory than may be.
+/// A look at an item by each of many users, and a wait until no more of them are in memory than may
+/// be.
 fn round(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
     const USERS: usize = 200;
     let looks: Vec<_> = (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
@@ -279,7 +284,8 @@ fn more_visitors_than_fit_who_behave_otherwise() {
 #[test]
 fn a_journal_that_was_let_go_and_connections_that_are_not() {
     let home = Home::new();
-    // Of the database nothing is given back, and a connection on which nothing is asked is left open.
+    // Of the database nothing is given back, and a connection on which nothing is asked is left
+    // open.
     let settings = [
         "store.compact_ratio=0",
         "store.retain_entries=1000",

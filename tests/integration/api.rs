@@ -1,4 +1,5 @@
-//! The public API as its callers see it: every answer word for word where a caller may branch on it.
+//! The public API as its callers see it: every answer word for word where a caller may branch on
+//! it.
 
 use std::io::Write;
 
@@ -14,8 +15,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A zstd frame that holds the bytes as they are, in one raw block (RFC 8878, 3.1.1): magic, a descriptor that says "one segment, its size in one
-/// byte", that size, then the block's header (last, raw, size) and the bytes.
+/// A zstd frame that holds the bytes as they are, in one raw block (RFC 8878, 3.1.1): magic, a
+/// descriptor that says "one segment, its size in one byte", that size, then the block's header
+/// (last, raw, size) and the bytes.
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     let size = u8::try_from(bytes.len()).unwrap();
     let header = (u32::from(size) << 3 | 1).to_le_bytes();
@@ -91,7 +93,8 @@ fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
     assert_eq!((&misspelt["accepted"], &misspelt["warnings"][0]["code"]), (&json!(1), &json!("unknown_field")));
 }
 
-/// Sessions of two kinds that share no item, so that what a list is about can be told from its items' names.
+/// Sessions of two kinds that share no item, so that what a list is about can be told from its
+/// items' names.
 fn teach_two_worlds(daemon: &crate::daemon::Daemon) {
     for round in 0..20 {
         for world in ["sea", "sky"] {
@@ -312,7 +315,8 @@ fn an_answer_and_the_log_bear_the_id_of_the_request() {
     let id_of = |answer: &Answer| answer.headers["x-request-id"].to_str().unwrap().to_owned();
     let good = daemon.try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes()).unwrap();
     assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
-    // One that is not well-formed is not repeated to anybody, and of those that are made none comes twice.
+    // One that is not well-formed is not repeated to anybody, and of those that are made none comes
+    // twice.
     let made = daemon.try_post("/v1/events", &[("x-request-id", "<script>")], b"{}").unwrap();
     let other = daemon.get("/nothing");
     assert!(id_of(&made).starts_with('q') && id_of(&other).starts_with('q') && id_of(&made) != id_of(&other));

@@ -1,4 +1,5 @@
-//! Whatever is sent, it is answered; the good events beside it are taken, and the daemon goes on as before.
+//! Whatever is sent, it is answered; the good events beside it are taken, and the daemon goes on as
+//! before.
 
 use serde_json::{Value, json};
 

@@ -94,7 +94,8 @@ fn the_catalog_outlives_the_process() {
     assert_eq!(daemon.get("/v1/items/cup").status, 404);
 }
 
-/// Twelve items: two of three are tea, one of three a cup; the price is the number. Four users have gone through them in their order.
+/// Twelve items: two of three are tea, one of three a cup; the price is the number. Four users have
+/// gone through them in their order.
 fn shop(daemon: &Daemon) {
     let item = |number: usize| {
         let category = if number % 3 == 2 { "cups" } else { "tea" };
@@ -216,7 +217,8 @@ fn an_answer_is_turned_page_by_page() {
     shop(&daemon);
     let first = ask(&daemon, "limit=5");
     let id = first["recommendation_id"].as_str().unwrap();
-    // Another answer may be of newer weights: the impression of this one can complete a stretch to learn from. So the whole is told by its own pages.
+    // Another answer may be of newer weights: the impression of this one can complete a stretch to
+    // learn from. So the whole is told by its own pages.
     let whole = [ids(&first), ids(&ask(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
     assert_eq!(whole.len(), 12);
     // What is learned between two pages does not shuffle them.

@@ -1,4 +1,5 @@
-//! Consent: what each level means on the disk, in what is learned and in the answers, whoever says it and whatever dies meanwhile.
+//! Consent: what each level means on the disk, in what is learned and in the answers, whoever says
+//! it and whatever dies meanwhile.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -50,7 +51,8 @@ fn newest(home: &Home) -> PathBuf {
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
 
-/// A shop in which everything is learned from, with others in between by `more`, which is told where it stands.
+/// A shop in which everything is learned from, with others in between by `more`, which is told
+/// where it stands.
 fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
     for second in 0..96 {
         let (user, item) = (second * 7 % 12, second * 5 % 9);
@@ -108,7 +110,8 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
     let private = exported.iter().filter(|entry| entry["user_id"] == "served-7f3a" && entry["entry"] == "event");
     assert!(private.clone().count() == 19 && private.clone().all(|entry| entry["consent"] == "session"));
 
-    // In what was learned: the same bytes as where somebody else's changes of mind stand in the place of the private events.
+    // In what was learned: the same bytes as where somebody else's changes of mind stand in the
+    // place of the private events.
     let other = Home::new();
     let daemon = other.start(&OFTEN);
     let mut level = ["session", "full"].into_iter().cycle();

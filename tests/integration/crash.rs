@@ -141,7 +141,8 @@ impl Sender<'_> {
         true
     }
 
-    /// A visitor signs in; now and then as a user who is to sign in, too, or two users turn out to be one.
+    /// A visitor signs in; now and then as a user who is to sign in, too, or two users turn out to
+    /// be one.
     fn merge(&mut self) -> bool {
         let from = if self.random.below(30) == 0 { self.user() } else { self.visitor() };
         let into = if self.random.below(6) == 0 { self.visitor() } else { self.user() };
@@ -172,7 +173,8 @@ impl Sender<'_> {
     }
 }
 
-/// Has the store written anew again and again, until no answer comes any more. Says how often it was.
+/// Has the store written anew again and again, until no answer comes any more. Says how often it
+/// was.
 fn compact(daemon: &Daemon) -> u64 {
     let mut compacted = 0;
     while let Ok(answer) = daemon.try_admin("POST", "/admin/store/compact", "{}") {
@@ -182,7 +184,8 @@ fn compact(daemon: &Daemon) -> u64 {
     compacted
 }
 
-/// Sends to a daemon until it is killed, at a moment that nothing agrees with. Says how often its store was written anew.
+/// Sends to a daemon until it is killed, at a moment that nothing agrees with. Says how often its
+/// store was written anew.
 fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64, sent: &Mutex<Sent>) -> u64 {
     sent.lock().unwrap().fresh = 0;
     let compacted = thread::scope(|scope| {
@@ -205,7 +208,8 @@ fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64,
     compacted
 }
 
-/// Reads what a killed daemon left: nothing that was there before has changed, all that was acknowledged is there once, and nothing is there that nobody sent.
+/// Reads what a killed daemon left: nothing that was there before has changed, all that was
+/// acknowledged is there once, and nothing is there that nobody sent.
 fn examine(home: &Home, before: &Ledger, sent: &Sent) -> Ledger {
     let ledger = Ledger::of(&home.data());
     assert!(ledger.entries.starts_with(&before.entries), "the journal's past is another");
@@ -300,7 +304,8 @@ fn whenever_it_is_killed_nothing_acknowledged_is_lost_and_all_that_is_known_is_a
     same_answers(&home.start(&SETTINGS), &twin_home.start(&SETTINGS));
 }
 
-/// Two daemons that have learned the same answer everybody alike, once hidden states of older weights are too old to be gone on with.
+/// Two daemons that have learned the same answer everybody alike, once hidden states of older
+/// weights are too old to be gone on with.
 fn same_answers(daemon: &Daemon, twin: &Daemon) {
     for border in 0..12 {
         let passes = |number: u64| {
@@ -318,7 +323,8 @@ fn same_answers(daemon: &Daemon, twin: &Daemon) {
         let [found, expected] = [daemon, twin].map(|daemon| {
             let before = daemon.next_offset();
             let answer = daemon.get(&path);
-            // What is popular fades with the journal, so the next one is asked only behind this one's impression.
+            // What is popular fades with the journal, so the next one is asked only behind this
+            // one's impression.
             daemon.learned(before + 1);
             answer.json()["items"].clone()
         });

@@ -1,6 +1,7 @@
 //! The real binary: started, asked, killed, started again.
 //!
-//! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a hang reaches: no test depends on speed.
+//! Whatever has to happen first is waited for by looking whether it has, up to a bound that only a
+//! hang reaches: no test depends on speed.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,10 +15,12 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
-/// How long a condition may take to come true. Far more than any needs on a slow machine: a bound for hangs, not a measure.
+/// How long a condition may take to come true. Far more than any needs on a slow machine: a bound
+/// for hangs, not a measure.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Settings that make learning cheap: these tests are about what is kept and answered, not about how good it is.
+/// Settings that make learning cheap: these tests are about what is kept and answered, not about
+/// how good it is.
 pub(crate) const SMALL: [&str; 2] = ["network.hidden=8", "network.negatives=32"];
 
 /// Looks again and again until `look` finds something.
@@ -69,7 +72,8 @@ impl Home {
         self.path().join("data")
     }
 
-    /// The command line that serves from here on free ports, with settings such as `server.max_batch=3` or flags such as `--checkpoint=FILE`.
+    /// The command line that serves from here on free ports, with settings such as
+    /// `server.max_batch=3` or flags such as `--checkpoint=FILE`.
     fn serve(&self, settings: &[&str]) -> Command {
         let mut command = sequor();
         command.args(["serve", "--data-dir"]).arg(self.data());
@@ -79,7 +83,8 @@ impl Home {
             }
         }
         for setting in SMALL.iter().chain(settings) {
-            // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a variable of the environment.
+            // A flag of the command's own is given whole, such as `--checkpoint=FILE`, and so is a
+            // variable of the environment.
             if setting.starts_with("--") {
                 command.arg(setting)
             } else if let Some((name, value)) =
@@ -99,7 +104,8 @@ impl Home {
         self.start_under(&[], settings)
     }
 
-    /// Starts a daemon by another command, which gets the daemon's as its last arguments and becomes it.
+    /// Starts a daemon by another command, which gets the daemon's as its last arguments and
+    /// becomes it.
     pub(crate) fn start_under(&self, wrapper: &[String], settings: &[&str]) -> Daemon {
         let addresses = self.data().join("addresses.json");
         // What an earlier daemon left here leads nowhere.
@@ -261,7 +267,8 @@ impl Daemon {
         BufReader::new(answer.into_body().into_reader())
     }
 
-    /// Asks for something and gets it as it comes over the wire, packed or not: its encoding and its bytes.
+    /// Asks for something and gets it as it comes over the wire, packed or not: its encoding and
+    /// its bytes.
     pub(crate) fn packed(&self, path: &str, encoding: &str) -> (String, Vec<u8>) {
         let mut answer = self.agent.get(format!("{}{path}", self.api)).header("accept-encoding", encoding).call().unwrap();
         let encoding = answer.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
@@ -308,7 +315,8 @@ impl Daemon {
         self.status()["journal"]["next_offset"].as_u64().unwrap()
     }
 
-    /// Waits until the journal has so many entries and all of them are learned, for as long as that goes on.
+    /// Waits until the journal has so many entries and all of them are learned, for as long as that
+    /// goes on.
     pub(crate) fn learned(&self, entries: u64) {
         let mut reached = None;
         let mut is_done = false;

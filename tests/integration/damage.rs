@@ -1,4 +1,5 @@
-//! A small store's files with bits flipped, stretches zeroed and ends cut off, a thousand times: whatever happens to them is refused, or found, or does no harm.
+//! A small store's files with bits flipped, stretches zeroed and ends cut off, a thousand times:
+//! whatever happens to them is refused, or found, or does no harm.
 //!
 //! `SEQUOR_DAMAGES` says how often (1000 unless set), `SEQUOR_DAMAGE_SEED` where the draws begin.
 
@@ -98,7 +99,8 @@ impl Original {
             drop(committer);
             store.close().unwrap();
         }
-        // Looked at in a copy: each opening puts what the one before wrote into the database's own snapshot, and damage to what is in none is another case.
+        // Looked at in a copy: each opening puts what the one before wrote into the database's own
+        // snapshot, and damage to what is in none is another case.
         copy_all(&dir, &home.path().join("looked-at"));
         let store = Store::open(home.path().join("looked-at"), &StoreOptions::default()).unwrap();
         let findings = store.verify(&[], &mut |_| {}).0;
@@ -114,8 +116,9 @@ impl Original {
         self.home.path().join("data")
     }
 
-    /// Opens a damaged copy and looks at everything in it. `Ok(true)` if it is all there and nothing is wrong, `Ok(false)` if it is known to be damaged, and why if something is
-    /// wrong that nothing said.
+    /// Opens a damaged copy and looks at everything in it. `Ok(true)` if it is all there and
+    /// nothing is wrong, `Ok(false)` if it is known to be damaged, and why if something is wrong
+    /// that nothing said.
     fn judge(&self, dir: &Path) -> Result<bool, String> {
         let store = match Store::open_damaged(dir, &StoreOptions::default()) {
             Ok(store) => store,
@@ -183,7 +186,8 @@ impl Original {
         Ok(error.or(through.err()))
     }
 
-    /// Whether a user has no event between the state found and the offset that the records are said to reach.
+    /// Whether a user has no event between the state found and the offset that the records are said
+    /// to reach.
     fn is_unmoved(&self, user: &str, newest: Option<usize>, through: Offset) -> bool {
         let applied = newest.and_then(|place| self.stored[place].get(user)).map_or(0, |record| record.applied);
         let moved = |entry: &Entry| matches!(entry, Entry::Event(event) if event.user_id == user);
@@ -191,7 +195,8 @@ impl Original {
     }
 }
 
-/// The files of a directory, smaller ones as likely as larger ones, the database's log more often than all others.
+/// The files of a directory, smaller ones as likely as larger ones, the database's log more often
+/// than all others.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];

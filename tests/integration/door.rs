@@ -1,4 +1,5 @@
-//! What comes through the doors too slowly, too large, too often, or under another name, and what is encrypted.
+//! What comes through the doors too slowly, too large, too often, or under another name, and what
+//! is encrypted.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -45,7 +46,8 @@ const ASK: &[u8] = b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\n\r\n";
 fn who_is_slow_is_not_waited_for() {
     let home = Home::new();
     let daemon = home.start(&["server.head_timeout=300ms", "server.body_timeout=300ms", "server.idle_timeout=300ms"]);
-    // A head that never ends, at once or byte by byte, and a connection on which nothing comes at all.
+    // A head that never ends, at once or byte by byte, and a connection on which nothing comes at
+    // all.
     let mut silent = connect(daemon.api());
     let mut stuck = connect(daemon.api());
     stuck.write_all(b"GET /v1/trending HTTP/1.1\r\nX-Slow: ").unwrap();

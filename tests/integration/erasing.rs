@@ -1,4 +1,5 @@
-//! Users who are forgotten: nothing of them is left in any byte of the data directory, whatever dies on the way.
+//! Users who are forgotten: nothing of them is left in any byte of the data directory, whatever
+//! dies on the way.
 
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,7 +24,8 @@ pub(crate) fn holds(dir: &Path, wanted: &str) -> bool {
     })
 }
 
-/// Twenty others among whom two of one person, with all that may be known of them: events with properties and ids, lists shown, a merge.
+/// Twenty others among whom two of one person, with all that may be known of them: events with
+/// properties and ids, lists shown, a merge.
 fn live(daemon: &Daemon) {
     for round in 0..30 {
         let events: Vec<_> = (0..20)
@@ -134,7 +136,8 @@ fn learned(data: &Path) -> Vec<u8> {
     std::fs::read(checkpoints.last().unwrap()).unwrap()
 }
 
-/// What others do, and, if asked for, one more user among them who is the first to name some of the items.
+/// What others do, and, if asked for, one more user among them who is the first to name some of the
+/// items.
 fn visits(with: bool) -> Vec<Value> {
     let mut events = Vec::new();
     for number in 0..900_i64 {

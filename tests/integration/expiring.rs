@@ -1,4 +1,5 @@
-//! What is kept for a set time only: once it is over nothing of it is in any byte of the data directory, whatever dies on the way.
+//! What is kept for a set time only: once it is over nothing of it is in any byte of the data
+//! directory, whatever dies on the way.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Logs followed and files imported by the real binary into a real daemon: each line and each row exactly once, whoever dies meanwhile.
+//! Logs followed and files imported by the real binary into a real daemon: each line and each row
+//! exactly once, whoever dies meanwhile.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -193,7 +194,8 @@ fn bad_rows_are_told_by_line_and_the_rest_is_taken() {
     assert_eq!((output.status.code(), &summary["taken"]), (Some(2), &Value::from(2)), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Imports this file with these arguments, and says how it ended, what was done and what it said of it.
+/// Imports this file with these arguments, and says how it ended, what was done and what it said of
+/// it.
 fn import(file: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let output = run(&[&["import", file.to_str().unwrap(), "--json"], arguments].concat());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -207,8 +209,9 @@ fn faults(file: &Path) -> Vec<(u64, String)> {
     told.map(|fault| (fault["line"].as_u64().unwrap(), fault["code"].as_str().unwrap().to_owned())).collect()
 }
 
-/// An import is killed in the middle of its file and started again; `arguments` say where to. It cannot get beyond the middle before: there stand faulty rows, and it waits for
-/// somebody to read what it says of them.
+/// An import is killed in the middle of its file and started again; `arguments` say where to. It
+/// cannot get beyond the middle before: there stand faulty rows, and it waits for somebody to read
+/// what it says of them.
 fn import_killed_half_way(home: &Home, arguments: &[&str]) {
     const HALF: usize = 2_000;
     const FAULTY: usize = 2_000;

@@ -1,4 +1,5 @@
-//! A disk that fills up in the midst of a load, and has room again later: a small file system in memory, which only root may mount.
+//! A disk that fills up in the midst of a load, and has room again later: a small file system in
+//! memory, which only root may mount.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -58,7 +59,8 @@ struct Known {
     problems: BTreeMap<String, (Value, Option<String>)>,
 }
 
-/// Sends one batch after the other, each until it is taken, and asks for lists in between, which must be given.
+/// Sends one batch after the other, each until it is taken, and asks for lists in between, which
+/// must be given.
 fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, over: &AtomicBool) {
     for batch in 0.. {
         let ids: Vec<_> = (0..20).map(|place| format!("{number}-{batch}-{place}")).collect();
@@ -101,7 +103,8 @@ fn a_full_disk_is_told_loses_nothing_and_passes_without_a_restart() {
                 scope.spawn(move || sender(daemon, number, known, over))
             })
             .collect();
-        // A sender that has failed says why once all are joined; waiting for its events would hide it.
+        // A sender that has failed says why once all are joined; waiting for its events would hide
+        // it.
         let failed = || senders.iter().any(thread::ScopedJoinHandle::is_finished);
         for _ in 0..3 {
             let before = taken();

@@ -1,8 +1,9 @@
-//! Inputs that nobody meant: valid ones, mutated without end. Nothing may panic, nothing may ask for memory without bound, and what is read must, written
-//! again, be read as the same.
+//! Inputs that nobody meant: valid ones, mutated without end. Nothing may panic, nothing may ask
+//! for memory without bound, and what is read must, written again, be read as the same.
 //!
-//! `cargo test --test integration fuzz -- --ignored` runs each for `SEQUOR_FUZZ_SECONDS` (600 unless set) from the seed `SEQUOR_FUZZ_SEED` (0 unless set); without
-//! `--ignored` each runs for a few thousand inputs.
+//! `cargo test --test integration fuzz -- --ignored` runs each for `SEQUOR_FUZZ_SECONDS` (600
+//! unless set) from the seed `SEQUOR_FUZZ_SEED` (0 unless set); without `--ignored` each runs for a
+//! few thousand inputs.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -82,7 +83,8 @@ fn peak() -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() << 10
 }
 
-/// Hands mutated inputs to `check` until the time is over, or, if no time was given, until some thousands are through.
+/// Hands mutated inputs to `check` until the time is over, or, if no time was given, until some
+/// thousands are through.
 pub(crate) fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static [u8]], long: bool, few: u64, mut check: impl FnMut(&[u8])) {
     let setting = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
     let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
@@ -111,7 +113,8 @@ impl Drop for Told<'_> {
     }
 }
 
-/// One test for some inputs, and one that is only run when it is asked for, for as long as is wanted.
+/// One test for some inputs, and one that is only run when it is asked for, for as long as is
+/// wanted.
 macro_rules! target {
     ($some:ident, $many:ident, $fuzz:ident) => {
         #[test]
@@ -389,7 +392,8 @@ fn bytes(long: bool) {
     });
 }
 
-/// Puts the checksum of what follows it into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖ payload`.
+/// Puts the checksum of what follows it into a value: `version ‖ crc32(key ‖ version ‖ payload) ‖
+/// payload`.
 fn seal(key: &[u8], value: &mut [u8]) {
     if let Some((head, payload)) = value.split_at_mut_checked(5) {
         let sum = crc32fast::hash(&[key, &[1], payload].concat());
@@ -398,7 +402,8 @@ fn seal(key: &[u8], value: &mut [u8]) {
     }
 }
 
-/// Opens the database itself. One that was let go of holds its lock until its last thread has ended, which nothing waits for: so this does.
+/// Opens the database itself. One that was let go of holds its lock until its last thread has
+/// ended, which nothing waits for: so this does.
 fn opened(path: &std::path::Path) -> sled::Db {
     let log = fs::File::options().read(true).write(true).open(path.join("db")).unwrap();
     log.lock().unwrap();
@@ -406,7 +411,8 @@ fn opened(path: &std::path::Path) -> sled::Db {
     sled::open(path).unwrap()
 }
 
-/// Records are spoilt behind the store's back, some of them sealed again, some removed, repeated or exchanged: the store is opened and read, or says why not.
+/// Records are spoilt behind the store's back, some of them sealed again, some removed, repeated or
+/// exchanged: the store is opened and read, or says why not.
 fn journals(long: bool) {
     let home = tempfile::tempdir().unwrap();
     let open = || Store::open(home.path(), &StoreOptions::default());

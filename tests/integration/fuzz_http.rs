@@ -1,5 +1,6 @@
-//! Requests that nobody meant, on both doors of the real binary: broken heads, chunks and packings, strange methods and paths, what is pipelined, JSON of every kind.
-//! Whatever comes is answered or hung up on: no fault of the daemon's own, no panic, no memory without bound.
+//! Requests that nobody meant, on both doors of the real binary: broken heads, chunks and packings,
+//! strange methods and paths, what is pipelined, JSON of every kind. Whatever comes is answered or
+//! hung up on: no fault of the daemon's own, no panic, no memory without bound.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -103,8 +104,9 @@ const TOKENS: &[&[u8]] = &[
 
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"];
 
-/// What is asked in good order: of each a method, an address and a body. Left out is what would not let the others be tried: what drains, what writes files where it is told to, what
-/// writes the whole store anew, what makes the log long.
+/// What is asked in good order: of each a method, an address and a body. Left out is what would not
+/// let the others be tried: what drains, what writes files where it is told to, what writes the
+/// whole store anew, what makes the log long.
 const QUESTIONS: [(&str, &str, &str); 50] = [
     (
         "POST",
@@ -208,7 +210,8 @@ fn corpus() -> Vec<Vec<u8>> {
     corpus
 }
 
-/// Puts a request into another dress: now and then another method, more headers and parameters; its body with its right length, packed, in chunks, or deep in brackets.
+/// Puts a request into another dress: now and then another method, more headers and parameters; its
+/// body with its right length, packed, in chunks, or deep in brackets.
 fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     let (head, body) = request.split_at(body_at(request)?);
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
@@ -261,7 +264,8 @@ fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     Some(raw(method, &address, &format!("{headers}{more}"), &body))
 }
 
-/// Sends this and nothing more, and reads what is answered: to its end, or as much as is enough of what has none.
+/// Sends this and nothing more, and reads what is answered: to its end, or as much as is enough of
+/// what has none.
 fn exchange(door: &str, request: &[u8]) -> Vec<u8> {
     let mut connection = TcpStream::connect(door).unwrap();
     // A bound for hangs.

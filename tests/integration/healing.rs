@@ -1,4 +1,5 @@
-//! What strikes one actor hurts nobody else: faults are asked for, and the daemon heals itself from the store and the journal.
+//! What strikes one actor hurts nobody else: faults are asked for, and the daemon heals itself from
+//! the store and the journal.
 
 #![cfg(debug_assertions)]
 
@@ -83,7 +84,8 @@ fn an_entry_that_cannot_be_learned_from_is_passed_over() {
     assert_eq!((&noted[0]["offset"], &noted[0]["reader"]), (&json!(POISON), &json!("learner")));
     assert_eq!(noted[0]["entry"]["Event"]["item_id"], "poison");
     assert!(noted[0]["reason"].as_str().unwrap().contains("a fault was asked for"), "{}", noted[0]);
-    // Asked without a user: an impression in the journal would move the offset of the checkpoint that is compared below.
+    // Asked without a user: an impression in the journal would move the offset of the checkpoint
+    // that is compared below.
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).items().len(), 20, "answers go on");
     let learned = learned_by(&home, daemon);
 

@@ -1,4 +1,5 @@
-//! What a data directory holds, read as a start would read it, and held against what must always hold.
+//! What a data directory holds, read as a start would read it, and held against what must always
+//! hold.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -29,12 +30,14 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Reads what a daemon would find that started on this directory now, without touching it; and asserts that every stored session is a fold of the journal.
+    /// Reads what a daemon would find that started on this directory now, without touching it; and
+    /// asserts that every stored session is a fold of the journal.
     pub(crate) fn of(data: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
         for entry in data.read_dir().unwrap() {
             let entry = entry.unwrap();
-            // One that took the place of another while that was being read, or was about to, stands beside it.
+            // One that took the place of another while that was being read, or was about to, stands
+            // beside it.
             if entry.file_name().to_string_lossy().starts_with("store") {
                 copy_all(&entry.path(), &copy.path().join(entry.file_name()));
             }
@@ -46,7 +49,8 @@ impl Ledger {
         ledger
     }
 
-    /// Every record is the fold of its user's events before the offset that it names, and nobody's record ends before the offset that all are said to reach.
+    /// Every record is the fold of its user's events before the offset that it names, and nobody's
+    /// record ends before the offset that all are said to reach.
     fn assert_sessions_are_folds(&self, store: &Store) {
         let through = store.sessions().through().unwrap();
         assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
@@ -120,7 +124,8 @@ impl Ledger {
         self.entries.iter().filter_map(price).collect()
     }
 
-    /// Writes the journal, and nothing else, into an empty data directory: all that a start there knows it folds from these entries.
+    /// Writes the journal, and nothing else, into an empty data directory: all that a start there
+    /// knows it folds from these entries.
     pub(crate) fn write_to(&self, data: &Path) {
         let store = Store::open(data, &StoreOptions::default()).unwrap();
         for entries in self.entries.chunks(100) {

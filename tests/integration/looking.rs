@@ -155,7 +155,8 @@ fn the_status_streams_to_a_bounded_number_and_a_stop_waits_for_none_of_them() {
     until("a status with the events", || (next()["journal"]["next_offset"] == 600).then_some(()));
     daemon.send(&[event("late", "user1", "item1")]);
     until("a status with one more", || (next()["journal"]["next_offset"] == 601).then_some(()));
-    // Each of the others would be waited for, 10 s long, and the exit code would still be 0: what is looked at is that their streams end.
+    // Each of the others would be waited for, 10 s long, and the exit code would still be 0: what
+    // is looked at is that their streams end.
     assert_eq!(daemon.terminate().code(), Some(0));
     assert!(lines.all(|line| line.is_ok()), "the stream ends as it should, not cut off");
 }

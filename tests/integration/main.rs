@@ -1,4 +1,5 @@
-//! The tests that look at the project as a whole: its structure, the real binary, its endpoints, its restarts.
+//! The tests that look at the project as a whole: its structure, the real binary, its endpoints,
+//! its restarts.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod access;

@@ -1,4 +1,5 @@
-//! Users who turn out to be one: as one from then on, whatever shard they were on and whenever the daemon dies.
+//! Users who turn out to be one: as one from then on, whatever shard they were on and whenever the
+//! daemon dies.
 
 use serde_json::{Value, json};
 

@@ -86,7 +86,8 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
     ] {
         assert!(value(&text, series) > 0.0, "{series}");
     }
-    // What the sources brought adds up to what was hit, and what was learned to what is in the journal.
+    // What the sources brought adds up to what was hit, and what was learned to what is in the
+    // journal.
     let sources = text.lines().filter(|line| line.starts_with("sequor_evaluated_hits_by_source_total{"));
     let hits: f64 = sources.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
     assert!(hits > 0.0 && hits == value(&text, "sequor_evaluated_hits_total"), "{hits} hits by source");

@@ -50,7 +50,8 @@ include-name = [
 checks.positive_data_acceptance.enabled = false
 "#;
 
-/// An address of more than 64 KiB is none to the library that reads requests: it gets a bare 400, as the README says.
+/// An address of more than 64 KiB is none to the library that reads requests: it gets a bare 400,
+/// as the README says.
 const BARE: &str = "
 import schemathesis
 
@@ -59,7 +60,8 @@ def filter_failure(context, failure, case, response):
     return not (response.status_code == 400 and len(response.request.url) > 65_000)
 ";
 
-/// Schemathesis makes up requests, sound and unsound, and chains of them, from the description, and holds every answer against it.
+/// Schemathesis makes up requests, sound and unsound, and chains of them, from the description, and
+/// holds every answer against it.
 #[test]
 fn requests_made_up_from_the_description_are_answered_as_it_says() {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/schemathesis/bin/schemathesis");
@@ -68,7 +70,8 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
     }
     let home = Home::new();
     let key = create(&home, "write,read,items,users");
-    // What is to be learned first is not waited for: no made-up offset is ever reached. Where other machines could ask, a key is asked for, as the description says.
+    // What is to be learned first is not waited for: no made-up offset is ever reached. Where other
+    // machines could ask, a key is asked for, as the description says.
     let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
     let events = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
     assert_eq!(daemon.knock("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()["accepted"], 3);
@@ -81,7 +84,8 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
         .args(["run", &format!("{}/openapi.json", daemon.api()), "--no-color", "--generation-deterministic"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--max-examples", &examples, "--phases", "examples,coverage,fuzzing,stateful", "--request-timeout", "60"])
-        // A stream does not end, and an erasure that is to be unlearned ends in a restart, at another free port here.
+        // A stream does not end, and an erasure that is to be unlearned ends in a restart, at
+        // another free port here.
         .args(["--exclude-path", "/v1/users/{user}/recommendations/stream", "--exclude-name", "DELETE /v1/users/{user}"])
         .current_dir(home.path())
         .stdin(Stdio::null())

@@ -1,4 +1,5 @@
-//! What an operator is given: rules, alerts, dashboard, runbook and the files to run it by, each held against the real thing.
+//! What an operator is given: rules, alerts, dashboard, runbook and the files to run it by, each
+//! held against the real thing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +33,8 @@ pub(crate) fn alerts() -> BTreeSet<String> {
     rules().iter().filter_map(|rule| rule["alert"].as_str().map(ToOwned::to_owned)).collect()
 }
 
-/// The expressions of the dashboard, with what is chosen in it filled in: those of its panels, and those that mark moments.
+/// The expressions of the dashboard, with what is chosen in it filled in: those of its panels, and
+/// those that mark moments.
 fn dashboard() -> (Vec<String>, Vec<String>) {
     let page: Value = serde_json::from_str(&text("grafana/dashboards/sequor.json")).unwrap();
     let panels = page["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
@@ -279,7 +281,8 @@ fn the_image_and_its_company_fit_together() {
     let context = ops(build["context"].as_str().unwrap());
     let dockerfile = fs::read_to_string(context.join(build["dockerfile"].as_str().unwrap())).unwrap();
 
-    // The image sets settings that exist, and Prometheus finds the admin endpoint where they put it.
+    // The image sets settings that exist, and Prometheus finds the admin endpoint where they put
+    // it.
     let pairs = dockerfile.split_whitespace().filter_map(|word| word.split_once('=')).filter(|(name, _)| name.starts_with("SEQUOR_"));
     let pairs: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     assert_eq!(pairs.len(), 4);

@@ -1,4 +1,5 @@
-//! What is on the disk when an acknowledgement is sent: the system calls of the real binary are traced, and the loss of power is played through on what they wrote.
+//! What is on the disk when an acknowledgement is sent: the system calls of the real binary are
+//! traced, and the loss of power is played through on what they wrote.
 
 use std::fs;
 use std::path::Path;
@@ -78,7 +79,8 @@ impl Disk {
         }
     }
 
-    /// The log after the loss of power. Of what was not synced, each sector is there or not, as it falls.
+    /// The log after the loss of power. Of what was not synced, each sector is there or not, as it
+    /// falls.
     fn after_loss(&self, chance: u64, random: &mut Random) -> Vec<u8> {
         const SECTOR: u64 = 512;
         let mut image = self.synced.clone();

@@ -1,4 +1,5 @@
-//! A real Prometheus that scrapes daemons under test, with the project's own configuration and rules.
+//! A real Prometheus that scrapes daemons under test, with the project's own configuration and
+//! rules.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -47,7 +48,8 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes these daemons once a second; `rules` makes its rules of the project's. `None`, and says so, where there is no Prometheus.
+    /// Starts one that scrapes these daemons once a second; `rules` makes its rules of the
+    /// project's. `None`, and says so, where there is no Prometheus.
     pub(crate) fn watch(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance(daemon))).collect();
@@ -114,7 +116,8 @@ impl Prometheus {
         here.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until each of these alerts has fired for a daemon, whose troubles `cause` keeps up meanwhile.
+    /// Waits until each of these alerts has fired for a daemon, whose troubles `cause` keeps up
+    /// meanwhile.
     pub(crate) fn fires(&self, daemon: &Daemon, alerts: &[&str], mut cause: impl FnMut()) {
         let mut missing: BTreeSet<_> = alerts.iter().copied().collect();
         until("the alerts", || {

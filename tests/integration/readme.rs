@@ -58,7 +58,8 @@ pub(crate) fn page_with_beacon() -> String {
     block(&page(), "From a web page", "html").to_owned()
 }
 
-/// A place where the page's commands mean the binary under test and a daemon of the test's own, without a letter of them changed.
+/// A place where the page's commands mean the binary under test and a daemon of the test's own,
+/// without a letter of them changed.
 struct Shell<'h> {
     home: &'h Home,
 }

@@ -204,7 +204,8 @@ fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
 fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there() {
     let (folder, file) = file("walks.csv", csv(200));
     let temporary = folder.path().join("tmp");
-    // What a replay left that was killed, what one has that runs, and what one has that just begins.
+    // What a replay left that was killed, what one has that runs, and what one has that just
+    // begins.
     for name in ["killed/store", "running/store", "beginning"] {
         fs::create_dir_all(temporary.join(format!("sequor-replay-{name}"))).unwrap();
     }
@@ -226,7 +227,8 @@ fn a_replay_leaves_nothing_behind_and_never_writes_into_a_journal_that_is_there(
     assert!(said.contains("already holds a journal; give the replay an empty directory with --data-dir"), "{said}");
 }
 
-/// The recorded behaviour of a shop, one pass, against the least that the network, the counts and the ranker must reach together.
+/// The recorded behaviour of a shop, one pass, against the least that the network, the counts and
+/// the ranker must reach together.
 #[test]
 fn a_recorded_shop_is_predicted() {
     let folder = std::env::var("SEQUOR_DATA").map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);

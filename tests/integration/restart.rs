@@ -22,7 +22,8 @@ fn checkpoint(home: &Home, entries: usize) -> PathBuf {
     home.data().join(format!("checkpoints/{entries:020}.checkpoint"))
 }
 
-/// No border, so no other weights: what a hidden state is made of depends on which weights were published when an event came.
+/// No border, so no other weights: what a hidden state is made of depends on which weights were
+/// published when an event came.
 const UNTRAINED: [&str; 1] = ["learning.interval=1024"];
 
 /// A daemon that has taken everybody's events and shown ann one list, which stands in the journal.
@@ -163,7 +164,8 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
     assert!(found.len() > 10_000, "a checkpoint of {} bytes holds no weights", found.len());
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
     assert_eq!((expected.len(), None), (found.len(), differ), "the first byte that differs");
-    // A checkpoint that the disk has spoilt is passed over for the one before it, and the rest is learned again.
+    // A checkpoint that the disk has spoilt is passed over for the one before it, and the rest is
+    // learned again.
     let newest = checkpoint(&home, events.len());
     let mut spoilt = fs::read(&newest).unwrap();
     let middle = spoilt.len() / 2;
@@ -173,7 +175,8 @@ fn what_is_learned_is_the_same_bytes_however_often_the_daemon_was_killed() {
     assert!(learned(&home, daemon, events.len()) == expected);
 }
 
-/// Checkpoints that were further pushed out those of a fold that began anew under other settings: until it had come as far, each start learned the whole journal again.
+/// Checkpoints that were further pushed out those of a fold that began anew under other settings:
+/// until it had come as far, each start learned the whole journal again.
 #[test]
 fn learning_begun_anew_under_other_settings_is_gone_on_with_though_the_former_was_further() {
     let home = Home::new();

@@ -99,7 +99,8 @@ fn what_was_folded_from_a_dropped_head_stays() {
     let first: Value = serde_json::from_str(here.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
 
-    // Other settings learn from what is left, and the catalog, which cannot be learned anew, goes over to them.
+    // Other settings learn from what is left, and the catalog, which cannot be learned anew, goes
+    // over to them.
     let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
     daemon.learned(sent as u64 + 1);

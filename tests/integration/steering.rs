@@ -1,4 +1,5 @@
-//! The model is steered while it runs: what that does to it is a fold of the journal like everything else, and a model that is poisoned is taken back.
+//! The model is steered while it runs: what that does to it is a fold of the journal like
+//! everything else, and a model that is poisoned is taken back.
 
 use std::fs;
 use std::path::Path;

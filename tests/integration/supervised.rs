@@ -1,4 +1,5 @@
-//! The daemon under a supervisor that wants to be told how it stands, as systemd does, here played by the test.
+//! The daemon under a supervisor that wants to be told how it stands, as systemd does, here played
+//! by the test.
 
 use std::collections::BTreeSet;
 use std::io::Write;

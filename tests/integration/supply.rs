@@ -29,7 +29,8 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// Whether an SPDX expression can be met by licences that are allowed. `/` is an old way to write `OR`.
+/// Whether an SPDX expression can be met by licences that are allowed. `/` is an old way to write
+/// `OR`.
 fn met(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "_WITH_");
     let words: Vec<_> = spaced.split_whitespace().collect();

@@ -76,7 +76,8 @@ fn take(stream: &TcpStream, taken: &Mutex<Vec<Vec<u8>>>) -> Option<()> {
     (&*stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n").ok()
 }
 
-/// A field of a message, as protobuf encodes it (<https://protobuf.dev/programming-guides/encoding/>).
+/// A field of a message, as protobuf encodes it
+/// (<https://protobuf.dev/programming-guides/encoding/>).
 enum Field<'b> {
     Number(u64),
     Bytes(&'b [u8]),
@@ -297,7 +298,8 @@ fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
 
 #[test]
 fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
-    // One that takes connections and never answers, and one that is not there: nobody listens on port 1.
+    // One that takes connections and never answers, and one that is not there: nobody listens on
+    // port 1.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hung = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), taken: Arc::default() };
     let gone = Collector { endpoint: "http://127.0.0.1:1".to_owned(), taken: Arc::default() };
@@ -318,7 +320,8 @@ fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
         }
         let began = std::time::Instant::now();
         assert!(daemon.terminate().success());
-        // A stop waits three seconds for the collector. The rest is a bound for a machine that is busy.
+        // A stop waits three seconds for the collector. The rest is a bound for a machine that is
+        // busy.
         assert!(began.elapsed().as_secs() < 30);
     }
 }

@@ -1,4 +1,5 @@
-//! The system calls of a daemon, as `strace` saw them, in an order that no cause contradicts: a call's end is noted before the caller goes on.
+//! The system calls of a daemon, as `strace` saw them, in an order that no cause contradicts: a
+//! call's end is noted before the caller goes on.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use crate::daemon::until;
 
-/// The command that traces what follows it, in the background of it: who kills the process that was started kills the daemon. Paths and data are in hexadecimal.
+/// The command that traces what follows it, in the background of it: who kills the process that was
+/// started kills the daemon. Paths and data are in hexadecimal.
 pub(crate) fn tracer(file: &Path) -> Vec<String> {
     const CALLS: &str = "trace=pwrite64,ftruncate,fdatasync,fsync,recvfrom,read,write,writev,sendto,sendmsg";
     let fixed = ["strace", "-D", "-f", "-q", "-xx", "-y", "-s", "16777216", "-e", CALLS, "-o"];
@@ -54,7 +56,8 @@ impl Call {
         self.name == "pwrite64" && self.path.ends_with(file)
     }
 
-    /// Whether it sent the receipt of a request: its events are in the journal, which then ends at `offset`.
+    /// Whether it sent the receipt of a request: its events are in the journal, which then ends at
+    /// `offset`.
     pub(crate) fn receipt(&self) -> Option<u64> {
         let text = self.data.starts_with(b"HTTP/1.1 200").then(|| String::from_utf8_lossy(&self.data))?;
         let (_, after) = text.split_once("\"offset\":")?;

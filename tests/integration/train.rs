@@ -1,4 +1,5 @@
-//! `sequor train` and `sequor evaluate` as their users see them, and the daemon that begins with what was trained.
+//! `sequor train` and `sequor evaluate` as their users see them, and the daemon that begins with
+//! what was trained.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -75,7 +76,8 @@ fn the_steps_counted_are_those_of_the_protocol_and_the_checkpoint_gives_the_same
         assert!(table.contains(column), "{column} is not in\n{table}");
     }
     let figures = read(&json);
-    // Sessions in the order of their first events; the last tenth loses what the others do not name, and then sessions of one event.
+    // Sessions in the order of their first events; the last tenth loses what the others do not
+    // name, and then sessions of one event.
     let mut sessions: Vec<Vec<String>> = Vec::new();
     let mut places = HashMap::new();
     for visit in walks(11, EVENTS) {
@@ -111,7 +113,8 @@ fn a_training_ends_in_the_same_bytes_whether_or_not_it_was_stopped() {
         trained(&file, &path, more);
         fs::read(path).unwrap()
     };
-    // The learning rate depends on how far the training has come, and the best epoch is not the last.
+    // The learning rate depends on how far the training has come, and the best epoch is not the
+    // last.
     let settings = ["--validation", "0.1", "--patience", "9", "--set", "train.warmup=20", "--set", "train.decay=0.9", "--epochs"];
     let whole = checkpoint("whole", &[&settings[..], &["6"]].concat());
     assert_eq!(checkpoint("again", &[&settings[..], &["6"]].concat()), whole);
@@ -180,7 +183,8 @@ fn a_recording_that_teaches_nothing_is_refused() {
 fn a_learning_rate_that_diverges_is_named() {
     let (folder, file) = recording(15);
     let checkpoint = folder.path().join("c");
-    // With cross-entropy the gradients would stay bounded, however wrong the weights: this loss is quadratic.
+    // With cross-entropy the gradients would stay bounded, however wrong the weights: this loss is
+    // quadratic.
     let reckless = ["network.optimiser=sgd", "network.learning_rate=10", "network.loss=bpr_max", "network.bpr_regularisation=100"];
     let reckless = reckless.iter().flat_map(|setting| ["--set", setting]);
     let more: Vec<&str> = ["--checkpoint", checkpoint.to_str().unwrap(), "--epochs", "50"].into_iter().chain(reckless).collect();
@@ -224,7 +228,8 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     let daemon = home.start(&[&begin]);
     let list = inline(&daemon, &["item7"]);
     assert!(!list.is_empty() && inline(&unlearned.start(&[]), &["item7"]).is_empty());
-    // The walks go around a ring of 60 items: of any ten, three or four are within ten steps of item7.
+    // The walks go around a ring of 60 items: of any ten, three or four are within ten steps of
+    // item7.
     let near = |item: &String| {
         (0..60).any(|place: i32| *item == format!("item{place}") && (place - 7).rem_euclid(60).min((7 - place).rem_euclid(60)) <= 10)
     };
@@ -234,7 +239,8 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     let list = inline(&daemon, &["item7", "item9"]);
     daemon.kill();
 
-    // Without the flag, and with the same, it is the same; another is refused, as are settings of another network.
+    // Without the flag, and with the same, it is the same; another is refused, as are settings of
+    // another network.
     let daemon = home.start(&[]);
     daemon.learned(3);
     assert_eq!(inline(&daemon, &["item7", "item9"]), list);
@@ -285,7 +291,8 @@ fn the_recorded_shops_and_songs_are_split_as_everybody_splits_them() {
     }
 }
 
-/// Two epochs with the offline settings, against a floor well below what they reach (0.709 / 0.380).
+/// Two epochs with the offline settings, against a floor well below what they reach (0.709 /
+/// 0.380).
 #[test]
 fn a_recorded_shop_is_learned() {
     let Some(file) = recorded("yoochoose100k.csv.gz") else { return };

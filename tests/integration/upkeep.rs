@@ -105,8 +105,9 @@ fn checkpoint(data: &Path) -> PathBuf {
 fn a_whole_directory_verifies_and_damage_is_told_by_place_reason_and_remedy() {
     let home = Home::new();
     let data = stopped(&home);
-    // What a stop stores is there, though the process ends at once: item names and sessions were once left in the database's memory, so that every start
-    // named the items of the whole journal again.
+    // What a stop stores is there, though the process ends at once: item names and sessions were
+    // once left in the database's memory, so that every start named the items of the whole journal
+    // again.
     let json_file = home.path().join("found.json");
     let table = succeeds(on(&data, &["verify", "--json", json_file.to_str().unwrap()]));
     assert!(table.contains("journal entries            405") && table.contains("damages                      0"), "{table}");

@@ -1,4 +1,5 @@
-//! How requests and answers cross the wire: packings, versions of HTTP, connections, and what is no request at all.
+//! How requests and answers cross the wire: packings, versions of HTTP, connections, and what is no
+//! request at all.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -61,7 +62,8 @@ fn an_address_or_a_header_too_long_costs_its_request_alone() {
     let ask = |address: &str, header: &str| {
         let mut connection = connect(&daemon);
         let request = format!("GET {address} HTTP/1.1\r\nHost: sequor\r\nX-Long: {header}\r\nConnection: close\r\n\r\n");
-        // A server that has read enough may close before all of it is sent, and what it said before that is there all the same.
+        // A server that has read enough may close before all of it is sent, and what it said before
+        // that is there all the same.
         let _ = connection.write_all(request.as_bytes());
         let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = connection.read(&mut buffer) {
@@ -76,7 +78,8 @@ fn an_address_or_a_header_too_long_costs_its_request_alone() {
     let (head, body) = refused.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 414") && head.contains("application/problem+json"), "{head}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["type"], "/problems/address-too-long");
-    // Beyond that it is no address any more, and what is too long altogether is not read to its end.
+    // Beyond that it is no address any more, and what is too long altogether is not read to its
+    // end.
     assert!(ask(&address(66_000), "x").starts_with("HTTP/1.1 400"));
     assert!(ask("/v1/trending", &"x".repeat(most * 3 / 4)).starts_with("HTTP/1.1 200"));
     assert!(ask("/v1/trending", &"x".repeat(most + 1)).starts_with("HTTP/1.1 431"));
@@ -128,7 +131,8 @@ fn one_connection_serves_many_requests_and_none_that_is_no_request() {
         assert!(read.starts_with("HTTP/1.1 200 OK"), "{read}");
     }
     assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "it was asked to close");
-    // What is no HTTP is refused before anybody could say more than the status, and costs its connection alone.
+    // What is no HTTP is refused before anybody could say more than the status, and costs its
+    // connection alone.
     for (request, status) in [("nonsense\r\n\r\n", "400"), ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", "400")] {
         let mut connection = connect(&daemon);
         connection.write_all(request.as_bytes()).unwrap();

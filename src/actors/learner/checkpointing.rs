@@ -42,7 +42,8 @@ impl LearnerActor {
         let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
         let CheckpointPolicy { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
         self.writer.start(Box::new(move || {
-            // A directory that cannot be used is a checkpoint that failed, and nothing that learning stops for.
+            // A directory that cannot be used is a checkpoint that failed, and nothing that
+            // learning stops for.
             let checkpoints = store.checkpoints(kept)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
             let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;

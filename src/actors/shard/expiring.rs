@@ -8,11 +8,13 @@ use crate::actors::session::ExpireSteps;
 use crate::domain::ExpiryCutoffs;
 use crate::store::{SessionRecord, StoreError};
 
-/// Records that are looked at in one go: it takes a few milliseconds, for which the shard does nothing else.
+/// Records that are looked at in one go: it takes a few milliseconds, for which the shard does
+/// nothing else.
 const RECORDS: usize = 500;
 
 impl ShardActor {
-    /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored ones.
+    /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored
+    /// ones.
     fn expire(&mut self, ExpireSessions { expired, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
         if after.is_none() {
             for active in self.active.values_mut() {
@@ -27,7 +29,8 @@ impl ShardActor {
         let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == RECORDS);
         // Those at work are stored when they are.
         let at_rest = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active.contains_key(user));
-        // Of a damaged record nothing is told; the session is folded anew from a journal that has nothing of it any more.
+        // Of a damaged record nothing is told; the session is folded anew from a journal that has
+        // nothing of it any more.
         let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
         let changed: Vec<_> = at_rest.filter_map(|(user, mut record)| let_go(&mut record, &expired).then_some((user, record))).collect();
         sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;

@@ -10,8 +10,8 @@ use crate::actors::session::SaveSession;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how many actors gave no answer: those are gone, and nothing counts
-    /// as stored.
+    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how
+    /// many actors gave no answer: those are gone, and nothing counts as stored.
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
         let ready = self.follow_store();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
@@ -41,7 +41,8 @@ impl ShardActor {
         put.map(|outcome| (users, outcome))
     }
 
-    /// Notes what became of sessions that were to be stored: those that could not be are still to be.
+    /// Notes what became of sessions that were to be stored: those that could not be are still to
+    /// be.
     pub(super) fn settle(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         for user in users {
             if let Some(active) = self.active.get_mut(user) {

@@ -9,7 +9,8 @@ use super::ShardActor;
 use crate::actors::session::{GetRecord, SessionView};
 
 impl ShardActor {
-    /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it, and nobody counts as used by it.
+    /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it,
+    /// and nobody counts as used by it.
     fn show(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active.get(&user) {
             Some(active) => {
@@ -20,7 +21,8 @@ impl ShardActor {
         }
     }
 
-    /// Of the sessions at work whose user's id begins so, those used last, and how many ticks ago that was.
+    /// Of the sessions at work whose user's id begins so, those used last, and how many ticks ago
+    /// that was.
     fn live(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
         let matching = self.active.iter().filter(|(user, _)| user.starts_with(prefix));
         let mut list: Vec<_> = matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();

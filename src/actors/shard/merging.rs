@@ -7,10 +7,12 @@ use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Offset, UserSequence};
 use crate::store::{QuarantineReader, StoreError};
 
-/// Beyond so many the tail is read again for the next merge: it grows only while records cannot be stored.
+/// Beyond so many the tail is read again for the next merge: it grows only while records cannot be
+/// stored.
 const MOST_KEPT: usize = 100_000;
 
-/// The end of the journal that some shard's records do not hold yet, of all users: read once, and not for each merge.
+/// The end of the journal that some shard's records do not hold yet, of all users: read once, and
+/// not for each merge.
 #[derive(Debug, Default)]
 pub(super) struct JournalTail {
     /// The opening of the store that it was read from: another one may have lost its end.
@@ -21,7 +23,8 @@ pub(super) struct JournalTail {
 }
 
 impl JournalTail {
-    /// What happened to a user from one offset on and before another. `read` reads the journal from an offset on: each entry with what it means for whose session.
+    /// What happened to a user from one offset on and before another. `read` reads the journal from
+    /// an offset on: each entry with what it means for whose session.
     fn of<I>(
         &mut self,
         user: &str,
@@ -61,8 +64,9 @@ impl JournalTail {
 }
 
 impl ShardActor {
-    /// Finds out what a user had done who was merged into one of this shard's: from its record and what the journal has beyond it, or, `from` an offset of the journal, from that alone.
-    /// Nobody is asked and nobody waits, so that what is found does not depend on who is how far.
+    /// Finds out what a user had done who was merged into one of this shard's: from its record and
+    /// what the journal has beyond it, or, `from` an offset of the journal, from that alone. Nobody
+    /// is asked and nobody waits, so that what is found does not depend on who is how far.
     pub(super) fn look_up(&mut self, happened: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
         if let SessionOp::Merge { from: user, session } = &mut happened.act {
             *session = self.session_before(user, happened.offset, from)?;
@@ -106,7 +110,8 @@ impl ShardActor {
                     }
                     SessionOp::Merge { from: other, .. } => {
                         session.merge(&self.session_before(&other, offset, from)?, share.pace.idle_gap_ms);
-                        // The other's record goes once this one's is stored: what was read is whole only if that did not happen meanwhile.
+                        // The other's record goes once this one's is stored: what was read is whole
+                        // only if that did not happen meanwhile.
                         is_steady = from.is_some() || share.stored.of(shard) == stored;
                     }
                     SessionOp::Forget => session = UserSequence::default(),
@@ -118,7 +123,8 @@ impl ShardActor {
         }
     }
 
-    /// Removes the records of users who were merged, once every record reaches beyond that: until then they may be needed again.
+    /// Removes the records of users who were merged, once every record reaches beyond that: until
+    /// then they may be needed again.
     pub(super) fn forget_merged(&mut self) {
         self.tail.let_go(self.share.stored.all());
         if self.merged.is_empty() {
@@ -149,7 +155,8 @@ mod tests {
 
     type Read<'c> = Box<dyn Iterator<Item = Result<(Offset, Option<(String, SessionUpdate)>), StoreError>> + 'c>;
 
-    /// A journal in which every third entry is of nobody, the others are of `u0` and `u1` in turn; it counts what is read of it.
+    /// A journal in which every third entry is of nobody, the others are of `u0` and `u1` in turn;
+    /// it counts what is read of it.
     fn read<'c>(end: Offset, count: &'c Cell<u64>) -> impl Fn(Offset) -> Result<Read<'c>, StoreError> {
         move |from| {
             Ok(Box::new((from..end).map(move |offset| {

@@ -7,7 +7,8 @@ use crate::learner::ScoringWorkspace;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Starts the user's actor with nothing but what the journal says. That takes a pass over the journal: the price of damage.
+    /// Starts the user's actor with nothing but what the journal says. That takes a pass over the
+    /// journal: the price of damage.
     pub(super) fn fold_anew(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
         let begin = self.share.store.journal().begin()?;
         let mut events: Vec<_> = self.delivered_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
@@ -33,7 +34,8 @@ impl ShardActor {
         Ok(events)
     }
 
-    /// Goes back to what the store holds where it was opened again, since what was stored last may be gone; and tries again what could not be read then.
+    /// Goes back to what the store holds where it was opened again, since what was stored last may
+    /// be gone; and tries again what could not be read then.
     pub(super) fn follow_store(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.share.store, self.share.number.0);
         let opening = store.opening()?;

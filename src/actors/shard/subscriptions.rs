@@ -20,7 +20,8 @@ impl ShardActor {
     }
 }
 
-/// Asks to hear of each move of a user's session: the offset before which it holds every entry. Who is slow hears of the last one only.
+/// Asks to hear of each move of a user's session: the offset before which it holds every entry. Who
+/// is slow hears of the last one only.
 #[derive(Debug, Message)]
 #[rtype(result = "watch::Receiver<Offset>")]
 pub struct Subscribe {

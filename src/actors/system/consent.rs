@@ -22,7 +22,8 @@ impl System {
         }
     }
 
-    /// How far a user's consent goes for what its sender says so much of: the lesser of what the two say, and what is usual where neither says anything.
+    /// How far a user's consent goes for what its sender says so much of: the lesser of what the
+    /// two say, and what is usual where neither says anything.
     #[must_use]
     pub fn consent(&self, user: &str, sender: Option<Consent>) -> Consent {
         match (self.consent_said(user), sender) {
@@ -31,7 +32,8 @@ impl System {
         }
     }
 
-    /// Lets in what its users' consent lets in. What a user says in between is heeded once more when it is committed.
+    /// Lets in what its users' consent lets in. What a user says in between is heeded once more
+    /// when it is committed.
     #[must_use]
     pub fn admit(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
         let mut admitted = ConsentedEntries::default();

@@ -10,7 +10,8 @@ use crate::actors::upkeep::StoreMaintenance;
 use crate::domain::{Entry, ItemIx, Offset, Timestamp, UserErasure};
 
 impl System {
-    /// Every id of the user whom an id leads to: that under which it is kept first, then those that were merged into it.
+    /// Every id of the user whom an id leads to: that under which it is kept first, then those that
+    /// were merged into it.
     #[must_use]
     pub fn ids_of(&self, id: &str) -> Vec<String> {
         let user = self.links.resolve(id).unwrap_or_else(|| Arc::from(id));
@@ -18,7 +19,8 @@ impl System {
         std::iter::once(&user).chain(&merged).map(|id| (**id).to_owned()).collect()
     }
 
-    /// Has a user forgotten, and every id that leads to it: once this returns it is in the journal, and will be done whatever dies. Returns the offset after it.
+    /// Has a user forgotten, and every id that leads to it: once this returns it is in the journal,
+    /// and will be done whatever dies. Returns the offset after it.
     ///
     /// # Errors
     /// What the journal says: then nothing is forgotten.
@@ -29,7 +31,8 @@ impl System {
         Ok(receipt.offset)
     }
 
-    /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that takes longer than `patience`.
+    /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that
+    /// takes longer than `patience`.
     pub async fn erased(&self, ids: &[String], patience: Duration) -> Option<RemovedUser> {
         self.erasing.wait(ids, patience).await
     }

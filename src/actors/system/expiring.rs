@@ -7,7 +7,8 @@ use crate::actors::shard::{ExpireSessions, ExpiryScan};
 use crate::domain::Expiry;
 
 impl System {
-    /// Has all sessions let go of it, those at work and those at rest, and stores them. Returns how many of those at rest had something of it.
+    /// Has all sessions let go of it, those at work and those at rest, and stores them. Returns how
+    /// many of those at rest had something of it.
     ///
     /// # Errors
     /// What the store says: then some may hold it still.

@@ -12,10 +12,12 @@ use crate::learner::{RankingInspection, RecommendationRequest, inspect};
 use crate::store::SessionRecord;
 
 impl System {
-    /// What is known of a user's session: the record that is stored, or that its actor would store now. Changes nothing.
+    /// What is known of a user's session: the record that is stored, or that its actor would store
+    /// now. Changes nothing.
     ///
     /// # Errors
-    /// [`SystemError::Busy`] if the user's shard has too many questions waiting, [`SystemError::Store`] if the record cannot be read.
+    /// [`SystemError::Busy`] if the user's shard has too many questions waiting,
+    /// [`SystemError::Store`] if the record cannot be read.
     pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
         let (reply, told) = oneshot::channel();
         let busy = || SystemError::Busy(AdmissionFull { bound: self.gate.bound() });
@@ -24,13 +26,15 @@ impl System {
         told.await.map_err(|_| busy())?.map_err(SystemError::Store)
     }
 
-    /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the thread that asks; nothing is kept of it.
+    /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the
+    /// thread that asks; nothing is kept of it.
     #[must_use]
     pub fn inspect(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
         inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.pace, request)
     }
 
-    /// Of the users whose session is in memory and whose id begins so those who were there last, and how long ago, in whole seconds.
+    /// Of the users whose session is in memory and whose id begins so those who were there last,
+    /// and how long ago, in whole seconds.
     ///
     /// # Errors
     /// [`SystemError::Gone`] if a shard is.

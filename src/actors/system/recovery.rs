@@ -16,7 +16,8 @@ use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::Store;
 use crate::telemetry::span;
 
-/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one made under other settings. Its threads last from one to the next. What was read
+/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one
+/// made under other settings. Its threads last from one to the next. What was read
 /// `checkpoint_preload` spares the first one the reading.
 pub(super) fn loader(
     store: &Store,
@@ -47,7 +48,8 @@ pub(super) fn loader(
     }
 }
 
-/// What the newest checkpoint under these settings holds; if there is none, what the newest one under others does. One that this build cannot read is passed over.
+/// What the newest checkpoint under these settings holds; if there is none, what the newest one
+/// under others does. One that this build cannot read is passed over.
 fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
     let mut other = None;
     for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {

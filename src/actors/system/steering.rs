@@ -11,10 +11,12 @@ use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl System {
-    /// Does something to the model: writes it to the journal and waits, for a while, until the fold has come there. Returns where it stands in the journal.
+    /// Does something to the model: writes it to the journal and waits, for a while, until the fold
+    /// has come there. Returns where it stands in the journal.
     ///
     /// # Errors
-    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says: then nothing was done.
+    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says:
+    /// then nothing was done.
     pub async fn steer(&self, act: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, SystemError> {
         if let ModelOperation::Rollback { to } = act {
             let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
@@ -37,7 +39,8 @@ impl System {
         self.model.send(WriteCheckpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
     }
 
-    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are answered all the while; who listens is let go.
+    /// From now on nothing is taken, or, `on` being false, again everything is. Questions are
+    /// answered all the while; who listens is let go.
     pub fn drain(&self, on: bool) {
         self.draining.store(on, Ordering::SeqCst);
         if on {

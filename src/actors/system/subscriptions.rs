@@ -7,10 +7,12 @@ use crate::actors::shard::{CloseSubscribers, Subscribe};
 use crate::domain::Offset;
 
 impl System {
-    /// Follows a user's session: the offset before which it holds every entry, told anew each time that an event of the user has come to it. It is over when nothing is taken any more.
+    /// Follows a user's session: the offset before which it holds every entry, told anew each time
+    /// that an event of the user has come to it. It is over when nothing is taken any more.
     ///
     /// # Errors
-    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::Gone`] if the user's shard is.
+    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::Gone`] if the user's
+    /// shard is.
     pub async fn listen(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
         if self.is_draining() {
             return Err(SystemError::Draining);

@@ -23,7 +23,8 @@ impl System {
     pub async fn reach(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
         let Watermarks { mut delivered, mut learned } = self.reach.clone();
         let both = async {
-            // Whoever would tell has gone, or has come so far: after the wait it is looked once more.
+            // Whoever would tell has gone, or has come so far: after the wait it is looked once
+            // more.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
             let _ = learned.wait_for(|offset| *offset >= wanted).await;
         };

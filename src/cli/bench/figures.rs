@@ -51,7 +51,8 @@ impl BenchFigures {
         Ok(Self { all: ResponseCounts::new()?, told: ResponseCounts::new()?, asked: ResponseCounts::new()?, late, lasted: Duration::ZERO })
     }
 
-    /// Counts one request: whether its answer was good, how much later than intended it left, and how long after that moment it was answered.
+    /// Counts one request: whether its answer was good, how much later than intended it left, and
+    /// how long after that moment it was answered.
     pub(super) fn count(&mut self, sort: RequestKind, good: bool, late: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.late.saturating_record(microseconds(late));
@@ -126,7 +127,8 @@ impl BenchReport {
         }
     }
 
-    /// Draws latency over percentile. The axis counts nines, so that the slowest have as much room as the rest.
+    /// Draws latency over percentile. The axis counts nines, so that the slowest have as much room
+    /// as the rest.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
         let BenchFigures { told, asked, .. } = &self.figures;
         let of = |name, answers: &ResponseCounts| {

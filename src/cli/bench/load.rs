@@ -12,7 +12,8 @@ use crate::simulation::ShopSimulator;
 const TELL_OF_FIVE: u64 = 4;
 /// Visitors of late, whose recommendations are asked for.
 const LATE: usize = 1_024;
-/// From one question to the next the visitor who is asked for is so many further on: far enough apart to be anybody.
+/// From one question to the next the visitor who is asked for is so many further on: far enough
+/// apart to be anybody.
 const STRIDE: usize = 617;
 
 /// What is asked.

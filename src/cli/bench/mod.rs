@@ -33,10 +33,12 @@ use load::{LoadGenerator, RequestMix};
 pub(super) struct Bench {
     #[command(flatten)]
     flags: SettingsFlags,
-    /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its own].
+    /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its
+    /// own].
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
     url: Option<String>,
-    /// Its admin endpoint, such as http://127.0.0.1:9090: without it nothing is said of the server's CPU and memory.
+    /// Its admin endpoint, such as http://127.0.0.1:9090: without it nothing is said of the
+    /// server's CPU and memory.
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
     #[command(flatten)]

@@ -1,7 +1,9 @@
 //! An open loop: requests leave when they are due, whether or not earlier ones were answered.
 //!
-//! A generator that waits for answers before it asks on leaves out just the requests that would have met a server at its worst ("coordinated omission"). So every
-//! latency counts from the moment at which the request was to leave: what it waited for a connection, or for the generator itself, is part of it.
+//! A generator that waits for answers before it asks on leaves out just the requests that would
+//! have met a server at its worst ("coordinated omission"). So every latency counts from the moment
+//! at which the request was to leave: what it waited for a connection, or for the generator itself,
+//! is part of it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,7 +43,8 @@ pub(super) async fn stretch(daemon: &DaemonClient, load: &mut LoadGenerator, rat
     Ok(figures)
 }
 
-/// The moments at which requests are to leave, each told when it has come. A thread sleeps more finely than an event loop's timers do.
+/// The moments at which requests are to leave, each told when it has come. A thread sleeps more
+/// finely than an event loop's timers do.
 fn departures(rate: f64, count: u64) -> mpsc::UnboundedReceiver<Instant> {
     let (tell, due) = mpsc::unbounded_channel();
     thread::spawn(move || {

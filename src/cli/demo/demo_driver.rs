@@ -79,7 +79,8 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         let Some(mut entries) = self.source.due(elapsed, self.tale.events)? else { return Ok(false) };
         let now = self.clock.now();
         for entry in &mut entries {
-            // What the daemon is told happens now: so a click is credited to the list that was shown a moment before.
+            // What the daemon is told happens now: so a click is credited to the list that was
+            // shown a moment before.
             match entry {
                 Entry::Event(event) => event.timestamp = now,
                 Entry::Item(change) => change.timestamp = now,

@@ -74,7 +74,8 @@ pub(super) struct DemoStats {
     pub(super) trends: Vec<TrendProgress>,
     pub(super) arrived: usize,
     pub(super) example: Option<ExampleSession>,
-    /// The look from which on another visitor is the example: what is read must stand still for a while.
+    /// The look from which on another visitor is the example: what is read must stand still for a
+    /// while.
     example_until: usize,
     sums: Vec<DemoSums>,
     /// Events by each of the last looks, with its time.
@@ -170,7 +171,8 @@ impl DemoStats {
         if self.listed == 0 { 0.0 } else { self.listed_new as f64 / self.listed as f64 }
     }
 
-    /// The figures over the steps from one share of all of them to another, between two looks as if the steps had come evenly.
+    /// The figures over the steps from one share of all of them to another, between two looks as if
+    /// the steps had come evenly.
     fn between(&self, from: f64, to: f64) -> Option<DemoFigures> {
         let all = self.sums.last()?.steps;
         let at = |steps: f64| {

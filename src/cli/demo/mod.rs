@@ -57,7 +57,8 @@ pub(super) struct Demo {
     /// Where the daemon's admin endpoint listens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     admin_listen: String,
-    /// Write the sum as JSON to standard output; what is to be seen meanwhile goes to standard error.
+    /// Write the sum as JSON to standard output; what is to be seen meanwhile goes to standard
+    /// error.
     #[arg(long)]
     json: bool,
 }

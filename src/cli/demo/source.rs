@@ -20,7 +20,8 @@ pub(super) enum DemoSource<'r> {
 }
 
 impl DemoSource<'_> {
-    /// What is due by a time after the beginning, in its order, of so many events that were sent so far; `None` once nothing will ever be due again.
+    /// What is due by a time after the beginning, in its order, of so many events that were sent so
+    /// far; `None` once nothing will ever be due again.
     pub(super) fn due(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
         match self {
             Self::Shop { shop, rate } => {
@@ -51,7 +52,8 @@ pub(super) struct RecordedVisitors<'r> {
     /// When the first happened.
     began: Option<Timestamp>,
     read: u64,
-    /// When each user was last there, and in which visit: played faster than it was, idle gaps are not seen by the clock.
+    /// When each user was last there, and in which visit: played faster than it was, idle gaps are
+    /// not seen by the clock.
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 
@@ -60,7 +62,8 @@ impl<'r> RecordedVisitors<'r> {
         Self { events, idle_gap_ms, next: None, began: None, read: 0, visits: FxHashMap::default() }
     }
 
-    /// What happened up to so many milliseconds after the first event. Bad rows are passed over: `sequor replay` names them.
+    /// What happened up to so many milliseconds after the first event. Bad rows are passed over:
+    /// `sequor replay` names them.
     fn due(&mut self, after: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
         let mut entries = Vec::new();
         while entries.len() < AT_A_TIME {

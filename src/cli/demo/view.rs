@@ -128,7 +128,8 @@ fn summing_up(summary: &DemoSummary) -> Vec<String> {
     lines
 }
 
-/// A curve in one line of text, from 0 to the highest value; where there are too many values, their means.
+/// A curve in one line of text, from 0 to the highest value; where there are too many values, their
+/// means.
 fn sparkline(values: &[f64]) -> String {
     let highest = values.iter().copied().fold(1e-9, f64::max);
     let level = |value: f64| LEVELS.get(((value / highest * 8.0) as usize).min(7)).copied().unwrap_or(' ');

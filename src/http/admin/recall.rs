@@ -27,7 +27,8 @@ pub(in crate::http) struct Recall {
     pub(in crate::http) items: Vec<MapItem>,
 }
 
-/// What a source remembers; the network and its clusters remember weights, which are counted elsewhere.
+/// What a source remembers; the network and its clusters remember weights, which are counted
+/// elsewhere.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceSize {
     pub(in crate::http) source: SourceName,

@@ -1,4 +1,5 @@
-//! Who is there, and how one user's session would be answered: stage by stage, without changing anything.
+//! Who is there, and how one user's session would be answered: stage by stage, without changing
+//! anything.
 
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use rustc_hash::FxHashSet;
@@ -73,7 +74,8 @@ impl Users {
             let stored = api.system.store().sessions();
             let mut lines = Vec::new();
             let mut known = FxHashSet::default();
-            // A record that is damaged is named by `verify` and healed when its user comes back; the list goes on without it.
+            // A record that is damaged is named by `verify` and healed when its user comes back;
+            // the list goes on without it.
             for (user, idle) in live {
                 let session = stored.get(&user).ok().flatten().map(|record| record.session).unwrap_or_default();
                 known.insert(user.clone());
@@ -217,7 +219,8 @@ pub(in crate::http) struct Answered {
 const SHOWN: usize = 20;
 
 impl Xray {
-    /// Looks at a user's session. Computed beside the shards, which are only asked for what they hold.
+    /// Looks at a user's session. Computed beside the shards, which are only asked for what they
+    /// hold.
     ///
     /// # Errors
     /// A problem if the user is not known, or the session cannot be read.

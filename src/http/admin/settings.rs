@@ -51,7 +51,8 @@ fn yes() -> bool {
     true
 }
 
-/// Nothing is taken any more, and what was is brought to the disk with all that was learned of it: the daemon can be stopped, and starts again at once. Or the other way round.
+/// Nothing is taken any more, and what was is brought to the disk with all that was learned of it:
+/// the daemon can be stopped, and starts again at once. Or the other way round.
 async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
     api.system.drain(on);
     tracing::info!(on, "draining");

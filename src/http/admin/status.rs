@@ -145,7 +145,8 @@ impl Status {
 /// How it went so far.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct History {
-    /// What was measured since the start, oldest first: every second at first, coarser the longer the service runs.
+    /// What was measured since the start, oldest first: every second at first, coarser the longer
+    /// the service runs.
     pub(in crate::http) moments: Vec<StatusSample>,
     /// Quality along the stream, since the journal's first event.
     pub(in crate::http) quality: Vec<Stretch>,
@@ -182,7 +183,8 @@ async fn status(api: Data<ApiState>) -> Result<Json<Status>, Problem> {
     Ok(Json(Status::read(&api).await?))
 }
 
-/// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service does.
+/// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service
+/// does.
 async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let listening = api.pulse.listen().ok_or_else(|| Problem::over_capacity(RETRY))?;
     let events = stream::unfold(listening, |(mut status, permit)| async move {

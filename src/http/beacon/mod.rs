@@ -29,7 +29,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(path(CAPTURE, "GET", RequiredAccess::Nothing).route(web::get().to(script)));
 }
 
-/// A script without what only its readers need: its lines that are comments, and what they are indented by.
+/// A script without what only its readers need: its lines that are comments, and what they are
+/// indented by.
 fn served(source: &str) -> String {
     let lines = source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -43,7 +44,8 @@ fn served(source: &str) -> String {
 pub(super) async fn script(script: Data<BeaconScript>, request: HttpRequest) -> HttpResponse {
     let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    // A page asks again after an hour at most, so that a new version of the daemon brings a new script.
+    // A page asks again after an hour at most, so that a new version of the daemon brings a new
+    // script.
     answer.insert_header((CACHE_CONTROL, "public, max-age=3600")).insert_header((ETAG, script.tag.as_str()));
     if known {
         return answer.finish();

@@ -88,7 +88,8 @@ pub(super) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &s
     }
 }
 
-/// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it tells nothing to who listens.
+/// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it
+/// tells nothing to who listens.
 pub(super) fn bar(share: f64) -> Markup {
     let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
     html! {
@@ -99,7 +100,8 @@ pub(super) fn bar(share: f64) -> Markup {
     }
 }
 
-/// A form that acts: what it sends is JSON, and `script` says what became of it. `done` may name members of the answer in braces.
+/// A form that acts: what it sends is JSON, and `script` says what became of it. `done` may name
+/// members of the answer in braces.
 pub(super) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {

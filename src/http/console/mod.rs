@@ -1,4 +1,5 @@
-//! The admin pages: what the admin endpoint tells, for people. Rendered here, from the same structs as the JSON; one style sheet and one script, no build step, nothing from elsewhere.
+//! The admin pages: what the admin endpoint tells, for people. Rendered here, from the same structs
+//! as the JSON; one style sheet and one script, no build step, nothing from elsewhere.
 
 mod chart;
 mod format;

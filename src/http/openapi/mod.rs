@@ -1,4 +1,5 @@
-//! The API's own description: OpenAPI 3.1, made of the handlers and the types that they take and give, and a page that shows it.
+//! The API's own description: OpenAPI 3.1, made of the handlers and the types that they take and
+//! give, and a page that shows it.
 
 mod said;
 mod security;

@@ -1,4 +1,5 @@
-//! What requests bring and what they may be answered, as it is described. Bodies are read by `capture`, record by record, not through these types.
+//! What requests bring and what they may be answered, as it is described. Bodies are read by
+//! `capture`, record by record, not through these types.
 #![expect(dead_code, reason = "these are never made: they only say what the fields are")]
 
 use serde::Serialize;
@@ -22,7 +23,8 @@ pub(in crate::http) enum EventsBody {
 pub(in crate::http) struct EventBody {
     /// Who: a known user, or an id generated for an anonymous one.
     user_id: Name,
-    /// `view`, `click`, `search`, `cart`, `purchase`, `like`, `share`, `comment`, `follow`, `rate`, `play`, `dismiss`, or a kind of the site's own.
+    /// `view`, `click`, `search`, `cart`, `purchase`, `like`, `share`, `comment`, `follow`, `rate`,
+    /// `play`, `dismiss`, or a kind of the site's own.
     #[serde(rename = "type")]
     kind: String,
     /// On what; only a search may go without.
@@ -37,7 +39,8 @@ pub(in crate::http) struct EventBody {
     timestamp: Option<Moment>,
     /// Whatever else there is, at most 16 KiB and 8 levels deep.
     properties: Option<Map<String, Value>>,
-    /// How far the consent to just this goes; what the user said, or else the settings, if left out. Where the user said less, that counts.
+    /// How far the consent to just this goes; what the user said, or else the settings, if left
+    /// out. Where the user said less, that counts.
     consent: Option<ConsentBody>,
 }
 

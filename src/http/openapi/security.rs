@@ -16,7 +16,8 @@ use crate::http::segment;
 use crate::http::stream::STREAM;
 use crate::http::users::USER;
 
-/// What the key of each path opens. The door asks what [`crate::http::watch::path`] is told; a test holds the two together.
+/// What the key of each path opens. The door asks what [`crate::http::watch::path`] is told; a test
+/// holds the two together.
 const OPENED: [(Scope, &[&str]); 5] = [
     (Scope::Write, &[EVENTS, VALIDATE, MERGE]),
     (Scope::Write, &segment::PATHS),
@@ -34,7 +35,8 @@ fn scope(path: &str) -> Option<Scope> {
     OPENED.iter().find(|(_, paths)| paths.contains(&path)).map(|(scope, _)| *scope)
 }
 
-/// Describes the keys, and what each operation wants of them; a door that is not `locked` does without.
+/// Describes the keys, and what each operation wants of them; a door that is not `locked` does
+/// without.
 pub(super) fn describe(document: &mut OpenApi, locked: bool) {
     let http = |scheme, said: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(said)).build());
     let query = ApiKeyValue::with_description("key", "In the address, for what can send no header, and where only telling is at stake.");

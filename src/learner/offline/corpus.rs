@@ -19,7 +19,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Nothing yet. A new session begins after `idle_gap_ms` milliseconds without an event, or with a new `session_id`.
+    /// Nothing yet. A new session begins after `idle_gap_ms` milliseconds without an event, or with
+    /// a new `session_id`.
     #[must_use]
     pub fn new(idle_gap_ms: i64) -> Self {
         Self { idle_gap_ms, ..Self::default() }
@@ -72,7 +73,8 @@ impl Recording {
         split.test
     }
 
-    /// What is learned from, validated by and tested on. Items are numbered in the order in which the sessions that are not tested on name them.
+    /// What is learned from, validated by and tested on. Items are numbered in the order in which
+    /// the sessions that are not tested on name them.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
         let mut outer = TrainTestSplit::by_time(self.sessions, settings.test);

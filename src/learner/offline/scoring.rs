@@ -14,12 +14,14 @@ use super::super::window::input;
 pub struct OfflineScores {
     /// Of the next-item head.
     pub quality: RankingMetrics,
-    /// The sum of the interest head's squared errors at the items that came; `None` if the head is off.
+    /// The sum of the interest head's squared errors at the items that came; `None` if the head is
+    /// off.
     interest: Option<f64>,
 }
 
 impl OfflineScores {
-    /// Mean squared error of the interest head, in squared values; `None` if the head is off or there was no step.
+    /// Mean squared error of the interest head, in squared values; `None` if the head is off or
+    /// there was no step.
     #[must_use]
     pub fn interest_mse(&self) -> Option<f64> {
         self.interest.filter(|_| self.quality.steps > 0).map(|sum| sum / self.quality.steps as f64)
@@ -29,7 +31,8 @@ impl OfflineScores {
 /// Steps that are scored at a time: enough to make a matrix product of it.
 const ROWS: usize = 128;
 
-/// Ranks, at every step but a session's first that chose an item, that item among all by exact logits, each session followed from its beginning.
+/// Ranks, at every step but a session's first that chose an item, that item among all by exact
+/// logits, each session followed from its beginning.
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut table = SessionScoreTable::new(weights);

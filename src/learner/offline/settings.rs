@@ -12,11 +12,13 @@ pub struct OfflineSettings {
     pub batch: usize,
     /// The last sessions that are never learned from but tested on, as a share of all. 0 to 0.9.
     pub test: f64,
-    /// The last of the other sessions by which the best epoch is chosen, as a share of those. 0 (none: the last epoch is kept) to 0.9.
+    /// The last of the other sessions by which the best epoch is chosen, as a share of those. 0
+    /// (none: the last epoch is kept) to 0.9.
     pub validation: f64,
     /// Epochs without a better one after which training ends. 1 and above.
     pub patience: usize,
-    /// Mini-batches over which the learning rate rises from nothing to that of the network's settings.
+    /// Mini-batches over which the learning rate rises from nothing to that of the network's
+    /// settings.
     pub warmup: u64,
     /// The learning rate is multiplied by this after every epoch. Above 0, at most 1.
     pub decay: f32,
@@ -63,8 +65,8 @@ impl OfflineSettings {
         }
     }
 
-    /// The learning rate of a mini-batch: `rate · decay^epoch`, and while fewer than `warmup` mini-batches came before it in all, a share of that which rises
-    /// with every one.
+    /// The learning rate of a mini-batch: `rate · decay^epoch`, and while fewer than `warmup`
+    /// mini-batches came before it in all, a share of that which rises with every one.
     #[must_use]
     pub fn learning_rate(&self, rate: f32, epoch: usize, batch: u64) -> f32 {
         let risen = if batch < self.warmup { (batch + 1) as f32 / self.warmup as f32 } else { 1.0 };

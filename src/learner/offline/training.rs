@@ -138,7 +138,8 @@ impl OfflineTraining {
         })
     }
 
-    /// Holds the corpus of a training that goes on against the one that it began with, and sets how many epochs there are to be.
+    /// Holds the corpus of a training that goes on against the one that it began with, and sets how
+    /// many epochs there are to be.
     ///
     /// # Errors
     /// [`OfflineError::OtherCorpus`] if they differ.
@@ -194,7 +195,8 @@ impl OfflineTraining {
         &self.epochs
     }
 
-    /// The number of the best epoch so far, from 1: the one with the highest Recall@20 on the validation sessions, without these the last; 0 before the first.
+    /// The number of the best epoch so far, from 1: the one with the highest Recall@20 on the
+    /// validation sessions, without these the last; 0 before the first.
     #[must_use]
     pub fn best_epoch(&self) -> usize {
         self.best.as_ref().map_or(self.epochs.len(), |best| best.epoch)
@@ -219,7 +221,8 @@ impl OfflineTraining {
         PretrainedNetwork::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
     }
 
-    /// Learns once from every position of the training sessions, in an order drawn for this epoch, and scores the result. `tell` hears of every mini-batch.
+    /// Learns once from every position of the training sessions, in an order drawn for this epoch,
+    /// and scores the result. `tell` hears of every mini-batch.
     ///
     /// # Errors
     /// [`OfflineError::Diverged`] if no mini-batch could be learned from.

@@ -1,4 +1,5 @@
-//! What is watched of a fold and not learned: no checkpoint holds it, and a fold that goes on from one watches anew.
+//! What is watched of a fold and not learned: no checkpoint holds it, and a fold that goes on from
+//! one watches anew.
 
 use crate::domain::SourceName;
 use crate::evaluation::{K, RankingMetrics, SlidingRankingMetrics};
@@ -13,7 +14,8 @@ pub(super) struct MonitoredCounters {
 }
 
 impl MonitoredCounters {
-    /// Of the tests, each source alone is measured in one of so many, drawn by offset: all of them would add a few per cent to what a test costs, to know little more.
+    /// Of the tests, each source alone is measured in one of so many, drawn by offset: all of them
+    /// would add a few per cent to what a test costs, to know little more.
     pub(super) const ALONE_EVERY: u64 = 4;
 
     /// Nothing yet; the live figures are of the last `window` tests that were drawn.
@@ -21,7 +23,8 @@ impl MonitoredCounters {
         Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
     }
 
-    /// Counts a test: the rank that the item which came had been given, and the source that had brought it.
+    /// Counts a test: the rank that the item which came had been given, and the source that had
+    /// brought it.
     pub(super) fn brought(&mut self, rank: Option<usize>, brought: Option<SourceName>) {
         let source = brought.filter(|_| rank.is_some_and(|rank| rank <= K));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {

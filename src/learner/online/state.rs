@@ -40,7 +40,8 @@ pub struct LearnerConfig {
     pub evaluate_from: u64,
     /// Of the counted steps, measure every source alone too.
     pub evaluate_sources: bool,
-    /// The number of the event from which on nothing is learned any more, while sessions go on: what published tables measure.
+    /// The number of the event from which on nothing is learned any more, while sessions go on:
+    /// what published tables measure.
     pub freeze_from: Option<u64>,
 }
 
@@ -57,17 +58,21 @@ pub struct LearningReport {
     pub clusters: usize,
     /// Quality over every step.
     pub total: RankingMetrics,
-    /// Of all steps that this learner measured, those whose item was among the first 20, by the source that brought it, in the order of [`SourceName::ALL`].
+    /// Of all steps that this learner measured, those whose item was among the first 20, by the
+    /// source that brought it, in the order of [`SourceName::ALL`].
     pub hits_by_source: [u64; SourceName::ALL.len()],
-    /// Quality of each source alone over the last tests that were drawn for it, in the order of [`SourceName::ALL`]; of this learner's own.
+    /// Quality of each source alone over the last tests that were drawn for it, in the order of
+    /// [`SourceName::ALL`]; of this learner's own.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
     /// Quality over the last steps.
     pub live: RankingMetrics,
     /// Quality over the steps from `evaluate_from` on.
     pub counted: RankingMetrics,
-    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no steps unless asked for.
+    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no
+    /// steps unless asked for.
     pub alone: [RankingMetrics; SourceName::ALL.len()],
-    /// How far the interest head was off, in squared units of the events' values, over the counted steps; none if the head is off.
+    /// How far the interest head was off, in squared units of the events' values, over the counted
+    /// steps; none if the head is off.
     pub interest: SquaredError,
     /// Items shown and chosen.
     pub clickthrough: ClickThrough,

@@ -29,7 +29,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Network, ranker and clusters become what they were. What the catalog has said since is said again: their rows may not know it.
+    /// Network, ranker and clusters become what they were. What the catalog has said since is said
+    /// again: their rows may not know it.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
         let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::Past { to, source })?;

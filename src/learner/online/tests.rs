@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use serde::Serialize;
 use std::sync::Mutex;
 
-/// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind that chooses nothing, and one user in ten comes back after an hour.
+/// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind
+/// that chooses nothing, and one user in ten comes back after an hour.
 fn journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {
@@ -207,7 +208,8 @@ fn each_source_is_watched_over_the_tests_drawn_for_it() {
     }
     let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
     let recall = |source| report.live_by_source[at(source)].recall();
-    // Twelve items, all of which are popular, and all of which the network ranks; there are no clusters yet.
+    // Twelve items, all of which are popular, and all of which the network ranks; there are no
+    // clusters yet.
     assert_eq!((recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)), (1.0, 1.0, 0.0));
     settings.learning.live_window = 10_000;
     let mut shop = Shop::new(settings, Arc::default(), None);

@@ -5,7 +5,8 @@ use crate::domain::{Expiry, Offset, UserMerge};
 use crate::ranking::SourceAffinity;
 
 impl Learner {
-    /// One user where there were two. What was counted and trained stays as it was; the sequence goes on as if it had been one.
+    /// One user where there were two. What was counted and trained stays as it was; the sequence
+    /// goes on as if it had been one.
     pub(super) fn merge(&mut self, offset: Offset, merge: &UserMerge) {
         let LearnerState { settings, users, moods, .. } = &mut self.state;
         let gone = users.remove(&merge.from);
@@ -16,7 +17,8 @@ impl Learner {
         }
     }
 
-    /// A user is no more: nothing that is remembered one by one is left. What was counted and trained carries its influence, which fades as others come.
+    /// A user is no more: nothing that is remembered one by one is left. What was counted and
+    /// trained carries its influence, which fades as others come.
     pub(super) fn erase(&mut self, user: &str) {
         let LearnerState { users, moods, owners, sources, training, .. } = &mut self.state;
         users.remove(user);
@@ -29,7 +31,8 @@ impl Learner {
         }
     }
 
-    /// Some kinds of event were kept long enough: they are no more in what is remembered one by one, and sessions that held such on an item find nobody as a neighbour any more.
+    /// Some kinds of event were kept long enough: they are no more in what is remembered one by
+    /// one, and sessions that held such on an item find nobody as a neighbour any more.
     pub(super) fn expire(&mut self, expiry: &Expiry) {
         let LearnerState { settings, users, owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);

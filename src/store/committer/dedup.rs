@@ -5,12 +5,14 @@ use rustc_hash::FxHashSet;
 use siphasher::sip128::SipHasher13;
 use std::collections::VecDeque;
 
-/// 128 bits that stand for an event id. Of n remembered ids, one that was never seen is taken for one of them with probability n / 2¹²⁸: with a
-/// million remembered and a million million events, 3·10⁻²¹ for a single event lost in all that time.
+/// 128 bits that stand for an event id. Of n remembered ids, one that was never seen is taken for
+/// one of them with probability n / 2¹²⁸: with a million remembered and a million million events,
+/// 3·10⁻²¹ for a single event lost in all that time.
 pub(super) type EventIdDigest = u128;
 
-/// The digest of an event id: SipHash-1-3 of its bytes [Aumasson & Bernstein 2012], to 128 bits. A clean stop writes digests down for the next start, maybe of another build:
-/// whoever changes this changes [`super::ids::NAME`], too.
+/// The digest of an event id: SipHash-1-3 of its bytes [Aumasson & Bernstein 2012], to 128 bits. A
+/// clean stop writes digests down for the next start, maybe of another build: whoever changes this
+/// changes [`super::ids::NAME`], too.
 pub(super) fn digest(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }
@@ -66,7 +68,8 @@ impl EventIdWindow {
         DedupBatch { known: self, ids: Vec::new(), seen: FxHashSet::default() }
     }
 
-    /// Remembers the ids of a batch that the journal now has, and forgets those that the window before `end` no longer reaches.
+    /// Remembers the ids of a batch that the journal now has, and forgets those that the window
+    /// before `end` no longer reaches.
     pub(super) fn take(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
             self.remember(offset, id);
@@ -87,7 +90,8 @@ pub(super) struct DedupBatch<'d> {
 }
 
 impl DedupBatch<'_> {
-    /// Notes the id of the entry that would stand at `offset`; `false`, noting nothing, if it was seen before.
+    /// Notes the id of the entry that would stand at `offset`; `false`, noting nothing, if it was
+    /// seen before.
     pub(super) fn insert(&mut self, offset: Offset, id: EventIdDigest) -> bool {
         let new = !self.known.seen.contains(&id) && self.seen.insert(id);
         if new {
@@ -108,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_digest_is_the_same_in_every_build() {
-        // Expected: SipHash-1-3-128 of the bytes under a key of zeros, by a Python transcription of the reference implementation that gives the first of its vectors for SipHash-2-4-128
+        // Expected: SipHash-1-3-128 of the bytes under a key of zeros, by a Python transcription of
+        // the reference implementation that gives the first of its vectors for SipHash-2-4-128
         // (a3817f04ba25a8e66df67214c7550293); both halves little-endian, the first one low.
         assert_eq!(digest("event-1"), 0x6f63_6e04_df92_2fab_a7e1_980a_e583_acfb);
     }

@@ -1,7 +1,10 @@
-//! The remembered event ids in a file, from a clean stop to the start after it: reading them back from the journal takes about a second for a million.
+//! The remembered event ids in a file, from a clean stop to the start after it: reading them back
+//! from the journal takes about a second for a million.
 //!
-//! The file is a checkpoint of what the journal holds up to its end, `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. Who opens it removes it, and it counts only if the
-//! journal ends where it does. So it can never speak of another journal's entries, nor leave out later ones: whoever was killed finds none, and folds the journal.
+//! The file is a checkpoint of what the journal holds up to its end, `from: u64 ‖ (offset: u64 ‖
+//! digest: u128) …`, little-endian. Who opens it removes it, and it counts only if the journal ends
+//! where it does. So it can never speak of another journal's entries, nor leave out later ones:
+//! whoever was killed finds none, and folds the journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
 use super::dedup::EventIdDigest;
@@ -39,7 +42,8 @@ pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<It
     .map(drop)
 }
 
-/// Takes the file away, and returns what it says of the entries from `from` up to the journal's end, if it does: `None` if there is none, if it is damaged, or if it says less.
+/// Takes the file away, and returns what it says of the entries from `from` up to the journal's
+/// end, if it does: `None` if there is none, if it is damaged, or if it says less.
 pub(super) fn take(dir: &Path, from: Offset, end: Offset) -> Option<EventIdFile> {
     let path = dir.join(NAME);
     let ids = read(&path, from, end).unwrap_or_else(|error| {

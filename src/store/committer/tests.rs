@@ -92,7 +92,8 @@ proptest! {
                 Between::Nothing => {}
                 Between::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
                 Between::PersistItems => committer.persist_items().unwrap(),
-                // What is left is used if it is the last thing done, and is of no account if it is not.
+                // What is left is used if it is the last thing done, and is of no account if it is
+                // not.
                 Between::Rest => committer.rest().unwrap(),
                 Between::Restart => {
                     drop(committer);
@@ -124,7 +125,8 @@ fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 100);
     committer.commit(vec![vec![event(0)]]).unwrap();
-    // What a commit leaves that wrote its record but was told that the sync failed: the record, unknown to the committer.
+    // What a commit leaves that wrote its record but was told that the sync failed: the record,
+    // unknown to the committer.
     committer.store.journal().append(&[event(1), event(12)], Durability::PowerLoss).unwrap();
     let recovered = committer.recover().unwrap();
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
