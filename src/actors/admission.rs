@@ -35,7 +35,7 @@ impl AdmissionControl {
     ///
     /// # Errors
     /// [`Full`] if there is none.
-    pub fn enter(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
+    pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { bound: self.bound })?;
         Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
     }
@@ -45,14 +45,14 @@ impl AdmissionControl {
     ///
     /// # Errors
     /// [`Full`] only if the gate is being torn down.
-    pub async fn wait(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
+    pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| AdmissionFull { bound: self.bound })?;
         Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
     }
 
     /// How many entries are on their way.
     #[must_use]
-    pub fn inside(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.bound.saturating_sub(self.room.available_permits())
     }
 
@@ -70,13 +70,13 @@ mod tests {
     #[test]
     fn room_is_bounded_and_comes_back() {
         let gate = AdmissionControl::new(3);
-        let two = gate.enter(2).unwrap();
-        assert!(gate.enter(2).is_err());
-        let one = gate.enter(1).unwrap();
-        assert_eq!(gate.inside(), 3);
+        let two = gate.try_admit(2).unwrap();
+        assert!(gate.try_admit(2).is_err());
+        let one = gate.try_admit(1).unwrap();
+        assert_eq!(gate.in_flight(), 3);
         drop(two);
-        assert!(gate.enter(2).is_ok());
+        assert!(gate.try_admit(2).is_ok());
         drop(one);
-        assert_eq!(gate.inside(), 0);
+        assert_eq!(gate.in_flight(), 0);
     }
 }

@@ -57,7 +57,7 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// Another master for the same thread, where the one before is gone; its job, if one is under
     /// way, is waited for.
     #[must_use]
-    pub fn another(&self) -> Self {
+    pub fn new_replacement(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
         Self { worker, span: self.span, seconds, panics, running: None }
     }
@@ -71,7 +71,7 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     }
 
     /// The result of the job begun last, if there is one already.
-    pub fn finished(&mut self) -> Option<Result<T, JobLost>> {
+    pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
             Ok(result) => Ok(result),
             Err(TryRecvError::Empty) => return None,

@@ -38,12 +38,12 @@ impl LiveCatalog {
 
     /// What answers see.
     #[must_use]
-    pub fn shown(&self) -> Arc<ArcSwap<Catalog>> {
+    pub fn published(&self) -> Arc<ArcSwap<Catalog>> {
         Arc::clone(&self.shown)
     }
 
     /// Shows what was committed, and says how many changes of the catalog it held.
-    pub fn change(&mut self, committed: &CommittedBatch) -> u64 {
+    pub fn apply(&mut self, committed: &CommittedBatch) -> u64 {
         let changes = || {
             committed.entries.iter().filter_map(|delivered| match (&delivered.entry, delivered.item) {
                 (Entry::Item(change), Some(item)) => Some((delivered.offset, item, &change.operation)),

@@ -30,7 +30,7 @@ impl CheckpointPreload {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.
-    pub fn of(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
+    pub fn into_state(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
         // One that died reads again, where it is told of.
         let Some((offset, state)) = self.0.join().ok().flatten() else { return Ok(None) };
         let newest = store.present_checkpoints().offsets()?.last() == Some(&offset);
@@ -50,7 +50,7 @@ mod tests {
     fn state(store: &Store) -> LearnerState {
         let past = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
         let aides =
-            LearnerDeps { training: Box::<InlineJobs<_>>::default(), clustering: Box::<InlineJobs<_>>::default(), past: Box::new(past) };
+            LearnerDeps { training: Box::<InlineJobs<_>>::default(), clustering: Box::<InlineJobs<_>>::default(), state_history: Box::new(past) };
         let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), None, 0, None, aides).unwrap();
         learner.state().unwrap().clone()
     }
@@ -63,7 +63,7 @@ mod tests {
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
         let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
         let write = |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
-        let used = |ahead: CheckpointPreload| ahead.of(&store).unwrap().is_some();
+        let used = |ahead: CheckpointPreload| ahead.into_state(&store).unwrap().is_some();
 
         assert!(!used(CheckpointPreload::read(dir.path())), "there is none");
         write(2);

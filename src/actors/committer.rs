@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::admission::AdmissionPermit;
 use super::catalog::LiveCatalog;
-use super::guard::{guarded, may_strike};
+use super::guard::{catch_panic, inject_fault};
 use super::learner::{AdvanceLearner, LearnerActor};
 use super::session::{SessionOp, SessionUpdate};
 use super::shard::{DeliverEntries, ShardActor, shard_of};
@@ -83,9 +83,9 @@ impl CommitterActor {
         self.recover()?;
         // Whether a panic left anything in the journal is found out like after any failure.
         let metrics = Arc::clone(&self.metrics);
-        let outcome = guarded(&metrics, ActorKind::Committer, || {
+        let outcome = catch_panic(&metrics, ActorKind::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
-                may_strike("committer", || event.item_id.as_deref());
+                inject_fault("committer", || event.item_id.as_deref());
             }
             self.core.commit_watched(requests, &mut |sync| {
                 let began = Instant::now();
@@ -102,14 +102,14 @@ impl CommitterActor {
     fn deliver(&mut self, committed: CommittedBatch, permits: Vec<AdmissionPermit>) {
         let permits = Arc::new(permits);
         let (from, through) = (committed.first, committed.first + committed.entries.len() as u64);
-        let changed = self.catalog.change(&committed);
+        let changed = self.catalog.apply(&committed);
         self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = self.shards.iter().map(|_| Vec::new()).collect();
         for delivered in committed.entries {
-            if let Some((user, happened)) = SessionUpdate::of(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
+            if let Some((user, happened)) = SessionUpdate::from_entry(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
-                if let SessionOp::Step { step, .. } = &happened.act {
+                if let SessionOp::Step { step, .. } = &happened.op {
                     self.metrics.accepted_events.with_label(step.kind).increment(1);
                 }
                 events.push((user, happened));
@@ -183,7 +183,7 @@ impl Handler<CommitBatch> for CommitterActor {
                 // What a panic keeps from the shards they read from the journal, once the next
                 // delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
-                let _ = guarded(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
+                let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }

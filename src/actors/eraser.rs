@@ -33,7 +33,7 @@ struct ErasureJobState {
 
 impl ErasureJob {
     /// Has it looked for erasures at once.
-    pub(super) fn ask(&self) {
+    pub(super) fn request(&self) {
         self.shared.asked.notify_one();
     }
 
@@ -88,8 +88,8 @@ pub async fn erase(system: System) {
             () = shared.asked.notified() => {}
         }
         match pass(&system).await {
-            Ok(()) | Err(SystemError::NotYet { .. } | SystemError::Copying) => {}
-            Err(SystemError::Gone(_) | SystemError::Stopping) => return,
+            Ok(()) | Err(SystemError::NotReached { .. } | SystemError::MaintenanceRunning) => {}
+            Err(SystemError::ActorStopped(_) | SystemError::Stopping) => return,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -110,10 +110,10 @@ async fn pass(system: &System) -> Result<(), SystemError> {
         return if store.erasures().owes(PendingTask::Compaction)? { blocking(move || rewrite(&upkeep)).await } else { Ok(()) };
     };
     let beyond = last + 1;
-    system.reach(beyond, EVERY).await?;
-    let reached = system.settle(false).await?;
+    system.wait_for_offset(beyond, EVERY).await?;
+    let reached = system.persist_with(false).await?;
     if reached < beyond {
-        return Err(SystemError::NotYet { wanted: beyond, reached });
+        return Err(SystemError::NotReached { wanted: beyond, reached });
     }
     let (upkeep, users) = (system.upkeep().clone(), due.len());
     let blanked = blocking(move || {
@@ -135,5 +135,5 @@ fn rewrite(upkeep: &StoreMaintenance) -> Result<(), SystemError> {
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SystemError> + Send + 'static) -> Result<T, SystemError> {
-    actix_rt::task::spawn_blocking(work).await.map_err(|_| SystemError::Gone("eraser"))?
+    actix_rt::task::spawn_blocking(work).await.map_err(|_| SystemError::ActorStopped("eraser"))?
 }

@@ -24,7 +24,7 @@ pub struct RetentionJob {
 impl RetentionJob {
     /// What is too old at a time; `None` if everything is kept for good.
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> Option<Expiry> {
+    pub fn expiry_at(&self, now: Timestamp) -> Option<Expiry> {
         let before = |kept: i64| now.saturating_sub(kept);
         let is_bounded = !self.events.is_empty() || self.impressions_ms.is_some();
         is_bounded.then(|| Expiry {
@@ -37,7 +37,7 @@ impl RetentionJob {
     /// How long it takes from one look to the next: a tenth of the shortest time, between a second
     /// and a day. So much longer may something be kept.
     #[must_use]
-    pub fn every(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         let times = self.events.iter().map(|(_, kept)| *kept).chain(self.impressions_ms);
         let tenth = times.min().map_or(LOOK_AT_LEAST, |shortest| Duration::from_millis(u64::try_from(shortest / 10).unwrap_or(0)));
         tenth.clamp(TICK, LOOK_AT_LEAST)
@@ -52,9 +52,9 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
     let mut looked: Option<Instant> = None;
     loop {
         every.tick().await;
-        let is_time = looked.is_none_or(|looked| looked.elapsed() >= keeping.every());
+        let is_time = looked.is_none_or(|looked| looked.elapsed() >= keeping.interval());
         let outcome = async {
-            if is_time && let Some(expiry) = keeping.at(clock.now()) {
+            if is_time && let Some(expiry) = keeping.expiry_at(clock.now()) {
                 look(&system, expiry).await?;
                 // Only now: where there was no room for the entry it is looked again at the next
                 // tick.
@@ -63,8 +63,8 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
             carry_out(&system).await
         };
         match outcome.await {
-            Ok(()) | Err(SystemError::NotYet { .. } | SystemError::Busy(_) | SystemError::Draining) => {}
-            Err(SystemError::Gone(_) | SystemError::Stopping) => return,
+            Ok(()) | Err(SystemError::NotReached { .. } | SystemError::Busy(_) | SystemError::Draining) => {}
+            Err(SystemError::ActorStopped(_) | SystemError::Stopping) => return,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -79,7 +79,7 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
 async fn look(system: &System, expiry: Expiry) -> Result<(), SystemError> {
     let (store, sought) = (system.store().clone(), expiry.clone());
     if blocking(move || Ok(store.holds_expired(&sought)?)).await? {
-        let permit = system.enter(1)?;
+        let permit = system.try_admit(1)?;
         system.append(vec![Entry::Expire(expiry)], permit).await?;
     }
     Ok(())
@@ -91,10 +91,10 @@ async fn carry_out(system: &System) -> Result<(), SystemError> {
     let due = store.expiries().under_way()?;
     let Some((last, newest)) = due.last().cloned() else { return Ok(()) };
     let beyond = last + 1;
-    system.reach(beyond, TICK).await?;
-    let reached = system.settle(false).await?;
+    system.wait_for_offset(beyond, TICK).await?;
+    let reached = system.persist_with(false).await?;
     if reached < beyond {
-        return Err(SystemError::NotYet { wanted: beyond, reached });
+        return Err(SystemError::NotReached { wanted: beyond, reached });
     }
     let (held, listed) = (store.clone(), due.clone());
     let entries = blocking(move || Ok(held.expire(&listed)?)).await?;
@@ -104,7 +104,7 @@ async fn carry_out(system: &System) -> Result<(), SystemError> {
         sessions += system.expire_sessions(expiry).await?;
     }
     blocking(move || Ok(store.expiries().finish(&due)?)).await?;
-    system.metrics_handles().expired_entries.increment(entries);
+    system.metrics().expired_entries.increment(entries);
     tracing::info!(entries, sessions, timestamp = newest.timestamp, "what was kept long enough is no more");
     Ok(())
 }
@@ -119,11 +119,11 @@ mod tests {
             events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
             impressions_ms,
         };
-        assert_eq!((RetentionJob::default().every(), RetentionJob::default().at(5)), (LOOK_AT_LEAST, None));
-        assert_eq!(keeping(&[3_600_000, 60_000], None).every(), Duration::from_secs(6));
-        assert_eq!(keeping(&[3_600_000_000], Some(1)).every(), TICK);
-        assert_eq!(keeping(&[i64::MAX], None).every(), LOOK_AT_LEAST);
-        let expiry = keeping(&[30], Some(70)).at(100).unwrap();
+        assert_eq!((RetentionJob::default().interval(), RetentionJob::default().expiry_at(5)), (LOOK_AT_LEAST, None));
+        assert_eq!(keeping(&[3_600_000, 60_000], None).interval(), Duration::from_secs(6));
+        assert_eq!(keeping(&[3_600_000_000], Some(1)).interval(), TICK);
+        assert_eq!(keeping(&[i64::MAX], None).interval(), LOOK_AT_LEAST);
+        let expiry = keeping(&[30], Some(70)).expiry_at(100).unwrap();
         assert_eq!((expiry.events, expiry.impressions), (vec![(EventKind::Search, 70)], Some(30)));
     }
 }

@@ -16,18 +16,18 @@ impl FlushProgress {
     }
 
     /// How far all would be stored if this shard were up to `through`.
-    pub(super) fn with(&self, shard: usize, through: Offset) -> Offset {
+    pub(super) fn min_with(&self, shard: usize, through: Offset) -> Offset {
         let places = self.0.iter().enumerate();
         places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
     }
 
     /// How far all are.
-    pub(super) fn all(&self) -> Offset {
+    pub(super) fn min(&self) -> Offset {
         self.0.iter().map(|place| place.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
     /// How far this shard's are.
-    pub(super) fn of(&self, shard: usize) -> Offset {
+    pub(super) fn get(&self, shard: usize) -> Offset {
         self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))
     }
 

@@ -16,7 +16,7 @@ pub struct CaughtPanic(pub String);
 ///
 /// # Errors
 /// [`Struck`] if it panicked.
-pub fn guarded<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
+pub fn catch_panic<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         metrics.panics.with_label(worker).increment(1);
         let struck = CaughtPanic(said(panic.as_ref()));
@@ -34,7 +34,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 /// alone: so that the tests see it healed. It names where and at which item, as `model:poison`;
 /// with a number, as `model:poison:1`, it strikes so many times only, and `model:poison:stall` is
 /// no panic: the actor is stuck from there on.
-pub(super) fn may_strike<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
+pub(super) fn inject_fault<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
     fault::strike(place, item().as_ref().map(AsRef::as_ref));
     #[cfg(not(debug_assertions))]

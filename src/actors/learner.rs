@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::background_worker::BackgroundWorker;
-use super::guard::{CaughtPanic, guarded, may_strike};
+use super::guard::{CaughtPanic, catch_panic, inject_fault};
 use super::system::SystemError;
 use super::upkeep::StoreMaintenance;
 use crate::domain::{Entry, ItemDictionary, ModelChange, Offset};
@@ -37,7 +37,7 @@ pub enum LearnerActorError {
     },
     /// A checkpoint could not be made.
     #[error("the learned state could not be gathered")]
-    Struck(#[source] CaughtPanic),
+    Panicked(#[source] CaughtPanic),
     /// Writing a checkpoint died.
     #[error("the learned state could not be written")]
     Writer(#[source] JobLost),
@@ -162,7 +162,7 @@ impl LearnerActor {
 
     /// Follows the offset of the snapshot published last.
     #[must_use]
-    pub fn learned(&self) -> watch::Receiver<Offset> {
+    pub fn learned_watermark(&self) -> watch::Receiver<Offset> {
         self.learned.subscribe()
     }
 
@@ -185,12 +185,12 @@ impl LearnerActor {
             let (offset, entry) = entry?;
             self.at = offset;
             let folded = if self.quarantined.contains(&offset) {
-                self.learner.pass_over(offset)
+                self.learner.skip(offset)
             } else {
                 if let Entry::Event(event) = &entry {
-                    may_strike("model", || event.item_id.as_deref());
+                    inject_fault("model", || event.item_id.as_deref());
                 }
-                self.learner.fold(offset, &entry)
+                self.learner.apply(offset, &entry)
             };
             folded.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
@@ -202,8 +202,8 @@ impl LearnerActor {
         if !more {
             self.publish();
         }
-        let written = self.writer.finished();
-        if let Err(error) = self.note(written) {
+        let written = self.writer.poll_result();
+        if let Err(error) = self.record_written(written) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "a checkpoint could not be written; learning goes on, and the next one is tried in its turn");
         }
@@ -230,18 +230,18 @@ impl LearnerActor {
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
         self.metrics.record_publish(offset, trained);
-        self.tell();
+        self.report_metrics();
     }
 
     /// Folds on; says whether there is more.
     fn advance(&mut self) -> bool {
         let metrics = Arc::clone(&self.metrics);
-        let (at, reason) = match guarded(&metrics, ActorKind::Learner, || self.fold()) {
+        let (at, reason) = match catch_panic(&metrics, ActorKind::Learner, || self.fold()) {
             Ok(Ok(more)) => {
                 self.stand(Ok(()));
                 return more;
             }
-            Ok(Err(LearnerActorError::Learner { source: LearnerError::Lost { begun }, .. })) => (begun, "the training panicked".to_owned()),
+            Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => (begun, "the training panicked".to_owned()),
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
             // Neither the fold's fault nor the entry's.
             Ok(Err(error)) => {
@@ -346,9 +346,9 @@ pub struct LearnerStatus {
     /// What was measured and trained.
     pub report: LearningReport,
     /// What was done to the model last, oldest first, with where it stands in the journal.
-    pub acts: Vec<(Offset, ModelChange)>,
+    pub operations: Vec<(Offset, ModelChange)>,
     /// How the model is doing.
-    pub vitals: ModelHealth,
+    pub health: ModelHealth,
 }
 
 impl Handler<GetStatus> for LearnerActor {
@@ -360,8 +360,8 @@ impl Handler<GetStatus> for LearnerActor {
             next: learner.next_offset(),
             failed: self.failed,
             report: learner.report(),
-            acts: learner.acts().copied().collect(),
-            vitals: learner.vitals().clone(),
+            operations: learner.operations().copied().collect(),
+            health: learner.health().clone(),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::store::{Durability, Store, StoreError, codec};
 ///
 /// # Errors
 /// [`SystemError::Store`] if it cannot be read.
-pub fn origin(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
+pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
     let Some(mut file) = store.origin()? else { return Ok(None) };
     let length = file.remaining();
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
@@ -24,12 +24,12 @@ pub fn origin(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
 /// # Errors
 /// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are
 /// events already, or if it cannot be written.
-pub fn begin_with(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
+pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     if let Some(mut file) = store.origin()? {
         let mut kept = Vec::new();
         file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
         let given = codec::encode(pretrained).map_err(StoreError::from)?;
-        return if kept == given { Ok(()) } else { Err(SystemError::OtherOrigin { dir: store.dir().to_owned() }) };
+        return if kept == given { Ok(()) } else { Err(SystemError::PretrainedMismatch { dir: store.dir().to_owned() }) };
     }
     Ok(store.set_origin::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }
@@ -51,7 +51,7 @@ pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(),
         store.sync(Durability::PowerLoss)?;
     }
     if (0 as ItemIx..).zip(pretrained.names()).any(|(number, name)| items.get(name) != Some(number)) {
-        return Err(SystemError::OtherItems { dir: store.dir().to_owned() });
+        return Err(SystemError::PretrainedItemsMismatch { dir: store.dir().to_owned() });
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::admission::AdmissionPermit;
-use super::guard::{guarded, may_strike};
+use super::guard::{catch_panic, inject_fault};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
-use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, answer};
+use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
 use crate::metrics::{ActorKind, Metrics};
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
@@ -24,7 +24,7 @@ pub struct SessionContext {
     /// The catalog, with every change that was acknowledged.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// How followers move.
-    pub pace: SequenceParams,
+    pub sequence_params: SequenceParams,
     /// Working memory.
     pub workspace: RefCell<ScoringWorkspace>,
     /// The items by name.
@@ -38,7 +38,7 @@ pub struct SessionContext {
 impl SessionContext {
     /// The name of the item that an event is about.
     pub(super) fn item_of(&self, happened: &SessionUpdate) -> Option<Arc<str>> {
-        let SessionOp::Step { step, .. } = &happened.act else { return None };
+        let SessionOp::Step { step, .. } = &happened.op else { return None };
         self.dictionary.name(step.item?)
     }
 }
@@ -66,23 +66,23 @@ impl SessionActor {
     }
 
     fn record(&self) -> SessionRecord {
-        let hidden = self.follower.known_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
-        SessionRecord { applied: self.applied, session: self.follower.session.clone(), hidden }
+        let hidden = self.follower.cached_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
+        SessionRecord { applied: self.applied, session: self.follower.sequence.clone(), hidden }
     }
 
     /// Appends one event. One that panics is passed over, and the session stays as it was before.
     fn apply(&mut self, event: &SessionUpdate) {
         let around = Rc::clone(&self.surroundings);
-        let before = self.follower.session.clone();
-        let applied = guarded(&around.metrics, ActorKind::Session, || {
-            may_strike("session", || around.item_of(event));
+        let before = self.follower.sequence.clone();
+        let applied = catch_panic(&around.metrics, ActorKind::Session, || {
+            inject_fault("session", || around.item_of(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-            match &event.act {
+            match &event.op {
                 SessionOp::Step { step, session_id } => {
                     let network = &mut workspace.network;
-                    self.follower.advance(event.offset, *step, session_id.as_deref(), &around.pace, snapshot.weights(), network);
+                    self.follower.advance(event.offset, *step, session_id.as_deref(), &around.sequence_params, snapshot.weights(), network);
                 }
-                SessionOp::Merge { session, .. } => self.follower.absorb(session, &around.pace),
+                SessionOp::Merge { session, .. } => self.follower.merge(session, &around.sequence_params),
                 SessionOp::Forget => self.follower = SequenceState::default(),
             }
         });
@@ -103,16 +103,16 @@ impl SessionActor {
     /// Answers from what the session holds; if that panics, as one who is not known.
     fn answer(&mut self, request: &RecommendationRequest) -> Option<RankedAnswer> {
         let around = Rc::clone(&self.surroundings);
-        let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.pace);
+        let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.sequence_params);
         let began = Instant::now();
         let ask = |follower: &mut SequenceState| {
-            guarded(&around.metrics, ActorKind::Session, || {
-                answer(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
+            catch_panic(&around.metrics, ActorKind::Session, || {
+                recommend(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
             })
         };
         let answer = ask(&mut self.follower)
             .or_else(|_| {
-                self.follower = SequenceState::restore(self.follower.session.clone(), None);
+                self.follower = SequenceState::restore(self.follower.sequence.clone(), None);
                 around.workspace.replace(ScoringWorkspace::default());
                 ask(&mut SequenceState::default())
             })
@@ -132,7 +132,7 @@ pub struct SessionUpdate {
     /// Its place in the journal.
     pub offset: Offset,
     /// What it means for the sequence.
-    pub act: SessionOp,
+    pub op: SessionOp,
 }
 
 /// What an entry means for the sequence of its user.
@@ -159,14 +159,14 @@ pub enum SessionOp {
 impl SessionUpdate {
     /// What an entry means for its user's session; `None` if nothing.
     #[must_use]
-    pub fn of(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
+    pub fn from_entry(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
                 let act = SessionOp::Merge { from: merge.from, session: UserSequence::default() };
-                return Some((merge.into, Self { offset, act }));
+                return Some((merge.into, Self { offset, op: act }));
             }
-            Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, act: SessionOp::Forget })),
+            Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, op: SessionOp::Forget })),
             Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Expire(_) => {
                 return None;
             }
@@ -175,7 +175,7 @@ impl SessionUpdate {
         let item = event.item_id.as_deref().and_then(|name| dictionary.get(name));
         let value = event.value.unwrap_or_else(|| kinds.rule(kind).value);
         let step = Step { item, kind, starts_session: false, at: event.timestamp, value };
-        Some((event.user_id, Self { offset, act: SessionOp::Step { step, session_id: event.session_id } }))
+        Some((event.user_id, Self { offset, op: SessionOp::Step { step, session_id: event.session_id } }))
     }
 }
 
@@ -184,7 +184,7 @@ impl SessionUpdate {
 #[rtype(result = "()")]
 pub struct ApplySessionUpdate {
     /// The events.
-    pub events: Vec<SessionUpdate>,
+    pub updates: Vec<SessionUpdate>,
     /// Their room on the way, given back when all their sessions have taken them.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
@@ -192,7 +192,7 @@ pub struct ApplySessionUpdate {
 impl Handler<ApplySessionUpdate> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ApplySessionUpdate { events, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
+    fn handle(&mut self, ApplySessionUpdate { updates: events, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
         for event in events {
             // A restart delivers the journal's tail again; what the stored record holds already is
             // passed over.

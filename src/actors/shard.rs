@@ -25,10 +25,10 @@ pub use subscriptions::{CloseSubscribers, Subscribe};
 
 use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
-use super::guard::{guarded, may_strike};
+use super::guard::{catch_panic, inject_fault};
 use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
-use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, answer};
+use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
@@ -75,13 +75,13 @@ pub struct ShardContext {
     /// The kinds of event.
     pub kinds: EventKinds,
     /// How followers move.
-    pub pace: SequenceParams,
+    pub sequence_params: SequenceParams,
     /// How far each shard's records are stored.
-    pub stored: Arc<FlushProgress>,
+    pub flush_progress: Arc<FlushProgress>,
     /// How long an idle session actor lives.
     pub idle: Duration,
     /// How many session actors may live in this shard; beyond it those unused longest rest first.
-    pub live: usize,
+    pub max_live_sessions: usize,
 }
 
 /// Finds or starts the actor of each of its users, stores what has changed once in a while, and
@@ -127,13 +127,13 @@ impl ShardActor {
         let surroundings = Rc::new(SessionContext {
             published: Arc::clone(&share.published),
             catalog: Arc::clone(&share.catalog),
-            pace: share.pace,
+            sequence_params: share.sequence_params,
             workspace: RefCell::new(ScoringWorkspace::default()),
             quarantine: share.store.quarantine(),
             dictionary: Arc::clone(&share.dictionary),
             metrics: Arc::clone(&share.metrics),
         });
-        let delivered = share.stored.of(share.number.0);
+        let delivered = share.flush_progress.get(share.number.0);
         let opening = share.store.opening().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
         Self {
@@ -164,7 +164,7 @@ impl ShardActor {
                         reason,
                         "a session record is damaged; the session is folded anew from the journal"
                     );
-                    return self.fold_anew(user).map(Some);
+                    return self.rebuild_session(user).map(Some);
                 }
                 read => read?,
             };
@@ -200,7 +200,7 @@ impl ShardActor {
     /// unused longest. Only clean sessions may rest: what they hold is stored.
     fn rest(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
-        let mut surplus = self.active.len().saturating_sub(self.share.live);
+        let mut surplus = self.active.len().saturating_sub(self.share.max_live_sessions);
         let mut ticks: Vec<_> =
             self.active.values().filter(|_| surplus > 0).filter(|active| active.may_rest()).map(|active| active.last_tick).collect();
         // Beyond the bar all go; of those at the bar as many as are left to go.
@@ -225,20 +225,20 @@ impl ShardActor {
         self.tick += 1;
         self.rest();
         self.forget_merged();
-        self.forget_silent();
+        self.drop_closed_subscribers();
         // Where the store is slower than the events come, one flush takes what several would have.
         if self.flushing {
             return;
         }
         let flush = self.flush().into_actor(self).map(|(users, outcome), shard, _| {
             shard.flushing = false;
-            shard.settle(&users, &outcome);
+            shard.finish_flush(&users, &outcome);
             match outcome {
                 Ok(0) => {}
                 Ok(gone) => {
                     tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
                     shard.share.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
-                    shard.heal();
+                    shard.recover();
                 }
                 Err(error) => {
                     tracing::error!(shard = shard.share.number.0, error = &error as &dyn std::error::Error, "sessions could not be stored");
@@ -252,7 +252,7 @@ impl ShardActor {
     /// Does a piece of work; if it panics, begins again with what is stored.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         let metrics = Arc::clone(&self.share.metrics);
-        if guarded(&metrics, ActorKind::Shard, || work(self)).is_err() && guarded(&metrics, ActorKind::Shard, || self.heal()).is_err() {
+        if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err() && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err() {
             tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
         }
     }
@@ -261,7 +261,7 @@ impl ShardActor {
     fn deliver(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
         let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
         for (user, mut happened) in events {
-            if let Err(error) = self.look_up(&mut happened, None) {
+            if let Err(error) = self.attach_merged_record(&mut happened, None) {
                 // All that was delivered is delivered again once the store can be read.
                 self.ill = true;
                 return tracing::error!(error = &error as &dyn std::error::Error, "a user who was merged could not be looked up");
@@ -274,8 +274,8 @@ impl ShardActor {
                 Ok(Some(active)) => {
                     active.dirty = true;
                     // Bounded by the gate, see the committer.
-                    active.actor.do_send(ApplySessionUpdate { events, permits: permits.map(Arc::clone) });
-                    self.tell(&user, through);
+                    active.actor.do_send(ApplySessionUpdate { updates: events, permits: permits.map(Arc::clone) });
+                    self.notify_subscribers(&user, through);
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),
@@ -301,7 +301,7 @@ impl ShardActor {
                 let around = &self.surroundings;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
                 let _ =
-                    ask.reply.send(answer(&snapshot, &catalog, &mut SequenceState::default(), &around.pace, &ask.request, &mut workspace));
+                    ask.reply.send(recommend(&snapshot, &catalog, &mut SequenceState::default(), &around.sequence_params, &ask.request, &mut workspace));
             }
         }
     }
@@ -341,9 +341,9 @@ impl Handler<DeliverEntries> for ShardActor {
         self.delivered = self.delivered.max(through);
         self.guarded(|shard| {
             if gap {
-                return shard.heal();
+                return shard.recover();
             }
-            events.iter().for_each(|(_, happened)| may_strike("shard", || shard.surroundings.item_of(happened)));
+            events.iter().for_each(|(_, happened)| inject_fault("shard", || shard.surroundings.item_of(happened)));
             shard.deliver(events, permits.as_ref());
         });
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::pretrained::origin;
+use super::pretrained::read_pretrained;
 use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{InlineJobs, Learner, LearnerConfig, LearnerDeps, LearnerState, StateHistory, StateHistoryError};
 use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, StoreError, codec};
@@ -29,7 +29,7 @@ impl StoredStateHistory {
 
     /// The state of exactly that offset, if it is on the disk.
     fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
-        places.iter().find_map(|place| place.of(at).and_then(decode).filter(|state| state.suits(&self.settings)))
+        places.iter().find_map(|place| place.of(at).and_then(decode).filter(|state| state.matches_settings(&self.settings)))
     }
 
     /// Folds the journal up to `to`, from the nearest state before it.
@@ -46,10 +46,10 @@ impl StoredStateHistory {
         let aides = LearnerDeps {
             training: Box::<InlineJobs<_>>::default(),
             clustering: Box::<InlineJobs<_>>::default(),
-            past: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
+            state_history: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
         };
-        let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, origin(&self.store)?, aides)?;
-        fold_up_to(&mut learner, &self.store, to, |_| {})?;
+        let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, read_pretrained(&self.store)?, aides)?;
+        replay_up_to(&mut learner, &self.store, to, |_| {})?;
         Ok(learner.state()?.clone())
     }
 }
@@ -84,7 +84,7 @@ fn keep(points: &Checkpoints, state: &LearnerState) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// What the journal or the fold says.
-pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), StateHistoryError> {
+pub fn replay_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe: impl FnMut(Offset)) -> Result<(), StateHistoryError> {
     let noted = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Learner);
     let passed_over: BTreeSet<Offset> = noted.map(|noted| noted.offset).collect();
     for entry in store.journal().entries(learner.next_offset())? {
@@ -92,7 +92,7 @@ pub fn fold_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observe:
         if offset >= to {
             break;
         }
-        let folded = if passed_over.contains(&offset) { learner.pass_over(offset) } else { learner.fold(offset, &entry) };
+        let folded = if passed_over.contains(&offset) { learner.skip(offset) } else { learner.apply(offset, &entry) };
         folded.map_err(|error| format!("learning failed at offset {offset}: {error}"))?;
         observe(offset + 1);
     }

@@ -31,11 +31,11 @@ use super::eraser::ErasureJob;
 use super::flush_progress::FlushProgress;
 use super::learner::{CheckpointPolicy, GetStatus, LearnerActor, LearnerActorError, LearnerStatus};
 use super::liveness::LivenessPing;
-use super::pretrained::{number_items, origin};
+use super::pretrained::{number_items, read_pretrained};
 use super::shard::{FlushSessions, RecommendForUser, ShardActor, ShardContext, shard_of};
 use super::upkeep::StoreMaintenance;
 use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp, UserAliases, UserConsents};
-use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar, trending};
+use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
 use crate::metrics::{Metrics, QueueName};
 use crate::store::{BackupSummary, Committer, CommitterSettings, CompactionSummary, Durability, Store};
 pub use crate::store::{QuarantinedEntry, RemovedUser, RestorePoint};
@@ -49,7 +49,7 @@ pub use crate::store::CommitReceipt;
 #[derive(Debug, Clone)]
 pub struct SystemSettings {
     /// What governs the fold.
-    pub fold: LearnerConfig,
+    pub learner: LearnerConfig,
     /// What governs the journal.
     pub committer: CommitterSettings,
     /// Entries that may be on their way between the door and the sessions.
@@ -59,9 +59,9 @@ pub struct SystemSettings {
     /// How long an idle session actor lives.
     pub idle: Duration,
     /// How many session actors may live; beyond it those unused longest rest first.
-    pub live: usize,
+    pub max_live_sessions: usize,
     /// How often the learned state is written.
-    pub checkpointing: CheckpointPolicy,
+    pub checkpoints: CheckpointPolicy,
 }
 
 /// Addresses of all actors, and what they share. Cheap to clone.
@@ -108,18 +108,18 @@ impl System {
         metrics: Arc<Metrics>,
         ahead: Option<CheckpointPreload>,
     ) -> Result<Self, SystemError> {
-        let pretrained = origin(&store)?;
+        let pretrained = read_pretrained(&store)?;
         if let Some(pretrained) = &pretrained {
             number_items(&store, pretrained)?;
         }
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, links, consents, end) = (core.dictionary(), core.links(), core.consents(), core.next_offset());
-        let fold = Arc::new(settings.fold.clone());
-        let mut load = loader(&store, &dictionary, settings.fold, settings.checkpointing.kept, &metrics, ahead);
+        let fold = Arc::new(settings.learner.clone());
+        let mut load = loader(&store, &dictionary, settings.learner, settings.checkpoints.keep, &metrics, ahead);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
-        let catalog = live.shown();
+        let catalog = live.published();
 
         let through = store.sessions().through()?.min(end);
         let stored = Arc::new(FlushProgress::new(settings.shards, through));
@@ -133,10 +133,10 @@ impl System {
                     catalog: Arc::clone(&catalog),
                     dictionary: Arc::clone(&dictionary),
                     kinds: fold.kinds.clone(),
-                    pace: fold.pace,
-                    stored: Arc::clone(&stored),
+                    sequence_params: fold.sequence,
+                    flush_progress: Arc::clone(&stored),
                     idle: settings.idle,
-                    live: settings.live.div_ceil(settings.shards.max(1)),
+                    max_live_sessions: settings.max_live_sessions.div_ceil(settings.shards.max(1)),
                 };
                 ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(share))
             })
@@ -149,8 +149,8 @@ impl System {
         ] {
             metrics.queue_limit.with_label(queue).set(limit as f64);
         }
-        metrics.live_sessions_limit.set(settings.live as f64);
-        metrics.checkpoint_interval_entries.set(settings.checkpointing.every as f64);
+        metrics.live_sessions_limit.set(settings.max_live_sessions as f64);
+        metrics.checkpoint_interval_entries.set(settings.checkpoints.every as f64);
 
         let upkeep = StoreMaintenance::new(store.clone(), Arc::clone(&metrics));
         let load = Box::new(move || load().map_err(|error| LearnerActorError::Load(Box::new(error))));
@@ -161,10 +161,10 @@ impl System {
             Arc::clone(&dictionary),
             Arc::clone(&metrics),
             Arc::clone(&published),
-            settings.checkpointing,
+            settings.checkpoints,
         )
         .map_err(|error| SystemError::Model(Arc::new(error)))?;
-        let learned = model.learned();
+        let learned = model.learned_watermark();
         let model = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
         let reach = Watermarks { delivered: committer.delivered(), learned };
@@ -198,16 +198,16 @@ impl System {
     /// # Errors
     /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any
     /// more.
-    pub fn enter(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
-        if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.enter(entries)?) }
+    pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
+        if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.try_admit(entries)?) }
     }
 
     /// Room for entries, waited for.
     ///
     /// # Errors
     /// [`SystemError::Busy`] only while the system is being torn down.
-    pub async fn wait(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
-        Ok(self.gate.wait(entries).await?)
+    pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
+        Ok(self.gate.admit(entries).await?)
     }
 
     /// Makes entries durable and puts them before their sessions.
@@ -219,13 +219,13 @@ impl System {
         let span = span!("commit", sequor.entries = entries.len() as i64);
         self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
         self.committer.do_send(AppendEntries { entries, permit, reply });
-        told.instrument(span).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)
+        told.instrument(span).await.map_err(|_| SystemError::ActorStopped("committer"))?.map_err(SystemError::Store)
     }
 
     /// The user whom an id leads to, and the shard that the user is on.
     fn shard(&self, user: String) -> Result<(String, &Addr<ShardActor>), SystemError> {
         let user = self.links.resolve(&user).map_or(user, |known| (*known).to_owned());
-        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::Gone("shard"))?;
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::ActorStopped("shard"))?;
         Ok((user, shard))
     }
 
@@ -246,13 +246,13 @@ impl System {
     /// Items like one.
     #[must_use]
     pub fn similar(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        similar(&self.published.load(), &self.catalog.load(), item, limit, &self.fold.pace, now)
+        similar_items(&self.published.load(), &self.catalog.load(), item, limit, &self.fold.sequence, now)
     }
 
     /// What is trending, of one category or of all.
     #[must_use]
     pub fn trending(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        trending(&self.published.load(), &self.catalog.load(), category, limit, now)
+        trending_items(&self.published.load(), &self.catalog.load(), category, limit, now)
     }
 
     /// The name of an item.
@@ -281,22 +281,22 @@ impl System {
 
     /// The gate.
     #[must_use]
-    pub fn gate(&self) -> &AdmissionControl {
+    pub fn admission(&self) -> &AdmissionControl {
         &self.gate
     }
 
     /// The metrics, to record with.
     #[must_use]
-    pub fn metrics_handles(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
     /// The metrics, brought up to date where nobody else does: to be read.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn refresh_metrics(&self) -> &Metrics {
         let end = self.store.journal().next_offset().unwrap_or_default() as f64;
         let metrics = &self.metrics;
-        metrics.in_flight_events.set(self.gate.inside() as f64);
+        metrics.in_flight_events.set(self.gate.in_flight() as f64);
         metrics.in_flight_events_limit.set(self.gate.bound() as f64);
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
@@ -344,28 +344,28 @@ impl System {
     }
 
     /// Breaks off what would keep a stop waiting and loses nothing by it.
-    pub fn hurry(&self) {
-        self.upkeep.stop();
-        self.hush();
+    pub fn cancel_long_tasks(&self) {
+        self.upkeep.cancel();
+        self.close_subscribers();
     }
 
     /// How learning stands.
     ///
     /// # Errors
     /// [`SystemError::Gone`] if the model actor is.
-    pub async fn standing(&self) -> Result<LearnerStatus, SystemError> {
-        self.model.send(GetStatus).await.map_err(|_| SystemError::Gone("model actor"))
+    pub async fn learner_status(&self) -> Result<LearnerStatus, SystemError> {
+        self.model.send(GetStatus).await.map_err(|_| SystemError::ActorStopped("model actor"))
     }
 
     /// Waits until every actor has had its turn.
     ///
     /// # Errors
     /// [`SystemError::Gone`] if one is.
-    pub async fn pulse(&self) -> Result<(), SystemError> {
-        self.committer.send(LivenessPing).await.map_err(|_| SystemError::Gone("committer"))?;
-        self.model.send(LivenessPing).await.map_err(|_| SystemError::Gone("model actor"))?;
+    pub async fn check_liveness(&self) -> Result<(), SystemError> {
+        self.committer.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("committer"))?;
+        self.model.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("model actor"))?;
         for shard in &self.shards {
-            shard.send(LivenessPing).await.map_err(|_| SystemError::Gone("shard"))?;
+            shard.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("shard"))?;
         }
         Ok(())
     }
@@ -375,14 +375,14 @@ impl System {
     ///
     /// # Errors
     /// The first thing that could not be stored; nothing acknowledged is lost by it.
-    pub async fn rest(&self) -> Result<Offset, SystemError> {
-        self.settle(true).await
+    pub async fn persist(&self) -> Result<Offset, SystemError> {
+        self.persist_with(true).await
     }
 
     /// Stores it, `for_good` if nothing more comes.
-    pub(super) async fn settle(&self, for_good: bool) -> Result<Offset, SystemError> {
+    pub(super) async fn persist_with(&self, for_good: bool) -> Result<Offset, SystemError> {
         self.flush().await?;
-        self.committer.send(PersistIndexes { for_good }).await.map_err(|_| SystemError::Gone("committer"))?.map_err(SystemError::Store)?;
+        self.committer.send(PersistIndexes { for_good }).await.map_err(|_| SystemError::ActorStopped("committer"))?.map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends
         // without its farewell.
         self.store.sync(Durability::PowerLoss)?;
@@ -392,7 +392,7 @@ impl System {
     /// Stores every session that changed.
     async fn flush(&self) -> Result<(), SystemError> {
         for shard in &self.shards {
-            shard.send(FlushSessions).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
+            shard.send(FlushSessions).await.map_err(|_| SystemError::ActorStopped("shard"))?.map_err(SystemError::Store)?;
         }
         Ok(())
     }

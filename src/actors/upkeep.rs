@@ -39,7 +39,7 @@ impl StoreMaintenance {
             Ok(held) => Ok(held),
             // There is nothing in it that a panic could have spoilt.
             Err(TryLockError::Poisoned(held)) => Ok(held.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(SystemError::Copying),
+            Err(TryLockError::WouldBlock) => Err(SystemError::MaintenanceRunning),
         }
     }
 
@@ -86,7 +86,7 @@ impl StoreMaintenance {
     }
 
     /// Breaks off a compaction under way, and begins no other.
-    pub fn stop(&self) {
+    pub fn cancel(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 }

@@ -19,23 +19,23 @@ pub async fn watch(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: 
         every.tick().await;
         match look(&system, &safety.load(), &clock).await {
             Ok(()) => {}
-            Err(SystemError::Gone(_)) => return,
+            Err(SystemError::ActorStopped(_)) => return,
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the model should be taken back and could not be"),
         }
     }
 }
 
 async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result<(), SystemError> {
-    let standing = system.standing().await?;
+    let standing = system.learner_status().await?;
     // What is old was judged when it was new, and what was done then may still lie ahead of the
     // fold.
     let lag = system.store().journal().next_offset()?.saturating_sub(standing.next);
-    if standing.report.paused || standing.failed || lag > system.gate().bound() as u64 {
+    if standing.report.paused || standing.failed || lag > system.admission().bound() as u64 {
         return Ok(());
     }
     let points = || Ok::<_, SystemError>(system.store().points()?.into_iter().map(|point| point.offset).collect());
-    for (act, cause) in safety.judge(&standing.vitals, &standing.acts, points)? {
-        let now = standing.vitals.now();
+    for (act, cause) in safety.judge(&standing.health, &standing.operations, points)? {
+        let now = standing.health.current();
         tracing::error!(
             act = act.name(),
             reason = cause.name(),

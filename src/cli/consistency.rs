@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::progress::ProgressDisplay;
-use crate::actors::pretrained::origin;
+use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::actors::shard::shard_of;
 use crate::domain::{Entry, EventKinds, ItemDictionary, Offset, Step, UserMerge, UserSequence};
@@ -19,7 +19,7 @@ const A_PASS: u64 = 2_000_000;
 /// Everything that can be held against something else in a store is.
 pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
-    let pretrained = origin(store);
+    let pretrained = read_pretrained(store);
     let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
     let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
     progress.done();
@@ -134,11 +134,11 @@ impl RecordedSteps<'_> {
             for entry in store.journal().entries(begin)? {
                 let (offset, entry) = entry?;
                 progress.show(pass as u64 * end + offset);
-                let Some((user, happened)) = SessionUpdate::of(offset, entry, names, kinds) else { continue };
+                let Some((user, happened)) = SessionUpdate::from_entry(offset, entry, names, kinds) else { continue };
                 if part(&user) != pass {
                     continue;
                 }
-                let act = match happened.act {
+                let act = match happened.op {
                     SessionOp::Merge { from, .. } => {
                         let gone = users.get_mut(&from).map(ReplayedState::leave).unwrap_or_default();
                         SessionOp::Merge { from, session: gone }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client_auth::ClientAuth;
 use super::flags::{self, SettingsFlags};
-use crate::actors::pretrained::origin;
+use crate::actors::pretrained::read_pretrained;
 use crate::ingest::ValidationRules;
 use crate::settings::{Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};
@@ -41,7 +41,7 @@ pub(super) fn open(
 /// Lets the network that a data directory began with stand for the settings of one, unless they
 /// were set to something else.
 pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
-    if let Some(pretrained) = origin(store)? {
+    if let Some(pretrained) = read_pretrained(store)? {
         flags::give_way(layers, "network", &settings.network, pretrained.network(), &[])?;
         settings.network = pretrained.network().clone();
     }

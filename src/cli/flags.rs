@@ -176,12 +176,12 @@ pub(super) fn fold(settings: &Settings) -> LearnerConfig {
         network: settings.network.clone(),
         clusters: settings.clusters.clone(),
         kinds: settings.events.resolved_kinds(),
-        pace: SequenceParams {
+        sequence: SequenceParams {
             idle_gap_ms: settings.session.idle_gap.as_millis(),
             window: settings.learning.window,
             refresh_after: settings.learning.refresh_after,
         },
-        recall: settings.recall.clone(),
+        candidates: settings.recall.clone(),
         evaluate_from: 0,
         evaluate_sources: false,
         freeze_from: None,
@@ -200,15 +200,15 @@ pub(super) fn system(settings: &Settings, fold: LearnerConfig) -> SystemSettings
         CommitDurability::ProcessCrash => store::Durability::ProcessCrash,
     };
     SystemSettings {
-        fold,
+        learner: fold,
         committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize, consent: settings.privacy.consent },
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
-        live: settings.session.live_max,
+        max_live_sessions: settings.session.live_max,
         idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
-        checkpointing: CheckpointPolicy {
+        checkpoints: CheckpointPolicy {
             every: settings.store.checkpoint_every,
-            kept: settings.store.checkpoints_kept,
+            keep: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
             // The ids of the window are read from the journal when a daemon starts.
             retain: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {

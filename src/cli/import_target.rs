@@ -48,8 +48,8 @@ impl ImportTarget {
             Self::Directory(directory) => {
                 let DirectoryTarget { runner, system, .. } = *directory;
                 runner.block_on(async {
-                    system.hurry();
-                    system.rest().await
+                    system.cancel_long_tasks();
+                    system.persist().await
                 })?;
                 Ok(())
             }
@@ -72,9 +72,9 @@ impl DirectoryTarget {
     }
 
     fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
-        let ConsentedEntries { entries, withheld } = self.system.admit(said);
+        let ConsentedEntries { entries, withheld } = self.system.apply_consent(said);
         let receipt = self.runner.block_on(async {
-            let permit = self.system.wait(entries.len()).await?;
+            let permit = self.system.admit(entries.len()).await?;
             self.system.append(entries, permit).await
         })?;
         Ok(SendReceipt {

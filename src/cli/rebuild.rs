@@ -13,8 +13,8 @@ use super::evaluate::write_json;
 use super::flags::{self, SettingsFlags};
 use super::progress::ProgressDisplay;
 use crate::actors::background_worker::BackgroundWorker;
-use crate::actors::pretrained::{number_items, origin};
-use crate::actors::state_history::{StoredStateHistory, fold_up_to};
+use crate::actors::pretrained::{number_items, read_pretrained};
+use crate::actors::state_history::{StoredStateHistory, replay_up_to};
 use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{Learner, LearnerConfig, LearnerDeps};
 use crate::metrics::{ActorKind, Metrics};
@@ -65,13 +65,13 @@ impl Rebuild {
                 store.dir().display()
             );
         }
-        if let Some(pretrained) = origin(&store)? {
+        if let Some(pretrained) = read_pretrained(&store)? {
             flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
             settings.network = pretrained.network().clone();
         }
         let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.begin_copy(&stage.path().join("data"))?;
-        if let Some(pretrained) = origin(&copy)? {
+        if let Some(pretrained) = read_pretrained(&copy)? {
             number_items(&copy, &pretrained)?;
         }
         store.copy_quarantine(&copy, |offset| offset)?;
@@ -164,9 +164,9 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerCon
             metrics.clustering_seconds.clone(),
             metrics.panics.with_label(ActorKind::Candidates).clone(),
         );
-        let pretrained = origin(&store)?;
+        let pretrained = read_pretrained(&store)?;
         let past = StoredStateHistory::new(store.clone(), Arc::clone(&names), fold.clone());
-        let aides = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), past: Box::new(past) };
+        let aides = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), state_history: Box::new(past) };
         let mut learner = Learner::new(fold, names, None, 0, pretrained, aides)?;
         let (reply, told) = oneshot::channel();
         // On a thread of its own: this one hands jobs on to those of training and clustering.
@@ -174,7 +174,7 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerCon
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
                 let progress = ProgressDisplay::new(end, "entries learned");
-                fold_up_to(&mut learner, &store, end, |offset| progress.show(offset)).map_err(|error| anyhow::anyhow!(error))?;
+                replay_up_to(&mut learner, &store, end, |offset| progress.show(offset)).map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
                 store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
                 progress.done();

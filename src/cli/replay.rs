@@ -99,11 +99,11 @@ impl Replay {
         let rules = flags::door_rules(&settings)?;
         let events = self.count(&rules)?;
         let mut fold = flags::fold(&settings);
-        fold.pace.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
+        fold.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
         fold.evaluate_sources = true;
         fold.freeze_from = self.freeze_from;
-        fold.recall.without.extend(&self.without);
+        fold.candidates.without.extend(&self.without);
         let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
@@ -159,7 +159,7 @@ impl Replay {
         }
         store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
         let mut system_settings = flags::system(settings, fold);
-        system_settings.checkpointing.every = 0;
+        system_settings.checkpoints.every = 0;
         let system = System::start(store, system_settings, metrics)?;
         let progress = ProgressDisplay::new(events, "events learned");
         let began = Instant::now();
@@ -183,7 +183,7 @@ impl Replay {
         send(&system, &mut batch).await?;
         let end = system.store().journal().next_offset()?;
         let standing = loop {
-            let standing = system.standing().await?;
+            let standing = system.learner_status().await?;
             if standing.failed {
                 bail!("learning stopped at entry {}; the log names the reason", standing.next);
             }
@@ -202,8 +202,8 @@ impl Replay {
 
 async fn send(system: &System, batch: &mut Vec<WithConsent<Entry>>) -> anyhow::Result<()> {
     if !batch.is_empty() {
-        let entries = system.admit(std::mem::take(batch)).entries;
-        let permit = system.wait(entries.len()).await?;
+        let entries = system.apply_consent(std::mem::take(batch)).entries;
+        let permit = system.admit(entries.len()).await?;
         system.append(entries, permit).await?;
     }
     Ok(())

@@ -61,7 +61,7 @@ impl ReplayReport {
             ndcg_at_20: learned.counted.ndcg(),
             sources: SourceName::ALL
                 .into_iter()
-                .zip(&learned.alone)
+                .zip(&learned.by_source)
                 .map(|(source, quality)| SourceAloneReport {
                     source,
                     recall_at_20: quality.recall(),

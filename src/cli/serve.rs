@@ -16,7 +16,7 @@ use super::{data, supervisor, trained, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::eraser::erase;
 use crate::actors::expirer::expire;
-use crate::actors::pretrained::begin_with;
+use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
 use crate::actors::watchdog::watch;
 use crate::clock::Clock;
@@ -68,7 +68,7 @@ impl Serve {
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = trained::read(file)?.into_pretrained();
-                begin_with(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
+                store_pretrained(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
             // What was learned anew is another checkpoint than the one read ahead.
             let ahead = if unlearn::take_up(&store)? { None } else { Some(ahead) };
@@ -101,9 +101,9 @@ impl Serve {
                 supervisor::stopping();
             }
             tracing::info!("stopping: finishing what is under way");
-            system.hurry();
+            system.cancel_long_tasks();
             door.close().await;
-            let offset = system.rest().await?;
+            let offset = system.persist().await?;
             if let Err(error) = system.store().rest() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

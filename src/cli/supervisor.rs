@@ -35,7 +35,7 @@ pub(super) fn ready(system: System, serving: &str) {
         loop {
             every.tick().await;
             // One that answers later than this would be too late for the watchdog.
-            match actix::clock::timeout(period, system.pulse()).await {
+            match actix::clock::timeout(period, system.check_liveness()).await {
                 Ok(Ok(())) => {
                     let status = status(&system, &serving);
                     tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::flags;
 use super::rebuild::{rebuild_items, rebuild_sessions, relearn};
-use crate::actors::pretrained::{number_items, origin};
+use crate::actors::pretrained::{number_items, read_pretrained};
 use crate::domain::Offset;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -78,7 +78,7 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     std::fs::create_dir(&stage).with_context(|| format!("cannot write {}", stage.display()))?;
     let erased = store.erasures().done()?.len();
     let copy = store.begin_copy(&stage.join("data"))?;
-    if let Some(pretrained) = origin(&copy)? {
+    if let Some(pretrained) = read_pretrained(&copy)? {
         number_items(&copy, &pretrained)?;
     }
     tracing::info!("everything is learned anew without the users who were erased; answers go on meanwhile");

@@ -48,7 +48,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 impl ApiState {
     /// The metrics, to record with.
     pub(super) fn metrics(&self) -> &Metrics {
-        self.system.metrics_handles()
+        self.system.metrics()
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) async fn taken(
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
 ) -> Result<IngestReceipt, Problem> {
-    let ConsentedEntries { entries, withheld } = api.system.admit(entries.into_iter().map(Into::into));
+    let ConsentedEntries { entries, withheld } = api.system.apply_consent(entries.into_iter().map(Into::into));
     let mut taken = IngestReceipt { accepted: 0, duplicates: 0, withheld, rejected, warnings, offset: None, recommendations: None };
     if let Some(receipt) = append(api, entries).await? {
         taken.accepted = receipt.accepted;
@@ -156,7 +156,7 @@ pub(super) async fn append(api: &ApiState, entries: Vec<Entry>) -> Result<Option
     if entries.is_empty() {
         return Ok(None);
     }
-    let permit = api.system.enter(entries.len())?;
+    let permit = api.system.try_admit(entries.len())?;
     Ok(Some(api.system.append(entries, permit).await?))
 }
 
@@ -184,18 +184,18 @@ impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
             SystemError::Busy(_) => Self::over_capacity(RETRY),
-            SystemError::NotYet { .. } => Self::not_yet(format!("{error}."), RETRY),
-            SystemError::NoPoint { .. } => Self::not_done(format!("{error}.")),
+            SystemError::NotReached { .. } => Self::not_yet(format!("{error}."), RETRY),
+            SystemError::NoRestorePoint { .. } => Self::not_done(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),
-            SystemError::Draining | SystemError::Copying | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY),
+            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY),
             SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
             // Coming back does not help against these: they are no lack of room.
             SystemError::Model(_)
             | SystemError::Learner(_)
-            | SystemError::OtherOrigin { .. }
-            | SystemError::OtherItems { .. }
-            | SystemError::Gone(_) => {
+            | SystemError::PretrainedMismatch { .. }
+            | SystemError::PretrainedItemsMismatch { .. }
+            | SystemError::ActorStopped(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
                 Self::internal()
             }

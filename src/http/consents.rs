@@ -84,6 +84,6 @@ pub(super) async fn say(api: Data<ApiState>, user: Path<String>, body: Result<By
     responses((status = 200, description = "How far it goes.", body = ConsentState), BadRequest, Refused))]
 pub(super) async fn consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<ConsentState>, Problem> {
     let user = wishes::user(&api, user.into_inner())?;
-    let said = api.system.consent_said(&user);
+    let said = api.system.recorded_consent(&user);
     Ok(Json(ConsentState { consent: api.system.consent(&user, None).into(), said: said.is_some() }))
 }

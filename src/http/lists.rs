@@ -107,7 +107,7 @@ pub(super) async fn anew(api: &ApiState, user: String, wishes: &RecommendationQu
         return Ok(unkept(api, &[], &request));
     }
     let answer = api.system.recommend(user.clone(), request).await?;
-    let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.rest.iter().copied()).collect();
+    let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.remainder.iter().copied()).collect();
     let (shown, weights_version) = (answer.items.len(), answer.weights_version);
     Ok(given(api, CachedRanking { user, ranking, begin: 0, shown, weights_version, consent }, answer))
 }
@@ -265,7 +265,7 @@ pub(super) async fn trending(api: Data<ApiState>, query: QueryPairs) -> Result<J
 
 /// The answer with names in place of numbers.
 fn named(api: &ApiState, recommendation_id: String, answer: RankedAnswer) -> Recommendation {
-    for (source, count) in SourceName::ALL.into_iter().zip(answer.brought) {
+    for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
         api.metrics().candidates.with_label(source).increment(count as u64);
     }
     let items = answer.items.into_iter().filter_map(|pick| with_name(api, pick));
@@ -281,12 +281,12 @@ pub(super) fn with_name(api: &ApiState, RankedItem { candidate, interest, explan
 
 fn explained(api: &ApiState, explanation: &Explanation) -> ItemExplanation {
     let dictionary = api.system.dictionary();
-    let moved_by = explanation.moved.map(|moved| InfluentialEvent {
+    let moved_by = explanation.influence.map(|moved| InfluentialEvent {
         item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
         kind: api.system.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
-        events_back: moved.back,
+        events_back: moved.events_back,
         rank: moved.rank,
-        rank_without: moved.without,
+        rank_without: moved.rank_without,
     });
     ItemExplanation { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
 }
@@ -297,7 +297,7 @@ fn shown(api: &ApiState, user_id: String, list: &Recommendation) {
     if list.items.is_empty() {
         return;
     }
-    let Ok(permit) = api.system.enter(1) else {
+    let Ok(permit) = api.system.try_admit(1) else {
         api.metrics().impressions_lost.increment(1);
         return;
     };
@@ -311,7 +311,7 @@ fn shown(api: &ApiState, user_id: String, list: &Recommendation) {
     let system = api.system.clone();
     let noted = async move {
         if system.append(vec![impression], permit).await.is_err() {
-            system.metrics_handles().impressions_lost.increment(1);
+            system.metrics().impressions_lost.increment(1);
         }
     };
     rt::spawn(noted.instrument(span!("impression")));

@@ -99,7 +99,7 @@ impl StatusSampler {
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
-                let reading = api.system.metrics().snapshot();
+                let reading = api.system.refresh_metrics().snapshot();
                 let Ok(status) = Status::of(&api, &reading).await else { continue };
                 api.pulse.remember(&status, &reading, api.clock.now());
                 // What was measured with it belongs to it.

@@ -111,7 +111,7 @@ async fn take(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentRes
     let ParsedSegmentBatch { entries, errors: faults, unmapped: unknown, ignored, accepted: taken } = messages;
     let metrics = api.metrics();
     let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
-    let ConsentedEntries { entries, withheld } = api.system.admit(entries);
+    let ConsentedEntries { entries, withheld } = api.system.apply_consent(entries);
     let events: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
     let receipt = append(api, entries).await?;
     for (outcome, count) in [

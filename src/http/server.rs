@@ -189,7 +189,7 @@ impl HttpServers {
         };
         let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(IdGenerator::new(letter, clock.now())));
-        system.metrics_handles().streams_limit.set(settings.streams_max as f64);
+        system.metrics().streams_limit.set(settings.streams_max as f64);
         let (pulse, teller) = StatusSampler::new();
         let shared = ApiState {
             system,

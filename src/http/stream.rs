@@ -93,7 +93,7 @@ pub(super) async fn follow(
     // What is wrong with the wishes is said before the stream begins.
     wishes.awaited(&api).await?;
     let place = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY))?;
-    let mut moves = api.system.listen(user.clone()).await?;
+    let mut moves = api.system.subscribe(user.clone()).await?;
     // The list as it stands comes at once.
     moves.mark_changed();
     let streams = api.metrics().streams.clone();

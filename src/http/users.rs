@@ -150,7 +150,7 @@ pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<Er
     let ids = api.system.ids_of(&user);
     let offset = api.system.erase(user, unlearn, api.clock.now()).await?;
     api.pages.forget(&ids);
-    let gone = api.system.erased(&ids, PATIENCE).await;
+    let gone = api.system.wait_for_erasure(&ids, PATIENCE).await;
     let learned = if unlearn {
         "It will be learned anew without the user."
     } else {

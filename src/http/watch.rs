@@ -79,7 +79,7 @@ pub(super) async fn measured(
     // The pattern, not the path: that may name a user.
     traced::ended(&traced, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
-    let metrics = api.system.metrics_handles();
+    let metrics = api.system.metrics();
     metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
     metrics.request_seconds.with_label(endpoint).record(seconds);
     if is_overload(status) {

@@ -94,7 +94,7 @@ impl RecommendationQuery {
     /// 400 if one of them is out of its range or no filter, 503 if `min_offset` is too far.
     pub(super) async fn awaited(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         let request = self.request(api)?;
-        api.system.reach(self.min_offset, api.read_wait).await?;
+        api.system.wait_for_offset(self.min_offset, api.read_wait).await?;
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 

@@ -13,7 +13,7 @@ pub struct ClickThrough {
     /// Shown, in the order of [`SourceName::ALL`] and [`PLACES`].
     pub shown: [[u64; PLACES.len()]; SourceName::ALL.len()],
     /// Chosen within the window after being shown, in the same order.
-    pub chosen: [[u64; PLACES.len()]; SourceName::ALL.len()],
+    pub clicked: [[u64; PLACES.len()]; SourceName::ALL.len()],
 }
 
 /// What one user was shown lately.
@@ -37,7 +37,7 @@ impl RecentImpressions {
     const MOST: usize = 100;
 
     /// An item was shown at a place of a list, 1 for the first.
-    pub fn show(&mut self, item: ItemIx, source: SourceName, place: usize, at: Timestamp, counts: &mut ClickThrough) {
+    pub fn record(&mut self, item: ItemIx, source: SourceName, place: usize, at: Timestamp, counts: &mut ClickThrough) {
         let place = match place {
             0..=1 => 0,
             2..=3 => 1,
@@ -52,7 +52,7 @@ impl RecentImpressions {
     }
 
     /// Takes in what another user was shown who turns out to be this one.
-    pub fn absorb(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.shown.extend(other.shown);
         self.shown.sort_by_key(|offer| offer.at);
         self.shown.drain(..self.shown.len().saturating_sub(Self::MOST));
@@ -65,11 +65,11 @@ impl RecentImpressions {
 
     /// An item was chosen: if it was shown within the window before, the latest showing is credited
     /// with it, once.
-    pub fn choose(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
+    pub fn attribute_click(&mut self, item: ItemIx, at: Timestamp, window_ms: i64, counts: &mut ClickThrough) {
         let fits = |offer: &ImpressionSlot| offer.item == item && (0..=window_ms).contains(&at.saturating_sub(offer.at));
         if let Some(place) = self.shown.iter().rposition(fits) {
             let offer = self.shown.remove(place);
-            bump(&mut counts.chosen, offer.source, offer.place);
+            bump(&mut counts.clicked, offer.source, offer.place);
         }
     }
 }
@@ -88,14 +88,14 @@ mod tests {
     #[test]
     fn the_latest_showing_within_the_window_is_credited_once() {
         let (mut display, mut counts) = (RecentImpressions::default(), ClickThrough::default());
-        display.show(7, SourceName::Network, 1, 1_000, &mut counts);
-        display.show(7, SourceName::Session, 5, 2_000, &mut counts);
-        display.choose(7, 2_500, 10_000, &mut counts);
-        display.choose(8, 2_500, 10_000, &mut counts);
-        assert_eq!(counts.chosen[6], [0, 0, 1, 0]);
-        assert_eq!(counts.chosen[0], [0; 4]);
-        display.choose(7, 20_000, 10_000, &mut counts);
-        assert_eq!(counts.chosen[0], [0; 4], "the window is over");
+        display.record(7, SourceName::Network, 1, 1_000, &mut counts);
+        display.record(7, SourceName::Session, 5, 2_000, &mut counts);
+        display.attribute_click(7, 2_500, 10_000, &mut counts);
+        display.attribute_click(8, 2_500, 10_000, &mut counts);
+        assert_eq!(counts.clicked[6], [0, 0, 1, 0]);
+        assert_eq!(counts.clicked[0], [0; 4]);
+        display.attribute_click(7, 20_000, 10_000, &mut counts);
+        assert_eq!(counts.clicked[0], [0; 4], "the window is over");
         assert_eq!(counts.shown[0], [1, 0, 0, 0]);
     }
 
@@ -103,7 +103,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (mut display, mut counts) = (RecentImpressions::default(), ClickThrough::default());
         for item in 0..1_000 {
-            display.show(item, SourceName::New, 20, 0, &mut counts);
+            display.record(item, SourceName::New, 20, 0, &mut counts);
         }
         assert_eq!(display.shown.len(), RecentImpressions::MOST);
         assert_eq!(counts.shown[5][3], 1_000);

@@ -35,12 +35,12 @@ impl ClusteringSchedule {
     }
 
     /// The next offset to be crossed begins a clustering, border or not.
-    pub fn ask(&mut self) {
+    pub fn request_now(&mut self) {
         self.asked = true;
     }
 
     /// Begins a clustering, or takes one into use, if the offset is a border for that.
-    pub fn cross(
+    pub fn advance_boundary(
         &mut self,
         next: Offset,
         weights: &Arc<Weights>,
@@ -50,13 +50,13 @@ impl ClusteringSchedule {
     ) {
         if self.due == Some(next) {
             self.due = None;
-            self.settle(background);
+            self.finish_pending(background);
             if let Some(ready) = self.ready.take() {
                 self.current = Some(ready);
             }
         }
         if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.item_count() > 0 {
-            self.settle(background);
+            self.finish_pending(background);
             self.due = Some(next + settings.lag);
             let (weights, most) = (Arc::clone(weights), settings.most);
             background.start(Box::new(move || Clusters::build(&embeddings(&weights), most, seed ^ next)));
@@ -66,7 +66,7 @@ impl ClusteringSchedule {
 
     /// Waits for the clustering under way, without using its result before its border. Where it
     /// gave none the clusters stay as they were.
-    pub fn settle(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
+    pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.running) {
             match background.finish() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),

@@ -15,7 +15,7 @@ pub struct Explanation {
     /// answer.
     pub sources: Vec<(SourceName, f32)>,
     /// The event of the session that moved it up the most, if one did.
-    pub moved: Option<EventInfluence>,
+    pub influence: Option<EventInfluence>,
 }
 
 /// How an earlier event moved an item up.
@@ -24,11 +24,11 @@ pub struct EventInfluence {
     /// The event.
     pub step: Step,
     /// How many events of the session came after it.
-    pub back: usize,
+    pub events_back: usize,
     /// The item's rank among all candidates, 1 for the best.
     pub rank: usize,
     /// The rank that it would have if that event had not been; `None` if it would be no candidate.
-    pub without: Option<usize>,
+    pub rank_without: Option<usize>,
 }
 
 /// The latest events of the session that are left out, one at a time, to see what each of them
@@ -44,21 +44,21 @@ pub(super) fn explain(
     pace: &SequenceParams,
     workspace: &mut ScoringWorkspace,
 ) -> Vec<Option<Explanation>> {
-    let ranks: Vec<_> = items.iter().map(|candidate| workspace.desk.rank_of(candidate.item)).collect();
-    let slate = workspace.desk.candidates();
+    let ranks: Vec<_> = items.iter().map(|candidate| workspace.ranking.rank_of(candidate.item)).collect();
+    let slate = workspace.ranking.candidates();
     let mut explanations: Vec<_> =
-        items.iter().map(|candidate| Explanation { sources: evidence(slate, candidate.item), moved: None }).collect();
-    let current = follower.session.current_session();
+        items.iter().map(|candidate| Explanation { sources: evidence(slate, candidate.item), influence: None }).collect();
+    let current = follower.sequence.current_session();
     for (back, step) in current.iter().rev().enumerate().take(DROPPED) {
-        let place = follower.session.steps.len() - 1 - back;
-        let mut other = SequenceState::restore(without(&follower.session, place), None);
-        judge.consider(&mut other, SessionIx::MAX, mood, pace, workspace);
+        let place = follower.sequence.steps.len() - 1 - back;
+        let mut other = SequenceState::restore(without(&follower.sequence, place), None);
+        judge.score(&mut other, SessionIx::MAX, mood, pace, workspace);
         for ((candidate, rank), explanation) in items.iter().zip(&ranks).zip(&mut explanations) {
             let Some(rank) = *rank else { continue };
-            let without = workspace.desk.rank_of(candidate.item);
+            let without = workspace.ranking.rank_of(candidate.item);
             let lost = |without: Option<usize>| without.unwrap_or(usize::MAX).saturating_sub(rank);
-            if lost(without) > explanation.moved.map_or(0, |moved| lost(moved.without)) {
-                explanation.moved = Some(EventInfluence { step: *step, back, rank, without });
+            if lost(without) > explanation.influence.map_or(0, |moved| lost(moved.rank_without)) {
+                explanation.influence = Some(EventInfluence { step: *step, events_back: back, rank, rank_without: without });
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::ranking::SourceAffinity;
 
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
-use super::serving::{RankedAnswer, RecommendationRequest, answer};
+use super::serving::{RankedAnswer, RecommendationRequest, recommend};
 use super::snapshot::ModelSnapshot;
 
 /// What lies behind an answer, stage by stage.
@@ -19,7 +19,7 @@ pub struct RankingInspection {
     /// the last input x, and o, against which items are scored; `(hidden)` each.
     pub hidden: Vec<(String, Vec<f32>)>,
     /// Items that the sources gathered, before the cut.
-    pub gathered: usize,
+    pub generated: usize,
     /// Candidates that were ranked.
     pub kept: usize,
     /// Each source's best candidates by its own measure, and where they ended.
@@ -49,9 +49,9 @@ pub struct InspectedCandidate {
     /// The rank that each source that named it gives it alone, 1 for the best.
     pub ranks: Vec<(SourceName, usize)>,
     /// Its share on every channel that has evidence for it, in (0, 1].
-    pub shares: Vec<(&'static str, f32)>,
+    pub evidence: Vec<(&'static str, f32)>,
     /// The facts that are not 0.
-    pub facts: Vec<(&'static str, f32)>,
+    pub features: Vec<(&'static str, f32)>,
 }
 
 /// Answers as [`scorer`] does, and shows how. The follower stays as it is.
@@ -65,11 +65,11 @@ pub fn inspect(
 ) -> RankingInspection {
     let (mut follower, mut workspace) = (follower.clone(), ScoringWorkspace::default());
     let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
-    let mood: SourceAffinity = snapshot.moods.get(follower.session.session_start);
-    snapshot.judge().consider(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
+    let mood: SourceAffinity = snapshot.affinities.get(follower.sequence.session_start);
+    snapshot.scorer().score(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
     let mut ranked = Vec::new();
-    workspace.desk.best(request.limit, |_| true, &mut ranked);
-    let desk = &workspace.desk;
+    workspace.ranking.best(request.limit, |_| true, &mut ranked);
+    let desk = &workspace.ranking;
     let slate = desk.candidates();
     let list = |source| {
         let channel = EvidenceColumn::primary_of(source);
@@ -80,8 +80,8 @@ pub fn inspect(
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
     let (gathered, kept) = (slate.gathered_count(), slate.len());
-    let answer = answer(snapshot, catalog, &mut follower, pace, request, &mut workspace);
-    RankingInspection { hidden_version, hidden, gathered, kept, sources, ranking, answer }
+    let answer = recommend(snapshot, catalog, &mut follower, pace, request, &mut workspace);
+    RankingInspection { hidden_version, hidden, generated: gathered, kept, sources, ranking, answer }
 }
 
 fn hidden(
@@ -109,7 +109,7 @@ fn considered(slate: &CandidateSet, candidate: Candidate) -> InspectedCandidate 
     let ranks =
         SourceName::ALL.into_iter().zip(slate.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
     let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
-    let Some((evidence, facts, _)) = row else { return InspectedCandidate { candidate, ranks, shares: Vec::new(), facts: Vec::new() } };
+    let Some((evidence, facts, _)) = row else { return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() } };
     let share = |channel: EvidenceColumn| {
         let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))
@@ -118,7 +118,7 @@ fn considered(slate: &CandidateSet, candidate: Candidate) -> InspectedCandidate 
     InspectedCandidate {
         candidate,
         ranks,
-        shares: EvidenceColumn::ALL.into_iter().filter_map(share).collect(),
-        facts: FeatureColumn::ALL.into_iter().filter_map(fact).collect(),
+        evidence: EvidenceColumn::ALL.into_iter().filter_map(share).collect(),
+        features: FeatureColumn::ALL.into_iter().filter_map(fact).collect(),
     }
 }

@@ -51,7 +51,7 @@ fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
 /// What is trending at a time, of one category or of all: the most popular first, each with its
 /// decayed count.
 #[must_use]
-pub fn trending(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+pub fn trending_items(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::category);
     let terms = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
@@ -68,7 +68,7 @@ pub fn trending(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&s
 /// source the list that gives it most. Where these are too few, items that share its attributes
 /// come after them.
 #[must_use]
-pub fn similar(
+pub fn similar_items(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     item: ItemIx,
@@ -80,7 +80,7 @@ pub fn similar(
     let mut follower = SequenceState::default();
     let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
     follower.advance(0, step, None, pace, None, &mut workspace.network);
-    snapshot.judge().consider(&mut follower, SessionIx::MAX, &SourceAffinity::default(), pace, &mut workspace);
+    snapshot.scorer().score(&mut follower, SessionIx::MAX, &SourceAffinity::default(), pace, &mut workspace);
 
     let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
     let mut count = |list: Vec<(ItemIx, f32)>, source: SourceName| {
@@ -94,7 +94,7 @@ pub fn similar(
             }
         }
     };
-    let slate = workspace.desk.candidates();
+    let slate = workspace.ranking.candidates();
     for channel in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
         count(slate.best(channel, COMPARED), channel.source());
     }

@@ -11,7 +11,7 @@ use super::snapshot::ModelSnapshot;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemMap {
     /// The clusters, the largest first.
-    pub areas: Vec<ItemMapCluster>,
+    pub clusters: Vec<ItemMapCluster>,
     /// Items and where they lie, the most popular first.
     pub items: Vec<(ItemIx, [f32; 2])>,
 }
@@ -26,7 +26,7 @@ pub struct ItemMapCluster {
     /// Its most popular items, best first.
     pub top: Vec<ItemIx>,
     /// Where its centre lies.
-    pub at: [f32; 2],
+    pub position: [f32; 2],
 }
 
 /// Items named of each cluster.
@@ -35,7 +35,7 @@ const NAMED: usize = 5;
 /// Draws the map with at most `most` points: the largest clusters take at most half of them, items
 /// the rest. Without clusters it shows items alone.
 #[must_use]
-pub fn map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
+pub fn item_map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
     let Some(weights) = snapshot.weights() else { return ItemMap::default() };
     let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.offset);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -64,6 +64,6 @@ pub fn map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
     let rows: Vec<&[f32]> = areas.iter().map(|(.., centre)| *centre).chain(items.iter().map(|(_, row)| *row)).collect();
     let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let plane = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
-    let area = |(cluster, size, top, centre)| ItemMapCluster { cluster, size, top, at: plane.project(centre) };
-    ItemMap { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), areas: areas.into_iter().map(area).collect() }
+    let area = |(cluster, size, top, centre)| ItemMapCluster { cluster, size, top, position: plane.project(centre) };
+    ItemMap { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), clusters: areas.into_iter().map(area).collect() }
 }

@@ -32,8 +32,8 @@ pub use background::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
 pub use explain::{EventInfluence, Explanation};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
-pub use item_lists::{similar, trending};
-pub use item_map::{ItemMap, ItemMapCluster, map};
+pub use item_lists::{similar_items, trending_items};
+pub use item_map::{ItemMap, ItemMapCluster, item_map};
 pub use model_health::{HealthAverages, HealthMark, ModelHealth};
 pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording,
@@ -42,10 +42,10 @@ pub use offline::{
 pub use online::{Learner, LearnerConfig, LearnerDeps, LearnerError, LearnerState, LearningReport};
 pub use pretrained::PretrainedNetwork;
 pub use replay_history::ReplayHistory;
-pub use safety::{SafetySettings, SafetySettingsError, is_discarded};
+pub use safety::{SafetySettings, SafetySettingsError, is_rolled_back};
 pub use scorer::{Scorer, ScoringWorkspace};
 pub use sequence_state::{SequenceParams, SequenceState};
-pub use serving::{RankedAnswer, RankedItem, RecommendationRequest, answer};
+pub use serving::{RankedAnswer, RankedItem, RecommendationRequest, recommend};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
 pub use source_affinities::SourceAffinities;

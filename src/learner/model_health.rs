@@ -71,13 +71,13 @@ impl ModelHealth {
     const KEPT: usize = 200;
 
     /// A step was a test: what was chosen had that rank.
-    pub fn tested(&mut self, rank: Option<usize>) {
+    pub fn record_test(&mut self, rank: Option<usize>) {
         let worth = rank.filter(|rank| (1..=crate::evaluation::K).contains(rank)).map_or(0.0, |rank| 1.0 / rank as f64);
         self.now.quality.take(worth, Self::RECENTLY.0, Self::USUALLY.0, f64::INFINITY);
     }
 
     /// At a border: `all` trainings so far.
-    pub fn trained(&mut self, all: &TrainingReport) {
+    pub fn record_training(&mut self, all: &TrainingReport) {
         let earlier = std::mem::replace(&mut self.trained, *all);
         let (batches, skipped) = (all.batches - earlier.batches, all.skipped - earlier.skipped);
         if batches + skipped > 0 {
@@ -89,7 +89,7 @@ impl ModelHealth {
     }
 
     /// An entry was folded.
-    pub fn pass(&mut self, next: Offset) {
+    pub fn advance(&mut self, next: Offset) {
         self.now.offset = next;
         if next.is_multiple_of(Self::EVERY) {
             if self.marks.len() >= Self::KEPT {
@@ -101,7 +101,7 @@ impl ModelHealth {
 
     /// The model is as it was at `to` from here on: what is recent is what is usual, and what came
     /// in between is no more.
-    pub fn begin_again(&mut self, to: Offset) {
+    pub fn restart_from(&mut self, to: Offset) {
         self.now.quality.recent = self.now.quality.usual;
         self.now.loss.recent = self.now.loss.usual;
         self.now.wasted = 0.0;
@@ -110,7 +110,7 @@ impl ModelHealth {
 
     /// How it is doing.
     #[must_use]
-    pub fn now(&self) -> &HealthMark {
+    pub fn current(&self) -> &HealthMark {
         &self.now
     }
 

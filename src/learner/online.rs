@@ -31,19 +31,19 @@ pub enum LearnerError {
     Network(#[from] NetworkSettingsError),
     /// The network to begin with is another than the settings describe.
     #[error("the network to begin with was made with other network settings, or reads kinds of event that are not those of the settings")]
-    Unsuitable,
+    PretrainedMismatch,
     /// The sources' settings cannot run.
     #[error("the sources cannot be built")]
-    Recall(#[from] CandidateSettingsError),
+    Candidates(#[from] CandidateSettingsError),
     /// A training died.
     #[error("the training begun after entry {begun} gave no result")]
-    Lost {
+    BackgroundJobLost {
         /// The last entry before the border at which it began.
         begun: Offset,
     },
     /// What the model was at an earlier offset cannot be told.
     #[error("the model cannot be rolled back to offset {to}")]
-    Past {
+    HistoryUnavailable {
         /// The offset.
         to: Offset,
         /// Why.
@@ -52,7 +52,7 @@ pub enum LearnerError {
     },
     /// An entry came out of turn.
     #[error("entry {got} was given where {expected} comes next")]
-    OutOfTurn {
+    OutOfOrder {
         /// The next entry.
         expected: Offset,
         /// The one given.
@@ -74,7 +74,7 @@ pub struct LearnerDeps {
     /// Clusters the items.
     pub clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
     /// Remembers what was learned earlier.
-    pub past: Box<dyn StateHistory>,
+    pub state_history: Box<dyn StateHistory>,
 }
 
 /// Folds the journal, entry by entry: test, then learn.
@@ -108,10 +108,10 @@ impl Learner {
         pretrained: Option<PretrainedNetwork>,
         aides: LearnerDeps,
     ) -> Result<Self, LearnerError> {
-        let LearnerDeps { training, clustering, past } = aides;
+        let LearnerDeps { training, clustering, state_history: past } = aides;
         let clusters = Arc::new(settings.clusters.clone());
         let state = match state {
-            Some(state) if state.suits(&settings) => state,
+            Some(state) if state.matches_settings(&settings) => state,
             other => {
                 let mut state = LearnerState::new(settings, pretrained)?;
                 if let Some(other) = other.filter(|_| first > 0) {
@@ -136,7 +136,7 @@ impl Learner {
     /// # Errors
     /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a
     /// background job died; [`LearnerError::Past`] if it asks for a past that is not known.
-    pub fn fold(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
+    pub fn apply(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
         self.expect(offset)?;
         match entry {
             Entry::Event(event) => self.event(offset, event),
@@ -157,7 +157,7 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Learner::fold`].
-    pub fn pass_over(&mut self, offset: Offset) -> Result<(), LearnerError> {
+    pub fn skip(&mut self, offset: Offset) -> Result<(), LearnerError> {
         self.expect(offset)?;
         self.state.next = offset + 1;
         self.cross(false)
@@ -165,7 +165,7 @@ impl Learner {
 
     fn expect(&self, offset: Offset) -> Result<(), LearnerError> {
         let expected = self.state.next;
-        if offset == expected { Ok(()) } else { Err(LearnerError::OutOfTurn { expected, got: offset }) }
+        if offset == expected { Ok(()) } else { Err(LearnerError::OutOfOrder { expected, got: offset }) }
     }
 
     /// Everything learned, as it stands: for a checkpoint. Waits for the work under way.
@@ -175,28 +175,28 @@ impl Learner {
     pub fn state(&mut self) -> Result<&LearnerState, LearnerError> {
         let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
-            training.settle(self.training.as_mut()).map_err(|JobLost| LearnerError::Lost { begun: self.begun })?;
+            training.finish_pending(self.training.as_mut()).map_err(|JobLost| LearnerError::BackgroundJobLost { begun: self.begun })?;
         }
-        clustering.settle(self.clustering.as_mut());
+        clustering.finish_pending(self.clustering.as_mut());
         Ok(&self.state)
     }
 
     /// What was done to the model last, oldest first, with where it stands in the journal.
-    pub fn acts(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
-        self.state.acts.iter()
+    pub fn operations(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
+        self.state.operations.iter()
     }
 
     /// How the model is doing.
     #[must_use]
-    pub fn vitals(&self) -> &ModelHealth {
-        &self.state.vitals
+    pub fn health(&self) -> &ModelHealth {
+        &self.state.health
     }
 
     /// What readers may see of it.
     #[must_use]
     pub fn snapshot(&self) -> ModelSnapshot {
         let state = &self.state;
-        let border = state.training.as_ref().map_or(0, OnlineTraining::trained_border);
+        let border = state.training.as_ref().map_or(0, OnlineTraining::trained_boundary);
         ModelSnapshot {
             offset: state.next,
             trained_through: border * state.settings.learning.interval,
@@ -206,8 +206,8 @@ impl Learner {
             catalog: state.catalog.clone(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
-            moods: state.moods.clone(),
-            settings: Arc::clone(&self.clusters),
+            affinities: state.affinities.clone(),
+            cluster_settings: Arc::clone(&self.clusters),
         }
     }
 
@@ -223,37 +223,37 @@ impl Learner {
         let LearnerState {
             settings,
             users,
-            moods,
-            owners,
+            affinities: moods,
+            session_owners: owners,
             sessions,
             sources,
             ranker,
             training,
             clustering,
-            alone,
+            by_source: alone,
             interest,
             clickthrough,
             paused,
             ..
         } = &mut self.state;
         let frozen = *paused || settings.freeze_from.is_some_and(|from| number >= from);
-        let user = users.see(&event.user_id, offset);
+        let user = users.get_or_create(&event.user_id, offset);
         let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
-        let clusters = clustering.current().filter(|_| !settings.recall.without.contains(&SourceName::Clusters)).cloned();
+        let clusters = clustering.current().filter(|_| !settings.candidates.without.contains(&SourceName::Clusters)).cloned();
 
         if let Some(item) = chosen {
-            user.display.choose(item, step.at, settings.learning.credit_window_ms, clickthrough);
+            user.impressions.attribute_click(item, step.at, settings.learning.credit_window_ms, clickthrough);
         }
 
         // Test.
-        let known = !user.follower.session.steps.is_empty();
+        let known = !user.sequence.sequence.steps.is_empty();
         let tests = is_drawn(offset, settings.learning.evaluate_every);
         let teaches = is_drawn(offset, settings.learning.teach_every);
         let mut rank = None;
         let judged = step.item.filter(|_| known && (tests || teaches) && (chosen.is_some() || is_dismissal(&step)));
         if let Some(item) = judged {
             // A mere test leaves no trace.
-            let hidden = (!teaches).then(|| user.follower.known_hidden().cloned());
+            let hidden = (!teaches).then(|| user.sequence.cached_hidden().cloned());
             let judge = Scorer {
                 weights: weights.as_deref(),
                 clusters: clusters.as_deref(),
@@ -262,9 +262,9 @@ impl Learner {
                 settings: &self.clusters,
                 now: offset,
             };
-            judge.consider(&mut user.follower, user.session, &user.mood, &settings.pace, &mut self.workspace);
+            judge.score(&mut user.sequence, user.session_ix, &user.affinity, &settings.sequence, &mut self.workspace);
             if let Some(hidden) = hidden {
-                user.follower.set_hidden(hidden);
+                user.sequence.set_hidden(hidden);
             }
             if tests
                 && number >= settings.evaluate_from
@@ -275,24 +275,24 @@ impl Learner {
             let counted = settings.evaluate_sources && number >= settings.evaluate_from;
             let drawn = is_drawn(offset, MonitoredCounters::ALONE_EVERY);
             if tests && chosen.is_some() && (counted || drawn) {
-                let ranks = self.workspace.desk.candidates().source_ranks(item);
+                let ranks = self.workspace.ranking.candidates().source_ranks(item);
                 if counted {
                     alone.iter_mut().zip(ranks).for_each(|(quality, rank)| quality.count(rank));
                 }
                 if drawn {
-                    self.watched.ranked(&ranks);
+                    self.watched.count_source_ranks(&ranks);
                 }
             }
-            let desk = &mut self.workspace.desk;
+            let desk = &mut self.workspace.ranking;
             if chosen.is_some() {
                 rank = desk.rank_of(item);
                 if tests {
-                    self.watched.brought(rank, desk.source_of(item));
+                    self.watched.count_hit(rank, desk.source_of(item));
                 }
             }
             if teaches && chosen.is_some() {
-                let repeated = user.follower.session.current_session().iter().any(|step| step.item == Some(item));
-                user.mood.update(desk.shares_of(item), repeated);
+                let repeated = user.sequence.sequence.current_session().iter().any(|step| step.item == Some(item));
+                user.affinity.update(desk.shares_of(item), repeated);
             }
             match chosen {
                 _ if frozen || !teaches => {}
@@ -305,29 +305,29 @@ impl Learner {
 
         // Then learn.
         let session_id = event.session_id.as_deref();
-        let begins = user.follower.session.starts_new_session(step.at, session_id, settings.pace.idle_gap_ms);
+        let begins = user.sequence.sequence.starts_new_session(step.at, session_id, settings.sequence.idle_gap_ms);
         if begins {
-            user.mood = SourceAffinity::default();
-            user.session = *sessions;
+            user.affinity = SourceAffinity::default();
+            user.session_ix = *sessions;
             *sessions = sessions.wrapping_add(1);
         }
-        let before = if begins { &[] } else { user.follower.session.current_session() };
-        let begun = if begins { offset } else { user.follower.session.session_start };
+        let before = if begins { &[] } else { user.sequence.sequence.current_session() };
+        let begun = if begins { offset } else { user.sequence.sequence.session_start };
         if begins {
-            owners.begin(user.session, begun, &event.user_id);
+            owners.begin_session(user.session_ix, begun, &event.user_id);
         }
-        owners.hold(user.session, &step);
+        owners.record_step(user.session_ix, &step);
         if !frozen {
-            sources.learn(&QueryContext { steps: before, session: user.session, session_start: begun, now: offset }, &step);
+            sources.learn(&QueryContext { steps: before, session: user.session_ix, session_start: begun, now: offset }, &step);
         }
-        moods.set(begun, user.mood);
-        user.follower.advance(offset, step, session_id, &settings.pace, weights.as_deref(), &mut self.workspace.network);
+        moods.set(begun, user.affinity);
+        user.sequence.advance(offset, step, session_id, &settings.sequence, weights.as_deref(), &mut self.workspace.network);
         if let Some(training) = training {
             if begins {
-                training.begin_session(u64::from(user.session));
+                training.begin_session(u64::from(user.session_ix));
             }
             if !frozen {
-                training.touch(u64::from(user.session), &user.follower.session.steps, chosen, settings.learning.window);
+                training.mark_touched(u64::from(user.session_ix), &user.sequence.sequence.steps, chosen, settings.learning.window);
             }
         }
         self.state.events += 1;
@@ -348,23 +348,23 @@ impl Learner {
         if new {
             sources.add_new_item(item);
         }
-        let values = vocabulary.number(known);
-        let alike = vocabulary.alike(&values);
-        vocabulary.hold(item, &values);
+        let values = vocabulary.encode(known);
+        let alike = vocabulary.similar_items(&values);
+        vocabulary.record_item(item, &values);
         if let Some(training) = training {
             if new && !alike.is_empty() {
-                training.introduce(item, alike);
+                training.add_item_like(item, alike);
             }
-            training.describe(item, values);
+            training.set_attributes(item, values);
         }
     }
 
     fn impression(&mut self, offset: Offset, impression: &Impression) {
         let LearnerState { users, clickthrough, .. } = &mut self.state;
-        let display = &mut users.see(&impression.user_id, offset).display;
+        let display = &mut users.get_or_create(&impression.user_id, offset).impressions;
         for (place, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {
-                display.show(item, shown.source, place + 1, impression.timestamp, clickthrough);
+                display.record(item, shown.source, place + 1, impression.timestamp, clickthrough);
             }
         }
     }
@@ -385,7 +385,7 @@ impl Learner {
         let state = &mut self.state;
         state.total.count(rank);
         state.live.count(rank);
-        state.vitals.tested(rank);
+        state.health.record_test(rank);
         state.curve.count(number, rank);
         if number >= state.settings.evaluate_from {
             state.counted.count(rank);
@@ -394,22 +394,22 @@ impl Learner {
 
     /// What happens at borders; whether a training may begin there.
     fn cross(&mut self, begins: bool) -> Result<(), LearnerError> {
-        let LearnerState { settings, next, items, training, clustering, vitals, .. } = &mut self.state;
-        vitals.pass(*next);
+        let LearnerState { settings, next, items, training, clustering, health, .. } = &mut self.state;
+        health.advance(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
             let (border, begun) = (*next / settings.learning.interval, self.begun);
-            let lost = |JobLost| LearnerError::Lost { begun };
-            training.take_up(self.training.as_mut()).map_err(lost)?;
-            vitals.trained(training.total());
+            let lost = |JobLost| LearnerError::BackgroundJobLost { begun };
+            training.apply_finished(self.training.as_mut()).map_err(lost)?;
+            health.record_training(training.total());
             if begins {
                 training.begin(border, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
                 self.begun = next.saturating_sub(1);
             } else {
-                training.let_go();
+                training.clear_touched();
             }
         }
-        clustering.cross(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut());
+        clustering.advance_boundary(*next, training.weights(), &settings.clusters, settings.learning.seed, self.clustering.as_mut());
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl PretrainedNetwork {
     /// Whether a network of these settings goes on from it, for events of these kinds: what it was
     /// made with, and kinds that it knows if it reads them.
     #[must_use]
-    pub fn suits(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
+    pub fn matches_settings(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))
     }
 

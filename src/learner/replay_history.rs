@@ -27,7 +27,7 @@ impl ReplayHistory {
 
     /// Begins the session of that number, which is one more than that of the session begun before
     /// it; the oldest is dropped if there are too many.
-    pub fn begin(&mut self, session: u64) {
+    pub fn begin_session(&mut self, session: u64) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
         }
@@ -36,7 +36,7 @@ impl ReplayHistory {
     }
 
     /// Sets the steps that a session is trained on; nothing happens if it was dropped meanwhile.
-    pub fn set(&mut self, session: u64, steps: &[Step]) {
+    pub fn set_steps(&mut self, session: u64, steps: &[Step]) {
         if let Some(kept) = self.place(session).and_then(|place| self.sessions.get_mut(place)) {
             kept.clear();
             kept.extend_from_slice(steps);
@@ -58,7 +58,7 @@ impl ReplayHistory {
 
     /// Whether it holds steps of that session.
     #[cfg(test)]
-    pub(super) fn holds(&self, session: u64) -> bool {
+    pub(super) fn contains(&self, session: u64) -> bool {
         self.place(session).and_then(|place| self.sessions.get(place)).is_some_and(|steps| !steps.is_empty())
     }
 
@@ -68,7 +68,7 @@ impl ReplayHistory {
 
     /// Draws the window of an earlier session: its age in sessions is exponentially distributed,
     /// halving every `half_life` sessions. `None` if the one drawn holds nothing to predict.
-    pub fn draw(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
+    pub fn sample(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
         let known = self.sessions.len();
         if known == 0 {
             return None;
@@ -91,9 +91,9 @@ mod tests {
     fn filled(sessions: u64, most: usize) -> ReplayHistory {
         let mut history = ReplayHistory::new(most);
         for number in 0..sessions {
-            history.begin(number);
+            history.begin_session(number);
             let step = |item| Step { item: Some(item), kind: 0, starts_session: false, at: 0, value: 1.0 };
-            history.set(number, &[step(number as u32), step(number as u32 + 1)]);
+            history.set_steps(number, &[step(number as u32), step(number as u32 + 1)]);
         }
         history
     }
@@ -103,7 +103,7 @@ mod tests {
         let history = filled(10_000, 5_000);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let young = (0..10_000)
-            .filter_map(|_| history.draw(&mut rng, 100.0, &EventKinds::default(), 20))
+            .filter_map(|_| history.sample(&mut rng, 100.0, &EventKinds::default(), 20))
             .filter(|window| window.session >= 10_000 - 100)
             .count();
         assert!((4_800..5_200).contains(&young), "{young} of 10,000 draws within one half-life");
@@ -114,9 +114,9 @@ mod tests {
         let history = filled(1_000, 10);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         for _ in 0..1_000 {
-            let window = history.draw(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
+            let window = history.sample(&mut rng, 1e9, &EventKinds::default(), 20).unwrap();
             assert!((990..1_000).contains(&window.session));
         }
-        assert!(ReplayHistory::new(3).draw(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
+        assert!(ReplayHistory::new(3).sample(&mut rng, 1.0, &EventKinds::default(), 20).is_none());
     }
 }

@@ -83,7 +83,7 @@ impl SafetySettings {
         past: &[(Offset, ModelChange)],
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
     ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
-        let Some(cause) = self.fault(vitals.now(), 1.0) else { return Ok(Vec::new()) };
+        let Some(cause) = self.fault(vitals.current(), 1.0) else { return Ok(Vec::new()) };
         let points = points()?;
         // The marks at which there was no sign of it yet, the last first.
         let mut well = vitals.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
@@ -92,8 +92,8 @@ impl SafetySettings {
             .iter()
             .rev()
             .find(|(_, change)| change.cause != ModelChangeCause::Operator && matches!(change.operation, ModelOperation::Rollback { .. }));
-        let again = just_now.is_some_and(|(at, _)| at + 10 * self.warm_up > vitals.now().offset);
-        let before = |well| points.iter().rev().copied().find(|point| *point <= well && !is_discarded(*point, past));
+        let again = just_now.is_some_and(|(at, _)| at + 10 * self.warm_up > vitals.current().offset);
+        let before = |well| points.iter().rev().copied().find(|point| *point <= well && !is_rolled_back(*point, past));
         // One mark more for good measure, where there is a point from then.
         let to = before(far).or_else(|| before(near));
         let mut acts: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
@@ -107,7 +107,7 @@ impl SafetySettings {
 /// Whether the model as it was at `point` was left by a rollback: it lies between where one went to
 /// and where it was made.
 #[must_use]
-pub fn is_discarded(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
+pub fn is_rolled_back(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
     past.iter().any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let (mut vitals, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {
             let ill = event > from;
-            vitals.tested(if ill { rank } else { Some(2) });
+            vitals.record_test(if ill { rank } else { Some(2) });
             if event.is_multiple_of(10) {
                 let (batches, skipped) = if ill { (4 - skipped, skipped) } else { (4, 0) };
                 all.merge(&TrainingReport {
@@ -131,9 +131,9 @@ mod tests {
                     loss: batches as f64 * if ill { loss } else { 5.0 },
                     ..TrainingReport::default()
                 });
-                vitals.trained(&all);
+                vitals.record_training(&all);
             }
-            vitals.pass(event);
+            vitals.advance(event);
         }
         vitals
     }

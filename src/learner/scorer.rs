@@ -21,12 +21,12 @@ pub struct ScoringWorkspace {
     query: Vec<f32>,
     interest: Vec<f32>,
     /// The ranker's.
-    pub desk: RankingWorkspace,
+    pub ranking: RankingWorkspace,
 }
 
 impl Default for ScoringWorkspace {
     fn default() -> Self {
-        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), desk: RankingWorkspace::new(KEPT) }
+        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), ranking: RankingWorkspace::new(KEPT) }
     }
 }
 
@@ -54,7 +54,7 @@ impl Scorer<'_> {
     /// Gathers, describes and scores the candidates of a follower's next event; they lie on the
     /// workspace's desk then. `session` is the session's number among the sources' neighbours, if
     /// the asker knows it.
-    pub fn consider(
+    pub fn score(
         &self,
         follower: &mut SequenceState,
         session: SessionIx,
@@ -62,7 +62,7 @@ impl Scorer<'_> {
         pace: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
-        let ScoringWorkspace { network, query, interest, desk } = workspace;
+        let ScoringWorkspace { network, query, interest, ranking: desk } = workspace;
         // Before the first border the network knows no item, and has nothing to say.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
@@ -71,9 +71,9 @@ impl Scorer<'_> {
             self.top(weights, query, network)
         });
         let moment = QueryContext {
-            steps: follower.session.current_session(),
+            steps: follower.sequence.current_session(),
             session,
-            session_start: follower.session.session_start,
+            session_start: follower.sequence.session_start,
             now: self.now,
         };
         match (weights, &top) {
@@ -104,7 +104,7 @@ impl Scorer<'_> {
 
     /// Items of the last item's cluster that few know yet: the network alone can bring them.
     fn near(&self, weights: &Weights, query: &[f32], follower: &SequenceState) -> Vec<(ItemIx, f32)> {
-        let last = follower.session.steps.iter().rev().find_map(|step| step.item);
+        let last = follower.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
         let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(LISTED);

@@ -4,14 +4,14 @@ use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
 use serde::{Deserialize, Serialize};
 
-use super::window::input;
+use super::window::step_input;
 
 /// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep
 /// the same one, each its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceState {
     /// The last steps.
-    pub session: UserSequence,
+    pub sequence: UserSequence,
     /// The state after the last step; `None` until it is needed, or once forgotten to save memory.
     hidden: Option<HiddenState>,
 }
@@ -45,11 +45,11 @@ impl SequenceState {
         weights: Option<&Weights>,
         scratch: &mut NetworkScratch,
     ) -> bool {
-        let border = self.session.push(offset, step, session_id, pace.idle_gap_ms);
-        let last = self.session.steps.len() - 1;
+        let border = self.sequence.push(offset, step, session_id, pace.idle_gap_ms);
+        let last = self.sequence.steps.len() - 1;
         match (weights, &mut self.hidden) {
             (Some(weights), Some(hidden)) if fresh(hidden, weights, pace) => {
-                if let Some(input) = input(&self.session.steps, last) {
+                if let Some(input) = step_input(&self.sequence.steps, last) {
                     weights.advance(hidden, &input, scratch);
                 }
             }
@@ -64,11 +64,11 @@ impl SequenceState {
         if !self.hidden.as_ref().is_some_and(|hidden| fresh(hidden, weights, pace)) {
             self.hidden = None;
         }
-        let steps = &self.session.steps;
+        let steps = &self.sequence.steps;
         self.hidden.get_or_insert_with(|| {
             let mut state = weights.initial_state();
             for place in steps.len().saturating_sub(pace.window)..steps.len() {
-                if let Some(input) = input(steps, place) {
+                if let Some(input) = step_input(steps, place) {
                     weights.advance(&mut state, &input, scratch);
                 }
             }
@@ -77,15 +77,15 @@ impl SequenceState {
     }
 
     /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::absorb`].
-    pub fn absorb(&mut self, other: &UserSequence, pace: &SequenceParams) {
-        self.session.merge(other, pace.idle_gap_ms);
+    pub fn merge(&mut self, other: &UserSequence, pace: &SequenceParams) {
+        self.sequence.merge(other, pace.idle_gap_ms);
         self.hidden = None;
     }
 
     /// Takes out what is not to be kept any longer, see [`UserSequence::expire`]. Whether anything
     /// went.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
-        let went = self.session.expire(expired);
+        let went = self.sequence.expire(expired);
         if went {
             self.hidden = None;
         }
@@ -95,12 +95,12 @@ impl SequenceState {
     /// A follower as it was stored.
     #[must_use]
     pub fn restore(session: UserSequence, hidden: Option<HiddenState>) -> Self {
-        Self { session, hidden }
+        Self { sequence: session, hidden }
     }
 
     /// The hidden state as it stands.
     #[must_use]
-    pub fn known_hidden(&self) -> Option<&HiddenState> {
+    pub fn cached_hidden(&self) -> Option<&HiddenState> {
         self.hidden.as_ref()
     }
 

@@ -59,11 +59,11 @@ pub struct RankedAnswer {
     /// Best first; equals by the smaller item number.
     pub items: Vec<RankedItem>,
     /// What would come after these, best first.
-    pub rest: Vec<Candidate>,
+    pub remainder: Vec<Candidate>,
     /// How many ranked candidates were left out.
     pub removed: RemovalCounts,
     /// How many of the ranked candidates each source named, in the order of [`SourceName::ALL`].
-    pub brought: [usize; SourceName::ALL.len()],
+    pub candidates_by_source: [usize; SourceName::ALL.len()],
     /// What the answer falls short of.
     pub fallback: Fallback,
 }
@@ -87,7 +87,7 @@ impl From<Candidate> for RankedItem {
 
 /// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too
 /// few candidates remain, the most popular items that the request lets through come after them.
-pub fn answer(
+pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     follower: &mut SequenceState,
@@ -95,15 +95,15 @@ pub fn answer(
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
-    let judge = snapshot.judge();
-    let mood = snapshot.moods.get(follower.session.session_start);
-    workspace.desk.set_limit(request.breadth());
-    judge.consider(follower, SessionIx::MAX, &mood, pace, workspace);
+    let judge = snapshot.scorer();
+    let mood = snapshot.affinities.get(follower.sequence.session_start);
+    workspace.ranking.set_limit(request.breadth());
+    judge.score(follower, SessionIx::MAX, &mood, pace, workspace);
     let mut ranked = Vec::new();
-    workspace.desk.best(usize::MAX, |_| true, &mut ranked);
-    let brought = workspace.desk.candidates().counts_by_source();
+    workspace.ranking.best(usize::MAX, |_| true, &mut ranked);
+    let brought = workspace.ranking.candidates().counts_by_source();
 
-    let steps = &follower.session.steps;
+    let steps = &follower.sequence.steps;
     let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
     let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
     let terms = EligibilityRules {
@@ -118,9 +118,9 @@ pub fn answer(
     let short = selection.needs_more();
     if short {
         let current = QueryContext {
-            steps: follower.session.current_session(),
+            steps: follower.sequence.current_session(),
             session: SessionIx::MAX,
-            session_start: follower.session.session_start,
+            session_start: follower.sequence.session_start,
             now: snapshot.offset,
         };
         let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed_items()).collect();
@@ -147,5 +147,5 @@ pub fn answer(
     let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
     let picks = taken.into_iter().zip(interests).zip(explanations);
     let items = picks.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
-    RankedAnswer { weights_version: snapshot.weights_version(), items, rest, removed, brought, fallback }
+    RankedAnswer { weights_version: snapshot.weights_version(), items, remainder: rest, removed, candidates_by_source: brought, fallback }
 }

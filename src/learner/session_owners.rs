@@ -46,7 +46,7 @@ impl SessionOwnerIndex {
     }
 
     /// A session of this user begins.
-    pub(super) fn begin(&mut self, number: SessionIx, begun: Offset, user: &str) {
+    pub(super) fn begin_session(&mut self, number: SessionIx, begun: Offset, user: &str) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
         }
@@ -54,7 +54,7 @@ impl SessionOwnerIndex {
     }
 
     /// A session takes one more step.
-    pub(super) fn hold(&mut self, number: SessionIx, step: &Step) {
+    pub(super) fn record_step(&mut self, number: SessionIx, step: &Step) {
         if step.item.is_none() {
             return;
         }
@@ -67,7 +67,7 @@ impl SessionOwnerIndex {
     }
 
     /// Takes out all sessions of a user: their numbers and first offsets.
-    pub(super) fn take(&mut self, user: &str) -> Vec<(SessionIx, Offset)> {
+    pub(super) fn remove_user(&mut self, user: &str) -> Vec<(SessionIx, Offset)> {
         let (owner, mut taken) = (hash(user), Vec::new());
         self.sessions.retain(|session| {
             let goes = session.owner == owner;
@@ -101,11 +101,11 @@ mod tests {
     fn a_users_sessions_are_found_among_the_last() {
         let mut owners = SessionOwnerIndex::new(3);
         for (session, user) in ["ann", "bob", "ann", "ann"].into_iter().enumerate() {
-            owners.begin(session as SessionIx, 10 * session as Offset, user);
+            owners.begin_session(session as SessionIx, 10 * session as Offset, user);
         }
-        assert_eq!(owners.take("ann"), [(2, 20), (3, 30)]);
-        assert_eq!(owners.take("ann"), []);
-        assert_eq!(owners.take("bob"), [(1, 10)]);
+        assert_eq!(owners.remove_user("ann"), [(2, 20), (3, 30)]);
+        assert_eq!(owners.remove_user("ann"), []);
+        assert_eq!(owners.remove_user("bob"), [(1, 10)]);
     }
 
     #[test]
@@ -114,13 +114,13 @@ mod tests {
         let kinds = EventKinds::default();
         let step = |kind: &EventKind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), starts_session: false, at, value: 1.0 };
         for (session, at) in (0..4).zip([10, 20, 30, 40]) {
-            owners.begin(session, 0, if session == 1 { "bob" } else { "ann" });
-            owners.hold(session, &step(&EventKind::View, at));
-            owners.hold(session, &Step { item: None, ..step(&EventKind::Search, at) });
+            owners.begin_session(session, 0, if session == 1 { "bob" } else { "ann" });
+            owners.record_step(session, &step(&EventKind::View, at));
+            owners.record_step(session, &Step { item: None, ..step(&EventKind::Search, at) });
         }
-        owners.take("bob");
-        owners.hold(2, &step(&EventKind::Cart, 5));
-        owners.hold(1, &step(&EventKind::Cart, 5));
+        owners.remove_user("bob");
+        owners.record_step(2, &step(&EventKind::Cart, 5));
+        owners.record_step(1, &step(&EventKind::Cart, 5));
         let before = |kind, at| Expiry { events: vec![(kind, at)], ..Expiry::default() }.cutoffs(&kinds);
         assert!(owners.expire(&before(EventKind::Search, 99)).is_empty(), "searches for no item find no neighbours");
         assert_eq!(owners.expire(&before(EventKind::Cart, 6)), [2]);

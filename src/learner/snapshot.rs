@@ -22,8 +22,8 @@ pub struct ModelSnapshot {
     pub(super) catalog: Catalog,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
-    pub(super) moods: SourceAffinities,
-    pub(super) settings: Arc<ClusterSettings>,
+    pub(super) affinities: SourceAffinities,
+    pub(super) cluster_settings: Arc<ClusterSettings>,
 }
 
 impl ModelSnapshot {
@@ -64,7 +64,7 @@ impl ModelSnapshot {
 
     /// What is counted of an item; `None` if nothing ever chose it.
     #[must_use]
-    pub fn counts(&self, item: ItemIx) -> Option<ItemCounts> {
+    pub fn item_counts(&self, item: ItemIx) -> Option<ItemCounts> {
         self.sources.item_counts(item, self.offset)
     }
 
@@ -83,13 +83,13 @@ impl ModelSnapshot {
 
     /// All of it, as who answers needs it.
     #[must_use]
-    pub fn judge(&self) -> Scorer<'_> {
+    pub fn scorer(&self) -> Scorer<'_> {
         Scorer {
             weights: self.weights(),
             clusters: self.clusters.as_deref(),
             sources: &self.sources,
             ranker: &self.ranker,
-            settings: &self.settings,
+            settings: &self.cluster_settings,
             now: self.offset,
         }
     }

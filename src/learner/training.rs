@@ -88,12 +88,12 @@ impl OnlineTraining {
     /// # Errors
     /// [`NetworkSettingsError`] if the network's settings cannot run.
     pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkSettingsError> {
-        Ok(Self::with(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
+        Ok(Self::with_trainer(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
     }
 
     /// A network that goes on from what it has learned elsewhere.
     #[must_use]
-    pub fn with(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
+    pub fn with_trainer(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
         let (visible, learning_rate) = (trainer.publish(0), trainer.learning_rate());
         Self {
             trainer: Some(trainer),
@@ -125,7 +125,7 @@ impl OnlineTraining {
     /// The number of the border at which the training of the weights in use began; after a
     /// rollback, that before it.
     #[must_use]
-    pub fn trained_border(&self) -> u64 {
+    pub fn trained_boundary(&self) -> u64 {
         self.visible.version().saturating_sub(self.versions)
     }
 
@@ -161,21 +161,21 @@ impl OnlineTraining {
 
     /// A session begins; sessions are numbered in this order.
     pub fn begin_session(&mut self, session: u64) {
-        self.history.begin(session);
+        self.history.begin_session(session);
     }
 
     /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts
     /// towards its popularity among the negatives.
-    pub fn touch(&mut self, session: u64, steps: &[Step], chosen: Option<ItemIx>, window: usize) {
+    pub fn mark_touched(&mut self, session: u64, steps: &[Step], chosen: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
-        self.history.set(session, steps.get(first..).unwrap_or_default());
+        self.history.set_steps(session, steps.get(first..).unwrap_or_default());
         self.touched.push(session);
         self.observed.extend(chosen);
     }
 
     /// A session is not trained on any more.
     pub fn forget_session(&mut self, session: u64) {
-        self.history.set(session, &[]);
+        self.history.set_steps(session, &[]);
     }
 
     /// No session is trained any more on steps that are not to be kept any longer.
@@ -185,17 +185,17 @@ impl OnlineTraining {
 
     /// Whether a session may be trained on.
     #[cfg(test)]
-    pub(super) fn remembers(&self, session: u64) -> bool {
-        self.history.holds(session)
+    pub(super) fn has_session(&self, session: u64) -> bool {
+        self.history.contains(session)
     }
 
     /// An item has these attributes from now on.
-    pub fn describe(&mut self, item: ItemIx, attributes: Box<[u32]>) {
+    pub fn set_attributes(&mut self, item: ItemIx, attributes: Box<[u32]>) {
         self.described.push((item, attributes));
     }
 
     /// An item is new, and like these: it begins where they stand.
-    pub fn introduce(&mut self, item: ItemIx, alike: Vec<ItemIx>) {
+    pub fn add_item_like(&mut self, item: ItemIx, alike: Vec<ItemIx>) {
         self.introduced.push((item, alike));
     }
 
@@ -203,8 +203,8 @@ impl OnlineTraining {
     ///
     /// # Errors
     /// [`Lost`] if it died.
-    pub fn take_up(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
-        self.settle(background)?;
+    pub fn apply_finished(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
+        self.finish_pending(background)?;
         if let Some(weights) = self.ready.take() {
             self.visible = weights;
         }
@@ -212,7 +212,7 @@ impl OnlineTraining {
     }
 
     /// Lets what was touched go untrained.
-    pub fn let_go(&mut self) {
+    pub fn clear_touched(&mut self) {
         self.touched.clear();
     }
 
@@ -270,7 +270,7 @@ impl OnlineTraining {
     ///
     /// # Errors
     /// [`Lost`] if it died.
-    pub fn settle(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
+    pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
             let done = background.finish()?;
             self.trainer = Some(done.trainer);
@@ -288,7 +288,7 @@ impl OnlineTraining {
         let mut windows: Vec<TrainingWindow> =
             touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
         let wanted = windows.len() * settings.replay_ratio;
-        windows.extend((0..wanted).filter_map(|_| self.history.draw(rng, settings.replay_half_life, kinds, settings.window)));
+        windows.extend((0..wanted).filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)));
         for place in (1..windows.len()).rev() {
             windows.swap(place, (rng.next_u64() % (place as u64 + 1)) as usize);
         }

@@ -14,26 +14,26 @@ use crate::candidates::SessionIx;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UserState<M> {
     /// The sequence and the hidden state.
-    pub follower: SequenceState,
+    pub sequence: SequenceState,
     /// The number of the current session.
-    pub session: SessionIx,
+    pub session_ix: SessionIx,
     /// What the ranker keeps of the session.
-    pub mood: M,
+    pub affinity: M,
     /// What was shown lately.
-    pub display: RecentImpressions,
+    pub impressions: RecentImpressions,
     last_seen: Offset,
 }
 
 impl<M> UserState<M> {
     /// Takes in another who turns out to be this one. The session under way is that of the last
     /// step.
-    pub(super) fn absorb(&mut self, other: Self, pace: &SequenceParams) {
-        let last = |user: &Self| user.follower.session.steps.last().map(|step| step.at);
+    pub(super) fn merge(&mut self, other: Self, pace: &SequenceParams) {
+        let last = |user: &Self| user.sequence.sequence.steps.last().map(|step| step.at);
         let goes_on = last(&other) > last(self);
-        self.follower.absorb(&other.follower.session, pace);
-        self.display.absorb(other.display);
+        self.sequence.merge(&other.sequence.sequence, pace);
+        self.impressions.merge(other.impressions);
         if goes_on {
-            (self.session, self.mood) = (other.session, other.mood);
+            (self.session_ix, self.affinity) = (other.session_ix, other.affinity);
         }
     }
 }
@@ -85,7 +85,7 @@ impl<M: Default> UserTable<M> {
     }
 
     /// The user of that id, made if unknown, as seen by the entry at `now`.
-    pub fn see(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
+    pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
         self.forget(now);
         let id: Arc<str> = match self.users.get_key_value(id) {
             Some((known, _)) => Arc::clone(known),
@@ -111,8 +111,8 @@ impl<M: Default> UserTable<M> {
     /// longer.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
-            user.follower.expire(expired);
-            user.display.expire(expired.impressions);
+            user.sequence.expire(expired);
+            user.impressions.expire(expired.impressions);
         }
     }
 
@@ -125,7 +125,7 @@ impl<M: Default> UserTable<M> {
     fn forget(&mut self, now: Offset) {
         while let Some((at, id)) = self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept) {
             if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
-                user.follower.forget_hidden();
+                user.sequence.forget_hidden();
             }
             self.quiet += 1;
         }
@@ -147,12 +147,12 @@ mod tests {
     #[test]
     fn a_user_is_forgotten_by_entries_and_not_before() {
         let mut users = UserTable::<()>::new(5, 10);
-        users.see("ann", 0).session = 7;
-        users.see("bob", 5).session = 8;
-        assert_eq!(users.see("ann", 10).session, 7);
-        users.see("cyd", 16);
+        users.get_or_create("ann", 0).session_ix = 7;
+        users.get_or_create("bob", 5).session_ix = 8;
+        assert_eq!(users.get_or_create("ann", 10).session_ix, 7);
+        users.get_or_create("cyd", 16);
         assert!(users.get_mut("bob").is_none(), "11 entries ago");
-        assert_eq!(users.get_mut("ann").map(|user| user.session), Some(7), "an older sighting does not forget a user who came back");
+        assert_eq!(users.get_mut("ann").map(|user| user.session_ix), Some(7), "an older sighting does not forget a user who came back");
         assert_eq!(users.count(), 2);
     }
 }

@@ -52,7 +52,7 @@ impl AttributeVocabulary {
 
     /// The numbers of an item's values, those that are new numbered now: its brand, its categories,
     /// its tags.
-    pub fn number(&mut self, item: &Item) -> Box<[u32]> {
+    pub fn encode(&mut self, item: &Item) -> Box<[u32]> {
         let brand = item.brand.iter().map(|value| ("brand", value));
         let categories = item.categories.iter().map(|value| ("category", value));
         let tags = item.tags.iter().map(|value| ("tag", value));
@@ -62,7 +62,7 @@ impl AttributeVocabulary {
     /// The items described last that share values with one, those that share the most first, of
     /// equals the newer.
     #[must_use]
-    pub fn alike(&self, values: &[u32]) -> Vec<ItemIx> {
+    pub fn similar_items(&self, values: &[u32]) -> Vec<ItemIx> {
         let mut shared: FxHashMap<ItemIx, usize> = FxHashMap::default();
         for holder in values.iter().filter_map(|value| self.holders.get(*value as usize)).flatten() {
             *shared.entry(*holder).or_default() += 1;
@@ -73,7 +73,7 @@ impl AttributeVocabulary {
     }
 
     /// Remembers that an item has these values.
-    pub fn hold(&mut self, item: ItemIx, values: &[u32]) {
+    pub fn record_item(&mut self, item: ItemIx, values: &[u32]) {
         for value in values {
             let place = *value as usize;
             if place >= self.holders.len() {
@@ -109,20 +109,20 @@ mod tests {
     #[test]
     fn values_are_numbered_as_they_come_and_fields_are_told_apart() {
         let mut vocabulary = AttributeVocabulary::new(3);
-        assert_eq!(*vocabulary.number(&item("tea", &["tea"])), [0, 1]);
-        assert_eq!(*vocabulary.number(&item("cup", &["tea", "pot"])), [2, 1], "there was no room for the last");
+        assert_eq!(*vocabulary.encode(&item("tea", &["tea"])), [0, 1]);
+        assert_eq!(*vocabulary.encode(&item("cup", &["tea", "pot"])), [2, 1], "there was no room for the last");
         let mut again = AttributeVocabulary::from(StoredVocabulary::from(vocabulary));
-        assert_eq!(*again.number(&item("cup", &["tea", "pot"])), [2, 1]);
+        assert_eq!(*again.encode(&item("cup", &["tea", "pot"])), [2, 1]);
     }
     #[test]
     fn items_are_alike_by_the_values_that_they_share() {
         let mut vocabulary = AttributeVocabulary::new(10);
         for (number, values) in [(1, &[0, 1][..]), (2, &[0]), (3, &[1, 0]), (4, &[2])] {
-            vocabulary.hold(number, values);
+            vocabulary.record_item(number, values);
         }
-        assert_eq!(vocabulary.alike(&[0, 1, 9]), [3, 1, 2]);
-        (0..100).for_each(|item| vocabulary.hold(item, &[5]));
-        let mut alike = vocabulary.alike(&[5]);
+        assert_eq!(vocabulary.similar_items(&[0, 1, 9]), [3, 1, 2]);
+        (0..100).for_each(|item| vocabulary.record_item(item, &[5]));
+        let mut alike = vocabulary.similar_items(&[5]);
         assert_eq!((alike.len(), alike.remove(0)), (AttributeVocabulary::ALIKE, 99));
     }
 }

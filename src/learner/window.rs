@@ -6,7 +6,7 @@ use crate::nn::{StepInput, TrainingPosition, TrainingWindow, gap_bucket};
 /// What the network reads of the step at `place`: the gap is that to the step before it, none for
 /// the oldest one remembered.
 #[must_use]
-pub(super) fn input(steps: &[Step], place: usize) -> Option<StepInput> {
+pub(super) fn step_input(steps: &[Step], place: usize) -> Option<StepInput> {
     let step = steps.get(place)?;
     let before = place.checked_sub(1).and_then(|before| steps.get(before));
     let gap = before.map_or(0, |before| gap_bucket(step.at.saturating_sub(before.at)));
@@ -23,7 +23,7 @@ pub(super) fn training_window(session: u64, steps: &[Step], kinds: &EventKinds, 
         .filter_map(|place| {
             let next = steps.get(place + 1)?;
             let target = next.item.filter(|_| kinds.rule(next.kind).target);
-            Some(TrainingPosition { input: input(steps, place)?, target, value: next.value })
+            Some(TrainingPosition { input: step_input(steps, place)?, target, value: next.value })
         })
         .collect();
     positions.iter().any(|position| position.target.is_some()).then_some(TrainingWindow { session, positions })

@@ -58,7 +58,7 @@ impl Ledger {
         // Of each user what the record reaches, and all.
         let mut folds: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
         let (mut merged, mut behind) = (HashSet::new(), Vec::new());
-        for (user, SessionUpdate { offset, act }) in self.happened() {
+        for (user, SessionUpdate { offset, op: act }) in self.happened() {
             let reached = offset < records.get(&user).map_or(0, |record| record.applied);
             if !reached && offset < through {
                 behind.push((user.clone(), offset));
@@ -99,7 +99,7 @@ impl Ledger {
             if let Entry::Event(Event { item_id: Some(item), .. }) | Entry::Item(ItemChange { item_id: item, .. }) = entry {
                 dictionary.intern(item);
             }
-            all.extend(SessionUpdate::of(offset, entry.clone(), &dictionary, &kinds));
+            all.extend(SessionUpdate::from_entry(offset, entry.clone(), &dictionary, &kinds));
         }
         all
     }

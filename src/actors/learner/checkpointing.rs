@@ -4,7 +4,7 @@ use actix::{Handler, Message};
 use std::sync::Arc;
 
 use super::{LearnerActor, LearnerActorError};
-use crate::actors::guard::guarded;
+use crate::actors::guard::catch_panic;
 use crate::domain::Offset;
 use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
@@ -16,7 +16,7 @@ pub struct CheckpointPolicy {
     /// Entries between two checkpoints; 0: only at the end.
     pub every: u64,
     /// How many are kept.
-    pub kept: usize,
+    pub keep: usize,
     /// After each, how much of the journal is kept at least; `None`: all.
     pub retain: Option<JournalRetention>,
     /// After each, how many times what is in it the database may take on the disk; 0: any.
@@ -40,7 +40,7 @@ impl LearnerActor {
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
         self.checkpointed = offset;
         let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
-        let CheckpointPolicy { kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
+        let CheckpointPolicy { keep: kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
         self.writer.start(Box::new(move || {
             // A directory that cannot be used is a checkpoint that failed, and nothing that
             // learning stops for.
@@ -58,7 +58,7 @@ impl LearnerActor {
     }
 
     /// Tells what became of a checkpoint.
-    pub(super) fn note(
+    pub(super) fn record_written(
         &mut self,
         outcome: Option<Result<Result<CheckpointWritten, StoreError>, JobLost>>,
     ) -> Result<(), LearnerActorError> {
@@ -86,12 +86,12 @@ impl LearnerActor {
     pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
             let written = self.writer.finish();
-            self.note(Some(written))?;
+            self.record_written(Some(written))?;
         }
         if !self.broken && (self.written != self.learner.next_offset() || self.written == 0) {
             self.begin_checkpoint()?;
             let written = self.writer.finish();
-            self.note(Some(written))?;
+            self.record_written(Some(written))?;
         }
         Ok(())
     }
@@ -107,9 +107,9 @@ impl Handler<WriteCheckpoint> for LearnerActor {
 
     fn handle(&mut self, _: WriteCheckpoint, _: &mut Self::Context) -> Self::Result {
         let metrics = Arc::clone(&self.metrics);
-        match guarded(&metrics, ActorKind::Learner, || self.checkpoint()) {
+        match catch_panic(&metrics, ActorKind::Learner, || self.checkpoint()) {
             Ok(written) => written.map_err(Arc::new)?,
-            Err(struck) => return Err(Arc::new(LearnerActorError::Struck(struck))),
+            Err(struck) => return Err(Arc::new(LearnerActorError::Panicked(struck))),
         }
         // That of a fold that is not to be trusted is not written.
         Ok(self.written)

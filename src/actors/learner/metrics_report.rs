@@ -10,7 +10,7 @@ type MetricsGrid = [[u64; PLACES.len()]; SourceName::ALL.len()];
 
 impl LearnerActor {
     /// Tells the metrics what was learned since the last time.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn report_metrics(&mut self) {
         let (metrics, report) = (&self.metrics, self.learner.report());
         let (new, old) = (&report.training, &self.reported.training);
         metrics.training_batches.increment(new.batches - old.batches);
@@ -35,14 +35,14 @@ impl LearnerActor {
         for (number, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, place) in ListPosition::ALL.into_iter().enumerate() {
                 let grown = |new: &MetricsGrid, old: &MetricsGrid| new[number][column] - old[number][column];
-                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.chosen, &old.chosen));
+                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.clicked, &old.clicked));
                 metrics.shown_items.with_label(source).increment(shown);
                 metrics.shown_items_by_place.with_label(place).increment(shown);
                 metrics.credited_choices.with_label(source).increment(chosen);
                 metrics.credited_choices_by_place.with_label(place).increment(chosen);
             }
         }
-        for (_, change) in self.learner.acts().filter(|(offset, _)| *offset >= self.uncounted) {
+        for (_, change) in self.learner.operations().filter(|(offset, _)| *offset >= self.uncounted) {
             if matches!(change.operation, ModelOperation::Rollback { .. }) {
                 metrics.rollbacks.with_label(change.cause).increment(1);
             }

@@ -13,7 +13,7 @@ impl ShardActor {
     /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how
     /// many actors gave no answer: those are gone, and nothing counts as stored.
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
-        let ready = self.follow_store();
+        let ready = self.reload_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
         for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
             if std::mem::take(&mut active.dirty) {
@@ -24,14 +24,14 @@ impl ShardActor {
         }
         let opening = self.opening;
         let (store, stored, number, delivered) =
-            (self.share.store.clone(), Arc::clone(&self.share.stored), self.share.number.0, self.delivered);
+            (self.share.store.clone(), Arc::clone(&self.share.flush_progress), self.share.number.0, self.delivered);
         let put = async move {
             ready?;
             let asked = saves.len();
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
             let gone = asked - records.len();
-            let through = if gone == 0 { stored.with(number, delivered) } else { store.sessions().through()? };
+            let through = if gone == 0 { stored.min_with(number, delivered) } else { store.sessions().through()? };
             store.sessions().put_in(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
             if gone == 0 {
                 stored.raise(number, delivered);
@@ -43,7 +43,7 @@ impl ShardActor {
 
     /// Notes what became of sessions that were to be stored: those that could not be are still to
     /// be.
-    pub(super) fn settle(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
+    pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         for user in users {
             if let Some(active) = self.active.get_mut(user) {
                 active.saving = false;
@@ -63,7 +63,7 @@ impl Handler<FlushSessions> for ShardActor {
 
     fn handle(&mut self, _: FlushSessions, _: &mut Self::Context) -> Self::Result {
         Box::pin(self.flush().into_actor(self).map(|(users, outcome), shard, _| {
-            shard.settle(&users, &outcome);
+            shard.finish_flush(&users, &outcome);
             outcome.map(drop).map_err(Arc::new)
         }))
     }

@@ -67,8 +67,8 @@ impl ShardActor {
     /// Finds out what a user had done who was merged into one of this shard's: from its record and
     /// what the journal has beyond it, or, `from` an offset of the journal, from that alone. Nobody
     /// is asked and nobody waits, so that what is found does not depend on who is how far.
-    pub(super) fn look_up(&mut self, happened: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
-        if let SessionOp::Merge { from: user, session } = &mut happened.act {
+    pub(super) fn attach_merged_record(&mut self, happened: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
+        if let SessionOp::Merge { from: user, session } = &mut happened.op {
             *session = self.session_before(user, happened.offset, from)?;
             self.merged.push((happened.offset, user.clone()));
         }
@@ -83,7 +83,7 @@ impl ShardActor {
         let passed_over: Vec<Offset> = noted.map(|noted| noted.offset).collect();
         loop {
             // Read before the record: that reaches at least as far.
-            let stored = share.stored.of(shard);
+            let stored = share.flush_progress.get(shard);
             let record = match share.store.sessions().get(user) {
                 _ if from.is_some() => None,
                 // Of a damaged record nothing is left but what the journal says.
@@ -92,7 +92,7 @@ impl ShardActor {
             };
             let (mut session, applied) = record.map(|record| (record.session, record.applied)).unwrap_or_default();
             let read = |from: Offset| {
-                let meaning = |(offset, entry)| (offset, SessionUpdate::of(offset, entry, &share.dictionary, &share.kinds));
+                let meaning = |(offset, entry)| (offset, SessionUpdate::from_entry(offset, entry, &share.dictionary, &share.kinds));
                 Ok(share.store.journal().entries(from)?.map(move |read| read.map(meaning)))
             };
             // A pass over all of the journal is nothing to keep.
@@ -100,19 +100,19 @@ impl ShardActor {
             let tail = if from.is_some() { &mut passing } else { &mut self.tail };
             let happened = tail.of(user, share.store.opening()?, (from.unwrap_or(stored), until), read)?;
             let mut is_steady = true;
-            for SessionUpdate { offset, act } in happened {
+            for SessionUpdate { offset, op: act } in happened {
                 if offset < applied || passed_over.contains(&offset) {
                     continue;
                 }
                 match act {
                     SessionOp::Step { step, session_id } => {
-                        session.push(offset, step, session_id.as_deref(), share.pace.idle_gap_ms);
+                        session.push(offset, step, session_id.as_deref(), share.sequence_params.idle_gap_ms);
                     }
                     SessionOp::Merge { from: other, .. } => {
-                        session.merge(&self.session_before(&other, offset, from)?, share.pace.idle_gap_ms);
+                        session.merge(&self.session_before(&other, offset, from)?, share.sequence_params.idle_gap_ms);
                         // The other's record goes once this one's is stored: what was read is whole
                         // only if that did not happen meanwhile.
-                        is_steady = from.is_some() || share.stored.of(shard) == stored;
+                        is_steady = from.is_some() || share.flush_progress.get(shard) == stored;
                     }
                     SessionOp::Forget => session = UserSequence::default(),
                 }
@@ -126,7 +126,7 @@ impl ShardActor {
     /// Removes the records of users who were merged, once every record reaches beyond that: until
     /// then they may be needed again.
     pub(super) fn forget_merged(&mut self) {
-        self.tail.let_go(self.share.stored.all());
+        self.tail.let_go(self.share.flush_progress.min());
         if self.merged.is_empty() {
             return;
         }
@@ -162,7 +162,7 @@ mod tests {
             Ok(Box::new((from..end).map(move |offset| {
                 count.set(count.get() + 1);
                 let step = Step { item: None, kind: 0, starts_session: false, at: 0, value: 1.0 };
-                let happened = SessionUpdate { offset, act: SessionOp::Step { step, session_id: None } };
+                let happened = SessionUpdate { offset, op: SessionOp::Step { step, session_id: None } };
                 Ok((offset, (offset % 3 > 0).then(|| (format!("u{}", offset % 3 - 1), happened))))
             })))
         }

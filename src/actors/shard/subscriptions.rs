@@ -8,14 +8,14 @@ use crate::domain::Offset;
 
 impl ShardActor {
     /// Tells whoever listens to a user that its session holds every entry before an offset.
-    pub(super) fn tell(&self, user: &str, through: Offset) {
+    pub(super) fn notify_subscribers(&self, user: &str, through: Offset) {
         if let Some(listened) = self.listeners.get(user) {
             listened.send_replace(through);
         }
     }
 
     /// Forgets the users whom nobody listens to any more.
-    pub(super) fn forget_silent(&mut self) {
+    pub(super) fn drop_closed_subscribers(&mut self) {
         self.listeners.retain(|_, listened| listened.receiver_count() > 0);
     }
 }

@@ -15,7 +15,7 @@ pub struct ConsentedEntries {
 impl System {
     /// What a user said of consent, if anything.
     #[must_use]
-    pub fn consent_said(&self, user: &str) -> Option<Consent> {
+    pub fn recorded_consent(&self, user: &str) -> Option<Consent> {
         match self.links.resolve(user) {
             Some(known) => self.consents.get(&known),
             None => self.consents.get(user),
@@ -26,7 +26,7 @@ impl System {
     /// two say, and what is usual where neither says anything.
     #[must_use]
     pub fn consent(&self, user: &str, sender: Option<Consent>) -> Consent {
-        match (self.consent_said(user), sender) {
+        match (self.recorded_consent(user), sender) {
             (Some(user), Some(sender)) => user.min(sender),
             (user, sender) => user.or(sender).unwrap_or(self.usual_consent),
         }
@@ -35,7 +35,7 @@ impl System {
     /// Lets in what its users' consent lets in. What a user says in between is heeded once more
     /// when it is committed.
     #[must_use]
-    pub fn admit(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
+    pub fn apply_consent(&self, said: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
         let mut admitted = ConsentedEntries::default();
         for WithConsent { value: what, consent } in said {
             match self.let_in(what, consent) {

@@ -25,15 +25,15 @@ impl System {
     /// # Errors
     /// What the journal says: then nothing is forgotten.
     pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, SystemError> {
-        let permit = self.enter(1)?;
+        let permit = self.try_admit(1)?;
         let receipt = self.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
-        self.erasing.ask();
+        self.erasing.request();
         Ok(receipt.offset)
     }
 
     /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that
     /// takes longer than `patience`.
-    pub async fn erased(&self, ids: &[String], patience: Duration) -> Option<RemovedUser> {
+    pub async fn wait_for_erasure(&self, ids: &[String], patience: Duration) -> Option<RemovedUser> {
         self.erasing.wait(ids, patience).await
     }
 
@@ -53,6 +53,6 @@ impl System {
 
     /// Has the ids of events forgotten that were erased.
     pub(in crate::actors) async fn forget_ids(&self, ids: Vec<String>) -> Result<(), SystemError> {
-        self.committer.send(ForgetUsers { ids }).await.map_err(|_| SystemError::Gone("committer"))
+        self.committer.send(ForgetUsers { ids }).await.map_err(|_| SystemError::ActorStopped("committer"))
     }
 }

@@ -23,13 +23,13 @@ pub enum SystemError {
     Model(#[source] Arc<LearnerActorError>),
     /// Learning began with another network.
     #[error("learning in {} began with another network; another one needs an empty data directory", dir.display())]
-    OtherOrigin {
+    PretrainedMismatch {
         /// The data directory.
         dir: PathBuf,
     },
     /// The network that learning began with does not agree with the items.
     #[error("the items in {} are not numbered as by the network that learning began with", dir.display())]
-    OtherItems {
+    PretrainedItemsMismatch {
         /// The data directory.
         dir: PathBuf,
     },
@@ -38,7 +38,7 @@ pub enum SystemError {
     Busy(#[from] AdmissionFull),
     /// The model cannot go back there.
     #[error("no state of offset {to} is kept; there are those of {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
-    NoPoint {
+    NoRestorePoint {
         /// Where it was to go.
         to: Offset,
         /// Where it can go.
@@ -46,7 +46,7 @@ pub enum SystemError {
     },
     /// What answers follow from does not reach as far yet as was wanted.
     #[error("answers follow from the entries before offset {reached} so far, not from all before {wanted}")]
-    NotYet {
+    NotReached {
         /// Before which offset all entries were to be known.
         wanted: Offset,
         /// Before which offset they are.
@@ -57,13 +57,13 @@ pub enum SystemError {
     Draining,
     /// The store is being copied.
     #[error("a backup or a compaction is under way")]
-    Copying,
+    MaintenanceRunning,
     /// It was broken off.
     #[error("the daemon is stopping")]
     Stopping,
     /// An actor is gone.
     #[error("the {0} is not running")]
-    Gone(&'static str),
+    ActorStopped(&'static str),
 }
 
 impl From<StoreError> for SystemError {

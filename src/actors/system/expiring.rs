@@ -19,7 +19,7 @@ impl System {
             loop {
                 let asked = ExpireSessions { expired: Arc::clone(&expired), after };
                 let ExpiryScan { changed, last } =
-                    shard.send(asked).await.map_err(|_| SystemError::Gone("shard"))?.map_err(SystemError::Store)?;
+                    shard.send(asked).await.map_err(|_| SystemError::ActorStopped("shard"))?.map_err(SystemError::Store)?;
                 sessions += changed;
                 after = last;
                 if after.is_none() {

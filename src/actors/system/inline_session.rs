@@ -3,7 +3,7 @@
 use super::System;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Entry, Event, EventKind, Fallback, Step};
-use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceState, answer};
+use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceState, recommend};
 use crate::telemetry::span;
 
 impl System {
@@ -25,8 +25,8 @@ impl System {
     #[must_use]
     pub fn recommend_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
         let happened = |event: &Event| {
-            let (_, happened) = SessionUpdate::of(0, Entry::Private(event.clone()), &self.dictionary, &self.fold.kinds)?;
-            let SessionOp::Step { step, session_id } = happened.act else { return None };
+            let (_, happened) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.fold.kinds)?;
+            let SessionOp::Step { step, session_id } = happened.op else { return None };
             Some((step, session_id))
         };
         self.recommend_after(events.iter().filter_map(happened), request)
@@ -37,8 +37,8 @@ impl System {
         let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
         let mut follower = SequenceState::default();
         for (step, session_id) in steps {
-            follower.advance(0, step, session_id.as_deref(), &self.fold.pace, snapshot.weights(), &mut workspace.network);
+            follower.advance(0, step, session_id.as_deref(), &self.fold.sequence, snapshot.weights(), &mut workspace.network);
         }
-        answer(&snapshot, &catalog, &mut follower, &self.fold.pace, request, &mut workspace)
+        recommend(&snapshot, &catalog, &mut follower, &self.fold.sequence, request, &mut workspace)
     }
 }

@@ -30,7 +30,7 @@ impl System {
     /// thread that asks; nothing is kept of it.
     #[must_use]
     pub fn inspect(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
-        inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.pace, request)
+        inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.sequence, request)
     }
 
     /// Of the users whose session is in memory and whose id begins so those who were there last,
@@ -38,9 +38,9 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::Gone`] if a shard is.
-    pub async fn live(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
+    pub async fn live_sessions(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
         let asked = self.shards.iter().map(|shard| shard.send(ListLiveSessions { prefix: prefix.to_owned(), limit }));
-        let told = try_join_all(asked).await.map_err(|_| SystemError::Gone("shard"))?;
+        let told = try_join_all(asked).await.map_err(|_| SystemError::ActorStopped("shard"))?;
         let mut all: Vec<_> = told.into_iter().flatten().collect();
         all.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(limit);

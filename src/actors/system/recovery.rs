@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::SystemError;
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::checkpoint_preload::CheckpointPreload;
-use crate::actors::pretrained::origin;
+use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
 use crate::actors::state_history::{StoredStateHistory, decode};
@@ -41,10 +41,10 @@ pub(super) fn loader(
     move || {
         let past = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
         let aides =
-            LearnerDeps { training: Box::new(training.another()), clustering: Box::new(clustering.another()), past: Box::new(past) };
-        let read = ahead.take().map_or(Ok(None), |ahead| ahead.of(&store))?.filter(|state| state.suits(&settings));
+            LearnerDeps { training: Box::new(training.new_replacement()), clustering: Box::new(clustering.new_replacement()), state_history: Box::new(past) };
+        let read = ahead.take().map_or(Ok(None), |ahead| ahead.into_state(&store))?.filter(|state| state.matches_settings(&settings));
         let (state, first) = (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().begin()?);
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, origin(&store)?, aides)?)
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, aides)?)
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) fn loader(
 fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
     let mut other = None;
     for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
-        if state.suits(settings) {
+        if state.matches_settings(settings) {
             return Ok(Some(state));
         }
         other = other.or(Some(state));
@@ -77,7 +77,7 @@ pub(super) fn recover(
         let from = std::mem::replace(&mut next, last + 1);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
-            if let Some((user, happened)) = SessionUpdate::of(offset, entry, dictionary, &fold.kinds)
+            if let Some((user, happened)) = SessionUpdate::from_entry(offset, entry, dictionary, &fold.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
             {
                 events.push((user, happened));

@@ -21,13 +21,13 @@ impl System {
         if let ModelOperation::Rollback { to } = act {
             let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
             if !points.contains(&to) {
-                return Err(SystemError::NoPoint { to, points });
+                return Err(SystemError::NoRestorePoint { to, points });
             }
         }
         let change = Entry::Model(ModelChange { timestamp: now, operation: act, cause });
-        let receipt = self.append(vec![change], self.gate.enter(1)?).await?;
+        let receipt = self.append(vec![change], self.gate.try_admit(1)?).await?;
         // One that takes longer is done all the same.
-        let _ = self.reach(receipt.offset, PATIENCE).await;
+        let _ = self.wait_for_offset(receipt.offset, PATIENCE).await;
         Ok(receipt.offset.saturating_sub(1))
     }
 
@@ -36,15 +36,15 @@ impl System {
     /// # Errors
     /// What kept it from being written.
     pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
-        self.model.send(WriteCheckpoint).await.map_err(|_| SystemError::Gone("model actor"))?.map_err(SystemError::Model)
+        self.model.send(WriteCheckpoint).await.map_err(|_| SystemError::ActorStopped("model actor"))?.map_err(SystemError::Model)
     }
 
     /// From now on nothing is taken, or, `on` being false, again everything is. Questions are
     /// answered all the while; who listens is let go.
-    pub fn drain(&self, on: bool) {
+    pub fn set_draining(&self, on: bool) {
         self.draining.store(on, Ordering::SeqCst);
         if on {
-            self.hush();
+            self.close_subscribers();
         }
     }
 

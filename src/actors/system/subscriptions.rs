@@ -13,16 +13,16 @@ impl System {
     /// # Errors
     /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::Gone`] if the user's
     /// shard is.
-    pub async fn listen(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
+    pub async fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
         if self.is_draining() {
             return Err(SystemError::Draining);
         }
         let (user, shard) = self.shard(user)?;
-        shard.send(Subscribe { user }).await.map_err(|_| SystemError::Gone("shard"))
+        shard.send(Subscribe { user }).await.map_err(|_| SystemError::ActorStopped("shard"))
     }
 
     /// Lets go whoever listens.
-    pub(super) fn hush(&self) {
+    pub(super) fn close_subscribers(&self) {
         self.shards.iter().for_each(|shard| shard.do_send(CloseSubscribers));
     }
 }

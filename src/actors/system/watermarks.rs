@@ -20,7 +20,7 @@ impl System {
     ///
     /// # Errors
     /// [`SystemError::NotYet`] if that takes longer than `patience`.
-    pub async fn reach(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
+    pub async fn wait_for_offset(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
         let Watermarks { mut delivered, mut learned } = self.reach.clone();
         let both = async {
             // Whoever would tell has gone, or has come so far: after the wait it is looked once
@@ -30,6 +30,6 @@ impl System {
         };
         let _ = actix::clock::timeout(patience, both).await;
         let reached = (*self.reach.delivered.borrow()).min(*self.reach.learned.borrow());
-        if reached >= wanted { Ok(()) } else { Err(SystemError::NotYet { wanted, reached }) }
+        if reached >= wanted { Ok(()) } else { Err(SystemError::NotReached { wanted, reached }) }
     }
 }

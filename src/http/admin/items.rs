@@ -56,7 +56,7 @@ impl Items {
             let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
             let mut found: Vec<(f32, ItemIx)> = numbers
                 .filter(|item| query.is_empty() || dictionary.name(*item).is_some_and(|name| name.to_lowercase().contains(&query)))
-                .map(|item| (snapshot.counts(item).map_or(-1.0, |counts| counts.day), item))
+                .map(|item| (snapshot.item_counts(item).map_or(-1.0, |counts| counts.day), item))
                 .collect();
             let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
             let matching = found.len();
@@ -67,7 +67,7 @@ impl Items {
             found.sort_unstable_by(best_first);
             let catalog = api.system.catalog();
             let line = |item| {
-                let (attributes, counts) = (catalog.get(item).cloned(), snapshot.counts(item));
+                let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
                 Some(CatalogItemLine { item: dictionary.name(item)?.to_string(), attributes, counts })
             };
             Self { items: found.into_iter().filter_map(|(_, item)| line(item)).collect(), matching }
@@ -110,7 +110,7 @@ impl ItemView {
                 item,
                 number,
                 attributes: api.system.catalog().get(number).cloned(),
-                counts: snapshot.counts(number),
+                counts: snapshot.item_counts(number),
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
                 similar: similar.filter_map(|candidate| with_name(&api, RankedItem::from(candidate))).collect(),

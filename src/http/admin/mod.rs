@@ -46,7 +46,7 @@ const READY_PATIENCE: Duration = Duration::from_secs(5);
 async fn exposition(api: Data<ApiState>) -> HttpResponse {
     let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.metrics().render())
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.refresh_metrics().render())
 }
 
 async fn alive() -> HttpResponse {
@@ -55,7 +55,7 @@ async fn alive() -> HttpResponse {
 
 /// Ready once learning stands and the journal takes writes.
 async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    match trouble(&api, &api.system.standing().await?) {
+    match trouble(&api, &api.system.learner_status().await?) {
         Some(trouble) => Err(Problem::not_ready(trouble, RETRY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
     }

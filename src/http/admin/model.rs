@@ -11,7 +11,7 @@ use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Times
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learner::{HealthMark, ModelHealth, is_discarded};
+use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -83,15 +83,15 @@ impl Act {
 /// # Errors
 /// If that or the disk does not answer.
 pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Problem> {
-    let standing = api.system.standing().await?;
+    let standing = api.system.learner_status().await?;
     let points = api.system.store().points().map_err(SystemError::from)?;
-    let vitals: &ModelHealth = &standing.vitals;
+    let vitals: &ModelHealth = &standing.health;
     Ok(ModelStatus {
         weights_version: api.system.snapshot().weights_version(),
         learning_rate: standing.report.learning_rate,
         paused: standing.report.paused,
         mean_loss: standing.report.training.mean_loss(),
-        now: *vitals.now(),
+        now: *vitals.current(),
         marks: vitals.marks().copied().collect(),
         checkpoints: points
             .into_iter()
@@ -99,10 +99,10 @@ pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Pro
                 offset: point.offset,
                 bytes: point.bytes,
                 written_at: point.written_at,
-                discarded: is_discarded(point.offset, &standing.acts),
+                discarded: is_rolled_back(point.offset, &standing.operations),
             })
             .collect(),
-        acts: standing.acts.iter().rev().map(Act::new).collect(),
+        acts: standing.operations.iter().rev().map(Act::new).collect(),
     })
 }
 

@@ -7,7 +7,7 @@ use crate::domain::{ItemIx, SourceName};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::watch::private;
-use crate::learner::{ItemMapCluster, map};
+use crate::learner::{ItemMapCluster, item_map};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(private("/admin/recall", "GET").route(web::get().to(look)));
@@ -63,9 +63,9 @@ impl Recall {
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
-            let map = map(&snapshot, POINTS);
+            let map = item_map(&snapshot, POINTS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
-            let cluster = |ItemMapCluster { cluster, size, top, at }| ClusterView {
+            let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {
                 cluster,
                 size,
                 top: top.into_iter().filter_map(named).collect(),
@@ -74,7 +74,7 @@ impl Recall {
             Self {
                 weights_version: snapshot.weights_version(),
                 sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),
-                clusters: map.areas.into_iter().map(cluster).collect(),
+                clusters: map.clusters.into_iter().map(cluster).collect(),
                 items: map.items.into_iter().filter_map(|(item, at)| Some(MapItem { item: named(item)?, at })).collect(),
             }
         };

@@ -64,12 +64,12 @@ impl Users {
         let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
         if !prefix.is_empty()
             && api.rules.pseudonymiser.is_some()
-            && api.system.live(&prefix, 1).await?.is_empty()
+            && api.system.live_sessions(&prefix, 1).await?.is_empty()
             && !is_pseudonym(&prefix)?
         {
             prefix = api.rules.internal_id(IdKind::User, prefix);
         }
-        let live = api.system.live(&prefix, limit + 1).await?;
+        let live = api.system.live_sessions(&prefix, limit + 1).await?;
         let read = web::block(move || {
             let stored = api.system.store().sessions();
             let mut lines = Vec::new();
@@ -240,7 +240,7 @@ impl Xray {
     }
 
     fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inside: RankingInspection) -> Self {
-        let RankingInspection { hidden_version, hidden, gathered, kept, sources, ranking, answer } = inside;
+        let RankingInspection { hidden_version, hidden, generated: gathered, kept, sources, ranking, answer } = inside;
         let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| Vector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| Hidden {
             weights_version,
@@ -249,7 +249,7 @@ impl Xray {
         });
         let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceList {
             source,
-            brought: SourceName::ALL.into_iter().zip(answer.brought).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
+            brought: SourceName::ALL.into_iter().zip(answer.candidates_by_source).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
             items: places
                 .into_iter()
                 .filter_map(|InspectedPosition { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
@@ -292,7 +292,7 @@ fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     }
 }
 
-fn ranked(api: &ApiState, InspectedCandidate { candidate, ranks, shares, facts }: InspectedCandidate) -> Option<Ranked> {
+fn ranked(api: &ApiState, InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate) -> Option<Ranked> {
     Some(Ranked {
         item: named(api, candidate.item)?,
         score: candidate.score,

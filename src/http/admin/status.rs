@@ -97,7 +97,7 @@ impl Status {
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
-        Self::of(api, &api.system.metrics().snapshot()).await
+        Self::of(api, &api.system.refresh_metrics().snapshot()).await
     }
 
     /// The same, with the metrics as they were read.
@@ -105,7 +105,7 @@ impl Status {
     /// # Errors
     /// As [`Status::read`].
     pub(in crate::http) async fn of(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
-        let standing = api.system.standing().await?;
+        let standing = api.system.learner_status().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();
         let known = api.system.snapshot().trained_through();
@@ -135,7 +135,7 @@ impl Status {
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
-            in_flight: InFlight { entries: api.system.gate().inside(), bound: api.system.gate().bound() },
+            in_flight: InFlight { entries: api.system.admission().in_flight(), bound: api.system.admission().bound() },
             pace: api.pulse.pace(),
             quarantined: store.quarantine().count().unwrap_or_default(),
         })
@@ -168,7 +168,7 @@ impl History {
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
-        let curve = api.system.standing().await?.report.curve;
+        let curve = api.system.learner_status().await?.report.curve;
         let points = curve.points().iter();
         let quality = points.map(|at| Stretch { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
         Ok(Self { moments: api.pulse.moments(), quality })

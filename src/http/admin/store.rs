@@ -135,7 +135,7 @@ async fn compact(api: Data<ApiState>, Json(EmptyQuery {}): Json<EmptyQuery>) -> 
 
 fn not_copied(error: SystemError) -> Problem {
     match error {
-        SystemError::Copying => Problem::not_ready("A backup or a compaction is under way.", RETRY),
+        SystemError::MaintenanceRunning => Problem::not_ready("A backup or a compaction is under way.", RETRY),
         SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY),
         SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
         other => other.into(),

@@ -7,7 +7,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
-use super::super::window::input;
+use super::super::window::step_input;
 
 /// What the steps gave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
     for session in sessions {
         let mut state = weights.initial_state();
         for (place, next) in session.iter().enumerate().skip(1) {
-            if let Some(input) = input(session, place - 1) {
+            if let Some(input) = step_input(session, place - 1) {
                 weights.advance(&mut state, &input, &mut scratch);
             }
             let Some(item) = next.item.filter(|_| kinds.rule(next.kind).target) else { continue };
@@ -138,7 +138,7 @@ mod tests {
         for session in &sessions {
             let mut state = weights.initial_state();
             for (place, pair) in session.windows(2).enumerate() {
-                weights.advance(&mut state, &input(session, place).unwrap(), &mut scratch);
+                weights.advance(&mut state, &step_input(session, place).unwrap(), &mut scratch);
                 let Some(item) = pair[1].item else { continue };
                 weights.query(&state, &mut query);
                 let better = |other: &u32| {

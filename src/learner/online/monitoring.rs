@@ -25,7 +25,7 @@ impl MonitoredCounters {
 
     /// Counts a test: the rank that the item which came had been given, and the source that had
     /// brought it.
-    pub(super) fn brought(&mut self, rank: Option<usize>, brought: Option<SourceName>) {
+    pub(super) fn count_hit(&mut self, rank: Option<usize>, brought: Option<SourceName>) {
         let source = brought.filter(|_| rank.is_some_and(|rank| rank <= K));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {
             *hits += 1;
@@ -33,7 +33,7 @@ impl MonitoredCounters {
     }
 
     /// Counts a test that was drawn: the rank that each source alone had given the item.
-    pub(super) fn ranked(&mut self, ranks: &[Option<usize>; SourceName::ALL.len()]) {
+    pub(super) fn count_source_ranks(&mut self, ranks: &[Option<usize>; SourceName::ALL.len()]) {
         self.live.iter_mut().zip(ranks).for_each(|(live, rank)| live.count(*rank));
     }
 

@@ -33,9 +33,9 @@ pub struct LearnerConfig {
     /// What each kind of event means.
     pub kinds: EventKinds,
     /// How followers move.
-    pub pace: SequenceParams,
+    pub sequence: SequenceParams,
     /// The counting sources, and which sources are left out.
-    pub recall: CandidateSettings,
+    pub candidates: CandidateSettings,
     /// The number of the event from which on steps count towards [`LearningReport::counted`].
     pub evaluate_from: u64,
     /// Of the counted steps, measure every source alone too.
@@ -70,7 +70,7 @@ pub struct LearningReport {
     pub counted: RankingMetrics,
     /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no
     /// steps unless asked for.
-    pub alone: [RankingMetrics; SourceName::ALL.len()],
+    pub by_source: [RankingMetrics; SourceName::ALL.len()],
     /// How far the interest head was off, in squared units of the events' values, over the counted
     /// steps; none if the head is off.
     pub interest: SquaredError,
@@ -97,8 +97,8 @@ pub struct LearnerState {
     pub(super) vocabulary: AttributeVocabulary,
     pub(super) sessions: SessionIx,
     pub(super) users: UserTable<SourceAffinity>,
-    pub(super) moods: SourceAffinities,
-    pub(super) owners: SessionOwnerIndex,
+    pub(super) affinities: SourceAffinities,
+    pub(super) session_owners: SessionOwnerIndex,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
     pub(super) training: Option<OnlineTraining>,
@@ -106,20 +106,20 @@ pub struct LearnerState {
     pub(super) total: RankingMetrics,
     pub(super) live: SlidingRankingMetrics,
     pub(super) counted: RankingMetrics,
-    pub(super) alone: [RankingMetrics; SourceName::ALL.len()],
+    pub(super) by_source: [RankingMetrics; SourceName::ALL.len()],
     pub(super) interest: SquaredError,
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) paused: bool,
     /// What was done to the model last, with where it stands in the journal.
-    pub(super) acts: VecDeque<(Offset, ModelChange)>,
-    pub(super) vitals: ModelHealth,
+    pub(super) operations: VecDeque<(Offset, ModelChange)>,
+    pub(super) health: ModelHealth,
 }
 
 impl LearnerState {
     /// Whether it was learned under these settings, so that a fold under them can go on from it.
     #[must_use]
-    pub fn suits(&self, settings: &LearnerConfig) -> bool {
+    pub fn matches_settings(&self, settings: &LearnerConfig) -> bool {
         self.settings == *settings
     }
 
@@ -131,14 +131,14 @@ impl LearnerState {
 
     pub(super) fn new(settings: LearnerConfig, pretrained: Option<PretrainedNetwork>) -> Result<Self, LearnerError> {
         let learning = &settings.learning;
-        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.suits(&settings.network, &settings.kinds)) {
-            return Err(LearnerError::Unsuitable);
+        if pretrained.as_ref().is_some_and(|pretrained| !pretrained.matches_settings(&settings.network, &settings.kinds)) {
+            return Err(LearnerError::PretrainedMismatch);
         }
         let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
-        let with_network = !settings.recall.without.contains(&SourceName::Network);
+        let with_network = !settings.candidates.without.contains(&SourceName::Network);
         let training = match pretrained.map(PretrainedNetwork::into_trainer) {
             _ if !with_network => None,
-            Some(trainer) => Some(OnlineTraining::with(trainer, learning)),
+            Some(trainer) => Some(OnlineTraining::with_trainer(trainer, learning)),
             None => Some(OnlineTraining::new(settings.network.clone(), settings.kinds.len(), learning)?),
         };
         Ok(Self {
@@ -148,23 +148,23 @@ impl LearnerState {
             catalog: Catalog::default(),
             vocabulary: AttributeVocabulary::new(settings.network.attributes_max),
             sessions: 0,
-            moods: SourceAffinities::default(),
-            owners: SessionOwnerIndex::new(settings.learning.history.max(settings.recall.sessions)),
+            affinities: SourceAffinities::default(),
+            session_owners: SessionOwnerIndex::new(settings.learning.history.max(settings.candidates.sessions)),
             users: UserTable::new(learning.hidden_kept, learning.users_kept),
-            sources: CandidateSources::new(&settings.recall, &settings.kinds)?,
+            sources: CandidateSources::new(&settings.candidates, &settings.kinds)?,
             ranker: Ranker::new(learning.seed),
             training,
             clustering: ClusteringSchedule::default(),
             total: RankingMetrics::default(),
             live: SlidingRankingMetrics::new(learning.live_window),
             counted: RankingMetrics::default(),
-            alone: Default::default(),
+            by_source: Default::default(),
             interest: SquaredError::default(),
             clickthrough: ClickThrough::default(),
             curve: LearningCurve::new(1000),
             paused: false,
-            acts: VecDeque::new(),
-            vitals: ModelHealth::default(),
+            operations: VecDeque::new(),
+            health: ModelHealth::default(),
             settings,
         })
     }
@@ -182,7 +182,7 @@ impl LearnerState {
             live_by_source: Default::default(),
             live: state.live.metrics(),
             counted: state.counted,
-            alone: state.alone,
+            by_source: state.by_source,
             interest: state.interest,
             clickthrough: state.clickthrough,
             curve: state.curve.clone(),

@@ -18,10 +18,10 @@ impl Learner {
                     training.set_learning_rate(value);
                 }
             }
-            ModelOperation::Recluster => self.state.clustering.ask(),
+            ModelOperation::Recluster => self.state.clustering.request_now(),
             ModelOperation::Rollback { to } => self.roll_back(to)?,
         }
-        let acts = &mut self.state.acts;
+        let acts = &mut self.state.operations;
         if acts.len() >= ACTS {
             acts.pop_front();
         }
@@ -33,23 +33,23 @@ impl Learner {
     /// again: their rows may not know it.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
-        let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::Past { to, source })?;
-        let LearnerState { settings, next, items, catalog, vocabulary, training, vitals, .. } = &mut self.state;
+        let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
+        let LearnerState { settings, next, items, catalog, vocabulary, training, health, .. } = &mut self.state;
         let known_then = earlier.items;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);
             for item in (0..*items).filter_map(|item| ItemIx::try_from(item).ok()) {
                 let Some(known) = catalog.get(item) else { continue };
-                let values = vocabulary.number(known);
+                let values = vocabulary.encode(known);
                 if item as usize >= known_then {
-                    let mut alike = vocabulary.alike(&values);
+                    let mut alike = vocabulary.similar_items(&values);
                     alike.retain(|other| *other != item);
-                    training.introduce(item, alike);
+                    training.add_item_like(item, alike);
                 }
-                training.describe(item, values);
+                training.set_attributes(item, values);
             }
         }
-        vitals.begin_again(to);
+        health.restart_from(to);
         (self.state.ranker, self.state.clustering) = (earlier.ranker, earlier.clustering);
         Ok(())
     }

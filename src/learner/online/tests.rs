@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::{EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, UserErasure};
 use crate::learner::{
     InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory, StateHistoryError,
-    answer,
+    recommend,
 };
 use crate::nn::NetworkSettings;
 use crate::ranking::Ranker;
@@ -74,7 +74,7 @@ impl Shop {
 
     fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, told: Told) -> Self {
         let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
-        let aides = LearnerDeps { training, clustering, past: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
+        let aides = LearnerDeps { training, clustering, state_history: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
         Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
     }
 
@@ -89,7 +89,7 @@ impl Shop {
                 }
                 _ => {}
             }
-            self.learner.fold(self.learner.next_offset(), entry).unwrap();
+            self.learner.apply(self.learner.next_offset(), entry).unwrap();
             self.told.lock().unwrap().push(entry.clone());
         }
     }
@@ -100,7 +100,7 @@ impl Shop {
 
     /// What was learned, without what was measured.
     fn learned(&mut self) -> Vec<Vec<u8>> {
-        let LearnerState { catalog, users, moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
+        let LearnerState { catalog, users, affinities: moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
         vec![bytes(catalog), bytes(users), bytes(moods), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
     }
 
@@ -131,7 +131,7 @@ fn what_is_private_leaves_nothing_but_its_place() {
     let mut after = shop.learner.state().unwrap().clone();
     assert_eq!(after.next, before.next + 2);
     // Where the journal has come to, and nothing of what stands there.
-    (after.next, after.vitals) = (before.next, before.vitals.clone());
+    (after.next, after.health) = (before.next, before.health.clone());
     assert!(bytes(&after) == bytes(&before));
     // Over many borders, too: as if nothing had stood there.
     let [one, other] = [true, false].map(|is_private| {
@@ -203,7 +203,7 @@ fn each_source_is_watched_over_the_tests_drawn_for_it() {
     let mut shop = Shop::new(settings.clone(), Arc::default(), None);
     shop.fold(&journal);
     let report = shop.learner.report();
-    for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.alone).zip(report.live_by_source) {
+    for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.by_source).zip(report.live_by_source) {
         assert_eq!((alone.steps, live.steps), (report.total.steps, 50), "{source:?}");
     }
     let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
@@ -236,7 +236,7 @@ fn answers_are_those_of_a_fold_that_was_never_stopped() {
             follower.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
         }
         let request = RecommendationRequest::new(12, 0);
-        answer(&snapshot, snapshot.catalog(), &mut follower, &SequenceParams::default(), &request, &mut workspace)
+        recommend(&snapshot, snapshot.catalog(), &mut follower, &SequenceParams::default(), &request, &mut workspace)
     };
     let answered = asked(&whole);
     assert_eq!(answered.items.len(), 12);
@@ -301,8 +301,8 @@ fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     shop.learner.training = Box::new(Losing { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     shop.dictionary.intern("i0");
-    let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.fold(offset as u64, entry) {
-        Err(LearnerError::Lost { begun }) => Some((offset, begun)),
+    let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.apply(offset as u64, entry) {
+        Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
         outcome => outcome.map(|()| None).unwrap(),
     });
     assert_eq!(failed, Some((95, 79)), "the fifth training begins at the border after 79, and is wanted at the next");
@@ -310,7 +310,7 @@ fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
     let mut without = Shop::new(settings(), Arc::default(), None);
     without.fold(&journal[..79]);
     let mut without = without.pause();
-    without.learner.pass_over(79).unwrap();
+    without.learner.skip(79).unwrap();
     without.fold(&journal[80..]);
     let mut whole = Shop::new(settings(), Arc::default(), None);
     whole.fold(&journal);
@@ -323,7 +323,7 @@ fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
 fn what_comes_out_of_turn_is_refused() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let entry = journal(1).remove(0);
-    assert!(matches!(shop.learner.fold(1, &entry), Err(LearnerError::OutOfTurn { expected: 0, got: 1 })));
+    assert!(matches!(shop.learner.apply(1, &entry), Err(LearnerError::OutOfOrder { expected: 0, got: 1 })));
     shop.fold(&[entry]);
     assert_eq!(shop.learner.next_offset(), 1);
 }
@@ -351,7 +351,7 @@ fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
     );
     shop.fold(&[steered(ModelOperation::Rollback { to: 700 })]);
     assert!(model(&mut shop) == after);
-    assert_eq!(shop.learner.acts().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
+    assert_eq!(shop.learner.operations().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
     shop.fold(&journal[700..]);
     assert!(model(&mut shop) != after, "learning goes on");
 }
@@ -427,11 +427,11 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     let entries = journal(1_200);
     let mut shop = Shop::new(settings(), Arc::default(), None);
     shop.fold(&entries);
-    let sessions = shop.learner.state.owners.clone().take("u3");
+    let sessions = shop.learner.state.session_owners.clone().remove_user("u3");
     assert!(sessions.len() > 1, "the user came back");
     let kept = |shop: &Shop| {
         let LearnerState { sources, training, .. } = &shop.learner.state;
-        let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().remembers(u64::from(*session))).count();
+        let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
         (sources.count_remembered(sessions.iter().map(|(session, _)| *session)), trained)
     };
     assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
@@ -470,7 +470,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
         let LearnerState { users, sources, sessions, .. } = &mut shop.learner.state;
         let (mut old, mut others) = (0, 0);
         for user in 0..40 {
-            let steps = &users.get_mut(&format!("u{user}")).unwrap().follower.session.steps;
+            let steps = &users.get_mut(&format!("u{user}")).unwrap().sequence.sequence.steps;
             old += steps.iter().filter(too_old).count();
             others += steps.iter().filter(|step| !too_old(step)).count();
         }
@@ -483,7 +483,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     assert_eq!((after.0, after.1), (0, others));
     assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions find neighbours", after.2);
     assert_eq!(after.3, trending, "what is counted stays");
-    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().display, crate::learner::attribution::RecentImpressions::default());
+    assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().impressions, crate::learner::attribution::RecentImpressions::default());
     // What is learned goes on by the journal alone.
     shop.fold(&entries[..300]);
     let whole = shop.bytes();
