@@ -18,7 +18,7 @@ impl CheckpointPreload {
     /// Begins to read. If nothing can be read the store's owner finds out, and says so.
     #[must_use]
     pub fn read(data_dir: &Path) -> Self {
-        let checkpoints = Checkpoints::in_directory(data_dir);
+        let checkpoints = Checkpoints::in_data_dir(data_dir);
         Self(std::thread::spawn(move || {
             let newest = checkpoints.newest(Offset::MAX).ok()??;
             Some((newest.offset(), decode(newest)?))
@@ -33,7 +33,7 @@ impl CheckpointPreload {
     pub fn into_state(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
         // One that died reads again, where it is told of.
         let Some((offset, state)) = self.0.join().ok().flatten() else { return Ok(None) };
-        let newest = store.present_checkpoints().offsets()?.last() == Some(&offset);
+        let newest = store.checkpoints_read_only().offsets()?.last() == Some(&offset);
         Ok(Some(state).filter(|_| newest && offset <= store.journal().next_offset().unwrap_or_default()))
     }
 }
@@ -49,8 +49,11 @@ mod tests {
 
     fn state(store: &Store) -> LearnerState {
         let past = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
-        let aides =
-            LearnerDeps { training: Box::<InlineJobs<_>>::default(), clustering: Box::<InlineJobs<_>>::default(), state_history: Box::new(past) };
+        let aides = LearnerDeps {
+            training: Box::<InlineJobs<_>>::default(),
+            clustering: Box::<InlineJobs<_>>::default(),
+            state_history: Box::new(past),
+        };
         let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), None, 0, None, aides).unwrap();
         learner.state().unwrap().clone()
     }

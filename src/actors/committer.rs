@@ -87,7 +87,7 @@ impl CommitterActor {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
                 inject_fault("committer", || event.item_id.as_deref());
             }
-            self.core.commit_watched(requests, &mut |sync| {
+            self.core.commit_with_watcher(requests, &mut |sync| {
                 let began = Instant::now();
                 let synced = sync();
                 metrics.sync_seconds.record(began.elapsed());
@@ -187,8 +187,8 @@ impl Handler<CommitBatch> for CommitterActor {
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
                     let _ = reply.send(Ok(receipt));
                 }
-                if self.core.names_are_due()
-                    && let Err(error) = self.core.persist_items()
+                if self.core.needs_index_persist()
+                    && let Err(error) = self.core.persist_indexes()
                 {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -220,7 +220,7 @@ impl Handler<ForgetUsers> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, ForgetUsers { ids }: ForgetUsers, _: &mut Self::Context) {
-        self.core.forget_ids(ids.iter().map(String::as_str));
+        self.core.forget_event_ids(ids.iter().map(String::as_str));
     }
 }
 
@@ -236,6 +236,6 @@ impl Handler<PersistIndexes> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
     fn handle(&mut self, PersistIndexes { for_good }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
-        if for_good { self.core.rest() } else { self.core.persist_items() }.map_err(Arc::new)
+        if for_good { self.core.prepare_for_shutdown() } else { self.core.persist_indexes() }.map_err(Arc::new)
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::system::{System, SystemError};
 use super::upkeep::StoreMaintenance;
-use crate::store::{ErasedUser, PendingTask, RemovedUser};
+use crate::store::{ErasedEntryCounts, ErasedUserDigest, PendingTask};
 
 /// How often it is looked for erasures under way: those of an earlier process, and those that could
 /// not be finished the last time.
@@ -28,7 +28,7 @@ struct ErasureJobState {
     /// Something was done.
     done: Notify,
     /// The oldest first.
-    gone: Mutex<VecDeque<(ErasedUser, RemovedUser)>>,
+    gone: Mutex<VecDeque<(ErasedUserDigest, ErasedEntryCounts)>>,
 }
 
 impl ErasureJob {
@@ -38,17 +38,17 @@ impl ErasureJob {
     }
 
     /// What went with a user who was erased lately; what was found is not found again.
-    fn take(&self, user: &str) -> Option<RemovedUser> {
+    fn take(&self, user: &str) -> Option<ErasedEntryCounts> {
         let mut all = self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = all.iter().position(|(erased, _)| *erased == ErasedUser::of(user))?;
+        let place = all.iter().position(|(erased, _)| *erased == ErasedUserDigest::from_user_id(user))?;
         all.remove(place).map(|(_, gone)| gone)
     }
 
     /// Waits until all these users are erased, and says what went with them; `None` if that takes
     /// longer than `patience`.
-    pub(super) async fn wait(&self, users: &[String], patience: Duration) -> Option<RemovedUser> {
+    pub(super) async fn wait(&self, users: &[String], patience: Duration) -> Option<ErasedEntryCounts> {
         let wait = async {
-            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), RemovedUser::default());
+            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
             loop {
                 let done = self.shared.done.notified();
                 left.retain(|user| match self.take(user) {
@@ -67,9 +67,9 @@ impl ErasureJob {
         actix::clock::timeout(patience, wait).await.ok()
     }
 
-    fn tell(&self, gone: &HashMap<String, RemovedUser>) {
+    fn tell(&self, gone: &HashMap<String, ErasedEntryCounts>) {
         let mut all = self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(gone.iter().map(|(user, gone)| (ErasedUser::of(user), *gone)));
+        all.extend(gone.iter().map(|(user, gone)| (ErasedUserDigest::from_user_id(user), *gone)));
         let surplus = all.len().saturating_sub(REMEMBERED);
         all.drain(..surplus);
         drop(all);
@@ -103,11 +103,11 @@ pub async fn erase(system: System) {
 /// Carries out everything that is under way, if whatever is folded from the journal has passed it.
 async fn pass(system: &System) -> Result<(), SystemError> {
     let store = system.store().clone();
-    let due = store.erasures().under_way()?;
+    let due = store.erasures().in_progress()?;
     let Some((last, _)) = due.last() else {
         // The last time something kept it from being done.
         let upkeep = system.upkeep().clone();
-        return if store.erasures().owes(PendingTask::Compaction)? { blocking(move || rewrite(&upkeep)).await } else { Ok(()) };
+        return if store.erasures().is_pending(PendingTask::Compaction)? { blocking(move || rewrite(&upkeep)).await } else { Ok(()) };
     };
     let beyond = last + 1;
     system.wait_for_offset(beyond, EVERY).await?;
@@ -117,21 +117,21 @@ async fn pass(system: &System) -> Result<(), SystemError> {
     }
     let (upkeep, users) = (system.upkeep().clone(), due.len());
     let blanked = blocking(move || {
-        let blanked = store.erase(&due)?;
+        let blanked = store.erase_users(&due)?;
         rewrite(&upkeep)?;
         Ok(blanked)
     })
     .await?;
     tracing::info!(users, "users were forgotten");
     system.forget_ids(blanked.event_ids).await?;
-    system.erasing().tell(&blanked.gone);
+    system.erasing().tell(&blanked.removed_by_user);
     Ok(())
 }
 
 /// Writes the database's files anew: what they hold of what was erased goes with them.
 fn rewrite(upkeep: &StoreMaintenance) -> Result<(), SystemError> {
     upkeep.compact()?;
-    Ok(upkeep.store().erasures().pay(PendingTask::Compaction)?)
+    Ok(upkeep.store().erasures().clear_pending(PendingTask::Compaction)?)
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, SystemError> + Send + 'static) -> Result<T, SystemError> {

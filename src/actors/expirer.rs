@@ -78,7 +78,7 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
 /// Begins an expiry if it covers anything.
 async fn look(system: &System, expiry: Expiry) -> Result<(), SystemError> {
     let (store, sought) = (system.store().clone(), expiry.clone());
-    if blocking(move || Ok(store.holds_expired(&sought)?)).await? {
+    if blocking(move || Ok(store.has_expired_entries(&sought)?)).await? {
         let permit = system.try_admit(1)?;
         system.append(vec![Entry::Expire(expiry)], permit).await?;
     }
@@ -88,7 +88,7 @@ async fn look(system: &System, expiry: Expiry) -> Result<(), SystemError> {
 /// Carries out what is under way.
 async fn carry_out(system: &System) -> Result<(), SystemError> {
     let store = system.store().clone();
-    let due = store.expiries().under_way()?;
+    let due = store.expiries().in_progress()?;
     let Some((last, newest)) = due.last().cloned() else { return Ok(()) };
     let beyond = last + 1;
     system.wait_for_offset(beyond, TICK).await?;
@@ -97,7 +97,7 @@ async fn carry_out(system: &System) -> Result<(), SystemError> {
         return Err(SystemError::NotReached { wanted: beyond, reached });
     }
     let (held, listed) = (store.clone(), due.clone());
-    let entries = blocking(move || Ok(held.expire(&listed)?)).await?;
+    let entries = blocking(move || Ok(held.remove_expired(&listed)?)).await?;
     // Only now: a session that is begun again reads the journal.
     let mut sessions = 0;
     for (_, expiry) in &due {

@@ -241,7 +241,9 @@ impl LearnerActor {
                 self.stand(Ok(()));
                 return more;
             }
-            Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => (begun, "the training panicked".to_owned()),
+            Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => {
+                (begun, "the training panicked".to_owned())
+            }
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
             // Neither the fold's fault nor the entry's.
             Ok(Err(error)) => {

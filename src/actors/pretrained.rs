@@ -13,7 +13,7 @@ use crate::store::{Durability, Store, StoreError, codec};
 /// # Errors
 /// [`SystemError::Store`] if it cannot be read.
 pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
-    let Some(mut file) = store.origin()? else { return Ok(None) };
+    let Some(mut file) = store.pretrained_state()? else { return Ok(None) };
     let length = file.remaining();
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
 }
@@ -25,13 +25,13 @@ pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, Syste
 /// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are
 /// events already, or if it cannot be written.
 pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
-    if let Some(mut file) = store.origin()? {
+    if let Some(mut file) = store.pretrained_state()? {
         let mut kept = Vec::new();
         file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
         let given = codec::encode(pretrained).map_err(StoreError::from)?;
         return if kept == given { Ok(()) } else { Err(SystemError::PretrainedMismatch { dir: store.dir().to_owned() }) };
     }
-    Ok(store.set_origin::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
+    Ok(store.set_pretrained_state::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }
 
 /// Gives the items of the network that the fold begins with their numbers, which are the first

@@ -45,8 +45,8 @@ impl SessionContext {
 
 /// The user of whom this is the record.
 #[must_use]
-pub fn follower(record: SessionRecord) -> SequenceState {
-    SequenceState::restore(record.session, codec::decode(&record.hidden).ok())
+pub fn sequence_state(record: SessionRecord) -> SequenceState {
+    SequenceState::restore(record.sequence, codec::decode(&record.hidden_state).ok())
 }
 
 /// One active user.
@@ -61,13 +61,13 @@ impl SessionActor {
     /// A user as the store remembers it, or one never seen.
     #[must_use]
     pub fn new(record: Option<SessionRecord>, surroundings: Rc<SessionContext>) -> Self {
-        let applied = record.as_ref().map_or(0, |record| record.applied);
-        Self { follower: record.map(follower).unwrap_or_default(), applied, surroundings }
+        let applied = record.as_ref().map_or(0, |record| record.applied_through);
+        Self { follower: record.map(sequence_state).unwrap_or_default(), applied, surroundings }
     }
 
     fn record(&self) -> SessionRecord {
         let hidden = self.follower.cached_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
-        SessionRecord { applied: self.applied, session: self.follower.sequence.clone(), hidden }
+        SessionRecord { applied_through: self.applied, sequence: self.follower.sequence.clone(), hidden_state: hidden }
     }
 
     /// Appends one event. One that panics is passed over, and the session stays as it was before.

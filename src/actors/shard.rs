@@ -134,7 +134,7 @@ impl ShardActor {
             metrics: Arc::clone(&share.metrics),
         });
         let delivered = share.flush_progress.get(share.number.0);
-        let opening = share.store.opening().unwrap_or_default();
+        let opening = share.store.generation().unwrap_or_default();
         let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
         Self {
             share,
@@ -188,7 +188,7 @@ impl ShardActor {
         // Whoever looks at the stored records passes over those at work: what goes here is still to
         // be stored.
         let dirty = match (&mut record, &self.expired) {
-            (Some(record), Some(expired)) => expiring::let_go(record, expired),
+            (Some(record), Some(expired)) => expiring::expire_steps(record, expired),
             _ => false,
         };
         let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
@@ -252,7 +252,9 @@ impl ShardActor {
     /// Does a piece of work; if it panics, begins again with what is stored.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         let metrics = Arc::clone(&self.share.metrics);
-        if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err() && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err() {
+        if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err()
+            && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err()
+        {
             tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
         }
     }
@@ -300,8 +302,14 @@ impl ShardActor {
                 let _span = span!(parent: &ask.span, "answer").entered();
                 let around = &self.surroundings;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
-                let _ =
-                    ask.reply.send(recommend(&snapshot, &catalog, &mut SequenceState::default(), &around.sequence_params, &ask.request, &mut workspace));
+                let _ = ask.reply.send(recommend(
+                    &snapshot,
+                    &catalog,
+                    &mut SequenceState::default(),
+                    &around.sequence_params,
+                    &ask.request,
+                    &mut workspace,
+                ));
             }
         }
     }

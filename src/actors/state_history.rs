@@ -29,7 +29,7 @@ impl StoredStateHistory {
 
     /// The state of exactly that offset, if it is on the disk.
     fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
-        places.iter().find_map(|place| place.of(at).and_then(decode).filter(|state| state.matches_settings(&self.settings)))
+        places.iter().find_map(|place| place.get(at).and_then(decode).filter(|state| state.matches_settings(&self.settings)))
     }
 
     /// Folds the journal up to `to`, from the nearest state before it.
@@ -38,7 +38,7 @@ impl StoredStateHistory {
         for place in places {
             offsets.extend(place.offsets()?);
         }
-        let begin = self.store.journal().begin()?;
+        let begin = self.store.journal().first_offset()?;
         let earlier = offsets.range(begin..to).rev().find_map(|at| self.find(places, *at));
         if earlier.is_none() && begin > 0 {
             return Err(format!("no state from before it is kept, and the journal's entries before {begin} were dropped").into());
@@ -48,7 +48,8 @@ impl StoredStateHistory {
             clustering: Box::<InlineJobs<_>>::default(),
             state_history: Box::new(Self::new(self.store.clone(), Arc::clone(&self.dictionary), self.settings.clone())),
         };
-        let mut learner = Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, read_pretrained(&self.store)?, aides)?;
+        let mut learner =
+            Learner::new(self.settings.clone(), Arc::clone(&self.dictionary), earlier, 0, read_pretrained(&self.store)?, aides)?;
         replay_up_to(&mut learner, &self.store, to, |_| {})?;
         Ok(learner.state()?.clone())
     }
@@ -61,7 +62,7 @@ impl StateHistory for StoredStateHistory {
             return Err("it lies in the future".into());
         }
         let points = self.store.restore_points()?;
-        let places = [&points, &self.store.present_checkpoints()];
+        let places = [&points, &self.store.checkpoints_read_only()];
         keep(&points, present)?;
         let state = match self.find(&places, to) {
             Some(state) => state,

@@ -38,7 +38,7 @@ use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictiona
 use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
 use crate::metrics::{Metrics, QueueName};
 use crate::store::{BackupSummary, Committer, CommitterSettings, CompactionSummary, Durability, Store};
-pub use crate::store::{QuarantinedEntry, RemovedUser, RestorePoint};
+pub use crate::store::{ErasedEntryCounts, QuarantinedEntry, RestorePoint};
 use crate::telemetry::span;
 use recovery::{loader, recover};
 use watermarks::Watermarks;
@@ -113,7 +113,7 @@ impl System {
             number_items(&store, pretrained)?;
         }
         let core = Committer::open(store.clone(), settings.committer.clone())?;
-        let (dictionary, links, consents, end) = (core.dictionary(), core.links(), core.consents(), core.next_offset());
+        let (dictionary, links, consents, end) = (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
         let fold = Arc::new(settings.learner.clone());
         let mut load = loader(&store, &dictionary, settings.learner, settings.checkpoints.keep, &metrics, ahead);
         let learner = load()?;
@@ -121,7 +121,7 @@ impl System {
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
         let catalog = live.published();
 
-        let through = store.sessions().through()?.min(end);
+        let through = store.sessions().watermark()?.min(end);
         let stored = Arc::new(FlushProgress::new(settings.shards, through));
         let shards: Vec<_> = (0..settings.shards)
             .map(|number| {
@@ -170,7 +170,7 @@ impl System {
         let reach = Watermarks { delivered: committer.delivered(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (AdmissionControl::new(settings.max_in_flight), Arc::default());
-        let usual_consent = settings.committer.consent;
+        let usual_consent = settings.committer.default_consent;
         let erasing = ErasureJob::default();
         Ok(Self {
             store,
@@ -303,14 +303,14 @@ impl System {
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
         published.source_sizes().for_each(|(source, _, bytes)| metrics.candidate_source_bytes.with_label(source).set(bytes as f64));
         metrics.journal_offset.set(end);
-        metrics.journal_begin.set(self.store.journal().begin().unwrap_or_default() as f64);
+        metrics.journal_begin.set(self.store.journal().first_offset().unwrap_or_default() as f64);
         if let Ok(noted) = self.store.quarantine().count() {
             metrics.quarantined_entries.set(noted as f64);
         }
         metrics.journal_failed.set(f64::from(u8::from(self.store.has_failed())));
         metrics.store_bytes.set(self.store.size_on_disk().unwrap_or_default() as f64);
-        metrics.store_live_bytes.set(self.store.live_bytes_counted().unwrap_or_default() as f64);
-        if let Ok(disk) = self.store.disk() {
+        metrics.store_live_bytes.set(self.store.cached_live_bytes().unwrap_or_default() as f64);
+        if let Ok(disk) = self.store.disk_space() {
             metrics.disk_free_bytes.set(disk.free as f64);
             metrics.disk_size_bytes.set(disk.size as f64);
         }
@@ -382,7 +382,11 @@ impl System {
     /// Stores it, `for_good` if nothing more comes.
     pub(super) async fn persist_with(&self, for_good: bool) -> Result<Offset, SystemError> {
         self.flush().await?;
-        self.committer.send(PersistIndexes { for_good }).await.map_err(|_| SystemError::ActorStopped("committer"))?.map_err(SystemError::Store)?;
+        self.committer
+            .send(PersistIndexes { for_good })
+            .await
+            .map_err(|_| SystemError::ActorStopped("committer"))?
+            .map_err(SystemError::Store)?;
         // The database keeps what was written last to itself for a while, and the process ends
         // without its farewell.
         self.store.sync(Durability::PowerLoss)?;

@@ -69,13 +69,13 @@ impl StoreMaintenance {
     }
 
     /// Gives disk back if the database's files take more than `ratio` times what is in them (0:
-    /// never), see [`Store::wants_compaction`]. What keeps it from being done is told to the log:
+    /// never), see [`Store::needs_compaction`]. What keeps it from being done is told to the log:
     /// it is tried again after the next checkpoint.
     pub fn compact_if_due(&self, ratio: f64) {
         if self.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let outcome = match self.store.wants_compaction(ratio) {
+        let outcome = match self.store.needs_compaction(ratio) {
             Ok(true) => self.compact().map(drop),
             Ok(false) => Ok(()),
             Err(error) => Err(error.into()),

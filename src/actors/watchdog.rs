@@ -33,7 +33,7 @@ async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result
     if standing.report.paused || standing.failed || lag > system.admission().bound() as u64 {
         return Ok(());
     }
-    let points = || Ok::<_, SystemError>(system.store().points()?.into_iter().map(|point| point.offset).collect());
+    let points = || Ok::<_, SystemError>(system.store().list_restore_points()?.into_iter().map(|point| point.offset).collect());
     for (act, cause) in safety.judge(&standing.health, &standing.operations, points)? {
         let now = standing.health.current();
         tracing::error!(

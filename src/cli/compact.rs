@@ -47,7 +47,7 @@ impl Compact {
         data::hush_panics();
         let open = || data::open(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
         let store = open()?;
-        store.check_end()?;
+        store.check_journal_end()?;
         // Everything is read twice: copied, and held against its copy.
         let progress = ProgressDisplay::new(2 * store.live_bytes()?, "bytes copied and compared");
         let compacted = store.compact(&mut |done, _| {

@@ -24,12 +24,12 @@ pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
     let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
     progress.done();
     if let Err(error) = &pretrained
-        && store.origin().is_ok()
+        && store.pretrained_state().is_ok()
     {
         findings.add("origin", format!("it cannot be read: {error}"), DamageRemedy::Backup);
     }
     // Held against a damaged journal, sessions would only repeat its damage.
-    if findings.is_journal_whole()
+    if findings.is_journal_intact()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
         findings.add("journal", error, DamageRemedy::Restore);
@@ -65,7 +65,7 @@ struct MergedSequence(FxHashMap<String, String>);
 impl MergedSequence {
     fn of(store: &Store) -> Result<Self, StoreError> {
         let mut merged = Self::default();
-        for entry in store.journal().entries(store.journal().begin()?)? {
+        for entry in store.journal().entries(store.journal().first_offset()?)? {
             if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
                 let (from, into) = (merged.last(&from).to_owned(), merged.last(&into).to_owned());
                 if from != into {
@@ -122,7 +122,7 @@ impl RecordedSteps<'_> {
         mut folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let &Self { store, names, kinds, idle_gap_ms } = self;
-        let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
+        let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
         let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
         let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
         // Users who become one belong into one part.
@@ -181,10 +181,10 @@ impl RecordedSteps<'_> {
 fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
     let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let sessions = store.sessions();
-    let (begin, end) = (store.journal().begin()?, store.journal().next_offset()?);
-    let through = sessions.through().unwrap_or(0);
-    let expired = store.expiries().last()?.map(|expiry| expiry.cutoffs(kinds));
-    let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied);
+    let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
+    let through = sessions.watermark().unwrap_or(0);
+    let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
+    let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied_through);
     let recorded = RecordedSteps { store, names, kinds, idle_gap_ms };
     recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
         for record in sessions.iter()? {
@@ -193,25 +193,25 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
             if !is_of_this_pass(&user) {
                 continue;
             }
-            let place = format!("sessions, {}", keys::veiled(&user));
+            let place = format!("sessions, {}", keys::redacted(&user));
             let Some(folded) = users.remove(&user) else {
                 // All that is known of this user may lie in a head that was dropped.
-                if begin > 0 && record.applied <= begin {
+                if begin > 0 && record.applied_through <= begin {
                     continue;
                 }
                 findings.add(place, "the journal has no event of this user", DamageRemedy::Settings);
                 continue;
             };
             if folded.next.is_some_and(|next| next < through) {
-                let reason = format!("it reaches offset {}, and all should reach {through}", record.applied);
+                let reason = format!("it reaches offset {}, and all should reach {through}", record.applied_through);
                 findings.add(&place, reason, DamageRemedy::Rebuild);
             }
-            if (folded.applied, &folded.session) == (record.applied, &record.session) {
+            if (folded.applied, &folded.session) == (record.applied_through, &record.sequence) {
                 continue;
             }
             let bare = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
             // Of a journal whose head was dropped the end of a sequence is all that can be folded.
-            if begin > 0 && folded.applied == record.applied && bare(&record.session).ends_with(&bare(&folded.session)) {
+            if begin > 0 && folded.applied == record.applied_through && bare(&record.sequence).ends_with(&bare(&folded.session)) {
                 continue;
             }
             // Where something was kept long enough neither tells of it, and borders are where it
@@ -221,11 +221,11 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                     let kept = |step: &&Step| !expired.covers(step.kind, step.at);
                     session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
                 };
-                if folded.applied <= record.applied && left(&folded.session).ends_with(&left(&record.session)) {
+                if folded.applied <= record.applied_through && left(&folded.session).ends_with(&left(&record.sequence)) {
                     continue;
                 }
             }
-            if folded.applied == record.applied && bare(&folded.session) == bare(&record.session) {
+            if folded.applied == record.applied_through && bare(&folded.session) == bare(&record.sequence) {
                 findings.add(place, "its borders, kinds or values are not those that the settings give", DamageRemedy::Settings);
             } else {
                 findings.add(place, "its sequence is not that of the user's events in the journal", DamageRemedy::Rebuild);
@@ -236,7 +236,7 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
             // Of one who is no more nothing need be left.
             if is_kept && !folded.gone && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
                 findings.add(
-                    format!("sessions, {}", keys::veiled(&user)),
+                    format!("sessions, {}", keys::redacted(&user)),
                     format!("there is no record, and all should reach {through}"),
                     DamageRemedy::Rebuild,
                 );
@@ -258,7 +258,7 @@ pub(super) struct ConsistencyCheck {
 impl ConsistencyCheck {
     /// A store that could not even be opened.
     pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
-        let damage = DamageFinding { place: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
+        let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
         Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
     }
 
@@ -301,7 +301,7 @@ impl fmt::Display for ConsistencyCheck {
         writeln!(out, "  checkpoints       {:>12}", counts.checkpoints)?;
         write!(out, "  damages           {:>12}", self.damages.len())?;
         for damage in &self.damages {
-            write!(out, "\n{}: {}\n  -> {}", damage.place, damage.reason, damage.remedy.as_str())?;
+            write!(out, "\n{}: {}\n  -> {}", damage.location, damage.reason, damage.remedy.as_str())?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) fn open(
 ) -> anyhow::Result<Store> {
     let dir = &settings.store.data_dir;
     open(dir, &flags::store_options(settings)).map_err(|error| match (error, command) {
-        (StoreError::Held { dir }, Some(command)) => {
+        (StoreError::Locked { dir }, Some(command)) => {
             let admin = admin_of(&dir).unwrap_or_else(|| "http://127.0.0.1:9090".to_owned());
             anyhow!(
                 "the data directory {} is held by another process; if that is a daemon, go through it: `{command} --url {admin}`",
@@ -52,7 +52,7 @@ pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Sett
 /// store knows users by them.
 pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<ValidationRules> {
     let rules = flags::door_rules(settings)?;
-    store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
+    store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
     Ok(rules)
 }
 

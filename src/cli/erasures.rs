@@ -11,7 +11,7 @@ use super::client_auth::ClientAuth;
 use super::data::{self, AdminConnection};
 use super::flags::SettingsFlags;
 use crate::domain::{Entry, Timestamp, UserErasure};
-use crate::store::{Committer, CommitterSettings, Durability, ErasedUser, Store};
+use crate::store::{Committer, CommitterSettings, Durability, ErasedUserDigest, Store};
 
 /// Arguments of `sequor erasures`.
 #[derive(Debug, Args)]
@@ -38,8 +38,8 @@ impl ListErasures {
         } else {
             let layers = data::settings(&self.flags)?;
             let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
-            for (erased, asked) in store.erasures().done()? {
-                writeln!(out, "{}", serde_json::to_string(&ErasureLine { asked, erased: erased.hex() })?)?;
+            for (erased, asked) in store.erasures().erased_users()? {
+                writeln!(out, "{}", serde_json::to_string(&ErasureLine { asked, erased: erased.to_hex() })?)?;
             }
         }
         Ok(out.flush()?)
@@ -55,13 +55,15 @@ struct ErasureLine {
 }
 
 /// The list in a file.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUser, Timestamp)>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut list = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(opened).lines()) {
         let place = || format!("{}, line {number}", file.display());
         let ErasureLine { asked, erased } = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
-        let Some(erased) = ErasedUser::from_hex(&erased) else { bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place()) };
+        let Some(erased) = ErasedUserDigest::from_hex(&erased) else {
+            bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place())
+        };
         list.push((erased, asked));
     }
     Ok(list)
@@ -69,19 +71,19 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUser, Timestamp)>> 
 
 /// Asks a store to forget whom the list names, unless it did so itself when that was asked. The
 /// daemon's first start carries it out. Says how many ids were found.
-pub(super) fn apply(store: &Store, list: &[(ErasedUser, Timestamp)]) -> anyhow::Result<usize> {
+pub(super) fn apply(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
-    for (erased, then) in store.erasures().done()? {
+    for (erased, then) in store.erasures().erased_users()? {
         if asked.get(&erased).is_some_and(|asked| *asked <= then) {
             asked.remove(&erased);
         }
     }
     let (mut looked_at, mut found) = (FxHashSet::default(), Vec::new());
-    for read in store.journal().entries(store.journal().begin()?)? {
+    for read in store.journal().entries(store.journal().first_offset()?)? {
         let (_, entry) = read?;
         for user in entry.users() {
             if looked_at.insert(user.to_owned())
-                && let Some(timestamp) = asked.get(&ErasedUser::of(user))
+                && let Some(timestamp) = asked.get(&ErasedUserDigest::from_user_id(user))
             {
                 found.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
             }
@@ -91,7 +93,7 @@ pub(super) fn apply(store: &Store, list: &[(ErasedUser, Timestamp)]) -> anyhow::
     if count > 0 {
         Committer::open(store.clone(), CommitterSettings::default())?.commit(vec![found])?;
     }
-    store.erasures().note(list)?;
+    store.erasures().record_erased(list)?;
     store.sync(Durability::PowerLoss)?;
     Ok(count)
 }

@@ -100,12 +100,12 @@ impl Export {
     fn of_a_directory(&self, sink: &mut impl Write) -> anyhow::Result<()> {
         let layers = data::settings(&self.flags)?;
         let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
-        store.check_end()?;
+        store.check_journal_end()?;
         let end = store.journal().next_offset()?;
         let end = self.to.map_or(end, |to| to.min(end));
         let progress = ProgressDisplay::new(end.saturating_sub(self.from), "entries exported");
         let mut line = Vec::new();
-        for entry in store.journal().entries(self.from.max(store.journal().begin()?))? {
+        for entry in store.journal().entries(self.from.max(store.journal().first_offset()?))? {
             let (offset, entry) = entry?;
             if offset >= end {
                 break;

@@ -201,7 +201,11 @@ pub(super) fn system(settings: &Settings, fold: LearnerConfig) -> SystemSettings
     };
     SystemSettings {
         learner: fold,
-        committer: CommitterSettings { durability, dedup_window: settings.store.dedup_window as usize, consent: settings.privacy.consent },
+        committer: CommitterSettings {
+            durability,
+            dedup_window: settings.store.dedup_window as usize,
+            default_consent: settings.privacy.consent,
+        },
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
         max_live_sessions: settings.session.live_max,

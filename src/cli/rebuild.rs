@@ -47,7 +47,7 @@ impl Rebuild {
         let mut settings = layers.validated()?.clone();
         let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
         let store = if self.accept_loss {
-            data::open(&settings, |dir, options| Store::open_damaged(dir, options), None)?
+            data::open(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
         } else {
             let store = data::open(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
                 .downcast_ref::<StoreError>(
@@ -55,10 +55,10 @@ impl Rebuild {
                 Some(StoreError::DamagedRecord { .. }) => error.context(way_out),
                 _ => error,
             })?;
-            store.check_end()?;
+            store.check_journal_end()?;
             store
         };
-        let begin = store.journal().begin()?;
+        let begin = store.journal().first_offset()?;
         if begin > 0 {
             bail!(
                 "the journal in {} begins at offset {begin}: what came before it was dropped (store.retain_entries), and only a whole journal can be folded anew",
@@ -70,7 +70,7 @@ impl Rebuild {
             settings.network = pretrained.network().clone();
         }
         let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
-        let copy = store.begin_copy(&stage.path().join("data"))?;
+        let copy = store.create_copy(&stage.path().join("data"))?;
         if let Some(pretrained) = read_pretrained(&copy)? {
             number_items(&copy, &pretrained)?;
         }
@@ -91,12 +91,12 @@ impl Rebuild {
         copy.sync(Durability::PowerLoss)?;
 
         let learned = checkpoint(copy.dir(), offset);
-        store.replace(copy)?;
+        store.replace_with(copy)?;
         let checkpoints = store.checkpoints(usize::MAX)?;
         std::fs::rename(&learned, checkpoint(store.dir(), offset)).with_context(|| format!("cannot move {}", learned.display()))?;
         checkpoints.keep_only(offset)?;
         // They may be of entries that were given up.
-        store.present_restore_points().keep_only(Offset::MAX)?;
+        store.restore_points_read_only().keep_only(Offset::MAX)?;
 
         let found = examine(&store, &settings);
         println!("{found}");
@@ -128,7 +128,7 @@ fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
 /// The items as the journal numbers them, stored.
 pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>> {
     let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
-    committer.persist_items()?;
+    committer.persist_indexes()?;
     Ok(committer.dictionary())
 }
 
@@ -142,7 +142,7 @@ pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: 
         |_| Offset::MAX,
         |users, _| {
             let record = |(user, folded): (String, super::consistency::ReplayedState)| {
-                (user, SessionRecord { applied: folded.applied, session: folded.session, hidden: Vec::new() })
+                (user, SessionRecord { applied_through: folded.applied, sequence: folded.session, hidden_state: Vec::new() })
             };
             let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.gone).map(record).collect();
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)

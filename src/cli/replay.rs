@@ -157,7 +157,7 @@ impl Replay {
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
-        store.heed_pseudonyms(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
+        store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
         let mut system_settings = flags::system(settings, fold);
         system_settings.checkpoints.every = 0;
         let system = System::start(store, system_settings, metrics)?;

@@ -52,7 +52,7 @@ impl Restore {
             Ok(found)
         })
         .map_err(|error| match error.downcast_ref::<StoreError>() {
-            Some(StoreError::Exists { path }) => anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display()),
+            Some(StoreError::AlreadyExists { path }) => anyhow::anyhow!("{} is not empty; restore into an empty directory", path.display()),
             _ => error,
         })?;
         println!("{found}");

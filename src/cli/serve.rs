@@ -104,7 +104,7 @@ impl Serve {
             system.cancel_long_tasks();
             door.close().await;
             let offset = system.persist().await?;
-            if let Err(error) = system.store().rest() {
+            if let Err(error) = system.store().prepare_for_shutdown() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the next start takes longer: the database could not be opened once more"

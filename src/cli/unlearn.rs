@@ -43,7 +43,7 @@ pub(super) async fn watch(store: Store, settings: Settings) {
     let mut every = actix::clock::interval(EVERY);
     loop {
         every.tick().await;
-        match store.erasures().owes(PendingTask::Unlearning) {
+        match store.erasures().is_pending(PendingTask::Unlearning) {
             Ok(false) => continue,
             Ok(true) => {}
             Err(error) => {
@@ -66,9 +66,9 @@ pub(super) async fn watch(store: Store, settings: Settings) {
 
 /// Folds everything anew beside the store.
 fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
-    let begin = store.journal().begin()?;
+    let begin = store.journal().first_offset()?;
     if begin > 0 {
-        store.erasures().pay(PendingTask::Unlearning)?;
+        store.erasures().clear_pending(PendingTask::Unlearning)?;
         bail!(
             "it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew"
         );
@@ -76,15 +76,15 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let stage = stage(store);
     discard(&stage)?;
     std::fs::create_dir(&stage).with_context(|| format!("cannot write {}", stage.display()))?;
-    let erased = store.erasures().done()?.len();
-    let copy = store.begin_copy(&stage.join("data"))?;
+    let erased = store.erasures().erased_users()?.len();
+    let copy = store.create_copy(&stage.join("data"))?;
     if let Some(pretrained) = read_pretrained(&copy)? {
         number_items(&copy, &pretrained)?;
     }
     tracing::info!("everything is learned anew without the users who were erased; answers go on meanwhile");
     let mut shift = OffsetShift::default();
-    store.copy_living(&copy, &mut shift, store.journal().next_offset()?)?;
-    store.copy_quarantine(&copy, |offset| shift.of(offset))?;
+    store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
+    store.copy_quarantine(&copy, |offset| shift.map_offset(offset))?;
     let names = rebuild_items(&copy)?;
     rebuild_sessions(&copy, &names, settings)?;
     relearn(copy.clone(), names, flags::fold(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
@@ -106,7 +106,7 @@ pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
         discard(&stage)?;
         return Ok(false);
     };
-    let (under_way, erased) = (store.erasures().under_way()?, store.erasures().done()?.len());
+    let (under_way, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
     let ready: Option<UnlearnReady> = serde_json::from_slice(&text).ok();
     let Some(UnlearnReady { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
         discard(&stage)?;
@@ -114,14 +114,14 @@ pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
     };
     let copy = Store::open_existing(stage.join("data"), &StoreOptions::default())?;
     // What was copied before a start that was cut short.
-    shift.go_on(copy.journal().next_offset()?);
-    store.copy_living(&copy, &mut shift, store.journal().next_offset()?)?;
+    shift.advance_to(copy.journal().next_offset()?);
+    store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
     copy.sync(Durability::PowerLoss)?;
-    let learned = copy.present_checkpoints().offsets()?;
+    let learned = copy.checkpoints_read_only().offsets()?;
     // What is there was learned from another numbering of the entries.
     store.checkpoints(usize::MAX)?.drop_before(Offset::MAX)?;
-    store.present_restore_points().drop_before(Offset::MAX)?;
-    store.replace(copy)?;
+    store.restore_points_read_only().drop_before(Offset::MAX)?;
+    store.replace_with(copy)?;
     for offset in learned {
         let name = format!("checkpoints/{offset:020}.checkpoint");
         std::fs::rename(stage.join("data").join(&name), store.dir().join(&name)).with_context(|| format!("cannot move {name}"))?;

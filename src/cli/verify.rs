@@ -30,9 +30,11 @@ impl Verify {
         let layers = data::settings(&self.flags)?;
         let settings = layers.validated()?;
         data::hush_panics();
-        let found = match Store::open_damaged(&settings.store.data_dir, &super::flags::store_options(settings)) {
+        let found = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings)) {
             Ok(store) => examine(&store, settings),
-            Err(error @ (StoreError::Held { .. } | StoreError::Absent { .. } | StoreError::Newer { .. })) => return Err(error.into()),
+            Err(error @ (StoreError::Locked { .. } | StoreError::NotFound { .. } | StoreError::NewerFormat { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => ConsistencyCheck::unopened(&settings.store.data_dir, &error),
         };
         println!("{found}");

@@ -37,7 +37,7 @@ pub(super) fn journal(
     let journal = api.system.store().journal();
     let end = journal.next_offset().map_err(SystemError::from)?;
     let end = to.map_or(end, |to| to.min(end));
-    let begin = journal.begin().map_err(SystemError::from)?;
+    let begin = journal.first_offset().map_err(SystemError::from)?;
     Ok(stream::try_unfold(from.unwrap_or(0).max(begin), move |next| {
         let (api, wanted) = (api.clone(), Arc::clone(&wanted));
         async move {

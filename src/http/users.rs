@@ -17,7 +17,7 @@ use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
-use crate::actors::system::{RemovedUser, SystemError};
+use crate::actors::system::{ErasedEntryCounts, SystemError};
 use crate::auth::Scope;
 use crate::domain::{Entry, Offset, Timestamp};
 
@@ -65,16 +65,16 @@ pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<Htt
     let user = wishes::user(&api, user.into_inner())?;
     let ids = api.system.ids_of(&user);
     let mut first = Vec::new();
-    if let Some(record) = api.system.session(user).await?.filter(|record| !record.session.steps.is_empty()) {
+    if let Some(record) = api.system.session(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
         let kinds: Vec<_> = api.system.kinds().names().collect();
-        let steps = record.session.steps.iter().map(|step| UserStepBody {
+        let steps = record.sequence.steps.iter().map(|step| UserStepBody {
             item_id: step.item.and_then(|item| api.system.item_name(item)),
             r#type: kinds.get(usize::from(step.kind)).copied().unwrap_or_default(),
             value: step.value,
             timestamp: step.at,
             boundary: step.starts_session,
         });
-        let line = UserSequenceBody { entry: "user", ids: ids.clone(), applied: record.applied, sequence: steps.collect() };
+        let line = UserSequenceBody { entry: "user", ids: ids.clone(), applied: record.applied_through, sequence: steps.collect() };
         serde_json::to_writer(&mut first, &line).map_err(|_| Problem::internal())?;
         first.push(b'\n');
     }
@@ -122,8 +122,8 @@ pub(super) struct EraseOutcome {
     others: u64,
 }
 
-impl From<RemovedUser> for EraseOutcome {
-    fn from(RemovedUser { events, impressions, others }: RemovedUser) -> Self {
+impl From<ErasedEntryCounts> for EraseOutcome {
+    fn from(ErasedEntryCounts { events, impressions, others }: ErasedEntryCounts) -> Self {
         Self { events, impressions, others }
     }
 }
@@ -140,7 +140,7 @@ impl From<RemovedUser> for EraseOutcome {
     responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequest, Broken, Refused))]
 pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
-    let begin = api.system.store().journal().begin().map_err(SystemError::from)?;
+    let begin = api.system.store().journal().first_offset().map_err(SystemError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(
             "Only from a whole journal can everything be learned anew, and of this one the entries before offset {begin} were dropped. Erase without it."

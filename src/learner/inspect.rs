@@ -109,7 +109,9 @@ fn considered(slate: &CandidateSet, candidate: Candidate) -> InspectedCandidate 
     let ranks =
         SourceName::ALL.into_iter().zip(slate.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
     let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
-    let Some((evidence, facts, _)) = row else { return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() } };
+    let Some((evidence, facts, _)) = row else {
+        return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() };
+    };
     let share = |channel: EvidenceColumn| {
         let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
         (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))

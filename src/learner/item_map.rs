@@ -65,5 +65,8 @@ pub fn item_map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
     let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
     let plane = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
     let area = |(cluster, size, top, centre)| ItemMapCluster { cluster, size, top, position: plane.project(centre) };
-    ItemMap { items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(), clusters: areas.into_iter().map(area).collect() }
+    ItemMap {
+        items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(),
+        clusters: areas.into_iter().map(area).collect(),
+    }
 }

@@ -52,7 +52,7 @@ pub struct Scorer<'a> {
 
 impl Scorer<'_> {
     /// Gathers, describes and scores the candidates of a follower's next event; they lie on the
-    /// workspace's desk then. `session` is the session's number among the sources' neighbours, if
+    /// workspace's desk then. `sequence` is the session's number among the sources' neighbours, if
     /// the asker knows it.
     pub fn score(
         &self,

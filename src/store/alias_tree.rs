@@ -33,10 +33,10 @@ impl AliasTree {
             let key = link.offset.to_be_bytes();
             let mut envelope = ChecksummedEnvelope::with_capacity(link.from.len() + link.into.len() + 8);
             codec::encode_to(&(&*link.from, &*link.into), envelope.payload())?;
-            engine.insert(&engine.links, &key, envelope.seal(&key))?;
+            engine.insert(&engine.aliases, &key, envelope.seal(&key))?;
         }
         for offset in forgotten {
-            engine.remove(&engine.links, &offset.to_be_bytes())?;
+            engine.remove(&engine.aliases, &offset.to_be_bytes())?;
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl AliasTree {
     /// says.
     pub fn load(&self) -> Result<Vec<UserAlias>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.links.iter(), engine.path())
+        KeyValueIter::new(engine.aliases.iter(), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 let offset = key.as_ref().try_into().map(Offset::from_be_bytes).unwrap_or_default();

@@ -41,7 +41,7 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
 /// Unpacks what [`pack`] packed into a directory that is there and empty, durably.
 ///
 /// # Errors
-/// [`StoreError::NoBackup`] if it holds anything but files and folders of its own,
+/// [`StoreError::InvalidBackup`] if it holds anything but files and folders of its own,
 /// [`StoreError::Io`] if it is damaged or not complete, or cannot be written.
 pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
@@ -61,7 +61,7 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
                 });
                 written.map_err(StoreError::io("writing", &target))?;
             }
-            _ => return Err(StoreError::NoBackup { path: file.to_owned(), reason: format!("it holds {}", path.display()) }),
+            _ => return Err(StoreError::InvalidBackup { path: file.to_owned(), reason: format!("it holds {}", path.display()) }),
         }
     }
     // The checksum stands behind the archive's end.
@@ -74,17 +74,17 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
 /// durably. `from` is only read.
 ///
 /// # Errors
-/// [`StoreError::NoBackup`] if it has no store, [`StoreError::Held`] if a process has it open,
+/// [`StoreError::InvalidBackup`] if it has no store, [`StoreError::Locked`] if a process has it open,
 /// [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let store = if from.is_dir() { switchover::present(from)? } else { from.join("store") };
+    let store = if from.is_dir() { switchover::current_database(from)? } else { from.join("store") };
     if !store.is_dir() {
         let reason = "it is neither a `.tar.gz` nor a directory with a store in it".to_owned();
-        return Err(StoreError::NoBackup { path: from.to_owned(), reason });
+        return Err(StoreError::InvalidBackup { path: from.to_owned(), reason });
     }
     let lock = File::open(from.join("lock")).ok();
     if lock.as_ref().is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))) {
-        return Err(StoreError::Held { dir: from.to_owned() });
+        return Err(StoreError::Locked { dir: from.to_owned() });
     }
     for part in PARTS {
         let (path, target) = (if part == "store" { store.clone() } else { from.join(part) }, to.join(part));
@@ -170,6 +170,6 @@ mod tests {
         builder.append_link(&mut header, "store", "/etc").unwrap();
         builder.into_inner().unwrap().finish().unwrap();
         let refused = unpack(&strange, &dir.path().join("to0")).unwrap_err();
-        assert!(matches!(refused, StoreError::NoBackup { .. }), "{refused}");
+        assert!(matches!(refused, StoreError::InvalidBackup { .. }), "{refused}");
     }
 }

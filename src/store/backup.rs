@@ -36,12 +36,12 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `target` is there, [`StoreError::Lost`] if the journal lacks
+    /// [`StoreError::AlreadyExists`] if `target` is there, [`StoreError::Lost`] if the journal lacks
     /// entries that it had, or what reading this store or writing the backup says: then nothing is
     /// left of it.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let absent = || match target.symlink_metadata() {
-            Ok(_) => Err(StoreError::Exists { path: target.to_owned() }),
+            Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
             Err(_) => Ok(()),
         };
         absent()?;
@@ -71,17 +71,17 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries
+    /// [`StoreError::AlreadyExists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries
     /// that it had, or what reading this store or writing the copy says: then what was copied so
     /// far is left.
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
-        self.check_end()?;
-        let copy = self.begin_copy(dir)?;
+        self.check_journal_end()?;
+        let copy = self.create_copy(dir)?;
         self.copy_quarantine(&copy, |offset| offset)?;
-        self.erasures().under_way()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
-        self.expiries().under_way()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
+        self.erasures().in_progress()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
+        self.expiries().in_progress()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
-        let through = self.sessions().through()?;
+        let through = self.sessions().watermark()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(RECORDS));
         let put = |batch: &mut Vec<(String, _)>| {
             let records = std::mem::take(batch);
@@ -96,9 +96,9 @@ impl Store {
         }
         put(&mut batch)?;
 
-        let named = self.items().through()?;
+        let named = self.items().watermark()?;
         let items = self.items().load()?;
-        copy.links().put(&self.links().load()?, &[])?;
+        copy.aliases().put(&self.aliases().load()?, &[])?;
         copy.consents().put(&self.consents().load()?)?;
         copy.items().append(&items, 0, named)?;
 
@@ -115,24 +115,24 @@ impl Store {
     /// yet.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] if `dir` is there, or what reading this store or writing the other
+    /// [`StoreError::AlreadyExists`] if `dir` is there, or what reading this store or writing the other
     /// says.
-    pub fn begin_copy(&self, dir: &Path) -> Result<Self, StoreError> {
+    pub fn create_copy(&self, dir: &Path) -> Result<Self, StoreError> {
         match std::fs::create_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::Exists { path: dir.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::AlreadyExists { path: dir.to_owned() }),
             made => made.map_err(StoreError::io("creating", dir))?,
         }
         let copy = Self::open(dir, &StoreOptions::default())?;
-        if let Some(mut origin) = self.origin()? {
-            copy.set_origin(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
+        if let Some(mut origin) = self.pretrained_state()? {
+            copy.set_pretrained_state(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
         }
         if let Some(fingerprint) = self.fingerprint()? {
             copy.set_fingerprint(&fingerprint)?;
         }
-        copy.journal().start_at(self.journal().begin()?)?;
-        copy.erasures().note(&self.erasures().done()?)?;
-        if let Some(last) = self.expiries().last()? {
-            copy.expiries().note(&last)?;
+        copy.journal().set_first_offset(self.journal().first_offset()?)?;
+        copy.erasures().record_erased(&self.erasures().erased_users()?)?;
+        if let Some(last) = self.expiries().last_begun()? {
+            copy.expiries().set_last_begun(&last)?;
         }
         Ok(copy)
     }
@@ -153,7 +153,7 @@ impl Store {
     /// What reading this journal says, the entries before the damage being copied, or writing the
     /// other.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
-        let begin = copy.journal().begin()?;
+        let begin = copy.journal().first_offset()?;
         let mut entries = self.journal().entries(begin)?;
         let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(STRETCH), begin, Ok(()));
         while copied < end {
@@ -179,9 +179,9 @@ impl Store {
     /// head, it cannot be folded again without them. One that is removed meanwhile is one that no
     /// entry still needs.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
-        let present = self.present_restore_points();
+        let present = self.restore_points_read_only();
         for offset in present.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
-            let Some(mut point) = present.of(offset) else { continue };
+            let Some(mut point) = present.get(offset) else { continue };
             let path = present.path(offset);
             copy.restore_points()?.write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
         }
@@ -191,7 +191,7 @@ impl Store {
     /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another
     /// process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
-        let present = self.present_checkpoints();
+        let present = self.checkpoints_read_only();
         // The one that was the newest may be removed before it is opened, for one that is newer
         // still.
         let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
@@ -214,7 +214,7 @@ fn is_archive(path: &Path) -> bool {
 /// before anything has its place.
 ///
 /// # Errors
-/// [`StoreError::Exists`] if there is something in `dir`, [`StoreError::NoBackup`] and
+/// [`StoreError::AlreadyExists`] if there is something in `dir`, [`StoreError::InvalidBackup`] and
 /// [`StoreError::Io`] for a backup that is none or cannot be read, and what `check`, opening the
 /// store or writing says: `dir` is then as before.
 pub fn restore<T, E: From<StoreError>>(
@@ -244,13 +244,13 @@ fn restore_into<T, E: From<StoreError>>(
     // What a file system of its own has at its root, and a file that says nothing.
     let counts = |path: &PathBuf| !path.ends_with("lost+found") && !path.ends_with("lock");
     if listed.map_err(StoreError::io("listing", dir))?.iter().any(counts) {
-        return Err(StoreError::Exists { path: dir.to_owned() }.into());
+        return Err(StoreError::AlreadyExists { path: dir.to_owned() }.into());
     }
     let lock_path = dir.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }.into()),
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }.into()),
         Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source).into()),
     }
     let stage = tempfile::Builder::new().prefix("restore.unfinished-").tempdir_in(dir).map_err(StoreError::io("writing to", dir))?;
@@ -260,10 +260,10 @@ fn restore_into<T, E: From<StoreError>>(
         unpack(backup, stage.path())?
     }
     let store = Store::open_existing(stage.path(), options).map_err(|error| match error {
-        StoreError::Absent { .. } => StoreError::NoBackup { path: backup.to_owned(), reason: "there is no store in it".to_owned() },
+        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "there is no store in it".to_owned() },
         error => error,
     })?;
-    store.check_end()?;
+    store.check_journal_end()?;
     let checked = check(&store)?;
     store.close()?;
     // The store comes last: without it nothing else means anything.
@@ -302,12 +302,12 @@ mod tests {
         fn a_copy_is_the_same_store(appends in proptest::collection::vec(entries(0..40), 0..4), origin in any::<bool>()) {
             let (dir, store) = store();
             if origin {
-                store.set_origin::<StoreError>(|file| file.write_all(b"begun with").map_err(StoreError::io("writing", Path::new("")))).unwrap();
+                store.set_pretrained_state::<StoreError>(|file| file.write_all(b"begun with").map_err(StoreError::io("writing", Path::new("")))).unwrap();
             }
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             committer.commit(appends).unwrap();
-            committer.persist_items().unwrap();
-            let record = SessionRecord { applied: 1, session: UserSequence::default(), hidden: vec![1; 300] };
+            committer.persist_indexes().unwrap();
+            let record = SessionRecord { applied_through: 1, sequence: UserSequence::default(), hidden_state: vec![1; 300] };
             let users: Vec<String> = (0..600).map(|number| format!("user-{number}")).collect();
             let end = store.journal().next_offset().unwrap();
             store.sessions().put(users.iter().map(|user| (user.as_str(), &record)), end).unwrap();
@@ -322,14 +322,14 @@ mod tests {
             prop_assert_eq!(journal(&copy), journal(&store));
             let all = |store: &Store| store.sessions().iter().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
             prop_assert_eq!(all(&copy), all(&store));
-            prop_assert_eq!((copy.sessions().through().unwrap(), copy.items().through().unwrap()), (end, end));
+            prop_assert_eq!((copy.sessions().watermark().unwrap(), copy.items().watermark().unwrap()), (end, end));
             let names = |store: &Store| { let names = store.items().load().unwrap(); (0..names.len() as u32).map(|n| names.name(n)).collect::<Vec<_>>() };
             prop_assert_eq!(names(&copy), names(&store));
-            prop_assert_eq!(copy.origin().unwrap().is_some(), origin);
+            prop_assert_eq!(copy.pretrained_state().unwrap().is_some(), origin);
             let mut learned = Vec::new();
             copy.checkpoints(1).unwrap().newest(end).unwrap().unwrap().read_to_end(&mut learned).unwrap();
             prop_assert_eq!(learned, b"learned");
-            copy.check_end().unwrap();
+            copy.check_journal_end().unwrap();
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
         store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
         let target = dir.path().join("copy");
         std::fs::create_dir(&target).unwrap();
-        assert!(matches!(store.copy_to(&target, &mut |_, _| {}), Err(StoreError::Exists { .. })));
+        assert!(matches!(store.copy_to(&target, &mut |_, _| {}), Err(StoreError::AlreadyExists { .. })));
         assert_eq!(target.read_dir().unwrap().count(), 0);
     }
 }

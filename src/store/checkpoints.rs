@@ -63,13 +63,13 @@ impl Checkpoints {
 
     /// Those of a data directory as they are, whose store this process need not have open yet.
     #[must_use]
-    pub fn in_directory(data_dir: &Path) -> Self {
-        Self::at(&data_dir.join(FOLDER))
+    pub fn in_data_dir(data_dir: &Path) -> Self {
+        Self::read_only(&data_dir.join(FOLDER))
     }
 
     /// The directory as it is, to read from: nothing is created or removed, since another may be
     /// writing there.
-    pub(super) fn at(dir: &Path) -> Self {
+    pub(super) fn read_only(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), keep: 1 }
     }
 
@@ -78,11 +78,11 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if one cannot be removed.
     pub fn keep_latest(&self, count: usize) -> Result<(), StoreError> {
-        let mut points = self.points()?;
+        let mut points = self.list()?;
         points.sort_by_key(|point| point.written_at);
         let surplus = points.len().saturating_sub(count);
         let mut files = points.into_iter().take(surplus).map(|point| self.path(point.offset));
-        files.try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+        files.try_for_each(|database_path| std::fs::remove_file(&database_path).map_err(StoreError::io("removing", &database_path)))
     }
 
     /// Removes every checkpoint but that of `offset`.
@@ -130,7 +130,7 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
     pub fn newest(&self, journal_end: Offset) -> Result<Option<CheckpointReader>, StoreError> {
-        Ok(self.descending(journal_end)?.next())
+        Ok(self.newest_first(journal_end)?.next())
     }
 
     /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there,
@@ -138,7 +138,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn descending(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
+    pub fn newest_first(&self, journal_end: Offset) -> Result<impl Iterator<Item = CheckpointReader>, StoreError> {
         let read = move |offset: Offset| {
             let path = self.path(offset);
             if offset > journal_end {
@@ -161,7 +161,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
-    pub fn points(&self) -> Result<Vec<RestorePoint>, StoreError> {
+    pub fn list(&self) -> Result<Vec<RestorePoint>, StoreError> {
         let point = |offset| {
             let file = self.path(offset).metadata().ok()?;
             let since = file.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -174,7 +174,7 @@ impl Checkpoints {
     /// The checkpoint of exactly that offset, to be read from; `None` if there is none that
     /// verifies.
     #[must_use]
-    pub fn of(&self, offset: Offset) -> Option<CheckpointReader> {
+    pub fn get(&self, offset: Offset) -> Option<CheckpointReader> {
         let path = self.path(offset);
         if !path.exists() {
             return None;

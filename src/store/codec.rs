@@ -34,7 +34,7 @@ pub enum CodecError {
     Decode(#[source] Box<DecodeError>),
     /// The bytes go on after the value.
     #[error("decoding: {0} bytes are left over")]
-    LeftOver(usize),
+    TrailingBytes(usize),
 }
 
 impl From<EncodeError> for CodecError {
@@ -74,10 +74,10 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
 ///
 /// # Errors
 /// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB,
-/// [`CodecError::LeftOver`] if they go on after it.
+/// [`CodecError::TrailingBytes`] if they go on after it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, rest) = decode_prefix(bytes)?;
-    if rest.is_empty() { Ok(value) } else { Err(CodecError::LeftOver(rest.len())) }
+    if rest.is_empty() { Ok(value) } else { Err(CodecError::TrailingBytes(rest.len())) }
 }
 
 /// The value that these bytes begin with, and the bytes after it.
@@ -135,7 +135,7 @@ mod tests {
     fn bytes_left_over_are_an_error() {
         let mut bytes = encode(&7_u32).unwrap();
         bytes.push(0);
-        assert!(matches!(decode::<u32>(&bytes), Err(CodecError::LeftOver(1))));
+        assert!(matches!(decode::<u32>(&bytes), Err(CodecError::TrailingBytes(1))));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //! the committer actor.
 
 mod dedup;
-pub(super) mod ids;
+pub(super) mod event_id_file;
 
 use super::{Durability, JournalWatcher, Store, StoreError};
 use crate::domain::{
@@ -21,12 +21,12 @@ pub struct CommitterSettings {
     /// duplicate. About 60 bytes of memory each.
     pub dedup_window: usize,
     /// How far the consent of users goes who said nothing of it.
-    pub consent: Consent,
+    pub default_consent: Consent,
 }
 
 impl Default for CommitterSettings {
     fn default() -> Self {
-        Self { durability: Durability::default(), dedup_window: 500_000, consent: Consent::default() }
+        Self { durability: Durability::default(), dedup_window: 500_000, default_consent: Consent::default() }
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Committer {
     linker: AliasWriter,
     /// Links that are new, and where those stood that were forgotten for them, since the item names
     /// were stored.
-    unstored: UnstoredIndexes,
+    unstored: UnstoredAliases,
     keeper: ConsentWriter,
     /// What users said since the item names were stored.
     unstored_consents: Vec<ConsentRecord>,
@@ -93,7 +93,7 @@ pub struct Committer {
 
 impl Committer {
     /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into
-    /// them, and recalls the last event ids, from what the last stop left ([`Committer::rest`]) or
+    /// them, and recalls the last event ids, from what the last stop left ([`Committer::prepare_for_shutdown`]) or
     /// from the journal.
     ///
     /// # Errors
@@ -102,21 +102,21 @@ impl Committer {
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
-        let (named, end) = (store.items().through()?, store.journal().next_offset()?);
-        store.check_end()?;
+        let (named, end) = (store.items().watermark()?, store.journal().next_offset()?);
+        store.check_journal_end()?;
         let mut dedup = EventIdWindow::new(settings.dedup_window);
-        let begin = store.journal().begin()?;
-        let remembered = dedup.window_before(end).max(begin);
+        let begin = store.journal().first_offset()?;
+        let remembered = dedup.window_start(end).max(begin);
         if named < begin {
-            return Err(StoreError::Gap { from: named, until: begin });
+            return Err(StoreError::MissingEntries { from: named, until: begin });
         }
-        let left = ids::take(store.dir(), remembered, end);
+        let left = event_id_file::read_and_remove(store.dir(), remembered, end);
         let unread = if left.is_some() { end } else { remembered };
-        dedup.recall(left.unwrap_or_default());
+        dedup.restore(left.unwrap_or_default());
         let mut linker = AliasWriter::default();
-        linker.apply(store.links().load()?.into_iter().map(AliasChange::Merged));
-        let mut unstored = UnstoredIndexes::default();
-        let mut keeper = ConsentWriter::new(settings.consent);
+        linker.apply(store.aliases().load()?.into_iter().map(AliasChange::Merged));
+        let mut unstored = UnstoredAliases::default();
+        let mut keeper = ConsentWriter::new(settings.default_consent);
         keeper.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
         for read in store.journal().entries(named.min(unread))? {
@@ -162,7 +162,7 @@ impl Committer {
 
     /// Who was merged into whom; it grows with every commit that merges users.
     #[must_use]
-    pub fn links(&self) -> Arc<UserAliases> {
+    pub fn aliases(&self) -> Arc<UserAliases> {
         self.linker.aliases()
     }
 
@@ -189,14 +189,14 @@ impl Committer {
     /// before. Unless nothing was written ([`StoreError::Codec`]), [`Committer::recover`] has to
     /// find out what the disk holds before more can be committed.
     pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
-        self.commit_watched(requests, &mut |sync| sync())
+        self.commit_with_watcher(requests, &mut |sync| sync())
     }
 
     /// As [`Committer::commit`]; `watch` makes the sync.
     ///
     /// # Errors
     /// As [`Committer::commit`].
-    pub fn commit_watched(
+    pub fn commit_with_watcher(
         &mut self,
         requests: Vec<Vec<Entry>>,
         watch: &mut JournalWatcher<'_>,
@@ -204,7 +204,7 @@ impl Committer {
         let first = self.next;
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
-        let mut new_ids = self.dedup.batch();
+        let mut new_ids = self.dedup.begin_batch();
         let mut new_links = self.linker.begin_batch();
         let mut new_consents = self.keeper.begin_batch();
         let mut offset = first;
@@ -242,9 +242,9 @@ impl Committer {
             receipts.push(receipt);
         }
         let (new_ids, new_links, new_consents) = (new_ids.finish(), new_links.finish(), new_consents.finish());
-        let written = self.store.journal().append_watched(&entries, self.durability, watch)?;
+        let written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
         debug_assert_eq!(written, first, "the committer is the journal's only writer");
-        self.dedup.take(new_ids, offset);
+        self.dedup.commit_batch(new_ids, offset);
         note(&mut self.linker, &mut self.unstored, new_links);
         self.keeper.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
@@ -266,7 +266,7 @@ impl Committer {
     /// [`Committer::recover`] has to find out what the disk holds.
     #[must_use]
     pub fn struck(&self) -> StoreError {
-        StoreError::Failed { dir: self.store.dir().to_owned() }
+        StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
     /// Opens the store again after a commit failed, and returns the entries that the failed commit
@@ -274,17 +274,17 @@ impl Committer {
     /// sends them again is told of duplicates.
     ///
     /// # Errors
-    /// As [`Store::reopen`]; may be tried again. [`StoreError::Gap`] if acknowledged entries are
+    /// As [`Store::reopen`]; may be tried again. [`StoreError::MissingEntries`] if acknowledged entries are
     /// missing.
     pub fn recover(&mut self) -> Result<CommittedBatch, StoreError> {
         self.store.reopen()?;
         let (first, end) = (self.next, self.store.journal().next_offset()?);
         if end < first {
-            return Err(StoreError::Gap { from: end, until: first });
+            return Err(StoreError::MissingEntries { from: end, until: first });
         }
         let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
         let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
-        self.dedup.take(ids, end);
+        self.dedup.commit_batch(ids, end);
         let said = left.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
         note(&mut self.linker, &mut self.unstored, said);
         for (offset, entry) in &left {
@@ -301,7 +301,7 @@ impl Committer {
     /// Whether so many entries have come since the item names were stored that it is time to do so
     /// again.
     #[must_use]
-    pub fn names_are_due(&self) -> bool {
+    pub fn needs_index_persist(&self) -> bool {
         self.next >= self.items_through.saturating_add(NAMES_EVERY)
     }
 
@@ -310,9 +310,9 @@ impl Committer {
     ///
     /// # Errors
     /// What the disk says; the names stay to be stored.
-    pub fn persist_items(&mut self) -> Result<(), StoreError> {
-        self.store.links().put(&self.unstored.0, &self.unstored.1)?;
-        self.unstored = UnstoredIndexes::default();
+    pub fn persist_indexes(&mut self) -> Result<(), StoreError> {
+        self.store.aliases().put(&self.unstored.0, &self.unstored.1)?;
+        self.unstored = UnstoredAliases::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
@@ -321,7 +321,7 @@ impl Committer {
     }
 
     /// Forgets the ids of events, those of entries that were erased.
-    pub fn forget_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
+    pub fn forget_event_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
         self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
     }
 
@@ -329,12 +329,12 @@ impl Committer {
     /// event ids. To be called when nothing more is to be committed.
     ///
     /// # Errors
-    /// As [`Committer::persist_items`]. Without the ids the next start only takes longer: what kept
+    /// As [`Committer::persist_indexes`]. Without the ids the next start only takes longer: what kept
     /// them from being written is told to the log.
-    pub fn rest(&mut self) -> Result<(), StoreError> {
-        self.persist_items()?;
-        let from = self.dedup.window_before(self.next);
-        if let Err(error) = ids::leave(self.store.dir(), from, self.next, self.dedup.ids()) {
+    pub fn prepare_for_shutdown(&mut self) -> Result<(), StoreError> {
+        self.persist_indexes()?;
+        let from = self.dedup.window_start(self.next);
+        if let Err(error) = event_id_file::write_ids(self.store.dir(), from, self.next, self.dedup.ids()) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the event ids could not be stored; the next start reads the journal for them"
@@ -367,10 +367,10 @@ fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), Sto
 }
 
 /// Links that are to be stored, and where those stood that are to be forgotten.
-type UnstoredIndexes = (Vec<UserAlias>, Vec<Offset>);
+type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
 
 /// Remembers what was said of links, and that it is to be stored.
-fn note(linker: &mut AliasWriter, unstored: &mut UnstoredIndexes, said: Vec<AliasChange>) {
+fn note(linker: &mut AliasWriter, unstored: &mut UnstoredAliases, said: Vec<AliasChange>) {
     unstored.0.extend(said.iter().filter_map(|said| if let AliasChange::Merged(link) = said { Some(link.clone()) } else { None }));
     unstored.1.extend(linker.apply(said));
 }

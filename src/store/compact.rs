@@ -55,8 +55,8 @@ impl Store {
 
     /// As [`Store::live_bytes`], if it was ever counted.
     #[must_use]
-    pub fn live_bytes_counted(&self) -> Option<u64> {
-        self.engine().ok()?.trail.bytes()
+    pub fn cached_live_bytes(&self) -> Option<u64> {
+        self.engine().ok()?.write_tracker.live_bytes()
     }
 
     /// Whether the database's files take more than `ratio` times what is in them, and so much that
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// What reading says.
-    pub fn wants_compaction(&self, ratio: f64) -> Result<bool, StoreError> {
+    pub fn needs_compaction(&self, ratio: f64) -> Result<bool, StoreError> {
         let (disk, live) = (self.size_on_disk()?, self.live_bytes()?);
         let fresh = self.shared.compacted_to.load(Ordering::Relaxed);
         Ok(is_due(disk, live, fresh, ratio))
@@ -78,7 +78,7 @@ impl Store {
     /// of about how many; if it breaks off, nothing is changed and `None` returned.
     ///
     /// # Errors
-    /// [`StoreError::NoRoom`] if the disk has too little of it, [`StoreError::Reopened`] if the
+    /// [`StoreError::InsufficientDiskSpace`] if the disk has too little of it, [`StoreError::Reopened`] if the
     /// store was opened again meanwhile, or what reading or writing says: then nothing is changed,
     /// unless at the very end the disk did not say whether the new database is in its place; then
     /// the store takes no writes until [`Store::reopen`] finds out.
@@ -88,28 +88,28 @@ impl Store {
         let old = Arc::clone(&self.writable()?.engine);
         let (bytes_before, live, free) = (old.size_on_disk()?, self.live_bytes()?, free_bytes(&shared.dir)?);
         if free < live * FRESH {
-            return Err(StoreError::NoRoom { dir: shared.dir.clone(), needed: live * FRESH, free });
+            return Err(StoreError::InsufficientDiskSpace { dir: shared.dir.clone(), needed: live * FRESH, free });
         }
-        let path = switchover::next(&shared.dir, old.path())?;
-        old.trail.follow();
+        let path = switchover::next_database(&shared.dir, old.path())?;
+        old.write_tracker.start_tracking();
         let made = self.make(&old, &path, 2 * live, observe);
-        old.trail.leave();
+        old.write_tracker.stop_tracking();
         let former = old.path().to_owned();
         drop(old);
         let bytes_after = match made {
-            Ok(CompactedCopy::InPlace(new)) => new.size_on_disk()?,
-            Ok(CompactedCopy::BrokenOff) => return switchover::remove(&path).map(|()| None),
+            Ok(CompactionOutcome::InPlace(new)) => new.size_on_disk()?,
+            Ok(CompactionOutcome::BrokenOff) => return switchover::remove_database(&path).map(|()| None),
             Err(CompactionAborted::InDoubt(error)) => return Err(error),
             Err(CompactionAborted::Nothing(error)) => {
                 // Best effort: what stays is removed the next time.
-                let _ = switchover::remove(&path);
+                let _ = switchover::remove_database(&path);
                 return Err(error);
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
         // Whoever is still reading it keeps it; then the next compaction or the next start removes
         // it.
-        if let Err(error) = switchover::remove(&former) {
+        if let Err(error) = switchover::remove_database(&former) {
             tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
         }
         Ok(Some(CompactionSummary { bytes_before, bytes_after }))
@@ -121,20 +121,20 @@ impl Store {
         path: &Path,
         of: u64,
         observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    ) -> Result<CompactedCopy, CompactionAborted> {
+    ) -> Result<CompactionOutcome, CompactionAborted> {
         let shared = &self.shared;
-        let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.number, false)?);
+        let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.generation, false)?);
         live_bytes(&new)?;
-        let mut copy = DatabaseCopy { old, new: &new, copied: 0, synced: 0, of, observe };
+        let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, of, observe };
         // The second time finds whatever an iterator may have missed while pages were split and
         // merged under it.
         for _ in 0..2 {
             if copy.everything()?.is_break() {
-                return Ok(CompactedCopy::BrokenOff);
+                return Ok(CompactionOutcome::BrokenOff);
             }
         }
         for _ in 0..ROUNDS {
-            let places = old.trail.take();
+            let places = old.write_tracker.drain_positions();
             copy.places(&places)?;
             if places.len() <= FEW {
                 break;
@@ -143,26 +143,26 @@ impl Store {
         new.sync(Durability::PowerLoss)?;
 
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
-        copy.places(&old.trail.take())?;
+        copy.places(&old.write_tracker.drain_positions())?;
         new.sync(Durability::PowerLoss)?;
-        new.begin.store(old.begin.load(Ordering::Acquire), Ordering::Release);
-        new.end.store(old.journal_end(), Ordering::Release);
+        new.first_offset.store(old.first_offset.load(Ordering::Acquire), Ordering::Release);
+        new.end_offset.store(old.journal_end(), Ordering::Release);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if old.has_failed() || !engine.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
             return Err(CompactionAborted::Nothing(StoreError::Reopened { dir: shared.dir.clone() }));
         }
-        if let Err(error) = switchover::mark(&shared.dir, path) {
+        if let Err(error) = switchover::activate(&shared.dir, path) {
             // Either may be what a start finds: nothing more may be written to this one.
-            old.fail();
+            old.mark_failed();
             return Err(CompactionAborted::InDoubt(error));
         }
         *engine = Some(Arc::clone(&new));
-        Ok(CompactedCopy::InPlace(new))
+        Ok(CompactionOutcome::InPlace(new))
     }
 }
 
 /// How making a fresh database ended.
-enum CompactedCopy {
+enum CompactionOutcome {
     /// It is the store.
     InPlace(Arc<Engine>),
     /// Whoever observed it broke it off.
@@ -184,7 +184,7 @@ impl From<StoreError> for CompactionAborted {
 }
 
 /// One database on the way into another.
-struct DatabaseCopy<'c> {
+struct DatabaseCopier<'c> {
     old: &'c Engine,
     new: &'c Engine,
     copied: u64,
@@ -193,7 +193,7 @@ struct DatabaseCopy<'c> {
     observe: &'c mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 }
 
-impl DatabaseCopy<'_> {
+impl DatabaseCopier<'_> {
     /// Copies every pair of every tree that the new one does not have alike.
     fn everything(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let mut pairs = 0_u64;
@@ -212,7 +212,7 @@ impl DatabaseCopy<'_> {
                 }
                 if pairs.is_multiple_of(STRETCH) {
                     if self.old.has_failed() {
-                        return Err(StoreError::Failed { dir: self.old.path().to_owned() });
+                        return Err(StoreError::NeedsReopen { dir: self.old.path().to_owned() });
                     }
                     if (self.observe)(self.copied, self.of).is_break() {
                         return Ok(ControlFlow::Break(()));
@@ -238,17 +238,17 @@ impl DatabaseCopy<'_> {
 
 /// Counts the bytes of all keys and values, if that was not done yet.
 fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
-    if engine.trail.bytes().is_none() {
-        let (grown, mut bytes) = (engine.trail.grown(), 0);
+    if engine.write_tracker.live_bytes().is_none() {
+        let (grown, mut bytes) = (engine.write_tracker.growth(), 0);
         for name in engine.db.tree_names() {
             for pair in KeyValueIter::new(engine.tree(&name)?.iter(), engine.path()) {
                 let (key, value) = pair?;
                 bytes += (key.len() + value.len()) as u64;
             }
         }
-        engine.trail.count(bytes, grown);
+        engine.write_tracker.set_counted_bytes(bytes, grown);
     }
-    Ok(engine.trail.bytes().unwrap_or_default())
+    Ok(engine.write_tracker.live_bytes().unwrap_or_default())
 }
 
 fn is_due(disk: u64, live: u64, fresh: u64, ratio: f64) -> bool {

@@ -40,7 +40,7 @@ impl EndMarker {
 
     /// What the file said when it was opened: every entry before this offset was on the disk;
     /// `None` if it said nothing yet, the reason if it is damaged.
-    pub(crate) fn found(&self) -> Result<Option<Offset>, &str> {
+    pub(crate) fn value_at_open(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }
 
@@ -50,7 +50,7 @@ impl EndMarker {
     }
 
     /// Writes down that every entry before `end` is on the disk.
-    pub(crate) fn raise(&self, end: Offset) {
+    pub(crate) fn advance(&self, end: Offset) {
         // The entries are safe without it.
         if let Err(error) = self.file.write_all_at(&bytes(end), 0) {
             tracing::warn!(path = %self.path.display(), %error, "how far the journal reaches could not be written down");
@@ -82,10 +82,10 @@ mod tests {
     fn it_says_what_was_written_and_knows_damage() {
         let dir = tempfile::tempdir().unwrap();
         let reach = EndMarker::open(dir.path()).unwrap();
-        assert_eq!(reach.found(), Ok(None));
-        reach.raise(7);
-        reach.raise(300);
-        assert_eq!(EndMarker::open(dir.path()).unwrap().found(), Ok(Some(300)));
+        assert_eq!(reach.value_at_open(), Ok(None));
+        reach.advance(7);
+        reach.advance(300);
+        assert_eq!(EndMarker::open(dir.path()).unwrap().value_at_open(), Ok(Some(300)));
         let whole = std::fs::read(reach.path()).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut damaged = whole.clone();

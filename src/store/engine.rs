@@ -25,25 +25,25 @@ pub(crate) struct Engine {
     pub(crate) sessions: sled::Tree,
     pub(crate) items: sled::Tree,
     pub(crate) quarantine: sled::Tree,
-    pub(crate) links: sled::Tree,
+    pub(crate) aliases: sled::Tree,
     pub(crate) erasures: sled::Tree,
     pub(crate) consents: sled::Tree,
     /// Which opening of its store it is, from 0.
-    pub(crate) number: u64,
+    pub(crate) generation: u64,
     /// Every journal entry before this offset is as durable as its writer asked for; readers stop
     /// here.
-    pub(crate) end: AtomicU64,
+    pub(crate) end_offset: AtomicU64,
     /// The journal has no entry before this offset any more.
-    pub(crate) begin: AtomicU64,
+    pub(crate) first_offset: AtomicU64,
     /// How far the journal is known to reach.
-    pub(crate) reach: EndMarker,
+    pub(crate) end_marker: EndMarker,
     /// The format that the store was in when it was opened.
     pub(crate) format_found: u32,
     /// One append at a time.
-    pub(crate) append: Mutex<()>,
+    pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
     /// What is written, for whoever copies it meanwhile, and how much there is.
-    pub(crate) trail: WriteTracker,
+    pub(crate) write_tracker: WriteTracker,
     path: PathBuf,
     /// The database's log through a descriptor of our own, because the database has no call that
     /// ends in an `fdatasync`.
@@ -74,7 +74,7 @@ impl Engine {
         let log = path.join("db");
         let file = File::options().read(true).write(true).open(&log).map_err(StoreError::io("opening", &log))?;
         let synced_blobs = Mutex::default();
-        let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::STEPS, || {
+        let format_found = migrations::migrate(&db, dir, migrations::FORMAT, migrations::MIGRATIONS, || {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
@@ -88,8 +88,8 @@ impl Engine {
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
-        let begin = journal::begin_of(&db)?;
-        let end = match journal::end_of(&journal, &path) {
+        let begin = journal::read_first_offset(&db)?;
+        let end = match journal::find_end(&journal, &path) {
             Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
             end => end?,
         };
@@ -101,17 +101,17 @@ impl Engine {
             sessions,
             items,
             quarantine,
-            links,
+            aliases: links,
             erasures,
             consents,
-            number,
-            end,
-            begin,
-            reach,
+            generation: number,
+            end_offset: end,
+            first_offset: begin,
+            end_marker: reach,
             format_found,
-            append: Mutex::default(),
+            append_lock: Mutex::default(),
             db,
-            trail: WriteTracker::default(),
+            write_tracker: WriteTracker::default(),
             path,
             file,
             synced_blobs,
@@ -125,7 +125,7 @@ impl Engine {
     /// Whatever the disk says; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
         let synced = guarded(&self.path, || sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability));
-        synced.inspect_err(|_| self.fail())
+        synced.inspect_err(|_| self.mark_failed())
     }
 
     /// Writes one value.
@@ -136,8 +136,8 @@ impl Engine {
         let value = value.into();
         let length = value.len();
         let insert = || tree.insert(key, value).map_err(|source| self.error("writing", source));
-        let former = guarded(&self.path, insert).inspect_err(|_| self.fail())?;
-        self.trail.wrote(tree, key, former.as_deref(), Some(length));
+        let former = guarded(&self.path, insert).inspect_err(|_| self.mark_failed())?;
+        self.write_tracker.record_write(tree, key, former.as_deref(), Some(length));
         Ok(())
     }
 
@@ -147,8 +147,8 @@ impl Engine {
     /// Whatever the database says; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
         let remove = || tree.remove(key).map_err(|source| self.error("writing", source));
-        let former = guarded(&self.path, remove).inspect_err(|_| self.fail())?;
-        self.trail.wrote(tree, key, former.as_deref(), None);
+        let former = guarded(&self.path, remove).inspect_err(|_| self.mark_failed())?;
+        self.write_tracker.record_write(tree, key, former.as_deref(), None);
         Ok(())
     }
 
@@ -168,8 +168,8 @@ impl Engine {
             written.push((key, former, length));
         }
         let apply = || tree.apply_batch(batch).map_err(|source| self.error("writing", source));
-        guarded(&self.path, apply).inspect_err(|_| self.fail())?;
-        written.into_iter().for_each(|(key, former, length)| self.trail.wrote(tree, &key, former.as_deref(), length));
+        guarded(&self.path, apply).inspect_err(|_| self.mark_failed())?;
+        written.into_iter().for_each(|(key, former, length)| self.write_tracker.record_write(tree, &key, former.as_deref(), length));
         Ok(())
     }
 
@@ -213,13 +213,13 @@ impl Engine {
     }
 
     /// Takes no more writes.
-    pub(crate) fn fail(&self) {
+    pub(crate) fn mark_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
 
     /// The journal's end as readers see it.
     pub(crate) fn journal_end(&self) -> Offset {
-        self.end.load(Ordering::Acquire)
+        self.end_offset.load(Ordering::Acquire)
     }
 }
 
@@ -270,7 +270,7 @@ fn is_lock(error: &std::io::Error) -> bool {
 /// Calls the database, which panics on some kinds of damage to its files.
 ///
 /// # Errors
-/// What `call` says, and [`StoreError::Unopenable`] if it panics.
+/// What `call` says, and [`StoreError::DatabaseDamaged`] if it panics.
 fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
 }
@@ -279,7 +279,7 @@ fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Resu
 fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
     match source {
         sled::Error::Corruption { .. } => {
-            StoreError::Unopenable { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
+            StoreError::DatabaseDamaged { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
         }
         source => StoreError::Database { action, path: path.to_owned(), source },
     }
@@ -287,7 +287,7 @@ fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError 
 
 fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    StoreError::Unopenable { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
+    StoreError::DatabaseDamaged { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
 }
 
 /// Keys and values of a tree, in their order. Ends after the first error, which may be one of the
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_database_is_an_error_with_its_words() {
         let error = guarded::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
-        assert!(matches!(&error, StoreError::Unopenable { reason, .. } if reason == "tried to read 7"), "{error}");
+        assert!(matches!(&error, StoreError::DatabaseDamaged { reason, .. } if reason == "tried to read 7"), "{error}");
         assert!(error.to_string().contains("d/store"), "{error}");
     }
 }

@@ -66,13 +66,13 @@ pub(crate) fn open<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> 
 }
 
 /// An offset as a value of its own, to be stored under that key.
-pub(crate) fn offset(key: &[u8], offset: Offset) -> Vec<u8> {
+pub(crate) fn seal_offset(key: &[u8], offset: Offset) -> Vec<u8> {
     let mut envelope = ChecksummedEnvelope::with_capacity(size_of::<Offset>());
     envelope.payload().extend_from_slice(&offset.to_le_bytes());
     envelope.seal(key)
 }
 
-/// The offset that [`offset`] made this value of, in the tree of that name.
+/// The offset that [`seal_offset`] made this value of, in the tree of that name.
 pub(crate) fn open_offset(tree: &'static str, key: &[u8], value: &[u8]) -> Result<Offset, StoreError> {
     let payload = open(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is no offset".to_owned()));
     payload.map(Offset::from_le_bytes).map_err(|reason| StoreError::DamagedValue {

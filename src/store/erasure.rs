@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What went with a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemovedUser {
+pub struct ErasedEntryCounts {
     /// Events.
     pub events: u64,
     /// Lists that were shown.
@@ -21,12 +21,12 @@ pub struct RemovedUser {
 #[derive(Debug, Default)]
 pub struct ErasureSummary {
     /// What went, by the id.
-    pub gone: HashMap<String, RemovedUser>,
+    pub removed_by_user: HashMap<String, ErasedEntryCounts>,
     /// The ids of the events.
     pub event_ids: Vec<String>,
 }
 
-impl RemovedUser {
+impl ErasedEntryCounts {
     /// Adds what went with another id.
     pub fn add(&mut self, other: Self) {
         self.events += other.events;
@@ -44,17 +44,17 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says; they stay under way.
-    pub fn erase(&self, due: &[(Offset, UserErasure)]) -> Result<ErasureSummary, StoreError> {
+    pub fn erase_users(&self, due: &[(Offset, UserErasure)]) -> Result<ErasureSummary, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(ErasureSummary::default()) };
         let until: HashMap<&str, Offset> = due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
-        for states in [self.present_checkpoints(), self.present_restore_points()] {
+        for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
         let mut blanked = ErasureSummary::default();
-        self.journal().blank(*last + 1, &mut |offset, entry| {
+        self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| {
             let of = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
             let Some(user) = entry.users().find(|user| of(user)) else { return false };
-            let gone = blanked.gone.entry(user.to_owned()).or_default();
+            let gone = blanked.removed_by_user.entry(user.to_owned()).or_default();
             match entry {
                 Entry::Event(event) | Entry::Private(event) => {
                     gone.events += 1;
@@ -84,13 +84,13 @@ pub struct OffsetShift {
 impl OffsetShift {
     /// Where an entry stands in the copy; for a blank, what comes after it.
     #[must_use]
-    pub fn of(&self, offset: Offset) -> Offset {
+    pub fn map_offset(&self, offset: Offset) -> Offset {
         offset - self.blanks.partition_point(|blank| *blank < offset) as Offset
     }
 
     /// Takes in that the copy reaches up to `end`, with entries among which there was no blank.
-    pub fn go_on(&mut self, end: Offset) {
-        self.next += end.saturating_sub(self.of(self.next));
+    pub fn advance_to(&mut self, end: Offset) {
+        self.next += end.saturating_sub(self.map_offset(self.next));
     }
 }
 
@@ -104,9 +104,9 @@ impl Store {
     ///
     /// # Errors
     /// What reading this journal or writing the other says.
-    pub fn copy_living(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
+    pub fn copy_without_tombstones(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(STRETCH);
-        let mut entries = self.journal().entries(shift.next.max(self.journal().begin()?))?.peekable();
+        let mut entries = self.journal().entries(shift.next.max(self.journal().first_offset()?))?.peekable();
         while let Some(read) = entries.next() {
             let (offset, mut entry) = read?;
             if offset >= to {
@@ -114,7 +114,7 @@ impl Store {
             }
             shift.next = offset + 1;
             if let Entry::Model(ModelChange { operation: ModelOperation::Rollback { to }, .. }) = &mut entry {
-                *to = shift.of(*to);
+                *to = shift.map_offset(*to);
             }
             if entry == Entry::Tombstone {
                 shift.blanks.push(offset);
@@ -180,25 +180,25 @@ mod tests {
         // A start finds them, however it was stopped.
         drop(committer);
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
-        let due = store.erasures().under_way().unwrap();
+        let due = store.erasures().in_progress().unwrap();
         assert_eq!(due.len(), 2);
-        committer.persist_items().unwrap();
+        committer.persist_indexes().unwrap();
         let before: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-        let blanked = store.erase(&due).unwrap();
-        assert_eq!(blanked.gone["anonymous-7"], RemovedUser { events: 1, impressions: 0, others: 1 });
-        assert_eq!(blanked.gone["ann@example.org"], RemovedUser { events: 2, impressions: 0, others: 0 });
-        committer.forget_ids(blanked.event_ids.iter().map(String::as_str));
+        let blanked = store.erase_users(&due).unwrap();
+        assert_eq!(blanked.removed_by_user["anonymous-7"], ErasedEntryCounts { events: 1, impressions: 0, others: 1 });
+        assert_eq!(blanked.removed_by_user["ann@example.org"], ErasedEntryCounts { events: 2, impressions: 0, others: 0 });
+        committer.forget_event_ids(blanked.event_ids.iter().map(String::as_str));
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
         let blanks = [0, 2, 3, 4, 400, 401];
         for (place, (before, after)) in before.iter().zip(&after).enumerate() {
             assert_eq!(after, if blanks.contains(&place) { &Entry::Tombstone } else { before }, "{place}");
         }
         assert_eq!(committer.commit(vec![vec![by("ann@example.org", 4)]]).unwrap().0[0].accepted, 1, "its id was forgotten");
-        assert_eq!(store.erasures().under_way().unwrap(), []);
+        assert_eq!(store.erasures().in_progress().unwrap(), []);
         let due = committer.commit(vec![vec![erase("ann@example.org")]]).unwrap().1.first;
-        assert_eq!(store.erasures().under_way().unwrap()[0].0, due);
-        committer.persist_items().unwrap();
-        store.erase(&store.erasures().under_way().unwrap()).unwrap();
+        assert_eq!(store.erasures().in_progress().unwrap()[0].0, due);
+        committer.persist_indexes().unwrap();
+        store.erase_users(&store.erasures().in_progress().unwrap()).unwrap();
 
         drop(committer);
         store.compact(&mut |_, _| std::ops::ControlFlow::Continue(())).unwrap().unwrap();
@@ -206,7 +206,7 @@ mod tests {
         assert!(!holds(dir.path(), "ann@example.org"));
         assert!(holds(dir.path(), "bob"));
         let store = open();
-        assert_eq!(Committer::open(store.clone(), CommitterSettings::default()).unwrap().links().len(), 0);
+        assert_eq!(Committer::open(store.clone(), CommitterSettings::default()).unwrap().aliases().len(), 0);
         assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     }
 }

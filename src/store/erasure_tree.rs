@@ -36,18 +36,18 @@ impl PendingTask {
 /// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell
 /// whether it is this one, as a restored backup must; whoever guesses well can, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ErasedUser([u8; 32]);
+pub struct ErasedUserDigest([u8; 32]);
 
-impl ErasedUser {
+impl ErasedUserDigest {
     /// That of an id.
     #[must_use]
-    pub fn of(user_id: &str) -> Self {
+    pub fn from_user_id(user_id: &str) -> Self {
         Self(Sha256::digest(user_id).into())
     }
 
     /// As 64 hexadecimal digits.
     #[must_use]
-    pub fn hex(&self) -> String {
+    pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -94,12 +94,12 @@ impl ErasureTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
     /// says.
-    pub fn under_way(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
+    pub fn in_progress(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                Ok((offset_of(&key)?, open(&key, &value)?))
+                Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
             })
             .collect()
     }
@@ -109,8 +109,9 @@ impl ErasureTree {
     /// # Errors
     /// What the disk says.
     pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
-        let digests: Vec<_> = done.iter().map(|(_, erasure)| (ErasedUser::of(&erasure.user_id), erasure.timestamp)).collect();
-        self.note(&digests)?;
+        let digests: Vec<_> =
+            done.iter().map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp)).collect();
+        self.record_erased(&digests)?;
         let engine = self.store.writable()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
@@ -124,7 +125,7 @@ impl ErasureTree {
     ///
     /// # Errors
     /// What the database says.
-    pub fn owes(&self, debt: PendingTask) -> Result<bool, StoreError> {
+    pub fn is_pending(&self, debt: PendingTask) -> Result<bool, StoreError> {
         let engine = self.store.engine()?;
         Ok(engine.get(&engine.erasures, debt.key())?.is_some())
     }
@@ -133,7 +134,7 @@ impl ErasureTree {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn pay(&self, debt: PendingTask) -> Result<(), StoreError> {
+    pub fn clear_pending(&self, debt: PendingTask) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         engine.remove(&engine.erasures, debt.key())
     }
@@ -142,7 +143,7 @@ impl ErasureTree {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn note(&self, erased: &[(ErasedUser, Timestamp)]) -> Result<(), StoreError> {
+    pub fn record_erased(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         for (user, asked) in erased {
             let key = [&[DONE], &user.0[..]].concat();
@@ -156,14 +157,14 @@ impl ErasureTree {
     /// Those done, with when each was asked.
     ///
     /// # Errors
-    /// As [`Erasures::under_way`].
-    pub fn done(&self) -> Result<Vec<(ErasedUser, Timestamp)>, StoreError> {
+    /// As [`Erasures::in_progress`].
+    pub fn erased_users(&self) -> Result<Vec<(ErasedUserDigest, Timestamp)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([DONE]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUser);
-                Ok((user.ok_or_else(|| damaged(&key, "its key is no digest".to_owned()))?, open(&key, &value)?))
+                let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUserDigest);
+                Ok((user.ok_or_else(|| damaged(&key, "its key is no digest".to_owned()))?, decode_value(&key, &value)?))
             })
             .collect()
     }
@@ -174,13 +175,13 @@ fn under_way(offset: Offset) -> Vec<u8> {
 }
 
 /// The offset that follows a key's first byte.
-pub(super) fn offset_of(key: &[u8]) -> Result<Offset, StoreError> {
+pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
     let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
     offset.ok_or_else(|| damaged(key, "its key is no offset".to_owned()))
 }
 
 /// What was written under a key of the tree.
-pub(super) fn open<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode_value<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
     codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
 }
@@ -201,14 +202,14 @@ mod tests {
         let erasure = |user: &str| UserErasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };
         let all = [(7, erasure("ann")), (300, erasure("bob"))];
         all.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
-        assert_eq!(store.erasures().under_way().unwrap(), all);
+        assert_eq!(store.erasures().in_progress().unwrap(), all);
         store.erasures().finish(&all[..1]).unwrap();
-        assert_eq!(store.erasures().under_way().unwrap(), all[1..]);
+        assert_eq!(store.erasures().in_progress().unwrap(), all[1..]);
         // Expected: printf ann | sha256sum.
-        assert_eq!(ErasedUser::of("ann").hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
-        let done = store.erasures().done().unwrap();
-        assert_eq!(done, [(ErasedUser::of("ann"), 5)]);
-        assert_eq!(ErasedUser::from_hex(&done[0].0.hex()), Some(done[0].0));
-        assert_eq!((ErasedUser::from_hex("é"), ErasedUser::from_hex(&"g".repeat(64))), (None, None));
+        assert_eq!(ErasedUserDigest::from_user_id("ann").to_hex(), "49915e0d7d4b402e3017d010bc1c0e83cac6c797d6c16e66340fe3268693a6a1");
+        let done = store.erasures().erased_users().unwrap();
+        assert_eq!(done, [(ErasedUserDigest::from_user_id("ann"), 5)]);
+        assert_eq!(ErasedUserDigest::from_hex(&done[0].0.to_hex()), Some(done[0].0));
+        assert_eq!((ErasedUserDigest::from_hex("é"), ErasedUserDigest::from_hex(&"g".repeat(64))), (None, None));
     }
 }

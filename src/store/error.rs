@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum StoreError {
     /// Another process has the data directory open.
     #[error("the data directory {} is held by another process; stop that daemon, or choose another directory with --data-dir", dir.display())]
-    Held {
+    Locked {
         /// The data directory.
         dir: PathBuf,
     },
@@ -19,7 +19,7 @@ pub enum StoreError {
         "the store in {} has format {found}, but this binary reads formats up to {supported}; start a newer sequor on it",
         dir.display()
     )]
-    Newer {
+    NewerFormat {
         /// The data directory.
         dir: PathBuf,
         /// The format found in the store.
@@ -29,13 +29,13 @@ pub enum StoreError {
     },
     /// There is no store where one should be.
     #[error("there is no store in {}; name the data directory with --data-dir", dir.display())]
-    Absent {
+    NotFound {
         /// The data directory.
         dir: PathBuf,
     },
     /// What should be made is there already.
     #[error("{} is there already, and nothing is overwritten; choose another name, or move it away", path.display())]
-    Exists {
+    AlreadyExists {
         /// The file or directory.
         path: PathBuf,
     },
@@ -45,7 +45,7 @@ pub enum StoreError {
          or give up the missing entries with `sequor rebuild --accept-loss`",
         dir.display()
     )]
-    Lost {
+    JournalTruncated {
         /// The data directory.
         dir: PathBuf,
         /// Where the journal ends.
@@ -55,7 +55,7 @@ pub enum StoreError {
     },
     /// An archive is not a backup.
     #[error("{} is no backup: {reason}", path.display())]
-    NoBackup {
+    InvalidBackup {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
@@ -63,7 +63,7 @@ pub enum StoreError {
     },
     /// The store holds data, but nothing says in which format.
     #[error("the store in {} holds data but no format version; restore it from a backup", dir.display())]
-    NoFormat {
+    MissingFormat {
         /// The data directory.
         dir: PathBuf,
     },
@@ -85,7 +85,7 @@ pub enum StoreError {
     },
     /// The disk has too little room for what is to be made.
     #[error("{} has {free} bytes free, and a fresh database may take {needed}; make room, or give up part of the journal with store.retain_entries or store.retain_for", dir.display())]
-    NoRoom {
+    InsufficientDiskSpace {
         /// The data directory.
         dir: PathBuf,
         /// How many bytes there should be, at least.
@@ -105,7 +105,7 @@ pub enum StoreError {
     },
     /// The embedded database gave up on its own files.
     #[error("the database {} is damaged and gave up ({reason}); restore it from a backup", path.display())]
-    Unopenable {
+    DatabaseDamaged {
         /// The database's directory.
         path: PathBuf,
         /// The database's own words.
@@ -113,7 +113,7 @@ pub enum StoreError {
     },
     /// What learning begins with can no longer be chosen.
     #[error("the journal in {} has {entries} entries already: what learning begins with can only be set in an empty data directory", dir.display())]
-    Begun {
+    JournalNotEmpty {
         /// The data directory.
         dir: PathBuf,
         /// How many entries there are.
@@ -124,25 +124,25 @@ pub enum StoreError {
         "the data directory {} holds clear ids, so that it cannot be pseudonymised from now on: write it out by `sequor export`, and `sequor import` that into a new one under privacy.pseudonymise",
         dir.display()
     )]
-    ClearIds {
+    NotPseudonymised {
         /// The data directory.
         dir: PathBuf,
     },
     /// It knows users by pseudonyms, and is to know them by their ids.
     #[error("the data directory {} knows users by pseudonyms: set privacy.pseudonymise = true and give its secret, or every user would be two", dir.display())]
-    NoSecret {
+    MissingSecret {
         /// The data directory.
         dir: PathBuf,
     },
     /// It knows users by the pseudonyms of another secret.
     #[error("the data directory {} knows users by the pseudonyms of another secret: give that one, or every user would be two", dir.display())]
-    OtherSecret {
+    WrongSecret {
         /// The data directory.
         dir: PathBuf,
     },
     /// An earlier write failed, so what the disk holds is unknown until the store is opened again.
     #[error("the store in {} takes no more writes since one failed; it must be reopened", dir.display())]
-    Failed {
+    NeedsReopen {
         /// The data directory.
         dir: PathBuf,
     },
@@ -162,7 +162,7 @@ pub enum StoreError {
     },
     /// Entries are missing from the journal.
     #[error("the journal has no entries from offset {from} to {until}")]
-    Gap {
+    MissingEntries {
         /// The first missing offset.
         from: Offset,
         /// The first offset that is there again.

@@ -2,7 +2,7 @@
 
 use super::engine::KeyValueIter;
 use super::envelope::ChecksummedEnvelope;
-use super::erasure_tree::{PendingTask, offset_of, open};
+use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
@@ -28,7 +28,7 @@ impl ExpiryTree {
     /// # Errors
     /// What the disk says.
     pub fn begin(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
-        self.note(expiry)?;
+        self.set_last_begun(expiry)?;
         self.put(&under_way(offset), expiry)
     }
 
@@ -37,12 +37,12 @@ impl ExpiryTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
     /// says.
-    pub fn under_way(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
+    pub fn in_progress(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
-                Ok((offset_of(&key)?, open(&key, &value)?))
+                Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
             })
             .collect()
     }
@@ -51,17 +51,17 @@ impl ExpiryTree {
     /// does not tell of all that follows from it.
     ///
     /// # Errors
-    /// As [`Expiries::under_way`].
-    pub fn last(&self) -> Result<Option<Expiry>, StoreError> {
+    /// As [`Expiries::in_progress`].
+    pub fn last_begun(&self) -> Result<Option<Expiry>, StoreError> {
         let engine = self.store.engine()?;
-        engine.get(&engine.erasures, LAST)?.map(|value| open(LAST, &value)).transpose()
+        engine.get(&engine.erasures, LAST)?.map(|value| decode_value(LAST, &value)).transpose()
     }
 
     /// Notes one as the last that was begun, also of a journal that this is a copy of.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn note(&self, expiry: &Expiry) -> Result<(), StoreError> {
+    pub fn set_last_begun(&self, expiry: &Expiry) -> Result<(), StoreError> {
         self.put(LAST, expiry)
     }
 
@@ -95,8 +95,8 @@ impl Store {
     ///
     /// # Errors
     /// What reading says.
-    pub fn holds_expired(&self, expiry: &Expiry) -> Result<bool, StoreError> {
-        for read in self.journal().entries(self.journal().begin()?)? {
+    pub fn has_expired_entries(&self, expiry: &Expiry) -> Result<bool, StoreError> {
+        for read in self.journal().entries(self.journal().first_offset()?)? {
             if expiry.covers(&read?.1) {
                 return Ok(true);
             }
@@ -111,13 +111,13 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says; they stay under way.
-    pub fn expire(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
+    pub fn remove_expired(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(0) };
-        for states in [self.present_checkpoints(), self.present_restore_points()] {
+        for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
         let covered = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && expiry.covers(entry));
-        let gone = self.journal().blank(*last + 1, &mut |offset, entry| covered(offset, entry))?;
+        let gone = self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| covered(offset, entry))?;
         self.sync(Durability::PowerLoss)?;
         Ok(gone)
     }
@@ -144,26 +144,26 @@ mod tests {
             (0..100).map(|number| at(number, if number % 2 == 0 { EventKind::Search } else { EventKind::View })).collect();
         committer.commit(vec![entries]).unwrap();
         let expiry = |before| Expiry { events: vec![(EventKind::Search, before)], impressions: None, timestamp: 200 };
-        assert_eq!(store.expiries().last().unwrap(), None);
-        assert!(store.holds_expired(&expiry(1)).unwrap() && !store.holds_expired(&expiry(0)).unwrap());
+        assert_eq!(store.expiries().last_begun().unwrap(), None);
+        assert!(store.has_expired_entries(&expiry(1)).unwrap() && !store.has_expired_entries(&expiry(0)).unwrap());
         let late = Entry::Event(Event { event_id: None, ..at(2, EventKind::Search).as_event().unwrap().clone() });
         committer.commit(vec![vec![Entry::Expire(expiry(50)), late]]).unwrap();
         drop(committer);
 
         let mut committer = open();
-        let due = store.expiries().under_way().unwrap();
+        let due = store.expiries().in_progress().unwrap();
         assert_eq!(due, [(100, expiry(50))]);
-        committer.persist_items().unwrap();
-        assert_eq!(store.expire(&due).unwrap(), 25);
-        assert_eq!(store.expire(&due).unwrap(), 0, "once more does no harm");
+        committer.persist_indexes().unwrap();
+        assert_eq!(store.remove_expired(&due).unwrap(), 25);
+        assert_eq!(store.remove_expired(&due).unwrap(), 0, "once more does no harm");
         for (offset, entry) in store.journal().read(0, 200).unwrap() {
             let goes = offset < 50 && offset % 2 == 0;
             assert_eq!(entry == Entry::Tombstone, goes, "{offset}: what came after it was found stays until the next time");
         }
-        assert_eq!(store.expiries().last().unwrap(), Some(expiry(50)));
+        assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();
-        assert_eq!(store.expiries().under_way().unwrap(), []);
-        assert!(store.erasures().owes(PendingTask::Compaction).unwrap());
+        assert_eq!(store.expiries().in_progress().unwrap(), []);
+        assert!(store.erasures().is_pending(PendingTask::Compaction).unwrap());
         assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     }
 }

@@ -23,11 +23,11 @@ impl ItemTree {
     }
 
     /// Writes the names from number `first` on that `dictionary` has, then the offset that they
-    /// reach: every item of an entry before `through` is stored. Returns how many items are now
+    /// reach: every item of an entry before `watermark` is stored. Returns how many items are now
     /// stored. They become durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says. `through` is then as before.
+    /// What the disk says. `watermark` is then as before.
     pub fn append(&self, dictionary: &ItemDictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
         let engine = self.store.writable()?;
         let mut next = first;
@@ -48,7 +48,7 @@ impl ItemTree {
             codec::encode_to(&names, envelope.payload())?;
             engine.insert(&engine.items, &key, envelope.seal(&key))?;
         }
-        engine.insert(&engine.items, keys::ITEMS_THROUGH, envelope::offset(keys::ITEMS_THROUGH, through))?;
+        engine.insert(&engine.items, keys::ITEMS_WATERMARK_KEY, envelope::seal_offset(keys::ITEMS_WATERMARK_KEY, through))?;
         Ok(next)
     }
 
@@ -56,10 +56,10 @@ impl ItemTree {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
-    pub fn through(&self) -> Result<Offset, StoreError> {
+    pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
-        let stored = engine.get(&engine.items, keys::ITEMS_THROUGH)?;
-        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::ITEMS_THROUGH, &value))
+        let stored = engine.get(&engine.items, keys::ITEMS_WATERMARK_KEY)?;
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::ITEMS_WATERMARK_KEY, &value))
     }
 
     /// All the stored names, numbered as they were.
@@ -93,7 +93,7 @@ impl ItemTree {
 #[cfg(test)]
 mod tests {
     use super::super::StoreOptions;
-    use super::super::testing::flip;
+    use super::super::testing::flip_bit;
     use super::*;
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
             }
             stored = items.append(&dictionary, stored, through).unwrap();
             assert_eq!(stored as usize, dictionary.len());
-            assert_eq!(items.through().unwrap(), through);
+            assert_eq!(items.watermark().unwrap(), through);
         }
         store.reopen().unwrap();
         let loaded = items.load().unwrap();
@@ -132,7 +132,7 @@ mod tests {
         assert!(matches!(store.items().load(), Err(StoreError::DamagedValue { tree: "items", .. })));
         tree.insert(&key, value).unwrap();
         assert!(store.items().load().is_ok());
-        flip(&tree, &key, 50);
+        flip_bit(&tree, &key, 50);
         assert!(matches!(store.items().load(), Err(StoreError::DamagedValue { tree: "items", .. })));
     }
 }

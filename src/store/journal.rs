@@ -51,25 +51,25 @@ impl Journal {
     ///
     /// # Errors
     /// [`StoreError::Failed`] if the store could not be reopened.
-    pub fn begin(&self) -> Result<Offset, StoreError> {
-        Ok(self.store.engine()?.begin.load(Ordering::Acquire))
+    pub fn first_offset(&self) -> Result<Offset, StoreError> {
+        Ok(self.store.engine()?.first_offset.load(Ordering::Acquire))
     }
 
     /// Lets a journal that has no entry yet begin at an offset, as the copy of one whose head was
     /// dropped.
     ///
     /// # Errors
-    /// [`StoreError::Begun`] if it has one, or what the disk says.
-    pub fn start_at(&self, begin: Offset) -> Result<(), StoreError> {
+    /// [`StoreError::JournalNotEmpty`] if it has one, or what the disk says.
+    pub fn set_first_offset(&self, begin: Offset) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = engine.journal_end();
         if entries > 0 {
-            return Err(StoreError::Begun { dir: self.store.dir().to_owned(), entries });
+            return Err(StoreError::JournalNotEmpty { dir: self.store.dir().to_owned(), entries });
         }
-        engine.insert(&engine.db, BEGIN_KEY, envelope::offset(BEGIN_KEY, begin))?;
-        engine.begin.store(begin, Ordering::Release);
-        engine.end.store(begin, Ordering::Release);
+        engine.insert(&engine.db, BEGIN_KEY, envelope::seal_offset(BEGIN_KEY, begin))?;
+        engine.first_offset.store(begin, Ordering::Release);
+        engine.end_offset.store(begin, Ordering::Release);
         Ok(())
     }
 
@@ -81,16 +81,16 @@ impl Journal {
     /// then is no entry any more, and goes the next time.
     pub fn drop_before(&self, floor: Offset) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
-        let begin = engine.begin.load(Ordering::Acquire);
+        let begin = engine.first_offset.load(Ordering::Acquire);
         let upto = PieceKey { first: floor.min(engine.journal_end().saturating_sub(1)), piece: u32::MAX }.to_bytes();
         let Some(key) = engine.journal.range(..=upto).keys().next_back() else { return Ok(begin) };
         let keep = parse_key(&key.map_err(|source| engine.error("reading", source))?, floor)?.first;
         if keep <= begin {
             return Ok(begin);
         }
-        engine.insert(&engine.db, BEGIN_KEY, envelope::offset(BEGIN_KEY, keep))?;
+        engine.insert(&engine.db, BEGIN_KEY, envelope::seal_offset(BEGIN_KEY, keep))?;
         engine.sync(Durability::PowerLoss)?;
-        engine.begin.store(keep, Ordering::Release);
+        engine.first_offset.store(keep, Ordering::Release);
         for key in engine.journal.range(..PieceKey { first: keep, piece: 0 }.to_bytes()).keys() {
             engine.remove(&engine.journal, &key.map_err(|source| engine.error("reading", source))?)?;
         }
@@ -105,16 +105,21 @@ impl Journal {
     /// otherwise: whether the entries are in the journal is then unknown until [`Store::reopen`],
     /// and until then nothing more is taken.
     pub fn append(&self, entries: &[Entry], durability: Durability) -> Result<Offset, StoreError> {
-        self.append_watched(entries, durability, &mut |sync| sync())
+        self.append_with_watcher(entries, durability, &mut |sync| sync())
     }
 
-    /// As [`Journal::append`]; `watch` makes the sync.
+    /// As [`Journal::append_lock`]; `watch` makes the sync.
     ///
     /// # Errors
-    /// As [`Journal::append`].
-    pub fn append_watched(&self, entries: &[Entry], durability: Durability, watch: &mut JournalWatcher<'_>) -> Result<Offset, StoreError> {
+    /// As [`Journal::append_lock`].
+    pub fn append_with_watcher(
+        &self,
+        entries: &[Entry],
+        durability: Durability,
+        watch: &mut JournalWatcher<'_>,
+    ) -> Result<Offset, StoreError> {
         let engine = self.store.writable()?;
-        let _one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let first = engine.journal_end();
         if entries.is_empty() {
             return Ok(first);
@@ -125,9 +130,9 @@ impl Journal {
         watch(&|| engine.sync(durability))?;
         let end = first + entries.len() as Offset;
         if durability == Durability::PowerLoss {
-            engine.reach.raise(end);
+            engine.end_marker.advance(end);
         }
-        engine.end.store(end, Ordering::Release);
+        engine.end_offset.store(end, Ordering::Release);
         Ok(first)
     }
 
@@ -138,14 +143,14 @@ impl Journal {
     ///
     /// # Errors
     /// [`StoreError::DamagedRecord`] for one that cannot be read, or what the disk says.
-    pub fn blank(&self, until: Offset, unwanted: &mut dyn FnMut(Offset, &Entry) -> bool) -> Result<u64, StoreError> {
+    pub fn replace_with_tombstones(&self, until: Offset, unwanted: &mut dyn FnMut(Offset, &Entry) -> bool) -> Result<u64, StoreError> {
         let mut blanked = 0;
-        let (mut first, until) = (self.begin()?, until.min(self.next_offset()?));
+        let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
             let engine = self.store.writable()?;
             // Whoever else takes something out of this record must find what is done here.
-            let one_at_a_time = engine.append.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(record) = JournalRecords::from(&engine.journal, engine.path(), first).next() else { break };
+            let one_at_a_time = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
             for (offset, entry) in record? {
                 let goes = offset < until && entry != Entry::Tombstone && unwanted(offset, &entry);
@@ -154,7 +159,7 @@ impl Journal {
             }
             if found > 0 {
                 replace_record(&engine, first, &encode_record(first, &entries)?)?;
-                if first < engine.begin.load(Ordering::Acquire) {
+                if first < engine.first_offset.load(Ordering::Acquire) {
                     // The head was dropped meanwhile.
                     remove_record(&engine, first)?;
                 }
@@ -166,7 +171,7 @@ impl Journal {
         Ok(blanked)
     }
 
-    /// At most `max_entries` entries from offset `from` on, with their offsets.
+    /// At most `max_entries` entries from offset `starting_at` on, with their offsets.
     ///
     /// # Errors
     /// As [`Journal::entries`].
@@ -174,23 +179,23 @@ impl Journal {
         self.entries(from)?.take(max_entries).collect()
     }
 
-    /// The entries from offset `from` up to the end that the journal has now, one after the other.
+    /// The entries from offset `starting_at` up to the end that the journal has now, one after the other.
     ///
     /// # Errors
     /// What the database says when it is read. The iterator's items are errors, and its last, where
     /// a record is damaged ([`StoreError::DamagedRecord`]) or entries are missing
-    /// ([`StoreError::Gap`]).
+    /// ([`StoreError::MissingEntries`]).
     pub fn entries(&self, from: Offset) -> Result<JournalEntries, StoreError> {
         let engine = self.store.engine()?;
         let end = engine.journal_end();
-        // The record that holds `from` is the last one that begins at or before it.
+        // The record that holds `starting_at` is the last one that begins at or before it.
         let upto = PieceKey { first: from, piece: u32::MAX }.to_bytes();
-        let known = from >= engine.begin.load(Ordering::Acquire);
+        let known = from >= engine.first_offset.load(Ordering::Acquire);
         let holding = match KeyValueIter::new(engine.journal.range(..=upto), engine.path()).next_back().filter(|_| known) {
             Some(pair) => parse_key(&pair?.0, from)?.first,
             None => from,
         };
-        let begin = engine.begin.load(Ordering::Acquire);
+        let begin = engine.first_offset.load(Ordering::Acquire);
         let start = if from < end { holding } else { end };
         let range = PieceKey { first: start.max(begin), piece: 0 }.to_bytes()..PieceKey { first: end, piece: 0 }.to_bytes();
         let pieces = KeyValueIter::new(engine.journal.range(range), engine.path());
@@ -242,7 +247,7 @@ impl std::fmt::Debug for JournalRecords {
 
 impl JournalRecords {
     /// The records from the one that begins at `first` on.
-    pub(super) fn from(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
+    pub(super) fn starting_at(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
         let pieces = KeyValueIter::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
@@ -252,7 +257,7 @@ impl JournalRecords {
     /// way twice is.
     fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..REPLACED_AT_MOST {
-            let mut anew = Self::from(&self.journal, &self.path, self.next);
+            let mut anew = Self::starting_at(&self.journal, &self.path, self.next);
             let head = match anew.piece() {
                 Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
                 _ => break,
@@ -297,13 +302,13 @@ impl Iterator for JournalRecords {
                 // Left over from an append that did not finish. Were it the rest of a record, the
                 // next one would come too late.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
-                Some(Ok((key, _))) if key.first != self.next => Err(StoreError::Gap { from: self.next, until: key.first }),
+                Some(Ok((key, _))) if key.first != self.next => Err(StoreError::MissingEntries { from: self.next, until: key.first }),
                 Some(Ok((key, head))) => match self.assemble(key.first, &head) {
                     Err(damaged) => self.again(damaged),
                     whole => whole,
                 },
                 Some(Err(error)) => Err(error),
-                None => Err(StoreError::Gap { from: self.next, until: self.end }),
+                None => Err(StoreError::MissingEntries { from: self.next, until: self.end }),
             };
             match &record {
                 Ok(entries) => self.next += entries.len() as Offset,
@@ -323,26 +328,26 @@ fn failed(source: sled::Error) -> StoreError {
 }
 
 /// The first offset that the journal still has, 0 if nothing says otherwise.
-pub(super) fn begin_of(db: &sled::Db) -> Result<Offset, StoreError> {
+pub(super) fn read_first_offset(db: &sled::Db) -> Result<Offset, StoreError> {
     let stored = db.get(BEGIN_KEY).map_err(failed)?;
     stored.map_or(Ok(0), |value| envelope::open_offset("default", BEGIN_KEY, &value))
 }
 
 /// Writes the first offset that the journal has from now on, into a database under way to its
 /// present format.
-pub(super) fn set_begin(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
-    db.insert(BEGIN_KEY, envelope::offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
+pub(super) fn write_first_offset(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
+    db.insert(BEGIN_KEY, envelope::seal_offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
 }
 
 /// The offset after the last whole record.
-pub(super) fn end_of(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
-    let Some(first) = last_record(journal, path)? else { return Ok(0) };
-    let mut last = JournalRecords::from(journal, path, first);
+pub(super) fn find_end(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
+    let Some(first) = find_last_record(journal, path)? else { return Ok(0) };
+    let mut last = JournalRecords::starting_at(journal, path, first);
     last.next().transpose().map(|_| last.next)
 }
 
 /// Where the last record begins, whole or not.
-pub(super) fn last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
+pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.iter(), path).rev() {
         let key = parse_key(&pair?.0, Offset::MAX)?;
         if key.piece == 0 {
@@ -352,8 +357,8 @@ pub(super) fn last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Of
     Ok(None)
 }
 
-/// Where the first record at or after `from` begins, whole or not.
-pub(super) fn record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
+/// Where the first record at or after `starting_at` begins, whole or not.
+pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
         let key = parse_key(&pair?.0, from)?;
         if key.piece == 0 {
@@ -388,7 +393,7 @@ fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, 
         entries.push((offset, entry));
         rest = after;
     }
-    if rest.is_empty() { Ok(entries) } else { Err(codec::CodecError::LeftOver(rest.len()).into()) }
+    if rest.is_empty() { Ok(entries) } else { Err(codec::CodecError::TrailingBytes(rest.len()).into()) }
 }
 
 /// Removes what an append that did not finish left at or after `first`.

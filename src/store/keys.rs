@@ -31,33 +31,33 @@ impl PieceKey {
     }
 }
 
-/// Begins the key of every user's session record, so that no user id is a [`SESSIONS_THROUGH`].
-pub const USERS: &[u8] = b"u";
+/// Begins the key of every user's session record, so that no user id is a [`SESSIONS_WATERMARK_KEY`].
+pub const USER_PREFIX: &[u8] = b"u";
 
 /// Where the tree of sessions keeps the offset that its records reach.
-pub const SESSIONS_THROUGH: &[u8] = b"m/through";
+pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
 /// Where the tree of items keeps the offset that its names reach; longer than any number's key.
-pub const ITEMS_THROUGH: &[u8] = b"through";
+pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 
 /// Where the default tree keeps what tells the secret of the pseudonyms from others.
-pub const FINGERPRINT: &[u8] = b"pseudonyms";
+pub const FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
 /// What stands for a user in what is said of a key: the same for the same user, and never the id.
 #[must_use]
-pub fn veiled(user_id: &str) -> String {
+pub fn redacted(user_id: &str) -> String {
     format!("user #{:08x}", crc32fast::hash(user_id.as_bytes()))
 }
 
 /// The key of a user's session record.
 #[must_use]
 pub fn user_key(user_id: &str) -> Vec<u8> {
-    [USERS, user_id.as_bytes()].concat()
+    [USER_PREFIX, user_id.as_bytes()].concat()
 }
 
 /// The user whose record stands under this key, or `None` if it is no record's.
 #[must_use]
-pub fn user_of(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.strip_prefix(USERS)?).ok()
+pub fn parse_user_key(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(USER_PREFIX)?).ok()
 }
 
 #[cfg(test)]
@@ -76,8 +76,8 @@ mod tests {
         #[test]
         fn no_user_id_collides_with_the_reserved_key(id in ".*") {
             let key = user_key(&id);
-            prop_assert_ne!(key.as_slice(), SESSIONS_THROUGH);
-            prop_assert_eq!(user_of(&key), Some(id.as_str()));
+            prop_assert_ne!(key.as_slice(), SESSIONS_WATERMARK_KEY);
+            prop_assert_eq!(parse_user_key(&key), Some(id.as_str()));
         }
 
         #[test]
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_reserved_keys_are_no_records() {
-        assert_eq!(user_of(SESSIONS_THROUGH), None);
-        assert_ne!(ITEMS_THROUGH.len(), 4);
+        assert_eq!(parse_user_key(SESSIONS_WATERMARK_KEY), None);
+        assert_ne!(ITEMS_WATERMARK_KEY.len(), 4);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Migration {
 /// is rewritten: the journal may hold entries that a binary of the format before cannot read, since
 /// 3 what was done to the model, since 4 what users consent to and that they were erased, since 5
 /// that something was kept long enough.
-pub(crate) const STEPS: &[Migration] = &[
+pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { from: 1, run: begin_at_zero },
     Migration { from: 2, run: |_| Ok(()) },
     Migration { from: 3, run: |_| Ok(()) },
@@ -34,14 +34,14 @@ pub(crate) const STEPS: &[Migration] = &[
 /// From 1 to 2: the store says where its journal begins, since the head of it may now have been
 /// dropped.
 fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
-    if journal::begin_of(db)? > 0 { Ok(()) } else { journal::set_begin(db, 0) }
+    if journal::read_first_offset(db)? > 0 { Ok(()) } else { journal::write_first_offset(db, 0) }
 }
 
 /// Brings the store to `target`, running the steps that lead there, and returns the format that it
 /// was in. `sync` makes durable what was written so far.
 ///
 /// # Errors
-/// [`StoreError::Newer`] and [`StoreError::NoFormat`] for a store that this binary cannot read,
+/// [`StoreError::NewerFormat`] and [`StoreError::MissingFormat`] for a store that this binary cannot read,
 /// [`StoreError::NoMigration`] if a step is missing, and whatever a step or a sync says.
 pub(crate) fn migrate(
     db: &sled::Db,
@@ -58,13 +58,13 @@ pub(crate) fn migrate(
     let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
         // A store that was never more than created has only the (empty) default tree.
         let is_fresh = db.is_empty() && db.tree_names().len() <= 1;
-        return if is_fresh { raise(target).map(|()| target) } else { Err(StoreError::NoFormat { dir: dir.to_owned() }) };
+        return if is_fresh { raise(target).map(|()| target) } else { Err(StoreError::MissingFormat { dir: dir.to_owned() }) };
     };
-    let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::NoFormat { dir: dir.to_owned() })?;
+    let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::MissingFormat { dir: dir.to_owned() })?;
     let begun = u32::from_le_bytes(format);
     let mut found = begun;
     if found > target {
-        return Err(StoreError::Newer { dir: dir.to_owned(), found, supported: target });
+        return Err(StoreError::NewerFormat { dir: dir.to_owned(), found, supported: target });
     }
     while found < target {
         let step = steps.iter().find(|step| step.from == found).ok_or(StoreError::NoMigration { found })?;
@@ -79,7 +79,7 @@ pub(crate) fn migrate(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::copy_of;
+    use super::super::testing::copy_directory;
     use super::super::{Committer, CommitterSettings, Store, StoreOptions};
     use super::*;
 
@@ -89,12 +89,12 @@ mod tests {
     fn every_former_format_reads_as_it_did() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures");
         for format in 1..FORMAT {
-            let dir = copy_of(&fixtures.join(format.to_string()));
+            let dir = copy_directory(&fixtures.join(format.to_string()));
             for _ in 0..2 {
                 let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
                 let db = &store.engine().unwrap().db;
                 assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), FORMAT.to_le_bytes());
-                assert_eq!(store.journal().begin().unwrap(), 0);
+                assert_eq!(store.journal().first_offset().unwrap(), 0);
                 let entries = store.journal().read(0, 1000).unwrap();
                 assert_eq!(entries.len(), 121);
                 let event = entries[119].1.as_event().unwrap();
@@ -102,7 +102,7 @@ mod tests {
                     (event.user_id.as_str(), event.item_id.as_deref(), event.timestamp),
                     ("user0", Some("item0"), 1_700_000_119_000)
                 );
-                assert_eq!(store.sessions().get("user3").unwrap().unwrap().session.steps.len(), 17);
+                assert_eq!(store.sessions().get("user3").unwrap().unwrap().sequence.steps.len(), 17);
                 assert_eq!(Committer::open(store.clone(), CommitterSettings::default()).unwrap().dictionary().len(), 7);
             }
         }
@@ -117,12 +117,12 @@ mod tests {
         Ok(())
     }
 
-    const STEPS: &[Migration] = &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
+    const MIGRATIONS: &[Migration] = &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
 
     #[test]
     fn a_fresh_store_gets_the_newest_format_and_no_steps() {
         let db = database();
-        migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap();
+        migrate(&db, Path::new("d"), 3, MIGRATIONS, || Ok(())).unwrap();
         assert_eq!(db.get("steps").unwrap(), None);
         assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), 3_u32.to_le_bytes());
     }
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn steps_run_once_and_in_order() {
         let db = database();
-        migrate(&db, Path::new("d"), 1, STEPS, || Ok(())).unwrap();
+        migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())).unwrap();
         for found in [1, 3] {
-            assert_eq!(migrate(&db, Path::new("d"), 3, STEPS, || Ok(())).unwrap(), found);
+            assert_eq!(migrate(&db, Path::new("d"), 3, MIGRATIONS, || Ok(())).unwrap(), found);
             assert_eq!(db.get("steps").unwrap().unwrap().as_ref(), [1, 2]);
         }
     }
@@ -140,25 +140,25 @@ mod tests {
     #[test]
     fn a_step_that_was_not_synced_does_not_raise_the_version() {
         let db = database();
-        migrate(&db, Path::new("d"), 1, STEPS, || Ok(())).unwrap();
-        let full = || Err(StoreError::Failed { dir: "d".into() });
-        assert!(migrate(&db, Path::new("d"), 2, STEPS, full).is_err());
+        migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())).unwrap();
+        let full = || Err(StoreError::NeedsReopen { dir: "d".into() });
+        assert!(migrate(&db, Path::new("d"), 2, MIGRATIONS, full).is_err());
         assert_eq!(db.get(FORMAT_KEY).unwrap().unwrap().as_ref(), 1_u32.to_le_bytes());
     }
 
     #[test]
     fn a_newer_store_and_a_missing_step_are_refused() {
         let db = database();
-        migrate(&db, Path::new("d"), 7, STEPS, || Ok(())).unwrap();
-        let newer = migrate(&db, Path::new("d"), 6, STEPS, || Ok(())).unwrap_err();
-        assert!(matches!(newer, StoreError::Newer { found: 7, supported: 6, .. }), "{newer}");
-        assert!(matches!(migrate(&db, Path::new("d"), 9, STEPS, || Ok(())), Err(StoreError::NoMigration { found: 7 })));
+        migrate(&db, Path::new("d"), 7, MIGRATIONS, || Ok(())).unwrap();
+        let newer = migrate(&db, Path::new("d"), 6, MIGRATIONS, || Ok(())).unwrap_err();
+        assert!(matches!(newer, StoreError::NewerFormat { found: 7, supported: 6, .. }), "{newer}");
+        assert!(matches!(migrate(&db, Path::new("d"), 9, MIGRATIONS, || Ok(())), Err(StoreError::NoMigration { found: 7 })));
     }
 
     #[test]
     fn data_without_a_version_is_refused() {
         let db = database();
         db.insert("something", "else").unwrap();
-        assert!(matches!(migrate(&db, Path::new("d"), 1, STEPS, || Ok(())), Err(StoreError::NoFormat { .. })));
+        assert!(matches!(migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())), Err(StoreError::MissingFormat { .. })));
     }
 }

@@ -42,9 +42,9 @@ mod journal;
 pub mod keys;
 mod migrations;
 mod pseudonyms;
-mod quarantine;
+mod quarantine_tree;
 mod retention;
-mod sessions;
+mod session_tree;
 mod switchover;
 #[cfg(test)]
 mod testing;
@@ -58,16 +58,16 @@ pub use codec::CodecError;
 pub use committer::{CommitReceipt, CommittedBatch, Committer, CommitterSettings, DeliveredEntry};
 pub use compact::CompactionSummary;
 pub use consent_tree::ConsentTree;
-pub use erasure::{ErasureSummary, OffsetShift, RemovedUser};
-pub use erasure_tree::{ErasedUser, ErasureTree, PendingTask};
+pub use erasure::{ErasedEntryCounts, ErasureSummary, OffsetShift};
+pub use erasure_tree::{ErasedUserDigest, ErasureTree, PendingTask};
 pub use error::StoreError;
 pub use expiry_tree::ExpiryTree;
 pub use item_tree::ItemTree;
 pub use journal::{Journal, JournalEntries, JournalWatcher};
 pub use migrations::FORMAT;
-pub use quarantine::{QuarantineReader, QuarantineTree, QuarantinedEntry};
+pub use quarantine_tree::{QuarantineReader, QuarantineTree, QuarantinedEntry};
 pub use retention::JournalRetention;
-pub use sessions::{SessionRecord, SessionTree};
+pub use session_tree::{SessionRecord, SessionTree};
 pub use verify::{DamageFinding, DamageRemedy, StoreCounts, VerificationReport};
 
 use engine::Engine;
@@ -117,7 +117,7 @@ impl Default for StoreOptions {
 
 /// Room on a disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disk {
+pub struct DiskSpace {
     /// What is left for this process.
     pub free: u64,
     /// The whole.
@@ -130,11 +130,11 @@ const ORIGIN: &str = "origin";
 /// The open store of one data directory. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StoreShared {
     dir: PathBuf,
     options: StoreOptions,
     /// `None` only while it is being opened again, and after that failed.
@@ -158,7 +158,7 @@ impl Store {
     /// the present [`FORMAT`].
     ///
     /// # Errors
-    /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] and its like for
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::Newer`] and its like for
     /// a format that this binary cannot read, [`StoreError::Unopenable`] or
     /// [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk
     /// says.
@@ -169,7 +169,7 @@ impl Store {
     /// Opens the store of a data directory that must have one.
     ///
     /// # Errors
-    /// [`StoreError::Absent`] if it has none, otherwise as [`Store::open`].
+    /// [`StoreError::NotFound`] if it has none, otherwise as [`Store::open`].
     pub fn open_existing(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         present(dir.as_ref())?;
         Self::open(dir, options)
@@ -180,7 +180,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open_existing`].
-    pub fn open_damaged(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub fn open_for_inspection(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         present(dir.as_ref())?;
         Self::open_by(dir.as_ref(), options, true)
     }
@@ -195,14 +195,14 @@ impl Store {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if patience > 0 => patience -= 1,
-                Err(TryLockError::WouldBlock) => return Err(StoreError::Held { dir: dir.to_owned() }),
+                Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }),
                 Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
             }
             std::thread::sleep(pause);
         }
-        switchover::settle(dir)?;
-        let engine = Engine::open(dir, &switchover::present(dir)?, options, 0, lenient)?;
-        let shared = Shared {
+        switchover::finish_switchover(dir)?;
+        let engine = Engine::open(dir, &switchover::current_database(dir)?, options, 0, lenient)?;
+        let shared = StoreShared {
             dir: dir.to_owned(),
             options: options.clone(),
             engine: RwLock::new(Some(Arc::new(engine))),
@@ -222,7 +222,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be
     /// read still can. Otherwise as [`Store::open`]: the store then stays closed, and every call on
-    /// it is [`StoreError::Failed`]. Either way this may be tried again.
+    /// it is [`StoreError::NeedsReopen`]. Either way this may be tried again.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         probe(&shared.dir.join("probe"))?;
@@ -230,10 +230,10 @@ impl Store {
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(former) = engine.take() {
             // A compaction that is copying it breaks off and lets it go.
-            former.fail();
+            former.mark_failed();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &switchover::present(&shared.dir)?, &shared.options, number, false)?));
+        *engine = Some(Arc::new(Engine::open(&shared.dir, &switchover::current_database(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::reopen`].
-    pub fn rest(&self) -> Result<(), StoreError> {
+    pub fn prepare_for_shutdown(&self) -> Result<(), StoreError> {
         if self.size_on_disk()? < WORTH_RESTING { Ok(()) } else { self.reopen() }
     }
 
@@ -251,9 +251,9 @@ impl Store {
     /// may be gone.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
-    pub fn opening(&self) -> Result<u64, StoreError> {
-        Ok(self.engine()?.number)
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
+    pub fn generation(&self) -> Result<u64, StoreError> {
+        Ok(self.engine()?.generation)
     }
 
     /// Whether a write failed, so that no more are taken until [`Store::reopen`].
@@ -265,7 +265,7 @@ impl Store {
     /// The format that the store was in before this process opened it.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn format_found(&self) -> Result<u32, StoreError> {
         Ok(self.engine()?.format_found)
     }
@@ -274,15 +274,15 @@ impl Store {
     /// damage to its log for the log's end: then the journal ends early, and only this says so.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] if it ends before, or what reading says.
-    pub fn check_end(&self) -> Result<(), StoreError> {
+    /// [`StoreError::JournalTruncated`] if it ends before, or what reading says.
+    pub fn check_journal_end(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
-        let written = engine.reach.found().unwrap_or_else(|reason| {
-            tracing::warn!(path = %engine.reach.path().display(), reason, "how far the journal should reach cannot be told");
+        let written = engine.end_marker.value_at_open().unwrap_or_else(|reason| {
+            tracing::warn!(path = %engine.end_marker.path().display(), reason, "how far the journal should reach cannot be told");
             None
         });
-        let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().through()?).max(self.sessions().through()?));
-        if known > end { Err(StoreError::Lost { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
+        let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?));
+        if known > end { Err(StoreError::JournalTruncated { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
     }
 
     /// Closes the store and waits until nothing writes to its files any more.
@@ -290,7 +290,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if it stays open, as it does while it has other clones.
     pub fn close(self) -> Result<(), StoreError> {
-        let path = self.path()?;
+        let path = self.database_path()?;
         drop(self);
         engine::wait_closed(&path)
     }
@@ -315,7 +315,7 @@ impl Store {
 
     /// Who was merged into whom.
     #[must_use]
-    pub fn links(&self) -> AliasTree {
+    pub fn aliases(&self) -> AliasTree {
         AliasTree::new(self.clone())
     }
 
@@ -359,17 +359,17 @@ impl Store {
 
     /// The checkpoints as they are, to read from while another writes there.
     #[must_use]
-    pub fn present_checkpoints(&self) -> Checkpoints {
-        Checkpoints::in_directory(&self.shared.dir)
+    pub fn checkpoints_read_only(&self) -> Checkpoints {
+        Checkpoints::in_data_dir(&self.shared.dir)
     }
 
     /// Every state on the disk that the model can go back to, ascending by offset.
     ///
     /// # Errors
     /// [`StoreError::Io`] if a directory cannot be read.
-    pub fn points(&self) -> Result<Vec<RestorePoint>, StoreError> {
-        let mut points = self.present_checkpoints().points()?;
-        points.extend(self.present_restore_points().points()?);
+    pub fn list_restore_points(&self) -> Result<Vec<RestorePoint>, StoreError> {
+        let mut points = self.checkpoints_read_only().list()?;
+        points.extend(self.restore_points_read_only().list()?);
         points.sort_unstable_by_key(|point| point.offset);
         points.dedup_by_key(|point| point.offset);
         Ok(points)
@@ -377,8 +377,8 @@ impl Store {
 
     /// The states that a rollback went to or left, as they are.
     #[must_use]
-    pub fn present_restore_points(&self) -> Checkpoints {
-        Checkpoints::at(&self.shared.dir.join(RESTORE_POINTS))
+    pub fn restore_points_read_only(&self) -> Checkpoints {
+        Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS))
     }
 
     /// The states that a rollback went to or left, to be written to; how many are kept is the
@@ -395,7 +395,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`] if it cannot be read or is not what was written.
-    pub fn origin(&self) -> Result<Option<CheckpointReader>, StoreError> {
+    pub fn pretrained_state(&self) -> Result<Option<CheckpointReader>, StoreError> {
         let path = self.shared.dir.join(ORIGIN);
         match open_checkpoint(&path) {
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -407,11 +407,11 @@ impl Store {
     /// everything after it is a fold that began so.
     ///
     /// # Errors
-    /// [`StoreError::Begun`] if the journal has an entry, or what `fill` or the disk says.
-    pub fn set_origin<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
+    /// [`StoreError::JournalNotEmpty`] if the journal has an entry, or what `fill` or the disk says.
+    pub fn set_pretrained_state<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
         let entries = self.journal().next_offset()?;
         if entries > 0 {
-            return Err(StoreError::Begun { dir: self.shared.dir.clone(), entries }.into());
+            return Err(StoreError::JournalNotEmpty { dir: self.shared.dir.clone(), entries }.into());
         }
         write_checkpoint(&self.shared.dir.join(ORIGIN), 0, fill)?;
         Ok(())
@@ -426,7 +426,7 @@ impl Store {
         let end = engine.journal_end();
         engine.sync(durability)?;
         if durability == Durability::PowerLoss {
-            engine.reach.raise(end);
+            engine.end_marker.advance(end);
         }
         Ok(())
     }
@@ -443,38 +443,38 @@ impl Store {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn disk(&self) -> Result<Disk, StoreError> {
+    pub fn disk_space(&self) -> Result<DiskSpace, StoreError> {
         let dir = &self.shared.dir;
         let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
-        Ok(Disk { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
+        Ok(DiskSpace { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
     }
 
     /// The present opening, to read from.
     fn engine(&self) -> Result<Arc<Engine>, StoreError> {
         let engine = self.shared.engine.read().unwrap_or_else(PoisonError::into_inner);
-        engine.clone().ok_or_else(|| StoreError::Failed { dir: self.shared.dir.clone() })
+        engine.clone().ok_or_else(|| StoreError::NeedsReopen { dir: self.shared.dir.clone() })
     }
 
     /// The present opening, to write to. No other one takes its place before what is returned is
     /// dropped; nobody may hold two at once.
-    fn writable(&self) -> Result<Writing<'_>, StoreError> {
+    fn writable(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
         let unmoved = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
         if engine.has_failed() {
-            Err(StoreError::Failed { dir: self.shared.dir.clone() })
+            Err(StoreError::NeedsReopen { dir: self.shared.dir.clone() })
         } else {
-            Ok(Writing { engine, _unmoved: unmoved })
+            Ok(StoreWriteGuard { engine, _unmoved: unmoved })
         }
     }
 }
 
 /// An opening that is written to.
-struct Writing<'s> {
+struct StoreWriteGuard<'s> {
     engine: Arc<Engine>,
     _unmoved: RwLockReadGuard<'s, ()>,
 }
 
-impl Deref for Writing<'_> {
+impl Deref for StoreWriteGuard<'_> {
     type Target = Engine;
 
     fn deref(&self) -> &Engine {
@@ -484,8 +484,8 @@ impl Deref for Writing<'_> {
 
 /// Passes a data directory that has a store.
 fn present(dir: &Path) -> Result<(), StoreError> {
-    let found = dir.is_dir() && switchover::present(dir)?.is_dir();
-    if found { Ok(()) } else { Err(StoreError::Absent { dir: dir.to_owned() }) }
+    let found = dir.is_dir() && switchover::current_database(dir)?.is_dir();
+    if found { Ok(()) } else { Err(StoreError::NotFound { dir: dir.to_owned() }) }
 }
 
 /// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a

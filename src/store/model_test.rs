@@ -93,9 +93,9 @@ impl ModelTestFolds {
         let names = store.items().load().unwrap();
         Self {
             sessions: store.sessions().iter().unwrap().map(Result::unwrap).collect(),
-            sessions_through: store.sessions().through().unwrap(),
+            sessions_through: store.sessions().watermark().unwrap(),
             names: (0..names.len()).map(|number| names.name(number as u32).unwrap().to_string()).collect(),
-            items_through: store.items().through().unwrap(),
+            items_through: store.items().watermark().unwrap(),
         }
     }
 }
@@ -194,17 +194,17 @@ impl StoreAndReference {
         match act {
             ModelTestOp::Commit(requests) => self.commit(requests),
             ModelTestOp::Name(rests) => {
-                if rests { self.committer.rest() } else { self.committer.persist_items() }.unwrap();
+                if rests { self.committer.prepare_for_shutdown() } else { self.committer.persist_indexes() }.unwrap();
                 let (names, end) = (self.model.items.clone(), self.model.end());
                 self.model.pending.extend([ModelTestChange::Names(names), ModelTestChange::ItemsThrough(end)]);
             }
             ModelTestOp::Put(users) => {
                 let through = self.model.end();
                 let record = |length: u16| SessionRecord {
-                    applied: through,
-                    session: UserSequence::default(),
+                    applied_through: through,
+                    sequence: UserSequence::default(),
                     // A record of nothing at all is removed.
-                    hidden: vec![length as u8; usize::from(length).max(1)],
+                    hidden_state: vec![length as u8; usize::from(length).max(1)],
                 };
                 let records: Vec<_> = users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
                 self.store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through).unwrap();
@@ -213,8 +213,11 @@ impl StoreAndReference {
             }
             ModelTestOp::Forget(last) => {
                 let before = self.model.end().saturating_sub(last.into());
-                assert_eq!(self.store.sessions().forget(before, None, 100).unwrap().is_some(), !self.model.folds().sessions.is_empty());
-                let gone = self.model.folds().sessions.into_iter().filter(|(_, record)| record.applied <= before);
+                assert_eq!(
+                    self.store.sessions().remove_stale(before, None, 100).unwrap().is_some(),
+                    !self.model.folds().sessions.is_empty()
+                );
+                let gone = self.model.folds().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
                 self.model.pending.extend(gone.map(|(user, _)| ModelTestChange::Session(user, None)));
             }
             ModelTestOp::Quarantine(place, learner) => {
@@ -350,7 +353,7 @@ impl StoreAndReference {
     /// Everything reads as it should.
     fn check(&mut self) {
         let (store, model) = (&self.store, &self.model);
-        assert_eq!((store.journal().begin().unwrap(), store.journal().next_offset().unwrap()), (model.begin, model.end()));
+        assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (model.begin, model.end()));
         let entries: Vec<_> = store.journal().entries(model.begin).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.begin as usize).collect();
         assert_eq!(entries, expected);
@@ -369,7 +372,7 @@ impl StoreAndReference {
         let dictionary = self.committer.dictionary();
         let items: Vec<_> = (0..dictionary.len()).map(|number| dictionary.name(number as u32).unwrap().to_string()).collect();
         assert_eq!(items, model.items);
-        store.check_end().unwrap();
+        store.check_journal_end().unwrap();
     }
 }
 

@@ -22,11 +22,11 @@ impl Store {
     ///
     /// # Errors
     /// What reading or the disk says.
-    pub fn retain(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
+    pub fn apply_retention(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
         let wanted = journal.next_offset()?.saturating_sub(keep.entries);
-        let floor = wanted.min(learned).min(self.sessions().through()?).min(self.items().through()?);
+        let floor = wanted.min(learned).min(self.sessions().watermark()?).min(self.items().watermark()?);
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
     }
 
@@ -36,7 +36,7 @@ impl Store {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
         let oldest: Timestamp = last.timestamp().saturating_sub(period_ms);
-        for read in journal.entries(journal.begin()?)? {
+        for read in journal.entries(journal.first_offset()?)? {
             let (offset, entry) = read?;
             if offset >= floor || entry.timestamp() >= oldest {
                 return Ok(offset.min(floor));
@@ -63,23 +63,23 @@ mod tests {
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
         let only = |entries| JournalRetention { entries, period_ms: None };
-        let begin = |keep| store.retain(&checkpoints, only(keep), 100).unwrap();
+        let begin = |keep| store.apply_retention(&checkpoints, only(keep), 100).unwrap();
         assert_eq!(begin(0), 0, "nobody has folded anything yet");
-        committer.persist_items().unwrap();
+        committer.persist_indexes().unwrap();
         store.sessions().put([], 90).unwrap();
         assert_eq!(begin(0), 0, "nothing is learned");
         for offset in [70, 80] {
             checkpoints.write(offset, |_| Ok::<_, StoreError>(())).unwrap();
         }
-        assert_eq!(store.retain(&checkpoints, only(0), 40).unwrap(), 40, "a fold under other settings has come no further");
+        assert_eq!(store.apply_retention(&checkpoints, only(0), 40).unwrap(), 40, "a fold under other settings has come no further");
         assert_eq!(begin(50), 50);
         assert_eq!(begin(0), 70, "the older checkpoint needs the rest");
-        assert!(matches!(store.journal().read(69, 1), Err(StoreError::Gap { from: 69, until: 70 })));
+        assert!(matches!(store.journal().read(69, 1), Err(StoreError::MissingEntries { from: 69, until: 70 })));
         assert_eq!(store.journal().read(70, 1).unwrap(), [(70, event(70))]);
         drop((committer, store, checkpoints));
 
         let store = open();
-        assert_eq!((store.journal().begin().unwrap(), store.journal().next_offset().unwrap()), (70, 100));
+        assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (70, 100));
         let mut committer = Committer::open(store.clone(), settings).unwrap();
         assert_eq!(committer.dictionary().len(), 11);
         assert_eq!(committer.commit(vec![vec![event(99)]]).unwrap().0[0].duplicates, [0]);
@@ -106,13 +106,13 @@ mod tests {
         store.items().append(&ItemDictionary::default(), 0, 60).unwrap();
         let begin = |entries, seconds: i64| {
             let keep = JournalRetention { entries, period_ms: Some(seconds * 1000) };
-            store.retain(&checkpoints, keep, 60).unwrap()
+            store.apply_retention(&checkpoints, keep, 60).unwrap()
         };
         assert_eq!(begin(0, 100), 0, "the last entry is that of second 59, and the first is younger than 100 s");
         assert_eq!(begin(0, 49), 10, "second 10 is 49 s before it");
         assert_eq!(begin(45, 5), 15, "the last 45 are kept, however old");
         assert_eq!(begin(0, 29), 31, "30 is older than it was sent, and nothing young comes before it");
-        assert_eq!(store.retain(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
+        assert_eq!(store.apply_retention(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
         append(1_000_000);
         assert_eq!(begin(0, 5), 60, "the last record stays, and what no checkpoint holds");
     }

@@ -6,7 +6,7 @@
 //! the one of the highest number is the store. The next start gives it the name `store` and removes
 //! the rest.
 
-use super::committer::ids;
+use super::committer::event_id_file;
 use super::end_marker::EndMarker;
 use super::engine::{Engine, wait_closed};
 use super::{Store, StoreError, sync_directory};
@@ -35,7 +35,7 @@ fn numbered(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn present(dir: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn current_database(dir: &Path) -> Result<PathBuf, StoreError> {
     let whole = numbered(dir)?.into_iter().filter(|path| path.join(WHOLE).exists()).max_by_key(|path| number(path));
     Ok(whole.unwrap_or_else(|| dir.join(STORE)))
 }
@@ -45,18 +45,18 @@ pub(super) fn present(dir: &Path) -> Result<PathBuf, StoreError> {
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn next(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn next_database(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
     let next = dir.join(format!("{STORE}.{}", number(path).unwrap_or(0) + 1));
-    remove(&next)?;
+    remove_database(&next)?;
     Ok(next)
 }
 
-/// Lets the database in `path`, which is on the disk with all that it has, be the store of the data
+/// Lets the database in `database_path`, which is on the disk with all that it has, be the store of the data
 /// directory `dir` from now on.
 ///
 /// # Errors
 /// What the file system says. Which of the two a start finds is then not known.
-pub(super) fn mark(dir: &Path, path: &Path) -> Result<(), StoreError> {
+pub(super) fn activate(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(dir)?;
     let whole = path.join(WHOLE);
     File::create(&whole).and_then(|file| file.sync_all()).map_err(StoreError::io("writing", &whole))?;
@@ -68,13 +68,13 @@ pub(super) fn mark(dir: &Path, path: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn settle(dir: &Path) -> Result<(), StoreError> {
-    let (numbered, present, store) = (numbered(dir)?, present(dir)?, dir.join(STORE));
+pub(super) fn finish_switchover(dir: &Path) -> Result<(), StoreError> {
+    let (numbered, present, store) = (numbered(dir)?, current_database(dir)?, dir.join(STORE));
     if numbered.is_empty() {
         return Ok(());
     }
     let all = numbered.iter().chain((present != store).then_some(&store));
-    all.filter(|path| **path != present).try_for_each(|path| remove(path))?;
+    all.filter(|path| **path != present).try_for_each(|path| remove_database(path))?;
     if present != store {
         wait_closed(&present)?;
         std::fs::rename(&present, &store).map_err(StoreError::io("renaming", &present))?;
@@ -86,7 +86,7 @@ pub(super) fn settle(dir: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// What the file system says, also if somebody keeps it open.
-pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
     if !path.exists() {
         return Ok(());
     }
@@ -102,31 +102,31 @@ impl Store {
     ///
     /// # Errors
     /// What the disk says. If the store then is closed, opening it again finds one of the two.
-    pub fn replace(&self, stage: Self) -> Result<(), StoreError> {
+    pub fn replace_with(&self, stage: Self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let (staged, end) = (stage.engine()?.path().to_owned(), stage.journal().next_offset()?);
         stage.close()?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
-        let path = self.path()?;
+        let path = self.database_path()?;
         *engine = None;
         wait_closed(&path)?;
         ids::remove(&shared.dir)?;
         // Were the swap cut short behind this, it would say less of the old journal, but nothing
         // wrong.
-        EndMarker::open(&shared.dir)?.raise(end);
-        let new = next(&shared.dir, &path)?;
+        EndMarker::open(&shared.dir)?.advance(end);
+        let new = next_database(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
-        mark(&shared.dir, &new)?;
-        settle(&shared.dir)?;
+        activate(&shared.dir, &new)?;
+        finish_switchover(&shared.dir)?;
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
-        *engine = Some(Arc::new(Engine::open(&shared.dir, &present(&shared.dir)?, &shared.options, number, false)?));
+        *engine = Some(Arc::new(Engine::open(&shared.dir, &current_database(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
     /// Where the database stands.
-    pub(super) fn path(&self) -> Result<PathBuf, StoreError> {
-        present(&self.shared.dir)
+    pub(super) fn database_path(&self) -> Result<PathBuf, StoreError> {
+        current_database(&self.shared.dir)
     }
 }
 
@@ -146,12 +146,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         store.journal().append(&[event(1), event(2), event(3)], Durability::PowerLoss).unwrap();
-        let stage = store.begin_copy(&dir.path().join("stage")).unwrap();
+        let stage = store.create_copy(&dir.path().join("stage")).unwrap();
         stage.journal().append(&[event(4)], Durability::PowerLoss).unwrap();
         let clone = store.clone();
-        store.replace(stage).unwrap();
+        store.replace_with(stage).unwrap();
         assert_eq!(journal(&clone), [event(4)]);
-        clone.check_end().unwrap();
+        clone.check_journal_end().unwrap();
         drop(clone);
         store.close().unwrap();
         assert_eq!(numbered(&dir.path().join("data")).unwrap(), Vec::<PathBuf>::new());
@@ -180,7 +180,7 @@ mod tests {
             for (name, is_whole) in &others {
                 std::fs::rename(made(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name)).unwrap();
                 if *is_whole {
-                    mark(&data, &data.join(name)).unwrap();
+                    activate(&data, &data.join(name)).unwrap();
                 }
             }
             if !is_there {
@@ -189,8 +189,8 @@ mod tests {
             let newest = others.iter().filter(|(_, whole)| *whole).filter_map(|(name, _)| number(&data.join(name))).max();
             let store = Store::open_existing(&data, &StoreOptions::default()).unwrap();
             assert_eq!(journal(&store), [event(newest.filter(|_| taken).unwrap_or(0))], "{others:?}");
-            store.check_end().unwrap();
-            assert_eq!((store.path().unwrap(), numbered(&data).unwrap()), (data.join(STORE), Vec::new()));
+            store.check_journal_end().unwrap();
+            assert_eq!((store.database_path().unwrap(), numbered(&data).unwrap()), (data.join(STORE), Vec::new()));
         }
     }
 }

@@ -85,14 +85,14 @@ pub(super) fn entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Ve
 }
 
 /// Flips a bit of a stored value behind the store's back.
-pub(super) fn flip(tree: &sled::Tree, key: &[u8], place: usize) {
+pub(super) fn flip_bit(tree: &sled::Tree, key: &[u8], place: usize) {
     let mut value = tree.get(key).unwrap().unwrap().to_vec();
     value[place] ^= 4;
     tree.insert(key, value).unwrap();
 }
 
 /// A copy of a directory's files.
-pub(super) fn copy_of(dir: &Path) -> tempfile::TempDir {
+pub(super) fn copy_directory(dir: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     copy_files(dir, to.path());
     to

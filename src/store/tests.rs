@@ -6,7 +6,7 @@ fn a_held_directory_is_refused_by_name_until_it_is_let_go() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::Held { .. }));
+    assert!(matches!(refused, StoreError::Locked { .. }));
     assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
     drop(store);
     Store::open(dir.path(), &StoreOptions::default()).unwrap();
@@ -43,7 +43,7 @@ fn a_reopened_store_has_what_was_there_and_takes_more() {
     journal.append(&[event(2)], Durability::ProcessCrash).unwrap();
     assert_eq!(journal.read(0, 9).unwrap(), [(0, event(1)), (1, event(2))]);
     assert!(store.size_on_disk().unwrap() > 0);
-    let disk = store.disk().unwrap();
+    let disk = store.disk_space().unwrap();
     assert!(0 < disk.free && disk.free <= disk.size, "{disk:?}");
 }
 
@@ -52,26 +52,26 @@ fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
-    store.engine().unwrap().fail();
+    store.engine().unwrap().mark_failed();
     assert!(store.has_failed());
-    assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::Failed { .. })));
-    assert!(matches!(store.sessions().put([], 1), Err(StoreError::Failed { .. })));
-    assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::Failed { .. })));
+    assert!(matches!(store.journal().append(&[event(2)], Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
+    assert!(matches!(store.sessions().put([], 1), Err(StoreError::NeedsReopen { .. })));
+    assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
     // Where the probe cannot be written, nothing is closed.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
-    let ann = SessionRecord { applied: 1, session: crate::domain::UserSequence::default(), hidden: Vec::new() };
-    let put = |opening| store.sessions().put_in(opening, [("ann", &ann)], 1);
+    let ann = SessionRecord { applied_through: 1, sequence: crate::domain::UserSequence::default(), hidden_state: Vec::new() };
+    let put = |opening| store.sessions().put_if_generation(opening, [("ann", &ann)], 1);
     assert!(matches!(store.reopen(), Err(StoreError::Io { .. })));
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
     std::fs::remove_dir(dir.path().join("probe")).unwrap();
-    assert_eq!(store.opening().unwrap(), 0);
+    assert_eq!(store.generation().unwrap(), 0);
     store.reopen().unwrap();
     assert!(!store.has_failed());
     // Whoever goes by what an earlier opening took is told that it may be gone.
     assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
-    assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().through().unwrap()), (None, 0));
-    put(store.opening().unwrap()).unwrap();
+    assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().watermark().unwrap()), (None, 0));
+    put(store.generation().unwrap()).unwrap();
     store.journal().append(&[event(2)], Durability::PowerLoss).unwrap();
 }
 
@@ -90,8 +90,8 @@ fn a_snapshot_that_was_cut_short_does_no_harm_to_the_next() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
     // As a kill leaves it.
-    let killed = super::testing::copy_of(dir.path());
-    let again = super::testing::copy_of(killed.path());
+    let killed = super::testing::copy_directory(dir.path());
+    let again = super::testing::copy_directory(killed.path());
     Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();
     let names = again.path().join("store").read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let snapshot = names.filter(|name| name.starts_with("snap.")).max().unwrap();

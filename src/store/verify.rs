@@ -2,7 +2,7 @@
 //! count.
 
 use super::engine::{Engine, KeyValueIter};
-use super::{Store, StoreError, codec, envelope, journal, keys, open_checkpoint, sessions};
+use super::{Store, StoreError, codec, envelope, journal, keys, open_checkpoint, session_tree};
 use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamageFinding {
     /// Where: a part of the store, and the key or file in it.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub location: String,
     /// What is wrong, and how it is known.
     pub reason: String,
     /// What can be done.
@@ -34,7 +35,8 @@ pub enum DamageRemedy {
     /// Nothing is lost if it is looked at under the settings that it was made with.
     Settings,
     /// The next event that is taken repairs it.
-    Nothing,
+    #[serde(rename = "nothing")]
+    SelfRepairing,
 }
 
 impl DamageRemedy {
@@ -47,7 +49,7 @@ impl DamageRemedy {
             Self::Rebuild => "`sequor rebuild` makes it anew from the journal",
             Self::Delete => "delete the file: it is passed over, and what it held is learned again from the journal",
             Self::Settings => "verify with the settings of the daemon (--config, --set); if these are they, `sequor rebuild`",
-            Self::Nothing => "the next event that is taken writes it anew",
+            Self::SelfRepairing => "the next event that is taken writes it anew",
         }
     }
 }
@@ -57,7 +59,7 @@ impl DamageFinding {
     /// repaired by itself.
     #[must_use]
     pub fn is_serious(&self) -> bool {
-        !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::Nothing)
+        !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::SelfRepairing)
     }
 }
 
@@ -106,13 +108,13 @@ pub struct VerificationReport {
 impl VerificationReport {
     /// Notes a damage.
     pub fn add(&mut self, place: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
-        self.damages.push(DamageFinding { place: place.into(), reason: reason.to_string(), remedy });
+        self.damages.push(DamageFinding { location: place.into(), reason: reason.to_string(), remedy });
     }
 
     /// Whether the journal itself is whole, and what its folds begin with, so that they can be held
     /// against it.
     #[must_use]
-    pub fn is_journal_whole(&self) -> bool {
+    pub fn is_journal_intact(&self) -> bool {
         self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
     }
 }
@@ -142,17 +144,17 @@ impl Store {
                 return (findings, ItemDictionary::default());
             }
         };
-        let items_through = self.items().through().unwrap_or_else(|error| {
+        let items_through = self.items().watermark().unwrap_or_else(|error| {
             findings.add("items", error, DamageRemedy::Rebuild);
             0
         });
-        let begin = engine.begin.load(Ordering::Acquire);
+        let begin = engine.first_offset.load(Ordering::Acquire);
         // What a dropped head named, or an entry that is a blank now, is known by what was stored
         // of it alone.
         let erased = self
             .erasures()
-            .done()
-            .and_then(|done| Ok(!done.is_empty() || !self.erasures().under_way()?.is_empty() || self.expiries().last()?.is_some()));
+            .erased_users()
+            .and_then(|done| Ok(!done.is_empty() || !self.erasures().in_progress()?.is_empty() || self.expiries().last_begun()?.is_some()));
         let nameless = begin > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, DamageRemedy::Restore);
@@ -162,11 +164,11 @@ impl Store {
         let stored: Vec<_> = (0..).map_while(|number| stored.name(number)).collect();
         let first_names = if nameless { stored.as_slice() } else { first_names };
         let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
-        if let Err(error) = self.origin() {
+        if let Err(error) = self.pretrained_state() {
             findings.add("origin", error, DamageRemedy::Backup);
         }
         // What is left of a damaged journal numbers its items otherwise.
-        let named = NamedItems { whole: findings.is_journal_whole() && !nameless, ..named };
+        let named = NamedItems { whole: findings.is_journal_intact() && !nameless, ..named };
         check_reach(&engine, end, &mut findings);
         if items_through > end {
             findings.add("items", format!("they reach offset {items_through}, the journal only {end}"), DamageRemedy::Rebuild);
@@ -175,7 +177,7 @@ impl Store {
         let items = if named.whole { named.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
         check_checkpoints(self, end, &mut findings);
-        if let Err(error) = self.links().load() {
+        if let Err(error) = self.aliases().load() {
             findings.add("links", error, DamageRemedy::Rebuild);
         }
         if let Err(error) = self.consents().load() {
@@ -201,8 +203,8 @@ fn check_journal(
         named.all.intern(name);
     }
     let place = |offset: Offset| format!("journal, offset {offset}");
-    let begin = engine.begin.load(Ordering::Acquire);
-    let (mut next, last) = match journal::last_record(&engine.journal, engine.path()) {
+    let begin = engine.first_offset.load(Ordering::Acquire);
+    let (mut next, last) = match journal::find_last_record(&engine.journal, engine.path()) {
         Ok(Some(last)) => (begin, last),
         Ok(None) => return (begin, named),
         Err(error) => {
@@ -210,7 +212,7 @@ fn check_journal(
             return (begin, named);
         }
     };
-    let mut records = journal::JournalRecords::from(&engine.journal, engine.path(), begin);
+    let mut records = journal::JournalRecords::starting_at(&engine.journal, engine.path(), begin);
     while next <= last {
         match records.next() {
             Some(Ok(entries)) => {
@@ -236,11 +238,11 @@ fn check_journal(
                 findings.add(place(next), &error, DamageRemedy::Restore);
                 // Where the database itself gives up, what follows cannot be found.
                 let behind = match error {
-                    StoreError::Gap { until, .. } => until,
+                    StoreError::MissingEntries { until, .. } => until,
                     StoreError::DamagedRecord { offset, .. } => offset + 1,
                     _ => break,
                 };
-                match journal::record_from(&engine.journal, engine.path(), behind) {
+                match journal::find_record_from(&engine.journal, engine.path(), behind) {
                     Ok(Some(first)) if first <= last => next = first,
                     Ok(_) => break,
                     Err(error) => {
@@ -248,7 +250,7 @@ fn check_journal(
                         break;
                     }
                 }
-                records = journal::JournalRecords::from(&engine.journal, engine.path(), next);
+                records = journal::JournalRecords::starting_at(&engine.journal, engine.path(), next);
             }
             None => break,
         }
@@ -272,14 +274,14 @@ fn count(entry: &Entry, counts: &mut StoreCounts) {
 }
 
 fn check_reach(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
-    let place = engine.reach.path().display().to_string();
-    match engine.reach.found() {
+    let place = engine.end_marker.path().display().to_string();
+    match engine.end_marker.value_at_open() {
         Ok(known) if known.unwrap_or(0) > end => {
             let known = known.unwrap_or(0);
             findings.add(format!("journal, offset {end}"), format!("it ends here, but {known} entries were in it"), DamageRemedy::Restore);
         }
         Ok(_) => {}
-        Err(reason) => findings.add(place, reason, DamageRemedy::Nothing),
+        Err(reason) => findings.add(place, reason, DamageRemedy::SelfRepairing),
     }
 }
 
@@ -294,7 +296,7 @@ fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationR
             }
         };
         let Ok(first) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
-            if key != keys::ITEMS_THROUGH {
+            if key != keys::ITEMS_WATERMARK_KEY {
                 findings.add("items", format!("there is a key of {} bytes, which is none", key.len()), DamageRemedy::Rebuild);
             }
             continue;
@@ -327,7 +329,7 @@ fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationR
 }
 
 fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut VerificationReport) {
-    match store.sessions().through() {
+    match store.sessions().watermark() {
         Ok(through) if through > end => {
             findings.add("sessions", format!("they reach offset {through}, the journal only {end}"), DamageRemedy::Rebuild);
         }
@@ -342,26 +344,30 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
                 return;
             }
         };
-        if key == keys::SESSIONS_THROUGH {
+        if key == keys::SESSIONS_WATERMARK_KEY {
             continue;
         }
-        let Some(user) = keys::user_of(&key) else {
+        let Some(user) = keys::parse_user_key(&key) else {
             findings.add("sessions", format!("there is a key of {} bytes that is no user's", key.len()), DamageRemedy::Rebuild);
             continue;
         };
         findings.counts.sessions += 1;
-        let place = format!("sessions, {}", keys::veiled(user));
+        let place = format!("sessions, {}", keys::redacted(user));
         match sessions::decode_record(&key, &value) {
             Ok(record) => {
-                if record.applied > end {
-                    findings.add(&place, format!("it reaches offset {}, the journal only {end}", record.applied), DamageRemedy::Rebuild);
+                if record.applied_through > end {
+                    findings.add(
+                        &place,
+                        format!("it reaches offset {}, the journal only {end}", record.applied_through),
+                        DamageRemedy::Rebuild,
+                    );
                 }
-                let strange = record.session.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
+                let strange = record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
                 if let Some(item) = strange {
                     findings.add(&place, format!("it names item number {item}, and there are {items}"), DamageRemedy::Rebuild);
                 }
-                if record.session.steps.len() > UserSequence::MAX_STEPS {
-                    findings.add(&place, format!("it has {} steps", record.session.steps.len()), DamageRemedy::Rebuild);
+                if record.sequence.steps.len() > UserSequence::MAX_STEPS {
+                    findings.add(&place, format!("it has {} steps", record.sequence.steps.len()), DamageRemedy::Rebuild);
                 }
             }
             Err(error) => findings.add(place, error, DamageRemedy::Rebuild),
@@ -370,7 +376,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
 }
 
 fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationReport) {
-    let checkpoints = store.present_checkpoints();
+    let checkpoints = store.checkpoints_read_only();
     let offsets = match checkpoints.offsets() {
         Ok(offsets) => offsets,
         Err(error) => return findings.add("checkpoints", error, DamageRemedy::Rebuild),

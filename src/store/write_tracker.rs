@@ -22,7 +22,7 @@ pub(crate) struct WriteTracker {
 impl WriteTracker {
     /// Notes a write that is done: whoever reads the place from now on reads what it left. `former`
     /// is the value that stood there, `length` that of the one that does.
-    pub(crate) fn wrote(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
+    pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));
         self.bytes.fetch_add(bytes(length) - bytes(former.map(<[u8]>::len)), Ordering::Relaxed);
         if let Some(places) = self.places.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -31,35 +31,35 @@ impl WriteTracker {
     }
 
     /// Notes every place from now on.
-    pub(crate) fn follow(&self) {
+    pub(crate) fn start_tracking(&self) {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
     }
 
     /// The places noted since the last time.
-    pub(crate) fn take(&self) -> BTreeSet<WritePosition> {
+    pub(crate) fn drain_positions(&self) -> BTreeSet<WritePosition> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Notes no more.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn stop_tracking(&self) {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// By how much keys and values have grown since the database was opened.
-    pub(crate) fn grown(&self) -> i64 {
+    pub(crate) fn growth(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes in that all keys and values were counted to be so many bytes, since they had `grown`
+    /// Takes in that all keys and values were counted to be so many bytes, since they had `growth`
     /// by so much.
-    pub(crate) fn count(&self, bytes: u64, grown: i64) {
+    pub(crate) fn set_counted_bytes(&self, bytes: u64, grown: i64) {
         if !self.counted.swap(true, Ordering::AcqRel) {
             self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX).saturating_sub(grown), Ordering::Relaxed);
         }
     }
 
     /// The bytes of all keys and values, if they were counted.
-    pub(crate) fn bytes(&self) -> Option<u64> {
+    pub(crate) fn live_bytes(&self) -> Option<u64> {
         let counted = self.counted.load(Ordering::Acquire);
         counted.then(|| self.bytes.load(Ordering::Relaxed).max(0).unsigned_abs())
     }

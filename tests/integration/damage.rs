@@ -51,12 +51,12 @@ fn sessions(committer: &Committer, end: Offset) -> BTreeMap<String, SessionRecor
     let mut users: BTreeMap<String, SessionRecord> = BTreeMap::new();
     for offset in 0..end {
         let Entry::Event(event) = entry(offset) else { continue };
-        let new = || SessionRecord { applied: 0, session: UserSequence::default(), hidden: Vec::new() };
+        let new = || SessionRecord { applied_through: 0, sequence: UserSequence::default(), hidden_state: Vec::new() };
         let record = users.entry(event.user_id).or_insert_with(new);
         let item = event.item_id.and_then(|name| names.get(&name));
-        record.session.push(offset, Step { item, kind: 0, starts_session: false, at: event.timestamp, value: 1.0 }, None, 1_800_000);
-        record.applied = offset + 1;
-        record.hidden = vec![offset as u8; 200];
+        record.sequence.push(offset, Step { item, kind: 0, starts_session: false, at: event.timestamp, value: 1.0 }, None, 1_800_000);
+        record.applied_through = offset + 1;
+        record.hidden_state = vec![offset as u8; 200];
     }
     users
 }
@@ -80,7 +80,7 @@ impl Original {
         for opening in 0..3 {
             let store = Store::open(&dir, &StoreOptions::default()).unwrap();
             if opening == 0 {
-                store.set_origin::<StoreError>(|file| written(file, &[5; 500])).unwrap();
+                store.set_pretrained_state::<StoreError>(|file| written(file, &[5; 500])).unwrap();
             }
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             for commit in 0..40 {
@@ -90,7 +90,7 @@ impl Original {
                 if commit % 13 == 5 {
                     let users = sessions(&committer, end);
                     store.sessions().put(users.iter().map(|(user, record)| (user.as_str(), record)), end).unwrap();
-                    committer.persist_items().unwrap();
+                    committer.persist_indexes().unwrap();
                     stored.push(users);
                 }
             }
@@ -120,7 +120,7 @@ impl Original {
     /// nothing is wrong, `Ok(false)` if it is known to be damaged, and why if something is wrong
     /// that nothing said.
     fn judge(&self, dir: &Path) -> Result<bool, String> {
-        let store = match Store::open_damaged(dir, &StoreOptions::default()) {
+        let store = match Store::open_for_inspection(dir, &StoreOptions::default()) {
             Ok(store) => store,
             Err(error) if error.to_string().len() > 20 => return Ok(false),
             Err(error) => return Err(format!("refused without a reason: {error}")),
@@ -159,7 +159,7 @@ impl Original {
         if error.is_none() && found != self.names {
             return Err(format!("{} items instead of {}, or others", found.len(), self.names.len()));
         }
-        let through = store.sessions().through();
+        let through = store.sessions().watermark();
         for user in (0..USERS).map(|number| format!("user{number}")) {
             match store.sessions().get(&user) {
                 Ok(record) => {
@@ -167,7 +167,8 @@ impl Original {
                     let known =
                         |(place, users): (usize, &BTreeMap<String, SessionRecord>)| (users.get(&user) == record.as_ref()).then_some(place);
                     let newest = self.stored.iter().enumerate().filter_map(known).next_back();
-                    let reaches = newest.and_then(|place| self.stored[place].values().map(|record| record.applied).max()).unwrap_or(0);
+                    let reaches =
+                        newest.and_then(|place| self.stored[place].values().map(|record| record.applied_through).max()).unwrap_or(0);
                     if record.is_some() && newest.is_none() {
                         return Err(format!("another session of {user}"));
                     }
@@ -189,7 +190,7 @@ impl Original {
     /// Whether a user has no event between the state found and the offset that the records are said
     /// to reach.
     fn is_unmoved(&self, user: &str, newest: Option<usize>, through: Offset) -> bool {
-        let applied = newest.and_then(|place| self.stored[place].get(user)).map_or(0, |record| record.applied);
+        let applied = newest.and_then(|place| self.stored[place].get(user)).map_or(0, |record| record.applied_through);
         let moved = |entry: &Entry| matches!(entry, Entry::Event(event) if event.user_id == user);
         !self.entries[applied as usize..through as usize].iter().any(moved)
     }

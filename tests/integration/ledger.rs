@@ -52,14 +52,14 @@ impl Ledger {
     /// Every record is the fold of its user's events before the offset that it names, and nobody's
     /// record ends before the offset that all are said to reach.
     fn assert_sessions_are_folds(&self, store: &Store) {
-        let through = store.sessions().through().unwrap();
+        let through = store.sessions().watermark().unwrap();
         assert!(through <= self.entries.len() as u64, "the sessions reach {through}, the journal {}", self.entries.len());
         let mut records: HashMap<_, _> = store.sessions().iter().unwrap().map(Result::unwrap).collect();
         // Of each user what the record reaches, and all.
         let mut folds: BTreeMap<String, [UserSequence; 2]> = BTreeMap::new();
         let (mut merged, mut behind) = (HashSet::new(), Vec::new());
         for (user, SessionUpdate { offset, op: act }) in self.happened() {
-            let reached = offset < records.get(&user).map_or(0, |record| record.applied);
+            let reached = offset < records.get(&user).map_or(0, |record| record.applied_through);
             if !reached && offset < through {
                 behind.push((user.clone(), offset));
             }
@@ -85,7 +85,7 @@ impl Ledger {
             let record = records.remove(&user);
             // Of a user who was merged a record may be left or not.
             if record.is_some() || !merged.contains(&user) {
-                assert_eq!(record.map(|record| record.session).unwrap_or_default(), session, "{user}");
+                assert_eq!(record.map(|record| record.sequence).unwrap_or_default(), session, "{user}");
             }
         }
         assert!(records.is_empty(), "of users whom the journal does not know: {records:?}");

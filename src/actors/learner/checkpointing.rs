@@ -46,11 +46,11 @@ impl LearnerActor {
             // learning stops for.
             let checkpoints = store.checkpoints(kept)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            let begin = retain.map(|keep| store.retain(&checkpoints, keep, offset)).transpose()?;
+            let begin = retain.map(|keep| store.apply_retention(&checkpoints, keep, offset)).transpose()?;
             if let Some(begin) = begin {
                 tracing::debug!(begin, "where the journal begins");
             }
-            let swept = store.sessions().forget(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
+            let swept = store.sessions().remove_stale(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
             upkeep.compact_if_due(compact_ratio);
             Ok(CheckpointWritten { offset, bytes, swept })
         }));

@@ -32,17 +32,18 @@ impl ShardActor {
         // Of a damaged record nothing is told; the session is folded anew from a journal that has
         // nothing of it any more.
         let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
-        let changed: Vec<_> = at_rest.filter_map(|(user, mut record)| let_go(&mut record, &expired).then_some((user, record))).collect();
+        let changed: Vec<_> =
+            at_rest.filter_map(|(user, mut record)| expire_steps(&mut record, &expired).then_some((user, record))).collect();
         sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
         Ok(ExpiryScan { changed: changed.len(), last })
     }
 }
 
 /// Takes out of a record what goes. Whether anything does.
-pub(super) fn let_go(record: &mut SessionRecord, expired: &ExpiryCutoffs) -> bool {
-    let went = record.session.expire(expired);
+pub(super) fn expire_steps(record: &mut SessionRecord, expired: &ExpiryCutoffs) -> bool {
+    let went = record.sequence.expire(expired);
     if went {
-        record.hidden.clear();
+        record.hidden_state.clear();
     }
     went
 }

@@ -31,8 +31,8 @@ impl ShardActor {
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
             let gone = asked - records.len();
-            let through = if gone == 0 { stored.min_with(number, delivered) } else { store.sessions().through()? };
-            store.sessions().put_in(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            let through = if gone == 0 { stored.min_with(number, delivered) } else { store.sessions().watermark()? };
+            store.sessions().put_if_generation(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
             if gone == 0 {
                 stored.raise(number, delivered);
             }

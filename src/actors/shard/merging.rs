@@ -87,10 +87,12 @@ impl ShardActor {
             let record = match share.store.sessions().get(user) {
                 _ if from.is_some() => None,
                 // Of a damaged record nothing is left but what the journal says.
-                Err(StoreError::DamagedValue { .. }) => return self.session_before(user, until, Some(share.store.journal().begin()?)),
+                Err(StoreError::DamagedValue { .. }) => {
+                    return self.session_before(user, until, Some(share.store.journal().first_offset()?));
+                }
                 read => read?,
             };
-            let (mut session, applied) = record.map(|record| (record.session, record.applied)).unwrap_or_default();
+            let (mut session, applied) = record.map(|record| (record.sequence, record.applied_through)).unwrap_or_default();
             let read = |from: Offset| {
                 let meaning = |(offset, entry)| (offset, SessionUpdate::from_entry(offset, entry, &share.dictionary, &share.kinds));
                 Ok(share.store.journal().entries(from)?.map(move |read| read.map(meaning)))
@@ -98,7 +100,7 @@ impl ShardActor {
             // A pass over all of the journal is nothing to keep.
             let mut passing = JournalTail::default();
             let tail = if from.is_some() { &mut passing } else { &mut self.tail };
-            let happened = tail.of(user, share.store.opening()?, (from.unwrap_or(stored), until), read)?;
+            let happened = tail.of(user, share.store.generation()?, (from.unwrap_or(stored), until), read)?;
             let mut is_steady = true;
             for SessionUpdate { offset, op: act } in happened {
                 if offset < applied || passed_over.contains(&offset) {
@@ -131,10 +133,10 @@ impl ShardActor {
             return;
         }
         let sessions = self.share.store.sessions();
-        let forgotten = sessions.through().and_then(|through| {
+        let forgotten = sessions.watermark().and_then(|through| {
             for (offset, user) in self.merged.iter().filter(|(offset, _)| *offset < through) {
                 // Who was erased after the merge may have come back as a new user.
-                if !matches!(sessions.get(user), Ok(Some(record)) if record.applied > *offset) {
+                if !matches!(sessions.get(user), Ok(Some(record)) if record.applied_through > *offset) {
                     sessions.remove([user.as_str()])?;
                 }
             }

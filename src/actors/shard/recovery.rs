@@ -10,7 +10,7 @@ impl ShardActor {
     /// Starts the user's actor with nothing but what the journal says. That takes a pass over the
     /// journal: the price of damage.
     pub(super) fn rebuild_session(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
-        let begin = self.share.store.journal().begin()?;
+        let begin = self.share.store.journal().first_offset()?;
         let mut events: Vec<_> = self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
         for happened in &mut events {
             self.attach_merged_record(happened, Some(begin))?;
@@ -29,7 +29,9 @@ impl ShardActor {
             if offset >= self.delivered {
                 break;
             }
-            events.extend(SessionUpdate::from_entry(offset, entry, &self.share.dictionary, &self.share.kinds).filter(|(user, _)| wanted(user)));
+            events.extend(
+                SessionUpdate::from_entry(offset, entry, &self.share.dictionary, &self.share.kinds).filter(|(user, _)| wanted(user)),
+            );
         }
         Ok(events)
     }
@@ -38,16 +40,16 @@ impl ShardActor {
     /// be gone; and tries again what could not be read then.
     pub(super) fn reload_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.share.store, self.share.number.0);
-        let opening = store.opening()?;
+        let opening = store.generation()?;
         if opening != self.opening {
-            self.share.flush_progress.lower(own, store.sessions().through()?);
+            self.share.flush_progress.lower(own, store.sessions().watermark()?);
             self.opening = opening;
             self.ill = true;
         }
         if self.ill {
             self.recover();
         }
-        if self.ill { Err(StoreError::Failed { dir: self.share.store.dir().to_owned() }) } else { Ok(()) }
+        if self.ill { Err(StoreError::NeedsReopen { dir: self.share.store.dir().to_owned() }) } else { Ok(()) }
     }
 
     /// Lets all session actors go, and puts the journal's tail before those that it concerns.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{RemovedUser, System, SystemError};
+use super::{ErasedEntryCounts, System, SystemError};
 use crate::actors::committer::ForgetUsers;
 use crate::actors::eraser::ErasureJob;
 use crate::actors::upkeep::StoreMaintenance;
@@ -33,7 +33,7 @@ impl System {
 
     /// Waits until users are forgotten, by all their ids; says what went with them. `None` if that
     /// takes longer than `patience`.
-    pub async fn wait_for_erasure(&self, ids: &[String], patience: Duration) -> Option<RemovedUser> {
+    pub async fn wait_for_erasure(&self, ids: &[String], patience: Duration) -> Option<ErasedEntryCounts> {
         self.erasing.wait(ids, patience).await
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{System, SystemError};
 use crate::actors::admission::AdmissionFull;
-use crate::actors::session::follower;
+use crate::actors::session::sequence_state;
 use crate::actors::shard::{GetSessionView, ListLiveSessions};
 use crate::learner::{RankingInspection, RecommendationRequest, inspect};
 use crate::store::SessionRecord;
@@ -30,7 +30,7 @@ impl System {
     /// thread that asks; nothing is kept of it.
     #[must_use]
     pub fn inspect(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
-        inspect(&self.published.load(), &self.catalog.load(), &follower(record), &self.fold.sequence, request)
+        inspect(&self.published.load(), &self.catalog.load(), &sequence_state(record), &self.fold.sequence, request)
     }
 
     /// Of the users whose session is in memory and whose id begins so those who were there last,

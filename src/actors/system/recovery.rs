@@ -40,10 +40,14 @@ pub(super) fn loader(
     );
     move || {
         let past = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
-        let aides =
-            LearnerDeps { training: Box::new(training.new_replacement()), clustering: Box::new(clustering.new_replacement()), state_history: Box::new(past) };
+        let aides = LearnerDeps {
+            training: Box::new(training.new_replacement()),
+            clustering: Box::new(clustering.new_replacement()),
+            state_history: Box::new(past),
+        };
         let read = ahead.take().map_or(Ok(None), |ahead| ahead.into_state(&store))?.filter(|state| state.matches_settings(&settings));
-        let (state, first) = (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().begin()?);
+        let (state, first) =
+            (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, aides)?)
     }
 }
@@ -52,7 +56,7 @@ pub(super) fn loader(
 /// under others does. One that this build cannot read is passed over.
 fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
     let mut other = None;
-    for state in store.checkpoints(kept)?.descending(store.journal().next_offset()?)?.filter_map(decode) {
+    for state in store.checkpoints(kept)?.newest_first(store.journal().next_offset()?)?.filter_map(decode) {
         if state.matches_settings(settings) {
             return Ok(Some(state));
         }

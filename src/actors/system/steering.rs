@@ -19,7 +19,7 @@ impl System {
     /// then nothing was done.
     pub async fn steer(&self, act: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, SystemError> {
         if let ModelOperation::Rollback { to } = act {
-            let points: Vec<_> = self.store.points()?.into_iter().map(|point| point.offset).collect();
+            let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
             if !points.contains(&to) {
                 return Err(SystemError::NoRestorePoint { to, points });
             }

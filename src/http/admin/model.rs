@@ -84,7 +84,7 @@ impl Act {
 /// If that or the disk does not answer.
 pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Problem> {
     let standing = api.system.learner_status().await?;
-    let points = api.system.store().points().map_err(SystemError::from)?;
+    let points = api.system.store().list_restore_points().map_err(SystemError::from)?;
     let vitals: &ModelHealth = &standing.health;
     Ok(ModelStatus {
         weights_version: api.system.snapshot().weights_version(),

@@ -61,7 +61,7 @@ impl Users {
     pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
-        let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().starting_with(prefix)?.next().is_some());
+        let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
             && api.rules.pseudonymiser.is_some()
             && api.system.live_sessions(&prefix, 1).await?.is_empty()
@@ -77,17 +77,17 @@ impl Users {
             // A record that is damaged is named by `verify` and healed when its user comes back;
             // the list goes on without it.
             for (user, idle) in live {
-                let session = stored.get(&user).ok().flatten().map(|record| record.session).unwrap_or_default();
+                let session = stored.get(&user).ok().flatten().map(|record| record.sequence).unwrap_or_default();
                 known.insert(user.clone());
                 lines.push(line(&api, user, Some(idle.as_secs()), &session));
             }
-            for read in stored.starting_with(&prefix)? {
+            for read in stored.iter_prefix(&prefix)? {
                 if lines.len() > limit {
                     break;
                 }
                 let Ok((user, record)) = read else { continue };
                 if !known.contains(&user) {
-                    lines.push(line(&api, user, None, &record.session));
+                    lines.push(line(&api, user, None, &record.sequence));
                 }
             }
             let more = lines.len() > limit;
@@ -233,7 +233,7 @@ impl Xray {
         let record = record.ok_or_else(Problem::unknown_user)?;
         let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(SHOWN, api.clock.now()) };
         let look = move || {
-            let (session, applied) = (record.session.clone(), record.applied);
+            let (session, applied) = (record.sequence.clone(), record.applied_through);
             Self::new(&api, user, session, applied, api.system.inspect(record, &request))
         };
         web::block(look).await.map_err(|_| Problem::internal())
@@ -249,7 +249,11 @@ impl Xray {
         });
         let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceList {
             source,
-            brought: SourceName::ALL.into_iter().zip(answer.candidates_by_source).find(|(other, _)| *other == source).map_or(0, |(_, count)| count),
+            brought: SourceName::ALL
+                .into_iter()
+                .zip(answer.candidates_by_source)
+                .find(|(other, _)| *other == source)
+                .map_or(0, |(_, count)| count),
             items: places
                 .into_iter()
                 .filter_map(|InspectedPosition { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
@@ -292,7 +296,10 @@ fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     }
 }
 
-fn ranked(api: &ApiState, InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate) -> Option<Ranked> {
+fn ranked(
+    api: &ApiState,
+    InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate,
+) -> Option<Ranked> {
     Some(Ranked {
         item: named(api, candidate.item)?,
         score: candidate.score,

@@ -97,8 +97,8 @@ impl StoreView {
             Ok::<_, SystemError>(Self {
                 directory: store.dir().to_owned(),
                 bytes_on_disk: store.size_on_disk()?,
-                journal: Stretched { begin: store.journal().begin()?, end: store.journal().next_offset()? },
-                checkpoints: store.points()?.into_iter().rev().collect(),
+                journal: Stretched { begin: store.journal().first_offset()?, end: store.journal().next_offset()? },
+                checkpoints: store.list_restore_points()?.into_iter().rev().collect(),
                 quarantined: store.quarantine().count()?,
                 sessions: store.sessions().count()?,
             })
@@ -144,9 +144,9 @@ fn not_copied(error: SystemError) -> Problem {
 
 /// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
 async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let look = move || api.system.store().erasures().done().map_err(SystemError::from);
+    let look = move || api.system.store().erasures().erased_users().map_err(SystemError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
-    let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.hex(), "asked": asked }))).collect();
+    let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked }))).collect();
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 

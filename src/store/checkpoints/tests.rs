@@ -105,9 +105,9 @@ fn a_failed_one_leaves_the_others_and_no_file() {
     write(&checkpoints, 5, b"five");
     let failed = checkpoints.write(6, |writer| {
         writer.write_all(b"half").unwrap();
-        Err(StoreError::Failed { dir: "d".into() })
+        Err(StoreError::NeedsReopen { dir: "d".into() })
     });
-    assert!(matches!(failed, Err(StoreError::Failed { .. })));
+    assert!(matches!(failed, Err(StoreError::NeedsReopen { .. })));
     assert_eq!(newest(&checkpoints), Some((5, b"five".to_vec())));
     assert_eq!(dir.path().join("checkpoints").read_dir().unwrap().count(), 1);
 }
@@ -143,7 +143,7 @@ fn a_file_of_its_own_is_replaced_once_the_new_one_is_whole() {
     let write = |bytes: &'static [u8], fails: bool| {
         write_checkpoint::<StoreError>(&path, 3, |writer| {
             writer.write_all(bytes).map_err(StoreError::io("writing", Path::new("")))?;
-            if fails { Err(StoreError::Failed { dir: "d".into() }) } else { Ok(()) }
+            if fails { Err(StoreError::NeedsReopen { dir: "d".into() }) } else { Ok(()) }
         })
     };
     let read = || {
@@ -174,18 +174,18 @@ fn a_file_of_its_own_is_replaced_once_the_new_one_is_whole() {
 fn what_learning_begins_with_is_set_before_the_first_entry_or_never() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    assert!(store.origin().unwrap().is_none());
+    assert!(store.pretrained_state().unwrap().is_none());
     let set = |bytes: &'static [u8]| {
-        store.set_origin::<StoreError>(|writer| writer.write_all(bytes).map_err(StoreError::io("writing", Path::new(""))))
+        store.set_pretrained_state::<StoreError>(|writer| writer.write_all(bytes).map_err(StoreError::io("writing", Path::new(""))))
     };
     set(b"weights").unwrap();
     store.journal().append(&[event(1)], Durability::ProcessCrash).unwrap();
-    assert!(matches!(set(b"others"), Err(StoreError::Begun { entries: 1, .. })));
+    assert!(matches!(set(b"others"), Err(StoreError::JournalNotEmpty { entries: 1, .. })));
     let mut payload = Vec::new();
-    store.origin().unwrap().unwrap().read_to_end(&mut payload).unwrap();
+    store.pretrained_state().unwrap().unwrap().read_to_end(&mut payload).unwrap();
     assert_eq!(payload, b"weights");
     std::fs::write(dir.path().join("origin"), "something else").unwrap();
-    assert!(store.origin().is_err());
+    assert!(store.pretrained_state().is_err());
 }
 
 #[test]

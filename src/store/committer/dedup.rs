@@ -33,7 +33,7 @@ impl EventIdWindow {
     }
 
     /// The first offset whose id is remembered when the journal ends at `end`.
-    pub(super) fn window_before(&self, end: Offset) -> Offset {
+    pub(super) fn window_start(&self, end: Offset) -> Offset {
         end.saturating_sub(self.window)
     }
 
@@ -53,7 +53,7 @@ impl EventIdWindow {
     }
 
     /// Remembers ids that were written down, with the offsets of their entries, ascending.
-    pub(super) fn recall(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
+    pub(super) fn restore(&mut self, ids: VecDeque<(Offset, EventIdDigest)>) {
         self.seen.extend(ids.iter().map(|(_, id)| id));
         self.order = ids;
     }
@@ -64,17 +64,17 @@ impl EventIdWindow {
     }
 
     /// Sorts new ids from seen ones without remembering any yet.
-    pub(super) fn batch(&self) -> DedupBatch<'_> {
+    pub(super) fn begin_batch(&self) -> DedupBatch<'_> {
         DedupBatch { known: self, ids: Vec::new(), seen: FxHashSet::default() }
     }
 
     /// Remembers the ids of a batch that the journal now has, and forgets those that the window
     /// before `end` no longer reaches.
-    pub(super) fn take(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
+    pub(super) fn commit_batch(&mut self, ids: Vec<(Offset, EventIdDigest)>, end: Offset) {
         for (offset, id) in ids {
             self.remember(offset, id);
         }
-        let begin = self.window_before(end);
+        let begin = self.window_start(end);
         while let Some((_, id)) = self.order.pop_front_if(|(offset, _)| *offset < begin) {
             self.seen.remove(&id);
         }

@@ -91,10 +91,10 @@ proptest! {
             match between {
                 Between::Nothing => {}
                 Between::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
-                Between::PersistItems => committer.persist_items().unwrap(),
+                Between::PersistItems => committer.persist_indexes().unwrap(),
                 // What is left is used if it is the last thing done, and is of no account if it is
                 // not.
-                Between::Rest => committer.rest().unwrap(),
+                Between::Rest => committer.prepare_for_shutdown().unwrap(),
                 Between::Restart => {
                     drop(committer);
                     committer = open(dir.path(), window);
@@ -143,7 +143,7 @@ fn a_journal_that_ends_before_its_folds_is_refused() {
     let store = committer.store.clone();
     store.sessions().put([], 3).unwrap();
     let refused = Committer::open(store, CommitterSettings::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::Lost { end: 1, known: 3, .. }), "{refused}");
+    assert!(matches!(refused, StoreError::JournalTruncated { end: 1, known: 3, .. }), "{refused}");
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn entries_are_those_of_whom_their_user_was_merged_into() {
     let mut committer = open(dir.path(), 0);
     let (receipts, _) = committer.commit(vec![vec![of("anon"), merge("anon", "ann")], vec![of("anon"), merge("anon", "bob")]]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[1].duplicates), (2, &vec![1]));
-    committer.persist_items().unwrap();
+    committer.persist_indexes().unwrap();
     committer.commit(vec![vec![merge("phone", "anon")]]).unwrap();
     drop(committer);
     // One link is stored, and one is in the journal's tail.
     let mut committer = open(dir.path(), 0);
-    assert_eq!(committer.links().len(), 2);
+    assert_eq!(committer.aliases().len(), 2);
     committer.commit(vec![vec![of("phone"), merge("phone", "bob")]]).unwrap();
     let journal: Vec<_> = committer.store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
     assert_eq!(journal, [of("anon"), merge("anon", "ann"), of("ann"), merge("phone", "ann"), of("ann")]);
@@ -228,7 +228,7 @@ fn what_users_let_be_kept_is_known_after_any_restart() {
         assert_eq!((consents.get("bob"), consents.len()), (Some(Consent::None), 2));
         let (receipts, _) = committer.commit(vec![vec![of("2", "bob")]]).unwrap();
         assert_eq!(receipts[0].withheld, [0]);
-        committer.persist_items().unwrap();
+        committer.persist_indexes().unwrap();
         if let Some(consent) = change {
             committer.commit(vec![vec![says("ann", consent)]]).unwrap();
         }

@@ -1,4 +1,4 @@
-use super::super::testing::{copy_of, event};
+use super::super::testing::{copy_directory, event};
 use super::super::{QuarantineReader, QuarantinedEntry, SessionRecord, StoreOptions};
 use super::*;
 use crate::domain::{Entry, UserSequence};
@@ -16,11 +16,11 @@ fn compact(store: &Store) -> CompactionSummary {
 }
 
 fn journal(store: &Store) -> Vec<Entry> {
-    store.journal().entries(store.journal().begin().unwrap()).unwrap().map(|entry| entry.unwrap().1).collect()
+    store.journal().entries(store.journal().first_offset().unwrap()).unwrap().map(|entry| entry.unwrap().1).collect()
 }
 
 fn record(applied: u64, bytes: usize) -> SessionRecord {
-    SessionRecord { applied, session: UserSequence::default(), hidden: vec![applied as u8; bytes] }
+    SessionRecord { applied_through: applied, sequence: UserSequence::default(), hidden_state: vec![applied as u8; bytes] }
 }
 
 fn databases(dir: &Path) -> Vec<String> {
@@ -53,7 +53,7 @@ fn disk_is_given_back_and_all_is_there() {
         assert!(number > 1 || bytes_after * 2 < bytes_before, "{bytes_before} to {bytes_after}");
         assert_eq!(databases(dir.path()), [format!("store.{number}")]);
         assert_eq!(store.live_bytes().unwrap(), counted(&store));
-        assert_eq!((journal(&store), store.journal().begin().unwrap()), (entries.clone(), 20));
+        assert_eq!((journal(&store), store.journal().first_offset().unwrap()), (entries.clone(), 20));
         store.reopen().unwrap();
     }
     store.close().unwrap();
@@ -61,25 +61,25 @@ fn disk_is_given_back_and_all_is_there() {
     assert_eq!(databases(dir.path()), ["store"]);
     assert_eq!((journal(&store), store.quarantine().all().unwrap().len()), (entries, 1));
     assert_eq!((store.sessions().iter().unwrap().count(), store.sessions().get("user-7").unwrap()), (200, Some(record(59, 4000))));
-    store.check_end().unwrap();
+    store.check_journal_end().unwrap();
 }
 
 #[test]
 fn live_bytes_are_counted_once_and_kept_up() {
     let (dir, store) = store();
     store.sessions().put([("ann", &record(1, 100)), ("bob", &record(2, 100))], 2).unwrap();
-    assert_eq!(store.live_bytes_counted(), None);
+    assert_eq!(store.cached_live_bytes(), None);
     assert_eq!(store.live_bytes().unwrap(), counted(&store));
     store.sessions().put([("ann", &record(1, 900)), ("cid", &record(2, 10))], 2).unwrap();
-    store.sessions().forget(1, None, 10).unwrap();
+    store.sessions().remove_stale(1, None, 10).unwrap();
     for number in 0..30 {
         store.journal().append(&[event(number)], Durability::ProcessCrash).unwrap();
     }
     store.journal().drop_before(20).unwrap();
-    assert_eq!(store.live_bytes_counted(), Some(counted(&store)));
+    assert_eq!(store.cached_live_bytes(), Some(counted(&store)));
     drop(store);
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    assert_eq!((store.live_bytes_counted(), store.live_bytes().unwrap()), (None, counted(&store)));
+    assert_eq!((store.cached_live_bytes(), store.live_bytes().unwrap()), (None, counted(&store)));
 }
 
 #[test]
@@ -100,8 +100,8 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
             while !ends.load(Ordering::Relaxed) {
                 round += 1;
                 let records: Vec<_> = (0..40).map(|user| (format!("user-{user}-{}", round % 50), record(round, 300))).collect();
-                store.sessions().put_in(0, records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
-                store.sessions().forget(round.saturating_sub(40), None, 200).unwrap();
+                store.sessions().put_if_generation(0, records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
+                store.sessions().remove_stale(round.saturating_sub(40), None, 200).unwrap();
             }
             round
         });
@@ -134,7 +134,7 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
     });
     let is_whole = |store: &Store| {
         assert_eq!(journal(store), (0..appended).map(event).collect::<Vec<_>>());
-        assert_eq!(store.sessions().through().unwrap(), put);
+        assert_eq!(store.sessions().watermark().unwrap(), put);
         for read in store.sessions().iter().unwrap() {
             let (user, found) = read.unwrap();
             let number: u64 = user.rsplit('-').next().unwrap().parse().unwrap();
@@ -148,7 +148,7 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
     is_whole(&store);
     store.sync(Durability::PowerLoss).unwrap();
     // A copy of the files is what a process that died now would leave.
-    let copy = copy_of(dir.path());
+    let copy = copy_directory(dir.path());
     is_whole(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
 }
 
@@ -197,10 +197,10 @@ fn broken_off_or_overtaken_by_a_reopening_it_changes_nothing() {
         }
         ControlFlow::Continue(())
     });
-    assert!(matches!(overtaken, Err(StoreError::Failed { .. } | StoreError::Reopened { .. })), "{overtaken:?}");
+    assert!(matches!(overtaken, Err(StoreError::NeedsReopen { .. } | StoreError::Reopened { .. })), "{overtaken:?}");
     reopening.unwrap().join().unwrap();
     assert_eq!(databases(dir.path()), ["store"]);
-    assert_eq!((journal(&store).len(), store.opening().unwrap()), (4000, 1));
+    assert_eq!((journal(&store).len(), store.generation().unwrap()), (4000, 1));
     compact(&store);
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
 }

@@ -1,4 +1,4 @@
-use super::super::testing::{copy_of, entries, event, flip};
+use super::super::testing::{copy_directory, entries, event, flip_bit};
 use super::super::{Store, StoreOptions};
 use super::*;
 use proptest::prelude::*;
@@ -73,7 +73,7 @@ fn an_acknowledged_append_survives_what_dies_then() {
     let (dir, store) = store();
     for durability in [Durability::PowerLoss, Durability::ProcessCrash] {
         store.journal().append(&many(100), durability).unwrap();
-        let copy = copy_of(dir.path());
+        let copy = copy_directory(dir.path());
         let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         assert_eq!(found.journal().next_offset().unwrap(), store.journal().next_offset().unwrap());
     }
@@ -90,13 +90,13 @@ fn a_missing_piece_and_a_missing_record_are_errors() {
     tree.remove(PieceKey { first: 200, piece: 1 }.to_bytes()).unwrap();
     assert!(matches!(journal.read(0, 900), Err(StoreError::DamagedRecord { offset: 200, .. })));
     tree.remove(PieceKey { first: 200, piece: 0 }.to_bytes()).unwrap();
-    assert!(matches!(journal.read(0, 900), Err(StoreError::Gap { from: 200, until: 400 })));
-    assert!(matches!(journal.read(300, 1), Err(StoreError::Gap { .. })));
+    assert!(matches!(journal.read(0, 900), Err(StoreError::MissingEntries { from: 200, until: 400 })));
+    assert!(matches!(journal.read(300, 1), Err(StoreError::MissingEntries { .. })));
     assert_eq!(journal.read(400, 900).unwrap().len(), 200);
     tree.remove(PieceKey { first: 400, piece: 0 }.to_bytes()).unwrap();
-    assert!(matches!(journal.read(400, 1), Err(StoreError::Gap { from: 400, until: 600 })));
+    assert!(matches!(journal.read(400, 1), Err(StoreError::MissingEntries { from: 400, until: 600 })));
     tree.remove(PieceKey { first: 0, piece: 0 }.to_bytes()).unwrap();
-    assert!(matches!(journal.read(0, 1), Err(StoreError::Gap { from: 0, .. })));
+    assert!(matches!(journal.read(0, 1), Err(StoreError::MissingEntries { from: 0, .. })));
 }
 
 #[test]
@@ -117,10 +117,10 @@ fn a_damaged_last_record_stops_the_opening_by_name() {
     let (dir, store) = store();
     store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
     store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
-    flip(&store.engine().unwrap().journal, &PieceKey { first: 2, piece: 0 }.to_bytes(), 30);
+    flip_bit(&store.engine().unwrap().journal, &PieceKey { first: 2, piece: 0 }.to_bytes(), 30);
     assert!(matches!(store.reopen(), Err(StoreError::DamagedRecord { offset: 2, .. })));
     assert!(store.has_failed());
-    assert!(matches!(store.journal().read(0, 1), Err(StoreError::Failed { .. })));
+    assert!(matches!(store.journal().read(0, 1), Err(StoreError::NeedsReopen { .. })));
     drop(store);
     assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 2, .. })));
 }
@@ -174,12 +174,12 @@ proptest! {
         let all = appends.concat();
         let goes = |offset: Offset| offset < until && offset.is_multiple_of(every);
         let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if goes(offset) { Entry::Tombstone } else { entry.clone() }).collect();
-        let blanked = journal.blank(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
+        let blanked = journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
         prop_assert_eq!(blanked, (0..).zip(&all).filter(|(offset, entry)| goes(*offset) && **entry != Entry::Tombstone).count() as u64);
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
         store.reopen().unwrap();
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
-        prop_assert_eq!(journal.blank(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap(), 0);
+        prop_assert_eq!(journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap(), 0);
     }
 }
 
@@ -199,7 +199,7 @@ fn who_reads_a_record_while_it_is_blanked_reads_it_whole() {
         }
     });
     for round in 0..200 {
-        store.journal().blank(8000, &mut |offset, _| offset % 200 == round).unwrap();
+        store.journal().replace_with_tombstones(8000, &mut |offset, _| offset % 200 == round).unwrap();
     }
     reading.join().unwrap();
 }

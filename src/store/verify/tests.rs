@@ -1,4 +1,4 @@
-use super::super::testing::{event, flip};
+use super::super::testing::{event, flip_bit};
 use super::super::{Committer, CommitterSettings, Durability, SessionRecord, StoreOptions};
 use super::*;
 use crate::domain::Step;
@@ -13,10 +13,13 @@ fn store() -> (tempfile::TempDir, Store) {
     for first in [0, 10] {
         committer.commit(vec![(first..first + 10).map(event).collect()]).unwrap();
     }
-    committer.persist_items().unwrap();
+    committer.persist_indexes().unwrap();
     let step = Step { item: Some(3), kind: 0, starts_session: true, at: 1, value: 1.0 };
-    let record =
-        |applied| SessionRecord { applied, session: UserSequence { steps: vec![step], ..UserSequence::default() }, hidden: vec![1, 2] };
+    let record = |applied| SessionRecord {
+        applied_through: applied,
+        sequence: UserSequence { steps: vec![step], ..UserSequence::default() },
+        hidden_state: vec![1, 2],
+    };
     store.sessions().put([("ann", &record(3)), ("bob", &record(20))], 20).unwrap();
     checkpoint(&store, 20);
     (dir, store)
@@ -49,9 +52,9 @@ fn damage_in_the_journal_is_named_and_what_follows_is_read() {
     let (_dir, store) = store();
     let tree = store.engine().unwrap().journal.clone();
     let key = |first| keys::PieceKey { first, piece: 0 }.to_bytes();
-    flip(&tree, &key(0), 40);
+    flip_bit(&tree, &key(0), 40);
     let damage = only(&store);
-    assert_eq!((damage.place.as_str(), damage.remedy), ("journal, offset 0", DamageRemedy::Restore));
+    assert_eq!((damage.location.as_str(), damage.remedy), ("journal, offset 0", DamageRemedy::Restore));
     assert!(damage.reason.contains("checksum"), "{damage:?}");
     assert_eq!(store.verify(&[], &mut |_| {}).0.counts.entries, 10, "the second record is whole");
     tree.remove(key(0)).unwrap();
@@ -61,12 +64,12 @@ fn damage_in_the_journal_is_named_and_what_follows_is_read() {
 #[test]
 fn a_damaged_last_record_is_looked_at_though_nothing_can_be_appended() {
     let (dir, store) = store();
-    flip(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
+    flip_bit(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
     store.close().unwrap();
     assert!(matches!(Store::open(dir.path(), &StoreOptions::default()), Err(StoreError::DamagedRecord { offset: 10, .. })));
-    let store = Store::open_damaged(dir.path(), &StoreOptions::default()).unwrap();
+    let store = Store::open_for_inspection(dir.path(), &StoreOptions::default()).unwrap();
     let findings = store.verify(&[], &mut |_| {}).0;
-    assert!(findings.damages[0].place == "journal, offset 10" && !findings.is_journal_whole(), "{findings:?}");
+    assert!(findings.damages[0].location == "journal, offset 10" && !findings.is_journal_intact(), "{findings:?}");
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn a_journal_that_ends_early_is_told() {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let damages = store.verify(&[], &mut |_| {}).0.damages;
     assert!(damages[0].reason.contains("20 entries were in it") && damages[0].remedy == DamageRemedy::Restore, "{damages:?}");
-    assert!(matches!(store.check_end(), Err(StoreError::Lost { end: 10, known: 20, .. })));
+    assert!(matches!(store.check_journal_end(), Err(StoreError::JournalTruncated { end: 10, known: 20, .. })));
 }
 
 #[test]
@@ -92,9 +95,9 @@ fn what_a_process_left_that_died_appending_is_no_damage() {
 fn items_must_be_those_of_the_journal() {
     let (_dir, store) = store();
     let tree = store.engine().unwrap().items.clone();
-    flip(&tree, &0_u32.to_be_bytes(), 9);
+    flip_bit(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
-    assert!(damages[0].place == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
+    assert!(damages[0].location == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
     // Whole, but in another order.
     let other = ItemDictionary::default();
     other.intern("item-1");
@@ -116,16 +119,16 @@ fn sessions_must_refer_to_what_there_is() {
     let (_dir, store) = store();
     let step = |item| Step { item: Some(item), kind: 0, starts_session: true, at: 1, value: 1.0 };
     let record = |applied, item| SessionRecord {
-        applied,
-        session: UserSequence { steps: vec![step(item)], ..UserSequence::default() },
-        hidden: vec![],
+        applied_through: applied,
+        sequence: UserSequence { steps: vec![step(item)], ..UserSequence::default() },
+        hidden_state: vec![],
     };
     store.sessions().put([("ann", &record(21, 3))], 20).unwrap();
     assert!(only(&store).reason.contains("offset 21, the journal only 20"));
     store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
     assert!(only(&store).reason.contains("item number 11, and there are 11"));
-    flip(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
-    assert_eq!(only(&store).place, format!("sessions, {}", keys::veiled("ann")));
+    flip_bit(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
+    assert_eq!(only(&store).location, format!("sessions, {}", keys::redacted("ann")));
     store.sessions().put([("ann", &record(20, 1))], 21).unwrap();
     assert!(only(&store).reason.contains("they reach offset 21"));
 }
@@ -140,10 +143,10 @@ fn checkpoints_and_origin_are_read_through() {
     assert!(only(&store).reason.contains("that of offset 21"));
     std::fs::write(file(5), "no checkpoint").unwrap();
     let damage = only(&store);
-    assert!(damage.place.contains("00005.checkpoint") && damage.remedy == DamageRemedy::Delete, "{damage:?}");
+    assert!(damage.location.contains("00005.checkpoint") && damage.remedy == DamageRemedy::Delete, "{damage:?}");
     std::fs::remove_file(file(5)).unwrap();
     std::fs::write(dir.path().join("origin"), "nothing").unwrap();
-    assert_eq!((only(&store).place.as_str(), only(&store).remedy), ("origin", DamageRemedy::Backup));
+    assert_eq!((only(&store).location.as_str(), only(&store).remedy), ("origin", DamageRemedy::Backup));
 }
 
 #[test]
@@ -152,8 +155,8 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
     store.close().unwrap();
     std::fs::write(dir.path().join("end"), "7").unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    assert_eq!(only(&store).remedy, DamageRemedy::Nothing);
-    store.check_end().unwrap();
+    assert_eq!(only(&store).remedy, DamageRemedy::SelfRepairing);
+    store.check_journal_end().unwrap();
     store.journal().append(&[event(20)], Durability::PowerLoss).unwrap();
     store.close().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
@@ -164,9 +167,9 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
 fn a_damaged_link_is_told() {
     let (_dir, store) = store();
     let link = crate::domain::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
-    store.links().put(&[link], &[]).unwrap();
+    store.aliases().put(&[link], &[]).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
-    flip(&store.engine().unwrap().links, &7_u64.to_be_bytes(), 9);
+    flip_bit(&store.engine().unwrap().aliases, &7_u64.to_be_bytes(), 9);
     let damage = only(&store);
-    assert_eq!((damage.place.as_str(), damage.remedy), ("links", DamageRemedy::Rebuild));
+    assert_eq!((damage.location.as_str(), damage.remedy), ("links", DamageRemedy::Rebuild));
 }

@@ -10,11 +10,11 @@ use std::ops::Bound;
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRecord {
     /// The first journal offset that is not yet in it: a replay of the tail skips what lies before.
-    pub applied: Offset,
+    pub applied_through: Offset,
     /// The behaviour sequence.
-    pub session: UserSequence,
+    pub sequence: UserSequence,
     /// The hidden state, in the bytes of whoever computed it.
-    pub hidden: Vec<u8>,
+    pub hidden_state: Vec<u8>,
 }
 
 /// The session records of a store: `user id → sealed(applied ‖ session ‖ hidden)`.
@@ -42,12 +42,12 @@ impl SessionTree {
     }
 
     /// Writes many records, but removes an empty one, then how far they all reach: every journal
-    /// entry before `through` is in the stored records. They become durable with the next commit or
-    /// [`Store::sync`]; until then a restart finds older ones and a `through` that is true of
+    /// entry before `watermark` is in the stored records. They become durable with the next commit or
+    /// [`Store::sync`]; until then a restart finds older ones and a `watermark` that is true of
     /// those.
     ///
     /// # Errors
-    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `through` is
+    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `watermark` is
     /// then as before.
     pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
@@ -55,18 +55,18 @@ impl SessionTree {
     }
 
     /// Writes as [`Sessions::insert`] does, if the store was not opened again since that
-    /// [`Store::opening`]: `through` counts on what was written before.
+    /// [`Store::generation`]: `watermark` counts on what was written before.
     ///
     /// # Errors
     /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::insert`].
-    pub fn put_in<'r>(
+    pub fn put_if_generation<'r>(
         &self,
         opening: u64,
         records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>,
         through: Offset,
     ) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        if engine.number != opening {
+        if engine.generation != opening {
             return Err(StoreError::Reopened { dir: self.store.dir().to_owned() });
         }
         write(&engine, records, through)
@@ -98,14 +98,14 @@ impl SessionTree {
     /// # Errors
     /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk
     /// says.
-    pub fn forget(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
+    pub fn remove_stale(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
         let engine = self.store.writable()?;
-        let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let mut last = None;
         for read in engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(most) {
             let (key, value) = read.map_err(|source| engine.error("reading", source))?;
-            let user = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
-            if decode_record(&key, &value)?.applied <= before {
+            let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+            if decode_record(&key, &value)?.applied_through <= before {
                 engine.remove(&engine.sessions, &key)?;
             }
             last = Some(user.to_owned());
@@ -120,11 +120,11 @@ impl SessionTree {
     /// What the database says.
     pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
         let engine = self.store.engine()?;
-        let from = after.map_or(Bound::Included(keys::USERS.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
+        let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let pairs = KeyValueIter::new(engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)), engine.path());
         let read = |pair: Result<(sled::IVec, sled::IVec), StoreError>| {
             let (key, value) = pair?;
-            Ok((keys::user_of(&key).unwrap_or_default().to_owned(), decode_record(&key, &value).ok()))
+            Ok((keys::parse_user_key(&key).unwrap_or_default().to_owned(), decode_record(&key, &value).ok()))
         };
         pairs.take(most).map(read).collect()
     }
@@ -133,10 +133,10 @@ impl SessionTree {
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
-    pub fn through(&self) -> Result<Offset, StoreError> {
+    pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
-        let stored = engine.get(&engine.sessions, keys::SESSIONS_THROUGH)?;
-        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::SESSIONS_THROUGH, &value))
+        let stored = engine.get(&engine.sessions, keys::SESSIONS_WATERMARK_KEY)?;
+        stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::SESSIONS_WATERMARK_KEY, &value))
     }
 
     /// How many users have a record. Counts them, which takes time in proportion to their number.
@@ -145,7 +145,7 @@ impl SessionTree {
     /// [`StoreError::Failed`] if the store could not be reopened.
     pub fn count(&self) -> Result<usize, StoreError> {
         let engine = self.store.engine()?;
-        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USERS), engine.path()).count())
+        Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_PREFIX), engine.path()).count())
     }
 
     /// Every user's record, in the order of the ids' bytes.
@@ -154,14 +154,14 @@ impl SessionTree {
     /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors
     /// where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
-        self.starting_with("")
+        self.iter_prefix("")
     }
 
     /// The record of every user whose id begins so, in the order of the ids' bytes.
     ///
     /// # Errors
     /// As [`Sessions::iter`].
-    pub fn starting_with(
+    pub fn iter_prefix(
         &self,
         prefix: &str,
     ) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
@@ -172,43 +172,43 @@ impl SessionTree {
 
 fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(String, SessionRecord), StoreError> {
     let (key, value) = read?;
-    let user = keys::user_of(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+    let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
     Ok((user.to_owned(), decode_record(&key, &value)?))
 }
 
 fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
     records.into_iter().try_for_each(|(user, record)| write_one(engine, user, record))?;
-    engine.insert(&engine.sessions, keys::SESSIONS_THROUGH, envelope::offset(keys::SESSIONS_THROUGH, through))
+    engine.insert(&engine.sessions, keys::SESSIONS_WATERMARK_KEY, envelope::seal_offset(keys::SESSIONS_WATERMARK_KEY, through))
 }
 
 fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
     let key = keys::user_key(user);
     // Of a user who was erased: a record that says nothing says who it was.
-    if record.session.steps.is_empty() && record.hidden.is_empty() {
+    if record.sequence.steps.is_empty() && record.hidden_state.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
     let mut envelope =
-        ChecksummedEnvelope::with_capacity(record.hidden.len() + record.session.steps.len() * size_of::<crate::domain::Step>());
-    codec::encode_to(&(record.applied, &record.session), envelope.payload())?;
-    envelope.payload().extend_from_slice(&record.hidden);
+        ChecksummedEnvelope::with_capacity(record.hidden_state.len() + record.sequence.steps.len() * size_of::<crate::domain::Step>());
+    codec::encode_to(&(record.applied_through, &record.sequence), envelope.payload())?;
+    envelope.payload().extend_from_slice(&record.hidden_state);
     engine.insert(&engine.sessions, &key, envelope.seal(&key))
 }
 
 fn damaged(key: &[u8], reason: String) -> StoreError {
     // An id is never said: this may be logged.
-    let key = keys::user_of(key).map_or_else(|| format!("a key of {} bytes", key.len()), keys::veiled);
+    let key = keys::parse_user_key(key).map_or_else(|| format!("a key of {} bytes", key.len()), keys::redacted);
     StoreError::DamagedValue { tree: TREE, key, reason }
 }
 
 pub(super) fn decode_record(key: &[u8], value: &[u8]) -> Result<SessionRecord, StoreError> {
     let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
     let ((applied, session), hidden) = codec::decode_prefix(payload).map_err(|error| damaged(key, error.to_string()))?;
-    Ok(SessionRecord { applied, session, hidden: hidden.to_vec() })
+    Ok(SessionRecord { applied_through: applied, sequence: session, hidden_state: hidden.to_vec() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{event, flip};
+    use super::super::testing::{event, flip_bit};
     use super::super::{Durability, StoreOptions};
     use super::*;
     use crate::domain::Step;
@@ -224,7 +224,7 @@ mod tests {
             session_id: (seed > 4).then(|| seed.to_string()),
             steps: (0..steps).map(step).collect(),
         };
-        SessionRecord { applied: u64::from(seed), session, hidden: vec![seed as u8; hidden] }
+        SessionRecord { applied_through: u64::from(seed), sequence: session, hidden_state: vec![seed as u8; hidden] }
     }
 
     proptest! {
@@ -237,7 +237,7 @@ mod tests {
             let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
             let sessions = store.sessions();
             let mut model = BTreeMap::new();
-            prop_assert_eq!(sessions.through().unwrap(), 0);
+            prop_assert_eq!(sessions.watermark().unwrap(), 0);
             for (through, (batch, reopen)) in batches.into_iter().enumerate() {
                 let records: Vec<_> = batch.into_iter().map(|(user, seed, steps, hidden)| (user, record(seed, steps, hidden))).collect();
                 sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), through as u64).unwrap();
@@ -245,7 +245,7 @@ mod tests {
                 if reopen {
                     store.reopen().unwrap();
                 }
-                prop_assert_eq!(sessions.through().unwrap(), through as u64);
+                prop_assert_eq!(sessions.watermark().unwrap(), through as u64);
                 prop_assert_eq!(sessions.iter().unwrap().collect::<Result<BTreeMap<_, _>, _>>().unwrap(), model.clone());
                 for (user, record) in &model {
                     prop_assert_eq!(sessions.get(user).unwrap(), Some(record.clone()));
@@ -262,7 +262,7 @@ mod tests {
         store.sessions().put([("ann", &ann)], 0).unwrap();
         store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
         // A copy of the files is what a process that died now would leave.
-        let copy = super::super::testing::copy_of(dir.path());
+        let copy = super::super::testing::copy_directory(dir.path());
         let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         assert_eq!(found.sessions().get("ann").unwrap(), Some(ann));
     }
@@ -273,9 +273,9 @@ mod tests {
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let sessions = store.sessions();
         sessions.put([("ann", &record(1, 3, 8)), ("bob", &record(2, 3, 8))], 5).unwrap();
-        flip(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
+        flip_bit(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
         let error = sessions.get("ann").unwrap_err();
-        assert!(matches!(&error, StoreError::DamagedValue { key, .. } if *key == keys::veiled("ann")), "{error}");
+        assert!(matches!(&error, StoreError::DamagedValue { key, .. } if *key == keys::redacted("ann")), "{error}");
         assert_eq!(sessions.get("bob").unwrap(), Some(record(2, 3, 8)));
         assert_eq!(sessions.iter().unwrap().filter(Result::is_err).count(), 1);
     }
@@ -287,14 +287,14 @@ mod tests {
         let sessions = store.sessions();
         let records: Vec<_> = (0..10).map(|number| (format!("user{number}"), record(number, 3, 10))).collect();
         sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 10).unwrap();
-        let mut after = sessions.forget(6, None, 4).unwrap();
+        let mut after = sessions.remove_stale(6, None, 4).unwrap();
         assert_eq!(after.as_deref(), Some("user3"));
         let left = || sessions.iter().unwrap().map(|read| read.unwrap().0).collect::<Vec<_>>();
         assert_eq!(left().len(), 6, "the first four are gone, the rest was not looked at");
         while after.is_some() {
-            after = sessions.forget(6, after.as_deref(), 4).unwrap();
+            after = sessions.remove_stale(6, after.as_deref(), 4).unwrap();
         }
         assert_eq!(left(), ["user7", "user8", "user9"]);
-        assert_eq!(sessions.through().unwrap(), 10);
+        assert_eq!(sessions.watermark().unwrap(), 10);
     }
 }

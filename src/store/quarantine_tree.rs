@@ -85,7 +85,7 @@ fn key(offset: Offset, reader: QuarantineReader) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{StoreOptions, testing::flip};
+    use super::super::{StoreOptions, testing::flip_bit};
     use super::*;
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
         notes.iter().rev().chain(&notes[..1]).for_each(|note| store.quarantine().put(note).unwrap());
         store.reopen().unwrap();
         assert_eq!(store.quarantine().all().unwrap(), notes);
-        flip(&store.engine().unwrap().quarantine, &key(3, QuarantineReader::Session), 6);
+        flip_bit(&store.engine().unwrap().quarantine, &key(3, QuarantineReader::Session), 6);
         assert!(matches!(store.quarantine().all(), Err(StoreError::DamagedValue { tree: TREE, .. })));
     }
 }

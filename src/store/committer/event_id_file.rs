@@ -15,19 +15,24 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 /// The file's name in the data directory.
-pub(super) const NAME: &str = "ids";
+pub(super) const FILE_NAME: &str = "ids";
 /// The bytes of an id: offset and digest.
 const ID: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
 
 /// Ids with the offsets of their entries, ascending.
-type EventIdFile = VecDeque<(Offset, EventIdDigest)>;
+type EventIdsByOffset = VecDeque<(Offset, EventIdDigest)>;
 
 /// Writes down the ids of the entries from `from` up to the journal's end.
 ///
 /// # Errors
 /// What the disk says: then there is no file.
-pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<Item = (Offset, EventIdDigest)>) -> Result<(), StoreError> {
-    let path = dir.join(NAME);
+pub(super) fn write_ids(
+    dir: &Path,
+    from: Offset,
+    end: Offset,
+    ids: impl Iterator<Item = (Offset, EventIdDigest)>,
+) -> Result<(), StoreError> {
+    let path = dir.join(FILE_NAME);
     write_checkpoint(&path, end, |file| {
         let write = || {
             file.write_all(&from.to_le_bytes())?;
@@ -44,8 +49,8 @@ pub(super) fn leave(dir: &Path, from: Offset, end: Offset, ids: impl Iterator<It
 
 /// Takes the file away, and returns what it says of the entries from `from` up to the journal's
 /// end, if it does: `None` if there is none, if it is damaged, or if it says less.
-pub(super) fn take(dir: &Path, from: Offset, end: Offset) -> Option<EventIdFile> {
-    let path = dir.join(NAME);
+pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<EventIdsByOffset> {
+    let path = dir.join(FILE_NAME);
     let ids = read(&path, from, end).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "event ids are read from the journal instead");
         None
@@ -61,14 +66,14 @@ pub(super) fn take(dir: &Path, from: Offset, end: Offset) -> Option<EventIdFile>
 /// # Errors
 /// What the disk says.
 pub(in crate::store) fn remove(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(NAME);
+    let path = dir.join(FILE_NAME);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("removing", &path)(error)),
         _ => Ok(()),
     }
 }
 
-fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdFile>, StoreError> {
+fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffset>, StoreError> {
     let mut file = match open_checkpoint(path) {
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -82,7 +87,7 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdFile>, S
         return Ok(None);
     }
     let count = file.remaining() / ID as u64;
-    let mut ids = EventIdFile::with_capacity(usize::try_from(count).unwrap_or_default());
+    let mut ids = EventIdsByOffset::with_capacity(usize::try_from(count).unwrap_or_default());
     for _ in 0..count {
         let (mut offset, mut id) = ([0; size_of::<Offset>()], [0; size_of::<EventIdDigest>()]);
         if let Err(error) = file.read_exact(&mut offset).and_then(|()| file.read_exact(&mut id)) {
@@ -104,18 +109,18 @@ mod tests {
 
     fn left() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        leave(dir.path(), 2, 9, IDS.into_iter()).unwrap();
+        write_ids(dir.path(), 2, 9, IDS.into_iter()).unwrap();
         dir
     }
 
     #[test]
     fn what_was_left_is_taken_once() {
         let dir = left();
-        assert_eq!(take(dir.path(), 2, 9), Some(EventIdFile::from(IDS)));
-        assert_eq!(take(dir.path(), 2, 9), None);
+        assert_eq!(read_and_remove(dir.path(), 2, 9), Some(EventIdsByOffset::from(IDS)));
+        assert_eq!(read_and_remove(dir.path(), 2, 9), None);
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         assert_eq!(
-            take(left().path(), 4, 9),
+            read_and_remove(left().path(), 4, 9),
             Some(IDS[1..].iter().copied().collect()),
             "the window became smaller, or the journal lost its head"
         );
@@ -125,22 +130,22 @@ mod tests {
     fn a_file_that_does_not_fit_the_journal_is_not_used_and_goes() {
         for (from, end, why) in [(1, 9, "the window became larger"), (2, 10, "the journal went on"), (2, 8, "the journal lost an entry")] {
             let dir = left();
-            assert_eq!(take(dir.path(), from, end), None, "{why}");
+            assert_eq!(read_and_remove(dir.path(), from, end), None, "{why}");
             assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         }
     }
 
     #[test]
     fn a_damaged_file_is_not_used() {
-        let whole = fs::read(left().path().join(NAME)).unwrap();
+        let whole = fs::read(left().path().join(FILE_NAME)).unwrap();
         for place in 0..whole.len() {
             let dir = tempfile::tempdir().unwrap();
             let mut damaged = whole.clone();
             damaged[place] ^= 1 << (place % 8);
-            fs::write(dir.path().join(NAME), &damaged).unwrap();
-            assert_eq!(take(dir.path(), 2, 9), None, "byte {place}");
-            fs::write(dir.path().join(NAME), &whole[..place]).unwrap();
-            assert_eq!(take(dir.path(), 2, 9), None, "{place} bytes");
+            fs::write(dir.path().join(FILE_NAME), &damaged).unwrap();
+            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "byte {place}");
+            fs::write(dir.path().join(FILE_NAME), &whole[..place]).unwrap();
+            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "{place} bytes");
         }
     }
 }
