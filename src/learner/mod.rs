@@ -4,6 +4,7 @@
 mod attribution;
 mod background;
 mod clustering;
+mod error;
 mod explain;
 mod inspect;
 mod item_lists;
@@ -21,6 +22,7 @@ mod session_owners;
 mod settings;
 mod snapshot;
 mod source_affinities;
+mod state;
 mod state_history;
 mod training;
 mod user_table;
@@ -30,6 +32,7 @@ mod window;
 pub use attribution::{ClickThrough, PLACES, RecentImpressions};
 pub use background::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
+pub use error::LearnerError;
 pub use explain::{EventInfluence, Explanation};
 pub use inspect::{InspectedCandidate, InspectedPosition, RankingInspection, inspect};
 pub use item_lists::{similar_items, trending_items};
@@ -39,7 +42,7 @@ pub use offline::{
     Corpus, EpochProgress, EpochReport, OfflineError, OfflineScores, OfflineSettings, OfflineSettingsError, OfflineTraining, Recording,
     score_sessions,
 };
-pub use online::{Learner, LearnerConfig, LearnerDeps, LearnerError, LearnerState, LearningReport};
+pub use online::{Learner, LearnerDeps};
 pub use pretrained::PretrainedNetwork;
 pub use replay_history::ReplayHistory;
 pub use safety::{SafetySettings, SafetySettingsError, is_rolled_back};
@@ -49,6 +52,7 @@ pub use serving::{RankedAnswer, RankedItem, RecommendationRequest, recommend};
 pub use settings::{LearningSettings, LearningSettingsError};
 pub use snapshot::ModelSnapshot;
 pub use source_affinities::SourceAffinities;
+pub use state::{LearnerConfig, LearnerState, LearningReport};
 pub use state_history::{StateHistory, StateHistoryError};
 pub use training::{OnlineTraining, TrainingOutcome, TrainingReport};
 pub use user_table::{UserState, UserTable};

@@ -1,115 +1,79 @@
-//! The learner: the fold itself.
+//! The online learner: applies journal entries in order; tests on each event, then trains on it.
 
+mod event;
 mod monitoring;
-mod state;
 mod steering;
 mod user_lifecycle;
 
-pub use state::{LearnerConfig, LearnerState, LearningReport};
-
-use crate::candidates::{CandidateSettingsError, ClusterSettings, QueryContext, is_dismissal};
-use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, SourceName, Step};
-use crate::nn::NetworkSettingsError;
-use crate::ranking::SourceAffinity;
+use crate::candidates::ClusterSettings;
+use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, Step};
 use std::sync::Arc;
 
 use super::background::{BackgroundJobs, JobLost};
 use super::clustering::ClusteringResult;
+use super::error::LearnerError;
 use super::model_health::ModelHealth;
 use super::pretrained::PretrainedNetwork;
-use super::scorer::{Scorer, ScoringWorkspace};
+use super::scorer::ScoringWorkspace;
 use super::snapshot::ModelSnapshot;
-use super::state_history::{StateHistory, StateHistoryError};
+use super::state::{LearnerConfig, LearnerState, LearningReport};
+use super::state_history::StateHistory;
 use super::training::{OnlineTraining, TrainingOutcome};
 use monitoring::MonitoredCounters;
 
-/// Why the fold cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnerError {
-    /// The network's settings cannot run.
-    #[error("the network cannot be built")]
-    Network(#[from] NetworkSettingsError),
-    /// The network to begin with is another than the settings describe.
-    #[error("the network to begin with was made with other network settings, or reads kinds of event that are not those of the settings")]
-    PretrainedMismatch,
-    /// The sources' settings cannot run.
-    #[error("the sources cannot be built")]
-    Candidates(#[from] CandidateSettingsError),
-    /// A training died.
-    #[error("the training begun after entry {begun} gave no result")]
-    BackgroundJobLost {
-        /// The last entry before the border at which it began.
-        begun: Offset,
-    },
-    /// What the model was at an earlier offset cannot be told.
-    #[error("the model cannot be rolled back to offset {to}")]
-    HistoryUnavailable {
-        /// The offset.
-        to: Offset,
-        /// Why.
-        #[source]
-        source: StateHistoryError,
-    },
-    /// An entry came out of turn.
-    #[error("entry {got} was given where {expected} comes next")]
-    OutOfOrder {
-        /// The next entry.
-        expected: Offset,
-        /// The one given.
-        got: Offset,
-    },
-}
-
-/// Whether an offset is one of the `1 / every` that are drawn; none if that is 0. Neighbouring
-/// offsets are drawn independently, so that no rhythm of the traffic meets that of the draws.
-fn is_drawn(offset: Offset, every: u64) -> bool {
+/// Whether an offset belongs to the sampled `1 / every`; `every` = 0 samples nothing. The offset is
+/// hashed, so that neighbouring offsets are sampled independently of any rhythm in the traffic.
+fn is_sampled(offset: Offset, every: u64) -> bool {
     let mixed = offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     every > 0 && (mixed ^ mixed >> 32).is_multiple_of(every)
 }
 
-/// What a learner does not do by itself.
+/// What the learner delegates: background jobs, and access to earlier states.
 pub struct LearnerDeps {
-    /// Trains the network.
+    /// Runs the network's training.
     pub training: Box<dyn BackgroundJobs<TrainingOutcome>>,
-    /// Clusters the items.
+    /// Runs the clustering of items.
     pub clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
-    /// Remembers what was learned earlier.
+    /// Reconstructs earlier states, for rollbacks.
     pub state_history: Box<dyn StateHistory>,
 }
 
-/// Folds the journal, entry by entry: test, then learn.
+/// Applies the journal, entry by entry. Deterministic: the same entries and settings give the same
+/// state.
 pub struct Learner {
     state: LearnerState,
     dictionary: Arc<ItemDictionary>,
-    clusters: Arc<ClusterSettings>,
+    cluster_settings: Arc<ClusterSettings>,
     training: Box<dyn BackgroundJobs<TrainingOutcome>>,
     clustering: Box<dyn BackgroundJobs<ClusteringResult>>,
-    past: Box<dyn StateHistory>,
-    /// The last entry before the border at which the training under way began.
-    begun: Offset,
-    watched: MonitoredCounters,
+    state_history: Box<dyn StateHistory>,
+    /// The last entry before the boundary at which the pending training began.
+    training_begun_after: Offset,
+    monitoring: MonitoredCounters,
     workspace: ScoringWorkspace,
 }
 
 impl Learner {
-    /// A learner that goes on from a checkpoint's state, or begins at the journal's first entry
-    /// `first`, if need be with a network that was trained before. A state that was learned under
-    /// other settings is another fold's and is not used, but for the catalog where the entries that
-    /// made it are no more.
+    /// Creates a learner that continues from a checkpoint's state, or starts at the journal's first
+    /// entry `first`, optionally with a pretrained network.
+    ///
+    /// A state that was learned under other settings is discarded. If the head of the journal has
+    /// been dropped (`first > 0`), its catalog and vocabulary are kept, since the entries that made
+    /// them are gone.
     ///
     /// # Errors
-    /// [`LearnerError::Network`] if the network's settings cannot run, [`LearnerError::Unsuitable`]
-    /// if the network to begin with is another.
+    /// [`LearnerError::Network`] or [`LearnerError::Candidates`] if the settings are invalid,
+    /// [`LearnerError::PretrainedMismatch`] if the pretrained network does not match them.
     pub fn new(
         settings: LearnerConfig,
         dictionary: Arc<ItemDictionary>,
         state: Option<LearnerState>,
         first: Offset,
         pretrained: Option<PretrainedNetwork>,
-        aides: LearnerDeps,
+        deps: LearnerDeps,
     ) -> Result<Self, LearnerError> {
-        let LearnerDeps { training, clustering, state_history: past } = aides;
-        let clusters = Arc::new(settings.clusters.clone());
+        let LearnerDeps { training, clustering, state_history } = deps;
+        let cluster_settings = Arc::new(settings.clusters.clone());
         let state = match state {
             Some(state) if state.matches_settings(&settings) => state,
             other => {
@@ -121,27 +85,40 @@ impl Learner {
                 state
             }
         };
-        let watched = MonitoredCounters::new(state.settings.learning.live_window);
-        Ok(Self { state, dictionary, clusters, training, clustering, past, begun: 0, watched, workspace: ScoringWorkspace::default() })
+        let monitoring = MonitoredCounters::new(state.settings.learning.live_window);
+        let workspace = ScoringWorkspace::default();
+        Ok(Self {
+            state,
+            dictionary,
+            cluster_settings,
+            training,
+            clustering,
+            state_history,
+            training_begun_after: 0,
+            monitoring,
+            workspace,
+        })
     }
 
-    /// The next entry to be folded.
+    /// The offset of the next entry to apply.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.state.next
     }
 
-    /// Folds one entry.
+    /// Applies one entry.
     ///
     /// # Errors
-    /// [`LearnerError::OutOfTurn`] if it is not the next one; [`LearnerError::Lost`] if a
-    /// background job died; [`LearnerError::Past`] if it asks for a past that is not known.
+    /// [`LearnerError::OutOfOrder`] if it is not the next one,
+    /// [`LearnerError::BackgroundJobLost`] if a background job died,
+    /// [`LearnerError::HistoryUnavailable`] if a rollback needs a state that cannot be
+    /// reconstructed.
     pub fn apply(&mut self, offset: Offset, entry: &Entry) -> Result<(), LearnerError> {
-        self.expect(offset)?;
+        self.check_order(offset)?;
         match entry {
-            Entry::Event(event) => self.event(offset, event),
-            Entry::Impression(impression) => self.impression(offset, impression),
-            Entry::Item(change) => self.item(change),
+            Entry::Event(event) => self.learn_event(offset, event),
+            Entry::Impression(impression) => self.record_impression(offset, impression),
+            Entry::Item(change) => self.change_item(change),
             Entry::Model(change) => self.steer(offset, change)?,
             Entry::Merge(merge) => self.merge(offset, merge),
             Entry::Erase(erasure) => self.erase(&erasure.user_id),
@@ -149,57 +126,57 @@ impl Learner {
             Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone => {}
         }
         self.state.next = offset + 1;
-        self.cross(true)
+        self.advance_boundary(true)
     }
 
-    /// Passes over an entry that cannot be learned from. If it stands before a border, no training
-    /// begins there.
+    /// Skips an entry that cannot be applied. No training begins at a boundary right after it.
     ///
     /// # Errors
-    /// As [`Learner::fold`].
+    /// As [`Learner::apply`].
     pub fn skip(&mut self, offset: Offset) -> Result<(), LearnerError> {
-        self.expect(offset)?;
+        self.check_order(offset)?;
         self.state.next = offset + 1;
-        self.cross(false)
+        self.advance_boundary(false)
     }
 
-    fn expect(&self, offset: Offset) -> Result<(), LearnerError> {
+    fn check_order(&self, offset: Offset) -> Result<(), LearnerError> {
         let expected = self.state.next;
         if offset == expected { Ok(()) } else { Err(LearnerError::OutOfOrder { expected, got: offset }) }
     }
 
-    /// Everything learned, as it stands: for a checkpoint. Waits for the work under way.
+    /// The learned state, for a checkpoint. Waits for pending background jobs.
     ///
     /// # Errors
-    /// [`LearnerError::Lost`] if it died.
+    /// [`LearnerError::BackgroundJobLost`] if one died.
     pub fn state(&mut self) -> Result<&LearnerState, LearnerError> {
         let LearnerState { training, clustering, .. } = &mut self.state;
         if let Some(training) = training {
-            training.finish_pending(self.training.as_mut()).map_err(|JobLost| LearnerError::BackgroundJobLost { begun: self.begun })?;
+            let begun = self.training_begun_after;
+            training.finish_pending(self.training.as_mut()).map_err(|JobLost| LearnerError::BackgroundJobLost { begun })?;
         }
         clustering.finish_pending(self.clustering.as_mut());
         Ok(&self.state)
     }
 
-    /// What was done to the model last, oldest first, with where it stands in the journal.
+    /// The last operations on the model with their offsets, oldest first.
     pub fn operations(&self) -> impl Iterator<Item = &(Offset, ModelChange)> {
         self.state.operations.iter()
     }
 
-    /// How the model is doing.
+    /// Moving averages of loss and quality, for the watchdog.
     #[must_use]
     pub fn health(&self) -> &ModelHealth {
         &self.state.health
     }
 
-    /// What readers may see of it.
+    /// An immutable view for readers. Shares every page that has not changed.
     #[must_use]
     pub fn snapshot(&self) -> ModelSnapshot {
         let state = &self.state;
-        let border = state.training.as_ref().map_or(0, OnlineTraining::trained_boundary);
+        let boundary = state.training.as_ref().map_or(0, OnlineTraining::trained_boundary);
         ModelSnapshot {
             offset: state.next,
-            trained_through: border * state.settings.learning.interval,
+            trained_through: boundary * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
             items: state.items,
@@ -207,170 +184,52 @@ impl Learner {
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
             affinities: state.affinities.clone(),
-            cluster_settings: Arc::clone(&self.clusters),
+            cluster_settings: Arc::clone(&self.cluster_settings),
         }
     }
 
     /// What was measured and trained so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
-        LearningReport { hits_by_source: self.watched.hits(), live_by_source: self.watched.live(), ..self.state.report() }
+        LearningReport { hits_by_source: self.monitoring.hits(), live_by_source: self.monitoring.live(), ..self.state.report() }
     }
 
-    fn event(&mut self, offset: Offset, event: &Event) {
-        let Some((step, chosen)) = self.step(event) else { return };
-        let number = self.state.events;
-        let LearnerState {
-            settings,
-            users,
-            affinities: moods,
-            session_owners: owners,
-            sessions,
-            sources,
-            ranker,
-            training,
-            clustering,
-            by_source: alone,
-            interest,
-            clickthrough,
-            paused,
-            ..
-        } = &mut self.state;
-        let frozen = *paused || settings.freeze_from.is_some_and(|from| number >= from);
-        let user = users.get_or_create(&event.user_id, offset);
-        let weights = training.as_ref().map(|training| Arc::clone(training.weights()));
-        let clusters = clustering.current().filter(|_| !settings.candidates.without.contains(&SourceName::Clusters)).cloned();
-
-        if let Some(item) = chosen {
-            user.impressions.attribute_click(item, step.at, settings.learning.credit_window_ms, clickthrough);
-        }
-
-        // Test.
-        let known = !user.sequence.sequence.steps.is_empty();
-        let tests = is_drawn(offset, settings.learning.evaluate_every);
-        let teaches = is_drawn(offset, settings.learning.teach_every);
-        let mut rank = None;
-        let judged = step.item.filter(|_| known && (tests || teaches) && (chosen.is_some() || is_dismissal(&step)));
-        if let Some(item) = judged {
-            // A mere test leaves no trace.
-            let hidden = (!teaches).then(|| user.sequence.cached_hidden().cloned());
-            let judge = Scorer {
-                weights: weights.as_deref(),
-                clusters: clusters.as_deref(),
-                sources,
-                ranker,
-                settings: &self.clusters,
-                now: offset,
-            };
-            judge.score(&mut user.sequence, user.session_ix, &user.affinity, &settings.sequence, &mut self.workspace);
-            if let Some(hidden) = hidden {
-                user.sequence.set_hidden(hidden);
-            }
-            if tests
-                && number >= settings.evaluate_from
-                && let Some(predicted) = weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
-            {
-                interest.count(predicted, step.value, settings.learning.live_window);
-            }
-            let counted = settings.evaluate_sources && number >= settings.evaluate_from;
-            let drawn = is_drawn(offset, MonitoredCounters::ALONE_EVERY);
-            if tests && chosen.is_some() && (counted || drawn) {
-                let ranks = self.workspace.ranking.candidates().source_ranks(item);
-                if counted {
-                    alone.iter_mut().zip(ranks).for_each(|(quality, rank)| quality.count(rank));
-                }
-                if drawn {
-                    self.watched.count_source_ranks(&ranks);
-                }
-            }
-            let desk = &mut self.workspace.ranking;
-            if chosen.is_some() {
-                rank = desk.rank_of(item);
-                if tests {
-                    self.watched.count_hit(rank, desk.source_of(item));
-                }
-            }
-            if teaches && chosen.is_some() {
-                let repeated = user.sequence.sequence.current_session().iter().any(|step| step.item == Some(item));
-                user.affinity.update(desk.shares_of(item), repeated);
-            }
-            match chosen {
-                _ if frozen || !teaches => {}
-                Some(_) => {
-                    desk.train(ranker, item);
-                }
-                None => desk.train_dismissal(ranker, item),
-            }
-        }
-
-        // Then learn.
-        let session_id = event.session_id.as_deref();
-        let begins = user.sequence.sequence.starts_new_session(step.at, session_id, settings.sequence.idle_gap_ms);
-        if begins {
-            user.affinity = SourceAffinity::default();
-            user.session_ix = *sessions;
-            *sessions = sessions.wrapping_add(1);
-        }
-        let before = if begins { &[] } else { user.sequence.sequence.current_session() };
-        let begun = if begins { offset } else { user.sequence.sequence.session_start };
-        if begins {
-            owners.begin_session(user.session_ix, begun, &event.user_id);
-        }
-        owners.record_step(user.session_ix, &step);
-        if !frozen {
-            sources.learn(&QueryContext { steps: before, session: user.session_ix, session_start: begun, now: offset }, &step);
-        }
-        moods.set(begun, user.affinity);
-        user.sequence.advance(offset, step, session_id, &settings.sequence, weights.as_deref(), &mut self.workspace.network);
-        if let Some(training) = training {
-            if begins {
-                training.begin_session(u64::from(user.session_ix));
-            }
-            if !frozen {
-                training.mark_touched(u64::from(user.session_ix), &user.sequence.sequence.steps, chosen, settings.learning.window);
-            }
-        }
-        self.state.events += 1;
-        if chosen.is_some() && known && tests {
-            self.count(number, rank);
-        }
-    }
-
-    /// The catalog says something of an item. One that it names first is new to the sources, and
-    /// begins in the network where those stand whose attributes it shares.
-    fn item(&mut self, change: &ItemChange) {
+    /// Applies a catalog change. A new item enters the candidate sources; its embedding starts at
+    /// the mean of the items that share its attributes.
+    fn change_item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
         let LearnerState { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
         catalog.apply(item, &change.operation);
-        let new = item as usize >= *items;
+        let is_new = item as usize >= *items;
         *items = (*items).max(item as usize + 1);
         let Some(known) = catalog.get(item) else { return };
-        if new {
+        if is_new {
             sources.add_new_item(item);
         }
         let values = vocabulary.encode(known);
-        let alike = vocabulary.similar_items(&values);
+        let similar = vocabulary.similar_items(&values);
         vocabulary.record_item(item, &values);
         if let Some(training) = training {
-            if new && !alike.is_empty() {
-                training.add_item_like(item, alike);
+            if is_new && !similar.is_empty() {
+                training.add_item_like(item, similar);
             }
             training.set_attributes(item, values);
         }
     }
 
-    fn impression(&mut self, offset: Offset, impression: &Impression) {
+    /// Records what was shown, for click attribution. Impressions train nothing.
+    fn record_impression(&mut self, offset: Offset, impression: &Impression) {
         let LearnerState { users, clickthrough, .. } = &mut self.state;
-        let display = &mut users.get_or_create(&impression.user_id, offset).impressions;
-        for (place, shown) in impression.items.iter().enumerate() {
+        let impressions = &mut users.get_or_create(&impression.user_id, offset).impressions;
+        for (position, shown) in impression.items.iter().enumerate() {
             if let Some(item) = self.dictionary.get(&shown.item_id) {
-                display.record(item, shown.source, place + 1, impression.timestamp, clickthrough);
+                impressions.record(item, shown.source, position + 1, impression.timestamp, clickthrough);
             }
         }
     }
 
-    /// The step of an event, and the item if choosing it is something to be predicted. `None` if
-    /// its kind is no longer configured.
+    /// The step of an event, and its item if the kind of event is a target. `None` if the kind is no
+    /// longer configured.
     fn step(&mut self, event: &Event) -> Option<(Step, Option<ItemIx>)> {
         let kinds = &self.state.settings.kinds;
         let kind = kinds.id(&event.kind)?;
@@ -381,7 +240,8 @@ impl Learner {
         Some((Step { item, kind, starts_session: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
     }
 
-    fn count(&mut self, number: u64, rank: Option<usize>) {
+    /// Counts one test of event `number`, whose target had this rank.
+    fn count_test(&mut self, number: u64, rank: Option<usize>) {
         let state = &mut self.state;
         state.total.count(rank);
         state.live.count(rank);
@@ -392,19 +252,21 @@ impl Learner {
         }
     }
 
-    /// What happens at borders; whether a training may begin there.
-    fn cross(&mut self, begins: bool) -> Result<(), LearnerError> {
+    /// At a training boundary (every `learning.interval` entries), publishes the training that began
+    /// at the boundary before and begins the next one if it `may_begin`. Clusterings follow the same
+    /// scheme with a longer lag.
+    fn advance_boundary(&mut self, may_begin: bool) -> Result<(), LearnerError> {
         let LearnerState { settings, next, items, training, clustering, health, .. } = &mut self.state;
         health.advance(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
-            let (border, begun) = (*next / settings.learning.interval, self.begun);
+            let (boundary, begun) = (*next / settings.learning.interval, self.training_begun_after);
             let lost = |JobLost| LearnerError::BackgroundJobLost { begun };
             training.apply_finished(self.training.as_mut()).map_err(lost)?;
             health.record_training(training.total());
-            if begins {
-                training.begin(border, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
-                self.begun = next.saturating_sub(1);
+            if may_begin {
+                training.begin(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
+                self.training_begun_after = next.saturating_sub(1);
             } else {
                 training.clear_touched();
             }

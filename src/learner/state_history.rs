@@ -3,7 +3,7 @@
 use crate::domain::Offset;
 use std::error::Error;
 
-use super::online::LearnerState;
+use super::state::LearnerState;
 
 /// Why an earlier state cannot be told.
 pub type StateHistoryError = Box<dyn Error + Send + Sync>;

@@ -14,7 +14,7 @@ use crate::candidates::SessionIx;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UserState<M> {
     /// The sequence and the hidden state.
-    pub sequence: SequenceState,
+    pub state: SequenceState,
     /// The number of the current session.
     pub session_ix: SessionIx,
     /// What the ranker keeps of the session.
@@ -28,9 +28,9 @@ impl<M> UserState<M> {
     /// Takes in another who turns out to be this one. The session under way is that of the last
     /// step.
     pub(super) fn merge(&mut self, other: Self, pace: &SequenceParams) {
-        let last = |user: &Self| user.sequence.sequence.steps.last().map(|step| step.at);
+        let last = |user: &Self| user.state.sequence.steps.last().map(|step| step.at);
         let goes_on = last(&other) > last(self);
-        self.sequence.merge(&other.sequence.sequence, pace);
+        self.state.merge(&other.state.sequence, pace);
         self.impressions.merge(other.impressions);
         if goes_on {
             (self.session_ix, self.affinity) = (other.session_ix, other.affinity);
@@ -111,7 +111,7 @@ impl<M: Default> UserTable<M> {
     /// longer.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
-            user.sequence.expire(expired);
+            user.state.expire(expired);
             user.impressions.expire(expired.impressions);
         }
     }
@@ -125,7 +125,7 @@ impl<M: Default> UserTable<M> {
     fn forget(&mut self, now: Offset) {
         while let Some((at, id)) = self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept) {
             if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
-                user.sequence.forget_hidden();
+                user.state.forget_hidden();
             }
             self.quiet += 1;
         }

@@ -111,7 +111,7 @@ impl Store {
         let path = self.database_path()?;
         *engine = None;
         wait_closed(&path)?;
-        ids::remove(&shared.dir)?;
+        event_id_file::remove(&shared.dir)?;
         // Were the swap cut short behind this, it would say less of the old journal, but nothing
         // wrong.
         EndMarker::open(&shared.dir)?.advance(end);

@@ -353,7 +353,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
         };
         findings.counts.sessions += 1;
         let place = format!("sessions, {}", keys::redacted(user));
-        match sessions::decode_record(&key, &value) {
+        match session_tree::decode_record(&key, &value) {
             Ok(record) => {
                 if record.applied_through > end {
                     findings.add(

@@ -16,7 +16,7 @@ pub(super) struct MonitoredCounters {
 impl MonitoredCounters {
     /// Of the tests, each source alone is measured in one of so many, drawn by offset: all of them
     /// would add a few per cent to what a test costs, to know little more.
-    pub(super) const ALONE_EVERY: u64 = 4;
+    pub(super) const SOURCES_EVERY: u64 = 4;
 
     /// Nothing yet; the live figures are of the last `window` tests that were drawn.
     pub(super) fn new(window: usize) -> Self {

@@ -2,7 +2,9 @@
 
 use crate::domain::{ItemIx, ModelChange, ModelOperation, Offset};
 
-use super::{Learner, LearnerError, LearnerState};
+use super::Learner;
+use crate::learner::error::LearnerError;
+use crate::learner::state::LearnerState;
 
 /// Acts upon the model that are remembered.
 const ACTS: usize = 64;
@@ -33,7 +35,7 @@ impl Learner {
     /// again: their rows may not know it.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
-        let earlier = self.past.recall(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
+        let earlier = self.state_history.recall(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
         let LearnerState { settings, next, items, catalog, vocabulary, training, health, .. } = &mut self.state;
         let known_then = earlier.items;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {

@@ -1,7 +1,9 @@
 //! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
 
 use super::*;
-use crate::domain::{EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, UserErasure};
+use crate::domain::{
+    EventKind, Expiry, ImpressionItem, Item, ItemOperation, ModelChange, ModelChangeCause, ModelOperation, SourceName, UserErasure,
+};
 use crate::learner::{
     InlineJobs, LearningSettings, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, StateHistory, StateHistoryError,
     recommend,
@@ -470,7 +472,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
         let LearnerState { users, sources, sessions, .. } = &mut shop.learner.state;
         let (mut old, mut others) = (0, 0);
         for user in 0..40 {
-            let steps = &users.get_mut(&format!("u{user}")).unwrap().sequence.sequence.steps;
+            let steps = &users.get_mut(&format!("u{user}")).unwrap().state.sequence.steps;
             old += steps.iter().filter(too_old).count();
             others += steps.iter().filter(|step| !too_old(step)).count();
         }

@@ -1,7 +1,8 @@
 //! Users who turn out to be one, who are forgotten, and of whom something was kept long enough.
 
-use super::{Learner, LearnerState};
+use super::Learner;
 use crate::domain::{Expiry, Offset, UserMerge};
+use crate::learner::state::LearnerState;
 use crate::ranking::SourceAffinity;
 
 impl Learner {
@@ -13,7 +14,7 @@ impl Learner {
         let user = users.get_or_create(&merge.into, offset);
         if let Some(gone) = gone {
             user.merge(gone, &settings.sequence);
-            moods.set(user.sequence.sequence.session_start, user.affinity);
+            moods.set(user.state.sequence.session_start, user.affinity);
         }
     }
 

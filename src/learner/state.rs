@@ -8,7 +8,7 @@ use crate::ranking::{Ranker, SourceAffinity};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::LearnerError;
+use super::error::LearnerError;
 use crate::learner::attribution::ClickThrough;
 use crate::learner::clustering::ClusteringSchedule;
 use crate::learner::model_health::ModelHealth;

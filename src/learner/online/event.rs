@@ -1,0 +1,233 @@
+//! One event through the learner: attribute, score, measure, train, update.
+//!
+//! The order is that of prequential evaluation (test, then train): the recommendation is computed
+//! and measured before anything learns from the event.
+
+use super::{Learner, is_sampled};
+use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx, is_dismissal};
+use crate::domain::{Event, ItemIx, Offset, SourceName, Step};
+use crate::evaluation::{RankingMetrics, SquaredError};
+use crate::learner::attribution::ClickThrough;
+use crate::learner::online::monitoring::MonitoredCounters;
+use crate::learner::scorer::{Scorer, ScoringWorkspace};
+use crate::learner::session_owners::SessionOwnerIndex;
+use crate::learner::source_affinities::SourceAffinities;
+use crate::learner::state::LearnerConfig;
+use crate::learner::training::OnlineTraining;
+use crate::learner::user_table::UserState;
+use crate::nn::Weights;
+use crate::ranking::{Ranker, SourceAffinity};
+use std::sync::Arc;
+
+/// An event and the parts of the learner that it touches.
+struct EventPass<'l> {
+    offset: Offset,
+    event: &'l Event,
+    /// The number of the event among all events.
+    number: u64,
+    step: Step,
+    /// The item to predict, if the kind of event is a target.
+    target: Option<ItemIx>,
+    /// Learning is paused or frozen: sessions advance, nothing is trained.
+    is_frozen: bool,
+    /// The offset is sampled for a test.
+    is_tested: bool,
+    /// The offset is sampled for the ranker's training.
+    is_trained: bool,
+    settings: &'l LearnerConfig,
+    cluster_settings: &'l ClusterSettings,
+    weights: Option<Arc<Weights>>,
+    clusters: Option<Arc<Clusters>>,
+    user: &'l mut UserState<SourceAffinity>,
+    affinities: &'l mut SourceAffinities,
+    session_owners: &'l mut SessionOwnerIndex,
+    next_session: &'l mut SessionIx,
+    sources: &'l mut CandidateSources,
+    ranker: &'l mut Ranker,
+    training: &'l mut Option<OnlineTraining>,
+    by_source: &'l mut [RankingMetrics; SourceName::ALL.len()],
+    interest: &'l mut SquaredError,
+    clickthrough: &'l mut ClickThrough,
+    monitoring: &'l mut MonitoredCounters,
+    workspace: &'l mut ScoringWorkspace,
+}
+
+impl Learner {
+    /// Learns one event. An event of a kind that is no longer configured has no effect.
+    pub(super) fn learn_event(&mut self, offset: Offset, event: &Event) {
+        let Some((step, target)) = self.step(event) else { return };
+        let number = self.state.events;
+        let measured = self.event_pass(offset, event, step, target).run();
+        self.state.events += 1;
+        if let Some(rank) = measured {
+            self.count_test(number, rank);
+        }
+    }
+
+    /// Borrows what one event touches.
+    fn event_pass<'l>(&'l mut self, offset: Offset, event: &'l Event, step: Step, target: Option<ItemIx>) -> EventPass<'l> {
+        let state = &mut self.state;
+        let (settings, number) = (&state.settings, state.events);
+        let with_clusters = !settings.candidates.without.contains(&SourceName::Clusters);
+        EventPass {
+            offset,
+            event,
+            number,
+            step,
+            target,
+            is_frozen: state.paused || settings.freeze_from.is_some_and(|from| number >= from),
+            is_tested: is_sampled(offset, settings.learning.evaluate_every),
+            is_trained: is_sampled(offset, settings.learning.teach_every),
+            settings,
+            cluster_settings: &self.cluster_settings,
+            weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
+            clusters: state.clustering.current().filter(|_| with_clusters).cloned(),
+            user: state.users.get_or_create(&event.user_id, offset),
+            affinities: &mut state.affinities,
+            session_owners: &mut state.session_owners,
+            next_session: &mut state.sessions,
+            sources: &mut state.sources,
+            ranker: &mut state.ranker,
+            training: &mut state.training,
+            by_source: &mut state.by_source,
+            interest: &mut state.interest,
+            clickthrough: &mut state.clickthrough,
+            monitoring: &mut self.monitoring,
+            workspace: &mut self.workspace,
+        }
+    }
+}
+
+impl EventPass<'_> {
+    /// Runs the steps in their order. Returns the target's rank if the event counts as a test:
+    /// `Some(None)` if the target is not in the ranking.
+    fn run(mut self) -> Option<Option<usize>> {
+        self.attribute();
+        let has_history = !self.user.state.sequence.steps.is_empty();
+        let is_predictable = self.target.is_some() || is_dismissal(&self.step);
+        let is_scored = has_history && is_predictable && (self.is_tested || self.is_trained);
+        let mut rank = None;
+        if let Some(item) = self.step.item.filter(|_| is_scored) {
+            self.score();
+            rank = self.measure(item);
+            self.train(item);
+        }
+        self.update();
+        (has_history && self.is_tested && self.target.is_some()).then_some(rank)
+    }
+
+    /// Credits a click to the impression that showed the target.
+    fn attribute(&mut self) {
+        if let Some(item) = self.target {
+            self.user.impressions.attribute_click(item, self.step.at, self.settings.learning.credit_window_ms, self.clickthrough);
+        }
+    }
+
+    /// Ranks candidates for the user as if asked just before the event. If the event is not sampled
+    /// for training, the cached hidden state is put back, so that a test leaves no trace.
+    fn score(&mut self) {
+        let user = &mut *self.user;
+        let hidden = (!self.is_trained).then(|| user.state.cached_hidden().cloned());
+        let scorer = Scorer {
+            weights: self.weights.as_deref(),
+            clusters: self.clusters.as_deref(),
+            sources: self.sources,
+            ranker: self.ranker,
+            settings: self.cluster_settings,
+            now: self.offset,
+        };
+        scorer.score(&mut user.state, user.session_ix, &user.affinity, &self.settings.sequence, self.workspace);
+        if let Some(hidden) = hidden {
+            user.state.set_hidden(hidden);
+        }
+    }
+
+    /// Counts how well the ranking, each source and the interest head predicted the event. Returns
+    /// the target's rank.
+    fn measure(&mut self, item: ItemIx) -> Option<usize> {
+        let is_counted = self.number >= self.settings.evaluate_from;
+        if self.is_tested
+            && is_counted
+            && let Some(predicted) = self.weights.as_deref().and_then(|weights| self.workspace.interest(weights, item))
+        {
+            self.interest.count(predicted, self.step.value, self.settings.learning.live_window);
+        }
+        self.target?;
+        if self.is_tested {
+            self.measure_sources(item, is_counted && self.settings.evaluate_sources);
+        }
+        let ranking = &self.workspace.ranking;
+        let rank = ranking.rank_of(item);
+        if self.is_tested {
+            self.monitoring.count_hit(rank, ranking.source_of(item));
+        }
+        rank
+    }
+
+    /// Counts the rank that each source alone gave the target.
+    fn measure_sources(&mut self, item: ItemIx, is_counted: bool) {
+        let is_monitored = is_sampled(self.offset, MonitoredCounters::SOURCES_EVERY);
+        if !is_counted && !is_monitored {
+            return;
+        }
+        let ranks = self.workspace.ranking.candidates().source_ranks(item);
+        if is_counted {
+            self.by_source.iter_mut().zip(ranks).for_each(|(metrics, rank)| metrics.count(rank));
+        }
+        if is_monitored {
+            self.monitoring.count_source_ranks(&ranks);
+        }
+    }
+
+    /// Trains the session's source affinity and the ranker: towards a target, away from a dismissed
+    /// item.
+    fn train(&mut self, item: ItemIx) {
+        if !self.is_trained {
+            return;
+        }
+        let ranking = &mut self.workspace.ranking;
+        if self.target.is_some() {
+            let is_repeat = self.user.state.sequence.current_session().iter().any(|step| step.item == Some(item));
+            self.user.affinity.update(ranking.shares_of(item), is_repeat);
+        }
+        match self.target {
+            _ if self.is_frozen => {}
+            Some(_) => drop(ranking.train(self.ranker, item)),
+            None => ranking.train_dismissal(self.ranker, item),
+        }
+    }
+
+    /// Updates the sources, the user's sequence and hidden state, and what the next training reads.
+    fn update(&mut self) {
+        let user = &mut *self.user;
+        let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
+        let begins = user.state.sequence.starts_new_session(self.step.at, session_id, idle_gap_ms);
+        if begins {
+            user.affinity = SourceAffinity::default();
+            user.session_ix = *self.next_session;
+            *self.next_session = self.next_session.wrapping_add(1);
+        }
+        let earlier = if begins { &[] } else { user.state.sequence.current_session() };
+        let session_start = if begins { self.offset } else { user.state.sequence.session_start };
+        if begins {
+            self.session_owners.begin_session(user.session_ix, session_start, &self.event.user_id);
+        }
+        self.session_owners.record_step(user.session_ix, &self.step);
+        if !self.is_frozen {
+            let context = QueryContext { steps: earlier, session: user.session_ix, session_start, now: self.offset };
+            self.sources.learn(&context, &self.step);
+        }
+        self.affinities.set(session_start, user.affinity);
+        let (params, network) = (&self.settings.sequence, &mut self.workspace.network);
+        user.state.advance(self.offset, self.step, session_id, params, self.weights.as_deref(), network);
+        if let Some(training) = self.training {
+            let session = u64::from(user.session_ix);
+            if begins {
+                training.begin_session(session);
+            }
+            if !self.is_frozen {
+                training.mark_touched(session, &user.state.sequence.steps, self.target, self.settings.learning.window);
+            }
+        }
+    }
+}
