@@ -1,51 +1,57 @@
-//! Windows laid out for the processor: longest first and time-major, so that the windows that reach step t are a prefix and their rows lie together.
+//! Mini-batch layout: windows sorted longest first, rows stored step by step (time-major).
+//!
+//! The windows that are still active at step t are a prefix of the batch, so the rows of one step
+//! are contiguous and every matrix product runs on whole slices.
 
 use super::input::{StepInput, TrainingWindow};
 use crate::domain::ItemIx;
 
-/// One prediction of a batch.
+/// One prediction target of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchTarget {
-    /// The row of the position that predicts.
+    /// Row of the predicting position.
     pub(super) row: usize,
-    /// The window, as the batch orders them.
+    /// Index of the window in batch order.
     pub(super) window: usize,
-    /// What came.
+    /// The item of the next target event.
     pub(super) item: ItemIx,
-    /// By an event of this value, NaN if none.
+    /// Value of the target event; NaN if it has none.
     pub(super) value: f32,
 }
 
-/// One step of all windows that reach it.
+/// The rows of one time step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BatchStep {
-    /// The first row of the step before; the same windows lie there in the same order.
-    pub(super) before: Option<usize>,
-    /// The step's first row.
+    /// First row of the preceding step, whose leading rows belong to the same windows in the same
+    /// order.
+    pub(super) previous_first: Option<usize>,
+    /// First row of this step.
     pub(super) first: usize,
-    /// How many windows reach it.
+    /// Number of windows with at least this many steps.
     pub(super) rows: usize,
 }
 
-/// A mini-batch's layout. Row `offsets[t] + w` is step t of window w.
+/// A packed mini-batch. Row `offsets[t] + w` is step t of window w.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TrainingBatch {
-    /// The first row of every step, and the number of rows last.
+    /// First row of every step, followed by the total number of rows.
     offsets: Vec<usize>,
-    /// Every row's input.
+    /// Input of every row.
     pub(super) inputs: Vec<StepInput>,
-    /// Every prediction, in the order of its row.
+    /// Prediction targets in row order.
     pub(super) targets: Vec<BatchTarget>,
-    /// The session of every window, longest window first.
+    /// Session id of every window, longest window first.
     pub(super) sessions: Vec<u64>,
 }
 
 impl TrainingBatch {
-    /// Lays the windows out, of each the last `longest` positions; a target not among the first `items` items is none.
-    pub(super) fn pack(&mut self, windows: &[TrainingWindow], longest: usize, items: usize) {
+    /// Packs the last `max_steps` positions of every window.
+    ///
+    /// Targets outside the first `items` items are dropped.
+    pub(super) fn pack(&mut self, windows: &[TrainingWindow], max_steps: usize, items: usize) {
         let mut order: Vec<(u64, &[_])> = windows
             .iter()
-            .map(|window| (window.session, &window.positions[window.positions.len().saturating_sub(longest)..]))
+            .map(|window| (window.session, &window.positions[window.positions.len().saturating_sub(max_steps)..]))
             .filter(|(_, positions)| !positions.is_empty())
             .collect();
         order.sort_by_key(|(_, positions)| std::cmp::Reverse(positions.len()));
@@ -67,21 +73,21 @@ impl TrainingBatch {
         }
     }
 
-    /// All rows.
+    /// Number of rows.
     pub(super) fn row_count(&self) -> usize {
         self.inputs.len()
     }
 
-    /// All windows.
+    /// Number of windows.
     pub(super) fn window_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The steps in order of time.
+    /// The steps in time order.
     pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = BatchStep> + '_ {
         self.offsets.windows(2).enumerate().map(|(step, pair)| {
-            let before = step.checked_sub(1).map(|before| self.offsets[before]);
-            BatchStep { before, first: pair[0], rows: pair[1] - pair[0] }
+            let previous_first = step.checked_sub(1).map(|previous_first| self.offsets[previous_first]);
+            BatchStep { previous_first, first: pair[0], rows: pair[1] - pair[0] }
         })
     }
 }
@@ -101,17 +107,18 @@ mod tests {
     }
 
     #[test]
-    fn every_step_is_a_prefix() {
+    fn windows_active_at_a_step_form_a_prefix() {
         let mut batch = TrainingBatch::default();
         batch.pack(&[window(1, &[1, 2]), window(2, &[3]), window(3, &[4, 5, 6, 7]), window(4, &[8, 9, 10])], 2, 10);
         assert_eq!(batch.sessions, [3, 4, 1]);
         let items: Vec<_> = batch.inputs.iter().map(|input| input.item.unwrap()).collect();
-        assert_eq!(items, [5, 8, 1, 6, 9], "of a long window the last positions");
-        let (first, second) = (BatchStep { before: None, first: 0, rows: 3 }, BatchStep { before: Some(0), first: 3, rows: 2 });
+        assert_eq!(items, [5, 8, 1, 6, 9], "a long window keeps its last positions");
+        let (first, second) =
+            (BatchStep { previous_first: None, first: 0, rows: 3 }, BatchStep { previous_first: Some(0), first: 3, rows: 2 });
         assert_eq!(batch.steps().collect::<Vec<_>>(), [first, second]);
         assert_eq!(batch.steps().rev().collect::<Vec<_>>(), [second, first]);
         let targets: Vec<_> = batch.targets.iter().map(|target| (target.row, target.window, target.item)).collect();
-        assert_eq!(targets, [(0, 0, 6), (1, 1, 9), (2, 2, 2), (3, 0, 7)], "item 10 is not known yet");
+        assert_eq!(targets, [(0, 0, 6), (1, 1, 9), (2, 2, 2), (3, 0, 7)], "item 10 is out of range");
         batch.pack(&[], 2, 10);
         assert_eq!((batch.row_count(), batch.window_count(), batch.steps().count()), (0, 0, 0));
     }

@@ -1,15 +1,17 @@
-//! A growing table of equally wide rows whose copies share what has not changed.
+//! Copy-on-write table of rows: clones share the blocks that have not changed.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Rows of one block: what a write copies if a published copy still holds it.
+/// Rows per block, the unit of copying when a clone still holds the block.
 pub(super) const ROWS_PER_BLOCK: usize = 16;
-/// Blocks of one page of the spine.
-const PAGE: usize = 64;
+/// Blocks per page of the two-level spine.
+const BLOCKS_PER_PAGE: usize = 64;
 
-/// Rows of `width` floats in blocks of [`BLOCK`], behind a spine of two levels. Cloning copies the upper level alone, and writing to a row copies its block and its page of the
-/// spine only if a clone holds them: so publishing costs in proportion to the rows changed.
+/// Rows of `width` floats in blocks of [`ROWS_PER_BLOCK`], behind a two-level spine of pages.
+///
+/// Cloning copies the upper level only. Writing to a row copies its block and its page only if a
+/// clone shares them. Publishing a snapshot therefore costs in proportion to the rows changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CowRows {
     width: usize,
@@ -26,12 +28,13 @@ impl CowRows {
         self.len
     }
 
-    /// Makes the table at least `len` rows long; `fill` writes each new row, which comes to it as zeros.
+    /// Grows the table to at least `len` rows. `fill` initialises each new row, which is zero on
+    /// entry.
     pub(super) fn grow(&mut self, len: usize, mut fill: impl FnMut(usize, &mut [f32])) {
         while self.len < len {
             let row = self.len;
-            if row.is_multiple_of(ROWS_PER_BLOCK * PAGE) {
-                self.pages.push(Arc::new(Vec::with_capacity(PAGE)));
+            if row.is_multiple_of(ROWS_PER_BLOCK * BLOCKS_PER_PAGE) {
+                self.pages.push(Arc::new(Vec::with_capacity(BLOCKS_PER_PAGE)));
             }
             if let (0, Some(page)) = (row % ROWS_PER_BLOCK, self.pages.last_mut()) {
                 Arc::make_mut(page).push(vec![0.0; ROWS_PER_BLOCK * self.width].into());
@@ -43,7 +46,7 @@ impl CowRows {
         }
     }
 
-    /// A row, if the table is that long.
+    /// The row, or `None` beyond the end.
     #[inline]
     pub(super) fn row(&self, row: usize) -> Option<&[f32]> {
         if row >= self.len {
@@ -53,18 +56,18 @@ impl CowRows {
         self.block(row / ROWS_PER_BLOCK)?.get(start..start + self.width)
     }
 
-    /// A block of [`BLOCK`] rows, those beyond the table's end zero.
+    /// A block of [`ROWS_PER_BLOCK`] rows. Rows beyond the end of the table are zero.
     #[inline]
     pub(super) fn block(&self, block: usize) -> Option<&[f32]> {
-        self.pages.get(block / PAGE)?.get(block % PAGE).map(|block| &**block)
+        self.pages.get(block / BLOCKS_PER_PAGE)?.get(block % BLOCKS_PER_PAGE).map(|block| &**block)
     }
 
     fn block_mut(&mut self, block: usize) -> Option<&mut [f32]> {
-        let page = Arc::make_mut(self.pages.get_mut(block / PAGE)?);
-        page.get_mut(block % PAGE).map(Arc::make_mut)
+        let page = Arc::make_mut(self.pages.get_mut(block / BLOCKS_PER_PAGE)?);
+        page.get_mut(block % BLOCKS_PER_PAGE).map(Arc::make_mut)
     }
 
-    /// A row, to change it.
+    /// The row for writing, or `None` beyond the end.
     pub(super) fn row_mut(&mut self, row: usize) -> Option<&mut [f32]> {
         if row >= self.len {
             return None;
@@ -73,12 +76,13 @@ impl CowRows {
         self.block_mut(row / ROWS_PER_BLOCK)?.get_mut(start..start + width)
     }
 
-    /// Whether the rows are so wide and the parts as long as `len` says, as after reading them from bytes.
+    /// Whether the rows have this width and every part has the length that `len` implies. Checked
+    /// after deserialisation.
     pub(super) fn is_consistent(&self, width: usize) -> bool {
         let blocks = self.len.div_ceil(ROWS_PER_BLOCK);
         self.width == width
             && self.pages.iter().map(|page| page.len()).sum::<usize>() == blocks
-            && self.pages.iter().rev().skip(1).all(|page| page.len() == PAGE)
+            && self.pages.iter().rev().skip(1).all(|page| page.len() == BLOCKS_PER_PAGE)
             && self.pages.iter().flat_map(|page| page.iter()).all(|block| block.len() == ROWS_PER_BLOCK * self.width)
     }
 }
@@ -88,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_keeps_its_rows_and_shares_the_rest() {
+    fn a_clone_keeps_its_rows_and_shares_unchanged_blocks() {
         let mut table = CowRows::new(3);
         table.grow(2000, |row, values| values.fill(row as f32));
         let published = table.clone();

@@ -1,13 +1,15 @@
-//! What the network sees: steps, windows of steps, and the attributes of items.
+//! Network inputs: steps, training windows and item attributes.
 
 use crate::domain::{ItemIx, KindId, PagedVec};
 use serde::{Deserialize, Serialize};
 
-/// How many buckets [`gap_bucket`] knows.
+/// Number of buckets of [`gap_bucket`].
 pub const GAP_BUCKETS: usize = 16;
 
-/// The bucket of a time gap in milliseconds: 0 below one second, then one bucket for every power of three of seconds, so that seconds, minutes, hours, days and weeks are
-/// told apart; 15 from about eight weeks on.
+/// Bucket of a time gap in milliseconds.
+///
+/// `0` below one second, else `min(15, 1 + ⌊log₃ seconds⌋)`. The buckets separate seconds, minutes,
+/// hours, days and weeks. Bucket 15 starts at 3¹⁴ s, about eight weeks.
 #[must_use]
 pub fn gap_bucket(milliseconds: i64) -> u8 {
     let seconds = milliseconds / 1000;
@@ -17,50 +19,52 @@ pub fn gap_bucket(milliseconds: i64) -> u8 {
     u8::try_from(seconds.ilog(3) + 1).unwrap_or(u8::MAX).min(GAP_BUCKETS as u8 - 1)
 }
 
-/// One step's input.
+/// Input of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepInput {
-    /// The event's item; an item that the weights do not know yet counts as none.
+    /// Item of the event. An item without an embedding counts as `None`.
     pub item: Option<ItemIx>,
-    /// The event's kind.
+    /// Kind of the event.
     pub kind: KindId,
-    /// The bucket of the time since the previous event, from [`gap_bucket`].
+    /// Bucket of the time since the previous event, by [`gap_bucket`].
     pub gap_bucket: u8,
-    /// The event begins a session: the hidden state passes over the border with this told.
+    /// The event begins a session. The hidden state carries over from the previous session; this
+    /// flag marks the boundary as an input.
     pub starts_session: bool,
 }
 
-/// A step to learn from.
+/// A training position: input and target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingPosition {
-    /// What is known at this step.
+    /// Input of this step.
     pub input: StepInput,
-    /// The item that came next; `None` if nothing is to be predicted here.
+    /// Item of the next target event; `None` if this position has no target.
     pub target: Option<ItemIx>,
-    /// The value of the event by which it came, for the interest head; NaN if it has none.
+    /// Value of the target event, for the interest head; NaN if it has none.
     pub value: f32,
 }
 
-/// The last steps of one session.
+/// The last positions of one session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingWindow {
-    /// Names the session: targets of the same session are never each other's negatives.
+    /// Session id. Targets of the same session can be excluded from each other's negatives, see
+    /// [`SessionTargets`](super::SessionTargets).
     pub session: u64,
-    /// Oldest first.
+    /// Positions, oldest first.
     pub positions: Vec<TrainingPosition>,
 }
 
-/// The attributes of items (category, brand, …) as small dense ids.
+/// Item attributes (category, brand, …) as small dense ids.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ItemAttributeLists {
     lists: PagedVec<Box<[u32]>, 64>,
 }
 
 impl ItemAttributeLists {
-    /// At most so many attributes of an item are kept: the first.
+    /// Attributes kept per item; later ones are dropped.
     pub const MAX_PER_ITEM: usize = 16;
 
-    /// Sets an item's attributes, forgetting those it had.
+    /// Replaces the attributes of an item.
     pub fn set(&mut self, item: ItemIx, attributes: &[u32]) {
         self.lists.grow(item as usize + 1, Box::default);
         if let Some(list) = self.lists.get_mut(item as usize) {
@@ -68,7 +72,7 @@ impl ItemAttributeLists {
         }
     }
 
-    /// An item's attributes; none if it was never given any.
+    /// Attributes of an item; empty if none were set.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> &[u32] {
         self.lists.get(item as usize).map_or(&[], |list| list)
@@ -80,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_fall_into_powers_of_three_of_seconds() {
+    fn gap_buckets_are_powers_of_three_seconds() {
         let second = 1000;
         let buckets = [i64::MIN, -1, 0, 999, second, 3 * second - 1, 3 * second, 9 * second, 59_049 * second, i64::MAX].map(gap_bucket);
         assert_eq!(buckets, [0, 0, 0, 0, 1, 1, 2, 3, 11, 15]);

@@ -1,54 +1,65 @@
-//! The losses of the next-item head, over a block of logits that become their own gradients.
+//! Losses of the next-item head. They overwrite a block of logits with its gradient.
 //!
-//! Logits lie as `(columns, lanes)`, a column an item and a lane an example, so that all sums of a loss run down the lanes, sixteen examples in one vector.
+//! Logits are `(columns, lanes)`: a column is an item, a lane is an example. All sums of a loss run
+//! down the lanes, so one vector holds sixteen examples.
 
 use super::math::{exp, kernel, sigmoid};
 use super::settings::LossKind;
 
-/// Examples of one vector; a block's lanes are a multiple of it.
+/// Examples per vector. The number of lanes of a block is a multiple of it.
 pub(super) const LANES: usize = 16;
 
-/// The logit of what must not count as a negative: its exponential is exactly zero.
+/// Logit of an excluded negative. Its exponential is exactly zero.
 pub(super) const MASKED_LOGIT: f32 = -1e30;
 
-/// Logits below this count as masked: its square is still finite.
-const FLOOR: f32 = -1e15;
+/// Lower clamp of logits. A logit at or below it counts as masked; its square is still finite.
+const MIN_LOGIT: f32 = -1e15;
 
-/// The summed loss of a block's examples. `logits` become `scale` times its gradient; `wanted` holds every example's target's column, and lanes beyond it hold anything.
-/// Masked logits get no gradient.
-pub(super) fn next_item_loss(kind: LossKind, logits: &mut [f32], lanes: usize, wanted: &[usize], regularisation: f32, scale: f32) -> f64 {
+/// Returns the summed loss of the examples of a block and replaces `logits` by `scale` times its
+/// gradient.
+///
+/// `target_columns` holds the target column of every example. Lanes beyond its length are ignored
+/// and hold unspecified values on return. Masked logits get a zero gradient.
+pub(super) fn next_item_loss(
+    kind: LossKind,
+    logits: &mut [f32],
+    lanes: usize,
+    target_columns: &[usize],
+    regularisation: f32,
+    scale: f32,
+) -> f64 {
     match kind {
-        LossKind::CrossEntropy => cross_entropy(logits, lanes, wanted, scale),
-        LossKind::BprMax => bpr_max(logits, lanes, wanted, regularisation, scale),
+        LossKind::CrossEntropy => cross_entropy(logits, lanes, target_columns, scale),
+        LossKind::BprMax => bpr_max(logits, lanes, target_columns, regularisation, scale),
     }
 }
 
-/// The largest logit of every lane of a tile.
+/// The largest logit of each lane of a tile of [`LANES`] lanes.
 #[inline(always)]
-fn peaks(logits: &[f32], lanes: usize, first: usize) -> [f32; LANES] {
-    let mut peaks = [f32::NEG_INFINITY; LANES];
+fn lane_maxima(logits: &[f32], lanes: usize, first: usize) -> [f32; LANES] {
+    let mut maxima = [f32::NEG_INFINITY; LANES];
     for row in logits.chunks_exact(lanes) {
-        for (peak, value) in peaks.iter_mut().zip(&row[first..first + LANES]) {
-            *peak = if *value > *peak { *value } else { *peak };
+        for (maximum, value) in maxima.iter_mut().zip(&row[first..first + LANES]) {
+            *maximum = if *value > *maximum { *value } else { *maximum };
         }
     }
-    peaks
+    maxima
 }
 
 kernel! {
-    /// `−ln softmax(logits)[wanted]`.
-    fn cross_entropy<'a>(logits: &'a mut [f32], lanes: usize, wanted: &'a [usize], scale: f32) -> f64 {
+    /// Softmax cross-entropy, `L = −ln softmax(r)_target`. Gradient: `softmax(r)_j − [j = target]`.
+    fn cross_entropy<'a>(logits: &'a mut [f32], lanes: usize, target_columns: &'a [usize], scale: f32) -> f64 {
         let mut loss = 0.0;
-        for (tile, wanted) in wanted.chunks(LANES).enumerate() {
-            let first = tile * LANES;
-            let peaks = peaks(logits, lanes, first);
-            for (lane, column) in wanted.iter().enumerate() {
+        for (tile_index, target_columns) in target_columns.chunks(LANES).enumerate() {
+            let first = tile_index * LANES;
+            let maxima = lane_maxima(logits, lanes, first);
+            for (lane, column) in target_columns.iter().enumerate() {
                 loss -= f64::from(logits[column * lanes + first + lane]);
             }
             let mut sums = [0.0_f32; LANES];
             for row in logits.chunks_exact_mut(lanes) {
-                for ((value, peak), sum) in row[first..first + LANES].iter_mut().zip(&peaks).zip(&mut sums) {
-                    *value = exp(*value - peak);
+                for ((value, maximum), sum) in row[first..first + LANES].iter_mut().zip(&maxima).zip(&mut sums) {
+                    *value = exp(*value - maximum);
                     *sum += *value;
                 }
             }
@@ -58,60 +69,63 @@ kernel! {
                     *value *= factor;
                 }
             }
-            for (lane, column) in wanted.iter().enumerate() {
+            for (lane, column) in target_columns.iter().enumerate() {
                 logits[column * lanes + first + lane] -= scale;
-                loss += f64::from(peaks[lane]) + f64::from(sums[lane]).ln();
+                loss += f64::from(maxima[lane]) + f64::from(sums[lane]).ln();
             }
         }
         loss
     }
 
-    /// `−ln Σⱼ sⱼ σ(r − rⱼ) + λ Σⱼ sⱼ rⱼ²` over the negatives j, s their softmax and r the target's logit [Hidasi & Karatzoglou 2018].
-    fn bpr_max<'a>(logits: &'a mut [f32], lanes: usize, wanted: &'a [usize], regularisation: f32, scale: f32) -> f64 {
+    /// BPR-max [Hidasi & Karatzoglou 2018]: `L = −ln Σⱼ sⱼ σ(r − rⱼ) + λ Σⱼ sⱼ rⱼ²`.
+    ///
+    /// The sums run over the negatives j, s is the softmax of their logits and r is the logit of
+    /// the target.
+    fn bpr_max<'a>(logits: &'a mut [f32], lanes: usize, target_columns: &'a [usize], regularisation: f32, scale: f32) -> f64 {
         let mut loss = 0.0;
-        for (tile, wanted) in wanted.chunks(LANES).enumerate() {
-            let first = tile * LANES;
+        for (tile_index, target_columns) in target_columns.chunks(LANES).enumerate() {
+            let first = tile_index * LANES;
             let mut targets = [0.0_f32; LANES];
-            for (lane, column) in wanted.iter().enumerate() {
-                let place = &mut logits[column * lanes + first + lane];
-                targets[lane] = std::mem::replace(place, MASKED_LOGIT);
+            for (lane, column) in target_columns.iter().enumerate() {
+                let logit = &mut logits[column * lanes + first + lane];
+                targets[lane] = std::mem::replace(logit, MASKED_LOGIT);
             }
-            let peaks = peaks(logits, lanes, first).map(|peak| peak.max(FLOOR));
-            let (mut sums, mut better) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-            let (mut squares, mut slopes) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+            let maxima = lane_maxima(logits, lanes, first).map(|maximum| maximum.max(MIN_LOGIT));
+            let (mut sums, mut win_probability) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+            let (mut squares, mut win_slopes) = ([0.0_f32; LANES], [0.0_f32; LANES]);
             for row in logits.chunks_exact(lanes) {
                 let row = &row[first..first + LANES];
                 for lane in 0..LANES {
-                    let value = row[lane].max(FLOOR);
-                    let (weight, above) = (exp(value - peaks[lane]), sigmoid(targets[lane] - value));
+                    let value = row[lane].max(MIN_LOGIT);
+                    let (weight, win) = (exp(value - maxima[lane]), sigmoid(targets[lane] - value));
                     sums[lane] += weight;
-                    better[lane] += weight * above;
-                    slopes[lane] += weight * above * (1.0 - above);
+                    win_probability[lane] += weight * win;
+                    win_slopes[lane] += weight * win * (1.0 - win);
                     squares[lane] += weight * value * value;
                 }
             }
             for lane in 0..LANES {
-                // Where all is masked there is nothing to tell the target from.
-                let share = if peaks[lane] > FLOOR { 1.0 / sums[lane] } else { 0.0 };
+                // If every negative is masked, the example has no loss.
+                let share = if maxima[lane] > MIN_LOGIT { 1.0 / sums[lane] } else { 0.0 };
                 sums[lane] = share;
-                better[lane] = (better[lane] * share).max(1e-24);
+                win_probability[lane] = (win_probability[lane] * share).max(1e-24);
                 squares[lane] *= share;
-                slopes[lane] *= share;
+                win_slopes[lane] *= share;
             }
             for row in logits.chunks_exact_mut(lanes) {
                 let row = &mut row[first..first + LANES];
                 for lane in 0..LANES {
-                    let value = row[lane].max(FLOOR);
-                    let (weight, above) = (exp(value - peaks[lane]) * sums[lane], sigmoid(targets[lane] - value));
-                    let ranking = weight * (better[lane] + above * (1.0 - above) - above) / better[lane];
-                    let size = weight * (2.0 * value + value * value - squares[lane]);
-                    row[lane] = scale * (ranking + regularisation * size);
+                    let value = row[lane].max(MIN_LOGIT);
+                    let (weight, win) = (exp(value - maxima[lane]) * sums[lane], sigmoid(targets[lane] - value));
+                    let bpr_gradient = weight * (win_probability[lane] + win * (1.0 - win) - win) / win_probability[lane];
+                    let penalty_gradient = weight * (2.0 * value + value * value - squares[lane]);
+                    row[lane] = scale * (bpr_gradient + regularisation * penalty_gradient);
                 }
             }
-            for (lane, column) in wanted.iter().enumerate() {
-                let alone = sums[lane] == 0.0;
-                logits[column * lanes + first + lane] = if alone { 0.0 } else { -scale * slopes[lane] / better[lane] };
-                loss += if alone { 0.0 } else { f64::from(regularisation * squares[lane] - better[lane].ln()) };
+            for (lane, column) in target_columns.iter().enumerate() {
+                let no_negatives = sums[lane] == 0.0;
+                logits[column * lanes + first + lane] = if no_negatives { 0.0 } else { -scale * win_slopes[lane] / win_probability[lane] };
+                loss += if no_negatives { 0.0 } else { f64::from(regularisation * squares[lane] - win_probability[lane].ln()) };
             }
         }
         loss
@@ -122,45 +136,45 @@ kernel! {
 mod tests {
     use super::*;
 
-    /// One example's column of logits as a block of one tile, in the lane given.
+    /// A block of one tile that holds `logits` in the given lane.
     fn block(logits: &[f32], lane: usize) -> Vec<f32> {
         logits.iter().flat_map(|logit| (0..LANES).map(move |other| if other == lane { *logit } else { 0.5 })).collect()
     }
 
-    /// Loss and gradient of one example in the second of two lanes.
-    fn learn(kind: LossKind, logits: &[f32], target: usize) -> (f64, Vec<f32>) {
+    /// Loss and gradient of one example, in the second of two lanes.
+    fn loss_and_gradient(kind: LossKind, logits: &[f32], target: usize) -> (f64, Vec<f32>) {
         let mut both = block(logits, 1);
         let loss = next_item_loss(kind, &mut both, LANES, &[0, target], 0.7, 0.5);
         let mut other = block(logits, 1);
-        let alone = next_item_loss(kind, &mut other, LANES, &[0], 0.7, 0.5);
-        (loss - alone, both.chunks_exact(LANES).map(|row| row[1]).collect())
+        let first_only = next_item_loss(kind, &mut other, LANES, &[0], 0.7, 0.5);
+        (loss - first_only, both.chunks_exact(LANES).map(|row| row[1]).collect())
     }
 
     #[test]
-    fn gradients_agree_with_differences() {
+    fn gradients_match_finite_differences() {
         let logits = [0.3, -1.2, 2.0, 0.0, MASKED_LOGIT, 0.7];
         for kind in [LossKind::CrossEntropy, LossKind::BprMax] {
-            let (_, gradient) = learn(kind, &logits, 3);
+            let (_, gradient) = loss_and_gradient(kind, &logits, 3);
             for column in [0, 1, 2, 3, 5] {
                 let (mut more, mut less) = (logits, logits);
                 more[column] += 1e-2;
                 less[column] -= 1e-2;
-                let expected = 0.5 * (learn(kind, &more, 3).0 - learn(kind, &less, 3).0) / 2e-2;
+                let expected = 0.5 * (loss_and_gradient(kind, &more, 3).0 - loss_and_gradient(kind, &less, 3).0) / 2e-2;
                 assert!((f64::from(gradient[column]) - expected).abs() < 2e-4, "{kind:?} {column}: {} is not {expected}", gradient[column]);
             }
-            assert_eq!(gradient[4], 0.0, "a masked column learns nothing");
+            assert_eq!(gradient[4], 0.0, "a masked column gets no gradient");
         }
     }
 
     #[test]
-    fn cross_entropy_of_equal_logits_is_the_logarithm_of_their_number() {
-        assert!((learn(LossKind::CrossEntropy, &[1.0; 8], 2).0 - 8.0_f64.ln()).abs() < 1e-6);
+    fn cross_entropy_of_equal_logits_is_the_log_of_their_count() {
+        assert!((loss_and_gradient(LossKind::CrossEntropy, &[1.0; 8], 2).0 - 8.0_f64.ln()).abs() < 1e-6);
     }
 
     #[test]
-    fn a_lone_target_teaches_nothing() {
+    fn a_target_without_negatives_has_no_loss() {
         for kind in [LossKind::CrossEntropy, LossKind::BprMax] {
-            let (loss, gradient) = learn(kind, &[MASKED_LOGIT, 0.4, MASKED_LOGIT], 1);
+            let (loss, gradient) = loss_and_gradient(kind, &[MASKED_LOGIT, 0.4, MASKED_LOGIT], 1);
             assert!(loss.abs() < 1e-6, "{kind:?}: {loss}");
             assert_eq!(gradient, [0.0; 3]);
         }

@@ -1,11 +1,13 @@
-//! Elementwise functions that vectorise, the reductions over them, and the way to compile a loop for the processor at hand.
+//! Vectorised elementwise functions and reductions, compiled for the instruction set at hand.
 
 use std::f32::consts::LOG2_E;
 use std::f64::consts::LN_2;
 
-/// Declares a function whose body is compiled for every level of vector instructions (AVX-512, AVX2, what the target has at least) and run at the processor's own.
+/// Declares a function that is compiled for every level of vector instructions (AVX-512, AVX2, the
+/// target's baseline). A call dispatches to the best level of the CPU.
 ///
-/// The body becomes the `call` of a struct of the arguments: a closure would not do, since the compiler may leave it outside the function that has the instructions enabled.
+/// The body becomes the `call` method of a struct of the arguments. A closure does not work: the
+/// compiler may leave its body outside the function that has the instructions enabled.
 macro_rules! kernel {
     ($($(#[$attribute:meta])* $vis:vis fn $name:ident<$lifetime:lifetime>($($argument:ident: $kind:ty),* $(,)?) -> $output:ty $body:block)*) => {$(
         $(#[$attribute])*
@@ -25,12 +27,15 @@ macro_rules! kernel {
 }
 pub(super) use kernel;
 
-/// eˣ, to about 2e-7 relative. Below −80 it is exactly 0, so that masked logits never make denormals; above 88 it stays at e⁸⁸.
+/// eˣ with a relative error of about 2e-7.
+///
+/// Below −80 the result is exactly 0, so masked logits never produce denormals. Above 88 it stays
+/// at e⁸⁸. Reduction x = n ln 2 + r, then a degree-6 polynomial in r.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
+    /// 1.5 · 2²³: adding it rounds to an integer, held in the low mantissa bits.
     const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts, the first exact in few bits.
+    /// ln 2 in two parts (Cody–Waite); the high part has few bits, so its product with n is exact.
     const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = (LN_2 - 355.0 / 512.0) as f32;
     let clamped = x.clamp(-87.0, 88.0);
@@ -43,22 +48,24 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -80.0 { 0.0 } else { y * scale }
 }
 
-/// 1 / (1 + e⁻ˣ).
+/// Logistic function, 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The hyperbolic tangent, to about 1e-7 absolute.
+/// Hyperbolic tangent, 2 σ(2x) − 1, with an absolute error of about 1e-7.
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
     2.0 / (1.0 + exp(-2.0 * x)) - 1.0
 }
 
-/// The natural logarithm of a positive normal number, to about 1e-7 of its size.
+/// Natural logarithm of a positive normal number, with a relative error of about 1e-7.
+///
+/// ln x = e ln 2 + ln m with m in [√½, √2), and ln m = 2 artanh((m − 1) / (m + 1)) by its series.
 #[inline(always)]
 pub(super) fn ln(x: f32) -> f32 {
-    /// The bits of √½: mantissas are taken between it and √2.
+    /// Bits of √½, the lower end of the mantissa range [√½, √2).
     const ROOT_HALF: u32 = 0x3f35_04f3;
     let shifted = x.to_bits().wrapping_sub(ROOT_HALF);
     let exponent = (shifted as i32 >> 23) as f32;
@@ -69,10 +76,11 @@ pub(super) fn ln(x: f32) -> f32 {
     exponent.mul_add(LN_2 as f32, 2.0 * s * series)
 }
 
-/// Lanes of a reduction: explicit, since the compiler may not reorder float additions by itself.
+/// Partial sums of a reduction. They are explicit because the compiler must not reorder float
+/// additions.
 const LANES: usize = 16;
 
-/// Σ fold of `f` over both slices, in [`LANES`] partial sums.
+/// Reduces both slices by `f` in [`LANES`] partial sums.
 #[inline(always)]
 fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; LANES];
@@ -86,13 +94,13 @@ fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
-/// Σ aᵢ bᵢ.
+/// Inner product, Σ aᵢ bᵢ. Inlined into kernels.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(a, b, |sum, x, y| x.mul_add(y, sum))
 }
 
-/// out += factor · a.
+/// out += factor · a. Inlined into kernels.
 #[inline(always)]
 pub(super) fn add_scaled(out: &mut [f32], factor: f32, a: &[f32]) {
     for (out, a) in out.iter_mut().zip(a) {
@@ -113,7 +121,7 @@ pub(super) fn sum_of_exponentials(values: &[f32], shift: f32) -> f32 {
     sums.iter().sum::<f32>() + tail.iter().map(|value| exp(*value - shift)).sum::<f32>()
 }
 
-/// The largest value; −∞ of none.
+/// The largest value; −∞ for an empty slice.
 #[inline(always)]
 pub(super) fn max_value(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -128,12 +136,12 @@ pub(super) fn max_value(values: &[f32]) -> f32 {
 }
 
 kernel! {
-    /// Σ aᵢ bᵢ, as a call of its own.
+    /// Inner product, Σ aᵢ bᵢ, as a dispatched function.
     pub(super) fn inner_product<'a>(a: &'a [f32], b: &'a [f32]) -> f32 {
         dot(a, b)
     }
 
-    /// Σ aᵢ², which is NaN or infinite if any value is.
+    /// Σ aᵢ². NaN or infinite if any value is.
     pub(super) fn sum_of_squares<'a>(a: &'a [f32]) -> f64 {
         let mut sum = 0.0;
         for part in a.chunks(4096) {
@@ -142,26 +150,26 @@ kernel! {
         sum
     }
 
-    /// out += factor · a, as a call of its own.
+    /// out += factor · a, as a dispatched function.
     pub(super) fn accumulate<'a>(out: &'a mut [f32], factor: f32, a: &'a [f32]) -> () {
         add_scaled(out, factor, a);
     }
 
-    /// values ⊙ factors, as far as both go.
+    /// values ← values ⊙ factors, over the shorter length.
     pub(super) fn multiply<'a>(values: &'a mut [f32], factors: &'a [f32]) -> () {
         for (value, factor) in values.iter_mut().zip(factors) {
             *value *= factor;
         }
     }
 
-    /// out += the sum of the rows, `(rows, out)`.
+    /// out += the sum of `rows`, which is `(rows, out.len())`.
     pub(super) fn add_rows<'a>(out: &'a mut [f32], rows: &'a [f32]) -> () {
         for row in rows.chunks_exact(out.len().max(1)) {
             add_scaled(out, 1.0, row);
         }
     }
 
-    /// out += x · W, W `(x, out)`.
+    /// out += x · W, where W is `(x.len(), out.len())`.
     pub(super) fn add_product<'a>(out: &'a mut [f32], x: &'a [f32], weights: &'a [f32]) -> () {
         for (x, row) in x.iter().zip(weights.chunks_exact(out.len().max(1))) {
             add_scaled(out, *x, row);
@@ -174,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exponentials_are_accurate_and_masked_ones_vanish() {
+    fn exp_is_accurate_and_zero_for_masked_logits() {
         for step in -8000..8800 {
             let x = step as f32 / 100.0;
             let expected = f64::from(x).exp();
@@ -188,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_are_accurate() {
+    fn tanh_and_sigmoid_are_accurate() {
         for step in -3000..3000 {
             let x = step as f32 / 100.0;
             assert!((f64::from(tanh(x)) - f64::from(x).tanh()).abs() < 4e-7);
@@ -197,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithms_are_accurate() {
+    fn ln_is_accurate() {
         for x in [1e-30_f32, 1e-6, 0.3, 0.707, 0.999, 1.0, 1.001, 1.42, 2.0, 10.0, 1e30] {
             let expected = f64::from(x).ln();
             assert!((f64::from(ln(x)) - expected).abs() <= 3e-7 * expected.abs().max(0.1), "ln({x})");

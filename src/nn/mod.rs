@@ -1,7 +1,22 @@
-//! The sequence network: cells, embeddings, losses, optimisers, sampler; the trainer that learns and the snapshots that it publishes.
+//! The sequence network: a recurrent next-item model [Hidasi et al. 2016] with an interest head.
 //!
-//! A step's input x is the sum of the embeddings of what is known of the event; recurrent layers make h of it; the output is `o = h + W_s x + W_m m` with the decayed memory
-//! `m = γ m' + x'`; an item's logit is its output row times o, plus its bias. [`Trainer`] is the only writer. [`Weights`] are what everyone else reads.
+//! Input x of a step is the sum of the embeddings of item, attributes, event kind, time gap and
+//! session start. Recurrent layers compute h. The output is `o = h + W_s x + W_m m`, with the
+//! decayed memory of earlier inputs `m_t = γ m_{t-1} + x_{t-1}`. The logit of an item is its output
+//! row times o, plus its bias. [`Trainer`] is the only writer; readers use published [`Weights`].
+//!
+//! - `settings`: [`NetworkSettings`] and their checks
+//! - `input`: steps, training windows, item attributes
+//! - `batch`: mini-batch layout
+//! - `cells`: `rnn`, `lstm`, `gru`
+//! - `network`: forward and backward pass of the layers
+//! - `output_heads`, `loss`, `value_scale`: next-item head, interest head, losses
+//! - `negative_sampler`: negatives by popularity
+//! - `optimiser`: SGD, Adagrad, Adam
+//! - `parameters`, `embedding_table`, `row_slots`: trainable parameters and sparse gradients
+//! - `trainer`: one training step, publication
+//! - `weights`, `cow_rows`, `quantised_index`: snapshots and top-k scoring
+//! - `math`, `matmul`: vector and matrix kernels
 
 mod batch;
 mod cells;

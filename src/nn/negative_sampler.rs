@@ -1,28 +1,31 @@
-//! Negatives in proportion to a power of popularity.
+//! Popularity-based negative sampling: items are drawn in proportion to count^α.
 
 use crate::domain::ItemIx;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 
-/// Children of one node of the tree of sums.
+/// Children per node of the sum tree.
 const FANOUT: usize = 16;
-/// An item seen once weighs this much: fine enough for count^α as an integer.
+/// Weight of an item with count 1. Large enough to round count^α to an integer.
 const UNIT: f64 = 256.0;
 
-/// How often every item was a target, and a tree of sums over count^α. Sums are integers, so that adding one event costs a few additions and never drifts.
+/// Target counts per item and a sum tree over `round(256 · count^α)`.
+///
+/// The sums are integers, so counting a target costs one addition per level and never drifts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "SamplerState", into = "SamplerState")]
 pub(super) struct NegativeSampler {
     alpha: f64,
     counts: Vec<u32>,
-    /// All targets so far.
+    /// Sum of all counts.
     events: u64,
-    /// Level 0 holds the items' weights, every further one the sums of [`FANOUT`] nodes below, up to one node.
+    /// Level 0 holds the item weights. Each further level holds the sums of [`FANOUT`] nodes of the
+    /// level below, up to a single node.
     levels: Vec<Vec<u64>>,
 }
 
-/// What of a [`NegativeSampler`] is kept: the rest follows from it.
+/// Serialised form of [`NegativeSampler`]; the tree is rebuilt from the counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct SamplerState {
     alpha: f64,
@@ -36,11 +39,11 @@ impl From<NegativeSampler> for SamplerState {
 }
 
 impl From<SamplerState> for NegativeSampler {
-    fn from(kept: SamplerState) -> Self {
-        let mut sampler = Self::new(kept.alpha);
-        let mut level: Vec<u64> = kept.counts.iter().map(|count| sampler.weight(*count)).collect();
-        sampler.events = kept.counts.iter().map(|count| u64::from(*count)).sum();
-        sampler.counts = kept.counts;
+    fn from(state: SamplerState) -> Self {
+        let mut sampler = Self::new(state.alpha);
+        let mut level: Vec<u64> = state.counts.iter().map(|count| sampler.weight(*count)).collect();
+        sampler.events = state.counts.iter().map(|count| u64::from(*count)).sum();
+        sampler.counts = state.counts;
         sampler.levels.clear();
         while level.len() > 1 {
             let above = level.chunks(FANOUT).map(|children| children.iter().sum()).collect();
@@ -60,12 +63,12 @@ impl NegativeSampler {
         if count == 0 { 0 } else { (UNIT * f64::from(count).powf(self.alpha)).round() as u64 }
     }
 
-    /// How many items it has room for.
+    /// Number of items with a count.
     pub(super) fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// Makes room for `items` items, new ones never seen.
+    /// Grows to `items` items; new items have count 0.
     pub(super) fn grow(&mut self, items: usize) {
         if items <= self.counts.len() {
             return;
@@ -87,7 +90,7 @@ impl NegativeSampler {
         }
     }
 
-    /// Counts one target. An item beyond the last is ignored.
+    /// Counts one target. Items beyond the end are ignored.
     pub(super) fn count_target(&mut self, item: ItemIx) {
         let Some(count) = self.counts.get(item as usize).copied().filter(|count| *count < u32::MAX) else {
             return;
@@ -106,7 +109,7 @@ impl NegativeSampler {
         }
     }
 
-    /// How many targets an item was.
+    /// Number of times the item was a target.
     pub(super) fn count(&self, item: ItemIx) -> u32 {
         self.counts.get(item as usize).copied().unwrap_or(0)
     }
@@ -115,32 +118,36 @@ impl NegativeSampler {
         self.levels.last().and_then(|top| top.first()).copied().unwrap_or(0)
     }
 
-    /// Draws `draws` items with replacement into `out`, in the order of their numbers: one from each of `draws` equal strata of the total weight, so that an item's expected
-    /// count is that of independent draws and its variance smaller. Draws nothing before the first target.
+    /// Draws `draws` items with replacement into `out`, in ascending order.
+    ///
+    /// Stratified sampling: one draw from each of `draws` equal strata of the total weight. The
+    /// expected count of an item is that of independent draws, with less variance. Draws nothing
+    /// before the first target is counted.
     pub(super) fn draw(&self, draws: usize, rng: &mut Xoshiro256PlusPlus, out: &mut Vec<ItemIx>) {
         let total = self.total();
         if total == 0 || draws == 0 {
             return;
         }
-        /// 2⁻⁵³: 53 random bits span [0, 1).
+        /// 2⁻⁵³: scales 53 random bits to [0, 1).
         const STEP: f64 = 1.0 / 9_007_199_254_740_992.0;
         let stratum = total as f64 / draws as f64;
-        // The search walks on from where the previous draw ended, climbing only where it leaves a group.
-        let (mut level, mut node, mut before) = (0, 0, 0_u64);
+        // The search continues where the previous draw ended and climbs only when it leaves a
+        // group.
+        let (mut level, mut node, mut weight_before) = (0, 0, 0_u64);
         for draw in 0..draws {
-            let share = (rng.next_u64() >> 11) as f64 * STEP;
-            let wanted = (((draw as f64 + share) * stratum) as u64).min(total - 1);
+            let fraction = (rng.next_u64() >> 11) as f64 * STEP;
+            let target_weight = (((draw as f64 + fraction) * stratum) as u64).min(total - 1);
             loop {
                 let Some(weight) = self.levels.get(level).and_then(|sums| sums.get(node)) else {
                     return;
                 };
-                if wanted - before < *weight {
+                if target_weight - weight_before < *weight {
                     if level == 0 {
                         break;
                     }
                     (level, node) = (level - 1, node * FANOUT);
                 } else {
-                    (before, node) = (before + weight, node + 1);
+                    (weight_before, node) = (weight_before + weight, node + 1);
                     if node % FANOUT == 0 && level + 1 < self.levels.len() {
                         (level, node) = (level + 1, node / FANOUT);
                     }
@@ -150,13 +157,17 @@ impl NegativeSampler {
         }
     }
 
-    /// How often an item is expected among `draws` draws and `targets` targets of other examples. An item never counted is taken as counted once.
+    /// Expected number of occurrences of an item among `draws` draws and `targets` in-batch
+    /// targets:
+    /// `draws · weight / Σ weight + targets · count / Σ count`.
+    ///
+    /// The count is at least 1, so an item that was never a target has a finite logQ correction.
     pub(super) fn expected_count(&self, item: ItemIx, draws: usize, targets: usize) -> f32 {
         let count = self.counts.get(item as usize).copied().unwrap_or(0).max(1);
         let weight = self.levels.first().and_then(|weights| weights.get(item as usize)).copied().unwrap_or(0).max(UNIT as u64);
         let drawn = draws as f64 * weight as f64 / self.total().max(1) as f64;
-        let met = targets as f64 * f64::from(count) / self.events.max(1) as f64;
-        (drawn + met) as f32
+        let in_batch = targets as f64 * f64::from(count) / self.events.max(1) as f64;
+        (drawn + in_batch) as f32
     }
 }
 
@@ -177,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_follow_the_power_of_popularity() {
+    fn draws_are_proportional_to_count_to_the_alpha() {
         let sampler = filled(1000, 0.5);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut drawn = Vec::new();
@@ -185,20 +196,20 @@ mod tests {
         assert_eq!(drawn.len(), 100_000);
         for item in [0, 6, 345, 999] {
             let expected = 200.0 * sampler.expected_count(item, 500, 0);
-            let met = drawn.iter().filter(|other| **other == item).count() as f32;
-            assert!((met - expected).abs() < 5.0 * expected.sqrt(), "item {item}: {met} of {expected}");
+            let observed = drawn.iter().filter(|other| **other == item).count() as f32;
+            assert!((observed - expected).abs() < 5.0 * expected.sqrt(), "item {item}: {observed} of {expected}");
         }
     }
 
     #[test]
-    fn one_call_draws_in_order() {
+    fn draws_are_in_ascending_order() {
         let mut drawn = Vec::new();
         filled(300, 0.5).draw(64, &mut Xoshiro256PlusPlus::seed_from_u64(2), &mut drawn);
         assert!(drawn.is_sorted() && drawn.len() == 64);
     }
 
     #[test]
-    fn what_is_kept_is_the_whole() {
+    fn the_tree_is_rebuilt_from_the_counts() {
         for items in [0, 1, 15, 16, 17, 257, 5000] {
             let sampler = filled(items, 0.75);
             let again = NegativeSampler::from(SamplerState::from(sampler.clone()));
@@ -207,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_before_the_first_target() {
+    fn draws_nothing_before_the_first_target() {
         let mut sampler = NegativeSampler::new(0.5);
         sampler.grow(40);
         sampler.count_target(40);

@@ -1,4 +1,5 @@
-//! The network over a batch, forward and back: embeddings, recurrent layers, and the short paths from the input to the output.
+//! Forward and backward pass over a batch: embeddings, recurrent layers, and the two short paths
+//! from the input to the output.
 
 use super::batch::{BatchStep, TrainingBatch};
 use super::cells::SavedActivations;
@@ -10,61 +11,65 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::RngCore;
 use std::ops::Range;
 
-/// What one layer remembers of a forward pass for the way back.
+/// Activations of one layer, saved for the backward pass.
 #[derive(Debug, Clone, Default)]
 struct LayerPass {
     /// Activated gates, `(rows, gates · hidden)`.
     gates: Vec<f32>,
-    /// The recurrence's share, `(rows, gates · hidden)`.
+    /// Recurrent preactivations, `(rows, gates · hidden)`.
     recurrent: Vec<f32>,
-    /// States, `(rows, state · hidden)`.
+    /// Cell states, `(rows, state · hidden)`.
     states: Vec<f32>,
-    /// The layer's output after dropout, `(rows, hidden)`.
+    /// Output after dropout, `(rows, hidden)`.
     outputs: Vec<f32>,
-    /// One dropout mask a window, `(windows, hidden)`; empty without dropout.
+    /// Dropout mask, one row per window, `(windows, hidden)`; empty without dropout.
     mask: Vec<f32>,
 }
 
-/// A batch's activations and the room for their gradients, kept from batch to batch so that nothing is allocated.
+/// Activations of a batch and buffers for their gradients. Reused between batches, so a pass
+/// allocates nothing once warm.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NetworkPass {
-    /// x, `(rows, hidden)`, after dropout.
+    /// Inputs x after dropout, `(rows, hidden)`.
     inputs: Vec<f32>,
     input_mask: Vec<f32>,
-    /// m, `(rows, hidden)`.
+    /// Decayed memory m, `(rows, hidden)`.
     memory: Vec<f32>,
     layers: Vec<LayerPass>,
-    /// o, `(rows, hidden)`.
+    /// Outputs o, `(rows, hidden)`.
     pub(super) outputs: Vec<f32>,
-    /// The gradient of o on the way in, of the uppermost layer's output then, `(rows, hidden)`.
+    /// Gradient of o on entry to the backward pass, then of the output of the layer being
+    /// processed, `(rows, hidden)`.
     pub(super) d_outputs: Vec<f32>,
-    /// The gradient of x, `(rows, hidden)`.
+    /// Gradient of x, `(rows, hidden)`.
     pub(super) d_inputs: Vec<f32>,
     d_memory: Vec<f32>,
-    /// The weights by which a gradient goes back, transposed.
+    /// Transposed copy of the weight matrix in use.
     transposed: Vec<f32>,
     d_gates: Vec<f32>,
     d_recurrent: Vec<f32>,
-    /// The gradient that one step hands to the step before, `(windows, state · hidden)`.
+    /// State gradient passed from a step to the preceding one, `(windows, state · hidden)`.
     carry: Vec<f32>,
-    /// Every row's previous output, `(rows, hidden)`.
-    shifted: Vec<f32>,
-    /// The state before the first step, `(windows, state · hidden)`.
-    start: Vec<f32>,
+    /// Layer output at the preceding step of every row, `(rows, hidden)`.
+    previous_outputs: Vec<f32>,
+    /// State before the first step (zeros), `(windows, state · hidden)`.
+    initial_states: Vec<f32>,
 }
 
-/// Makes `buffer` exactly `len` zeros.
+/// Sets `buffer` to `len` zeros.
 pub(super) fn resize_zeroed(buffer: &mut Vec<f32>, len: usize) {
     buffer.clear();
     buffer.resize(len, 0.0);
 }
 
-/// Makes `buffer` exactly `len` long, whatever it holds: for what is written before it is read.
+/// Resizes `buffer` to `len` and keeps stale contents. For buffers that are fully written before
+/// they are read.
 pub(super) fn resize_buffer(buffer: &mut Vec<f32>, len: usize) {
     buffer.resize(len, 0.0);
 }
 
-/// A dropout mask: 0 with probability `rate`, else what keeps the mean, `1 / (1 − rate)`. Empty if nothing is dropped.
+/// Draws an inverted-dropout mask: 0 with probability `rate`, else `1 / (1 − rate)`. Empty if
+/// `rate` is 0.
 fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256PlusPlus) {
     mask.clear();
     if rate <= 0.0 {
@@ -79,14 +84,15 @@ fn draw_mask(mask: &mut Vec<f32>, len: usize, rate: f32, rng: &mut Xoshiro256Plu
 }
 
 kernel! {
-    /// One step of the decayed memory, `m = γ m' + x'`.
-    fn remember<'a>(memory: &'a mut [f32], old: &'a [f32], inputs: &'a [f32], decay: f32) -> () {
-        for ((m, old), x) in memory.iter_mut().zip(old).zip(inputs) {
-            *m = old.mul_add(decay, *x);
+    /// One step of the decayed memory, `m_t = γ m_{t-1} + x_{t-1}`.
+    fn memory_step<'a>(memory: &'a mut [f32], previous: &'a [f32], inputs: &'a [f32], decay: f32) -> () {
+        for ((m, previous), x) in memory.iter_mut().zip(previous).zip(inputs) {
+            *m = previous.mul_add(decay, *x);
         }
     }
 
-    /// Adds to every row of the carried gradient, of `stride` values, the gradient of the output, of `hidden` values.
+    /// Adds the output gradient (`hidden` values per row) to the carried state gradient (`stride`
+    /// values per row).
     fn add_output_gradient<'a>(carry: &'a mut [f32], stride: usize, d_outputs: &'a [f32], hidden: usize) -> () {
         for (carry, d_output) in carry.chunks_exact_mut(stride).zip(d_outputs.chunks_exact(hidden)) {
             add_scaled(&mut carry[..hidden], 1.0, d_output);
@@ -94,17 +100,20 @@ kernel! {
     }
 }
 
-/// Part of a step's rows in a buffer of `width` values a row.
+/// Index range of `rows` rows from row `first` in a buffer of `width` values per row.
 fn rows_of(first: usize, rows: usize, width: usize) -> Range<usize> {
     first * width..(first + rows) * width
 }
 
 impl NetworkPass {
-    /// Computes o for every row, `(rows, hidden)`, from hidden states that begin at zero, with dropout masks drawn from `rng`.
+    /// Computes o for every row, from zero initial states, with dropout masks drawn from `rng`.
+    ///
+    /// Dropout uses one mask per window and layer for all its steps (variational dropout, Gal &
+    /// Ghahramani 2016).
     pub(super) fn forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, rng: &mut Xoshiro256PlusPlus) {
         let settings = &*parameters.settings;
         let (hidden, rows, windows) = (settings.hidden, batch.row_count(), batch.window_count());
-        let square = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
+        let square_matrix = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
         self.layers.resize_with(settings.layers, LayerPass::default);
         self.draw_masks(parameters, windows, rng);
         resize_buffer(&mut self.inputs, rows * hidden);
@@ -116,7 +125,7 @@ impl NetworkPass {
                 .steps()
                 .for_each(|BatchStep { first, rows, .. }| multiply(&mut self.inputs[rows_of(first, rows, hidden)], &self.input_mask));
         }
-        resize_zeroed(&mut self.start, windows * hidden * settings.cell.state_blocks());
+        resize_zeroed(&mut self.initial_states, windows * hidden * settings.cell.state_blocks());
         for layer in 0..settings.layers {
             self.layer_forward(parameters, batch, layer);
         }
@@ -124,18 +133,18 @@ impl NetworkPass {
         self.outputs.extend(self.layers.last().into_iter().flat_map(|layer| &layer.outputs));
         if settings.input_to_output {
             let x = MatrixView::new(&self.inputs, rows, hidden);
-            matmul(&mut self.outputs, hidden, x, square(&parameters.layout.input_to_output), true);
+            matmul(&mut self.outputs, hidden, x, square_matrix(&parameters.layout.input_to_output), true);
         }
         if settings.input_memory {
             resize_zeroed(&mut self.memory, rows * hidden);
-            for BatchStep { before, first, rows } in batch.steps() {
-                let Some(before) = before else { continue };
-                let (past, now) = self.memory.split_at_mut(first * hidden);
-                let before = rows_of(before, rows, hidden);
-                remember(now, &past[before.clone()], &self.inputs[before], settings.memory_decay);
+            for BatchStep { previous_first, first, rows } in batch.steps() {
+                let Some(previous_first) = previous_first else { continue };
+                let (earlier, current) = self.memory.split_at_mut(first * hidden);
+                let previous_rows = rows_of(previous_first, rows, hidden);
+                memory_step(current, &earlier[previous_rows.clone()], &self.inputs[previous_rows], settings.memory_decay);
             }
             let m = MatrixView::new(&self.memory, rows, hidden);
-            matmul(&mut self.outputs, hidden, m, square(&parameters.layout.input_memory), true);
+            matmul(&mut self.outputs, hidden, m, square_matrix(&parameters.layout.input_memory), true);
         }
     }
 
@@ -149,72 +158,75 @@ impl NetworkPass {
     fn layer_forward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, index: usize) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
-        let (wide, state) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
-        let place = &parameters.layout.layers[index];
+        let (gate_width, state_width) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
+        let layout = &parameters.layout.layers[index];
         let (lower, upper) = self.layers.split_at_mut(index);
         let layer = &mut upper[0];
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
-        let bias = &parameters.dense[place.bias.clone()];
-        resize_buffer(&mut layer.gates, rows * wide);
-        layer.gates.chunks_exact_mut(wide).for_each(|row| row.copy_from_slice(bias));
-        let input = MatrixView::new(&parameters.dense[place.input.clone()], hidden, wide);
-        matmul(&mut layer.gates, wide, MatrixView::new(below, rows, hidden), input, true);
-        let weights = MatrixView::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
-        resize_buffer(&mut layer.states, rows * state);
+        let bias = &parameters.dense[layout.bias.clone()];
+        resize_buffer(&mut layer.gates, rows * gate_width);
+        layer.gates.chunks_exact_mut(gate_width).for_each(|row| row.copy_from_slice(bias));
+        let input = MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width);
+        matmul(&mut layer.gates, gate_width, MatrixView::new(below, rows, hidden), input, true);
+        let weights = MatrixView::new(&parameters.dense[layout.recurrent.clone()], hidden, gate_width);
+        resize_buffer(&mut layer.states, rows * state_width);
         resize_buffer(&mut layer.outputs, rows * hidden);
-        resize_buffer(&mut layer.recurrent, rows * wide);
-        for BatchStep { before, first, rows } in batch.steps() {
-            let recurrent = &mut layer.recurrent[rows_of(first, rows, wide)];
-            let (past, now) = layer.states.split_at_mut(first * state);
-            let previous = match before {
-                Some(before) => {
-                    let h = MatrixView::new(&layer.outputs[rows_of(before, rows, hidden)], rows, hidden);
-                    matmul(recurrent, wide, h, weights, false);
-                    &past[rows_of(before, rows, state)]
+        resize_buffer(&mut layer.recurrent, rows * gate_width);
+        for BatchStep { previous_first, first, rows } in batch.steps() {
+            let recurrent = &mut layer.recurrent[rows_of(first, rows, gate_width)];
+            let (earlier, current) = layer.states.split_at_mut(first * state_width);
+            let previous = match previous_first {
+                Some(previous_first) => {
+                    let h = MatrixView::new(&layer.outputs[rows_of(previous_first, rows, hidden)], rows, hidden);
+                    matmul(recurrent, gate_width, h, weights, false);
+                    &earlier[rows_of(previous_first, rows, state_width)]
                 }
                 None => {
                     recurrent.fill(0.0);
-                    &self.start[..rows * state]
+                    &self.initial_states[..rows * state_width]
                 }
             };
-            let now = &mut now[..rows * state];
-            cell.forward(hidden, &mut layer.gates[rows_of(first, rows, wide)], recurrent, previous, now);
+            let current = &mut current[..rows * state_width];
+            cell.forward(hidden, &mut layer.gates[rows_of(first, rows, gate_width)], recurrent, previous, current);
             let outputs = &mut layer.outputs[rows_of(first, rows, hidden)];
-            for (output, state) in outputs.chunks_exact_mut(hidden).zip(now.chunks_exact(state)) {
+            for (output, state) in outputs.chunks_exact_mut(hidden).zip(current.chunks_exact(state_width)) {
                 output.copy_from_slice(&state[..hidden]);
             }
             multiply(outputs, &layer.mask);
         }
     }
 
-    /// Carries `d_outputs` back through everything: writes the gradient of the dense parameters into `gradient` (which comes as zeros) and that of every row's x, before
-    /// dropout, into `d_inputs`.
+    /// Backpropagates `d_outputs` through the network (backpropagation through time over each
+    /// window).
+    ///
+    /// Writes the gradient of the dense parameters into `gradient`, which is zero on entry. Writes
+    /// the gradient of every row's x, before dropout, into `d_inputs`.
     pub(super) fn backward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, gradient: &mut [f32]) {
         let settings = &*parameters.settings;
         let (hidden, rows) = (settings.hidden, batch.row_count());
         let layout = &*parameters.layout;
         resize_zeroed(&mut self.d_inputs, rows * hidden);
         let d_outputs = MatrixView::new(&self.d_outputs, rows, hidden);
-        let square = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
+        let square_matrix = |range: &Range<usize>| MatrixView::new(&parameters.dense[range.clone()], hidden, hidden);
         if settings.input_to_output {
             let x = MatrixView::new(&self.inputs, rows, hidden);
-            matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.t(), d_outputs, false);
-            let weights = transpose_copy(&mut self.transposed, square(&layout.input_to_output), hidden);
+            matmul(&mut gradient[layout.input_to_output.clone()], hidden, x.transposed(), d_outputs, false);
+            let weights = transpose_copy(&mut self.transposed, square_matrix(&layout.input_to_output), hidden);
             matmul(&mut self.d_inputs, hidden, d_outputs, weights, false);
         }
         if settings.input_memory {
             let m = MatrixView::new(&self.memory, rows, hidden);
-            matmul(&mut gradient[layout.input_memory.clone()], hidden, m.t(), d_outputs, false);
+            matmul(&mut gradient[layout.input_memory.clone()], hidden, m.transposed(), d_outputs, false);
             resize_buffer(&mut self.d_memory, rows * hidden);
-            let weights = transpose_copy(&mut self.transposed, square(&layout.input_memory), hidden);
+            let weights = transpose_copy(&mut self.transposed, square_matrix(&layout.input_memory), hidden);
             matmul(&mut self.d_memory, hidden, d_outputs, weights, false);
-            for BatchStep { before, first, rows } in batch.steps().rev() {
-                let Some(before) = before else { continue };
-                let (past, now) = self.d_memory.split_at_mut(first * hidden);
-                let (past, now) = (&mut past[rows_of(before, rows, hidden)], &now[..rows * hidden]);
-                let d_x = &mut self.d_inputs[rows_of(before, rows, hidden)];
-                accumulate(past, settings.memory_decay, now);
-                accumulate(d_x, 1.0, now);
+            for BatchStep { previous_first, first, rows } in batch.steps().rev() {
+                let Some(previous_first) = previous_first else { continue };
+                let (earlier, current) = self.d_memory.split_at_mut(first * hidden);
+                let (earlier, current) = (&mut earlier[rows_of(previous_first, rows, hidden)], &current[..rows * hidden]);
+                let d_x = &mut self.d_inputs[rows_of(previous_first, rows, hidden)];
+                accumulate(earlier, settings.memory_decay, current);
+                accumulate(d_x, 1.0, current);
             }
         }
         for layer in (0..settings.layers).rev() {
@@ -236,44 +248,54 @@ impl NetworkPass {
     ) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
-        let (wide, state) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
-        let place = &parameters.layout.layers[index];
+        let (gate_width, state_width) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
+        let layout = &parameters.layout.layers[index];
         let (lower, upper) = self.layers.split_at_mut(index);
         let layer = &mut upper[0];
-        let weights = MatrixView::new(&parameters.dense[place.recurrent.clone()], hidden, wide);
+        let weights = MatrixView::new(&parameters.dense[layout.recurrent.clone()], hidden, gate_width);
         let weights = transpose_copy(&mut self.transposed, weights, hidden);
-        resize_buffer(&mut self.d_gates, rows * wide);
-        resize_buffer(&mut self.d_recurrent, rows * wide);
-        resize_zeroed(&mut self.carry, batch.window_count() * state);
-        for BatchStep { before, first, rows } in batch.steps().rev() {
-            let carry = &mut self.carry[..rows * state];
-            let d_now = &mut self.d_outputs[rows_of(first, rows, hidden)];
-            multiply(d_now, &layer.mask);
-            add_output_gradient(carry, state, d_now, hidden);
-            let past = SavedActivations {
-                gates: &layer.gates[rows_of(first, rows, wide)],
-                recurrent: &layer.recurrent[rows_of(first, rows, wide)],
-                previous: before.map_or(&self.start[..rows * state], |before| &layer.states[rows_of(before, rows, state)]),
-                state: &layer.states[rows_of(first, rows, state)],
+        resize_buffer(&mut self.d_gates, rows * gate_width);
+        resize_buffer(&mut self.d_recurrent, rows * gate_width);
+        resize_zeroed(&mut self.carry, batch.window_count() * state_width);
+        for BatchStep { previous_first, first, rows } in batch.steps().rev() {
+            let carry = &mut self.carry[..rows * state_width];
+            let d_current = &mut self.d_outputs[rows_of(first, rows, hidden)];
+            multiply(d_current, &layer.mask);
+            add_output_gradient(carry, state_width, d_current, hidden);
+            let saved = SavedActivations {
+                gates: &layer.gates[rows_of(first, rows, gate_width)],
+                recurrent: &layer.recurrent[rows_of(first, rows, gate_width)],
+                previous: previous_first.map_or(&self.initial_states[..rows * state_width], |previous_first| {
+                    &layer.states[rows_of(previous_first, rows, state_width)]
+                }),
+                state: &layer.states[rows_of(first, rows, state_width)],
             };
-            let d_recurrent = &mut self.d_recurrent[rows_of(first, rows, wide)];
-            cell.backward(hidden, &past, carry, &mut self.d_gates[rows_of(first, rows, wide)], d_recurrent);
-            if let Some(before) = before {
-                let d_previous = &mut self.d_outputs[rows_of(before, rows, hidden)];
-                matmul(d_previous, hidden, MatrixView::new(d_recurrent, rows, wide), weights, true);
+            let d_recurrent = &mut self.d_recurrent[rows_of(first, rows, gate_width)];
+            cell.backward(hidden, &saved, carry, &mut self.d_gates[rows_of(first, rows, gate_width)], d_recurrent);
+            if let Some(previous_first) = previous_first {
+                let d_previous = &mut self.d_outputs[rows_of(previous_first, rows, hidden)];
+                matmul(d_previous, hidden, MatrixView::new(d_recurrent, rows, gate_width), weights, true);
             }
         }
-        resize_zeroed(&mut self.shifted, rows * hidden);
-        for BatchStep { before, first, rows } in batch.steps() {
-            let Some(before) = before else { continue };
-            self.shifted[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(before, rows, hidden)]);
+        resize_zeroed(&mut self.previous_outputs, rows * hidden);
+        for BatchStep { previous_first, first, rows } in batch.steps() {
+            let Some(previous_first) = previous_first else { continue };
+            self.previous_outputs[rows_of(first, rows, hidden)].copy_from_slice(&layer.outputs[rows_of(previous_first, rows, hidden)]);
         }
         let below = lower.last().map_or(&self.inputs, |layer| &layer.outputs);
-        let (d_gates, d_recurrent) = (MatrixView::new(&self.d_gates, rows, wide), MatrixView::new(&self.d_recurrent, rows, wide));
-        matmul(&mut gradient[place.input.clone()], wide, MatrixView::new(below, rows, hidden).t(), d_gates, false);
-        matmul(&mut gradient[place.recurrent.clone()], wide, MatrixView::new(&self.shifted, rows, hidden).t(), d_recurrent, false);
-        add_rows(&mut gradient[place.bias.clone()], &self.d_gates);
-        let weights = transpose_copy(&mut self.transposed, MatrixView::new(&parameters.dense[place.input.clone()], hidden, wide), hidden);
+        let (d_gates, d_recurrent) =
+            (MatrixView::new(&self.d_gates, rows, gate_width), MatrixView::new(&self.d_recurrent, rows, gate_width));
+        matmul(&mut gradient[layout.input.clone()], gate_width, MatrixView::new(below, rows, hidden).transposed(), d_gates, false);
+        matmul(
+            &mut gradient[layout.recurrent.clone()],
+            gate_width,
+            MatrixView::new(&self.previous_outputs, rows, hidden).transposed(),
+            d_recurrent,
+            false,
+        );
+        add_rows(&mut gradient[layout.bias.clone()], &self.d_gates);
+        let weights =
+            transpose_copy(&mut self.transposed, MatrixView::new(&parameters.dense[layout.input.clone()], hidden, gate_width), hidden);
         if index == 0 {
             matmul(&mut self.d_inputs, hidden, d_gates, weights, true);
         } else {

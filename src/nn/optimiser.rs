@@ -1,13 +1,17 @@
-//! How gradients become steps: SGD with momentum, Adagrad, Adam, on the dense parameters and on single rows of a table alike.
+//! Optimisers: SGD with momentum, Adagrad, Adam.
+//!
+//! Dense parameters are updated by every batch. Embedding tables are updated sparsely: only the
+//! rows that the batch touched, each with its own optimiser state per weight.
 
 use super::math::kernel;
 use super::settings::{NetworkSettings, OptimiserKind};
 
-/// No weight leaves ± this, so that whatever the learning rate no weight and no logit ever overflows.
-const LIMIT: f32 = 1e4;
+/// Weights are clamped to ± this value, so no learning rate makes a weight or a logit overflow.
+const MAX_WEIGHT: f32 = 1e4;
 
 impl OptimiserKind {
-    /// Values that are remembered beside every parameter.
+    /// Number of state values per parameter. SGD: velocity; Adagrad: sum of squares; Adam: first
+    /// and second moment.
     pub(super) fn state_per_parameter(self) -> usize {
         match self {
             Self::Sgd | Self::Adagrad => 1,
@@ -16,25 +20,25 @@ impl OptimiserKind {
     }
 }
 
-/// One batch's step: the rule with everything that is the same for all parameters.
+/// The update rule of one batch, with everything that all parameters share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptimiserStep {
     kind: OptimiserKind,
     rate: f32,
-    /// Factor on every gradient, below 1 where the norm is clipped.
+    /// Factor on every gradient; below 1 if the norm is clipped.
     scale: f32,
     momentum: f32,
     beta1: f32,
     beta2: f32,
     epsilon: f32,
-    /// Adam's corrections of its two young moments, `1 / (1 − βᵗ)`.
-    corrections: (f32, f32),
+    /// Adam's bias corrections `1 / (1 − β₁ᵗ)` and `1 / (1 − β₂ᵗ)`.
+    bias_corrections: (f32, f32),
 }
 
 impl OptimiserStep {
-    /// The `count`-th step, counted from one.
-    pub(super) fn new(settings: &NetworkSettings, rate: f32, scale: f32, count: u64) -> Self {
-        let exponent = i32::try_from(count).unwrap_or(i32::MAX);
+    /// The step with number `step_number`, counted from 1.
+    pub(super) fn new(settings: &NetworkSettings, rate: f32, scale: f32, step_number: u64) -> Self {
+        let exponent = i32::try_from(step_number).unwrap_or(i32::MAX);
         let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powi(exponent))) as f32;
         Self {
             kind: settings.optimiser,
@@ -44,13 +48,14 @@ impl OptimiserStep {
             beta1: settings.beta1,
             beta2: settings.beta2,
             epsilon: settings.epsilon,
-            corrections: (correction(settings.beta1), correction(settings.beta2)),
+            bias_corrections: (correction(settings.beta1), correction(settings.beta2)),
         }
     }
 
-    /// Steps `weights` along `gradient`. `memory` holds [`OptimiserKind::memories`] times as many values, one kind after the other.
-    pub(super) fn apply(&self, weights: &mut [f32], memory: &mut [f32], gradient: &[f32]) {
-        let (first, second) = memory.split_at_mut(weights.len());
+    /// Updates `weights` by `gradient`. `state` holds [`OptimiserKind::state_per_parameter`] values
+    /// per weight, one kind of state after the other.
+    pub(super) fn apply(&self, weights: &mut [f32], state: &mut [f32], gradient: &[f32]) {
+        let (first, second) = state.split_at_mut(weights.len());
         match self.kind {
             OptimiserKind::Sgd => sgd(self, weights, first, gradient),
             OptimiserKind::Adagrad => adagrad(self, weights, first, gradient),
@@ -60,31 +65,35 @@ impl OptimiserStep {
 }
 
 kernel! {
-    /// `v ← μ v + g; w ← w − η v`.
+    /// SGD with momentum: `v ← μ v + g; w ← w − η v`.
     fn sgd<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], velocities: &'a mut [f32], gradients: &'a [f32]) -> () {
         for ((weight, velocity), gradient) in weights.iter_mut().zip(velocities).zip(gradients) {
             *velocity = step.momentum * *velocity + step.scale * gradient;
-            *weight = (*weight - step.rate * *velocity).clamp(-LIMIT, LIMIT);
+            *weight = (*weight - step.rate * *velocity).clamp(-MAX_WEIGHT, MAX_WEIGHT);
         }
     }
 
-    /// `a ← a + g²; w ← w − η g / √(a + ε)`.
+    /// Adagrad [Duchi et al. 2011], diagonal: `a ← a + g²; w ← w − η g / √(a + ε)`.
     fn adagrad<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
         for ((weight, square), gradient) in weights.iter_mut().zip(squares).zip(gradients) {
             let gradient = step.scale * gradient;
             *square += gradient * gradient;
-            *weight = (*weight - step.rate * gradient / (*square + step.epsilon).sqrt()).clamp(-LIMIT, LIMIT);
+            *weight = (*weight - step.rate * gradient / (*square + step.epsilon).sqrt()).clamp(-MAX_WEIGHT, MAX_WEIGHT);
         }
     }
 
-    /// `m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂ + ε)`.
+    /// Adam [Kingma & Ba 2015]: `m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η m̂ / (√v̂
+    /// + ε)`, with `m̂ = m / (1 − β₁ᵗ)` and `v̂ = v / (1 − β₂ᵗ)`.
+    ///
+    /// On embeddings this is lazy Adam: t counts all batches, moments decay only when the row is
+    /// touched.
     fn adam<'a>(step: &'a OptimiserStep, weights: &'a mut [f32], means: &'a mut [f32], squares: &'a mut [f32], gradients: &'a [f32]) -> () {
         for (((weight, mean), square), gradient) in weights.iter_mut().zip(means).zip(squares).zip(gradients) {
             let gradient = step.scale * gradient;
             *mean = step.beta1 * *mean + (1.0 - step.beta1) * gradient;
             *square = step.beta2 * *square + (1.0 - step.beta2) * gradient * gradient;
-            let change = step.rate * *mean * step.corrections.0 / ((*square * step.corrections.1).sqrt() + step.epsilon);
-            *weight = (*weight - change).clamp(-LIMIT, LIMIT);
+            let change = step.rate * *mean * step.bias_corrections.0 / ((*square * step.bias_corrections.1).sqrt() + step.epsilon);
+            *weight = (*weight - change).clamp(-MAX_WEIGHT, MAX_WEIGHT);
         }
     }
 }
@@ -95,16 +104,16 @@ mod tests {
 
     fn descend(optimiser: OptimiserKind, rate: f32) -> f32 {
         let settings = NetworkSettings { optimiser, ..Default::default() };
-        let (mut weights, mut memory) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.state_per_parameter()]);
-        for count in 1..=500 {
+        let (mut weights, mut state) = (vec![5.0, -3.0], vec![0.0; 2 * optimiser.state_per_parameter()]);
+        for step_number in 1..=500 {
             let gradient: Vec<f32> = weights.iter().map(|weight| 2.0 * (weight - 1.0)).collect();
-            OptimiserStep::new(&settings, rate, 1.0, count).apply(&mut weights, &mut memory, &gradient);
+            OptimiserStep::new(&settings, rate, 1.0, step_number).apply(&mut weights, &mut state, &gradient);
         }
         weights.iter().map(|weight| (weight - 1.0).abs()).fold(0.0, f32::max)
     }
 
     #[test]
-    fn every_rule_finds_the_bottom_of_a_bowl() {
+    fn every_optimiser_minimises_a_quadratic() {
         for (optimiser, rate) in [(OptimiserKind::Sgd, 0.01), (OptimiserKind::Adagrad, 1.0), (OptimiserKind::Adam, 0.1)] {
             let error = descend(optimiser, rate);
             assert!(error < 1e-2, "{optimiser:?} is off by {error}");
@@ -112,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_steps_are_those_of_the_formulas() {
+    fn first_steps_follow_the_formulas() {
         let first = |optimiser| {
             let settings = NetworkSettings { optimiser, epsilon: 1e-8, ..Default::default() };
-            let (mut weight, mut memory) = ([1.0], vec![0.0; optimiser.state_per_parameter()]);
-            OptimiserStep::new(&settings, 0.1, 0.5, 1).apply(&mut weight, &mut memory, &[4.0]);
+            let (mut weight, mut state) = ([1.0], vec![0.0; optimiser.state_per_parameter()]);
+            OptimiserStep::new(&settings, 0.1, 0.5, 1).apply(&mut weight, &mut state, &[4.0]);
             weight[0]
         };
         assert!((first(OptimiserKind::Sgd) - 0.8).abs() < 1e-6);
@@ -125,10 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_makes_a_weight_overflow() {
+    fn weights_are_clamped_at_any_learning_rate() {
         let settings = NetworkSettings { optimiser: OptimiserKind::Sgd, ..Default::default() };
-        let (mut weight, mut memory) = ([1.0], [0.0]);
-        OptimiserStep::new(&settings, 10.0, 1.0, 1).apply(&mut weight, &mut memory, &[1e15]);
-        assert_eq!(weight, [-LIMIT]);
+        let (mut weight, mut state) = ([1.0], [0.0]);
+        OptimiserStep::new(&settings, 10.0, 1.0, 1).apply(&mut weight, &mut state, &[1e15]);
+        assert_eq!(weight, [-MAX_WEIGHT]);
     }
 }

@@ -1,4 +1,8 @@
-//! The two heads in training: next item by a sampled loss over shared columns, interest by squared error.
+//! The output heads in training.
+//!
+//! - Next item: sampled softmax with logQ correction [Bengio & Senécal 2008; Yi et al. 2019], or
+//!   BPR-max, over columns shared by the whole batch.
+//! - Interest: squared error of a bilinear form, in standardised values.
 
 use super::batch::{BatchTarget, TrainingBatch};
 use super::embedding_table::EmbeddingTable;
@@ -13,84 +17,94 @@ use super::settings::{LossKind, SessionTargets};
 use super::value_scale::ValueScale;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// Examples whose logits are computed at a time, so that a block of them stays in the cache.
-const EXAMPLES: usize = 64;
+/// Examples per block, so that a block of logits stays in the cache.
+const EXAMPLES_PER_BLOCK: usize = 64;
 
-/// The columns of a batch's loss (its targets, then the drawn negatives, each item once) and the room to compute with them. A column is a slot of the output table's gradients.
+/// The columns of a batch's loss and the buffers to compute it.
+///
+/// Columns are the batch's targets, then the drawn negatives, each item once. A column is a slot of
+/// the gradients of the output table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OutputHeads {
-    drawn: Vec<u32>,
-    /// How many columns there are.
+    negatives: Vec<u32>,
+    /// Number of columns.
     columns: usize,
-    /// By example, its target's column.
-    wanted: Vec<usize>,
+    /// Target column of every example.
+    target_columns: Vec<usize>,
     adjustments: LogitAdjustments,
-    /// The columns' output rows, `(columns, row width)`.
+    /// Output rows of the columns, `(columns, row width)`.
     weights: Vec<f32>,
-    /// A block of queries transposed, `(hidden + 1, lanes)`.
+    /// Transposed block of queries, `(hidden + 1, lanes)`.
     transposed: Vec<f32>,
-    /// (o, 1, 0) of every example, `(examples, row width)`, so that a product with an output row adds its bias.
+    /// (o, 1, 0, …) of every example, `(examples, row width)`. The 1 makes the product with an
+    /// output row add its bias.
     queries: Vec<f32>,
     /// `(columns, lanes)`.
     logits: Vec<f32>,
     /// `(examples, row width)`.
     d_queries: Vec<f32>,
-    /// The interest head's image of every example, `(examples, hidden)`.
-    images: Vec<f32>,
-    d_images: Vec<f32>,
+    /// o · M of every example, with M the matrix of the interest head, `(examples, hidden)`.
+    interest_queries: Vec<f32>,
+    d_interest_queries: Vec<f32>,
 }
 
-/// What becomes of a column's logit besides the product.
+/// Adjustments of the logits besides the product: masks and logQ corrections.
 #[derive(Debug, Clone, Default)]
 struct LogitAdjustments {
     /// (session, column of one of its targets), sorted.
     session_columns: Vec<(u64, usize)>,
-    /// Columns that are there only as some example's target, where those are no negatives.
+    /// Columns that are a target of some example but were not drawn. They are masked if `in_batch`
+    /// is off.
     targets_only: Vec<usize>,
-    /// By column, what the logQ correction takes from the logit.
+    /// logQ correction of every column, subtracted from its logit.
     corrections: Vec<f32>,
 }
 
 impl LogitAdjustments {
-    /// Adjusts the logits of one example, its lane the first of `logits`, the correction already taken from all: those of its session's other targets, and of columns that are
-    /// there as targets only.
-    fn settle(&self, rule: SessionTargets, logits: &mut [f32], lanes: usize, wanted: usize, session: u64) {
-        let kept = logits[wanted * lanes];
+    /// Adjusts the logits of one example, whose lane is the first of `logits`. The correction has
+    /// already been subtracted from every logit.
+    ///
+    /// Masks columns that are targets only, and applies `rule` to the targets of the same session.
+    /// The example's own target keeps its logit; with [`SessionTargets::Certain`] it gets its
+    /// correction back.
+    fn adjust(&self, rule: SessionTargets, logits: &mut [f32], lanes: usize, target_column: usize, session: u64) {
+        let target_logit = logits[target_column * lanes];
         self.targets_only.iter().for_each(|column| logits[column * lanes] = MASKED_LOGIT);
         let first = self.session_columns.partition_point(|(other, _)| *other < session);
-        let own = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
+        let same_session = self.session_columns[first..].iter().take_while(|(other, _)| *other == session).map(|(_, column)| *column);
         match rule {
-            SessionTargets::Masked => own.for_each(|column| logits[column * lanes] = MASKED_LOGIT),
-            SessionTargets::Certain => own.for_each(|column| logits[column * lanes] += self.corrections[column]),
+            SessionTargets::Masked => same_session.for_each(|column| logits[column * lanes] = MASKED_LOGIT),
+            SessionTargets::Certain => same_session.for_each(|column| logits[column * lanes] += self.corrections[column]),
             SessionTargets::Negatives => {}
         }
-        logits[wanted * lanes] = if rule == SessionTargets::Certain { kept + self.corrections[wanted] } else { kept };
+        logits[target_column * lanes] =
+            if rule == SessionTargets::Certain { target_logit + self.corrections[target_column] } else { target_logit };
     }
 }
 
-/// Sums over a batch's examples.
+/// Losses summed over the examples of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HeadsLoss {
-    /// Of the next-item loss.
+    /// Next-item loss.
     pub(super) next_item: f64,
-    /// Of the squared error, in standardised values.
+    /// Squared error of the interest head, in standardised values.
     pub(super) interest: f64,
-    /// Examples that had a value.
+    /// Examples with a value.
     pub(super) valued_examples: usize,
 }
 
-/// Where the heads leave their gradients.
+/// Buffers that receive the gradients of the heads.
 pub(super) struct HeadGradients<'a> {
-    /// Of the columns' output rows, one for every slot; rows of slots that are no columns are left at zero.
+    /// Gradients of output rows, one per slot. Slots that are not columns stay zero.
     pub(super) columns: &'a mut RowGradients,
-    /// Of o, `(rows, hidden)`.
+    /// Gradient of o, `(rows, hidden)`.
     pub(super) outputs: &'a mut Vec<f32>,
-    /// Of the interest head's matrix and bias.
+    /// Gradients of the dense parameters; the heads write those of the interest head.
     pub(super) dense: &'a mut [f32],
 }
 
 impl OutputHeads {
-    /// Chooses the columns and numbers them in `row_slots`, which comes empty.
+    /// Selects the columns of the batch and assigns their slots. `slots` is empty on entry.
     pub(super) fn select_columns(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -100,17 +114,17 @@ impl OutputHeads {
         slots: &mut RowSlots,
     ) {
         let settings = &*parameters.settings;
-        self.wanted.clear();
-        self.wanted.extend(batch.targets.iter().filter_map(|target| slots.get_or_assign(target.item)));
+        self.target_columns.clear();
+        self.target_columns.extend(batch.targets.iter().filter_map(|target| slots.get_or_assign(target.item)));
         let targets = slots.rows().len();
-        self.drawn.clear();
-        sampler.draw(settings.negatives, rng, &mut self.drawn);
-        self.drawn.dedup();
+        self.negatives.clear();
+        sampler.draw(settings.negatives, rng, &mut self.negatives);
+        self.negatives.dedup();
         self.adjustments.targets_only.clear();
         let mut is_drawn = vec![false; targets];
-        for item in &self.drawn {
-            if let Some(known) = slots.get_or_assign(*item).and_then(|slot| is_drawn.get_mut(slot)) {
-                *known = true;
+        for item in &self.negatives {
+            if let Some(drawn) = slots.get_or_assign(*item).and_then(|slot| is_drawn.get_mut(slot)) {
+                *drawn = true;
             }
         }
         if !settings.in_batch {
@@ -119,7 +133,7 @@ impl OutputHeads {
         self.columns = slots.rows().len();
         self.adjustments.session_columns.clear();
         let sessions = batch.targets.iter().map(|target| batch.sessions[target.window]);
-        self.adjustments.session_columns.extend(sessions.zip(self.wanted.iter().copied()));
+        self.adjustments.session_columns.extend(sessions.zip(self.target_columns.iter().copied()));
         self.adjustments.session_columns.sort_unstable();
         self.adjustments.session_columns.dedup();
         let (width, examples) = (row_width(settings.hidden), if settings.in_batch { batch.targets.len() } else { 0 });
@@ -132,10 +146,10 @@ impl OutputHeads {
         self.adjustments.corrections.clear();
         self.adjustments.corrections.extend(slots.rows().iter().map(|item| sampler.expected_count(*item, settings.negatives, examples)));
         let weight = if settings.loss == LossKind::CrossEntropy { settings.logq } else { 0.0 };
-        correct(&mut self.adjustments.corrections, weight);
+        to_logq_corrections(&mut self.adjustments.corrections, weight);
     }
 
-    /// Both losses and their gradients; `outputs` holds o of every row, `(rows, hidden)`.
+    /// Computes both losses and their gradients. `outputs` holds o of every row, `(rows, hidden)`.
     pub(super) fn loss_and_gradients(
         &mut self,
         parameters: &NetworkParameters<EmbeddingTable>,
@@ -153,10 +167,11 @@ impl OutputHeads {
             query[hidden] = 1.0;
         }
         resize_buffer(&mut self.d_queries, examples * width);
-        // The product writes the columns' rows up to the bias; the rest of them, and the rows of mere inputs, begin at zero.
+        // The product writes the column rows up to the bias. The rest of these rows, and rows of
+        // other slots, start at zero.
         resize_buffer(&mut columns.values, columns.slots.rows().len() * width);
-        let (written, others) = columns.values.split_at_mut(self.columns * width);
-        others.fill(0.0);
+        let (written, non_columns) = columns.values.split_at_mut(self.columns * width);
+        non_columns.fill(0.0);
         written.chunks_exact_mut(width).for_each(|row| row[hidden + 1..].fill(0.0));
         let mut loss = HeadsLoss { next_item: self.next_item_head(parameters, batch, written), ..Default::default() };
         if settings.interest_weight > 0.0 {
@@ -175,22 +190,22 @@ impl OutputHeads {
         let scale = 1.0 / batch.targets.len() as f32;
         let weights = MatrixView::strided(&self.weights, columns, hidden + 1, width);
         let mut loss = 0.0;
-        let blocks = self.queries.chunks(EXAMPLES * width).zip(self.d_queries.chunks_mut(EXAMPLES * width));
-        let examples = batch.targets.chunks(EXAMPLES).zip(self.wanted.chunks(EXAMPLES));
-        for (block, ((queries, d_queries), (targets, wanted))) in blocks.zip(examples).enumerate() {
+        let blocks = self.queries.chunks(EXAMPLES_PER_BLOCK * width).zip(self.d_queries.chunks_mut(EXAMPLES_PER_BLOCK * width));
+        let examples = batch.targets.chunks(EXAMPLES_PER_BLOCK).zip(self.target_columns.chunks(EXAMPLES_PER_BLOCK));
+        for (block, ((queries, d_queries), (targets, target_columns))) in blocks.zip(examples).enumerate() {
             let lanes = targets.len().next_multiple_of(LANES);
             let queries = MatrixView::strided(queries, targets.len(), hidden + 1, width);
-            let turned = transpose_copy(&mut self.transposed, queries, lanes);
+            let transposed_queries = transpose_copy(&mut self.transposed, queries, lanes);
             resize_buffer(&mut self.logits, columns * lanes);
-            matmul(&mut self.logits, lanes, weights, turned, false);
+            matmul(&mut self.logits, lanes, weights, transposed_queries, false);
             subtract_by_row(&mut self.logits, lanes, &self.adjustments.corrections);
-            for (lane, (target, wanted)) in targets.iter().zip(wanted).enumerate() {
+            for (lane, (target, target_column)) in targets.iter().zip(target_columns).enumerate() {
                 let session = batch.sessions[target.window];
-                self.adjustments.settle(settings.session_targets, &mut self.logits[lane..], lanes, *wanted, session);
+                self.adjustments.adjust(settings.session_targets, &mut self.logits[lane..], lanes, *target_column, session);
             }
-            loss += next_item_loss(settings.loss, &mut self.logits, lanes, wanted, settings.bpr_regularisation, scale);
+            loss += next_item_loss(settings.loss, &mut self.logits, lanes, target_columns, settings.bpr_regularisation, scale);
             let gradient = MatrixView::strided(&self.logits, columns, targets.len(), lanes);
-            matmul(d_queries, width, gradient.t(), weights, false);
+            matmul(d_queries, width, gradient.transposed(), weights, false);
             matmul(d_weights, width, gradient, queries, block > 0);
         }
         loss
@@ -214,51 +229,57 @@ impl OutputHeads {
         let layout = &*parameters.layout;
         let (matrix, bias) = (&parameters.dense[layout.interest.clone()], parameters.dense[layout.interest_bias.start]);
         let (matrix, queries) = (MatrixView::new(matrix, hidden, hidden), MatrixView::strided(&self.queries, examples, hidden, width));
-        resize_buffer(&mut self.images, examples * hidden);
-        resize_zeroed(&mut self.d_images, examples * hidden);
-        matmul(&mut self.images, hidden, queries, matrix, false);
+        resize_buffer(&mut self.interest_queries, examples * hidden);
+        resize_zeroed(&mut self.d_interest_queries, examples * hidden);
+        matmul(&mut self.interest_queries, hidden, queries, matrix, false);
         let step = 2.0 * settings.interest_weight / loss.valued_examples as f32;
-        let images = self.images.chunks_exact(hidden).zip(self.d_images.chunks_exact_mut(hidden));
-        for ((BatchTarget { value, .. }, wanted), (image, d_image)) in batch.targets.iter().zip(&self.wanted).zip(images) {
+        let interest_queries = self.interest_queries.chunks_exact(hidden).zip(self.d_interest_queries.chunks_exact_mut(hidden));
+        for ((BatchTarget { value, .. }, target_column), (interest_query, d_interest_query)) in
+            batch.targets.iter().zip(&self.target_columns).zip(interest_queries)
+        {
             if !value.is_finite() {
                 continue;
             }
-            let weights = &self.weights[wanted * width..][..width];
-            let d_weights = &mut d_weights[wanted * width..][..width];
-            let error = inner_product(image, &weights[..hidden]) + weights[hidden + 1] + bias - scale.standardise(*value);
+            let weights = &self.weights[target_column * width..][..width];
+            let d_weights = &mut d_weights[target_column * width..][..width];
+            let error = inner_product(interest_query, &weights[..hidden]) + weights[hidden + 1] + bias - scale.standardise(*value);
             loss.interest += f64::from(error) * f64::from(error);
-            accumulate(&mut d_weights[..hidden], step * error, image);
-            accumulate(d_image, step * error, &weights[..hidden]);
+            accumulate(&mut d_weights[..hidden], step * error, interest_query);
+            accumulate(d_interest_query, step * error, &weights[..hidden]);
             d_weights[hidden + 1] += step * error;
             dense[layout.interest_bias.start] += step * error;
         }
-        let d_images = MatrixView::new(&self.d_images, examples, hidden);
-        matmul(&mut dense[layout.interest.clone()], hidden, queries.t(), d_images, false);
+        let d_interest_queries = MatrixView::new(&self.d_interest_queries, examples, hidden);
+        matmul(&mut dense[layout.interest.clone()], hidden, queries.transposed(), d_interest_queries, false);
         let matrix = transpose_copy(&mut self.transposed, matrix, hidden);
-        matmul(&mut self.d_queries, width, d_images, matrix, true);
+        matmul(&mut self.d_queries, width, d_interest_queries, matrix, true);
     }
 }
 
-/// The chance that an item expected `λ` times is there at all, `1 − e^(−λ)`: what a column has, each item being one column however often it was drawn.
+/// Probability that an item with `expected` expected occurrences is a column, `1 − e^(−λ)`
+/// (Poisson).
+///
+/// An item is one column however often it was drawn, so this is the sampling probability Q of the
+/// logQ correction. Below 0.02 the second-order series avoids cancellation.
 #[inline(always)]
-fn chance(expected: f32) -> f32 {
+fn inclusion_probability(expected: f32) -> f32 {
     if expected < 0.02 { expected * (1.0 - 0.5 * expected) } else { 1.0 - exp(-expected) }
 }
 
 kernel! {
-    /// Takes a value from every row, `(rows, lanes)`.
+    /// Subtracts one value from every row of `(rows, lanes)`.
     fn subtract_by_row<'a>(rows: &'a mut [f32], lanes: usize, values: &'a [f32]) -> () {
         for (row, value) in rows.chunks_exact_mut(lanes).zip(values) {
-            for place in row {
-                *place -= value;
+            for logit in row {
+                *logit -= value;
             }
         }
     }
 
-    /// Turns expected counts into logQ corrections.
-    fn correct<'a>(expected: &'a mut [f32], weight: f32) -> () {
+    /// Replaces expected counts by logQ corrections, `weight · ln(1 − e^(−λ))`.
+    fn to_logq_corrections<'a>(expected: &'a mut [f32], weight: f32) -> () {
         for value in expected.iter_mut() {
-            *value = weight * ln(chance(*value));
+            *value = weight * ln(inclusion_probability(*value));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The weights themselves: one flat vector of dense parameters and the growing tables of embeddings.
+//! Trainable parameters: one flat vector of dense parameters and growing embedding tables.
 
 use super::cow_rows::CowRows;
 use super::embedding_table::EmbeddingTable;
@@ -12,57 +12,62 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Values of an item's output row: its embedding, the bias of the next-item head, that of the interest head, and zeros up to whole vectors.
+/// Width of an item's output row: embedding, next-item bias, interest bias, and zero padding to
+/// whole vectors of 16.
 pub(super) const fn row_width(hidden: usize) -> usize {
     (hidden + 2).next_multiple_of(16)
 }
 
-/// Where one layer's parameters lie in the flat vector.
+/// Ranges of one layer's parameters in the flat vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LayerLayout {
-    /// W, `(hidden, gates · hidden)`.
+    /// Input weights W, `(hidden, gates · hidden)`.
     pub(super) input: Range<usize>,
-    /// U, `(hidden, gates · hidden)`.
+    /// Recurrent weights U, `(hidden, gates · hidden)`.
     pub(super) recurrent: Range<usize>,
-    /// b, `(gates · hidden)`.
+    /// Bias b, `(gates · hidden)`.
     pub(super) bias: Range<usize>,
 }
 
-/// Where every dense parameter lies in the flat vector. What is switched off has an empty range.
+/// Ranges of the dense parameters in the flat vector. The range of a disabled part is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ParameterLayout {
     pub(super) layers: Vec<LayerLayout>,
-    /// `W_s`, `(hidden, hidden)`.
+    /// `W_s` of the short path from the input, `(hidden, hidden)`.
     pub(super) input_to_output: Range<usize>,
-    /// `W_m`, `(hidden, hidden)`.
+    /// `W_m` of the short path from the memory, `(hidden, hidden)`.
     pub(super) input_memory: Range<usize>,
-    /// The interest head's matrix, `(hidden, hidden)`.
+    /// Matrix of the interest head, `(hidden, hidden)`.
     pub(super) interest: Range<usize>,
-    /// The interest head's common bias, one value.
+    /// Global bias of the interest head, one value.
     pub(super) interest_bias: Range<usize>,
     /// Embeddings of the event kinds, `(kinds, hidden)`.
     pub(super) kinds: Range<usize>,
     /// Embeddings of the gap buckets, `(GAP_BUCKETS, hidden)`.
     pub(super) gaps: Range<usize>,
-    /// The input that tells of a session's border, `(hidden)`.
+    /// Embedding of a session start, `(hidden)`.
     pub(super) session_start: Range<usize>,
-    /// All of them.
+    /// Length of the flat vector.
     pub(super) len: usize,
 }
 
 impl ParameterLayout {
     pub(super) fn new(settings: &NetworkSettings, kinds: usize) -> Self {
         let mut len = 0;
-        let mut take = |size: usize, wanted: bool| {
+        let mut take = |size: usize, enabled: bool| {
             let start = len;
-            len += if wanted { size } else { 0 };
+            len += if enabled { size } else { 0 };
             start..len
         };
-        let (hidden, wide) = (settings.hidden, settings.hidden * settings.cell.gate_blocks());
+        let (hidden, gate_width) = (settings.hidden, settings.hidden * settings.cell.gate_blocks());
         let square = hidden * hidden;
         let interest = settings.interest_weight > 0.0;
         let layers = (0..settings.layers)
-            .map(|_| LayerLayout { input: take(hidden * wide, true), recurrent: take(hidden * wide, true), bias: take(wide, true) })
+            .map(|_| LayerLayout {
+                input: take(hidden * gate_width, true),
+                recurrent: take(hidden * gate_width, true),
+                bias: take(gate_width, true),
+            })
             .collect();
         Self {
             layers,
@@ -78,23 +83,24 @@ impl ParameterLayout {
     }
 }
 
-/// The generator of one item's (or attribute's, or the dense parameters') initial values.
-fn generator(seed: u64, table: u64, row: u64) -> Xoshiro256PlusPlus {
+/// Generator of the initial values of one row of a table. Every row has its own, so growth order
+/// does not matter.
+fn row_rng(seed: u64, table: u64, row: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed ^ (table << 56) ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// Uniform in ± scale.
+/// Fills `values` uniformly from [−scale, scale).
 fn fill_uniform(values: &mut [f32], scale: f32, rng: &mut Xoshiro256PlusPlus) {
-    /// 2⁻²³: 24 random bits span [0, 2).
+    /// 2⁻²³: scales 24 random bits to [0, 2).
     const STEP: f32 = 1.0 / 8_388_608.0;
     for value in values {
         *value = ((rng.next_u32() >> 8) as f32 * STEP - 1.0) * scale;
     }
 }
 
-/// Where embeddings are looked up: in the trainer's tables or in published ones.
+/// Row lookup, in the trainer's tables or in published ones.
 pub(super) trait EmbeddingLookup {
-    /// A row, if there is one.
+    /// The row, or `None` beyond the end.
     fn row(&self, row: usize) -> Option<&[f32]>;
 }
 
@@ -110,17 +116,18 @@ impl EmbeddingLookup for CowRows {
     }
 }
 
-/// Everything that is learned by gradients, its embeddings in tables of type `T`.
+/// All parameters learned by gradients, with embeddings in tables of type `T`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct NetworkParameters<T> {
     pub(super) settings: Arc<NetworkSettings>,
     pub(super) layout: Arc<ParameterLayout>,
-    /// Mixed with an item's number it gives the item's initial values.
+    /// Seed of all initial values.
     seed: u64,
     pub(super) dense: Arc<Vec<f32>>,
-    /// Input embeddings, `(items, hidden)`; tied, they are the output rows as well, `(items, row_width(hidden))`.
+    /// Input embeddings, `(items, hidden)`. If tied, these are also the output rows, `(items,
+    /// row_width(hidden))`.
     pub(super) items: T,
-    /// Output embeddings and biases, `(items, row_width(hidden))`, unless tied.
+    /// Output embeddings and biases, `(items, row_width(hidden))`; `None` if tied.
     pub(super) outputs: Option<T>,
     pub(super) attribute_rows: T,
     pub(super) attributes: ItemAttributeLists,
@@ -131,8 +138,9 @@ impl NetworkParameters<EmbeddingTable> {
         let layout = ParameterLayout::new(&settings, kinds);
         let hidden = settings.hidden;
         let mut dense = vec![0.0; layout.len];
-        let mut rng = generator(seed, 1, 0);
-        // Glorot's bound of each gate's own square matrix [Glorot & Bengio 2010].
+        let mut rng = row_rng(seed, 1, 0);
+        // Glorot uniform bound √(6 / (hidden + hidden)) of each square gate matrix [Glorot & Bengio
+        // 2010].
         let glorot = (3.0 / hidden as f32).sqrt();
         let matrices = layout.layers.iter().flat_map(|layer| [&layer.input, &layer.recurrent]).map(|range| (range, glorot));
         let embeddings = [&layout.kinds, &layout.gaps, &layout.session_start].map(|range| (range, settings.initial_scale));
@@ -157,19 +165,19 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// Rows for items up to `items`, the initial values of each a function of the seed and its number.
+    /// Adds rows for items up to `items`. Initial values depend only on the seed and the item
+    /// number.
     pub(super) fn grow(&mut self, items: usize) {
         let (seed, hidden, scale) = (self.seed, self.settings.hidden, self.settings.initial_scale);
-        let fill = |table| {
-            move |row: usize, values: &mut [f32]| fill_uniform(&mut values[..hidden], scale, &mut generator(seed, table, row as u64))
-        };
+        let fill =
+            |table| move |row: usize, values: &mut [f32]| fill_uniform(&mut values[..hidden], scale, &mut row_rng(seed, table, row as u64));
         self.items.grow(items, fill(2));
         if let Some(outputs) = &mut self.outputs {
             outputs.grow(items, fill(3));
         }
     }
 
-    /// Gives an item the mean of the rows of others, for input and output alike.
+    /// Sets the input and output rows of `item` to the mean of the rows of `others`.
     pub(super) fn set_to_mean(&mut self, item: u32, others: &[u32]) {
         for table in [&mut self.items].into_iter().chain(&mut self.outputs) {
             let mut mean = vec![0.0; table.width()];
@@ -180,53 +188,60 @@ impl NetworkParameters<EmbeddingTable> {
         }
     }
 
-    /// Sets an item's attributes, with rows for those never named before.
+    /// Sets the attributes of an item and adds rows for attribute ids not seen before. Ids at or
+    /// above `attributes_max` are dropped.
     pub(super) fn set_attributes(&mut self, item: u32, attributes: &[u32]) {
         let (seed, scale, max) = (self.seed, self.settings.initial_scale, self.settings.attributes_max);
         let known: Vec<u32> = attributes.iter().copied().filter(|id| (*id as usize) < max).collect();
         if let Some(largest) = known.iter().max() {
             let rows = *largest as usize + 1;
-            self.attribute_rows.grow(rows, |row, values| fill_uniform(values, scale, &mut generator(seed, 4, row as u64)));
+            self.attribute_rows.grow(rows, |row, values| fill_uniform(values, scale, &mut row_rng(seed, 4, row as u64)));
         }
         self.attributes.set(item, &known);
     }
 
-    /// Whether every part has the size that the settings give it, as after reading them from bytes.
+    /// Whether every part has the size that the settings imply. Checked after deserialisation.
     pub(super) fn is_consistent(&self, kinds: usize) -> bool {
-        let (hidden, memories) = (self.settings.hidden, self.settings.optimiser.state_per_parameter());
+        let (hidden, state_per_weight) = (self.settings.hidden, self.settings.optimiser.state_per_parameter());
         let items = if self.settings.tied { row_width(hidden) } else { hidden };
-        let outputs = |table: &EmbeddingTable| table.is_consistent(row_width(hidden), memories) && table.len() == self.items.len();
+        let outputs = |table: &EmbeddingTable| table.is_consistent(row_width(hidden), state_per_weight) && table.len() == self.items.len();
         self.settings.check().is_ok()
             && *self.layout == ParameterLayout::new(&self.settings, kinds)
             && self.dense.len() == self.layout.len
             && self.outputs.is_none() == self.settings.tied
             && self.outputs.as_ref().is_none_or(outputs)
-            && self.items.is_consistent(items, memories)
-            && self.attribute_rows.is_consistent(hidden, memories)
+            && self.items.is_consistent(items, state_per_weight)
+            && self.attribute_rows.is_consistent(hidden, state_per_weight)
     }
 
-    /// Makes room that is not kept in bytes.
+    /// Allocates buffers that are not serialised.
     pub(super) fn rebuild_transient(&mut self) {
         [&mut self.items, &mut self.attribute_rows].into_iter().chain(&mut self.outputs).for_each(EmbeddingTable::rebuild_transient);
     }
 
-    /// Brings a published copy up to date and hands the output table's changed rows to `changed`. Attributes are copied if `attributes` says that they changed.
-    pub(super) fn publish(&mut self, copy: &mut NetworkParameters<CowRows>, attributes: bool, changed: impl FnMut(&CowRows, &[u32])) {
+    /// Brings a published copy up to date and calls `on_change` with the changed rows of the output
+    /// table. Copies the attributes only if `attributes_changed`.
+    pub(super) fn publish(
+        &mut self,
+        copy: &mut NetworkParameters<CowRows>,
+        attributes_changed: bool,
+        on_change: impl FnMut(&CowRows, &[u32]),
+    ) {
         copy.dense = Arc::clone(&self.dense);
-        if attributes {
+        if attributes_changed {
             copy.attributes = self.attributes.clone();
         }
         self.attribute_rows.publish(&mut copy.attribute_rows, |_, _| {});
         match (&mut self.outputs, &mut copy.outputs) {
             (Some(outputs), Some(copy_of_outputs)) => {
                 self.items.publish(&mut copy.items, |_, _| {});
-                outputs.publish(copy_of_outputs, changed);
+                outputs.publish(copy_of_outputs, on_change);
             }
-            _ => self.items.publish(&mut copy.items, changed),
+            _ => self.items.publish(&mut copy.items, on_change),
         }
     }
 
-    /// A copy to publish, without rows yet.
+    /// An empty copy to publish into.
     pub(super) fn empty_snapshot(&self) -> NetworkParameters<CowRows> {
         NetworkParameters {
             settings: Arc::clone(&self.settings),
@@ -242,7 +257,8 @@ impl NetworkParameters<EmbeddingTable> {
 }
 
 impl NetworkParameters<CowRows> {
-    /// As [`NetworkParameters::is_sound`] of a trainer's, with the number of kinds taken as stored.
+    /// Same check as [`NetworkParameters::is_consistent`], with the number of kinds derived from
+    /// the layout.
     pub(super) fn is_consistent_snapshot(&self) -> bool {
         let hidden = self.settings.hidden;
         let items = if self.settings.tied { row_width(hidden) } else { hidden };
@@ -259,22 +275,22 @@ impl NetworkParameters<CowRows> {
 }
 
 impl<T: EmbeddingLookup> NetworkParameters<T> {
-    /// The table of output rows.
+    /// Table of output rows.
     pub(super) fn output_rows(&self) -> &T {
         self.outputs.as_ref().unwrap_or(&self.items)
     }
 
-    /// The item's attributes that the input sees.
+    /// Attributes of the item that the input uses; empty if attributes are disabled.
     pub(super) fn attributes_of(&self, item: u32) -> &[u32] {
         if self.settings.attributes { self.attributes.get(item) } else { &[] }
     }
 
-    /// The place of a kind's embedding in the flat vector, if there is one.
+    /// Range of a kind's embedding in the flat vector; `None` if there is none.
     pub(super) fn kind_range(&self, kind: u8) -> Option<Range<usize>> {
         self.embedding_range(&self.layout.kinds, kind)
     }
 
-    /// The place of a gap bucket's embedding in the flat vector, if there is one.
+    /// Range of a gap bucket's embedding in the flat vector; `None` if there is none.
     pub(super) fn gap_range(&self, gap: u8) -> Option<Range<usize>> {
         self.embedding_range(&self.layout.gaps, gap)
     }
@@ -285,7 +301,7 @@ impl<T: EmbeddingLookup> NetworkParameters<T> {
         (end <= table.end).then_some(start..end)
     }
 
-    /// Writes x, the sum of the step's embeddings, `(hidden)`. What is unknown adds nothing.
+    /// Writes the input x, the sum of the step's embeddings, `(hidden)`. Unknown parts add nothing.
     pub(super) fn embed(&self, input: &StepInput, out: &mut [f32]) {
         let dense = |range: Range<usize>| self.dense.get(range);
         let boundary = if input.starts_session { dense(self.layout.session_start.clone()) } else { None };

@@ -1,55 +1,57 @@
-//! The rows of a table that one batch touches, and their gradients.
+//! Sparse row gradients: the rows of a table that one batch touches.
 
-/// No slot yet.
-const NONE: u32 = u32::MAX;
+/// No slot assigned.
+const NO_SLOT: u32 = u32::MAX;
 
-/// Numbers the rows that a batch touches in the order in which they are first named, so that their gradients lie densely.
+/// Assigns dense slots to the rows that a batch touches, in order of first use, so that their
+/// gradients are contiguous.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowSlots {
-    /// By row, its slot.
-    places: Vec<u32>,
-    /// By slot, its row.
+    /// Slot of every row.
+    slot_of_row: Vec<u32>,
+    /// Row of every slot.
     rows: Vec<u32>,
 }
 
 impl RowSlots {
-    /// Forgets the last batch, in proportion to what it touched, and makes room for `rows` rows.
+    /// Clears all slots and resizes to `rows` rows. Costs in proportion to the rows that were
+    /// touched.
     pub(super) fn reset(&mut self, rows: usize) {
         for row in self.rows.drain(..) {
-            if let Some(place) = self.places.get_mut(row as usize) {
-                *place = NONE;
+            if let Some(slot) = self.slot_of_row.get_mut(row as usize) {
+                *slot = NO_SLOT;
             }
         }
-        self.places.resize(rows, NONE);
+        self.slot_of_row.resize(rows, NO_SLOT);
     }
 
-    /// Makes room for `rows` rows, forgetting nothing.
+    /// Grows to at least `rows` rows and keeps the slots.
     pub(super) fn reserve(&mut self, rows: usize) {
-        self.places.resize(rows.max(self.places.len()), NONE);
+        self.slot_of_row.resize(rows.max(self.slot_of_row.len()), NO_SLOT);
     }
 
-    /// The row's slot, given now if it has none; `None` for a row beyond the table.
+    /// The slot of a row, assigned if it has none. `None` beyond the end of the table.
     pub(super) fn get_or_assign(&mut self, row: u32) -> Option<usize> {
-        let place = self.places.get_mut(row as usize)?;
-        if *place == NONE {
-            *place = self.rows.len() as u32;
+        let slot = self.slot_of_row.get_mut(row as usize)?;
+        if *slot == NO_SLOT {
+            *slot = self.rows.len() as u32;
             self.rows.push(row);
         }
-        Some(*place as usize)
+        Some(*slot as usize)
     }
 
-    /// The row's slot, if it has one.
+    /// The slot of a row, if it has one.
     pub(super) fn find(&self, row: u32) -> Option<usize> {
-        self.places.get(row as usize).filter(|place| **place != NONE).map(|place| *place as usize)
+        self.slot_of_row.get(row as usize).filter(|slot| **slot != NO_SLOT).map(|slot| *slot as usize)
     }
 
-    /// The rows, by slot.
+    /// Rows in slot order.
     pub(super) fn rows(&self) -> &[u32] {
         &self.rows
     }
 }
 
-/// One gradient row for every slot.
+/// One gradient row per slot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowGradients {
     pub(super) slots: RowSlots,
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_given_once_and_forgotten() {
+    fn assigns_each_row_one_slot_until_reset() {
         let mut slots = RowSlots::default();
         slots.reset(10);
         assert_eq!([7, 3, 7, 9].map(|row| slots.get_or_assign(row).unwrap()), [0, 1, 0, 2]);

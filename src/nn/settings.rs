@@ -1,4 +1,4 @@
-//! What the network is made of and how it learns: checked before anything runs.
+//! Network settings: architecture, loss, sampling and optimiser, with range checks.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CellKind {
-    /// A plain recurrent layer, `h' = tanh(W x + U h + b)` [Elman 1990].
+    /// Plain recurrent layer, `h' = tanh(W x + U h + b)` [Elman 1990].
     Rnn,
     /// Long short-term memory [Hochreiter & Schmidhuber 1997], with the forget gate of [Gers et al. 2000].
     Lstm,
-    /// Gated recurrent unit [Cho et al. 2014], the reset gate applied after the recurrent product.
+    /// Gated recurrent unit [Cho et al. 2014]; the reset gate applies after the recurrent product.
     Gru,
 }
 
@@ -18,39 +18,46 @@ pub enum CellKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
-    /// Sampled softmax cross-entropy.
+    /// Sampled softmax cross-entropy with logQ correction.
     CrossEntropy,
     /// BPR-max with score regularisation [Hidasi & Karatzoglou 2018].
     BprMax,
 }
 
-/// What the other targets of its own session are to an example. They are far more frequent in its batch than popularity supposes.
+/// How the other targets of the same session count as negatives of an example.
+///
+/// They occur in the example's batch far more often than their popularity predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionTargets {
-    /// No negatives. Best where a session browses among alike items.
+    /// They are masked, so they are no negatives. Best if sessions browse among similar items.
     Masked,
-    /// Negatives that are certain to be there, as the example's own target is: neither takes part in the logQ correction, which makes the sampled partition an unbiased estimate of
-    /// the whole one. Best where sessions repeat themselves, so that the order within a session matters.
+    /// They are negatives that occur with certainty, as the example's own target does. Neither gets
+    /// the logQ correction, which makes the sampled partition function an unbiased estimate of the
+    /// full one. Best if sessions repeat themselves, so that the order within a session matters.
     Certain,
-    /// Negatives like all others.
+    /// They are ordinary negatives.
     Negatives,
 }
 
-/// How gradients become steps.
+/// The optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimiserKind {
-    /// Gradient descent with momentum.
+    /// Stochastic gradient descent with momentum.
     Sgd,
-    /// Adagrad [Duchi et al. 2011]; on embeddings only the rows that a batch touched.
+    /// Adagrad [Duchi et al. 2011]. On embeddings, only rows that the batch touched are updated.
     Adagrad,
-    /// Adam [Kingma & Ba 2015]; on embeddings lazily, only the rows that a batch touched.
+    /// Adam [Kingma & Ba 2015]. On embeddings it is lazy: only rows that the batch touched are
+    /// updated.
     Adam,
 }
 
-/// Everything that shapes the network and its learning. The defaults are those that learn most from one pass over a stream of clicks with six times as many replayed windows: dropping
-/// the input, which the short paths carry to the output, matters more than dropping the cell's.
+/// Settings of the network and its training.
+///
+/// The defaults performed best in one pass over a click stream with six replayed windows per new
+/// one. Dropout on the input, which the short paths carry to the output, matters more than dropout
+/// on the cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSettings {
@@ -58,17 +65,18 @@ pub struct NetworkSettings {
     pub cell: CellKind,
     /// Width of the hidden state and of every embedding, 1..=1024.
     pub hidden: usize,
-    /// Recurrent layers, 1..=8.
+    /// Number of recurrent layers, 1..=8.
     pub layers: usize,
-    /// Positions of a window that are learned from, 1..=200; of a longer window the last ones.
+    /// Maximum positions of a training window, 1..=200. Of a longer window, the last positions are
+    /// used.
     pub window: usize,
-    /// The path `W_s x_t` from the input to the output.
+    /// Short path `W_s x_t` from the input to the output.
     pub input_to_output: bool,
-    /// The path `W_m m_t` from the decayed memory of earlier inputs to the output.
+    /// Short path `W_m m_t` from the decayed memory of earlier inputs to the output.
     pub input_memory: bool,
-    /// γ in `m_t = γ m_{t-1} + x_{t-1}`, in [0, 1).
+    /// Decay γ in `m_t = γ m_{t-1} + x_{t-1}`, in [0, 1).
     pub memory_decay: f32,
-    /// One embedding an item for input and output; otherwise one each.
+    /// Share one embedding per item between input and output; otherwise each has its own.
     pub tied: bool,
     /// Add the embedding of the event's kind to the input.
     pub kinds: bool,
@@ -76,43 +84,45 @@ pub struct NetworkSettings {
     pub gaps: bool,
     /// Add the embeddings of the item's attributes to the input.
     pub attributes: bool,
-    /// Attribute ids at or above this are ignored, 0..=10,000,000: the bound of that table.
+    /// Size limit of the attribute table, 0..=10,000,000. Attribute ids at or above it are ignored.
     pub attributes_max: usize,
     /// The loss of the next-item head.
     pub loss: LossKind,
     /// Weight of the score regularisation of BPR-max, 0..=100.
     pub bpr_regularisation: f32,
-    /// Negatives drawn a batch, shared by its examples, 0..=65,536.
+    /// Negatives drawn per batch and shared by its examples, 0..=65,536.
     pub negatives: usize,
-    /// An item is drawn in proportion to its count to this power, in [0, 1].
+    /// Exponent α of the negative sampling distribution count^α, in [0, 1].
     pub negatives_alpha: f32,
-    /// Weight of the logQ correction of cross-entropy, in [0, 1].
+    /// Weight of the logQ correction of cross-entropy, in [0, 1]. BPR-max does not use it.
     pub logq: f32,
-    /// The other examples' targets are negatives too.
+    /// Use the targets of the other examples of a batch as negatives.
     pub in_batch: bool,
-    /// What the other targets of its own session are to an example.
+    /// How the other targets of the same session count as negatives.
     pub session_targets: SessionTargets,
-    /// Share of the input dropped in training, in [0, 0.95]; one mask a window.
+    /// Input dropout rate in training, in [0, 0.95]. One mask per window.
     pub input_dropout: f32,
-    /// Share of every layer's output dropped in training, towards the recurrence and towards what is above, in [0, 0.95]; one mask a window and layer.
+    /// Dropout rate of every layer's output in training, in [0, 0.95]. Applies to the recurrence
+    /// and to the layer above. One mask per window and layer.
     pub hidden_dropout: f32,
-    /// How gradients become steps.
+    /// The optimiser.
     pub optimiser: OptimiserKind,
-    /// Step size, in (0, 10].
+    /// Learning rate, in (0, 10].
     pub learning_rate: f32,
     /// Momentum of SGD, in [0, 1).
     pub momentum: f32,
-    /// Decay of Adam's first moment, in [0, 1).
+    /// Decay β₁ of Adam's first moment, in [0, 1).
     pub beta1: f32,
-    /// Decay of Adam's second moment, in [0, 1).
+    /// Decay β₂ of Adam's second moment, in [0, 1).
     pub beta2: f32,
-    /// What keeps Adagrad (under the root) and Adam (beside it) from dividing by nothing, in [1e-12, 1].
+    /// ε of Adagrad (added under the root) and of Adam (added to the root), in [1e-12, 1].
     pub epsilon: f32,
-    /// Largest Euclidean norm of a batch's whole gradient, 0..=1e6; 0 leaves it alone.
+    /// Maximum Euclidean norm of the whole gradient of a batch, 0..=1e6. 0 disables clipping.
     pub clip: f32,
-    /// Weight of the interest head's squared error beside the next-item loss, 0..=100; 0 switches the head off.
+    /// Weight of the interest head's squared error relative to the next-item loss, 0..=100. 0
+    /// disables the head.
     pub interest_weight: f32,
-    /// Embeddings begin uniform in ± this, in (0, 1].
+    /// Initial embeddings are uniform in ± this value, in (0, 1].
     pub initial_scale: f32,
 }
 
@@ -153,58 +163,58 @@ impl Default for NetworkSettings {
     }
 }
 
-/// A setting that cannot run.
+/// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
 pub struct NetworkSettingsError {
-    /// The setting's name.
+    /// Key of the setting.
     pub key: &'static str,
-    /// What it was set to.
+    /// Rejected value.
     pub value: String,
-    /// What it may be.
+    /// Allowed range.
     pub allowed: &'static str,
 }
 
-/// A network that was read from bytes and cannot be what was written.
+/// A serialised network whose parts do not match its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stored network is damaged: its parts do not have the sizes that its settings give them")]
+#[error("the stored network is damaged: the sizes of its parts do not match its settings")]
 pub struct CorruptNetworkError;
 
-fn bounded<T: PartialOrd + std::fmt::Display>(
+fn check_range<T: PartialOrd + std::fmt::Display>(
     key: &'static str,
     value: T,
-    fine: bool,
+    in_range: bool,
     allowed: &'static str,
 ) -> Result<(), NetworkSettingsError> {
-    if fine { Ok(()) } else { Err(NetworkSettingsError { key, value: value.to_string(), allowed }) }
+    if in_range { Ok(()) } else { Err(NetworkSettingsError { key, value: value.to_string(), allowed }) }
 }
 
 impl NetworkSettings {
-    /// Whether the network can be built and trained so.
+    /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting outside its range, by name, with the range.
+    /// The first setting outside its range, with the allowed range.
     pub fn check(&self) -> Result<(), NetworkSettingsError> {
         let s = self;
-        bounded("hidden", s.hidden, (1..=1024).contains(&s.hidden), "1 to 1024")?;
-        bounded("layers", s.layers, (1..=8).contains(&s.layers), "1 to 8")?;
-        bounded("window", s.window, (1..=200).contains(&s.window), "1 to 200")?;
-        bounded("memory_decay", s.memory_decay, (0.0..1.0).contains(&s.memory_decay), "at least 0 and below 1")?;
-        bounded("attributes_max", s.attributes_max, s.attributes_max <= 10_000_000, "0 to 10000000")?;
-        bounded("bpr_regularisation", s.bpr_regularisation, (0.0..=100.0).contains(&s.bpr_regularisation), "0 to 100")?;
-        bounded("negatives", s.negatives, s.negatives <= 65_536, "0 to 65536")?;
-        bounded("negatives_alpha", s.negatives_alpha, (0.0..=1.0).contains(&s.negatives_alpha), "0 to 1")?;
-        bounded("logq", s.logq, (0.0..=1.0).contains(&s.logq), "0 to 1")?;
-        bounded("input_dropout", s.input_dropout, (0.0..=0.95).contains(&s.input_dropout), "0 to 0.95")?;
-        bounded("hidden_dropout", s.hidden_dropout, (0.0..=0.95).contains(&s.hidden_dropout), "0 to 0.95")?;
-        bounded("learning_rate", s.learning_rate, s.learning_rate > 0.0 && s.learning_rate <= 10.0, "above 0 and at most 10")?;
-        bounded("momentum", s.momentum, (0.0..1.0).contains(&s.momentum), "at least 0 and below 1")?;
-        bounded("beta1", s.beta1, (0.0..1.0).contains(&s.beta1), "at least 0 and below 1")?;
-        bounded("beta2", s.beta2, (0.0..1.0).contains(&s.beta2), "at least 0 and below 1")?;
-        bounded("epsilon", s.epsilon, (1e-12..=1.0).contains(&s.epsilon), "1e-12 to 1")?;
-        bounded("clip", s.clip, (0.0..=1e6).contains(&s.clip), "0 (off) to 1000000")?;
-        bounded("interest_weight", s.interest_weight, (0.0..=100.0).contains(&s.interest_weight), "0 (off) to 100")?;
-        bounded("initial_scale", s.initial_scale, s.initial_scale > 0.0 && s.initial_scale <= 1.0, "above 0 and at most 1")
+        check_range("hidden", s.hidden, (1..=1024).contains(&s.hidden), "1 to 1024")?;
+        check_range("layers", s.layers, (1..=8).contains(&s.layers), "1 to 8")?;
+        check_range("window", s.window, (1..=200).contains(&s.window), "1 to 200")?;
+        check_range("memory_decay", s.memory_decay, (0.0..1.0).contains(&s.memory_decay), "at least 0 and below 1")?;
+        check_range("attributes_max", s.attributes_max, s.attributes_max <= 10_000_000, "0 to 10000000")?;
+        check_range("bpr_regularisation", s.bpr_regularisation, (0.0..=100.0).contains(&s.bpr_regularisation), "0 to 100")?;
+        check_range("negatives", s.negatives, s.negatives <= 65_536, "0 to 65536")?;
+        check_range("negatives_alpha", s.negatives_alpha, (0.0..=1.0).contains(&s.negatives_alpha), "0 to 1")?;
+        check_range("logq", s.logq, (0.0..=1.0).contains(&s.logq), "0 to 1")?;
+        check_range("input_dropout", s.input_dropout, (0.0..=0.95).contains(&s.input_dropout), "0 to 0.95")?;
+        check_range("hidden_dropout", s.hidden_dropout, (0.0..=0.95).contains(&s.hidden_dropout), "0 to 0.95")?;
+        check_range("learning_rate", s.learning_rate, s.learning_rate > 0.0 && s.learning_rate <= 10.0, "above 0 and at most 10")?;
+        check_range("momentum", s.momentum, (0.0..1.0).contains(&s.momentum), "at least 0 and below 1")?;
+        check_range("beta1", s.beta1, (0.0..1.0).contains(&s.beta1), "at least 0 and below 1")?;
+        check_range("beta2", s.beta2, (0.0..1.0).contains(&s.beta2), "at least 0 and below 1")?;
+        check_range("epsilon", s.epsilon, (1e-12..=1.0).contains(&s.epsilon), "1e-12 to 1")?;
+        check_range("clip", s.clip, (0.0..=1e6).contains(&s.clip), "0 (off) to 1000000")?;
+        check_range("interest_weight", s.interest_weight, (0.0..=100.0).contains(&s.interest_weight), "0 (off) to 100")?;
+        check_range("initial_scale", s.initial_scale, s.initial_scale > 0.0 && s.initial_scale <= 1.0, "above 0 and at most 1")
     }
 }
 
@@ -213,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_pass_and_a_bad_value_is_named() {
+    fn accepts_the_defaults_and_names_a_bad_setting() {
         NetworkSettings::default().check().unwrap();
         let bad = NetworkSettings { learning_rate: f32::NAN, ..Default::default() };
         assert_eq!(bad.check().unwrap_err().to_string(), "learning_rate = NaN: must be above 0 and at most 10");

@@ -1,4 +1,4 @@
-//! The one writer of weights: mini-batches in, steps taken, snapshots out.
+//! The trainer: takes mini-batches, updates the parameters, publishes snapshots.
 
 use super::batch::TrainingBatch;
 use super::cow_rows::CowRows;
@@ -22,77 +22,82 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
-/// A gradient of this norm counts as not finite: its squares must not overflow the optimiser's memory.
-const LARGEST_NORM: f64 = 1e15;
+/// A gradient with a norm above this counts as not finite, so its squares cannot overflow the
+/// optimiser state.
+const MAX_NORM: f64 = 1e15;
 
-/// What one mini-batch did.
+/// Result of one mini-batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BatchReport {
     /// Mean next-item loss of the examples, before the step.
     pub loss: f64,
-    /// Mean squared error of the interest head in squared values, over the examples that had a value; 0 if none had.
+    /// Mean squared error of the interest head in squared value units, over the examples with a
+    /// value; 0 if there are none.
     pub interest_loss: f64,
-    /// Positions that had a target.
+    /// Number of positions with a target.
     pub examples: usize,
     /// Euclidean norm of the whole gradient, before clipping.
     pub gradient_norm: f32,
-    /// The loss or the gradient was not finite: no weight was touched.
+    /// The loss or the gradient was not finite, and no weight changed.
     pub skipped: bool,
 }
 
-/// Room that is kept from batch to batch.
+/// Buffers reused between batches.
 #[derive(Debug, Clone, Default)]
 struct TrainerWorkspace {
     batch: TrainingBatch,
     pass: NetworkPass,
     heads: OutputHeads,
     dense: Vec<f32>,
-    /// Gradients of the output table's rows (tied: the only table).
+    /// Gradients of the output table's rows (if tied, of the only table).
     outputs: RowGradients,
-    /// Gradients of the input table's rows, unless tied.
+    /// Gradients of the input table's rows; unused if tied.
     inputs: RowGradients,
     attributes: RowGradients,
 }
 
-/// Everything that a checkpoint holds.
+/// The serialised state of a [`Trainer`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct TrainerState {
     kinds: usize,
     learning_rate: f32,
     parameters: NetworkParameters<EmbeddingTable>,
-    /// What the optimiser remembers of the dense parameters, one run of their length for every memory; the tables hold their own.
-    memory: Vec<f32>,
+    /// Optimiser state of the dense parameters, one run of their length per kind of state. The
+    /// tables hold their own.
+    optimiser_state: Vec<f32>,
     /// Batches that changed the weights.
     steps: u64,
     sampler: NegativeSampler,
-    values: ValueScale,
+    value_scale: ValueScale,
 }
 
 impl TrainerState {
-    /// Whether every part has the size that the settings give it.
+    /// Whether every part has the size that the settings imply.
     fn is_consistent(&self) -> bool {
         self.parameters.is_consistent(self.kinds)
-            && self.memory.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
+            && self.optimiser_state.len() == self.parameters.dense.len() * self.parameters.settings.optimiser.state_per_parameter()
             && self.sampler.len() == self.parameters.items.len()
             && self.learning_rate > 0.0
     }
 }
 
-/// Owns everything learned by gradients, and learns. It reads no clock and no random source: the same calls give the same bytes.
+/// Owns all trainable parameters and trains them. It reads no clock and no random source: the same
+/// calls give the same bytes.
 ///
-/// Serialised, it resumes where it stood, byte for byte; bytes whose parts do not fit together are refused.
+/// A deserialised trainer resumes bit-identically. Deserialisation rejects bytes whose parts do not
+/// match.
 #[derive(Debug, Clone)]
 pub struct Trainer {
     state: TrainerState,
-    /// What the last snapshot was made of.
+    /// The last published parameters and index, updated in place by [`Trainer::publish`].
     published: Option<(NetworkParameters<CowRows>, QuantisedIndex)>,
     attributes_changed: bool,
-    work: TrainerWorkspace,
+    workspace: TrainerWorkspace,
 }
 
 impl From<TrainerState> for Trainer {
-    fn from(learned: TrainerState) -> Self {
-        Self { state: learned, published: None, attributes_changed: false, work: TrainerWorkspace::default() }
+    fn from(state: TrainerState) -> Self {
+        Self { state: state, published: None, attributes_changed: false, workspace: TrainerWorkspace::default() }
     }
 }
 
@@ -104,17 +109,18 @@ impl Serialize for Trainer {
 
 impl<'de> Deserialize<'de> for Trainer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut learned = TrainerState::deserialize(deserializer)?;
-        if !learned.is_consistent() {
+        let mut state = TrainerState::deserialize(deserializer)?;
+        if !state.is_consistent() {
             return Err(D::Error::custom(CorruptNetworkError));
         }
-        learned.parameters.rebuild_transient();
-        Ok(learned.into())
+        state.parameters.rebuild_transient();
+        Ok(state.into())
     }
 }
 
 impl Trainer {
-    /// A network without items for events of `kinds` kinds. Everything random follows from `seed`.
+    /// Creates a network without items, for events of `kinds` kinds. All random values follow from
+    /// `seed`.
     ///
     /// # Errors
     /// A setting outside its range.
@@ -124,21 +130,21 @@ impl Trainer {
         Ok(Self::from(TrainerState {
             kinds,
             learning_rate: parameters.settings.learning_rate,
-            memory: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.state_per_parameter()],
+            optimiser_state: vec![0.0; parameters.dense.len() * parameters.settings.optimiser.state_per_parameter()],
             steps: 0,
             sampler: NegativeSampler::new(f64::from(parameters.settings.negatives_alpha)),
-            values: ValueScale::default(),
+            value_scale: ValueScale::default(),
             parameters,
         }))
     }
 
-    /// The settings in force.
+    /// The settings.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
         &self.state.parameters.settings
     }
 
-    /// How many items have rows.
+    /// Number of items with rows.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.state.parameters.items.len()
@@ -150,47 +156,54 @@ impl Trainer {
         self.state.steps
     }
 
-    /// Makes rows for items up to `items`; the initial values of each are a function of the seed and its number.
+    /// Adds rows for items up to `items`. Initial values depend only on the seed and the item
+    /// number.
     pub fn grow_items(&mut self, items: usize) {
         self.state.parameters.grow(items);
         self.state.sampler.grow(items);
     }
 
-    /// Sets an item's attributes, forgetting those it had. Ids at or above `attributes_max` are ignored.
+    /// Replaces the attributes of an item. Ids at or above `attributes_max` are ignored.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: &[u32]) {
         self.state.parameters.set_attributes(item, attributes);
         self.attributes_changed = true;
     }
 
-    /// Lets an item that nothing is known of begin where others stand: its rows become the mean of theirs, of those that were targets at least once. Without any it stays
-    /// as it is.
+    /// Initialises a new item from similar items: its rows become the mean of the rows of `others`.
+    ///
+    /// Only items that were a target at least once count. Without any, the item keeps its rows.
     pub fn init_from_similar(&mut self, item: ItemIx, others: &[ItemIx]) {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
-        let learned: Vec<ItemIx> = others.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
-        if !learned.is_empty() {
-            parameters.set_to_mean(item, &learned);
+        let state: Vec<ItemIx> = others.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
+        if !state.is_empty() {
+            parameters.set_to_mean(item, &state);
         }
     }
 
-    /// Counts a target that came: negatives are drawn by these counts. Without rows for the item it is not counted.
+    /// Counts a target event for the negative sampling distribution. Items without rows are
+    /// ignored.
     pub fn count_target(&mut self, item: ItemIx) {
         self.state.sampler.count_target(item);
     }
 
-    /// The step size in force.
+    /// The learning rate.
     #[must_use]
     pub fn learning_rate(&self) -> f32 {
         self.state.learning_rate
     }
 
-    /// Sets the step size of the batches to come; one that is not a number above 0 is ignored.
+    /// Sets the learning rate of later batches. Values that are not finite and positive are
+    /// ignored.
     pub fn set_learning_rate(&mut self, rate: f32) {
         if rate > 0.0 && rate.is_finite() {
             self.state.learning_rate = rate;
         }
     }
 
-    /// Learns from one mini-batch: every position's loss, back-propagated through its window, one step of the optimiser. `seed` draws the negatives and the dropout masks.
+    /// Trains on one mini-batch: loss at every position, backpropagation through time over each
+    /// window, one optimiser step.
+    ///
+    /// `seed` determines the drawn negatives and the dropout masks.
     pub fn train(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
         let mut report = self.compute(windows, seed);
         if report.examples == 0 || report.skipped {
@@ -203,17 +216,17 @@ impl Trainer {
         report
     }
 
-    /// The batch's losses, with the gradients left in the workspace.
+    /// Computes the losses of a batch and leaves the gradients in the workspace.
     fn compute(&mut self, windows: &[TrainingWindow], seed: u64) -> BatchReport {
-        let Self { state: TrainerState { parameters, sampler, values, .. }, work, .. } = self;
-        let TrainerWorkspace { batch, pass, heads, dense, outputs, inputs, attributes } = work;
+        let Self { state: TrainerState { parameters, sampler, value_scale, .. }, workspace, .. } = self;
+        let TrainerWorkspace { batch, pass, heads, dense, outputs, inputs, attributes } = workspace;
         let settings = &*parameters.settings;
         batch.pack(windows, settings.window, parameters.items.len());
         if batch.targets.is_empty() {
             return BatchReport::default();
         }
         if settings.interest_weight > 0.0 {
-            batch.targets.iter().for_each(|target| values.observe(target.value));
+            batch.targets.iter().for_each(|target| value_scale.observe(target.value));
         }
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let items = parameters.items.len();
@@ -231,7 +244,7 @@ impl Trainer {
         pass.forward(parameters, batch, &mut rng);
         resize_zeroed(dense, parameters.dense.len());
         let gradients = HeadGradients { columns: &mut *outputs, outputs: &mut pass.d_outputs, dense };
-        let loss = heads.loss_and_gradients(parameters, batch, values, &pass.outputs, gradients);
+        let loss = heads.loss_and_gradients(parameters, batch, value_scale, &pass.outputs, gradients);
         pass.backward(parameters, batch, dense);
         if !settings.tied {
             resize_zeroed(&mut inputs.values, inputs.slots.rows().len() * settings.hidden);
@@ -245,44 +258,47 @@ impl Trainer {
         let norm = squares.sqrt();
         BatchReport {
             loss: mean_loss,
-            interest_loss: values.unstandardise_squared(loss.interest / loss.valued_examples.max(1) as f64),
+            interest_loss: value_scale.unstandardise_squared(loss.interest / loss.valued_examples.max(1) as f64),
             examples,
             gradient_norm: norm as f32,
-            skipped: !(norm < LARGEST_NORM && mean_loss.is_finite()),
+            skipped: !(norm < MAX_NORM && mean_loss.is_finite()),
         }
     }
 
-    /// One step along the gradients in the workspace.
+    /// Applies the gradients in the workspace, multiplied by `scale`.
     fn apply(&mut self, scale: f32) {
-        let Self { state: TrainerState { parameters, memory, steps, learning_rate, .. }, work, .. } = self;
+        let Self { state: TrainerState { parameters, optimiser_state, steps, learning_rate, .. }, workspace, .. } = self;
         *steps += 1;
         let settings = Arc::clone(&parameters.settings);
         let step = OptimiserStep::new(&settings, *learning_rate, scale, *steps);
         let dense: &mut Vec<f32> = Arc::make_mut(&mut parameters.dense);
-        step.apply(dense, memory, &work.dense);
+        step.apply(dense, optimiser_state, &workspace.dense);
         let update = |table: &mut EmbeddingTable, gradients: &RowGradients| {
-            table.update(gradients.slots.rows(), &gradients.values, |weights, memory, gradient| step.apply(weights, memory, gradient));
+            table.update(gradients.slots.rows(), &gradients.values, |weights, optimiser_state, gradient| {
+                step.apply(weights, optimiser_state, gradient)
+            });
         };
         if let Some(table) = &mut parameters.outputs {
-            update(table, &work.outputs);
-            update(&mut parameters.items, &work.inputs);
+            update(table, &workspace.outputs);
+            update(&mut parameters.items, &workspace.inputs);
         } else {
-            update(&mut parameters.items, &work.outputs);
+            update(&mut parameters.items, &workspace.outputs);
         }
-        update(&mut parameters.attribute_rows, &work.attributes);
+        update(&mut parameters.attribute_rows, &workspace.attributes);
     }
 
-    /// An immutable copy of today's weights, at a cost in proportion to the rows that changed since the last one.
+    /// Publishes an immutable copy of the current weights. Costs in proportion to the rows changed
+    /// since the last call.
     pub fn publish(&mut self, version: u64) -> Arc<Weights> {
-        let Self { state: TrainerState { parameters, values, .. }, published, attributes_changed, .. } = self;
-        let (copy, scan) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
+        let Self { state: TrainerState { parameters, value_scale, .. }, published, attributes_changed, .. } = self;
+        let (copy, index) = published.get_or_insert_with(|| (parameters.empty_snapshot(), QuantisedIndex::default()));
         let hidden = copy.settings.hidden;
-        parameters.publish(copy, std::mem::take(attributes_changed), |rows, changed| scan.update(rows, hidden, changed));
-        Arc::new(Weights::new(version, copy.clone(), *values, scan.clone()))
+        parameters.publish(copy, std::mem::take(attributes_changed), |rows, changed| index.update(rows, hidden, changed));
+        Arc::new(Weights::new(version, copy.clone(), *value_scale, index.clone()))
     }
 }
 
-/// Hands every row's gradient of x to the embeddings that it is the sum of.
+/// Adds the gradient of every row's x to the embeddings that it is the sum of.
 fn embeddings_backward(
     parameters: &NetworkParameters<EmbeddingTable>,
     batch: &TrainingBatch,

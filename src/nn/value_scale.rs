@@ -1,11 +1,14 @@
-//! The scale of the values that the interest head predicts.
+//! Standardisation of the values that the interest head predicts.
 
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of the values met, so that the head learns on standardised ones, whether they are stars or seconds.
+/// Running mean and variance of event values (Welford's update, with a minimum rate of 1 /
+/// [`ValueScale::MAX_COUNT`]).
+///
+/// The interest head learns standardised values, so their unit (stars, seconds) does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct ValueScale {
-    /// Values counted, at most [`ValueScale::MEMORY`].
+    /// Number of values, at most [`ValueScale::MAX_COUNT`].
     count: f64,
     mean: f64,
     variance: f64,
@@ -18,38 +21,39 @@ impl Default for ValueScale {
 }
 
 impl ValueScale {
-    /// From so many values on, older ones fade.
-    const MEMORY: f64 = 100_000.0;
-    /// Values beyond this many standard deviations are learned as if at it: one outlier must not own the head.
-    const FARTHEST: f32 = 10.0;
+    /// Beyond this many values, the averages are exponential and older values fade.
+    const MAX_COUNT: f64 = 100_000.0;
+    /// Standardised values are clamped to ± this many deviations, so an outlier cannot dominate
+    /// training.
+    const MAX_DEVIATIONS: f32 = 10.0;
 
-    /// Counts a value; what is not finite is ignored.
+    /// Adds a value. Values that are not finite are ignored.
     pub(super) fn observe(&mut self, value: f32) {
         if !value.is_finite() {
             return;
         }
-        self.count = (self.count + 1.0).min(Self::MEMORY);
+        self.count = (self.count + 1.0).min(Self::MAX_COUNT);
         let from_mean = f64::from(value) - self.mean;
-        let share = 1.0 / self.count;
-        self.mean += share * from_mean;
-        self.variance += share * (from_mean * (f64::from(value) - self.mean) - self.variance);
+        let rate = 1.0 / self.count;
+        self.mean += rate * from_mean;
+        self.variance += rate * (from_mean * (f64::from(value) - self.mean) - self.variance);
     }
 
     fn deviation(&self) -> f64 {
         if self.variance > 1e-12 { self.variance.sqrt() } else { 1.0 }
     }
 
-    /// (value − mean) / deviation, within ± [`ValueScale::FARTHEST`].
+    /// (value − mean) / deviation, clamped to ± [`ValueScale::MAX_DEVIATIONS`].
     pub(super) fn standardise(&self, value: f32) -> f32 {
-        (((f64::from(value) - self.mean) / self.deviation()) as f32).clamp(-Self::FARTHEST, Self::FARTHEST)
+        (((f64::from(value) - self.mean) / self.deviation()) as f32).clamp(-Self::MAX_DEVIATIONS, Self::MAX_DEVIATIONS)
     }
 
-    /// The value of a standardised one.
+    /// Inverse of [`ValueScale::standardise`].
     pub(super) fn unstandardise(&self, standardised: f32) -> f32 {
         (f64::from(standardised) * self.deviation() + self.mean) as f32
     }
 
-    /// A mean of standardised squared errors in squared values.
+    /// Converts a mean squared error of standardised values to squared value units.
     pub(super) fn unstandardise_squared(&self, error: f64) -> f64 {
         error * self.deviation() * self.deviation()
     }
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn standardised_values_come_back() {
+    fn unstandardise_inverts_standardise() {
         let mut scale = ValueScale::default();
         assert_eq!((scale.standardise(3.0), scale.unstandardise(3.0)), (3.0, 3.0));
         for value in [100.0, 200.0, f32::NAN, 300.0, f32::INFINITY] {

@@ -1,4 +1,5 @@
-//! Published weights: immutable, shared by every reader; and the hidden state that they advance.
+//! Published weights: immutable snapshots shared by all readers, and the hidden state that they
+//! advance.
 
 use super::cow_rows::CowRows;
 use super::input::StepInput;
@@ -11,17 +12,18 @@ use crate::domain::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// A snapshot of the network. Anything asked about an item that it does not know yet has a harmless answer.
+/// An immutable snapshot of the network. Unknown items have neutral results: logit −∞, no
+/// embedding, no interest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "StoredWeights", try_from = "StoredWeights")]
 pub struct Weights {
     version: u64,
     parameters: NetworkParameters<CowRows>,
     values: ValueScale,
-    scan: QuantisedIndex,
+    index: QuantisedIndex,
 }
 
-/// What of a snapshot is kept: the codes follow from it.
+/// Serialised form of [`Weights`]; the quantised index is rebuilt from the parameters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct StoredWeights {
     version: u64,
@@ -42,130 +44,140 @@ impl TryFrom<StoredWeights> for Weights {
         if !stored.parameters.is_consistent_snapshot() {
             return Err(CorruptNetworkError);
         }
-        let scan = QuantisedIndex::from_table(stored.parameters.output_rows(), stored.parameters.settings.hidden);
-        Ok(Self::new(stored.version, stored.parameters, stored.values, scan))
+        let index = QuantisedIndex::from_table(stored.parameters.output_rows(), stored.parameters.settings.hidden);
+        Ok(Self::new(stored.version, stored.parameters, stored.values, index))
     }
 }
 
-/// What the network remembers of a session: the cell's state of every layer, the decayed memory m of earlier inputs and the last input x. It belongs to one version of the weights.
+/// Hidden state of a session: the state of every layer, the decayed memory m and the last input x.
+///
+/// It belongs to one version of the weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HiddenState {
-    /// The version of the weights that it began with.
+    /// Version of the weights that it started with.
     pub version: u64,
     /// `(layers, state · hidden)`, then m and x, `(hidden)` each.
     values: Vec<f32>,
 }
 
 impl HiddenState {
-    /// All that is remembered, in rows of the network's width: of every layer what its cell keeps (h, and with an LSTM c), then m and x.
+    /// The state in rows of the network's width: per layer the cell state (h, and c for an LSTM),
+    /// then m and x.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 }
 
-/// Room for one reader's computations, kept between them so that nothing is allocated.
+/// Buffers of one reader, reused between calls so that inference allocates nothing once warm.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkScratch {
     gates: Vec<f32>,
     recurrent: Vec<f32>,
     next: Vec<f32>,
-    coded: QuantisedQuery,
+    quantised_query: QuantisedQuery,
     scores: Vec<f32>,
-    peaks: Vec<f32>,
+    chunk_maxima: Vec<f32>,
     order: Vec<f32>,
-    chosen: Vec<(f32, ItemIx)>,
+    selected: Vec<(f32, ItemIx)>,
 }
 
 impl NetworkScratch {
-    /// The logit that [`Weights::top`], asked last with this room, gave an item by its code; `None` if it scored no such item.
+    /// The approximate logit of an item from the last [`Weights::top`] call with this scratch;
+    /// `None` if the item was not scored.
     #[must_use]
     pub fn approximate_logit(&self, item: ItemIx) -> Option<f32> {
         self.scores.get(item as usize).copied()
     }
 }
 
-/// The best of the whole catalogue.
+/// Top-k of the catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopItems {
-    /// Items and logits, best first; of equals the smaller number first.
+    /// Items and logits, best first; ties by the smaller item number.
     pub items: Vec<(ItemIx, f32)>,
-    /// `ln Σ exp(logit)` over all items: a logit less this is a log-probability. −∞ without items.
+    /// Log partition function `ln Σ exp(logit)` over the scored items; `logit − log_partition` is a
+    /// log-probability. −∞ without items.
     pub log_partition: f32,
 }
 
 kernel! {
-    /// Writes the largest score of every [`STRETCH`].
-    fn find_peaks<'a>(scores: &'a [f32], peaks: &'a mut Vec<f32>) -> () {
-        peaks.clear();
-        peaks.extend(scores.chunks(STRETCH).map(max_value));
+    /// Writes the maximum score of every chunk of [`SCORES_PER_CHUNK`].
+    fn find_chunk_maxima<'a>(scores: &'a [f32], chunk_maxima: &'a mut Vec<f32>) -> () {
+        chunk_maxima.clear();
+        chunk_maxima.extend(scores.chunks(SCORES_PER_CHUNK).map(max_value));
     }
 
-    /// `ln Σ exp(x)`.
-    fn log_sum_exp<'a>(scores: &'a [f32], peak: f32) -> f32 {
-        peak + sum_of_exponentials(scores, peak).ln()
+    /// `ln Σ exp(x)`, shifted by the maximum for stability.
+    fn log_sum_exp<'a>(scores: &'a [f32], maximum: f32) -> f32 {
+        maximum + sum_of_exponentials(scores, maximum).ln()
     }
 }
 
-/// Scores that are passed over together if none of them can be chosen.
-const STRETCH: usize = 32;
+/// Scores per chunk. [`select_top`] skips a chunk if its maximum is below the threshold.
+const SCORES_PER_CHUNK: usize = 32;
 
-/// Candidates beyond `k` that are scored exactly, so that the codes' error hardly ever costs a place.
-const SPARE: usize = 16;
+/// Extra candidates beyond `k` that are rescored exactly, so that quantisation error rarely changes
+/// the result.
+const RESCORED_EXTRA: usize = 16;
 
-/// Writes the `count` largest scores with their places into `chosen`, in no order; of equals the smaller places. `peaks` holds the largest score of every [`STRETCH`].
-fn select(scores: &[f32], peaks: &[f32], order: &mut Vec<f32>, count: usize, chosen: &mut Vec<(f32, ItemIx)>) {
+/// Writes the `count` largest scores with their positions into `selected`, unordered; ties by the
+/// smaller position.
+///
+/// `chunk_maxima` holds the maximum of every chunk of [`SCORES_PER_CHUNK`].
+fn select_top(scores: &[f32], chunk_maxima: &[f32], order: &mut Vec<f32>, count: usize, selected: &mut Vec<(f32, ItemIx)>) {
     order.clear();
-    order.extend_from_slice(peaks);
+    order.extend_from_slice(chunk_maxima);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-    // Every peak is a score: at least `count` scores reach the `count`-th peak.
-    let bar = match count.checked_sub(1) {
-        Some(place) if place < peaks.len() => *order.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1,
+    // Every chunk maximum is a score, so at least `count` scores reach the `count`-th largest
+    // maximum.
+    let threshold = match count.checked_sub(1) {
+        Some(position) if position < chunk_maxima.len() => *order.select_nth_unstable_by(position, |a, b| b.total_cmp(a)).1,
         _ => f32::NEG_INFINITY,
     };
-    chosen.clear();
-    for (stretch, (scores, peak)) in scores.chunks(STRETCH).zip(peaks).enumerate() {
-        if *peak >= bar {
-            let places = (stretch * STRETCH..).map(|place| place as ItemIx);
-            chosen.extend(scores.iter().copied().zip(places).filter(|(score, _)| *score >= bar && *score > f32::NEG_INFINITY));
+    selected.clear();
+    for (chunk, (scores, maximum)) in scores.chunks(SCORES_PER_CHUNK).zip(chunk_maxima).enumerate() {
+        if *maximum >= threshold {
+            let positions = (chunk * SCORES_PER_CHUNK..).map(|position| position as ItemIx);
+            selected.extend(scores.iter().copied().zip(positions).filter(|(score, _)| *score >= threshold && *score > f32::NEG_INFINITY));
         }
     }
-    if chosen.len() > count {
-        chosen.select_nth_unstable_by(count, best_first);
-        chosen.truncate(count);
+    if selected.len() > count {
+        selected.select_nth_unstable_by(count, best_first);
+        selected.truncate(count);
     }
 }
 
 impl Weights {
-    pub(super) fn new(version: u64, parameters: NetworkParameters<CowRows>, values: ValueScale, scan: QuantisedIndex) -> Self {
-        Self { version, parameters, values, scan }
+    pub(super) fn new(version: u64, parameters: NetworkParameters<CowRows>, values: ValueScale, index: QuantisedIndex) -> Self {
+        Self { version, parameters, values, index }
     }
 
-    /// The number that the publisher gave it.
+    /// Version assigned by the publisher.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The same weights under another number.
+    /// The same weights with another version.
     #[must_use]
     pub fn with_version(&self, version: u64) -> Self {
         Self { version, ..self.clone() }
     }
 
-    /// The settings of the network.
+    /// Settings of the network.
     #[must_use]
     pub fn settings(&self) -> &NetworkSettings {
         &self.parameters.settings
     }
 
-    /// How many items it knows.
+    /// Number of items.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.parameters.items.len()
     }
 
-    /// Width of a query and of an embedding.
+    /// Dimension of queries and embeddings.
     #[must_use]
     pub fn dimension(&self) -> usize {
         self.parameters.settings.hidden
@@ -176,7 +188,7 @@ impl Weights {
         settings.hidden * (settings.layers * settings.cell.state_blocks() + 2)
     }
 
-    /// The state before a session's first event.
+    /// Hidden state before the first event.
     #[must_use]
     pub fn initial_state(&self) -> HiddenState {
         HiddenState { version: self.version, values: vec![0.0; self.state_len()] }
@@ -186,7 +198,8 @@ impl Weights {
         self.parameters.dense.get(range.clone()).unwrap_or_default()
     }
 
-    /// Advances a session by one event. A state of another shape begins anew.
+    /// Advances the hidden state by one event. A state of another size restarts from
+    /// [`Weights::initial_state`].
     pub fn advance(&self, state: &mut HiddenState, input: &StepInput, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         if state.values.len() != self.state_len() {
@@ -199,13 +212,14 @@ impl Weights {
         memory.iter_mut().zip(&*x).for_each(|(m, x)| *m = m.mul_add(decay, *x));
         self.parameters.embed(input, x);
         let mut below: &[f32] = x;
-        for (layer, place) in layers.chunks_exact_mut(width).zip(&self.parameters.layout.layers) {
-            self.layer_step(layer, below, place, scratch);
+        for (layer, layout) in layers.chunks_exact_mut(width).zip(&self.parameters.layout.layers) {
+            self.layer_step(layer, below, layout, scratch);
             below = &layer[..hidden];
         }
     }
 
-    /// The state after a window of inputs, oldest first, beginning anew: how a session catches up with newer weights.
+    /// Computes the hidden state after `inputs`, oldest first, from the initial state. Brings a
+    /// session to newer weights.
     #[must_use]
     pub fn replay(&self, inputs: &[StepInput], scratch: &mut NetworkScratch) -> HiddenState {
         let mut state = self.initial_state();
@@ -213,22 +227,23 @@ impl Weights {
         state
     }
 
-    fn layer_step(&self, layer: &mut [f32], below: &[f32], place: &LayerLayout, scratch: &mut NetworkScratch) {
+    fn layer_step(&self, layer: &mut [f32], below: &[f32], layout: &LayerLayout, scratch: &mut NetworkScratch) {
         let (hidden, cell) = (self.dimension(), self.settings().cell);
         let NetworkScratch { gates, recurrent, next, .. } = scratch;
         gates.clear();
-        gates.extend_from_slice(self.dense(&place.bias));
+        gates.extend_from_slice(self.dense(&layout.bias));
         recurrent.clear();
         recurrent.resize(gates.len(), 0.0);
         next.clear();
         next.resize(layer.len(), 0.0);
-        add_product(gates, below, self.dense(&place.input));
-        add_product(recurrent, &layer[..hidden], self.dense(&place.recurrent));
+        add_product(gates, below, self.dense(&layout.input));
+        add_product(recurrent, &layer[..hidden], self.dense(&layout.recurrent));
         cell.forward(hidden, gates, recurrent, layer, next);
         layer.copy_from_slice(next);
     }
 
-    /// Writes o = h + W_s x + W_m m, what items are scored against, `(hidden)`.
+    /// Writes the query `o = h + W_s x + W_m m` that items are scored against, `(hidden)`. Zeros
+    /// for a state of another size.
     pub fn query(&self, state: &HiddenState, out: &mut Vec<f32>) {
         let hidden = self.dimension();
         let width = hidden * self.settings().cell.state_blocks();
@@ -245,7 +260,7 @@ impl Weights {
         add_product(out, memory, self.dense(&layout.input_memory));
     }
 
-    /// The item's logit, bias included; −∞ for an item that is not known.
+    /// Logit of an item, bias included; −∞ for an unknown item.
     #[must_use]
     pub fn score(&self, query: &[f32], item: ItemIx) -> f32 {
         let hidden = self.dimension();
@@ -253,22 +268,25 @@ impl Weights {
         row.map_or(f32::NEG_INFINITY, |row| inner_product(query, &row[..hidden]) + row[hidden])
     }
 
-    /// The `k` best items of the whole catalogue: the best few times `k` by their 8-bit codes, scored again exactly. The partition is that of the codes.
+    /// The top `k` items of the catalogue.
+    ///
+    /// Selects `k` + [`RESCORED_EXTRA`] candidates by quantised scores, then rescores them exactly.
+    /// The log partition is that of the quantised scores.
     #[must_use]
     pub fn top(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {
-        let NetworkScratch { coded, scores, peaks, order, chosen, .. } = scratch;
-        coded.encode(query);
-        self.scan.score(coded, scores);
-        find_peaks(scores, peaks);
-        select(scores, peaks, order, SPARE + k, chosen);
-        let log_partition = log_sum_exp(scores, peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let mut items: Vec<(ItemIx, f32)> = chosen.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
+        let NetworkScratch { quantised_query, scores, chunk_maxima, order, selected, .. } = scratch;
+        quantised_query.encode(query);
+        self.index.score(quantised_query, scores);
+        find_chunk_maxima(scores, chunk_maxima);
+        select_top(scores, chunk_maxima, order, RESCORED_EXTRA + k, selected);
+        let log_partition = log_sum_exp(scores, chunk_maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let mut items: Vec<(ItemIx, f32)> = selected.iter().map(|(_, item)| (*item, self.score(query, *item))).collect();
         items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         items.truncate(k);
         TopItems { items, log_partition }
     }
 
-    /// The `k` best of some items, scored exactly; the partition is over those items alone.
+    /// The top `k` of `items`, scored exactly. The log partition is over those items only.
     #[must_use]
     pub fn top_among(&self, query: &[f32], items: impl Iterator<Item = ItemIx>, k: usize, scratch: &mut NetworkScratch) -> TopItems {
         let NetworkScratch { scores, order, .. } = scratch;
@@ -283,13 +301,14 @@ impl Weights {
         TopItems { items, log_partition }
     }
 
-    /// The item's output embedding, without its bias, `(hidden)`.
+    /// Output embedding of an item without its biases, `(hidden)`.
     #[must_use]
     pub fn embedding(&self, item: ItemIx) -> Option<&[f32]> {
         self.parameters.output_rows().row(item as usize).and_then(|row| row.get(..self.dimension()))
     }
 
-    /// Writes the interest head's image of a query, `(hidden)`: computed once for all items of a request. Empty if the head is off.
+    /// Writes `query · M`, with M the matrix of the interest head, `(hidden)`. Computed once per
+    /// request; empty if the head is disabled.
     pub fn interest_query(&self, query: &[f32], out: &mut Vec<f32>) {
         out.clear();
         if !self.parameters.layout.interest.is_empty() {
@@ -298,7 +317,8 @@ impl Weights {
         }
     }
 
-    /// The predicted value of an item for the session that [`Weights::interest_query`] was asked about. `None` if the head is off or the item unknown.
+    /// Predicted value of an item, for an `interest_query` from [`Weights::interest_query`]. `None`
+    /// if the head is disabled or the item is unknown.
     #[must_use]
     pub fn interest(&self, interest_query: &[f32], item: ItemIx) -> Option<f32> {
         let hidden = self.dimension();

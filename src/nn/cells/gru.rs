@@ -1,9 +1,14 @@
-//! The gated recurrent unit [Cho et al. 2014], the reset gate applied after the recurrent product, so that one product serves all three gates.
+//! Gated recurrent unit [Cho et al. 2014].
+//!
+//! The reset gate applies after the recurrent product, so one product `H' · U` serves all three
+//! gates.
 
-use super::{RecurrentCell, SavedActivations};
+use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};
 
 /// `r = σ(A_r + R_r)`, `z = σ(A_z + R_z)`, `n = tanh(A_n + r R_n)`, `h = (1 − z) n + z h'`.
+///
+/// Gates are stored as r, z, n; the state is h.
 pub(in crate::nn) struct Gru;
 
 impl RecurrentCell for Gru {
@@ -14,8 +19,8 @@ impl RecurrentCell for Gru {
         forward(hidden, gates, recurrent, previous, state);
     }
 
-    fn backward(hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
-        backward(hidden, past, carry, d_gates, d_recurrent);
+    fn backward(hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+        backward(hidden, saved, carry, d_gates, d_recurrent);
     }
 }
 
@@ -40,9 +45,9 @@ kernel! {
         }
     }
 
-    fn backward<'a>(hidden: usize, past: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
+    fn backward<'a>(hidden: usize, saved: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
         let width = 3 * hidden;
-        let reads = past.gates.chunks_exact(width).zip(past.recurrent.chunks_exact(width)).zip(past.previous.chunks_exact(hidden));
+        let reads = saved.gates.chunks_exact(width).zip(saved.recurrent.chunks_exact(width)).zip(saved.previous.chunks_exact(hidden));
         let writes = carry.chunks_exact_mut(hidden).zip(d_gates.chunks_exact_mut(width)).zip(d_recurrent.chunks_exact_mut(width));
         for (((gates, recurrent), previous), ((carry, d_gates), d_recurrent)) in reads.zip(writes) {
             let (reset, rest) = gates.split_at(hidden);
@@ -53,10 +58,10 @@ kernel! {
             let (d_recurrent_gates, d_recurrent_new) = d_recurrent.split_at_mut(2 * hidden);
             for i in 0..hidden {
                 let (r, z, n) = (reset[i], update[i], new[i]);
-                let from_new = carry[i] * (1.0 - z) * (1.0 - n * n);
-                d_new[i] = from_new;
-                d_recurrent_new[i] = from_new * r;
-                d_reset[i] = from_new * recurrent_new[i] * r * (1.0 - r);
+                let d_preactivation = carry[i] * (1.0 - z) * (1.0 - n * n);
+                d_new[i] = d_preactivation;
+                d_recurrent_new[i] = d_preactivation * r;
+                d_reset[i] = d_preactivation * recurrent_new[i] * r * (1.0 - r);
                 d_update[i] = carry[i] * (previous[i] - n) * z * (1.0 - z);
                 carry[i] *= z;
             }

@@ -1,9 +1,11 @@
-//! Long short-term memory [Hochreiter & Schmidhuber 1997].
+//! Long short-term memory [Hochreiter & Schmidhuber 1997] with a forget gate [Gers et al. 2000].
 
-use super::{RecurrentCell, SavedActivations};
+use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, sigmoid, tanh};
 
-/// `i, f, o = σ(A + R)`, `g = tanh(A_g + R_g)`, `c = f c' + i g`, `h = o tanh(c)`. The gates lie as i, f, o, g; the state as h, c.
+/// `i, f, o = σ(A + R)`, `g = tanh(A_g + R_g)`, `c = f c' + i g`, `h = o tanh(c)`.
+///
+/// Gates are stored as i, f, o, g; the state is h, c.
 pub(in crate::nn) struct Lstm;
 
 impl RecurrentCell for Lstm {
@@ -14,8 +16,8 @@ impl RecurrentCell for Lstm {
         forward(hidden, gates, recurrent, previous, state);
     }
 
-    fn backward(hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
-        backward(hidden, past, carry, d_gates, d_recurrent);
+    fn backward(hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+        backward(hidden, saved, carry, d_gates, d_recurrent);
     }
 }
 
@@ -36,9 +38,9 @@ kernel! {
             let (input, rest) = sigmoids.split_at(hidden);
             let (forget, output) = rest.split_at(hidden);
             let (h, c) = state.split_at_mut(hidden);
-            let old = &previous[hidden..state_width];
-            for ((((c, old), forget), input), candidate) in c.iter_mut().zip(old).zip(forget).zip(input).zip(&*candidate) {
-                *c = forget * old + input * candidate;
+            let previous_c = &previous[hidden..state_width];
+            for ((((c, previous_c), forget), input), candidate) in c.iter_mut().zip(previous_c).zip(forget).zip(input).zip(&*candidate) {
+                *c = forget * previous_c + input * candidate;
             }
             for ((h, c), output) in h.iter_mut().zip(&*c).zip(output) {
                 *h = output * tanh(*c);
@@ -46,29 +48,29 @@ kernel! {
         }
     }
 
-    fn backward<'a>(hidden: usize, past: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
+    fn backward<'a>(hidden: usize, saved: &'a SavedActivations<'a>, carry: &'a mut [f32], d_gates: &'a mut [f32], d_recurrent: &'a mut [f32]) -> () {
         let (width, state_width) = (4 * hidden, 2 * hidden);
-        let states = past.previous.chunks_exact(state_width).zip(past.state.chunks_exact(state_width));
-        let reads = past.gates.chunks_exact(width).zip(states);
+        let states = saved.previous.chunks_exact(state_width).zip(saved.state.chunks_exact(state_width));
+        let reads = saved.gates.chunks_exact(width).zip(states);
         let writes = carry.chunks_exact_mut(state_width).zip(d_gates.chunks_exact_mut(width));
         for ((gates, (previous, state)), (carry, d_gates)) in reads.zip(writes) {
             let (input, rest) = gates.split_at(hidden);
             let (forget, rest) = rest.split_at(hidden);
             let (output, candidate) = rest.split_at(hidden);
-            let (old, c) = (&previous[hidden..state_width], &state[hidden..state_width]);
+            let (previous_c, c) = (&previous[hidden..state_width], &state[hidden..state_width]);
             let (d_h, d_c) = carry.split_at_mut(hidden);
             let (d_input, rest) = d_gates.split_at_mut(hidden);
             let (d_forget, rest) = rest.split_at_mut(hidden);
             let (d_output, d_candidate) = rest.split_at_mut(hidden);
             for j in 0..hidden {
                 let (i, f, o, g) = (input[j], forget[j], output[j], candidate[j]);
-                let squashed = tanh(c[j]);
-                let through = d_c[j] + d_h[j] * o * (1.0 - squashed * squashed);
-                d_output[j] = d_h[j] * squashed * o * (1.0 - o);
-                d_input[j] = through * g * i * (1.0 - i);
-                d_forget[j] = through * old[j] * f * (1.0 - f);
-                d_candidate[j] = through * i * (1.0 - g * g);
-                d_c[j] = through * f;
+                let tanh_c = tanh(c[j]);
+                let d_cell = d_c[j] + d_h[j] * o * (1.0 - tanh_c * tanh_c);
+                d_output[j] = d_h[j] * tanh_c * o * (1.0 - o);
+                d_input[j] = d_cell * g * i * (1.0 - i);
+                d_forget[j] = d_cell * previous_c[j] * f * (1.0 - f);
+                d_candidate[j] = d_cell * i * (1.0 - g * g);
+                d_c[j] = d_cell * f;
                 d_h[j] = 0.0;
             }
         }

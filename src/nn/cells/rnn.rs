@@ -1,9 +1,9 @@
-//! The plain recurrent cell [Elman 1990].
+//! Plain (Elman) recurrent cell [Elman 1990].
 
-use super::{RecurrentCell, SavedActivations};
+use super::recurrent_cell::{RecurrentCell, SavedActivations};
 use crate::nn::math::{kernel, tanh};
 
-/// `h = tanh(A + R)`.
+/// `h = tanh(A + R)`. The one gate block and the state are both h.
 pub(in crate::nn) struct Rnn;
 
 impl RecurrentCell for Rnn {
@@ -14,8 +14,8 @@ impl RecurrentCell for Rnn {
         forward(gates, recurrent, state);
     }
 
-    fn backward(_hidden: usize, past: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
-        backward(past.state, carry, d_gates);
+    fn backward(_hidden: usize, saved: &SavedActivations<'_>, carry: &mut [f32], d_gates: &mut [f32], d_recurrent: &mut [f32]) {
+        backward(saved.state, carry, d_gates);
         d_recurrent.copy_from_slice(d_gates);
     }
 }

@@ -5,7 +5,10 @@ use crate::nn::weights::NetworkScratch;
 
 const ITEMS: usize = 12;
 
-/// Windows of several lengths, two of them of one session, with inputs of every sort: unknown items, none, borders, kinds, gaps, positions without target or value.
+/// Windows of several lengths, two of them of one session.
+///
+/// The inputs cover unknown and missing items, session starts, kinds, gaps, and positions without
+/// target or value.
 fn windows() -> Vec<TrainingWindow> {
     let position = |n: usize| TrainingPosition {
         input: StepInput {
@@ -31,8 +34,8 @@ fn trainer(settings: NetworkSettings) -> Trainer {
     trainer
 }
 
-/// Everything switched on.
-fn everything() -> NetworkSettings {
+/// Settings with every part enabled.
+fn all_parts_enabled() -> NetworkSettings {
     NetworkSettings {
         hidden: 5,
         kinds: true,
@@ -48,15 +51,15 @@ fn everything() -> NetworkSettings {
     }
 }
 
-/// The loss that the gradient is of.
+/// The objective whose gradient the trainer computes.
 fn objective(trainer: &Trainer) -> f64 {
     let mut copy = trainer.clone();
     let report = copy.compute(&windows(), 9);
-    let interest = report.interest_loss / copy.state.values.unstandardise_squared(1.0);
+    let interest = report.interest_loss / copy.state.value_scale.unstandardise_squared(1.0);
     report.loss + f64::from(copy.settings().interest_weight) * interest
 }
 
-/// Central differences of the objective along one parameter, `nudge` adding to it.
+/// Central difference of the objective along one parameter, to which `nudge` adds.
 fn difference(trainer: &mut Trainer, mut nudge: impl FnMut(&mut Trainer, f32)) -> f64 {
     const STEP: f32 = 4e-3;
     nudge(trainer, STEP);
@@ -74,13 +77,13 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
     Arc::make_mut(&mut trainer.state.parameters.dense).iter_mut().enumerate().for_each(|(i, value)| generic(i, value));
     let mut computed = trainer.clone();
     computed.compute(&windows(), 9);
-    let work = &computed.work;
+    let workspace = &computed.workspace;
     let (mut error, mut norm) = (0.0, 0.0);
     let mut compare = |gradient: f32, expected: f64| {
         error += (f64::from(gradient) - expected).powi(2);
         norm += expected.powi(2);
     };
-    for (i, gradient) in work.dense.iter().enumerate() {
+    for (i, gradient) in workspace.dense.iter().enumerate() {
         let expected = difference(&mut trainer, |trainer, step| {
             let dense: &mut Vec<f32> = Arc::make_mut(&mut trainer.state.parameters.dense);
             dense[i] += step;
@@ -94,7 +97,7 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
     };
     let inputs: Pick = |trainer| &mut trainer.state.parameters.items;
     let attributes: Pick = |trainer| &mut trainer.state.parameters.attribute_rows;
-    for (rows, pick) in [(&work.outputs, outputs), (&work.inputs, inputs), (&work.attributes, attributes)] {
+    for (rows, pick) in [(&workspace.outputs, outputs), (&workspace.inputs, inputs), (&workspace.attributes, attributes)] {
         let width = pick(&mut trainer).width();
         assert_eq!(rows.values.len(), rows.slots.rows().len() * width);
         for (row, gradients) in rows.slots.rows().iter().zip(rows.values.chunks_exact(width)) {
@@ -110,7 +113,7 @@ fn gradient_error(settings: NetworkSettings) -> f64 {
 }
 
 #[test]
-fn gradients_agree_with_differences_for_every_cell_loss_and_head() {
+fn gradients_match_finite_differences_for_every_cell_loss_and_head() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
         for loss in [LossKind::CrossEntropy, LossKind::BprMax] {
             for (layers, tied, in_batch, session_targets) in [
@@ -118,7 +121,7 @@ fn gradients_agree_with_differences_for_every_cell_loss_and_head() {
                 (2, false, true, SessionTargets::Certain),
                 (3, true, false, SessionTargets::Negatives),
             ] {
-                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..everything() };
+                let settings = NetworkSettings { cell, loss, layers, tied, in_batch, session_targets, ..all_parts_enabled() };
                 let error = gradient_error(settings);
                 assert!(error < 1e-3, "{cell:?}, {loss:?}, {layers} layers, tied {tied}: off by {error}");
             }
@@ -127,9 +130,9 @@ fn gradients_agree_with_differences_for_every_cell_loss_and_head() {
 }
 
 #[test]
-fn gradients_agree_with_differences_when_parts_are_switched_off() {
+fn gradients_match_finite_differences_with_parts_disabled() {
     for part in 0..6 {
-        let mut settings = everything();
+        let mut settings = all_parts_enabled();
         match part {
             0 => settings.input_to_output = false,
             1 => settings.input_memory = false,
@@ -144,14 +147,14 @@ fn gradients_agree_with_differences_when_parts_are_switched_off() {
 }
 
 #[test]
-fn every_optimiser_learns_and_resumes_byte_for_byte() {
+fn every_optimiser_learns_and_resumes_bit_identically() {
     let bytes = |trainer: &Trainer| bincode::serde::encode_to_vec(trainer, bincode::config::standard()).unwrap();
     for (optimiser, learning_rate) in [(OptimiserKind::Sgd, 0.05), (OptimiserKind::Adagrad, 0.2), (OptimiserKind::Adam, 0.02)] {
         for tied in [true, false] {
-            let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..everything() };
+            let plain = NetworkSettings { input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() };
             let mut trainer = trainer(NetworkSettings { optimiser, learning_rate, tied, clip: 5.0, ..plain });
             let first = trainer.train(&windows(), 0);
-            let untouched = trainer.clone();
+            let after_one_batch = trainer.clone();
             (1..20).for_each(|seed| {
                 trainer.train(&windows(), seed);
             });
@@ -164,25 +167,25 @@ fn every_optimiser_learns_and_resumes_byte_for_byte() {
             let last = trainer.train(&windows(), 60);
             assert!(last.loss < 0.7 * first.loss, "{optimiser:?}: {} after {}", last.loss, first.loss);
             assert!(last.interest_loss < first.interest_loss);
-            assert_ne!(bytes(&untouched), bytes(&trainer));
+            assert_ne!(bytes(&after_one_batch), bytes(&trainer));
         }
     }
 }
 
 #[test]
-fn damaged_bytes_are_refused() {
-    let bytes = bincode::serde::encode_to_vec(trainer(everything()), bincode::config::standard()).unwrap();
+fn rejects_damaged_bytes() {
+    let bytes = bincode::serde::encode_to_vec(trainer(all_parts_enabled()), bincode::config::standard()).unwrap();
     let read = |bytes: &[u8]| bincode::serde::decode_from_slice::<Trainer, _>(bytes, bincode::config::standard());
     assert!(read(&bytes).is_ok());
     assert!(read(&bytes[..bytes.len() / 2]).is_err());
-    let mut other = trainer(everything());
-    other.state.memory.pop();
+    let mut other = trainer(all_parts_enabled());
+    other.state.optimiser_state.pop();
     assert!(read(&bincode::serde::encode_to_vec(&other, bincode::config::standard()).unwrap()).is_err());
 }
 
 #[test]
-fn a_batch_that_is_not_finite_touches_nothing() {
-    let mut trainer = trainer(everything());
+fn a_batch_with_a_non_finite_loss_changes_no_weight() {
+    let mut trainer = trainer(all_parts_enabled());
     Arc::make_mut(&mut trainer.state.parameters.dense)[0] = f32::NAN;
     let before = bincode::serde::encode_to_vec(&trainer.state.parameters, bincode::config::standard()).unwrap();
     let report = trainer.train(&windows(), 1);
@@ -192,9 +195,9 @@ fn a_batch_that_is_not_finite_touches_nothing() {
 }
 
 #[test]
-fn a_rate_that_diverges_leaves_the_weights_finite() {
+fn weights_stay_finite_at_a_diverging_learning_rate() {
     for optimiser in [OptimiserKind::Sgd, OptimiserKind::Adagrad, OptimiserKind::Adam] {
-        let mut trainer = trainer(NetworkSettings { optimiser, learning_rate: 10.0, ..everything() });
+        let mut trainer = trainer(NetworkSettings { optimiser, learning_rate: 10.0, ..all_parts_enabled() });
         (0..200).for_each(|seed| {
             trainer.train(&windows(), seed);
         });
@@ -205,8 +208,8 @@ fn a_rate_that_diverges_leaves_the_weights_finite() {
 }
 
 #[test]
-fn nothing_to_learn_is_no_step() {
-    let mut trainer = trainer(everything());
+fn a_batch_without_targets_takes_no_step() {
+    let mut trainer = trainer(all_parts_enabled());
     assert_eq!(trainer.train(&[], 1), BatchReport::default());
     let unknown = TrainingPosition { input: StepInput { item: Some(900), ..Default::default() }, target: Some(901), value: 1.0 };
     assert_eq!(trainer.train(&[TrainingWindow { session: 1, positions: vec![unknown] }], 1).examples, 0);
@@ -214,14 +217,14 @@ fn nothing_to_learn_is_no_step() {
 }
 
 #[test]
-fn a_snapshot_steps_as_the_batch_does() {
+fn snapshot_inference_matches_the_batch_forward_pass() {
     for cell in [CellKind::Rnn, CellKind::Lstm, CellKind::Gru] {
-        let mut trainer = trainer(NetworkSettings { cell, layers: 2, input_dropout: 0.0, hidden_dropout: 0.0, ..everything() });
+        let mut trainer = trainer(NetworkSettings { cell, layers: 2, input_dropout: 0.0, hidden_dropout: 0.0, ..all_parts_enabled() });
         trainer.train(&windows(), 1);
         let weights = trainer.publish(1);
         trainer.compute(&windows()[1..2], 2);
         let (mut state, mut scratch, mut query) = (weights.initial_state(), NetworkScratch::default(), Vec::new());
-        for (position, expected) in windows()[1].positions.iter().zip(trainer.work.pass.outputs.chunks_exact(5)) {
+        for (position, expected) in windows()[1].positions.iter().zip(trainer.workspace.pass.outputs.chunks_exact(5)) {
             weights.advance(&mut state, &position.input, &mut scratch);
             weights.query(&state, &mut query);
             assert!(query.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{cell:?}: {query:?} is not {expected:?}");
@@ -230,8 +233,8 @@ fn a_snapshot_steps_as_the_batch_does() {
 }
 
 #[test]
-fn a_snapshot_stays_while_learning_goes_on() {
-    let mut trainer = trainer(everything());
+fn a_snapshot_does_not_change_when_training_continues() {
+    let mut trainer = trainer(all_parts_enabled());
     let first = trainer.publish(1);
     let before = first.embedding(3).unwrap().to_vec();
     trainer.train(&windows(), 1);
@@ -240,14 +243,18 @@ fn a_snapshot_stays_while_learning_goes_on() {
     assert_eq!((first.item_count(), second.item_count()), (ITEMS, 40));
     assert_eq!(first.embedding(3).unwrap(), before);
     assert_ne!(second.embedding(3).unwrap(), before);
-    let again = Trainer::from(trainer.state.clone()).publish(2);
+    let decoded = Trainer::from(trainer.state.clone()).publish(2);
     let (mut scratch, query) = (NetworkScratch::default(), [0.3, -0.2, 0.9, 0.1, -0.5]);
-    assert_eq!(second.top(&query, 40, &mut scratch), again.top(&query, 40, &mut scratch), "changed rows and whole tables publish alike");
+    assert_eq!(
+        second.top(&query, 40, &mut scratch),
+        decoded.top(&query, 40, &mut scratch),
+        "incremental and full publication give the same index"
+    );
 }
 
 #[test]
-fn the_top_is_that_of_the_exact_scores() {
-    let mut trainer = trainer(NetworkSettings { hidden: 33, ..everything() });
+fn top_k_matches_exact_scoring() {
+    let mut trainer = trainer(NetworkSettings { hidden: 33, ..all_parts_enabled() });
     trainer.grow_items(3000);
     let weights = trainer.publish(1);
     let query: Vec<f32> = (0..33).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect();
@@ -263,29 +270,29 @@ fn the_top_is_that_of_the_exact_scores() {
 }
 
 #[test]
-fn a_snapshot_comes_back_from_its_bytes() {
-    let weights = trainer(everything()).publish(7);
+fn a_snapshot_survives_serialisation() {
+    let weights = trainer(all_parts_enabled()).publish(7);
     let bytes = bincode::serde::encode_to_vec(&*weights, bincode::config::standard()).unwrap();
-    let (again, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
+    let (decoded, _): (Weights, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
     let query = [1.0, 0.5, -0.5, 0.2, 0.0];
-    assert_eq!(again.top(&query, 5, &mut NetworkScratch::default()), weights.top(&query, 5, &mut NetworkScratch::default()));
-    assert_eq!((again.version(), again.initial_state()), (7, weights.initial_state()));
+    assert_eq!(decoded.top(&query, 5, &mut NetworkScratch::default()), weights.top(&query, 5, &mut NetworkScratch::default()));
+    assert_eq!((decoded.version(), decoded.initial_state()), (7, weights.initial_state()));
 }
 
 #[test]
-fn an_item_begins_as_the_mean_of_what_it_resembles() {
+fn a_new_item_starts_at_the_mean_of_similar_trained_items() {
     for tied in [true, false] {
-        let mut trainer = trainer(NetworkSettings { tied, ..everything() });
+        let mut trainer = trainer(NetworkSettings { tied, ..all_parts_enabled() });
         trainer.publish(1);
         trainer.grow_items(ITEMS + 2);
-        let unlike = trainer.publish(2);
+        let before = trainer.publish(2);
         let new = ITEMS as u32;
-        // The second has never been a target: its rows mean nothing.
+        // The second new item was never a target, so its rows are ignored.
         trainer.init_from_similar(new, &[3, new + 1, 4]);
         trainer.init_from_similar(new + 1, &[new, new + 1]);
         let weights = trainer.publish(3);
         let mean: Vec<f32> = weights.embedding(3).unwrap().iter().zip(weights.embedding(4).unwrap()).map(|(a, b)| (a + b) / 2.0).collect();
         assert!(weights.embedding(new).unwrap().iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-6), "tied: {tied}");
-        assert_eq!(weights.embedding(new + 1), unlike.embedding(new + 1), "without an example it stays as it is");
+        assert_eq!(weights.embedding(new + 1), before.embedding(new + 1), "an item without trained similar items keeps its rows");
     }
 }

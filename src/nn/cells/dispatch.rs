@@ -1,0 +1,52 @@
+//! Dispatch from [`CellKind`] to the cell implementations.
+
+use super::gru::Gru;
+use super::lstm::Lstm;
+use super::recurrent_cell::{RecurrentCell, SavedActivations};
+use super::rnn::Rnn;
+use crate::nn::settings::CellKind;
+
+impl CellKind {
+    /// Number of `hidden`-wide blocks in the cell's preactivations.
+    pub(in crate::nn) fn gate_blocks(self) -> usize {
+        match self {
+            Self::Rnn => Rnn::GATES,
+            Self::Lstm => Lstm::GATES,
+            Self::Gru => Gru::GATES,
+        }
+    }
+
+    /// Number of `hidden`-wide blocks in the cell's state.
+    pub fn state_blocks(self) -> usize {
+        match self {
+            Self::Rnn => Rnn::STATE,
+            Self::Lstm => Lstm::STATE,
+            Self::Gru => Gru::STATE,
+        }
+    }
+
+    /// Runs [`RecurrentCell::forward`] of this cell.
+    pub(in crate::nn) fn forward(self, hidden: usize, gates: &mut [f32], recurrent: &[f32], previous: &[f32], state: &mut [f32]) {
+        match self {
+            Self::Rnn => Rnn::forward(hidden, gates, recurrent, previous, state),
+            Self::Lstm => Lstm::forward(hidden, gates, recurrent, previous, state),
+            Self::Gru => Gru::forward(hidden, gates, recurrent, previous, state),
+        }
+    }
+
+    /// Runs [`RecurrentCell::backward`] of this cell.
+    pub(in crate::nn) fn backward(
+        self,
+        hidden: usize,
+        saved: &SavedActivations<'_>,
+        carry: &mut [f32],
+        d_gates: &mut [f32],
+        d_recurrent: &mut [f32],
+    ) {
+        match self {
+            Self::Rnn => Rnn::backward(hidden, saved, carry, d_gates, d_recurrent),
+            Self::Lstm => Lstm::backward(hidden, saved, carry, d_gates, d_recurrent),
+            Self::Gru => Gru::backward(hidden, saved, carry, d_gates, d_recurrent),
+        }
+    }
+}
