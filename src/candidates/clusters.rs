@@ -1,4 +1,5 @@
-//! Item clusters as an inverted file for maximum inner product.
+//! k-means clusters of item embeddings, searched as an inverted file (IVF) for maximum inner
+//! product.
 
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -10,19 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ItemIx;
 
-/// When and how finely items are clustered.
+/// Settings of item clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
-    /// Entries between two clusterings. At least 1.
+    /// Journal entries between two clusterings. At least 1.
     pub every: u64,
-    /// Entries from the start of a clustering to its use. Less than `every`.
+    /// Journal entries from the start of a clustering to its use. Less than `every`.
     pub lag: u64,
-    /// The largest number of clusters; the number in use is the square root of the number of items, up to this. 1..=4096.
+    /// Maximum number of clusters, 1..=4096. The number in use is the square root of the number of
+    /// items, up to this maximum.
     pub most: usize,
-    /// Clusters searched for one query. At least 1.
+    /// Clusters probed per query. At least 1.
     pub probes: usize,
-    /// Up to so many items the network scores every one, which is both exact and faster; beyond, only those of the clusters probed.
+    /// Up to this number of items the network scores all items, which is exact and faster. Beyond
+    /// it, only items of probed clusters are scored.
     pub exact_up_to: usize,
 }
 
@@ -33,10 +36,10 @@ impl Default for ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// Passes settings that can run.
+    /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting that is out of its range.
+    /// The first setting outside its range.
     pub fn check(&self) -> Result<(), ClusterSettingsError> {
         let rules = [
             (self.every >= 1 && self.lag < self.every, "lag", self.lag as u128, "less than every, which is at least 1"),
@@ -50,59 +53,64 @@ impl ClusterSettings {
     }
 }
 
-/// A setting out of its range.
+/// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("clusters.{key} = {value}: allowed are {allowed}")]
 pub struct ClusterSettingsError {
-    /// The key within `clusters`.
+    /// Key within `clusters`.
     pub key: &'static str,
-    /// The value that was given.
+    /// Rejected value.
     pub value: String,
-    /// What is allowed.
+    /// Allowed values.
     pub allowed: &'static str,
 }
 
-/// Why items could not be clustered.
+/// Error of a clustering.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// k-means itself failed.
+    /// linfa's k-means failed.
     #[error("k-means failed")]
     KMeans(#[source] linfa_clustering::KMeansError),
 }
 
-/// Centroids of item embeddings and the items nearest to each: an inverted file [Sivic & Zisserman 2003], searched by inner product.
+/// Centroids of item embeddings with the items nearest to each: an inverted file [Sivic & Zisserman
+/// 2003], probed by inner product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Clusters {
     /// `(clusters, dimension)`, row-major.
     centroids: Vec<f32>,
     dimension: usize,
     members: Vec<Vec<ItemIx>>,
-    /// The cluster of each item, in the order of their numbers.
+    /// Cluster of each item, by item number.
     of_item: Vec<u32>,
 }
 
 impl Clusters {
-    /// Lloyd iterations; the lists need not be perfect, only balanced enough.
+    /// Lloyd iterations. The clusters only need to be balanced, not optimal.
     const ITERATIONS: u64 = 6;
-    /// Points a cluster is fitted on; more do not move the centroids enough to pay.
+    /// Sampled points per cluster. More points hardly move the centroids.
     const SAMPLE: usize = 24;
 
-    /// Clusters the rows of `embeddings` `(items, dimension)`: k-means on a sample [Lloyd 1982; linfa], then every item to its nearest centroid.
+    /// Clusters the rows of `embeddings`, `(items, dimension)`.
+    ///
+    /// Runs k-means [Lloyd 1982] by linfa on a random sample, starting from the first sampled
+    /// points. Then assigns every item to its nearest centroid. The result depends only on the
+    /// arguments.
     ///
     /// # Errors
-    /// [`ClusterError::KMeans`] if linfa refuses the sample.
+    /// [`ClusterError::KMeans`] if linfa rejects the sample.
     pub fn build(embeddings: &Array2<f32>, most: usize, seed: u64) -> Result<Self, ClusterError> {
         let (items, dimension) = embeddings.dim();
         let count = (items as f64).sqrt().ceil().clamp(1.0, most as f64) as usize;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let wanted = items.min(count * Self::SAMPLE);
+        let sample_size = items.min(count * Self::SAMPLE);
         let mut order: Vec<usize> = (0..items).collect();
-        for place in 0..wanted {
-            let other = place + (rng.next_u64() % (items - place) as u64) as usize;
-            order.swap(place, other);
+        for position in 0..sample_size {
+            let other = position + (rng.next_u64() % (items - position) as u64) as usize;
+            order.swap(position, other);
         }
-        let sample = embeddings.select(Axis(0), order.get(..wanted).unwrap_or_default());
-        let first = sample.select(Axis(0), &(0..count.min(wanted)).collect::<Vec<_>>());
+        let sample = embeddings.select(Axis(0), order.get(..sample_size).unwrap_or_default());
+        let first = sample.select(Axis(0), &(0..count.min(sample_size)).collect::<Vec<_>>());
         let fitted = KMeans::params_with_rng(first.nrows(), rng)
             .init_method(KMeansInit::Precomputed(first))
             .n_runs(1)
@@ -114,14 +122,15 @@ impl Clusters {
     }
 
     fn assign(embeddings: &Array2<f32>, centroids: &Array2<f32>, dimension: usize) -> Self {
-        let halves: Array1<f32> = centroids.map_axis(Axis(1), |row| row.dot(&row) / 2.0);
+        let half_norms: Array1<f32> = centroids.map_axis(Axis(1), |row| row.dot(&row) / 2.0);
         let mut members = vec![Vec::new(); centroids.nrows()];
         let mut of_item = Vec::with_capacity(embeddings.nrows());
-        // ‖e − c‖² is least where e·c − ‖c‖²/2 is greatest: one matrix product a block of items.
+        // ‖e − c‖² is smallest where e·c − ‖c‖²/2 is largest: one matrix product per block of
+        // items.
         for block in embeddings.axis_chunks_iter(Axis(0), 1024) {
             let products = block.dot(&centroids.t());
             for row in products.rows() {
-                let nearest = argmax(row.iter().zip(&halves).map(|(product, half)| product - half));
+                let nearest = argmax(row.iter().zip(&half_norms).map(|(product, half_norm)| product - half_norm));
                 if let Some(list) = members.get_mut(nearest) {
                     list.push(of_item.len() as ItemIx);
                 }
@@ -131,25 +140,26 @@ impl Clusters {
         Self { centroids: centroids.iter().copied().collect(), dimension, members, of_item }
     }
 
-    /// How many clusters there are.
+    /// Number of clusters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no clusters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// How many items were clustered; those numbered later belong to none yet.
+    /// Number of clustered items. Items with higher numbers have no cluster yet.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.of_item.len()
     }
 
-    /// The cluster of an item, or the nearest one to its embedding if the item is newer than the clustering.
+    /// Cluster of an item. If the item is newer than the clustering, the cluster whose centroid has
+    /// the largest inner product with `embedding`.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {
@@ -158,25 +168,25 @@ impl Clusters {
         }
     }
 
-    /// The items of a cluster, by number.
+    /// Items of a cluster, by item number.
     #[must_use]
     pub fn members(&self, cluster: usize) -> &[ItemIx] {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
     }
 
-    /// The centre of a cluster, `(dimension)`.
+    /// Centroid of a cluster, `(dimension)`.
     #[must_use]
     pub fn centroid(&self, cluster: usize) -> Option<&[f32]> {
         self.centroids.chunks_exact(self.dimension.max(1)).nth(cluster)
     }
 
-    /// The `probes` clusters whose centroids have the largest inner product with the query, best first.
+    /// The `probes` clusters with the largest inner product of centroid and query, best first.
     #[must_use]
     pub fn probe(&self, query: &[f32], probes: usize) -> Vec<usize> {
         let products: Vec<f32> = self.products(query).collect();
         let mut order: Vec<usize> = (0..products.len()).collect();
         let by_product = |a: &usize, b: &usize| {
-            let of = |place: &usize| products.get(*place).copied().unwrap_or(f32::NEG_INFINITY);
+            let of = |position: &usize| products.get(*position).copied().unwrap_or(f32::NEG_INFINITY);
             of(b).total_cmp(&of(a)).then(a.cmp(b))
         };
         if probes < order.len() {
@@ -195,7 +205,7 @@ impl Clusters {
     }
 }
 
-/// The place of the largest value, the first of equals; 0 if there is none.
+/// Index of the largest value, the first if equal; 0 if there are none.
 fn argmax(values: impl Iterator<Item = f32>) -> usize {
     let start = (0, f32::NEG_INFINITY);
     values.enumerate().fold(start, |best, next| if next.1 > best.1 { next } else { best }).0
@@ -205,14 +215,14 @@ fn argmax(values: impl Iterator<Item = f32>) -> usize {
 mod tests {
     use super::*;
 
-    /// Two heaps of points around (10, 0) and (0, 10), every second item in each.
-    fn two_heaps() -> Array2<f32> {
+    /// Two groups of points around (10, 0) and (0, 10), alternating by item.
+    fn two_groups() -> Array2<f32> {
         Array2::from_shape_fn((40, 2), |(item, axis)| if item % 2 == axis { 10.0 + item as f32 / 100.0 } else { 0.0 })
     }
 
     #[test]
-    fn near_items_share_a_cluster_and_every_item_has_one() {
-        let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
+    fn similar_items_share_a_cluster_and_every_item_has_one() {
+        let clusters = Clusters::build(&two_groups(), 2, 1).unwrap();
         assert_eq!(clusters.len(), 2);
         let even = clusters.cluster_of(0, &[]);
         assert!((0..40).step_by(2).all(|item| clusters.cluster_of(item, &[]) == even));
@@ -221,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_finds_the_heap_that_the_query_points_at() {
-        let clusters = Clusters::build(&two_heaps(), 2, 1).unwrap();
+    fn probe_returns_the_cluster_in_the_query_direction() {
+        let clusters = Clusters::build(&two_groups(), 2, 1).unwrap();
         let best = clusters.probe(&[1.0, 0.1], 1);
         assert_eq!(best, [clusters.cluster_of(0, &[])]);
         assert_eq!(
             clusters.cluster_of(99, &[0.0, 9.0]),
             clusters.cluster_of(1, &[]),
-            "an item newer than the clustering goes to the nearest centroid"
+            "an item newer than the clustering goes to the centroid with the largest inner product"
         );
     }
 
@@ -239,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_is_a_cluster_of_its_own() {
+    fn a_single_item_forms_its_own_cluster() {
         let clusters = Clusters::build(&Array2::ones((1, 4)), 8, 1).unwrap();
         assert_eq!(clusters.members(0), [0]);
     }

@@ -1,47 +1,53 @@
-//! The kinds of evidence and of facts that sources give of a candidate.
+//! Columns of a candidate: evidence and features.
 
 use crate::domain::SourceName;
 
-/// One kind of evidence: a weight per item, of which a share is taken.
+/// Number of evidence columns of a candidate.
+pub const EVIDENCE_COLUMNS: usize = 16;
+/// Number of feature columns of a candidate.
+pub const FEATURE_COLUMNS: usize = 16;
+
+/// An evidence column: a non-negative weight per item, used as a share of the column's total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceColumn {
-    /// Transitions from the last item, over a window of steps.
+    /// Transitions from the last item, within a window of steps.
     WindowTransitions,
-    /// The same, summed over the session's last items.
+    /// Window transitions from the last items of the session, summed with decay.
     SessionTransitions,
-    /// Transitions from the last item to the very next.
+    /// Transitions from the last item to the immediate next.
     NextTransitions,
-    /// What followed the last two items, in this order.
+    /// Followers of the last two items, in this order.
     PairContext,
-    /// What followed the last three items, in this order.
+    /// Followers of the last three items, in this order.
     TripleContext,
-    /// Similarity of the neighbouring sessions that hold the item.
+    /// Sum of the votes of neighbouring sessions that hold the item.
     Neighbours,
-    /// The same, for items that came in them after what this session holds.
+    /// Votes for items that follow the anchor item in a neighbouring session, divided by the
+    /// distance.
     NeighbourSuccessors,
-    /// How many neighbouring sessions hold the item.
+    /// Number of occurrences of the item in neighbouring sessions.
     NeighbourCount,
-    /// Transitions from the item before the last, over a window.
+    /// Window transitions from the item before the last.
     PreviousItemTransitions,
-    /// Transitions to the last item, over a window: what usually comes before it.
+    /// Transitions to the last item, within a window: items that usually precede it.
     ReverseTransitions,
-    /// Popularity of the hour.
+    /// Popularity with the short half-life (300 entries).
     HourlyPopularity,
-    /// Popularity of the day.
+    /// Popularity with the long half-life (5,000 entries).
     DailyPopularity,
-    /// The session's own items.
+    /// Items of the context's steps, decayed by recency.
     SessionItems,
-    /// The items that were first seen last.
+    /// Most recently added items.
     NewItems,
-    /// The network's best.
+    /// Top-k of the network, as probabilities.
     Network,
-    /// Clusters of item embeddings.
+    /// Items of probed embedding clusters, as network probabilities.
     Clusters,
 }
 
 impl EvidenceColumn {
-    /// Every channel, in the order of its lane.
-    pub const ALL: [Self; super::EVIDENCE_COLUMNS] = [
+    /// All columns in index order.
+    pub const ALL: [Self; EVIDENCE_COLUMNS] = [
         Self::WindowTransitions,
         Self::SessionTransitions,
         Self::NextTransitions,
@@ -60,7 +66,7 @@ impl EvidenceColumn {
         Self::Clusters,
     ];
 
-    /// The name, in words.
+    /// Name in the inspection API. The strings are part of the wire format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +89,7 @@ impl EvidenceColumn {
         }
     }
 
-    /// The source that speaks on it.
+    /// Source that writes the column.
     #[must_use]
     pub fn source(self) -> SourceName {
         match self {
@@ -103,7 +109,7 @@ impl EvidenceColumn {
         }
     }
 
-    /// The channel by which a source alone ranks.
+    /// Column by which a source alone ranks.
     #[must_use]
     pub fn primary_of(source: SourceName) -> Self {
         match source {
@@ -117,7 +123,10 @@ impl EvidenceColumn {
         }
     }
 
-    /// What a share on this channel counts when the gathered are cut to the best few: the session's own items and the network's are always kept, popularity comes last.
+    /// Weight of the column's share in [`CandidateSet::keep_top`](super::CandidateSet::keep_top).
+    ///
+    /// Session items are practically always kept, network items are favoured, popularity counts
+    /// least.
     #[must_use]
     pub fn selection_weight(self) -> f32 {
         match self {
@@ -131,46 +140,47 @@ impl EvidenceColumn {
     }
 }
 
-/// What is told of a candidate beside its evidence. No fact is negative.
+/// A feature column: a non-negative property of a candidate besides its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureColumn {
-    /// In how many sessions it came.
+    /// Number of target events whose item was not yet in the user's steps; about the number of
+    /// sessions.
     SessionCount,
-    /// How many events ago it was last seen anywhere.
+    /// Journal entries since its popularity was last updated by a target event or a dismissal.
     EventsSinceLastSeen,
-    /// How many events ago it was first seen anywhere.
+    /// Journal entries since the item was first counted.
     EventsSinceFirstSeen,
-    /// Its popularity of the hour over that of the day.
+    /// Short-term popularity divided by long-term popularity, each plus 0.1.
     PopularityTrend,
-    /// 1 if it is the item of the last step.
+    /// 1 if it is the item of the last step, else 0.
     IsLastItem,
-    /// 1 if it is the item of the step before the last, and not of the last.
+    /// 1 if it is the item before the last and not the last, else 0.
     IsPreviousItem,
-    /// 1 if this session holds it.
+    /// 1 if the context's steps hold it, else 0.
     IsInSession,
-    /// 1 / its place from the session's end, 0 if the session does not hold it.
+    /// 1 / position from the end of the context's steps (1 for the last); 0 if they do not hold it.
     SessionRecency,
-    /// How often this session holds it.
+    /// Number of occurrences in the context's steps.
     CountInSession,
-    /// How often, 0 to 1, the item is a repetition when it comes.
+    /// Smoothed share of its target events that were repeats, (repeats + 0.5) / (count + 2).
     RepeatRate,
-    /// The same, if the session holds it; else 0.
+    /// Repeat rate if the context's steps hold it, else 0.
     RepeatRateInSession,
-    /// The network's log-probability, counted from that of e⁻¹².
+    /// Network log-probability plus 12, clamped to 0 and above.
     NetworkLogProbability,
-    /// 1 if the network lists it among its best.
+    /// 1 if it is in the network's top-k, else 0.
     IsInNetworkTop,
-    /// How many channels name it.
+    /// Number of columns with evidence.
     ColumnCount,
-    /// How far the network's log-probability is below that of its best.
+    /// Log-probability of the network's best item minus that of this item.
     NetworkMargin,
-    /// How many neighbours hold it.
+    /// Number of occurrences in neighbouring sessions.
     NeighbourCount,
 }
 
 impl FeatureColumn {
-    /// Every fact, in the order of its lane.
-    pub const ALL: [Self; super::FEATURE_COLUMNS] = [
+    /// All columns in index order.
+    pub const ALL: [Self; FEATURE_COLUMNS] = [
         Self::SessionCount,
         Self::EventsSinceLastSeen,
         Self::EventsSinceFirstSeen,
@@ -189,7 +199,7 @@ impl FeatureColumn {
         Self::NeighbourCount,
     ];
 
-    /// The name, in words.
+    /// Name in the inspection API. The strings are part of the wire format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -212,7 +222,8 @@ impl FeatureColumn {
         }
     }
 
-    /// Factors `(a, b)` by which a fact x becomes the feature `a·x + b·ln(1 + x)`: counts by their logarithm, all else as it is.
+    /// Factors `(a, b)` that turn a raw value x into the feature `a·x + b·ln(1 + x)`. Unbounded
+    /// counts are logarithmic, everything else is linear.
     #[must_use]
     pub fn scaling(self) -> (f32, f32) {
         match self {

@@ -1,9 +1,13 @@
-//! A map from numbers to small dense places, emptied in no time: the workspace of every sum over items or sessions.
+//! Map from `u32` keys to dense indices, with O(1) clear: the scratch of sums over items or
+//! sessions.
 
-/// Open addressing with a stamp per slot, so that [`DenseIndex::clear`] touches nothing. Its size is fixed; what comes once it is full is not taken.
+/// Open-addressing hash map with linear probing and a generation stamp per slot, so
+/// [`DenseIndex::clear`] touches no slot.
+///
+/// The capacity is fixed. A full map rejects new keys.
 #[derive(Debug, Clone)]
 pub struct DenseIndex {
-    /// `stamp << 48 | place << 32 | key`: a slot with another stamp is empty.
+    /// `stamp << 48 | index << 32 | key`. A slot with another stamp is empty.
     slots: Vec<u64>,
     stamp: u64,
     keys: Vec<u32>,
@@ -12,7 +16,7 @@ pub struct DenseIndex {
 }
 
 impl DenseIndex {
-    /// A map of at most `limit` keys (at most 32,768).
+    /// Creates a map of at most `limit` keys; `limit` is clamped to 1..=32,768.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, 1 << 15);
@@ -20,7 +24,7 @@ impl DenseIndex {
         Self { slots: vec![0; slots], stamp: 1, keys: Vec::with_capacity(limit), limit, shift: 64 - slots.trailing_zeros() }
     }
 
-    /// Forgets all keys.
+    /// Removes all keys.
     pub fn clear(&mut self) {
         self.keys.clear();
         self.stamp += 1;
@@ -34,46 +38,46 @@ impl DenseIndex {
         (u64::from(key).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
-    /// The slot of a key, or the empty one where it would stand; `Ok` holds the key's place.
+    /// `Ok(index)` of a present key, or `Err(slot)` with the empty slot where it belongs.
     #[inline]
     fn probe(&self, key: u32) -> Result<usize, usize> {
         let mask = self.slots.len() - 1;
-        let mut at = self.start(key);
+        let mut slot_index = self.start(key);
         loop {
-            let slot = self.slots[at];
+            let slot = self.slots[slot_index];
             if slot >> 48 != self.stamp {
-                return Err(at);
+                return Err(slot_index);
             }
             if slot as u32 == key {
                 return Ok((slot >> 32) as usize & 0xffff);
             }
-            at = (at + 1) & mask;
+            slot_index = (slot_index + 1) & mask;
         }
     }
 
-    /// The place of a key: 0 for the first that came, one more for each that followed.
+    /// Index of a key: 0 for the first inserted, then ascending.
     #[must_use]
     #[inline]
     pub fn find(&self, key: u32) -> Option<usize> {
         self.probe(key).ok()
     }
 
-    /// The place of a key, given now if it has none; whether it was given now; `None` once the map is full.
+    /// Index of a key, inserted if absent, and whether it is new. `None` if the map is full.
     #[inline]
     pub fn get_or_insert(&mut self, key: u32) -> Option<(usize, bool)> {
         match self.probe(key) {
-            Ok(place) => Some((place, false)),
+            Ok(index) => Some((index, false)),
             Err(_) if self.keys.len() >= self.limit => None,
-            Err(at) => {
-                let place = self.keys.len();
-                self.slots[at] = self.stamp << 48 | (place as u64) << 32 | u64::from(key);
+            Err(slot_index) => {
+                let index = self.keys.len();
+                self.slots[slot_index] = self.stamp << 48 | (index as u64) << 32 | u64::from(key);
                 self.keys.push(key);
-                Some((place, true))
+                Some((index, true))
             }
         }
     }
 
-    /// The keys in the order in which they came, that is by place.
+    /// Keys in index order.
     #[must_use]
     pub fn keys(&self) -> &[u32] {
         &self.keys
@@ -88,35 +92,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_those_of_first_entry_and_clearing_forgets(rounds in prop::collection::vec(prop::collection::vec(0u32..40, 0..60), 1..6)) {
-            let mut tally = DenseIndex::new(16);
+        fn indices_follow_insertion_order_and_clear_removes_keys(rounds in prop::collection::vec(prop::collection::vec(0u32..40, 0..60), 1..6)) {
+            let mut map = DenseIndex::new(16);
             for keys in rounds {
-                tally.clear();
+                map.clear();
                 let mut model = HashMap::new();
                 for key in keys {
                     let next = model.len();
                     let expected = match model.get(&key) {
-                        Some(&place) => Some((place, false)),
+                        Some(&index) => Some((index, false)),
                         None if next >= 16 => None,
                         None => { model.insert(key, next); Some((next, true)) }
                     };
-                    prop_assert_eq!(tally.get_or_insert(key), expected);
+                    prop_assert_eq!(map.get_or_insert(key), expected);
                 }
                 for key in 0..40 {
-                    prop_assert_eq!(tally.find(key), model.get(&key).copied());
+                    prop_assert_eq!(map.find(key), model.get(&key).copied());
                 }
             }
         }
     }
 
     #[test]
-    fn the_stamp_may_wrap() {
-        let mut tally = DenseIndex::new(4);
-        tally.get_or_insert(7);
+    fn clear_survives_stamp_wraparound() {
+        let mut map = DenseIndex::new(4);
+        map.get_or_insert(7);
         for _ in 0..0x1_0000 {
-            tally.clear();
-            assert_eq!(tally.find(7), None);
+            map.clear();
+            assert_eq!(map.find(7), None);
         }
-        assert_eq!(tally.get_or_insert(7), Some((0, true)));
+        assert_eq!(map.get_or_insert(7), Some((0, true)));
     }
 }

@@ -1,82 +1,103 @@
-//! Sessions like this one: VMIS-kNN, kept up to date event by event.
+//! Session kNN: VMIS-kNN [Kersbergen et al. 2022], updated event by event.
 //!
-//! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in e-commerce at scale", SIGMOD 2022.
+//! B. Kersbergen, O. Sprangers, S. Schelter: "Serenade: low-latency session-based recommendation in
+//! e-commerce at scale", SIGMOD 2022.
+//!
+//! For every distinct item at distance d from the end of the current session (d < 10), the most
+//! recent sessions that hold it gain similarity w(d) = 1 − d / 10. The k most similar sessions vote
+//! for all their items with `similarity · w(d_anchor)`. The anchor is the latest item that both
+//! sessions share. Items after the anchor in the neighbour also get `vote / distance` as successor
+//! evidence.
+//!
+//! Differences from the paper: item scores have no inverse document frequency factor, and the
+//! recency limit m applies per item, not to the union of matching sessions.
 
-use super::candidate_set::{NeighbourScratch, SimilarSession};
-use super::{CandidateSet, CandidateSource, EvidenceColumn, QueryContext, SessionIx};
+use super::candidate_set::{CandidateSet, NeighbourScratch, SimilarSession};
+use super::columns::EvidenceColumn;
+use super::query_context::{QueryContext, SessionIx};
+use super::source::CandidateSource;
 use crate::domain::{ItemIx, Offset, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The items of the most recent sessions and, per item, the most recent sessions that hold it.
+/// Index of recent sessions: items by session, and the most recent sessions by item.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NeighbourSource {
-    /// A ring: session `n` stands at `n % capacity`.
+    /// Ring buffer: session `n` is at `n % capacity`.
     sessions: PagedVec<Arc<PastSession>, 64>,
-    /// Per item, sessions in the order in which they first held it; only the last few count.
+    /// Per item, sessions in the order in which they first held it. Only the last `recent` are
+    /// examined.
     holders: PagedVec<Arc<Vec<SessionIx>>, 16>,
     capacity: usize,
-    /// Sessions looked at per item.
+    /// Most recent sessions examined per item.
     recent: usize,
-    /// Neighbours that vote.
+    /// Number k of neighbours that vote.
     nearest: usize,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct PastSession {
     number: SessionIx,
-    /// The journal offset of its first event.
+    /// Journal offset of its first event.
     session_start: Offset,
     items: Vec<ItemIx>,
 }
 
-/// Steps of a session that are remembered.
-const LENGTH: usize = 50;
-/// Steps of the session under way that look for neighbours.
-const MATCHED: usize = 10;
+/// Maximum items kept per past session; the oldest are dropped.
+const MAX_SESSION_ITEMS: usize = 50;
+/// Number of latest items of the current session that are matched.
+const MATCHED_ITEMS: usize = 10;
 
-/// What a shared item counts, by its place from the end of the session under way: 1 for the last, 0.1 for the tenth.
-fn weight(back: u32) -> f32 {
-    1.0 - back as f32 / MATCHED as f32
+/// Match weight by distance from the end of the current session: 1 for the last item, 0.1 for the
+/// tenth.
+fn match_weight(distance: u32) -> f32 {
+    1.0 - distance as f32 / MATCHED_ITEMS as f32
 }
 
 impl NeighbourSource {
-    /// Remembers at most `capacity` sessions, looks at the `recent` last of each item, and lets the `nearest` most similar vote.
+    /// Keeps at most `capacity` sessions, examines the `recent` latest sessions of each item, and
+    /// lets the `nearest` most similar sessions vote.
     #[must_use]
     pub fn new(capacity: usize, recent: usize, nearest: usize) -> Self {
         Self { sessions: PagedVec::default(), holders: PagedVec::default(), capacity: capacity.max(1), recent, nearest }
     }
 
-    /// Leaves the most similar sessions in the workspace, the oldest first.
-    fn find(&self, moment: &QueryContext<'_>, hood: &mut NeighbourScratch) {
-        hood.session_index.clear();
-        hood.similar_sessions.clear();
-        for (place, item) in moment.recent_items().take(MATCHED).enumerate() {
-            if moment.recent_items().take(place).any(|later| later == item) {
+    /// Writes the most similar sessions to `scratch`, oldest first.
+    fn find(&self, context: &QueryContext<'_>, scratch: &mut NeighbourScratch) {
+        scratch.session_index.clear();
+        scratch.similar_sessions.clear();
+        for (position, item) in context.recent_items().take(MATCHED_ITEMS).enumerate() {
+            if context.recent_items().take(position).any(|later| later == item) {
                 continue;
             }
-            let back = place as u32;
+            let distance = position as u32;
             for &session in self.holders.get(item as usize).into_iter().flat_map(|holders| holders.iter().rev().take(self.recent)) {
-                if session != moment.session
-                    && let Some((at, new)) = hood.session_index.get_or_insert(session)
+                if session != context.session
+                    && let Some((slot, new)) = scratch.session_index.get_or_insert(session)
                 {
                     if new {
-                        hood.similar_sessions.push(SimilarSession { session, similarity: 0.0, anchor: item, distance_from_end: back });
+                        scratch.similar_sessions.push(SimilarSession {
+                            session,
+                            similarity: 0.0,
+                            anchor: item,
+                            distance_from_end: distance,
+                        });
                     }
-                    hood.similar_sessions[at].similarity += weight(back);
+                    scratch.similar_sessions[slot].similarity += match_weight(distance);
                 }
             }
         }
-        if hood.similar_sessions.len() > self.nearest {
-            // The recent win ties.
-            let by = |a: &SimilarSession, b: &SimilarSession| b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session));
-            hood.similar_sessions.select_nth_unstable_by(self.nearest, by);
-            hood.similar_sessions.truncate(self.nearest);
+        if scratch.similar_sessions.len() > self.nearest {
+            // Ties go to the more recent session.
+            let most_similar_first =
+                |a: &SimilarSession, b: &SimilarSession| b.similarity.total_cmp(&a.similarity).then_with(|| b.session.cmp(&a.session));
+            scratch.similar_sessions.select_nth_unstable_by(self.nearest, most_similar_first);
+            scratch.similar_sessions.truncate(self.nearest);
         }
-        hood.similar_sessions.sort_unstable_by_key(|similar| similar.session);
+        scratch.similar_sessions.sort_unstable_by_key(|similar| similar.session);
     }
 
-    /// Forgets what a session held.
+    /// Removes the items of a session.
     pub fn forget_session(&mut self, session: SessionIx) {
         if self.past(session).is_some()
             && let Some(past) = self.sessions.get_mut(session as usize % self.capacity)
@@ -85,7 +106,7 @@ impl NeighbourSource {
         }
     }
 
-    /// Whether it holds items of that session.
+    /// Whether the session's items are held.
     #[cfg(test)]
     pub(super) fn contains_session(&self, session: SessionIx) -> bool {
         self.past(session).is_some_and(|past| !past.items.is_empty())
@@ -101,20 +122,20 @@ impl CandidateSource for NeighbourSource {
         SourceName::Neighbours
     }
 
-    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
+    fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        let place = moment.session as usize % self.capacity;
+        let place = context.session as usize % self.capacity;
         if place >= self.sessions.len() {
             self.sessions.grow(place + 1, Arc::default);
         }
         let Some(past) = self.sessions.get_mut(place).map(Arc::make_mut) else { return };
-        if past.number != moment.session || past.items.is_empty() {
-            past.number = moment.session;
-            past.session_start = moment.session_start;
+        if past.number != context.session || past.items.is_empty() {
+            past.number = context.session;
+            past.session_start = context.session_start;
             past.items.clear();
         }
         let new = !past.items.contains(&item);
-        if past.items.len() >= LENGTH {
+        if past.items.len() >= MAX_SESSION_ITEMS {
             past.items.remove(0);
         }
         past.items.push(item);
@@ -128,41 +149,42 @@ impl CandidateSource for NeighbourSource {
                 if holders.len() >= self.recent + self.recent / 2 {
                     holders.drain(..self.recent / 2);
                 }
-                holders.push(moment.session);
+                holders.push(context.session);
             }
         }
     }
 
-    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
-        self.find(moment, &mut slate.neighbour_scratch);
-        let (mut votes, mut follows) = (0.0, 0.0);
-        for near in 0..slate.neighbour_scratch.similar_sessions.len() {
-            let SimilarSession { session, similarity, anchor, distance_from_end: back } = slate.neighbour_scratch.similar_sessions[near];
-            // A reader does not know the number of the session under way, but when it began.
-            let Some(past) = self.past(session).filter(|past| past.session_start != moment.session_start) else { continue };
-            let vote = similarity * weight(back);
-            let anchored = past.items.iter().rposition(|item| *item == anchor);
-            let (before, after) = past.items.split_at(anchored.map_or(past.items.len(), |place| place + 1));
+    fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        self.find(context, &mut candidates.neighbour_scratch);
+        let (mut total_votes, mut total_successor_votes) = (0.0, 0.0);
+        for neighbour in 0..candidates.neighbour_scratch.similar_sessions.len() {
+            let SimilarSession { session, similarity, anchor, distance_from_end: distance } =
+                candidates.neighbour_scratch.similar_sessions[neighbour];
+            // A reader does not know the number of the current session, only its start offset.
+            let Some(past) = self.past(session).filter(|past| past.session_start != context.session_start) else { continue };
+            let vote = similarity * match_weight(distance);
+            let anchor_position = past.items.iter().rposition(|item| *item == anchor);
+            let (before, after) = past.items.split_at(anchor_position.map_or(past.items.len(), |position| position + 1));
             for &item in before {
-                slate.add_columns(item, [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)]);
+                candidates.add_columns(item, [(EvidenceColumn::Neighbours, vote), (EvidenceColumn::NeighbourCount, 1.0)]);
             }
-            for (distance, &item) in after.iter().enumerate() {
-                let follow = vote / (distance + 1) as f32;
-                slate.add_columns(
+            for (gap, &item) in after.iter().enumerate() {
+                let successor_vote = vote / (gap + 1) as f32;
+                candidates.add_columns(
                     item,
                     [
                         (EvidenceColumn::Neighbours, vote),
                         (EvidenceColumn::NeighbourCount, 1.0),
-                        (EvidenceColumn::NeighbourSuccessors, follow),
+                        (EvidenceColumn::NeighbourSuccessors, successor_vote),
                     ],
                 );
-                follows += follow;
+                total_successor_votes += successor_vote;
             }
-            votes += vote * past.items.len() as f32;
+            total_votes += vote * past.items.len() as f32;
         }
-        slate.add_total(EvidenceColumn::Neighbours, votes);
-        slate.add_total(EvidenceColumn::NeighbourSuccessors, follows);
-        slate.add_total(EvidenceColumn::NeighbourCount, slate.neighbour_scratch.similar_sessions.len() as f32);
+        candidates.add_total(EvidenceColumn::Neighbours, total_votes);
+        candidates.add_total(EvidenceColumn::NeighbourSuccessors, total_successor_votes);
+        candidates.add_total(EvidenceColumn::NeighbourCount, candidates.neighbour_scratch.similar_sessions.len() as f32);
     }
 
     fn entry_count(&self) -> usize {

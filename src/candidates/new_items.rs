@@ -1,27 +1,30 @@
-//! Items that few know yet.
+//! Recently added items (cold-start source).
 
-use super::{CandidateSet, CandidateSource, EvidenceColumn, QueryContext};
+use super::candidate_set::CandidateSet;
+use super::columns::EvidenceColumn;
+use super::query_context::QueryContext;
+use super::source::CandidateSource;
 use crate::domain::{ItemIx, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// How many new items are offered.
-const LISTED: usize = 20;
+/// Number of new items kept.
+const MAX_ITEMS: usize = 20;
 
-/// The items that were first heard of last.
+/// The most recently added items, by first event or by the catalog.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NewItemSource {
     latest: VecDeque<ItemIx>,
-    /// Items are numbered in the order in which they are first named, so one below this is not new.
-    known: ItemIx,
+    /// Item numbers ascend in order of first appearance, so an item below this is not new.
+    next_item: ItemIx,
 }
 
 impl NewItemSource {
-    /// Makes an item known, whether by its first event or by the catalog.
+    /// Adds an item if it is new, by its first event or by the catalog.
     pub fn add(&mut self, item: ItemIx) {
-        if item >= self.known {
-            self.known = item.saturating_add(1);
-            if self.latest.len() >= LISTED {
+        if item >= self.next_item {
+            self.next_item = item.saturating_add(1);
+            if self.latest.len() >= MAX_ITEMS {
                 self.latest.pop_front();
             }
             self.latest.push_back(item);
@@ -40,11 +43,11 @@ impl CandidateSource for NewItemSource {
         }
     }
 
-    fn generate(&self, _: &QueryContext<'_>, slate: &mut CandidateSet) {
+    fn generate(&self, _: &QueryContext<'_>, candidates: &mut CandidateSet) {
         for (age, &item) in self.latest.iter().rev().enumerate() {
-            slate.add(item, EvidenceColumn::NewItems, 1.0 / (age + 1) as f32);
+            candidates.add(item, EvidenceColumn::NewItems, 1.0 / (age + 1) as f32);
         }
-        slate.add_total(EvidenceColumn::NewItems, LISTED as f32);
+        candidates.add_total(EvidenceColumn::NewItems, MAX_ITEMS as f32);
     }
 
     fn entry_count(&self) -> usize {

@@ -1,26 +1,32 @@
-//! Longer contexts: what followed the last two, or three, items in this order.
+//! Higher-order transitions: followers of the last two or three items, in order.
 
-use super::{CandidateSet, CandidateSource, EvidenceColumn, QueryContext};
+use super::candidate_set::CandidateSet;
+use super::columns::EvidenceColumn;
+use super::query_context::QueryContext;
+use super::source::CandidateSource;
 use crate::domain::{ItemIx, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Items remembered per context.
-const ENTRIES: usize = 8;
-/// Contexts per bucket.
-const WAYS: usize = 16;
+/// Follower items per context.
+const FOLLOWERS: usize = 8;
+/// Contexts per bucket (associativity).
+const CONTEXTS_PER_BUCKET: usize = 16;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct NgramContext {
     tag: u32,
-    /// The event that last touched it: the oldest of a full bucket gives way.
-    at: u64,
+    /// Journal entry of the last update. A full bucket evicts its least recently updated context.
+    updated_at: u64,
     used: u8,
-    items: [ItemIx; ENTRIES],
-    weights: [f32; ENTRIES],
+    items: [ItemIx; FOLLOWERS],
+    weights: [f32; FOLLOWERS],
 }
 
-/// A bounded table of contexts, keyed by the hash of their items. Two contexts of one hash share a row, which is rare and harmless.
+/// Bounded set-associative table of contexts, keyed by a hash of their items.
+///
+/// On every update of a context its weights decay by 0.9. A full row evicts its lightest follower.
+/// Contexts with equal hashes share a row, which is rare and only adds noise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NgramSource {
     buckets: PagedVec<Arc<Vec<NgramContext>>, 64>,
@@ -33,18 +39,18 @@ fn mix(key: u64, item: ItemIx) -> u64 {
 }
 
 impl NgramSource {
-    /// A table of about `capacity` contexts.
+    /// Creates a table of about `capacity` contexts.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let buckets = (capacity / WAYS).next_power_of_two();
+        let buckets = (capacity / CONTEXTS_PER_BUCKET).next_power_of_two();
         let mut table = Self { buckets: PagedVec::default(), mask: buckets as u64 - 1 };
         let empty = Arc::new(Vec::new());
         table.buckets.grow(buckets, || Arc::clone(&empty));
         table
     }
 
-    fn keys(moment: &QueryContext<'_>) -> [Option<u64>; 2] {
-        let mut recent = moment.recent_items();
+    fn keys(context: &QueryContext<'_>) -> [Option<u64>; 2] {
+        let mut recent = context.recent_items();
         let (last, before, third) = (recent.next(), recent.next(), recent.next());
         let pair = last.zip(before).map(|(last, before)| mix(mix(1, last), before));
         [pair, pair.zip(third).map(|(pair, third)| mix(pair, third))]
@@ -58,22 +64,22 @@ impl NgramSource {
         let Some(bucket) = self.buckets.get_mut((key & self.mask) as usize) else { return };
         let bucket = Arc::make_mut(bucket);
         let tag = (key >> 32) as u32;
-        let place = bucket.iter().position(|context| context.tag == tag).unwrap_or_else(|| {
-            let fresh = NgramContext { tag, at: now, used: 0, items: [0; ENTRIES], weights: [0.0; ENTRIES] };
-            if bucket.len() < WAYS {
-                bucket.push(fresh);
+        let position = bucket.iter().position(|context| context.tag == tag).unwrap_or_else(|| {
+            let new_context = NgramContext { tag, updated_at: now, used: 0, items: [0; FOLLOWERS], weights: [0.0; FOLLOWERS] };
+            if bucket.len() < CONTEXTS_PER_BUCKET {
+                bucket.push(new_context);
                 return bucket.len() - 1;
             }
-            let oldest = bucket.iter().enumerate().min_by_key(|(_, context)| context.at).map_or(0, |(place, _)| place);
-            bucket[oldest] = fresh;
+            let oldest = bucket.iter().enumerate().min_by_key(|(_, entry)| entry.updated_at).map_or(0, |(position, _)| position);
+            bucket[oldest] = new_context;
             oldest
         });
-        let context = &mut bucket[place];
-        context.at = now;
+        let context = &mut bucket[position];
+        context.updated_at = now;
         context.weights.iter_mut().for_each(|weight| *weight *= 0.9);
         let used = usize::from(context.used);
         let entry = context.items[..used].iter().position(|known| *known == item).unwrap_or_else(|| {
-            let entry = if used < ENTRIES {
+            let entry = if used < FOLLOWERS {
                 context.used += 1;
                 used
             } else {
@@ -92,22 +98,22 @@ impl CandidateSource for NgramSource {
         SourceName::Transitions
     }
 
-    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
+    fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        for key in Self::keys(moment).into_iter().flatten() {
-            self.add(key, item, moment.now);
+        for key in Self::keys(context).into_iter().flatten() {
+            self.add(key, item, context.now);
         }
     }
 
-    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
-        for (key, channel) in Self::keys(moment).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext]) {
-            if let Some(context) = key.and_then(|key| self.find(key)) {
+    fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        for (key, column) in Self::keys(context).into_iter().zip([EvidenceColumn::PairContext, EvidenceColumn::TripleContext]) {
+            if let Some(row) = key.and_then(|key| self.find(key)) {
                 let mut total = 0.0;
-                for (item, weight) in context.items.iter().zip(context.weights).take(usize::from(context.used)) {
-                    slate.add(*item, channel, weight);
+                for (item, weight) in row.items.iter().zip(row.weights).take(usize::from(row.used)) {
+                    candidates.add(*item, column, weight);
                     total += weight;
                 }
-                slate.add_total(channel, total);
+                candidates.add_total(column, total);
             }
         }
     }

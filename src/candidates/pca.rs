@@ -1,30 +1,33 @@
-//! A plane to look at embeddings in.
+//! 2-D projection of embeddings by principal component analysis.
 
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
 
-/// The plane through the mean of some points in which they are spread the widest: their first two principal components [Hotelling 1933], by power iteration from a fixed start, so
-/// that the same points always lie at the same places.
+/// Projection on the first two principal components [Hotelling 1933].
+///
+/// Computed by power iteration with deflation from a fixed start vector, so the same points always
+/// get the same coordinates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PcaProjection {
     mean: Array1<f32>,
     axes: [Array1<f32>; 2],
 }
 
-/// Enough for a picture: what has not converged by then lies almost the same either way.
+/// Power iterations per component. Components that have not converged by then have nearly equal
+/// variance.
 const ITERATIONS: usize = 50;
 
 impl PcaProjection {
-    /// The plane of points `(points, dimension)`.
+    /// Fits the projection to `points`, `(points, dimension)`.
     #[must_use]
     pub fn fit(points: ArrayView2<'_, f32>) -> Self {
         let mean = points.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(points.ncols()));
         let centred = &points - &mean;
-        let first = principal(&centred.view(), None);
-        let second = principal(&centred.view(), Some(&first));
+        let first = principal_component(&centred.view(), None);
+        let second = principal_component(&centred.view(), Some(&first));
         Self { mean, axes: [first, second] }
     }
 
-    /// Where a point of the same dimension lies in the plane; the origin for one of another.
+    /// Projects a point. Returns the origin if its dimension differs.
     #[must_use]
     pub fn project(&self, point: &[f32]) -> [f32; 2] {
         let point = ArrayView1::from(point);
@@ -36,14 +39,15 @@ impl PcaProjection {
     }
 }
 
-/// The direction of the largest spread, at a right angle to `but` if that is given; its largest component is positive.
-fn principal(centred: &ArrayView2<'_, f32>, but: Option<&Array1<f32>>) -> Array1<f32> {
+/// Direction of the largest variance, orthogonal to `orthogonal_to` if given. The sign makes its
+/// largest component positive.
+fn principal_component(centred: &ArrayView2<'_, f32>, orthogonal_to: Option<&Array1<f32>>) -> Array1<f32> {
     let dimension = centred.ncols();
-    let mut axis = Array1::from_shape_fn(dimension, |place| 1.0 / (1.0 + ((place * 7 + 3) % dimension.max(1)) as f32));
+    let mut axis = Array1::from_shape_fn(dimension, |index| 1.0 / (1.0 + ((index * 7 + 3) % dimension.max(1)) as f32));
     for _ in 0..ITERATIONS {
         axis = centred.t().dot(&centred.dot(&axis));
-        if let Some(but) = but {
-            axis.scaled_add(-but.dot(&axis), but);
+        if let Some(orthogonal_to) = orthogonal_to {
+            axis.scaled_add(-orthogonal_to.dot(&axis), orthogonal_to);
         }
         let length = axis.dot(&axis).sqrt();
         if length < f32::MIN_POSITIVE {
@@ -61,8 +65,8 @@ mod tests {
     use ndarray::Array2;
 
     #[test]
-    fn points_spread_along_two_axes_lie_in_the_plane_of_these() {
-        // Spread 10 along axis 2, 3 along axis 0, nothing along axis 1; all moved by (5, 5, 5).
+    fn finds_the_two_axes_of_largest_variance() {
+        // Radius 10 along axis 2, 3 along axis 0, 0 along axis 1; centred at (5, 5, 5).
         let points = Array2::from_shape_fn((40, 3), |(point, axis)| {
             let turn = point as f32 * 0.7;
             5.0 + [3.0 * turn.cos(), 0.0, 10.0 * turn.sin()][axis]
@@ -76,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_is_the_origin() {
+    fn a_single_point_projects_to_the_origin() {
         let plane = PcaProjection::fit(Array2::ones((1, 4)).view());
         assert_eq!(plane.project(&[1.0; 4]), [0.0; 2]);
     }

@@ -1,30 +1,32 @@
-//! What a source may know when it is asked, or taught.
+//! The query context: what a source sees when it generates or learns.
 
 use crate::domain::{ItemIx, Offset, Step};
 
-/// A session's number: dense, growing, a new one wherever a step is marked as a boundary.
+/// Dense session number. It increases by one at every step that starts a session.
 pub type SessionIx = u32;
 
-/// A session at the moment before its next event.
+/// A user's history before the next event.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryContext<'a> {
-    /// The user's steps, oldest first, across session borders.
+    /// The user's steps, oldest first, across session boundaries.
     pub steps: &'a [Step],
-    /// The session under way, or the one that the next event begins; only learning asks for it.
+    /// Number of the current session, or of the session that the next event starts. Only learning
+    /// uses it.
     pub session: SessionIx,
-    /// The journal offset at which it began: by this a reader, who does not know the number, tells the session from its neighbours.
+    /// Journal offset of the session's first event. A reader does not know the session number; it
+    /// uses this offset to exclude the session from its own neighbours.
     pub session_start: Offset,
-    /// The number of the next event in the journal; all decay and age is measured in these.
+    /// Journal offset of the next event. All decay and age is measured in journal entries.
     pub now: u64,
 }
 
 impl<'a> QueryContext<'a> {
-    /// The items of the steps, latest first, without what was waved away.
+    /// Items of the steps, latest first, without dismissals.
     pub fn recent_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         self.steps.iter().rev().filter(|step| !is_dismissal(step)).filter_map(|step| step.item)
     }
 
-    /// The items whose latest step waved them away.
+    /// Items that were dismissed and not chosen again by a later step.
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
         let dismissed = steps.iter().enumerate().filter(|(_, step)| is_dismissal(step));
@@ -35,7 +37,7 @@ impl<'a> QueryContext<'a> {
     }
 }
 
-/// An event of negative value waves its item away.
+/// Whether the step is a dismissal: an event with a negative value.
 #[must_use]
 pub fn is_dismissal(step: &Step) -> bool {
     step.value < 0.0

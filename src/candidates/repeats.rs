@@ -1,10 +1,16 @@
-//! The session's own items, and how often an item is chosen again once seen.
+//! Repeat consumption: items of the session, and how often an item is chosen again.
 
-use super::{CandidateSet, CandidateSource, EvidenceColumn, FeatureColumn, QueryContext};
+use super::candidate_set::CandidateSet;
+use super::columns::{EvidenceColumn, FeatureColumn};
+use super::query_context::QueryContext;
+use super::source::CandidateSource;
 use crate::domain::{PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 
-/// Per item: how often it came, and how often as a repetition.
+/// Per item, the number of target events and how many of them were repeats.
+///
+/// An item k-th from the end of the context's steps (k = 0, 1, …) gets evidence 0.8^k per
+/// occurrence.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RepeatSource {
     items: PagedVec<(f32, f32), 64>,
@@ -15,42 +21,42 @@ impl CandidateSource for RepeatSource {
         SourceName::Session
     }
 
-    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
+    fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
         if item as usize >= self.items.len() {
             self.items.grow(item as usize + 1, Default::default);
         }
-        if let Some((came, repeated)) = self.items.get_mut(item as usize) {
-            *came += 1.0;
-            if moment.recent_items().any(|seen| seen == item) {
+        if let Some((targets, repeated)) = self.items.get_mut(item as usize) {
+            *targets += 1.0;
+            if context.recent_items().any(|seen| seen == item) {
                 *repeated += 1.0;
             }
         }
     }
 
-    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
+    fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
         let mut weight = 1.0;
-        for item in moment.recent_items() {
-            slate.add(item, EvidenceColumn::SessionItems, weight);
-            slate.add_total(EvidenceColumn::SessionItems, weight);
+        for item in context.recent_items() {
+            candidates.add(item, EvidenceColumn::SessionItems, weight);
+            candidates.add_total(EvidenceColumn::SessionItems, weight);
             weight *= 0.8;
         }
     }
 
-    fn add_features(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
-        let last = moment.recent_items().next();
-        for (item, evidence, facts) in slate.rows_mut() {
-            let rate = self.items.get(item as usize).map_or(0.0, |(came, repeated)| (repeated + 0.5) / (came + 2.0));
-            facts[FeatureColumn::RepeatRate as usize] = rate;
-            facts[FeatureColumn::IsLastItem as usize] = f32::from(Some(item) == last);
+    fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        let last = context.recent_items().next();
+        for (item, evidence, features) in candidates.rows_mut() {
+            let rate = self.items.get(item as usize).map_or(0.0, |(targets, repeated)| (repeated + 0.5) / (targets + 2.0));
+            features[FeatureColumn::RepeatRate as usize] = rate;
+            features[FeatureColumn::IsLastItem as usize] = f32::from(Some(item) == last);
             if evidence[EvidenceColumn::SessionItems as usize] > 0.0 {
-                let place = moment.recent_items().position(|seen| seen == item).unwrap_or(0);
-                let times = moment.recent_items().filter(|seen| *seen == item).count();
-                facts[FeatureColumn::IsInSession as usize] = 1.0;
-                facts[FeatureColumn::SessionRecency as usize] = 1.0 / (place + 1) as f32;
-                facts[FeatureColumn::CountInSession as usize] = times as f32;
-                facts[FeatureColumn::RepeatRateInSession as usize] = rate;
-                facts[FeatureColumn::IsPreviousItem as usize] = f32::from(place == 1);
+                let position = context.recent_items().position(|seen| seen == item).unwrap_or(0);
+                let occurrences = context.recent_items().filter(|seen| *seen == item).count();
+                features[FeatureColumn::IsInSession as usize] = 1.0;
+                features[FeatureColumn::SessionRecency as usize] = 1.0 / (position + 1) as f32;
+                features[FeatureColumn::CountInSession as usize] = occurrences as f32;
+                features[FeatureColumn::RepeatRateInSession as usize] = rate;
+                features[FeatureColumn::IsPreviousItem as usize] = f32::from(position == 1);
             }
         }
     }

@@ -1,24 +1,41 @@
-//! How much the sources may remember.
+//! Memory bounds of the counting sources.
 
-use super::CandidateSettingsError;
 use crate::domain::SourceName;
 use serde::{Deserialize, Serialize};
+
+/// Invalid [`CandidateSettings`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CandidateSettingsError {
+    /// A setting is out of its range.
+    #[error("recall.{key} = {value} is not in {min}..={max}")]
+    OutOfRange {
+        /// Key of the setting within `recall`.
+        key: &'static str,
+        /// Rejected value.
+        value: usize,
+        /// Smallest allowed value.
+        min: usize,
+        /// Largest allowed value.
+        max: usize,
+    },
+}
 
 /// Bounds of the counting sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CandidateSettings {
-    /// Items remembered per transition row, 8 to 1,024. A row takes 8 bytes an item, and there are three an item of the catalog.
+    /// Maximum items per transition row, 8 to 1,024. A row takes 8 bytes per item; every item of
+    /// the catalog has three rows.
     pub row_items: usize,
-    /// Contexts of two and three items remembered, 1,024 to 2^26. Each takes 88 bytes.
+    /// Maximum contexts of two and three items, 1,024 to 2^26. Each takes 88 bytes.
     pub contexts: usize,
-    /// Past sessions remembered, 1,024 to 2^30. Each takes 60 bytes and 4 a step.
+    /// Maximum past sessions, 1,024 to 2^30. Each takes 60 bytes plus 4 per step.
     pub sessions: usize,
-    /// Of these, how many are looked at per item, 10 to 10,000.
+    /// Most recent sessions examined per item, 10 to 10,000.
     pub sessions_per_item: usize,
-    /// Neighbouring sessions that vote, 1 to 1,000.
+    /// Nearest sessions that vote (k), 1 to 1,000.
     pub neighbours: usize,
-    /// Sources left out; they neither learn nor answer.
+    /// Disabled sources. They neither learn nor generate.
     pub without: Vec<SourceName>,
 }
 
@@ -29,11 +46,11 @@ impl Default for CandidateSettings {
 }
 
 impl CandidateSettings {
-    /// Whether every bound is in its range.
+    /// Checks every bound against its range.
     ///
     /// # Errors
     ///
-    /// [`CandidateSettingsError::Setting`] names the first that is not.
+    /// [`CandidateSettingsError::OutOfRange`] names the first setting outside its range.
     pub fn check(&self) -> Result<(), CandidateSettingsError> {
         let bounds = [
             ("row_items", self.row_items, 8, 1024),
@@ -42,8 +59,8 @@ impl CandidateSettings {
             ("sessions_per_item", self.sessions_per_item, 10, 10_000),
             ("neighbours", self.neighbours, 1, 1000),
         ];
-        match bounds.into_iter().find(|(_, value, least, most)| value < least || value > most) {
-            Some((key, value, least, most)) => Err(CandidateSettingsError::OutOfRange { key, value, least, most }),
+        match bounds.into_iter().find(|(_, value, min, max)| value < min || value > max) {
+            Some((key, value, min, max)) => Err(CandidateSettingsError::OutOfRange { key, value, min, max }),
             None => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
-//! Arithmetic on lanes: logarithm and exponential by polynomial, alike on every processor.
+//! Polynomial logarithm and exponential that vectorise and give the same bits on every CPU.
 
-/// Natural logarithm of a positive, normal number, to about 1e-5.
+/// Natural logarithm of a positive normal number, absolute error about 1e-5.
 #[inline(always)]
 #[must_use]
 pub fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
-    // Mantissa in [2/3, 4/3), so that the polynomial is centred on one.
+    // The mantissa is in [2/3, 4/3), so the polynomial in m − 1 is centred.
     let shifted = bits.wrapping_sub(0x3f2a_aaab);
     let exponent = (shifted as i32 >> 23) as f32;
     let m = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(0x3f2a_aaab)) - 1.0;
@@ -13,12 +13,12 @@ pub fn ln(x: f32) -> f32 {
     p + exponent * std::f32::consts::LN_2
 }
 
-/// e to the power of x, for x in [-80, 80], relative error about 1e-6.
+/// eˣ, relative error about 1e-6. x is clamped to [−80, 80].
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f32) -> f32 {
     let y = x.clamp(-80.0, 80.0) * std::f32::consts::LOG2_E;
-    // Adding and taking away 1.5·2^23 rounds to the nearest whole number.
+    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
     let whole = (y + 12_582_912.0) - 12_582_912.0;
     let f = (y - whole) * std::f32::consts::LN_2;
     let p = 1.0 + f * (1.0 + f * (0.5 + f * (0.166_666_67 + f * (0.041_666_67 + f * (0.008_333_33 + f * 0.001_388_89)))));
@@ -30,11 +30,11 @@ mod tests {
     use super::{exp, ln};
 
     #[test]
-    fn logarithm_and_exponential_are_close_to_the_true_ones() {
+    fn ln_and_exp_are_accurate() {
         for step in -2000..2000 {
             let x = step as f32 * 0.0123;
-            let (near, true_value) = (exp(x), f64::from(x).exp());
-            assert!((f64::from(near) / true_value - 1.0).abs() < 3e-6, "exp({x}) = {near}");
+            let (approximate, true_value) = (exp(x), f64::from(x).exp());
+            assert!((f64::from(approximate) / true_value - 1.0).abs() < 3e-6, "exp({x}) = {approximate}");
             let power = true_value as f32;
             assert!((f64::from(ln(power)) - f64::from(power).ln()).abs() < 5e-5, "ln({power}) = {}", ln(power));
         }

@@ -1,9 +1,10 @@
-//! The sources together, driven by small streams.
+//! Tests of all sources together on small event streams.
 
 use super::*;
-use crate::domain::EventKind;
+use crate::domain::{EventKind, EventKinds, ItemIx, SourceName, Step};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use serde::Serialize;
 
 fn sources(settings: CandidateSettings) -> CandidateSources {
     CandidateSources::new(&settings, &EventKinds::default()).unwrap()
@@ -13,32 +14,33 @@ fn step(item: ItemIx, kind: EventKind, value: f32) -> Step {
     Step { item: Some(item), kind: EventKinds::default().id(&kind).unwrap(), starts_session: false, at: 0, value }
 }
 
-/// Teaches one session after another, each a list of items; returns the number of events.
-fn teach(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64 {
+/// Learns the sessions in order, each a list of items. Returns the number of events.
+fn learn_sessions(sources: &mut CandidateSources, sessions: &[&[ItemIx]]) -> u64 {
     let mut now = 0;
     for (session, items) in sessions.iter().enumerate() {
         let steps: Vec<_> = items.iter().map(|&item| step(item, EventKind::View, 1.0)).collect();
-        for (place, arrival) in steps.iter().enumerate() {
-            sources.learn(&QueryContext { steps: &steps[..place], session: session as u32, session_start: session as u64, now }, arrival);
+        for (position, arrival) in steps.iter().enumerate() {
+            sources
+                .learn(&QueryContext { steps: &steps[..position], session: session as u32, session_start: session as u64, now }, arrival);
             now += 1;
         }
     }
     now
 }
 
-fn best(sources: &CandidateSources, steps: &[Step], now: u64, channel: EvidenceColumn) -> Vec<ItemIx> {
-    let mut slate = CandidateSet::default();
-    sources.generate(&QueryContext { steps, session: 1_000, session_start: 1_000, now }, &mut slate);
-    slate.best(channel, 10).into_iter().map(|(item, _)| item).collect()
+fn best(sources: &CandidateSources, steps: &[Step], now: u64, column: EvidenceColumn) -> Vec<ItemIx> {
+    let mut candidates = CandidateSet::default();
+    sources.generate(&QueryContext { steps, session: 1_000, session_start: 1_000, now }, &mut candidates);
+    candidates.best(column, 10).into_iter().map(|(item, _)| item).collect()
 }
 
-/// Many short sessions drawn from a seed, some steps waved away.
+/// Learns many short sessions drawn from a seed, some steps dismissals.
 fn random_stream(sources: &mut CandidateSources, seed: u64, events: u64) {
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut steps: Vec<Step> = Vec::new();
     let mut session = 0;
     for now in 0..events {
-        let draw = random.next_u64();
+        let draw = rng.next_u64();
         if draw % 5 == 0 {
             steps.clear();
             session += 1;
@@ -55,36 +57,36 @@ fn bytes(value: &impl Serialize) -> Vec<u8> {
 }
 
 #[test]
-fn transitions_tell_what_follows_and_longer_contexts_in_which_order() {
+fn transitions_count_followers_and_ngrams_respect_order() {
     let mut sources = sources(CandidateSettings::default());
-    let now = teach(&mut sources, &[&[1, 2, 3], &[2, 1, 4], &[2, 1, 4], &[5, 1, 6]]);
+    let now = learn_sessions(&mut sources, &[&[1, 2, 3], &[2, 1, 4], &[2, 1, 4], &[5, 1, 6]]);
     let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
     assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [3]);
     let steps = [2, 1].map(|item| step(item, EventKind::View, 1.0));
     assert_eq!(best(&sources, &steps, now, EvidenceColumn::PairContext), [4]);
-    // After 1 came 4 twice, then 6 once (the latest), then 2 once.
+    // 1 was followed by 4 twice, then 6 once (the latest), and 2 once.
     assert_eq!(best(&sources, &steps, now, EvidenceColumn::NextTransitions), [4, 6, 2]);
-    // Before 1 came 2 twice and 5 once.
+    // 1 was preceded by 2 twice and by 5 once.
     assert_eq!(best(&sources, &steps, now, EvidenceColumn::ReverseTransitions), [2, 5]);
 }
 
 #[test]
-fn neighbours_are_other_sessions_that_share_items() {
+fn neighbours_are_past_sessions_that_share_items() {
     let mut sources = sources(CandidateSettings::default());
-    let now = teach(&mut sources, &[&[1, 2, 10], &[1, 2, 11], &[1, 12], &[7, 13]]);
+    let now = learn_sessions(&mut sources, &[&[1, 2, 10], &[1, 2, 11], &[1, 12], &[7, 13]]);
     let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
     let found = best(&sources, &steps, now, EvidenceColumn::Neighbours);
-    assert_eq!(&found[..2], [1, 2], "held by three, and by the two most similar");
+    assert_eq!(&found[..2], [1, 2], "held by three sessions, and by the two most similar");
     assert!(found.contains(&10) && found.contains(&11) && found.contains(&12) && !found.contains(&13));
     assert!(found.iter().position(|item| *item == 10) < found.iter().position(|item| *item == 12), "the more similar session votes more");
     assert_eq!(best(&sources, &steps, now, EvidenceColumn::NeighbourSuccessors), [10, 11, 12], "ties by the smaller number");
 }
 
 #[test]
-fn trending_lists_exactly_the_most_popular() {
+fn trending_lists_the_items_with_the_highest_decayed_counts() {
     let mut sources = sources(CandidateSettings::default());
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
-    let events: Vec<ItemIx> = (0..4000).map(|_| ((random.next_u64() % 400) * (random.next_u64() % 400) / 400) as ItemIx).collect();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    let events: Vec<ItemIx> = (0..4000).map(|_| ((rng.next_u64() % 400) * (rng.next_u64() % 400) / 400) as ItemIx).collect();
     for (now, &item) in events.iter().enumerate() {
         sources.learn(
             &QueryContext { steps: &[], session: now as u32, session_start: now as u64, now: now as u64 },
@@ -101,42 +103,42 @@ fn trending_lists_exactly_the_most_popular() {
 }
 
 #[test]
-fn new_items_are_those_named_last_by_an_event_or_by_the_catalog() {
+fn new_items_come_from_events_and_the_catalog_latest_first() {
     let mut sources = sources(CandidateSettings::default());
-    let now = teach(&mut sources, &[&[0, 1, 2, 1]]);
+    let now = learn_sessions(&mut sources, &[&[0, 1, 2, 1]]);
     sources.add_new_item(3);
     assert_eq!(best(&sources, &[], now, EvidenceColumn::NewItems), [3, 2, 1, 0]);
 }
 
 #[test]
-fn only_choices_teach_and_what_is_waved_away_counts_less() {
+fn only_target_events_train_and_dismissals_reduce_weights() {
     let mut sources = sources(CandidateSettings::default());
-    teach(&mut sources, &[&[1, 2], &[1, 3]]);
+    learn_sessions(&mut sources, &[&[1, 2], &[1, 3]]);
     let steps = [step(1, EventKind::View, 1.0)];
-    let moment = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4 };
+    let context = QueryContext { steps: &steps, session: 9, session_start: 9, now: 4 };
     let before = bytes(&sources);
-    sources.learn(&moment, &step(5, EventKind::Search, 0.0));
-    assert_eq!(bytes(&sources), before, "a search only informs");
+    sources.learn(&context, &step(5, EventKind::Search, 0.0));
+    assert_eq!(bytes(&sources), before, "a search trains nothing");
     assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [3, 2]);
-    sources.learn(&moment, &step(3, EventKind::Dismiss, -1.0));
+    sources.learn(&context, &step(3, EventKind::Dismiss, -1.0));
     assert_eq!(best(&sources, &steps, 4, EvidenceColumn::NextTransitions), [2, 3]);
 }
 
 #[test]
-fn the_same_stream_gives_the_same_bytes_and_a_checkpoint_goes_on_where_it_stood() {
-    let (mut one, mut two) = (sources(CandidateSettings::default()), sources(CandidateSettings::default()));
-    random_stream(&mut one, 3, 2_000);
-    random_stream(&mut two, 3, 2_000);
-    let saved = bytes(&one);
-    assert_eq!(saved, bytes(&two));
+fn sources_are_deterministic_and_resume_from_bytes() {
+    let (mut first, mut second) = (sources(CandidateSettings::default()), sources(CandidateSettings::default()));
+    random_stream(&mut first, 3, 2_000);
+    random_stream(&mut second, 3, 2_000);
+    let saved = bytes(&first);
+    assert_eq!(saved, bytes(&second));
     let (mut restored, _): (CandidateSources, usize) = bincode::serde::decode_from_slice(&saved, bincode::config::standard()).unwrap();
-    random_stream(&mut one, 4, 500);
+    random_stream(&mut first, 4, 500);
     random_stream(&mut restored, 4, 500);
-    assert_eq!(bytes(&one), bytes(&restored));
+    assert_eq!(bytes(&first), bytes(&restored));
 }
 
 #[test]
-fn a_copy_does_not_see_what_comes_later() {
+fn a_clone_does_not_see_later_events() {
     let mut sources = sources(CandidateSettings::default());
     random_stream(&mut sources, 3, 500);
     let published = sources.clone();
@@ -147,10 +149,10 @@ fn a_copy_does_not_see_what_comes_later() {
 }
 
 #[test]
-fn a_source_left_out_says_nothing() {
+fn a_disabled_source_generates_nothing() {
     let mut sources =
         sources(CandidateSettings { without: vec![SourceName::Neighbours, SourceName::Session], ..CandidateSettings::default() });
-    let now = teach(&mut sources, &[&[1, 2, 3], &[1, 2, 4]]);
+    let now = learn_sessions(&mut sources, &[&[1, 2, 3], &[1, 2, 4]]);
     let steps = [1, 2].map(|item| step(item, EventKind::View, 1.0));
     assert!(best(&sources, &steps, now, EvidenceColumn::Neighbours).is_empty());
     assert!(best(&sources, &steps, now, EvidenceColumn::SessionItems).is_empty());
@@ -170,7 +172,7 @@ fn memory_is_bounded_by_the_settings() {
 }
 
 #[test]
-fn a_setting_out_of_range_is_named() {
+fn rejects_a_setting_out_of_range() {
     let error =
         CandidateSources::new(&CandidateSettings { row_items: 2, ..CandidateSettings::default() }, &EventKinds::default()).unwrap_err();
     assert_eq!(error.to_string(), "recall.row_items = 2 is not in 8..=1024");

@@ -1,22 +1,23 @@
-//! Rows of weighted items: what a counting source remembers of one item.
+//! Sparse matrix of decaying item weights, one bounded row per item.
 
 use crate::domain::{ItemIx, PagedVec};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A bounded list of items with decaying weights.
+/// A bounded list of items with exponentially decaying weights.
 ///
-/// Decay costs nothing: instead of shrinking every old weight at each addition, what is added is counted in a unit that grows.
+/// Decay is lazy: instead of scaling every old weight, new weights are added in a growing unit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransitionRow {
     entries: Vec<(ItemIx, f32)>,
-    /// All weight ever added, decayed, that of evicted items included: shares are honest about what the row forgot.
+    /// Decayed sum of all weights ever added, evicted items included. Shares therefore account for
+    /// evicted items.
     total: f32,
-    /// What a weight of one is worth now.
+    /// Stored value of a weight of 1 at present.
     unit: f32,
 }
 
-/// Beyond this the unit is brought back to one, far from where f32 overflows.
+/// Above this the row is rescaled to unit 1, far below the overflow of f32.
 const UNIT_LIMIT: f32 = 1e15;
 
 impl Default for TransitionRow {
@@ -26,7 +27,7 @@ impl Default for TransitionRow {
 }
 
 impl TransitionRow {
-    /// Lets all weights decay by one step of the factor `decay` in (0, 1].
+    /// Multiplies all weights by `decay`, in (0, 1].
     pub fn decay(&mut self, decay: f32) {
         self.unit /= decay;
         if self.unit > UNIT_LIMIT {
@@ -37,7 +38,8 @@ impl TransitionRow {
         }
     }
 
-    /// Adds weight to an item. A full row (`capacity` items) forgets its lightest item for a new one.
+    /// Adds weight to an item. A full row (`capacity` items) evicts its lightest item for a new
+    /// one.
     pub fn add(&mut self, item: ItemIx, weight: f32, capacity: usize) {
         let weight = weight * self.unit;
         self.total += weight;
@@ -53,70 +55,70 @@ impl TransitionRow {
         }
     }
 
-    /// Halves what the row holds for an item: it was offered and waved away.
+    /// Halves the weight of an item, after a dismissal.
     pub fn halve(&mut self, item: ItemIx) {
         if let Some((_, weight)) = self.entries.iter_mut().find(|(known, _)| *known == item) {
             *weight *= 0.5;
         }
     }
 
-    /// The items with their weights, as of now, in no particular order.
+    /// Items with their current weights, unordered.
     pub fn iter(&self) -> impl Iterator<Item = (ItemIx, f32)> {
         let scale = 1.0 / self.unit;
         self.entries.iter().map(move |&(item, weight)| (item, weight * scale))
     }
 
-    /// All weight ever added, decayed.
+    /// Decayed sum of all weights ever added.
     #[must_use]
     pub fn total_weight(&self) -> f32 {
         self.total / self.unit
     }
 
-    /// The bytes that the row takes on the heap.
+    /// Heap bytes of the row.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<(ItemIx, f32)>()
     }
 }
 
-/// A row for every item, each behind its own `Arc`, so that a copy shares all that has not changed.
+/// One row per item. Each is behind its own `Arc`, so clones share unchanged rows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TransitionMatrix {
     rows: PagedVec<Arc<TransitionRow>, 16>,
 }
 
 impl TransitionMatrix {
-    /// An item's row, if it has one.
+    /// Row of an item, if it has one.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&TransitionRow> {
         self.rows.get(item as usize).map(Arc::as_ref)
     }
 
-    /// Changes an item's row, making room for the item first.
+    /// Updates the row of an item, growing the matrix if needed.
     pub fn update_row(&mut self, item: ItemIx, change: impl FnOnce(&mut TransitionRow)) {
-        let place = item as usize;
-        if place >= self.rows.len() {
+        let index = item as usize;
+        if index >= self.rows.len() {
             let empty = Arc::new(TransitionRow::default());
-            self.rows.grow(place + 1, || Arc::clone(&empty));
+            self.rows.grow(index + 1, || Arc::clone(&empty));
         }
-        if let Some(row) = self.rows.get_mut(place) {
+        if let Some(row) = self.rows.get_mut(index) {
             change(Arc::make_mut(row));
         }
     }
 
-    /// How many items have a row.
+    /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether none has.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The bytes that all rows take, about.
+    /// Approximate memory use of all rows in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.rows
@@ -135,10 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_decay_by_one_factor_per_step_however_many_steps() {
+    fn weights_keep_decaying_across_rescaling() {
         let mut row = TransitionRow::default();
         row.add(1, 1.0, 8);
-        // 0.5^60 is beyond the unit's limit, so the row is rescaled on the way.
+        // 2^60 exceeds UNIT_LIMIT, so the row is rescaled on the way.
         for _ in 0..60 {
             row.decay(0.5);
             row.add(2, 1.0, 8);
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_row_forgets_its_lightest_item_and_keeps_its_total() {
+    fn a_full_row_evicts_its_lightest_item_and_keeps_its_total() {
         let mut row = TransitionRow::default();
         for (item, weight) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
             row.add(item, weight, 3);

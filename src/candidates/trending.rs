@@ -1,84 +1,91 @@
-//! What many choose now.
+//! Exponentially decayed item counts (trending source).
 
+use super::candidate_set::CandidateSet;
+use super::columns::{EvidenceColumn, FeatureColumn};
+use super::query_context::QueryContext;
 use super::simd_math::exp;
-use super::{CandidateSet, CandidateSource, EvidenceColumn, FeatureColumn, QueryContext};
+use super::source::CandidateSource;
 use crate::domain::{ItemIx, PagedVec, SourceName, Step};
 use serde::{Deserialize, Serialize};
 use std::f32::consts::LN_2;
 
-/// Half-lives of the two popularities, in events.
+/// Half-lives of the short-term and the long-term popularity, in journal entries.
 const HALF_LIVES: [f32; 2] = [300.0, 5_000.0];
-/// Items kept in each list of the most popular.
-const LISTED: usize = 50;
+/// Number of items in each list of the most popular.
+const MAX_LISTED: usize = 50;
 
-/// What is known of one item's popularity.
+/// Popularity of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct DecayedPopularity {
-    /// Decayed counts, as of event `at`.
+    /// Decayed counts as of entry `updated_at`.
     counts: [f32; 2],
-    at: u64,
+    updated_at: u64,
     first: u64,
     sessions: u32,
 }
 
-/// What is left of one after `events`.
+/// Decay factor after `events` entries, `2^(−events / half_life)`.
 fn decay(events: f32, half_life: f32) -> f32 {
     exp(-events * (LN_2 / half_life))
 }
 
 impl DecayedPopularity {
-    fn now(&self, now: u64) -> [f32; 2] {
-        let idle = now.saturating_sub(self.at) as f32;
-        [self.counts[0] * decay(idle, HALF_LIVES[0]), self.counts[1] * decay(idle, HALF_LIVES[1])]
+    fn counts_at(&self, now: u64) -> [f32; 2] {
+        let elapsed = now.saturating_sub(self.updated_at) as f32;
+        [self.counts[0] * decay(elapsed, HALF_LIVES[0]), self.counts[1] * decay(elapsed, HALF_LIVES[1])]
     }
 }
 
-/// What is counted of one item.
+/// Counts of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ItemCounts {
-    /// Choices, each halving every 300 entries.
+    /// Target events with a half-life of 300 entries.
     pub hour: f32,
-    /// Choices, each halving every 5,000 entries.
+    /// Target events with a half-life of 5,000 entries.
     pub day: f32,
-    /// Sessions that chose it.
+    /// Target events whose item was not yet in the user's steps; about the number of sessions.
     pub sessions: u32,
-    /// The entry of its first choice.
+    /// Journal entry at which the item was first counted.
     pub first: u64,
-    /// The entry of its latest choice.
+    /// Journal entry of the latest target event or dismissal.
     pub last: u64,
 }
 
-/// Exponentially decayed counts of every item, and the most popular of them.
+/// Exponentially decayed counts of every item, and the most popular items.
+///
+/// A target event adds 1, a dismissal subtracts 1 (not below 0) and removes the item from the lists
+/// until its next target event.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct TrendingSource {
     items: PagedVec<DecayedPopularity, 64>,
-    /// The most popular by each half-life. The key `log2(count) + at / half-life` orders as the decayed counts do, whenever asked.
+    /// The most popular items by half-life. The key `log2(count) + entry / half_life` orders as the
+    /// decayed counts do at any later time.
     top: [Vec<(f64, ItemIx)>; 2],
     totals: [f32; 2],
     now: u64,
 }
 
 impl TrendingSource {
-    /// What is counted of an item, as of the entry `now`; `None` if nothing ever chose it.
+    /// Counts of an item at journal entry `now`; `None` if it never was a target.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx, now: u64) -> Option<ItemCounts> {
-        let known = self.items.get(item as usize).filter(|known| known.sessions > 0)?;
-        let [hour, day] = known.now(now);
-        Some(ItemCounts { hour, day, sessions: known.sessions, first: known.first, last: known.at })
+        let entry = self.items.get(item as usize).filter(|entry| entry.sessions > 0)?;
+        let [hour, day] = entry.counts_at(now);
+        Some(ItemCounts { hour, day, sessions: entry.sessions, first: entry.first, last: entry.updated_at })
     }
 
-    /// The popularity of the day: an item's decayed count as of the entry `now`.
+    /// Long-term popularity: decayed count of an item at journal entry `now`.
     #[must_use]
     pub fn popularity(&self, item: ItemIx, now: u64) -> f32 {
-        self.items.get(item as usize).map_or(0.0, |popularity| popularity.now(now)[1])
+        self.items.get(item as usize).map_or(0.0, |popularity| popularity.counts_at(now)[1])
     }
 
-    /// The most popular items of the day with their popularity, best first, ties by the smaller number.
+    /// Items with the highest long-term popularity, best first; ties by the smaller item number.
     #[must_use]
     pub fn top_items(&self, now: u64) -> Vec<(ItemIx, f32)> {
-        let mut listed: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
-        listed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        listed
+        let mut ranked: Vec<_> = self.top[1].iter().map(|&(_, item)| (item, self.popularity(item, now))).collect();
+        ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        ranked
     }
 }
 
@@ -87,66 +94,66 @@ impl CandidateSource for TrendingSource {
         SourceName::Trending
     }
 
-    fn learn(&mut self, moment: &QueryContext<'_>, arrival: &Step) {
+    fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        let now = moment.now;
+        let now = context.now;
         if item as usize >= self.items.len() {
             self.items.grow(item as usize + 1, || DecayedPopularity { first: now, ..DecayedPopularity::default() });
         }
         let Some(popularity) = self.items.get_mut(item as usize) else { return };
-        popularity.counts = popularity.now(now).map(|count| count + 1.0);
-        popularity.at = now;
-        if !moment.recent_items().any(|seen| seen == item) {
+        popularity.counts = popularity.counts_at(now).map(|count| count + 1.0);
+        popularity.updated_at = now;
+        if !context.recent_items().any(|seen| seen == item) {
             popularity.sessions += 1;
         }
         let elapsed = now.saturating_sub(self.now) as f32;
         for (((total, half_life), top), count) in self.totals.iter_mut().zip(HALF_LIVES).zip(&mut self.top).zip(popularity.counts) {
             *total = *total * decay(elapsed, half_life) + 1.0;
             let key = f64::from(count.log2()) + now as f64 / f64::from(half_life);
-            if let Some(known) = top.iter_mut().find(|(_, known)| *known == item) {
-                known.0 = key;
-            } else if top.len() < LISTED {
+            if let Some(entry) = top.iter_mut().find(|(_, entry)| *entry == item) {
+                entry.0 = key;
+            } else if top.len() < MAX_LISTED {
                 top.push((key, item));
-            } else if let Some(least) = top.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0))
-                && least.0 < key
+            } else if let Some(lowest) = top.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0))
+                && lowest.0 < key
             {
-                *least = (key, item);
+                *lowest = (key, item);
             }
         }
         self.now = now;
     }
 
-    fn learn_dismissal(&mut self, moment: &QueryContext<'_>, item: ItemIx) {
+    fn learn_dismissal(&mut self, context: &QueryContext<'_>, item: ItemIx) {
         if let Some(popularity) = self.items.get_mut(item as usize) {
-            popularity.counts = popularity.now(moment.now).map(|count| (count - 1.0).max(0.0));
-            popularity.at = moment.now;
+            popularity.counts = popularity.counts_at(context.now).map(|count| (count - 1.0).max(0.0));
+            popularity.updated_at = context.now;
         }
-        self.top.iter_mut().for_each(|top| top.retain(|(_, listed)| *listed != item));
+        self.top.iter_mut().for_each(|top| top.retain(|(_, ranked)| *ranked != item));
     }
 
-    fn generate(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
-        for ((top, half_life), channel) in
+    fn generate(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        for ((top, half_life), column) in
             self.top.iter().zip(HALF_LIVES).zip([EvidenceColumn::HourlyPopularity, EvidenceColumn::DailyPopularity])
         {
             for &(key, item) in top {
-                slate.add(item, channel, (key - moment.now as f64 / f64::from(half_life)).exp2() as f32);
+                candidates.add(item, column, (key - context.now as f64 / f64::from(half_life)).exp2() as f32);
             }
         }
-        let elapsed = moment.now.saturating_sub(self.now) as f32;
-        slate.add_total(EvidenceColumn::HourlyPopularity, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
-        slate.add_total(EvidenceColumn::DailyPopularity, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
+        let elapsed = context.now.saturating_sub(self.now) as f32;
+        candidates.add_total(EvidenceColumn::HourlyPopularity, self.totals[0] * decay(elapsed, HALF_LIVES[0]));
+        candidates.add_total(EvidenceColumn::DailyPopularity, self.totals[1] * decay(elapsed, HALF_LIVES[1]));
     }
 
-    fn add_features(&self, moment: &QueryContext<'_>, slate: &mut CandidateSet) {
-        for (item, evidence, facts) in slate.rows_mut() {
+    fn add_features(&self, context: &QueryContext<'_>, candidates: &mut CandidateSet) {
+        for (item, evidence, features) in candidates.rows_mut() {
             let Some(popularity) = self.items.get(item as usize) else { continue };
-            let counts = popularity.now(moment.now);
+            let counts = popularity.counts_at(context.now);
             evidence[EvidenceColumn::HourlyPopularity as usize] = counts[0];
             evidence[EvidenceColumn::DailyPopularity as usize] = counts[1];
-            facts[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
-            facts[FeatureColumn::EventsSinceLastSeen as usize] = moment.now.saturating_sub(popularity.at) as f32;
-            facts[FeatureColumn::EventsSinceFirstSeen as usize] = moment.now.saturating_sub(popularity.first) as f32;
-            facts[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
+            features[FeatureColumn::SessionCount as usize] = popularity.sessions as f32;
+            features[FeatureColumn::EventsSinceLastSeen as usize] = context.now.saturating_sub(popularity.updated_at) as f32;
+            features[FeatureColumn::EventsSinceFirstSeen as usize] = context.now.saturating_sub(popularity.first) as f32;
+            features[FeatureColumn::PopularityTrend as usize] = (counts[0] + 0.1) / (counts[1] + 0.1);
         }
     }
 

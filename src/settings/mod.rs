@@ -86,8 +86,8 @@ impl Validate for Settings {
         self.network.check().map_err(|error| InvalidSetting::new(format!("network.{}", error.key), error.value, error.allowed))?;
         self.learning.check().map_err(|error| InvalidSetting::new(format!("learning.{}", error.key), error.value, error.allowed))?;
         self.safety.check().map_err(|error| InvalidSetting::new(format!("safety.{}", error.key), error.value, error.allowed))?;
-        self.recall.check().map_err(|CandidateSettingsError::OutOfRange { key, value, least, most }| {
-            InvalidSetting::new(format!("recall.{key}"), value, format!("{least} to {most}"))
+        self.recall.check().map_err(|CandidateSettingsError::OutOfRange { key, value, min, max }| {
+            InvalidSetting::new(format!("recall.{key}"), value, format!("{min} to {max}"))
         })?;
         self.train.check().map_err(|error| InvalidSetting::new(format!("train.{}", error.key), error.value, error.allowed))?;
         self.clusters.check().map_err(|error| InvalidSetting::new(format!("clusters.{}", error.key), error.value, error.allowed))
