@@ -1,26 +1,28 @@
-//! What the ranker is told of each candidate and of the moment.
+//! Features of the ranker: per candidate and per query context.
 
 use super::SourceAffinity;
 use crate::candidates::simd_math::ln;
 use crate::candidates::{CandidateSet, EVIDENCE_COLUMNS, EvidenceColumn, FEATURE_COLUMNS, FeatureColumn, QueryContext};
 
-/// Features of a candidate: the logarithm of its share on each channel, of the weight behind it, and the facts.
+/// Features per candidate: log share and log weight per evidence column, then the feature columns.
 pub const ITEM_FEATURES: usize = 2 * EVIDENCE_COLUMNS + FEATURE_COLUMNS;
-/// Features of a moment: on each channel the evidence, the largest share and the session's mood; the facts of the last item; the session's shape.
-pub const CONTEXT_FEATURES: usize = 3 * EVIDENCE_COLUMNS + FEATURE_COLUMNS + SHAPE;
-/// Features of a session's shape.
-const SHAPE: usize = 8;
+/// Features per context: per evidence column the log total weight, the largest share feature of the
+/// candidates, and the session's [`SourceAffinity`]; then the feature columns of the last item;
+/// then the session features.
+pub const CONTEXT_FEATURES: usize = 3 * EVIDENCE_COLUMNS + FEATURE_COLUMNS + SESSION_FEATURES;
+/// Number of session features.
+const SESSION_FEATURES: usize = 8;
 
-/// The features of one moment, reused from moment to moment.
+/// Features of one query, reused between queries.
 #[derive(Debug, Clone)]
 pub struct RankingFeatures {
-    /// `(candidates, ITEM)`, all about 0 to 2.
+    /// Raw candidate features, `(candidates, ITEM_FEATURES)`, typically 0 to 2.
     pub raw_items: Vec<[f32; ITEM_FEATURES]>,
-    /// `(MOMENT)`, all about 0 to 2.
+    /// Raw context features, `(CONTEXT_FEATURES)`, typically 0 to 2.
     pub raw_context: [f32; CONTEXT_FEATURES],
-    /// `(candidates, ITEM)`, brought to one scale: what the ranker sees.
+    /// Normalised candidate features, the input of the ranker.
     pub items: Vec<[f32; ITEM_FEATURES]>,
-    /// `(MOMENT)`, likewise.
+    /// Normalised context features, the input of the ranker.
     pub context: [f32; CONTEXT_FEATURES],
 }
 
@@ -31,33 +33,41 @@ impl Default for RankingFeatures {
 }
 
 impl RankingFeatures {
-    /// Computes the raw features of the slate's kept candidates. `confidence` is the network's largest log-probability, if there is a network.
-    pub fn compute(&mut self, slate: &CandidateSet, moment: &QueryContext<'_>, mood: &SourceAffinity, confidence: Option<f32>) {
-        pulp::Arch::new().dispatch(ItemFeatureKernel { raw: &mut self.raw_items, slate });
-        let mut recent = moment.recent_items();
-        let (last, before) = (recent.next(), recent.next());
-        let gap = match moment.steps {
-            [.., before, last] => last.at.saturating_sub(before.at).max(0) as f32 / 1000.0,
+    /// Computes the raw features of the kept candidates.
+    ///
+    /// `best_log_probability` is that of the network's best item, `None` without a network.
+    pub fn compute(
+        &mut self,
+        candidates: &CandidateSet,
+        context: &QueryContext<'_>,
+        affinity: &SourceAffinity,
+        best_log_probability: Option<f32>,
+    ) {
+        pulp::Arch::new().dispatch(ItemFeatureKernel { raw: &mut self.raw_items, candidates });
+        let mut recent = context.recent_items();
+        let (last, previous) = (recent.next(), recent.next());
+        let gap_seconds = match context.steps {
+            [.., previous, last] => last.at.saturating_sub(previous.at).max(0) as f32 / 1000.0,
             _ => 0.0,
         };
-        let shape: [f32; SHAPE] = [
-            ln(1.0 + moment.steps.len() as f32) * 0.3,
-            f32::from(last.is_some() && moment.recent_items().skip(1).any(|item| Some(item) == last)),
-            f32::from(last.is_some() && last == before),
-            ln(1.0 + gap) * 0.15,
-            mood.repeat_rate,
-            mood.hit_rate,
-            confidence.map_or(0.0, |log_probability| (log_probability.max(-12.0) + 12.0) / 12.0),
-            f32::from(moment.steps.last().is_some_and(|step| step.starts_session)),
+        let session: [f32; SESSION_FEATURES] = [
+            ln(1.0 + context.steps.len() as f32) * 0.3,
+            f32::from(last.is_some() && context.recent_items().skip(1).any(|item| Some(item) == last)),
+            f32::from(last.is_some() && last == previous),
+            ln(1.0 + gap_seconds) * 0.15,
+            affinity.repeat_rate,
+            affinity.hit_rate,
+            best_log_probability.map_or(0.0, |log_probability| (log_probability.max(-12.0) + 12.0) / 12.0),
+            f32::from(context.steps.last().is_some_and(|step| step.starts_session)),
         ];
-        let evidence = slate.totals().iter().map(|total| ln(1.0 + total) * 0.3);
-        let best = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMNS], |mut best, item| {
-            best.iter_mut().zip(item).for_each(|(best, share)| *best = best.max(*share));
-            best
+        let evidence = candidates.totals().iter().map(|total| ln(1.0 + total) * 0.3);
+        let best_shares = self.raw_items.iter().fold([0.0f32; EVIDENCE_COLUMNS], |mut best_shares, item| {
+            best_shares.iter_mut().zip(item).for_each(|(best_shares, share)| *best_shares = best_shares.max(*share));
+            best_shares
         });
-        let facts =
-            last.and_then(|last| self.raw_items.get(slate.position(last)?)?.last_chunk()).copied().unwrap_or([0.0; FEATURE_COLUMNS]);
-        for (out, x) in self.raw_context.iter_mut().zip(evidence.chain(best).chain(mood.shares).chain(facts).chain(shape)) {
+        let features =
+            last.and_then(|last| self.raw_items.get(candidates.position(last)?)?.last_chunk()).copied().unwrap_or([0.0; FEATURE_COLUMNS]);
+        for (out, x) in self.raw_context.iter_mut().zip(evidence.chain(best_shares).chain(affinity.shares).chain(features).chain(session)) {
             *out = x;
         }
     }
@@ -65,7 +75,7 @@ impl RankingFeatures {
 
 struct ItemFeatureKernel<'a> {
     raw: &'a mut Vec<[f32; ITEM_FEATURES]>,
-    slate: &'a CandidateSet,
+    candidates: &'a CandidateSet,
 }
 
 impl pulp::NullaryFnOnce for ItemFeatureKernel<'_> {
@@ -73,27 +83,27 @@ impl pulp::NullaryFnOnce for ItemFeatureKernel<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { raw, slate } = self;
-        let scale = slate.totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
+        let Self { raw, candidates } = self;
+        let scale = candidates.totals().map(|total| if total > 0.0 { 1.0 / total } else { 0.0 });
         let (mut plain, mut logarithmic) = ([0.0; FEATURE_COLUMNS], [0.0; FEATURE_COLUMNS]);
-        for fact in FeatureColumn::ALL {
-            (plain[fact as usize], logarithmic[fact as usize]) = fact.scaling();
+        for column in FeatureColumn::ALL {
+            (plain[column as usize], logarithmic[column as usize]) = column.scaling();
         }
         raw.clear();
-        raw.resize(slate.len(), [0.0; ITEM_FEATURES]);
-        for ((evidence, facts, named), out) in slate.rows().zip(raw) {
-            for lane in 0..EVIDENCE_COLUMNS {
-                // From 0 for a share of nothing to 1.84 for all.
-                out[lane] = (ln(evidence[lane] * scale[lane] + 1e-4) + 9.210_34) * 0.2;
+        raw.resize(candidates.len(), [0.0; ITEM_FEATURES]);
+        for ((evidence, features, column_count), out) in candidates.rows().zip(raw) {
+            for i in 0..EVIDENCE_COLUMNS {
+                // ln(share + 1e-4), shifted and scaled to 0 for share 0 and 1.84 for share 1.
+                out[i] = (ln(evidence[i] * scale[i] + 1e-4) + 9.210_34) * 0.2;
             }
-            for lane in 0..EVIDENCE_COLUMNS {
-                out[EVIDENCE_COLUMNS + lane] = ln(1.0 + evidence[lane]) * 0.3;
+            for i in 0..EVIDENCE_COLUMNS {
+                out[EVIDENCE_COLUMNS + i] = ln(1.0 + evidence[i]) * 0.3;
             }
-            let mut facts = *facts;
-            facts[FeatureColumn::ColumnCount as usize] = named as f32;
-            facts[FeatureColumn::NeighbourCount as usize] = evidence[EvidenceColumn::NeighbourCount as usize];
-            for lane in 0..FEATURE_COLUMNS {
-                out[2 * EVIDENCE_COLUMNS + lane] = plain[lane] * facts[lane] + logarithmic[lane] * ln(1.0 + facts[lane]);
+            let mut features = *features;
+            features[FeatureColumn::ColumnCount as usize] = column_count as f32;
+            features[FeatureColumn::NeighbourCount as usize] = evidence[EvidenceColumn::NeighbourCount as usize];
+            for i in 0..FEATURE_COLUMNS {
+                out[2 * EVIDENCE_COLUMNS + i] = plain[i] * features[i] + logarithmic[i] * ln(1.0 + features[i]);
             }
         }
     }

@@ -1,7 +1,16 @@
-//! From candidates to a ranked list: features, the online ranker, and the session's mood.
+//! Ranking: from candidates to a ranked list.
 //!
-//! One [`RankingWorkspace`] a thread: it gathers a moment's candidates from the counting sources and the network, cuts them to a few hundred, describes each
-//! by [`RankingFeatures`], and has the [`Ranker`] score them. Teaching goes the same way: consider, ask for the rank, then teach.
+//! A [`RankingWorkspace`] per thread gathers the candidates of a query from the counting sources
+//! and the network, keeps a few hundred, computes [`RankingFeatures`] and scores them with the
+//! [`Ranker`]. Training is prequential: score the candidates, read the rank of the target, then
+//! train on the same workspace.
+//!
+//! - `features`, `normaliser`: candidate and context features, brought to one scale
+//! - `ranker`: the online listwise ranker
+//! - `workspace`: buffers and steps of one query
+//! - `source_affinity`: running hit rate of each source in a session
+//! - `filter`: filter expressions on item attributes
+//! - `result_selection`: eligibility rules and the final list
 
 mod features;
 mod filter;

@@ -1,32 +1,34 @@
-//! Features brought to one scale, whatever the site's traffic looks like.
+//! Online feature normalisation: zero mean and equal spread for every feature.
 
 use super::features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
 use serde::{Deserialize, Serialize};
 
-/// Running mean and variance of every feature, over the candidates that the ranker was taught with.
+/// Running mean and variance of every feature over the training candidates.
 ///
-/// A feature that is nearly the same for all candidates drowns in its own mean; centred and scaled, the ranker learns from it as fast as from any other.
+/// A feature that is nearly constant across candidates would be lost in its mean. Centred and
+/// scaled, every feature trains at the same speed.
+/// Normalised feature: `clamp(0.5 (x − mean) / √(variance + 1e-3), ±4)`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FeatureNormaliser {
     item: FeatureStatistics,
-    moment: FeatureStatistics,
-    taught: u64,
+    context: FeatureStatistics,
+    updates: u64,
 }
 
-/// `(features)` each.
+/// Mean and variance, `(features)` each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct FeatureStatistics {
     mean: Vec<f32>,
     variance: Vec<f32>,
 }
 
-/// The averages begin as plain ones and end as running ones of this rate.
-const LEAST_RATE: f32 = 1e-4;
-/// The standard deviation of a normalised feature.
+/// Minimum rate: the averages start as plain means and become exponential averages of this rate.
+const MIN_RATE: f32 = 1e-4;
+/// Standard deviation of a normalised feature.
 const SPREAD: f32 = 0.5;
-/// Added to variances, so that a feature that never moves is not blown up.
-const SLACK: f32 = 1e-3;
-/// Normalised features end here, on either side.
+/// Added to variances, so that a constant feature is not amplified.
+const VARIANCE_FLOOR: f32 = 1e-3;
+/// Normalised features are clamped to ± this value.
 const LIMIT: f32 = 4.0;
 
 impl FeatureStatistics {
@@ -34,25 +36,25 @@ impl FeatureStatistics {
         Self { mean: vec![0.0; features], variance: vec![1.0; features] }
     }
 
-    /// `(mean, factor)` of each of the `N` features.
+    /// `(mean, scale factor)` of each of the `N` features.
     #[inline(always)]
     fn scale<const N: usize>(&self) -> ([f32; N], [f32; N]) {
         let (mut mean, mut factor) = ([0.0; N], [0.0; N]);
         for (((mean, factor), known), variance) in mean.iter_mut().zip(&mut factor).zip(&self.mean).zip(&self.variance) {
             *mean = *known;
-            *factor = SPREAD / (variance + SLACK).sqrt();
+            *factor = SPREAD / (variance + VARIANCE_FLOOR).sqrt();
         }
         (mean, factor)
     }
 
     #[inline(always)]
-    fn learn<const N: usize>(&mut self, rows: &[[f32; N]], rate: f32) {
+    fn update<const N: usize>(&mut self, rows: &[[f32; N]], rate: f32) {
         let (mut sums, mut squares) = ([0.0f32; N], [0.0f32; N]);
         for row in rows {
             for (((x, mean), sum), square) in row.iter().zip(&self.mean).zip(&mut sums).zip(&mut squares) {
-                let distance = x - mean;
-                *sum += distance;
-                *square += distance * distance;
+                let deviation = x - mean;
+                *sum += deviation;
+                *square += deviation * deviation;
             }
         }
         let share = rate / rows.len().max(1) as f32;
@@ -72,23 +74,23 @@ fn normalise<const N: usize>(raw: &[f32; N], mean: &[f32; N], factor: &[f32; N],
 
 impl Default for FeatureNormaliser {
     fn default() -> Self {
-        Self { item: FeatureStatistics::new(ITEM_FEATURES), moment: FeatureStatistics::new(CONTEXT_FEATURES), taught: 0 }
+        Self { item: FeatureStatistics::new(ITEM_FEATURES), context: FeatureStatistics::new(CONTEXT_FEATURES), updates: 0 }
     }
 }
 
 impl FeatureNormaliser {
-    /// Fills the normalised features from the raw ones.
+    /// Computes the normalised features from the raw ones.
     pub fn apply(&self, features: &mut RankingFeatures) {
         pulp::Arch::new().dispatch(NormaliseKernel { normaliser: self, features });
     }
 
-    /// Takes the raw features of a moment into the averages.
+    /// Adds the raw features of a query to the statistics.
     pub fn update(&mut self, features: &RankingFeatures) {
         if features.raw_items.is_empty() {
             return;
         }
-        self.taught += 1;
-        let rate = (1.0 / self.taught as f32).max(LEAST_RATE);
+        self.updates += 1;
+        let rate = (1.0 / self.updates as f32).max(MIN_RATE);
         pulp::Arch::new().dispatch(StatisticsKernel { normaliser: self, features, rate });
     }
 }
@@ -103,14 +105,14 @@ impl pulp::NullaryFnOnce for NormaliseKernel<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let RankingFeatures { raw_items: raw, raw_context: raw_moment, items, context: moment } = self.features;
+        let RankingFeatures { raw_items: raw, raw_context, items, context } = self.features;
         let (mean, factor) = self.normaliser.item.scale();
         items.resize(raw.len(), [0.0; ITEM_FEATURES]);
         for (raw, out) in raw.iter().zip(items) {
             normalise(raw, &mean, &factor, out);
         }
-        let (mean, factor) = self.normaliser.moment.scale();
-        normalise(raw_moment, &mean, &factor, moment);
+        let (mean, factor) = self.normaliser.context.scale();
+        normalise(raw_context, &mean, &factor, context);
     }
 }
 
@@ -125,8 +127,8 @@ impl pulp::NullaryFnOnce for StatisticsKernel<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.normaliser.item.learn(&self.features.raw_items, self.rate);
-        self.normaliser.moment.learn(std::slice::from_ref(&self.features.raw_context), self.rate);
+        self.normaliser.item.update(&self.features.raw_items, self.rate);
+        self.normaliser.context.update(std::slice::from_ref(&self.features.raw_context), self.rate);
     }
 }
 
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normalised_features_have_mean_zero_and_one_spread_whatever_their_scale() {
+    fn normalised_features_have_zero_mean_and_equal_spread() {
         let mut normaliser = FeatureNormaliser::default();
         // Feature f of candidate c is 10·f + (0.1 + f)·(±1): its mean is 10·f, its standard deviation 0.1 + f.
         let value = |c: usize, f: usize| 10.0 * f as f32 + (0.1 + f as f32) * if c.is_multiple_of(2) { 1.0 } else { -1.0 };
@@ -148,7 +150,8 @@ mod tests {
         for f in [0, 1, ITEM_FEATURES - 1] {
             let mean: f32 = features.items.iter().map(|row| row[f]).sum::<f32>() / 8.0;
             let square: f32 = features.items.iter().map(|row| row[f] * row[f]).sum::<f32>() / 8.0;
-            // SLACK takes 5 % off where the deviation is 0.1; the start at mean 0 has all but worn off after 4,000 averages.
+            // VARIANCE_FLOOR lowers the deviation by 5 % where it is 0.1. After 4,000 averages the
+            // initial mean 0 is negligible.
             assert!(mean.abs() < 0.02, "feature {f}: mean {mean}");
             assert!((square.sqrt() - SPREAD).abs() < 0.05, "feature {f}: deviation {}", square.sqrt());
         }

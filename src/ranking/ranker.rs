@@ -1,4 +1,4 @@
-//! The online listwise ranker.
+//! The online listwise ranker: a small neural network trained by softmax over the candidates.
 
 use super::features::{CONTEXT_FEATURES, ITEM_FEATURES, RankingFeatures};
 use super::normaliser::FeatureNormaliser;
@@ -9,35 +9,36 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// Hidden units.
+/// Number of hidden units.
 pub const HIDDEN_UNITS: usize = 32;
-/// The hidden units of one candidate.
+/// Hidden activations of one candidate.
 pub type HiddenUnits = [f32; HIDDEN_UNITS];
 
-/// Learning rate of Adagrad for the shared weights.
-const RATE: f32 = 0.08;
-/// The same for the items' biases.
-const BIAS_RATE: f32 = 0.02;
-/// Where Adagrad's sums of squares begin.
-const SQUARES: f32 = 0.1;
-/// Events whose gradients are summed before a step is taken.
-const BATCH: u32 = 8;
-/// Gradients of the score below this are left out: together they are less than the rounding of the rest.
-const NEGLIGIBLE: f32 = 1e-6;
-/// An item's bias is moved only by gradients above this, so that an event touches few items.
-const BIAS_NEGLIGIBLE: f32 = 1e-3;
-/// Candidates taken together, so that a row of weights is loaded once for all of them.
-const BLOCK: usize = 8;
+/// Adagrad learning rate of the shared weights.
+const LEARNING_RATE: f32 = 0.08;
+/// Adagrad learning rate of the item biases.
+const BIAS_LEARNING_RATE: f32 = 0.02;
+/// Initial value of Adagrad's sums of squares.
+const INITIAL_SQUARES: f32 = 0.1;
+/// Events per step; their gradients are summed.
+const EVENTS_PER_STEP: u32 = 8;
+/// Score gradients below this are skipped. Their sum is below the rounding error of the rest.
+const MIN_GRADIENT: f32 = 1e-6;
+/// Item biases change only for score gradients above this, so that an event touches few items.
+const MIN_BIAS_GRADIENT: f32 = 1e-3;
+/// Candidates per block, so that a row of weights is loaded once per block.
+const CANDIDATES_PER_BLOCK: usize = 8;
 
-/// `score = linear·x + out·relu(item·x + moment·m + base)`, for the features x of the candidate and m of the moment.
+/// `score = linear·x + out·relu(item·x + context·m + base)`, for candidate features x and context
+/// features m.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct RankerWeights {
-    /// `(ITEM)`
+    /// `(ITEM_FEATURES)`
     linear: Vec<f32>,
-    /// `(ITEM, HIDDEN)`
+    /// `(ITEM_FEATURES, HIDDEN_UNITS)`
     item: Vec<HiddenUnits>,
-    /// `(MOMENT, HIDDEN)`
-    moment: Vec<HiddenUnits>,
+    /// `(CONTEXT_FEATURES, HIDDEN_UNITS)`
+    context: Vec<HiddenUnits>,
     base: HiddenUnits,
     out: HiddenUnits,
 }
@@ -48,60 +49,65 @@ impl RankerWeights {
         Self {
             linear: vec![value; ITEM_FEATURES],
             item: vec![units; ITEM_FEATURES],
-            moment: vec![units; CONTEXT_FEATURES],
+            context: vec![units; CONTEXT_FEATURES],
             base: units,
             out: units,
         }
     }
 
     fn parts(&mut self) -> [&mut [f32]; 5] {
-        [&mut self.linear, self.item.as_flattened_mut(), self.moment.as_flattened_mut(), &mut self.base, &mut self.out]
+        [&mut self.linear, self.item.as_flattened_mut(), self.context.as_flattened_mut(), &mut self.base, &mut self.out]
     }
 }
 
-/// One score a candidate: a linear part, one hidden layer, a bias per item; learned by a softmax over the candidates of the moment
-/// (ListNet's top-one probability with a single relevant item: Z. Cao et al., "Learning to rank: from pairwise approach to listwise approach", ICML 2007)
-/// with Adagrad.
+/// Online listwise ranker: a linear part, one hidden layer and a bias per item.
 ///
-/// The hidden layer sees the moment too: what a source is worth depends on it, and what is the same for every candidate cannot move a linear softmax.
+/// Trained by softmax cross-entropy over the candidates of a query. This is ListNet's top-one
+/// probability with a single relevant item (Z. Cao et al., "Learning to rank: from pairwise
+/// approach to listwise approach", ICML 2007). The optimiser is Adagrad [Duchi et al. 2011] on
+/// gradients summed over 8 events; item biases step on every event.
+///
+/// The hidden layer also sees the context features, because the value of a source depends on the
+/// context. A linear term that is the same for every candidate has no effect on a softmax.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ranker {
     weights: RankerWeights,
     squares: RankerWeights,
-    /// Summed since the last step.
+    /// Gradient summed since the last step.
     gradient: RankerWeights,
-    summed: u32,
+    events_summed: u32,
     normaliser: FeatureNormaliser,
-    /// Per item: bias and Adagrad's sum of squares.
+    /// Per item, the bias and its Adagrad sum of squares.
     biases: PagedVec<(f32, f32), 64>,
 }
 
 impl Ranker {
-    /// A ranker that weighs all shares alike, its hidden layer drawn from `seed`.
+    /// Creates a ranker with equal weights for all share features and a hidden layer drawn from
+    /// `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut draw = || ((random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut draw = || ((rng.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.2;
         let mut weights = RankerWeights::constant(0.0);
         weights.linear.iter_mut().take(crate::candidates::EVIDENCE_COLUMNS).for_each(|weight| *weight = 0.5);
-        let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.moment.as_flattened_mut()).chain(&mut weights.out);
+        let drawn = weights.item.as_flattened_mut().iter_mut().chain(weights.context.as_flattened_mut()).chain(&mut weights.out);
         drawn.for_each(|weight| *weight = draw());
         Self {
             weights,
-            squares: RankerWeights::constant(SQUARES),
+            squares: RankerWeights::constant(INITIAL_SQUARES),
             gradient: RankerWeights::constant(0.0),
-            summed: 0,
+            events_summed: 0,
             normaliser: FeatureNormaliser::default(),
             biases: PagedVec::default(),
         }
     }
 
-    /// Fills the features that the ranker sees from the raw ones.
+    /// Computes the normalised features from the raw ones.
     pub fn normalise(&self, features: &mut RankingFeatures) {
         self.normaliser.apply(features);
     }
 
-    /// Scores each candidate. `hidden` and `scores` are made as long as `items`.
+    /// Scores every candidate. Resizes `hidden` and `scores` to the length of `items`.
     pub fn score(&self, features: &RankingFeatures, items: &[ItemIx], hidden: &mut Vec<HiddenUnits>, scores: &mut Vec<f32>) {
         scores.clear();
         scores.extend(items.iter().map(|item| self.biases.get(*item as usize).map_or(0.0, |(bias, _)| *bias)));
@@ -109,9 +115,12 @@ impl Ranker {
         pulp::Arch::new().dispatch(RankerForwardKernel { weights: &self.weights, features, hidden, scores });
     }
 
-    /// Learns that `target`, a place among the candidates, came; `hidden` and `scores` are those of [`Ranker::score`] at the same moment, and
-    /// `scores` becomes the gradient. Returns the loss −ln p(target).
-    pub fn learn(
+    /// Trains with the candidate at index `target` as the target and returns the loss −ln
+    /// p(target).
+    ///
+    /// `hidden` and `scores` are the results of [`Ranker::score`] for the same features. `scores`
+    /// is overwritten with the gradient.
+    pub fn train(
         &mut self,
         features: &RankingFeatures,
         items: &[ItemIx],
@@ -124,34 +133,35 @@ impl Ranker {
         let loss = -probability.max(f32::MIN_POSITIVE).ln();
         *probability -= 1.0;
         self.normaliser.update(features);
-        let Self { weights, squares, gradient, summed, .. } = self;
+        let Self { weights, squares, gradient, events_summed, .. } = self;
         pulp::Arch::new().dispatch(RankerBackwardKernel { weights, features, hidden, deltas: scores, gradient });
-        *summed += 1;
-        if *summed >= BATCH {
-            *summed = 0;
+        *events_summed += 1;
+        if *events_summed >= EVENTS_PER_STEP {
+            *events_summed = 0;
             pulp::Arch::new().dispatch(RankerAdagradKernel { weights, squares, gradient });
         }
-        for (&item, &delta) in items.iter().zip(scores.iter()).filter(|(_, delta)| delta.abs() > BIAS_NEGLIGIBLE) {
-            self.move_bias(item, delta);
+        for (&item, &delta) in items.iter().zip(scores.iter()).filter(|(_, delta)| delta.abs() > MIN_BIAS_GRADIENT) {
+            self.update_bias(item, delta);
         }
         loss
     }
 
-    /// Learns that the candidate at `position` was waved away: a step on −ln(1 − p) for its bias.
-    pub fn learn_dismissal(&mut self, scores: &[f32], position: usize, item: ItemIx) {
+    /// Trains with a dismissal of the candidate at `position`: one Adagrad step of the item's bias
+    /// on the loss −ln(1 − p), whose gradient is the softmax probability p.
+    pub fn train_dismissal(&mut self, scores: &[f32], position: usize, item: ItemIx) {
         let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = scores.iter().map(|score| exp(score - top)).sum();
         if let Some(score) = scores.get(position) {
-            self.move_bias(item, exp(score - top) / sum);
+            self.update_bias(item, exp(score - top) / sum);
         }
     }
 
-    fn move_bias(&mut self, item: ItemIx, gradient: f32) {
-        let place = item as usize;
-        self.biases.grow(place + 1, || (0.0, SQUARES));
-        if let Some((bias, square)) = self.biases.get_mut(place) {
+    fn update_bias(&mut self, item: ItemIx, gradient: f32) {
+        let index = item as usize;
+        self.biases.grow(index + 1, || (0.0, INITIAL_SQUARES));
+        if let Some((bias, square)) = self.biases.get_mut(index) {
             *square += gradient * gradient;
-            *bias -= BIAS_RATE * gradient / square.sqrt();
+            *bias -= BIAS_LEARNING_RATE * gradient / square.sqrt();
         }
     }
 }
@@ -186,9 +196,9 @@ impl pulp::WithSimd for RankerForwardKernel<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { weights, features, hidden, scores } = self;
-        // What the moment adds is the same for every candidate.
+        // The context contribution is the same for every candidate.
         let mut base = weights.base;
-        for (x, row) in features.context.iter().zip(&weights.moment) {
+        for (x, row) in features.context.iter().zip(&weights.context) {
             let x = simd.splat_f32s(*x);
             for (base, w) in vectors_mut::<S>(&mut base).iter_mut().zip(vectors::<S>(row)) {
                 *base = simd.mul_add_f32s(x, *w, *base);
@@ -196,10 +206,15 @@ impl pulp::WithSimd for RankerForwardKernel<'_> {
         }
         let base = vectors::<S>(&base);
         let zero = simd.splat_f32s(0.0);
-        for ((xs, hidden), scores) in features.items.chunks(BLOCK).zip(hidden.chunks_mut(BLOCK)).zip(scores.chunks_mut(BLOCK)) {
-            let x: [&[f32; ITEM_FEATURES]; BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM_FEATURES]));
+        for ((xs, hidden), scores) in features
+            .items
+            .chunks(CANDIDATES_PER_BLOCK)
+            .zip(hidden.chunks_mut(CANDIDATES_PER_BLOCK))
+            .zip(scores.chunks_mut(CANDIDATES_PER_BLOCK))
+        {
+            let x: [&[f32; ITEM_FEATURES]; CANDIDATES_PER_BLOCK] = std::array::from_fn(|c| xs.get(c).unwrap_or(&[0.0; ITEM_FEATURES]));
             for (v, base) in base.iter().enumerate() {
-                let mut units = [*base; BLOCK];
+                let mut units = [*base; CANDIDATES_PER_BLOCK];
                 for (f, row) in weights.item.iter().enumerate() {
                     let w = vectors::<S>(row)[v];
                     for (unit, x) in units.iter_mut().zip(&x) {
@@ -241,12 +256,14 @@ impl pulp::WithSimd for RankerBackwardKernel<'_> {
         let out = vectors::<S>(&weights.out);
         let zero = simd.splat_f32s(0.0);
         let mut base: HiddenUnits = [0.0; HIDDEN_UNITS];
-        let mut candidates = features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > NEGLIGIBLE);
+        let mut candidates = features.items.iter().zip(hidden).zip(deltas).filter(|(_, delta)| delta.abs() > MIN_GRADIENT);
         loop {
-            let mut x: [&[f32; ITEM_FEATURES]; BLOCK] = [&[0.0; ITEM_FEATURES]; BLOCK];
-            let mut units: [HiddenUnits; BLOCK] = [[0.0; HIDDEN_UNITS]; BLOCK];
+            let mut x: [&[f32; ITEM_FEATURES]; CANDIDATES_PER_BLOCK] = [&[0.0; ITEM_FEATURES]; CANDIDATES_PER_BLOCK];
+            let mut units: [HiddenUnits; CANDIDATES_PER_BLOCK] = [[0.0; HIDDEN_UNITS]; CANDIDATES_PER_BLOCK];
             let mut count = 0;
-            for (((features, hidden), delta), (x, units)) in candidates.by_ref().take(BLOCK).zip(x.iter_mut().zip(&mut units)) {
+            for (((features, hidden), delta), (x, units)) in
+                candidates.by_ref().take(CANDIDATES_PER_BLOCK).zip(x.iter_mut().zip(&mut units))
+            {
                 let delta = simd.splat_f32s(*delta);
                 let sums = vectors_mut::<S>(&mut gradient.out).iter_mut().zip(vectors_mut::<S>(&mut base));
                 for (((sum, base), (hidden, out)), unit) in sums.zip(vectors::<S>(hidden).iter().zip(out)).zip(vectors_mut::<S>(units)) {
@@ -264,14 +281,14 @@ impl pulp::WithSimd for RankerBackwardKernel<'_> {
                 break;
             }
             for v in 0..out.len() {
-                let units: [S::f32s; BLOCK] = std::array::from_fn(|c| vectors::<S>(&units[c])[v]);
+                let units: [S::f32s; CANDIDATES_PER_BLOCK] = std::array::from_fn(|c| vectors::<S>(&units[c])[v]);
                 for (f, row) in gradient.item.iter_mut().enumerate() {
                     let sum = &mut vectors_mut::<S>(row)[v];
                     *sum = x.iter().zip(units).fold(*sum, |sum, (x, unit)| simd.mul_add_f32s(simd.splat_f32s(x[f]), unit, sum));
                 }
             }
         }
-        for (x, row) in features.context.iter().zip(&mut gradient.moment) {
+        for (x, row) in features.context.iter().zip(&mut gradient.context) {
             let x = simd.splat_f32s(*x);
             for (sum, unit) in vectors_mut::<S>(row).iter_mut().zip(vectors::<S>(&base)) {
                 *sum = simd.mul_add_f32s(x, *unit, *sum);
@@ -298,7 +315,7 @@ impl pulp::NullaryFnOnce for RankerAdagradKernel<'_> {
         for ((weights, squares), gradient) in parts {
             for ((weight, square), gradient) in weights.iter_mut().zip(squares).zip(gradient) {
                 *square += *gradient * *gradient;
-                *weight -= RATE * *gradient / square.sqrt();
+                *weight -= LEARNING_RATE * *gradient / square.sqrt();
                 *gradient = 0.0;
             }
         }
@@ -309,12 +326,13 @@ impl pulp::NullaryFnOnce for RankerAdagradKernel<'_> {
 mod tests {
     use super::*;
 
-    /// Central differences of the loss −ln p(target), ε = 0.001, against the gradient; 2 % of the largest covers their rounding and a kink crossed.
+    /// Compares the gradient with central differences of −ln p(target), ε = 0.001. The tolerance of
+    /// 2 % of the largest gradient covers rounding and ReLU kinks.
     #[test]
-    fn the_gradient_is_that_of_the_loss() {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(11);
-        let mut draw = || (random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-        // 11 candidates: one whole block and a part of one.
+    fn the_gradient_matches_finite_differences() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
+        let mut draw = || (rng.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        // 11 candidates: a full block and a partial one.
         let items: Vec<ItemIx> = (0..11).collect();
         let features = RankingFeatures {
             items: items.iter().map(|_| std::array::from_fn(|_| draw())).collect(),
@@ -330,12 +348,12 @@ mod tests {
             f64::from(top - scores[target]) + scores.iter().map(|score| f64::from(score - top).exp()).sum::<f64>().ln()
         };
         let expected = loss(&ranker);
-        let mut taught = ranker.clone();
+        let mut trained = ranker.clone();
         let (mut hidden, mut scores) = (Vec::new(), Vec::new());
-        taught.score(&features, &items, &mut hidden, &mut scores);
-        let told = taught.learn(&features, &items, &hidden, &mut scores, target);
-        assert!((f64::from(told) - expected).abs() < 1e-4);
-        let gradients: Vec<Vec<f32>> = taught.gradient.parts().into_iter().map(|part| part.to_vec()).collect();
+        trained.score(&features, &items, &mut hidden, &mut scores);
+        let reported = trained.train(&features, &items, &hidden, &mut scores, target);
+        assert!((f64::from(reported) - expected).abs() < 1e-4);
+        let gradients: Vec<Vec<f32>> = trained.gradient.parts().into_iter().map(|part| part.to_vec()).collect();
         for (part, gradient) in gradients.iter().enumerate() {
             let largest = gradient.iter().fold(0.0f32, |largest, g| largest.max(g.abs()));
             assert!(largest > 0.0);

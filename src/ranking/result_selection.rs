@@ -1,27 +1,28 @@
-//! Which of the ranked candidates an answer holds.
+//! Eligibility rules and the selection of the final list from ranked candidates.
 
 use super::ItemFilter;
 use crate::domain::{Candidate, Catalog, Item, ItemIx, RemovalCounts, Timestamp};
 use rustc_hash::FxHashMap;
 
-/// What an item must satisfy to be in an answer.
+/// Rules that an item must satisfy to be recommended.
 #[derive(Debug, Clone, Copy)]
 pub struct EligibilityRules<'a> {
-    /// What the items are; one that is not offered at `now` is in no answer.
+    /// The catalog. Items that are not recommendable at `now` are rejected.
     pub catalog: &'a Catalog,
-    /// When is asked.
+    /// Time of the request.
     pub now: Timestamp,
-    /// Items that are not wanted, ascending.
+    /// Excluded items, ascending.
     pub exclude: &'a [ItemIx],
-    /// Items that have been seen and are not wanted again.
+    /// Items that the user has seen and that must not be repeated.
     pub seen: &'a [ItemIx],
-    /// What is asked of an item's attributes.
+    /// Filter on item attributes.
     pub filter: Option<&'a ItemFilter>,
-    /// The most items of one category; an item of several counts in each, one of none in none.
+    /// Maximum items per category. An item of several categories counts in each, an item without a
+    /// category in none.
     pub max_per_category: Option<usize>,
 }
 
-/// Why an item is in no answer.
+/// Reason for the removal of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemovalReason {
     Excluded,
@@ -31,62 +32,63 @@ enum RemovalReason {
 }
 
 impl<'a> EligibilityRules<'a> {
-    /// Whatever is offered at a time.
+    /// Rules that accept every item that is recommendable at `now`.
     #[must_use]
     pub fn new(catalog: &'a Catalog, now: Timestamp) -> Self {
         Self { catalog, now, exclude: &[], seen: &[], filter: None, max_per_category: None }
     }
 
-    fn judge(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
+    fn check(&self, item: ItemIx) -> Result<&'a Item, RemovalReason> {
         if self.exclude.binary_search(&item).is_ok() {
             return Err(RemovalReason::Excluded);
         }
         if self.seen.contains(&item) {
             return Err(RemovalReason::Seen);
         }
-        let known = self.catalog.get_recommendable(item, self.now).ok_or(RemovalReason::Unavailable)?;
-        if self.filter.is_none_or(|filter| filter.matches(known)) { Ok(known) } else { Err(RemovalReason::Filtered) }
+        let entry = self.catalog.get_recommendable(item, self.now).ok_or(RemovalReason::Unavailable)?;
+        if self.filter.is_none_or(|filter| filter.matches(entry)) { Ok(entry) } else { Err(RemovalReason::Filtered) }
     }
 
-    /// Whether the item may be in an answer, whatever else is.
+    /// Whether the item satisfies all rules that do not depend on other items.
     #[must_use]
     pub fn is_eligible(&self, item: ItemIx) -> bool {
-        self.judge(item).is_ok()
+        self.check(item).is_ok()
     }
 }
 
-/// Takes candidates, best first, as the terms allow.
+/// Selects ranked candidates, best first, that satisfy the rules.
 #[derive(Debug)]
 pub struct ResultSelection<'a> {
-    terms: EligibilityRules<'a>,
+    rules: EligibilityRules<'a>,
     limit: usize,
-    most: usize,
-    taken: Vec<Candidate>,
+    max_total: usize,
+    selected: Vec<Candidate>,
     removed: RemovalCounts,
     by_category: FxHashMap<&'a str, usize>,
 }
 
 impl<'a> ResultSelection<'a> {
-    /// An answer of at most `limit` items, and the ones that would come after these, `most` in all.
+    /// A selection of at most `limit` items, plus the items that follow them, `max_total` in all.
     #[must_use]
-    pub fn new(terms: EligibilityRules<'a>, limit: usize, most: usize) -> Self {
+    pub fn new(rules: EligibilityRules<'a>, limit: usize, max_total: usize) -> Self {
         Self {
-            terms,
+            rules,
             limit,
-            most: most.max(limit),
-            taken: Vec::new(),
+            max_total: max_total.max(limit),
+            selected: Vec::new(),
             removed: RemovalCounts::default(),
             by_category: FxHashMap::default(),
         }
     }
 
-    /// Takes a ranked candidate, or counts it as removed by the first rule that it breaks.
+    /// Adds a ranked candidate, or counts it as removed by the first rule that it violates.
     pub fn add_ranked(&mut self, candidate: Candidate) {
-        match self.terms.judge(candidate.item) {
+        match self.rules.check(candidate.item) {
             Ok(item) => {
-                // One that the full answer had no place for was not removed for being alike.
-                let counts = self.needs_more();
-                if !self.take(candidate, item) && counts {
+                // If the list was already full, the candidate does not count as removed by
+                // diversity.
+                let has_room = self.needs_more();
+                if !self.try_add(candidate, item) && has_room {
                     self.removed.diversity += 1;
                 }
             }
@@ -97,53 +99,53 @@ impl<'a> ResultSelection<'a> {
         }
     }
 
-    /// Takes an item that was not ranked, if the terms allow it.
+    /// Adds an item that was not ranked, if the rules allow it.
     pub fn add_unranked(&mut self, candidate: Candidate) {
-        if let Ok(item) = self.terms.judge(candidate.item) {
-            self.take(candidate, item);
+        if let Ok(item) = self.rules.check(candidate.item) {
+            self.try_add(candidate, item);
         }
     }
 
-    /// Takes what fits; says `false` only if its categories are full.
-    fn take(&mut self, candidate: Candidate, item: &'a Item) -> bool {
-        if let Some(most) = self.terms.max_per_category {
-            let full = |category: &String| self.by_category.get(category.as_str()).is_some_and(|count| *count >= most);
-            if item.categories.iter().any(full) {
+    /// Adds the candidate if there is room. Returns `false` only if one of its categories is full.
+    fn try_add(&mut self, candidate: Candidate, item: &'a Item) -> bool {
+        if let Some(max) = self.rules.max_per_category {
+            let is_full = |category: &String| self.by_category.get(category.as_str()).is_some_and(|count| *count >= max);
+            if item.categories.iter().any(is_full) {
                 return false;
             }
         }
-        if self.taken.len() < self.most {
-            self.taken.push(candidate);
-            if self.terms.max_per_category.is_some() {
+        if self.selected.len() < self.max_total {
+            self.selected.push(candidate);
+            if self.rules.max_per_category.is_some() {
                 item.categories.iter().for_each(|category| *self.by_category.entry(category).or_default() += 1);
             }
         }
         true
     }
 
-    /// Whether the answer has room.
+    /// Whether the list has fewer than `limit` items.
     #[must_use]
     pub fn needs_more(&self) -> bool {
-        self.taken.len() < self.limit
+        self.selected.len() < self.limit
     }
 
-    /// What was taken so far, best first.
+    /// The selected candidates, best first.
     #[must_use]
     pub fn selected(&self) -> &[Candidate] {
-        &self.taken
+        &self.selected
     }
 
-    /// How many ranked candidates were removed so far, and by what.
+    /// Number of removed ranked candidates by reason.
     #[must_use]
     pub fn removal_counts(&self) -> RemovalCounts {
         self.removed
     }
 
-    /// The answer, and what would come after it.
+    /// The final list, and the candidates that follow it.
     #[must_use]
     pub fn into_parts(mut self) -> (Vec<Candidate>, Vec<Candidate>) {
-        let rest = self.taken.split_off(self.limit.min(self.taken.len()));
-        (self.taken, rest)
+        let rest = self.selected.split_off(self.limit.min(self.selected.len()));
+        (self.selected, rest)
     }
 }
 
@@ -157,7 +159,8 @@ mod tests {
         Candidate { item, score: -(item as f32), source: SourceName::Trending }
     }
 
-    /// Thirty items in turn of category a, b, a and b, and none, of which every seventh cannot be had; its price is its number.
+    /// Thirty items of category a, b, a and b, and none, in turn. Every seventh is unavailable. The
+    /// price is the item number.
     fn catalog() -> Catalog {
         let mut catalog = Catalog::default();
         for item in 0..30 {
@@ -170,24 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn each_removal_is_counted_where_it_happens() {
+    fn counts_each_removal_by_its_first_reason() {
         let catalog = catalog();
         let filter = ItemFilter::parse("price < 6").unwrap();
-        let terms = EligibilityRules { exclude: &[1, 2], seen: &[2, 3], filter: Some(&filter), ..EligibilityRules::new(&catalog, 0) };
-        let mut selection = ResultSelection::new(terms, 10, 10);
+        let rules = EligibilityRules { exclude: &[1, 2], seen: &[2, 3], filter: Some(&filter), ..EligibilityRules::new(&catalog, 0) };
+        let mut selection = ResultSelection::new(rules, 10, 10);
         (0..10).for_each(|item| selection.add_ranked(candidate(item)));
-        // Excluded 1 and 2, seen 3, not to be had 0 and 7, dearer 6, 8 and 9.
+        // Excluded: 1 and 2; seen: 3; unavailable: 0 and 7; price too high: 6, 8 and 9.
         assert_eq!(selection.removal_counts(), RemovalCounts { excluded: 2, seen: 1, unavailable: 2, filtered: 3, diversity: 0 });
-        let items: Vec<_> = selection.selected().iter().map(|taken| taken.item).collect();
+        let items: Vec<_> = selection.selected().iter().map(|selected| selected.item).collect();
         assert_eq!(items, [4, 5]);
     }
 
     #[test]
-    fn what_comes_after_a_full_answer_was_not_removed() {
+    fn candidates_beyond_a_full_list_do_not_count_as_removed() {
         let catalog = catalog();
         let mut selection =
             ResultSelection::new(EligibilityRules { max_per_category: Some(1), ..EligibilityRules::new(&catalog, 0) }, 2, 4);
-        // a, then no category; the answer is full. Then b goes to the rest, and a second a finds no place in either.
+        // 4 (a) and 3 (none) fill the list. 5 (b) follows; 8 is a second item of category a.
         [4, 3, 5, 8].into_iter().for_each(|item| selection.add_ranked(candidate(item)));
         assert_eq!(selection.removal_counts(), RemovalCounts::default());
         let (answer, rest) = selection.into_parts();
@@ -196,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_answer_keeps_every_term(
+        fn the_selection_satisfies_every_rule(
             order in Just((0..30).collect::<Vec<ItemIx>>()).prop_shuffle(),
             exclude in proptest::collection::btree_set(0..30_u32, 0..8),
             seen in proptest::collection::vec(0..30_u32, 0..8),
@@ -207,12 +210,12 @@ mod tests {
             let catalog = catalog();
             let exclude: Vec<_> = exclude.into_iter().collect();
             let filter = price.map(|price| ItemFilter::parse(&format!("price < {price}")).unwrap());
-            let terms = EligibilityRules { catalog: &catalog, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
-            let mut selection = ResultSelection::new(terms, limit, 25);
+            let rules = EligibilityRules { catalog: &catalog, now: 0, exclude: &exclude, seen: &seen, filter: filter.as_ref(), max_per_category: diversity };
+            let mut selection = ResultSelection::new(rules, limit, 25);
             order.iter().for_each(|item| selection.add_ranked(candidate(*item)));
             let removed = selection.removal_counts();
             let (answer, rest) = selection.into_parts();
-            let all: Vec<ItemIx> = answer.iter().chain(&rest).map(|taken| taken.item).collect();
+            let all: Vec<ItemIx> = answer.iter().chain(&rest).map(|selected| selected.item).collect();
             prop_assert!(answer.len() <= limit && all.len() <= 25 && (rest.is_empty() || answer.len() == limit));
             for item in &all {
                 prop_assert!(!exclude.contains(item) && !seen.contains(item) && item % 7 != 0);

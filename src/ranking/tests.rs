@@ -1,4 +1,4 @@
-//! The desk and the ranker, driven by small streams.
+//! Tests of the workspace and the ranker on small event streams.
 
 use super::*;
 use crate::candidates::{CandidateSettings, CandidateSources, QueryContext};
@@ -6,46 +6,50 @@ use crate::domain::{Candidate, EventKinds, ItemIx, Step};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 
-struct World {
+struct Simulation {
     sources: CandidateSources,
     ranker: Ranker,
-    desk: RankingWorkspace,
-    mood: SourceAffinity,
+    workspace: RankingWorkspace,
+    affinity: SourceAffinity,
     steps: Vec<Step>,
     session: u32,
     now: u64,
-    teaches: bool,
+    trains_ranker: bool,
 }
 
 fn step(item: ItemIx, value: f32) -> Step {
     Step { item: Some(item), kind: if value < 0.0 { 11 } else { 0 }, starts_session: false, at: 0, value }
 }
 
-impl World {
+impl Simulation {
     fn new() -> Self {
         Self {
             sources: CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap(),
             ranker: Ranker::new(1),
-            desk: RankingWorkspace::new(256),
-            mood: SourceAffinity::default(),
+            workspace: RankingWorkspace::new(256),
+            affinity: SourceAffinity::default(),
             steps: Vec::new(),
             session: 0,
             now: 0,
-            teaches: true,
+            trains_ranker: true,
         }
     }
 
-    fn consider(&mut self) {
-        let moment = QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now };
-        self.desk.score_candidates(&self.sources, &self.ranker, &moment, &self.mood, None, &[]);
+    fn score(&mut self) {
+        let context = QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now };
+        self.workspace.score_candidates(&self.sources, &self.ranker, &context, &self.affinity, None, &[]);
     }
 
-    /// Tests, then teaches; the loss and the rank of what came, if it was a candidate.
-    fn arrive(&mut self, item: ItemIx) -> Option<(f32, usize)> {
-        self.consider();
-        let rank = self.desk.rank_of(item);
-        self.mood.update(self.desk.shares_of(item), self.steps.iter().any(|step| step.item == Some(item)));
-        let loss = if self.teaches { self.desk.train(&mut self.ranker, item) } else { self.desk.train(&mut self.ranker.clone(), item) };
+    /// Scores, then trains. Returns the loss and the rank of the item, if it was a candidate.
+    fn observe(&mut self, item: ItemIx) -> Option<(f32, usize)> {
+        self.score();
+        let rank = self.workspace.rank_of(item);
+        self.affinity.update(self.workspace.shares_of(item), self.steps.iter().any(|step| step.item == Some(item)));
+        let loss = if self.trains_ranker {
+            self.workspace.train(&mut self.ranker, item)
+        } else {
+            self.workspace.train(&mut self.ranker.clone(), item)
+        };
         self.sources.learn(
             &QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now },
             &step(item, 1.0),
@@ -55,105 +59,114 @@ impl World {
         loss.zip(rank)
     }
 
-    /// Sessions of four items, in which item i is followed by i + 1 three times of four, and by any item else.
+    /// Runs sessions of four items. With probability 3/4, item i is followed by i + 1, otherwise by
+    /// a random item.
     fn run(&mut self, seed: u64, events: u64) -> Vec<(f32, usize)> {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut seen = Vec::new();
         for event in 0..events {
             if event % 4 == 0 {
                 self.steps.clear();
                 self.session += 1;
-                self.mood = SourceAffinity::default();
+                self.affinity = SourceAffinity::default();
             }
-            let draw = random.next_u64();
+            let draw = rng.next_u64();
             let next = self.steps.last().and_then(|step| step.item).map_or(0, |item| (item + 1) % 100);
             let item = if draw % 4 == 0 || self.steps.is_empty() { (draw >> 8) as ItemIx % 100 } else { next };
-            seen.extend(self.arrive(item));
+            seen.extend(self.observe(item));
         }
         seen
     }
 }
 
 #[test]
-fn the_ranker_learns_what_the_sources_are_worth() {
-    let mut world = World::new();
-    let seen = world.run(7, 4_000);
+fn training_reduces_the_loss_and_ranks_predictable_items_first() {
+    let mut simulation = Simulation::new();
+    let seen = simulation.run(7, 4_000);
     let loss = |part: &[(f32, usize)]| part.iter().map(|(loss, _)| loss).sum::<f32>() / part.len() as f32;
     let first = |part: &[(f32, usize)]| part.iter().filter(|(_, rank)| *rank == 1).count() as f32 / part.len() as f32;
     let late = &seen[seen.len() - 400..];
-    let mut untaught = World { teaches: false, ..World::new() };
-    let unlearned = untaught.run(7, 4_000);
-    let unlearned = &unlearned[unlearned.len() - 400..];
-    assert!(loss(late) < loss(unlearned) - 0.3, "loss {} untaught, {} taught", loss(unlearned), loss(late));
-    // Three of four steps a session can be foreseen, three times of four.
+    let mut untrained = Simulation { trains_ranker: false, ..Simulation::new() };
+    let untrained_results = untrained.run(7, 4_000);
+    let untrained_results = &untrained_results[untrained_results.len() - 400..];
+    assert!(loss(late) < loss(untrained_results) - 0.3, "loss {} untrained, {} trained", loss(untrained_results), loss(late));
+    // Three of four steps of a session are predictable with probability 3/4.
     assert!(first(late) > 0.45, "first in {}", first(late));
 }
 
 #[test]
-fn the_same_stream_gives_the_same_bytes() {
+fn the_ranker_is_deterministic() {
     let run = || {
-        let mut world = World::new();
-        world.run(3, 800);
-        bincode::serde::encode_to_vec((&world.ranker, &world.mood), bincode::config::standard()).unwrap()
+        let mut simulation = Simulation::new();
+        simulation.run(3, 800);
+        bincode::serde::encode_to_vec((&simulation.ranker, &simulation.affinity), bincode::config::standard()).unwrap()
     };
     assert_eq!(run(), run());
 }
 
 #[test]
-fn the_best_are_in_order_and_agree_with_the_rank() {
-    let mut world = World::new();
-    world.run(3, 801);
-    world.consider();
+fn best_is_sorted_and_agrees_with_rank_of() {
+    let mut simulation = Simulation::new();
+    simulation.run(3, 801);
+    simulation.score();
     let mut best: Vec<Candidate> = Vec::new();
-    world.desk.best(20, |_| true, &mut best);
+    simulation.workspace.best(20, |_| true, &mut best);
     assert_eq!(best.len(), 20);
     assert!(best.windows(2).all(|pair| pair[0].score > pair[1].score || (pair[0].score == pair[1].score && pair[0].item < pair[1].item)));
-    for (place, candidate) in best.iter().enumerate() {
-        assert_eq!(world.desk.rank_of(candidate.item), Some(place + 1));
+    for (position, candidate) in best.iter().enumerate() {
+        assert_eq!(simulation.workspace.rank_of(candidate.item), Some(position + 1));
     }
     let banned = best[0].item;
-    world.desk.best(20, |item| item != banned, &mut best);
+    simulation.workspace.best(20, |item| item != banned, &mut best);
     assert!(best.iter().all(|candidate| candidate.item != banned));
 }
 
 #[test]
-fn an_empty_world_has_no_candidates_and_teaches_nothing() {
-    let mut world = World::new();
-    world.consider();
+fn without_data_there_are_no_candidates_and_no_training() {
+    let mut simulation = Simulation::new();
+    simulation.score();
     let mut best = Vec::new();
-    world.desk.best(20, |_| true, &mut best);
+    simulation.workspace.best(20, |_| true, &mut best);
     assert!(best.is_empty());
-    assert_eq!(world.arrive(4), None);
+    assert_eq!(simulation.observe(4), None);
 }
 
 #[test]
-fn what_was_waved_away_is_not_offered_in_this_session_and_stands_lower_after() {
-    let mut world = World::new();
-    world.run(3, 801);
-    world.consider();
+fn a_dismissal_removes_the_item_from_the_session_and_lowers_its_score() {
+    let mut simulation = Simulation::new();
+    simulation.run(3, 801);
+    simulation.score();
     let mut best = Vec::new();
-    world.desk.best(1, |_| true, &mut best);
+    simulation.workspace.best(1, |_| true, &mut best);
     let (item, score) = (best[0].item, best[0].score);
-    world.desk.train_dismissal(&mut world.ranker, item);
-    world.consider();
-    world.desk.best(256, |_| true, &mut best);
+    simulation.workspace.train_dismissal(&mut simulation.ranker, item);
+    simulation.score();
+    simulation.workspace.best(256, |_| true, &mut best);
     let after = best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.score);
     assert!(after.is_some_and(|after| after < score));
-    world.steps.push(step(item, -1.0));
-    world.consider();
-    assert_eq!(world.desk.rank_of(item), None);
+    simulation.steps.push(step(item, -1.0));
+    simulation.score();
+    assert_eq!(simulation.workspace.rank_of(item), None);
 }
 
 #[test]
-fn the_network_brings_candidates_and_its_word_counts() {
-    let mut world = World::new();
-    world.run(3, 401);
-    let steps = world.steps.clone();
-    let moment = QueryContext { steps: &steps, session: world.session, session_start: u64::from(world.session), now: world.now };
+fn network_and_cluster_candidates_are_attributed_to_their_source() {
+    let mut simulation = Simulation::new();
+    simulation.run(3, 401);
+    let steps = simulation.steps.clone();
+    let context =
+        QueryContext { steps: &steps, session: simulation.session, session_start: u64::from(simulation.session), now: simulation.now };
     let network = NetworkScores { top: &[(500, 3.0), (501, 2.0)], log_partition: 4.0, logit: &|item| if item >= 500 { 3.0 } else { -9.0 } };
-    world.desk.score_candidates(&world.sources, &world.ranker, &moment, &world.mood, Some(&network), &[(502, 1.0)]);
+    simulation.workspace.score_candidates(
+        &simulation.sources,
+        &simulation.ranker,
+        &context,
+        &simulation.affinity,
+        Some(&network),
+        &[(502, 1.0)],
+    );
     let mut best = Vec::new();
-    world.desk.best(256, |_| true, &mut best);
+    simulation.workspace.best(256, |_| true, &mut best);
     let source = |item| best.iter().find(|candidate| candidate.item == item).map(|candidate| candidate.source);
     assert_eq!(source(500), Some(crate::domain::SourceName::Network));
     assert_eq!(source(502), Some(crate::domain::SourceName::Clusters));

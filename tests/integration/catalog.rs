@@ -189,7 +189,7 @@ fn a_bad_wish_is_pointed_at() {
     let answer = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
     let problem = json!({
         "type": "/problems/bad-filter", "title": "The filter cannot be read", "status": 400, "field": "filter", "column": 9,
-        "detail": "At column 9, a number is expected.",
+        "detail": "At column 9, expected a number.",
     });
     assert_problem(&answer, &problem);
     let inline = daemon.post("/v1/recommendations", r#"{"items":[],"filter":"prise = 1"}"#);

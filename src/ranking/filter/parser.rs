@@ -1,9 +1,15 @@
-//! Recursive descent over the text of a filter.
+//! Recursive descent parser of filter expressions.
 
-use super::{Comparison, FilterExpression, FilterField, ItemFilter, ItemFilterError, TextField, TimeField};
+use super::error::ItemFilterError;
+use super::expression::{Comparison, FilterExpression, FilterField, TextField, TimeField};
 use crate::domain::Timestamp;
 
-/// The fields by name.
+/// Maximum length of an expression in bytes.
+pub(super) const MAX_BYTES: usize = 1024;
+/// Maximum nesting depth of parentheses and `not`.
+pub(super) const MAX_DEPTH: usize = 32;
+
+/// Fields by name.
 const FIELDS: [(&str, FilterField); 7] = [
     ("category", FilterField::Text(TextField::Category)),
     ("brand", FilterField::Text(TextField::Brand)),
@@ -14,11 +20,12 @@ const FIELDS: [(&str, FilterField); 7] = [
     ("expires", FilterField::Time(TimeField::Expires)),
 ];
 
-/// Words that are no values unless quoted.
+/// Reserved words; as values they must be quoted.
 const KEYWORDS: [&str; 5] = ["and", "or", "not", "in", "has"];
 
-/// Comparisons by sign, the longer of those that begin alike first; the second says whether it is negated.
-const SIGNS: [(&str, Comparison, bool); 6] = [
+/// Comparison operators, longer ones before their prefixes. The flag says whether the comparison is
+/// negated.
+const OPERATORS: [(&str, Comparison, bool); 6] = [
     ("!=", Comparison::Equal, true),
     ("<=", Comparison::AtMost, false),
     (">=", Comparison::AtLeast, false),
@@ -27,14 +34,14 @@ const SIGNS: [(&str, Comparison, bool); 6] = [
     (">", Comparison::Greater, false),
 ];
 
-/// Reads a whole text as an expression.
+/// Parses a whole expression.
 ///
 /// # Errors
-/// The first place at which it is none.
+/// The first syntax error with its column.
 pub(super) fn parse(text: &str) -> Result<FilterExpression, ItemFilterError> {
-    let mut parser = FilterParser { text, at: 0, depth: 0 };
-    if text.len() > ItemFilter::MAX_BYTES {
-        return Err(parser.fault(0, format!("the filter has {} bytes; at most {} are allowed", text.len(), ItemFilter::MAX_BYTES)));
+    let mut parser = FilterParser { text, position: 0, depth: 0 };
+    if text.len() > MAX_BYTES {
+        return Err(parser.error(0, format!("the filter has {} bytes, more than the allowed {MAX_BYTES}", text.len())));
     }
     let expression = parser.expression()?;
     parser.skip_space();
@@ -43,64 +50,64 @@ pub(super) fn parse(text: &str) -> Result<FilterExpression, ItemFilterError> {
 
 struct FilterParser<'a> {
     text: &'a str,
-    /// The byte that is read next.
-    at: usize,
+    /// Byte offset of the next character.
+    position: usize,
     depth: usize,
 }
 
 impl<'a> FilterParser<'a> {
     fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or_default()
+        self.text.get(self.position..).unwrap_or_default()
     }
 
-    fn fault(&self, at: usize, reason: impl Into<String>) -> ItemFilterError {
-        let column = self.text.get(..at).unwrap_or(self.text).chars().count() + 1;
+    fn error(&self, position: usize, reason: impl Into<String>) -> ItemFilterError {
+        let column = self.text.get(..position).unwrap_or(self.text).chars().count() + 1;
         ItemFilterError { column, reason: reason.into() }
     }
 
-    fn expected(&self, what: &str) -> ItemFilterError {
+    fn expected(&self, expected: &str) -> ItemFilterError {
         let found = match self.rest().chars().next() {
-            Some(letter) => format!("`{letter}`"),
+            Some(character) => format!("`{character}`"),
             None => "the end".to_owned(),
         };
-        self.fault(self.at, format!("{what} is expected, not {found}"))
+        self.error(self.position, format!("expected {expected}, found {found}"))
     }
 
     fn skip_space(&mut self) {
         let rest = self.rest();
-        self.at += rest.len() - rest.trim_start().len();
+        self.position += rest.len() - rest.trim_start().len();
     }
 
-    /// The word that stands here, without taking it.
+    /// The word at the current position, without consuming it.
     fn word(&mut self) -> &'a str {
         self.skip_space();
         let rest = self.rest();
-        let end = rest.find(|letter: char| !letter.is_alphanumeric() && !"_-.+:".contains(letter)).unwrap_or(rest.len());
+        let end = rest.find(|character: char| !character.is_alphanumeric() && !"_-.+:".contains(character)).unwrap_or(rest.len());
         rest.get(..end).unwrap_or_default()
     }
 
-    /// Takes the word if it stands here, in whatever case.
+    /// Consumes the word if it is next, ignoring ASCII case.
     fn take_word(&mut self, wanted: &str) -> bool {
         let found = self.word();
-        let fits = found.eq_ignore_ascii_case(wanted);
-        if fits {
-            self.at += found.len();
+        let matches = found.eq_ignore_ascii_case(wanted);
+        if matches {
+            self.position += found.len();
         }
-        fits
+        matches
     }
 
-    /// Takes the sign if it stands here.
-    fn take(&mut self, sign: &str) -> bool {
+    /// Consumes the symbol if it is next.
+    fn take_symbol(&mut self, symbol: &str) -> bool {
         self.skip_space();
-        let fits = self.rest().starts_with(sign);
-        if fits {
-            self.at += sign.len();
+        let matches = self.rest().starts_with(symbol);
+        if matches {
+            self.position += symbol.len();
         }
-        fits
+        matches
     }
 
-    fn need(&mut self, sign: &str) -> Result<(), ItemFilterError> {
-        if self.take(sign) { Ok(()) } else { Err(self.expected(&format!("`{sign}`"))) }
+    fn expect(&mut self, symbol: &str) -> Result<(), ItemFilterError> {
+        if self.take_symbol(symbol) { Ok(()) } else { Err(self.expected(&format!("`{symbol}`"))) }
     }
 
     fn expression(&mut self) -> Result<FilterExpression, ItemFilterError> {
@@ -108,7 +115,7 @@ impl<'a> FilterParser<'a> {
         while self.take_word("or") {
             parts.push(self.conjunction()?);
         }
-        Ok(only(parts).unwrap_or_else(FilterExpression::Any))
+        Ok(into_single(parts).unwrap_or_else(FilterExpression::Any))
     }
 
     fn conjunction(&mut self) -> Result<FilterExpression, ItemFilterError> {
@@ -116,25 +123,25 @@ impl<'a> FilterParser<'a> {
         while self.take_word("and") {
             parts.push(self.negation()?);
         }
-        Ok(only(parts).unwrap_or_else(FilterExpression::All))
+        Ok(into_single(parts).unwrap_or_else(FilterExpression::All))
     }
 
     fn negation(&mut self) -> Result<FilterExpression, ItemFilterError> {
         self.skip_space();
-        let start = self.at;
+        let start = self.position;
         let negated = self.take_word("not");
-        if !negated && !self.take("(") {
+        if !negated && !self.take_symbol("(") {
             return self.test();
         }
         self.depth += 1;
-        if self.depth > ItemFilter::MAX_DEPTH {
-            return Err(self.fault(start, format!("the filter is nested more than {} levels deep", ItemFilter::MAX_DEPTH)));
+        if self.depth > MAX_DEPTH {
+            return Err(self.error(start, format!("the filter is nested more than {MAX_DEPTH} levels deep")));
         }
         let inner = if negated {
             FilterExpression::Not(Box::new(self.negation()?))
         } else {
             let inner = self.expression()?;
-            self.need(")")?;
+            self.expect(")")?;
             inner
         };
         self.depth -= 1;
@@ -146,8 +153,8 @@ impl<'a> FilterParser<'a> {
             return self.field().map(FilterExpression::Has);
         }
         let field = self.field()?;
-        let sign = SIGNS.into_iter().find(|(sign, ..)| self.take(sign));
-        if let Some((_, comparison, negated)) = sign {
+        let symbol = OPERATORS.into_iter().find(|(symbol, ..)| self.take_symbol(symbol));
+        if let Some((_, comparison, negated)) = symbol {
             return self.comparison(field, comparison).map(|test| negate(test, negated));
         }
         if self.take_word("in") {
@@ -167,13 +174,13 @@ impl<'a> FilterParser<'a> {
         let word = self.word();
         match FIELDS.into_iter().find(|(name, _)| *name == word) {
             Some((_, field)) => {
-                self.at += word.len();
+                self.position += word.len();
                 Ok(field)
             }
             None => {
                 let known = FIELDS.map(|(name, _)| name).join(", ");
-                let what = if word.is_empty() { "a field is expected".to_owned() } else { format!("there is no field `{word}`") };
-                Err(self.fault(self.at, format!("{what}; there are {known}")))
+                let problem = if word.is_empty() { "expected a field".to_owned() } else { format!("unknown field `{word}`") };
+                Err(self.error(self.position, format!("{problem}; the fields are {known}")))
             }
         }
     }
@@ -182,28 +189,28 @@ impl<'a> FilterParser<'a> {
         let ordered = comparison != Comparison::Equal;
         match field {
             FilterField::Text(_) | FilterField::Available if ordered => {
-                Err(self.fault(self.at.saturating_sub(1), "only price, published and expires have an order; use `=`, `!=` or `in`"))
+                Err(self.error(self.position.saturating_sub(1), "only price, published and expires have an order; use `=`, `!=` or `in`"))
             }
             FilterField::Text(text) => Ok(FilterExpression::Text(text, vec![self.text_value()?])),
-            FilterField::Available => self.truth().map(FilterExpression::Available),
+            FilterField::Available => self.boolean().map(FilterExpression::Available),
             FilterField::Price => Ok(FilterExpression::Number(comparison, self.number()?)),
-            FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.point_in_time()?)),
+            FilterField::Time(time) => Ok(FilterExpression::Time(time, comparison, self.timestamp()?)),
         }
     }
 
     fn list(&mut self, field: FilterField) -> Result<FilterExpression, ItemFilterError> {
-        self.need("(")?;
+        self.expect("(")?;
         let mut tests = Vec::new();
         loop {
             tests.push(self.comparison(field, Comparison::Equal)?);
-            if !self.take(",") {
+            if !self.take_symbol(",") {
                 break;
             }
         }
-        if !self.take(")") {
+        if !self.take_symbol(")") {
             return Err(self.expected("`,` or `)`"));
         }
-        // One look at the attribute for all the values of it.
+        // Merge text values, so that the attribute is read once for all of them.
         let mut texts = Vec::new();
         tests.retain_mut(|test| match test {
             FilterExpression::Text(_, values) => {
@@ -218,7 +225,7 @@ impl<'a> FilterParser<'a> {
         }
     }
 
-    /// A quoted text, or a word that is no keyword.
+    /// A quoted text, or a word that is not reserved.
     fn text_value(&mut self) -> Result<String, ItemFilterError> {
         let word = self.word();
         if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
@@ -227,56 +234,56 @@ impl<'a> FilterParser<'a> {
         if word.is_empty() || KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) {
             return Err(self.expected("a word or a quoted text"));
         }
-        self.at += word.len();
+        self.position += word.len();
         Ok(word.to_owned())
     }
 
-    /// A text up to its closing quote; a backslash takes the next character as it is.
+    /// A text up to its closing quote. A backslash escapes the next character.
     fn quoted(&mut self, quote: char) -> Result<String, ItemFilterError> {
-        let start = self.at;
+        let start = self.position;
         let mut text = String::new();
-        let mut letters = self.rest().char_indices().skip(1);
-        while let Some((place, letter)) = letters.next() {
-            match letter {
-                '\\' => text.extend(letters.next().map(|(_, letter)| letter)),
-                letter if letter == quote => {
-                    self.at = start + place + quote.len_utf8();
+        let mut characters = self.rest().char_indices().skip(1);
+        while let Some((index, character)) = characters.next() {
+            match character {
+                '\\' => text.extend(characters.next().map(|(_, character)| character)),
+                character if character == quote => {
+                    self.position = start + index + quote.len_utf8();
                     return Ok(text);
                 }
-                letter => text.push(letter),
+                character => text.push(character),
             }
         }
-        Err(self.fault(start, "the quoted text never ends"))
+        Err(self.error(start, "the quoted text has no closing quote"))
     }
 
     fn number(&mut self) -> Result<f64, ItemFilterError> {
         let word = self.word();
         match word.parse::<f64>() {
             Ok(number) if number.is_finite() => {
-                self.at += word.len();
+                self.position += word.len();
                 Ok(number)
             }
-            _ => Err(self.fault(self.at, "a number is expected")),
+            _ => Err(self.error(self.position, "expected a number")),
         }
     }
 
-    fn truth(&mut self) -> Result<bool, ItemFilterError> {
-        let truth = self.take_word("true");
-        if truth || self.take_word("false") { Ok(truth) } else { Err(self.expected("`true` or `false`")) }
+    fn boolean(&mut self) -> Result<bool, ItemFilterError> {
+        let boolean = self.take_word("true");
+        if boolean || self.take_word("false") { Ok(boolean) } else { Err(self.expected("`true` or `false`")) }
     }
 
     /// An RFC 3339 date and time with an offset, quoted or not, or milliseconds since 1970.
-    fn point_in_time(&mut self) -> Result<Timestamp, ItemFilterError> {
+    fn timestamp(&mut self) -> Result<Timestamp, ItemFilterError> {
         self.skip_space();
-        let start = self.at;
+        let start = self.position;
         let text = self.text_value()?;
         let milliseconds = text.parse().ok().or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-        milliseconds.ok_or_else(|| self.fault(start, "a date and time with an offset (RFC 3339), or milliseconds since 1970, is expected"))
+        milliseconds.ok_or_else(|| self.error(start, "expected a date and time with an offset (RFC 3339), or milliseconds since 1970"))
     }
 }
 
-/// The only one of the parts, or all of them.
-fn only(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
+/// The single part as `Ok`, or all parts as `Err`.
+fn into_single(mut parts: Vec<FilterExpression>) -> Result<FilterExpression, Vec<FilterExpression>> {
     match parts.pop() {
         Some(part) if parts.is_empty() => Ok(part),
         last => {

@@ -14,7 +14,7 @@ fn tea() -> Item {
 }
 
 #[test]
-fn every_test_says_what_it_means() {
+fn every_operator_matches_as_documented() {
     let holds = [
         "category = tea",
         "category=\"green tea\"",
@@ -54,7 +54,7 @@ fn every_test_says_what_it_means() {
     {
         assert!(!ItemFilter::parse(text).unwrap().matches(&nothing), "{text}");
     }
-    assert!(ItemFilter::parse("price != 5 and category != tea").unwrap().matches(&nothing), "!= is the opposite of =");
+    assert!(ItemFilter::parse("price != 5 and category != tea").unwrap().matches(&nothing), "!= is the negation of =");
 }
 
 #[test]
@@ -65,40 +65,40 @@ fn and_binds_before_or() {
 }
 
 #[test]
-fn a_fault_is_pointed_at() {
+fn errors_point_at_the_first_unexpected_character() {
     let deep = format!("{}available{}", "(".repeat(33), ")".repeat(33));
     let long = format!("category = {}", "x".repeat(1024));
     let table = [
-        ("", 1, "a field is expected; there are category, brand"),
-        ("prise < 5", 1, "there is no field `prise`"),
-        ("price", 6, "a comparison, `in` or `has` is expected, not the end"),
-        ("price < five", 9, "a number is expected"),
-        ("price < inf", 9, "a number is expected"),
-        ("price < 5 category = tea", 11, "`and`, `or` or the end is expected, not `c`"),
-        ("price < 5 and", 14, "a field is expected"),
-        ("(price < 5", 11, "`)` is expected, not the end"),
-        ("category in tea", 13, "`(` is expected, not `t`"),
-        ("category in (tea coffee)", 18, "`,` or `)` is expected, not `c`"),
-        ("category in ()", 14, "a word or a quoted text is expected, not `)`"),
-        ("category = and", 12, "a word or a quoted text is expected"),
+        ("", 1, "expected a field; the fields are category, brand"),
+        ("prise < 5", 1, "unknown field `prise`"),
+        ("price", 6, "expected a comparison, `in` or `has`, found the end"),
+        ("price < five", 9, "expected a number"),
+        ("price < inf", 9, "expected a number"),
+        ("price < 5 category = tea", 11, "expected `and`, `or` or the end, found `c`"),
+        ("price < 5 and", 14, "expected a field"),
+        ("(price < 5", 11, "expected `)`, found the end"),
+        ("category in tea", 13, "expected `(`, found `t`"),
+        ("category in (tea coffee)", 18, "expected `,` or `)`, found `c`"),
+        ("category in ()", 14, "expected a word or a quoted text, found `)`"),
+        ("category = and", 12, "expected a word or a quoted text"),
         ("category < tea", 10, "only price, published and expires have an order"),
-        ("brand = 'tea", 9, "the quoted text never ends"),
-        ("ä = 1", 1, "there is no field `ä`"),
-        ("brand = 'ä' ? 1", 13, "`and`, `or` or the end is expected, not `?`"),
-        ("available = yes", 13, "`true` or `false` is expected"),
-        ("expires < today", 11, "a date and time with an offset"),
+        ("brand = 'tea", 9, "the quoted text has no closing quote"),
+        ("ä = 1", 1, "unknown field `ä`"),
+        ("brand = 'ä' ? 1", 13, "expected `and`, `or` or the end, found `?`"),
+        ("available = yes", 13, "expected `true` or `false`"),
+        ("expires < today", 11, "expected a date and time with an offset"),
         (deep.as_str(), 33, "nested more than 32 levels deep"),
-        (long.as_str(), 1, "at most 1024 are allowed"),
+        (long.as_str(), 1, "more than the allowed 1024"),
     ];
     for (text, column, reason) in table {
-        let fault = ItemFilter::parse(text).unwrap_err();
-        assert_eq!(fault.column, column, "{text}: {fault}");
-        assert!(fault.reason.contains(reason), "{text}: {fault}");
+        let error = ItemFilter::parse(text).unwrap_err();
+        assert_eq!(error.column, column, "{text}: {error}");
+        assert!(error.reason.contains(reason), "{text}: {error}");
     }
 }
 
-/// An expression as it is written, and whether it holds for [`tea`].
-fn written() -> impl Strategy<Value = (String, bool)> {
+/// A generated expression and whether it holds for [`tea`].
+fn generated_expression() -> impl Strategy<Value = (String, bool)> {
     let tests = [
         ("category = tea", true),
         ("price>5", false),
@@ -118,15 +118,15 @@ fn written() -> impl Strategy<Value = (String, bool)> {
 
 proptest! {
     #[test]
-    fn what_is_written_holds_as_logic_has_it((text, holds) in written()) {
+    fn generated_expressions_evaluate_by_boolean_logic((text, holds) in generated_expression()) {
         prop_assume!(text.len() <= ItemFilter::MAX_BYTES);
         prop_assert_eq!(ItemFilter::parse(&text).unwrap().matches(&tea()), holds, "{}", text);
     }
 
     #[test]
-    fn any_text_is_answered_and_a_fault_lies_within_it(text in "(category|price|and|or|not|in|has|[=<>!(),'\"]|[a-z0-9]| |\\PC){0,60}") {
-        if let Err(fault) = ItemFilter::parse(&text) {
-            prop_assert!((1..=text.chars().count() + 1).contains(&fault.column));
+    fn any_text_parses_or_fails_within_its_bounds(text in "(category|price|and|or|not|in|has|[=<>!(),'\"]|[a-z0-9]| |\\PC){0,60}") {
+        if let Err(error) = ItemFilter::parse(&text) {
+            prop_assert!((1..=text.chars().count() + 1).contains(&error.column));
         }
     }
 }
