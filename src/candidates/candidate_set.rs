@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn dismissed_items_are_dropped_until_chosen_again() {
+    fn dismissed_items_are_dropped_until_selected_again() {
         let mut candidates = candidates();
         candidates
             .keep_top(10, &QueryContext { steps: &[step(3, -1.0), step(9, -1.0), step(9, 1.0)], session: 0, session_start: 0, now: 0 });

@@ -124,11 +124,11 @@ impl CandidateSource for NeighbourSource {
 
     fn learn(&mut self, context: &QueryContext<'_>, arrival: &Step) {
         let Some(item) = arrival.item else { return };
-        let place = context.session as usize % self.capacity;
-        if place >= self.sessions.len() {
-            self.sessions.grow(place + 1, Arc::default);
+        let slot = context.session as usize % self.capacity;
+        if slot >= self.sessions.len() {
+            self.sessions.grow(slot + 1, Arc::default);
         }
-        let Some(past) = self.sessions.get_mut(place).map(Arc::make_mut) else { return };
+        let Some(past) = self.sessions.get_mut(slot).map(Arc::make_mut) else { return };
         if past.number != context.session || past.items.is_empty() {
             past.number = context.session;
             past.session_start = context.session_start;
@@ -140,12 +140,12 @@ impl CandidateSource for NeighbourSource {
         }
         past.items.push(item);
         if new {
-            let place = item as usize;
-            if place >= self.holders.len() {
+            let index = item as usize;
+            if index >= self.holders.len() {
                 let empty = Arc::new(Vec::new());
-                self.holders.grow(place + 1, || Arc::clone(&empty));
+                self.holders.grow(index + 1, || Arc::clone(&empty));
             }
-            if let Some(holders) = self.holders.get_mut(place).map(Arc::make_mut) {
+            if let Some(holders) = self.holders.get_mut(index).map(Arc::make_mut) {
                 if holders.len() >= self.recent + self.recent / 2 {
                     holders.drain(..self.recent / 2);
                 }

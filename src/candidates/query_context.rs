@@ -26,13 +26,13 @@ impl<'a> QueryContext<'a> {
         self.steps.iter().rev().filter(|step| !is_dismissal(step)).filter_map(|step| step.item)
     }
 
-    /// Items that were dismissed and not chosen again by a later step.
+    /// Dismissed items without a later step on the same item that is not a dismissal.
     pub fn dismissed_items(&self) -> impl Iterator<Item = ItemIx> + use<'a> {
         let steps = self.steps;
         let dismissed = steps.iter().enumerate().filter(|(_, step)| is_dismissal(step));
-        dismissed.filter_map(|(place, step)| step.item.map(|item| (place, item))).filter_map(move |(place, item)| {
-            let chosen_again = steps.iter().skip(place + 1).any(|later| later.item == Some(item) && !is_dismissal(later));
-            (!chosen_again).then_some(item)
+        dismissed.filter_map(|(position, step)| step.item.map(|item| (position, item))).filter_map(move |(position, item)| {
+            let selected_again = steps.iter().skip(position + 1).any(|later| later.item == Some(item) && !is_dismissal(later));
+            (!selected_again).then_some(item)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Repeat consumption: items of the session, and how often an item is chosen again.
+//! Repeat consumption: items of the session, and how often an item is repeated.
 
 use super::candidate_set::CandidateSet;
 use super::columns::{EvidenceColumn, FeatureColumn};

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum CellKind {
     /// Plain recurrent layer, `h' = tanh(W x + U h + b)` [Elman 1990].
     Rnn,
-    /// Long short-term memory [Hochreiter & Schmidhuber 1997], with the forget gate of [Gers et al. 2000].
+    /// Long short-term memory [Hochreiter & Schmidhuber 1997], with the forget gate of [Gers et al.
+    /// 2000].
     Lstm,
     /// Gated recurrent unit [Cho et al. 2014]; the reset gate applies after the recurrent product.
     Gru,

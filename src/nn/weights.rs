@@ -270,7 +270,7 @@ impl Weights {
 
     /// The top `k` items of the catalogue.
     ///
-    /// Selects `k` + [`RESCORED_EXTRA`] candidates by quantised scores, then rescores them exactly.
+    /// Selects `k` + 16 candidates by quantised scores, then rescores them exactly.
     /// The log partition is that of the quantised scores.
     #[must_use]
     pub fn top(&self, query: &[f32], k: usize, scratch: &mut NetworkScratch) -> TopItems {

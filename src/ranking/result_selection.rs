@@ -225,8 +225,8 @@ mod tests {
                 let count = all.iter().filter(|item| members.contains(&(**item % 4))).count();
                 prop_assert!(diversity.is_none_or(|most| count <= most), "{} of {}", count, category);
             }
-            let places: Vec<_> = all.iter().map(|item| order.iter().position(|other| other == item).unwrap()).collect();
-            prop_assert!(places.is_sorted(), "the order stays");
+            let positions: Vec<_> = all.iter().map(|item| order.iter().position(|other| other == item).unwrap()).collect();
+            prop_assert!(positions.is_sorted(), "the order is kept");
             if diversity.is_none() {
                 let (kept, lost) = (all.len(), removed.excluded + removed.seen + removed.unavailable + removed.filtered);
                 prop_assert!(kept + lost == 30 || kept == 25);
