@@ -13,49 +13,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::background_worker::BackgroundWorker;
-use super::guard::{CaughtPanic, catch_panic, inject_fault};
-use super::system::SystemError;
-use super::upkeep::StoreMaintenance;
+use super::error::LearnerActorError;
+use super::guard::{catch_panic, inject_fault};
+use super::jobs::maintenance::StoreMaintenance;
 use crate::domain::{Entry, ItemDictionary, ModelChange, Offset};
-use crate::learner::{JobLost, Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
+use crate::learner::{Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics};
 use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::CheckpointWritten;
-
-/// Why the model actor stopped learning.
-#[derive(Debug, thiserror::Error)]
-pub enum LearnerActorError {
-    /// The fold failed.
-    #[error("learning failed at offset {offset}")]
-    Learner {
-        /// The entry at which it failed.
-        offset: Offset,
-        /// Why.
-        #[source]
-        source: LearnerError,
-    },
-    /// A checkpoint could not be made.
-    #[error("the learned state could not be gathered")]
-    Panicked(#[source] CaughtPanic),
-    /// Writing a checkpoint died.
-    #[error("the learned state could not be written")]
-    Writer(#[source] JobLost),
-    /// Another fold could not be made.
-    #[error("learning could not begin again")]
-    Load(#[source] Box<SystemError>),
-    /// The journal could not be read, or a checkpoint not written.
-    #[error("the store failed the model")]
-    Store(#[from] StoreError),
-}
-
-impl LearnerActorError {
-    /// Whether a full disk is why.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_disk_full())
-    }
-}
 
 /// Makes a fold that stands where its newest checkpoint left it.
 pub type LoadLearner = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;

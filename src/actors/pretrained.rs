@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::system::SystemError;
+use super::error::SystemError;
 use crate::domain::ItemIx;
 use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};

@@ -2,7 +2,6 @@
 
 mod consent;
 mod erasing;
-mod error;
 mod expiring;
 mod inline_session;
 mod inspection;
@@ -12,7 +11,6 @@ mod subscriptions;
 mod watermarks;
 
 pub use consent::ConsentedEntries;
-pub use error::SystemError;
 
 use actix::{Actor, Addr, Arbiter};
 use arc_swap::ArcSwap;
@@ -27,13 +25,14 @@ use super::admission::{AdmissionControl, AdmissionFull, AdmissionPermit};
 use super::catalog::LiveCatalog;
 use super::checkpoint_preload::CheckpointPreload;
 use super::committer::{AppendEntries, CommitterActor, PersistIndexes};
-use super::eraser::ErasureJob;
+use super::erasure_progress::ErasureProgress;
+use super::error::{LearnerActorError, SystemError};
 use super::flush_progress::FlushProgress;
-use super::learner::{CheckpointPolicy, GetStatus, LearnerActor, LearnerActorError, LearnerStatus};
+use super::jobs::maintenance::StoreMaintenance;
+use super::learner::{CheckpointPolicy, GetStatus, LearnerActor, LearnerStatus};
 use super::liveness::LivenessPing;
 use super::pretrained::{number_items, read_pretrained};
 use super::shard::{FlushSessions, RecommendForUser, ShardActor, ShardContext, shard_of};
-use super::upkeep::StoreMaintenance;
 use crate::domain::{Candidate, Catalog, Consent, Entry, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp, UserAliases, UserConsents};
 use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
 use crate::metrics::{Metrics, QueueName};
@@ -82,10 +81,33 @@ pub struct System {
     fold: Arc<LearnerConfig>,
     metrics: Arc<Metrics>,
     upkeep: StoreMaintenance,
-    erasing: ErasureJob,
+    erasing: ErasureProgress,
     reach: Watermarks,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
+}
+
+/// Starts one shard actor per arbiter; `context` holds what all shards share.
+fn start_shards(context: &ShardContext) -> Vec<Addr<ShardActor>> {
+    let (_, shards) = context.number;
+    let start = |number| {
+        let context = ShardContext { number: (number, shards), ..context.clone() };
+        ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(context))
+    };
+    (0..shards).map(start).collect()
+}
+
+/// Publishes the limits of queues, sessions and checkpoints as metrics.
+fn publish_limits(metrics: &Metrics, settings: &SystemSettings) {
+    for (queue, limit) in [
+        (QueueName::Committer, settings.max_in_flight),
+        (QueueName::Shards, settings.max_in_flight),
+        (QueueName::SessionRequests, ShardActor::QUESTIONS * settings.shards),
+    ] {
+        metrics.queue_limit.with_label(queue).set(limit as f64);
+    }
+    metrics.live_sessions_limit.set(settings.max_live_sessions as f64);
+    metrics.checkpoint_interval_entries.set(settings.checkpoints.every as f64);
 }
 
 impl System {
@@ -115,7 +137,7 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, links, consents, end) = (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
         let fold = Arc::new(settings.learner.clone());
-        let mut load = loader(&store, &dictionary, settings.learner, settings.checkpoints.keep, &metrics, ahead);
+        let mut load = loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, ahead);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
@@ -123,34 +145,22 @@ impl System {
 
         let through = store.sessions().watermark()?.min(end);
         let stored = Arc::new(FlushProgress::new(settings.shards, through));
-        let shards: Vec<_> = (0..settings.shards)
-            .map(|number| {
-                let share = ShardContext {
-                    number: (number, settings.shards),
-                    store: store.clone(),
-                    metrics: Arc::clone(&metrics),
-                    published: Arc::clone(&published),
-                    catalog: Arc::clone(&catalog),
-                    dictionary: Arc::clone(&dictionary),
-                    kinds: fold.kinds.clone(),
-                    sequence_params: fold.sequence,
-                    flush_progress: Arc::clone(&stored),
-                    idle: settings.idle,
-                    max_live_sessions: settings.max_live_sessions.div_ceil(settings.shards.max(1)),
-                };
-                ShardActor::start_in_arbiter(&Arbiter::new().handle(), move |_| ShardActor::new(share))
-            })
-            .collect();
+        let context = ShardContext {
+            number: (0, settings.shards),
+            store: store.clone(),
+            metrics: Arc::clone(&metrics),
+            published: Arc::clone(&published),
+            catalog: Arc::clone(&catalog),
+            dictionary: Arc::clone(&dictionary),
+            kinds: fold.kinds.clone(),
+            sequence_params: fold.sequence,
+            flush_progress: Arc::clone(&stored),
+            idle: settings.idle,
+            max_live_sessions: settings.max_live_sessions.div_ceil(settings.shards.max(1)),
+        };
+        let shards = start_shards(&context);
         recover(&store, &dictionary, &fold, &shards, &metrics, through)?;
-        for (queue, limit) in [
-            (QueueName::Committer, settings.max_in_flight),
-            (QueueName::Shards, settings.max_in_flight),
-            (QueueName::SessionRequests, ShardActor::QUESTIONS * settings.shards),
-        ] {
-            metrics.queue_limit.with_label(queue).set(limit as f64);
-        }
-        metrics.live_sessions_limit.set(settings.max_live_sessions as f64);
-        metrics.checkpoint_interval_entries.set(settings.checkpoints.every as f64);
+        publish_limits(&metrics, &settings);
 
         let upkeep = StoreMaintenance::new(store.clone(), Arc::clone(&metrics));
         let load = Box::new(move || load().map_err(|error| LearnerActorError::Load(Box::new(error))));
@@ -171,7 +181,7 @@ impl System {
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (AdmissionControl::new(settings.max_in_flight), Arc::default());
         let usual_consent = settings.committer.default_consent;
-        let erasing = ErasureJob::default();
+        let erasing = ErasureProgress::default();
         Ok(Self {
             store,
             gate,

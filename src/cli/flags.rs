@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use super::secret;
-use crate::actors::expirer::RetentionJob;
+use crate::actors::jobs::retention::RetentionJob;
 use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
 use crate::domain::EventKind;

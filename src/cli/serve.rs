@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 use super::flags::{self, SettingsFlags};
 use super::{data, supervisor, trained, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
-use crate::actors::eraser::erase;
-use crate::actors::expirer::expire;
+use crate::actors::jobs::erasure::run_erasures;
+use crate::actors::jobs::retention::expire;
+use crate::actors::jobs::watchdog::watch;
 use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
-use crate::actors::watchdog::watch;
 use crate::clock::Clock;
 use crate::http::HttpServers;
 use crate::metrics::Metrics;
@@ -81,7 +81,7 @@ impl Serve {
             let asked_to_stop = asked_to_stop()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
-            actix::spawn(erase(system.clone()));
+            actix::spawn(run_erasures(system.clone()));
             actix::spawn(expire(system.clone(), flags::keeping(&settings), Clock::system()));
             let unlearned = unlearn::watch(system.store().clone(), settings.clone());
             println!(

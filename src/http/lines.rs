@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::api::ApiState;
 use super::problem::Problem;
-use crate::actors::system::SystemError;
+use crate::actors::error::SystemError;
 use crate::domain::{Entry, Offset};
 use crate::ingest::write_entry;
 

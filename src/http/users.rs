@@ -17,7 +17,8 @@ use super::openapi::{BadRequest, Broken, Name, Refused};
 use super::problem::Problem;
 use super::watch::path;
 use super::wishes;
-use crate::actors::system::{ErasedEntryCounts, SystemError};
+use crate::actors::error::SystemError;
+use crate::actors::system::ErasedEntryCounts;
 use crate::auth::Scope;
 use crate::domain::{Entry, Offset, Timestamp};
 

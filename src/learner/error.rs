@@ -4,7 +4,8 @@ use crate::candidates::CandidateSettingsError;
 use crate::domain::Offset;
 use crate::nn::NetworkSettingsError;
 
-use super::state_history::StateHistoryError;
+/// Why an earlier state cannot be reconstructed.
+pub type StateHistoryError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the learner cannot start or cannot apply an entry.
 #[derive(Debug, thiserror::Error)]

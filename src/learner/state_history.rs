@@ -1,19 +1,17 @@
-//! What was learned up to an earlier offset.
+//! Access to earlier learner states, for rollbacks.
 
 use crate::domain::Offset;
-use std::error::Error;
 
+use super::error::StateHistoryError;
 use super::state::LearnerState;
 
-/// Why an earlier state cannot be told.
-pub type StateHistoryError = Box<dyn Error + Send + Sync>;
-
-/// Tells what was learned up to an earlier offset. Being a fold of the journal, that is always the
-/// same; where it is kept, or whether it is folded anew, makes no difference.
+/// Reconstructs the learner's state at an earlier offset. The state is a function of the journal, so
+/// it is the same whether it comes from a checkpoint or from applying the journal again.
 pub trait StateHistory: Send {
-    /// The state before entry `to`; `present`, the state now, is one that may be asked for later.
+    /// Returns the state before entry `to`. `present` is the current state; the implementation may
+    /// keep it as a later restore point.
     ///
     /// # Errors
-    /// Why it cannot be told.
+    /// The cause, if the state cannot be reconstructed.
     fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError>;
 }

@@ -3,7 +3,8 @@
 use actix::{Handler, Message};
 use std::sync::Arc;
 
-use super::{LearnerActor, LearnerActorError};
+use super::LearnerActor;
+use crate::actors::error::LearnerActorError;
 use crate::actors::guard::catch_panic;
 use crate::domain::Offset;
 use crate::learner::{BackgroundJobs, JobLost};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ErasedEntryCounts, System, SystemError};
+use super::{ErasedEntryCounts, System};
 use crate::actors::committer::ForgetUsers;
-use crate::actors::eraser::ErasureJob;
-use crate::actors::upkeep::StoreMaintenance;
+use crate::actors::erasure_progress::ErasureProgress;
+use crate::actors::error::SystemError;
+use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::domain::{Entry, ItemIx, Offset, Timestamp, UserErasure};
 
 impl System {
@@ -43,7 +44,7 @@ impl System {
         self.dictionary.name(item)
     }
 
-    pub(in crate::actors) fn erasing(&self) -> &ErasureJob {
+    pub(in crate::actors) fn erasing(&self) -> &ErasureProgress {
         &self.erasing
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{System, SystemError};
+use super::System;
+use crate::actors::error::SystemError;
 use crate::actors::shard::{ExpireSessions, ExpiryScan};
 use crate::domain::Expiry;
 

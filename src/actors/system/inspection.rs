@@ -4,8 +4,9 @@ use futures_util::future::try_join_all;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-use super::{System, SystemError};
+use super::System;
 use crate::actors::admission::AdmissionFull;
+use crate::actors::error::SystemError;
 use crate::actors::session::sequence_state;
 use crate::actors::shard::{GetSessionView, ListLiveSessions};
 use crate::learner::{RankingInspection, RecommendationRequest, inspect};

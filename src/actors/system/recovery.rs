@@ -3,9 +3,9 @@
 use actix::Addr;
 use std::sync::Arc;
 
-use super::SystemError;
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::checkpoint_preload::CheckpointPreload;
+use crate::actors::error::SystemError;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{System, SystemError};
+use super::System;
+use crate::actors::error::SystemError;
 use crate::actors::learner::WriteCheckpoint;
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 

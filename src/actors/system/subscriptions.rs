@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-use super::{System, SystemError};
+use super::System;
+use crate::actors::error::SystemError;
 use crate::actors::shard::{CloseSubscribers, Subscribe};
 use crate::domain::Offset;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 use tokio::sync::watch;
 
-use super::{System, SystemError};
+use super::System;
+use crate::actors::error::SystemError;
 use crate::domain::Offset;
 
 /// How far the entries have come that answers follow from.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::query::EmptyQuery;
-use crate::actors::system::SystemError;
+use crate::actors::error::SystemError;
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;

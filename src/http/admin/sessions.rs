@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::query::Limit;
-use crate::actors::system::SystemError;
+use crate::actors::error::SystemError;
 use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
 use crate::http::api::ApiState;
 use crate::http::lists::with_name;

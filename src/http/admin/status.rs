@@ -7,7 +7,7 @@ use futures_util::stream;
 use serde::Serialize;
 
 use super::trouble;
-use crate::actors::system::SystemError;
+use crate::actors::error::SystemError;
 use crate::domain::Offset;
 use crate::http::api::{ApiState, RETRY};
 use crate::http::problem::Problem;

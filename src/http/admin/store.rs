@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::query::EmptyQuery;
-use crate::actors::system::{QuarantinedEntry, RestorePoint, SystemError};
+use crate::actors::error::SystemError;
+use crate::actors::system::{QuarantinedEntry, RestorePoint};
 use crate::domain::{Entry, Offset};
 use crate::http::api::{ApiState, RETRY};
 use crate::http::lines;

@@ -4,7 +4,8 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::system::{System, SystemError};
+use crate::actors::error::SystemError;
+use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::learner::SafetySettings;
 

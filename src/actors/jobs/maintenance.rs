@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use super::system::SystemError;
+use crate::actors::error::SystemError;
 use crate::metrics::Metrics;
 use crate::store::{BackupSummary, CompactionSummary, Store};
 

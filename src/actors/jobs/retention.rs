@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::eraser::blocking;
-use super::system::{System, SystemError};
+use super::erasure::run_blocking;
+use crate::actors::error::SystemError;
+use crate::actors::system::System;
 use crate::clock::Clock;
 use crate::domain::{Entry, EventKind, Expiry, Timestamp};
 
@@ -78,7 +79,7 @@ pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
 /// Begins an expiry if it covers anything.
 async fn look(system: &System, expiry: Expiry) -> Result<(), SystemError> {
     let (store, sought) = (system.store().clone(), expiry.clone());
-    if blocking(move || Ok(store.has_expired_entries(&sought)?)).await? {
+    if run_blocking(move || Ok(store.has_expired_entries(&sought)?)).await? {
         let permit = system.try_admit(1)?;
         system.append(vec![Entry::Expire(expiry)], permit).await?;
     }
@@ -97,13 +98,13 @@ async fn carry_out(system: &System) -> Result<(), SystemError> {
         return Err(SystemError::NotReached { wanted: beyond, reached });
     }
     let (held, listed) = (store.clone(), due.clone());
-    let entries = blocking(move || Ok(held.remove_expired(&listed)?)).await?;
+    let entries = run_blocking(move || Ok(held.remove_expired(&listed)?)).await?;
     // Only now: a session that is begun again reads the journal.
     let mut sessions = 0;
     for (_, expiry) in &due {
         sessions += system.expire_sessions(expiry).await?;
     }
-    blocking(move || Ok(store.expiries().finish(&due)?)).await?;
+    run_blocking(move || Ok(store.expiries().finish(&due)?)).await?;
     system.metrics().expired_entries.increment(entries);
     tracing::info!(entries, sessions, timestamp = newest.timestamp, "what was kept long enough is no more");
     Ok(())

@@ -1,0 +1,79 @@
+//! What this process knows of erasures: requests for the job, and outcomes for those who wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+use crate::store::{ErasedEntryCounts, ErasedUserDigest};
+
+/// How many erased users have their outcome kept.
+const MAX_OUTCOMES: usize = 1024;
+
+/// The erasures of this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct ErasureProgress {
+    shared: Arc<ErasureProgressState>,
+}
+
+#[derive(Debug, Default)]
+struct ErasureProgressState {
+    /// Wakes the erasure job.
+    requested: Notify,
+    /// Wakes those who wait for an outcome.
+    finished: Notify,
+    /// Outcomes by user, oldest first.
+    outcomes: Mutex<VecDeque<(ErasedUserDigest, ErasedEntryCounts)>>,
+}
+
+impl ErasureProgress {
+    /// Wakes the erasure job.
+    pub(super) fn request(&self) {
+        self.shared.requested.notify_one();
+    }
+
+    /// Waits for a request.
+    pub(super) async fn requested(&self) {
+        self.shared.requested.notified().await;
+    }
+
+    /// Removes and returns the outcome of a user's erasure.
+    fn take(&self, user: &str) -> Option<ErasedEntryCounts> {
+        let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = outcomes.iter().position(|(erased, _)| *erased == ErasedUserDigest::from_user_id(user))?;
+        outcomes.remove(position).map(|(_, counts)| counts)
+    }
+
+    /// Waits until all these users are erased and returns the sum of what was removed. `None` if it
+    /// takes longer than `timeout`.
+    pub(super) async fn wait(&self, users: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
+        let wait = async {
+            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
+            loop {
+                let finished = self.shared.finished.notified();
+                left.retain(|user| match self.take(user) {
+                    Some(counts) => {
+                        sum.add(counts);
+                        false
+                    }
+                    None => true,
+                });
+                if left.is_empty() {
+                    return sum;
+                }
+                finished.await;
+            }
+        };
+        actix::clock::timeout(timeout, wait).await.ok()
+    }
+
+    /// Publishes the outcomes of finished erasures.
+    pub(super) fn finish(&self, removed_by_user: &HashMap<String, ErasedEntryCounts>) {
+        let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.extend(removed_by_user.iter().map(|(user, counts)| (ErasedUserDigest::from_user_id(user), *counts)));
+        let surplus = outcomes.len().saturating_sub(MAX_OUTCOMES);
+        outcomes.drain(..surplus);
+        drop(outcomes);
+        self.shared.finished.notify_waiters();
+    }
+}
