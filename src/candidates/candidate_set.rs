@@ -111,8 +111,8 @@ impl CandidateSet {
     /// Keeps the `limit` candidates with the largest weighted sum of shares,
     /// `Σ_c selection_weight(c) · evidence_c / total_c`.
     ///
-    /// Ties go to the smaller item number. Items that the session dismissed, and did not choose
-    /// again since, are dropped.
+    /// Ties go to the smaller item number. Dismissed items are dropped
+    /// unless a later step selected them again.
     pub fn keep_top(&mut self, limit: usize, context: &QueryContext<'_>) {
         let mut scale = [0.0; EVIDENCE_COLUMNS];
         for column in EvidenceColumn::ALL {

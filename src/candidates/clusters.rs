@@ -158,8 +158,8 @@ impl Clusters {
         self.of_item.len()
     }
 
-    /// Cluster of an item. If the item is newer than the clustering, the cluster whose centroid has
-    /// the largest inner product with `embedding`.
+    /// Cluster of an item. An item newer than the clustering belongs to the cluster with the
+    /// largest inner product of centroid and `embedding`.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx, embedding: &[f32]) -> usize {
         match self.of_item.get(item as usize) {

@@ -230,7 +230,8 @@ impl NetworkPass {
             }
         }
         for layer in (0..settings.layers).rev() {
-            self.layer_backward(parameters, batch, layer, gradient);
+            self.layer_steps_backward(parameters, batch, layer);
+            self.layer_weights_backward(parameters, batch, layer, gradient);
         }
         if !self.input_mask.is_empty() {
             batch
@@ -239,19 +240,14 @@ impl NetworkPass {
         }
     }
 
-    fn layer_backward(
-        &mut self,
-        parameters: &NetworkParameters<EmbeddingTable>,
-        batch: &TrainingBatch,
-        index: usize,
-        gradient: &mut [f32],
-    ) {
+    /// Backpropagates through the steps of one layer: writes the gradients of both preactivations
+    /// into `d_gates` and `d_recurrent`.
+    fn layer_steps_backward(&mut self, parameters: &NetworkParameters<EmbeddingTable>, batch: &TrainingBatch, index: usize) {
         let settings = &*parameters.settings;
         let (cell, hidden, rows) = (settings.cell, settings.hidden, batch.row_count());
         let (gate_width, state_width) = (hidden * cell.gate_blocks(), hidden * cell.state_blocks());
         let layout = &parameters.layout.layers[index];
-        let (lower, upper) = self.layers.split_at_mut(index);
-        let layer = &mut upper[0];
+        let layer = &self.layers[index];
         let weights = MatrixView::new(&parameters.dense[layout.recurrent.clone()], hidden, gate_width);
         let weights = transpose_copy(&mut self.transposed, weights, hidden);
         resize_buffer(&mut self.d_gates, rows * gate_width);
@@ -277,6 +273,23 @@ impl NetworkPass {
                 matmul(d_previous, hidden, MatrixView::new(d_recurrent, rows, gate_width), weights, true);
             }
         }
+    }
+
+    /// Computes the weight gradients of one layer and the gradient of its input, from the
+    /// preactivation gradients of [`Self::layer_steps_backward`].
+    fn layer_weights_backward(
+        &mut self,
+        parameters: &NetworkParameters<EmbeddingTable>,
+        batch: &TrainingBatch,
+        index: usize,
+        gradient: &mut [f32],
+    ) {
+        let settings = &*parameters.settings;
+        let (hidden, rows) = (settings.hidden, batch.row_count());
+        let gate_width = hidden * settings.cell.gate_blocks();
+        let layout = &parameters.layout.layers[index];
+        let (lower, upper) = self.layers.split_at(index);
+        let layer = &upper[0];
         resize_zeroed(&mut self.previous_outputs, rows * hidden);
         for BatchStep { previous_first, first, rows } in batch.steps() {
             let Some(previous_first) = previous_first else { continue };

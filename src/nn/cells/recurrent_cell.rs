@@ -1,6 +1,6 @@
 //! The interface of a recurrent cell: its elementwise forward and backward steps.
 
-/// What the backward step of a cell reads: one step's rows of the forward pass.
+/// Input of a cell's backward step: one step's rows of the forward pass.
 pub(in crate::nn) struct SavedActivations<'a> {
     /// Activated gates, `(rows, GATES · hidden)`.
     pub(in crate::nn) gates: &'a [f32],
