@@ -1,9 +1,7 @@
-//! What goes wrong with keys.
+//! Errors of API keys.
 
 use std::io;
 use std::path::PathBuf;
-
-use super::{KeyId, Scope};
 
 /// Why keys cannot be read or changed. None repeats a key.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +16,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// The file is not what it should be.
-    #[error("{} holds no keys: {reason}; move it away, and make keys anew", file.display())]
+    #[error("{} is no valid key file: {reason}; move it away and create new keys", file.display())]
     Malformed {
         /// The file.
         file: PathBuf,
@@ -34,25 +32,33 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
-    /// The system gives no secret.
-    #[error("the system's source of chance gives nothing: {0}")]
+    /// The system's random source failed.
+    #[error("the system's random source failed: {0}")]
     RandomSource(String),
     /// A scope that does not exist.
-    #[error("there is no scope {0:?}; there are {all}", all = Scope::ALL.map(Scope::as_str).join(", "))]
-    UnknownScope(String),
+    #[error("unknown scope {name:?}; known scopes: {known}")]
+    UnknownScope {
+        /// The unknown name.
+        name: String,
+        /// The names of all scopes.
+        known: String,
+    },
     /// A key that would open nothing.
-    #[error("a key needs a scope at least; there are {}", Scope::ALL.map(Scope::as_str).join(", "))]
-    EmptyScopes,
+    #[error("a key needs at least one scope; known scopes: {known}")]
+    EmptyScopes {
+        /// The names of all scopes.
+        known: String,
+    },
     /// A name that says nothing, or too much.
-    #[error("a key's name has 1 to 64 characters, and none that control")]
+    #[error("invalid key name: it must have 1 to 64 characters and no control characters")]
     InvalidName,
     /// A key that is not there.
-    #[error("there is no key {0}; `sequor key list` tells those that there are")]
-    NotFound(KeyId),
+    #[error("there is no key {0}; `sequor key list` lists the keys")]
+    NotFound(String),
     /// An id that no key can have.
-    #[error("a key's id has 8 hexadecimal digits, such as 1a2b3c4d: it stands in the key between the two underscores")]
+    #[error("invalid key id: it must have 8 hexadecimal digits, such as 1a2b3c4d (the part of the key between the two underscores)")]
     InvalidId,
     /// More keys than are kept.
-    #[error("there are {0} keys already, and no more are kept; revoke some")]
+    #[error("there are already {0} keys, the most allowed; revoke some")]
     TooManyKeys(usize),
 }

@@ -105,7 +105,7 @@ impl KeyFile {
     /// If there is none, or the file cannot be read or written.
     pub fn revoke(&self, id: &KeyId) -> Result<ApiKey, KeyError> {
         self.change(|keys| {
-            let place = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.clone()))?;
+            let place = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.to_string()))?;
             Ok(keys.remove(place))
         })
     }

@@ -41,6 +41,11 @@ impl Scope {
         }
     }
 
+    /// The names of all scopes, separated by commas.
+    fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+
     /// Whether it opens something of the public API; otherwise something of the admin endpoint.
     #[must_use]
     pub const fn is_public(self) -> bool {
@@ -58,7 +63,10 @@ impl FromStr for Scope {
     type Err = KeyError;
 
     fn from_str(name: &str) -> Result<Self, KeyError> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == name).ok_or_else(|| KeyError::UnknownScope(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == name)
+            .ok_or_else(|| KeyError::UnknownScope { name: name.to_owned(), known: Self::names() })
     }
 }
 
@@ -76,7 +84,7 @@ impl Scopes {
         let mut scopes: Vec<_> = scopes.into_iter().collect();
         scopes.sort_unstable();
         scopes.dedup();
-        if scopes.is_empty() { Err(KeyError::EmptyScopes) } else { Ok(Self(scopes)) }
+        if scopes.is_empty() { Err(KeyError::EmptyScopes { known: Scope::names() }) } else { Ok(Self(scopes)) }
     }
 
     /// Whether they open this. Whoever may do everything at the admin endpoint may read its metrics.

@@ -3,9 +3,6 @@
 use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
 use serde::{Deserialize, Serialize};
 
-/// The place of an entry in the journal: 0 for the first ever, one more for each that follows.
-pub type Offset = u64;
-
 /// One journalled fact. Everything that is learned or remembered is a fold of these, in their order. A new variant goes to the end: the journal keeps them by place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
@@ -30,6 +27,20 @@ pub enum Entry {
     Tombstone,
     /// What is older than its kind is kept for is no more.
     Expire(Expiry),
+}
+
+impl Entry {
+    /// Whether an expiry removes the entry, by the entry's own kind and time.
+    #[must_use]
+    pub fn is_expired_by(&self, expiry: &Expiry) -> bool {
+        match self {
+            Self::Event(event) | Self::Private(event) => {
+                expiry.events.iter().any(|(kind, before)| *kind == event.kind && event.timestamp < *before)
+            }
+            Self::Impression(impression) => expiry.impressions.is_some_and(|before| impression.timestamp < before),
+            _ => false,
+        }
+    }
 }
 
 impl Entry {

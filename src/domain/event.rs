@@ -1,10 +1,7 @@
 //! One interaction: who, what, which item, when, how much.
 
-use super::EventKind;
+use super::{EventKind, Timestamp};
 use serde::{Deserialize, Serialize};
-
-/// Milliseconds since 1970-01-01T00:00:00Z.
-pub type Timestamp = i64;
 
 /// One validated interaction of a user. What reaches this type has passed every limit of `capture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

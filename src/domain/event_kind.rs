@@ -1,5 +1,6 @@
 //! What a user did: the kinds of event, which of them are choices, and what each is worth.
 
+use super::KindId;
 use serde::{Deserialize, Serialize};
 
 /// The kind of an interaction. The journal keeps it by name, so that a setting never changes what an old event meant.
@@ -65,9 +66,6 @@ impl EventKind {
         BUILT_IN.iter().find(|(_, built_in, ..)| *built_in == name).map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
     }
 }
-
-/// A kind's place in the table of kinds in force: small, dense, what the network embeds.
-pub type KindId = u8;
 
 /// What a kind of event means for learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

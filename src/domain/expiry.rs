@@ -1,6 +1,6 @@
 //! What is kept for a set time only.
 
-use super::{Entry, EventKind, EventKinds, KindId, Step, Timestamp};
+use super::{EventKind, EventKinds, KindId, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// From here on what is older than its kind is kept for is no more: neither in the journal nor in sessions nor in what is remembered of them one by one. What was counted and trained stays.
@@ -15,18 +15,6 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Whether an entry goes: by what it says of itself, whenever it came.
-    #[must_use]
-    pub fn covers(&self, entry: &Entry) -> bool {
-        match entry {
-            Entry::Event(event) | Entry::Private(event) => {
-                self.events.iter().any(|(kind, before)| *kind == event.kind && event.timestamp < *before)
-            }
-            Entry::Impression(impression) => self.impressions.is_some_and(|before| impression.timestamp < before),
-            _ => false,
-        }
-    }
-
     /// What it means for steps.
     #[must_use]
     pub fn cutoffs(&self, kinds: &EventKinds) -> ExpiryCutoffs {
@@ -70,7 +58,7 @@ impl ExpiryCutoffs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, Impression};
+    use super::super::{Entry, Event, Impression};
     use super::*;
 
     #[test]
@@ -99,11 +87,11 @@ mod tests {
                 items: Vec::new(),
             })
         };
-        assert!(expiry.covers(&Entry::Event(event(EventKind::Search, 99))));
-        assert!(expiry.covers(&Entry::Private(event(EventKind::Search, 99))), "not being learned from does not keep it");
-        assert!(!expiry.covers(&Entry::Event(event(EventKind::Search, 100))));
-        assert!(!expiry.covers(&Entry::Event(event(EventKind::View, 0))));
-        assert!(expiry.covers(&shown(49)) && !expiry.covers(&shown(50)));
+        assert!(Entry::Event(event(EventKind::Search, 99)).is_expired_by(&expiry));
+        assert!(Entry::Private(event(EventKind::Search, 99)).is_expired_by(&expiry), "not being learned from does not keep it");
+        assert!(!Entry::Event(event(EventKind::Search, 100)).is_expired_by(&expiry));
+        assert!(!Entry::Event(event(EventKind::View, 0)).is_expired_by(&expiry));
+        assert!(shown(49).is_expired_by(&expiry) && !shown(50).is_expired_by(&expiry));
         let expired = expiry.cutoffs(&EventKinds::default());
         let search = EventKinds::default().id(&EventKind::Search).unwrap();
         assert!(expired.covers(search, 99) && !expired.covers(search, 100) && !expired.covers(0, 0));

@@ -1,11 +1,8 @@
 //! Item names and their dense numbers.
 
-use super::Offset;
+use super::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// An item's number: items are numbered in the order in which the journal first names them.
-pub type ItemIx = u32;
 
 /// The append-only table of items, shared by all: one writer (the committer) adds, everyone reads without a lock.
 ///

@@ -1,22 +1,7 @@
 //! A user's behaviour sequence.
 
-use super::{ExpiryCutoffs, ItemIx, KindId, Offset, Timestamp};
+use super::{ExpiryCutoffs, Offset, Step, Timestamp};
 use serde::{Deserialize, Serialize};
-
-/// One step of a sequence: an event, reduced to what is learned from.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// On which item; `None` for an event that names none.
-    pub item: Option<ItemIx>,
-    /// What was done.
-    pub kind: KindId,
-    /// Begins a session: an idle gap or a new `session_id` stands before it.
-    pub starts_session: bool,
-    /// When.
-    pub at: Timestamp,
-    /// How much: the event's value, or its kind's.
-    pub value: f32,
-}
 
 /// The last steps of one user, across session borders.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::fault::{ValidationError, ValidationErrorCode};
 use super::frame::BodyError;
-use super::json::{ParsedBatch, read_records};
+use super::record_batch::{ParsedBatch, read_records};
 use super::rules::{excerpt, missing_field, validate_id};
 use super::timestamp;
 use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};

@@ -1,8 +1,9 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
 use super::fault::{ValidationError, ValidationErrorCode};
-use super::frame::{BodyError, FramedRecord, split_records};
+use super::frame::BodyError;
 use super::items::parse_object;
+use super::record_batch::{ParsedBatch, read_records};
 use super::rules::{RawEvent, ValidationRules, excerpt};
 use super::shape::ColumnMapping;
 use super::timestamp;
@@ -16,15 +17,6 @@ use std::fmt;
 const FIELDS: [&str; 11] =
     ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "consent", "entry", "offset"];
 
-/// What a body held.
-#[derive(Debug, PartialEq)]
-pub struct ParsedBatch<T> {
-    /// Each record, taken or refused, in the order of the body.
-    pub records: Vec<Result<T, ValidationError>>,
-    /// Fields that no record has, in records that were taken all the same. A receipt should tell them: they are often misspelt.
-    pub warnings: Vec<ValidationError>,
-}
-
 /// Reads the body of a request: one JSON object, a JSON array of objects, or one object a line. A fault, of syntax too, costs only
 /// the element or the line that it stands in. `received_at` dates the events that carry no timestamp.
 ///
@@ -32,31 +24,6 @@ pub struct ParsedBatch<T> {
 /// If the body is empty or holds more events than the rules allow; then nothing is taken.
 pub fn read_events(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedBatch<WithConsent>, BodyError> {
     read_records(body, "event", rules.max_events, |text, warn| read_event(text, rules, received_at, warn))
-}
-
-/// Reads every record of a body by `parse`, which tells fields that no record has to the function it is given.
-///
-/// # Errors
-/// If the body is empty or holds more records than `limit`.
-pub(super) fn read_records<T>(
-    body: &[u8],
-    record: &'static str,
-    limit: usize,
-    read: impl Fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<T, ValidationError>,
-) -> Result<ParsedBatch<T>, BodyError> {
-    let mut reading = ParsedBatch { records: Vec::new(), warnings: Vec::new() };
-    for (index, piece) in (0..).zip(split_records(body, record, limit)?) {
-        let taken = match piece {
-            FramedRecord::Complete(text, line) => read(text, &mut |warning| reading.warnings.push(warning.with_position(index, line)))
-                .map_err(|fault| fault.with_position(index, line)),
-            FramedRecord::Malformed(reason) => {
-                Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("{reason}; the rest is not read"))
-                    .with_position(index, None))
-            }
-        };
-        reading.records.push(taken);
-    }
-    Ok(reading)
 }
 
 /// Reads one JSON object as an event; fields that no event has are told to `warn`.

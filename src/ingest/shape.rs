@@ -2,7 +2,7 @@
 
 use super::fault::{ValidationError, ValidationErrorCode};
 use super::rules::{RawEvent, missing_field};
-use super::timestamp;
+use super::timestamp::{self, TimeUnit};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -66,20 +66,6 @@ impl EventField {
     pub(super) fn json_name(self) -> &'static str {
         self.row().1
     }
-}
-
-/// The unit of a file's points in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimeUnit {
-    /// Seconds, milliseconds above 1e11, or RFC 3339.
-    #[default]
-    Auto,
-    /// Seconds since 1970, perhaps with a fraction.
-    Seconds,
-    /// Milliseconds since 1970.
-    Milliseconds,
-    /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it names no offset.
-    Iso8601,
 }
 
 /// How a file names and counts what an event holds.

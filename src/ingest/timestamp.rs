@@ -1,11 +1,24 @@
 //! Points in time as senders write them.
 
 use super::fault::{ValidationError, ValidationErrorCode};
-use super::shape::TimeUnit;
 use crate::domain::Timestamp;
 use jiff::civil;
 use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::Offset;
+
+/// The unit of timestamps in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeUnit {
+    /// Seconds, milliseconds above 1e11, or RFC 3339.
+    #[default]
+    Auto,
+    /// Seconds since 1970, perhaps with a fraction.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+    /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it names no offset.
+    Iso8601,
+}
 
 /// Numbers of at most this size in a file are seconds, larger ones milliseconds: 1e11 is the year 5138 in seconds and 1973 in milliseconds.
 const LARGEST_SECONDS: f64 = 1e11;

@@ -7,7 +7,8 @@
 //! places are copied, the new database is synced and marked as the store, and the writers go on
 //! over it. Whoever is reading the old one reads it to its end.
 
-use super::engine::{Engine, KeyValueIter};
+use super::engine::Engine;
+use super::key_value_iter::KeyValueIter;
 use super::write_tracker::WritePosition;
 use super::{Durability, Store, StoreError, switchover};
 use serde::{Deserialize, Serialize};

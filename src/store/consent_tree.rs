@@ -1,8 +1,8 @@
 //! How far each user's consent goes: a fold of the journal, kept so that a restart need not fold it
 //! all, and outlives what of the journal is dropped.
 
-use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
+use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec};
 use crate::domain::{Consent, ConsentRecord, Offset};
 use std::sync::Arc;

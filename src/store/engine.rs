@@ -1,10 +1,10 @@
 //! The embedded database with its files: opened, synced, and given up after a failed write.
 
 use super::end_marker::EndMarker;
+use super::key_value_iter::{failed, gave_up, guarded};
 use super::write_tracker::WriteTracker;
-use super::{Durability, StoreError, StoreOptions, journal, migrations, sync_directory};
+use super::{Durability, StoreError, StoreOptions, journal_records, migrations, sync_directory};
 use crate::domain::Offset;
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -88,8 +88,8 @@ impl Engine {
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
-        let begin = journal::read_first_offset(&db)?;
-        let end = match journal::find_end(&journal, &path) {
+        let begin = journal_records::read_first_offset(&db)?;
+        let end = match journal_records::find_end(&journal, &path) {
             Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
             end => end?,
         };
@@ -265,71 +265,6 @@ fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreE
 /// there is no waiting.
 fn is_lock(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
-}
-
-/// Calls the database, which panics on some kinds of damage to its files.
-///
-/// # Errors
-/// What `call` says, and [`StoreError::DatabaseDamaged`] if it panics.
-fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
-}
-
-/// The database's error; damage that it notices is told like damage at which it panics.
-fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
-    match source {
-        sled::Error::Corruption { .. } => {
-            StoreError::DatabaseDamaged { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
-        }
-        source => StoreError::Database { action, path: path.to_owned(), source },
-    }
-}
-
-fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
-    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    StoreError::DatabaseDamaged { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
-}
-
-/// Keys and values of a tree, in their order. Ends after the first error, which may be one of the
-/// database's panics.
-pub(crate) struct KeyValueIter {
-    pairs: sled::Iter,
-    path: PathBuf,
-    ended: bool,
-}
-
-impl KeyValueIter {
-    /// What such an iterator of the database in `path` runs through.
-    pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
-        Self { pairs, path: path.to_owned(), ended: false }
-    }
-
-    fn take(
-        &mut self,
-        next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
-    ) -> Option<Result<(sled::IVec, sled::IVec), StoreError>> {
-        if self.ended {
-            return None;
-        }
-        let (path, pairs) = (&self.path, &mut self.pairs);
-        let pair = guarded(path, || next(pairs).transpose().map_err(|source| failed("reading", path, source))).transpose();
-        self.ended = !matches!(pair, Some(Ok(_)));
-        pair
-    }
-}
-
-impl Iterator for KeyValueIter {
-    type Item = Result<(sled::IVec, sled::IVec), StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.take(sled::Iter::next)
-    }
-}
-
-impl DoubleEndedIterator for KeyValueIter {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.take(sled::Iter::next_back)
-    }
 }
 
 /// Waits until the database in that directory is closed: its worker threads hold a closed one for a

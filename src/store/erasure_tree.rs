@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
+use super::key_value_iter::KeyValueIter;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Offset, Timestamp, UserErasure};
 

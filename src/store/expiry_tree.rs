@@ -1,8 +1,8 @@
 //! What was kept long enough and is still to be taken out.
 
-use super::engine::KeyValueIter;
 use super::envelope::ChecksummedEnvelope;
 use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
+use super::key_value_iter::KeyValueIter;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
@@ -97,7 +97,7 @@ impl Store {
     /// What reading says.
     pub fn has_expired_entries(&self, expiry: &Expiry) -> Result<bool, StoreError> {
         for read in self.journal().entries(self.journal().first_offset()?)? {
-            if expiry.covers(&read?.1) {
+            if read?.1.is_expired_by(&expiry) {
                 return Ok(true);
             }
         }
@@ -116,7 +116,7 @@ impl Store {
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
-        let covered = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && expiry.covers(entry));
+        let covered = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
         let gone = self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| covered(offset, entry))?;
         self.sync(Durability::PowerLoss)?;
         Ok(gone)

@@ -1,8 +1,8 @@
 //! The names of the items, by number: a fold of the journal, kept so that a restart need not fold
 //! it all.
 
-use super::engine::KeyValueIter;
 use super::envelope::{self, ChecksummedEnvelope};
+use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{ItemDictionary, ItemIx, Offset};
 

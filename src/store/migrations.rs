@@ -1,7 +1,7 @@
 //! From the format that a store was written in to the one that this binary reads: ordered steps,
 //! each flushed before the version is raised.
 
-use super::{StoreError, journal};
+use super::{StoreError, journal_records};
 use std::path::Path;
 
 /// The format that this binary writes.
@@ -34,7 +34,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 /// From 1 to 2: the store says where its journal begins, since the head of it may now have been
 /// dropped.
 fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
-    if journal::read_first_offset(db)? > 0 { Ok(()) } else { journal::write_first_offset(db, 0) }
+    if journal_records::read_first_offset(db)? > 0 { Ok(()) } else { journal_records::write_first_offset(db, 0) }
 }
 
 /// Brings the store to `target`, running the steps that lead there, and returns the format that it

@@ -39,6 +39,8 @@ mod error;
 mod expiry_tree;
 mod item_tree;
 mod journal;
+mod journal_records;
+mod key_value_iter;
 pub mod keys;
 mod migrations;
 mod pseudonyms;

@@ -1,7 +1,8 @@
 //! What is remembered of each user, so that a restart need not fold the whole journal.
 
-use super::engine::{Engine, KeyValueIter};
+use super::engine::Engine;
 use super::envelope::{self, ChecksummedEnvelope};
+use super::key_value_iter::KeyValueIter;
 use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, UserSequence};
 use std::ops::Bound;

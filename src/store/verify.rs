@@ -1,8 +1,9 @@
 //! Everything that a store can tell of its own soundness: every checksum, every reference, every
 //! count.
 
-use super::engine::{Engine, KeyValueIter};
-use super::{Store, StoreError, codec, envelope, journal, keys, open_checkpoint, session_tree};
+use super::engine::Engine;
+use super::key_value_iter::KeyValueIter;
+use super::{Store, StoreError, codec, envelope, journal_records, keys, open_checkpoint, session_tree};
 use crate::domain::{Entry, ItemDictionary, ItemIx, Offset, UserSequence};
 use serde::Serialize;
 use std::sync::Arc;
@@ -204,7 +205,7 @@ fn check_journal(
     }
     let place = |offset: Offset| format!("journal, offset {offset}");
     let begin = engine.first_offset.load(Ordering::Acquire);
-    let (mut next, last) = match journal::find_last_record(&engine.journal, engine.path()) {
+    let (mut next, last) = match journal_records::find_last_record(&engine.journal, engine.path()) {
         Ok(Some(last)) => (begin, last),
         Ok(None) => return (begin, named),
         Err(error) => {
@@ -212,7 +213,7 @@ fn check_journal(
             return (begin, named);
         }
     };
-    let mut records = journal::JournalRecords::starting_at(&engine.journal, engine.path(), begin);
+    let mut records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), begin);
     while next <= last {
         match records.next() {
             Some(Ok(entries)) => {
@@ -242,7 +243,7 @@ fn check_journal(
                     StoreError::DamagedRecord { offset, .. } => offset + 1,
                     _ => break,
                 };
-                match journal::find_record_from(&engine.journal, engine.path(), behind) {
+                match journal_records::find_record_from(&engine.journal, engine.path(), behind) {
                     Ok(Some(first)) if first <= last => next = first,
                     Ok(_) => break,
                     Err(error) => {
@@ -250,7 +251,7 @@ fn check_journal(
                         break;
                     }
                 }
-                records = journal::JournalRecords::starting_at(&engine.journal, engine.path(), next);
+                records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), next);
             }
             None => break,
         }

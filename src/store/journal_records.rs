@@ -1,0 +1,178 @@
+//! The encoding of journal records, and reading them piece by piece.
+
+use super::envelope::{self, ChecksummedEnvelope};
+use super::key_value_iter::KeyValueIter;
+use super::keys::PieceKey;
+use super::{StoreError, codec};
+use crate::domain::{Entry, Offset};
+use std::path::{Path, PathBuf};
+
+/// How often a record may be replaced while it is read: once for each erasure that runs meanwhile.
+const MAX_REPLACEMENTS: usize = 1000;
+
+/// Runs through the journal's records, putting their pieces together.
+pub(super) struct JournalRecords {
+    pub(super) journal: sled::Tree,
+    pub(super) path: PathBuf,
+    pub(super) pieces: KeyValueIter,
+    /// The offset at which the next record has to begin.
+    pub(super) next: Offset,
+    pub(super) end: Offset,
+}
+
+impl std::fmt::Debug for JournalRecords {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Records").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl JournalRecords {
+    /// The records from the one that begins at `first` on.
+    pub(super) fn starting_at(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
+        let pieces = KeyValueIter::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
+        Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
+    }
+
+    /// The next record once more: a record is replaced as a whole when something in it is erased,
+    /// and whoever reads it meanwhile may find pieces of both. What is found damaged in the same
+    /// way twice is.
+    fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        for _ in 0..MAX_REPLACEMENTS {
+            let mut anew = Self::starting_at(&self.journal, &self.path, self.next);
+            let head = match anew.piece() {
+                Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
+                _ => break,
+            };
+            let record = anew.assemble(self.next, &head);
+            self.pieces = anew.pieces;
+            match record {
+                Err(error) if error.to_string() != damaged.to_string() => damaged = error,
+                record => return record,
+            }
+        }
+        Err(damaged)
+    }
+
+    /// The next piece and its key.
+    fn piece(&mut self) -> Option<Result<(PieceKey, sled::IVec), StoreError>> {
+        Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
+    }
+
+    /// The record whose first piece this is.
+    fn assemble(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+        let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
+        let (pieces, head) = head.split_first_chunk::<4>().ok_or_else(|| damaged(format!("{} bytes begin it", head.len())))?;
+        let mut bytes = head.to_vec();
+        for number in 1..u32::from_le_bytes(*pieces) {
+            match self.piece().transpose()? {
+                Some((key, piece)) if key == (PieceKey { first, piece: number }) => bytes.extend_from_slice(&piece),
+                _ => return Err(damaged(format!("its piece {number} is missing"))),
+            }
+        }
+        let payload = envelope::open(&first.to_be_bytes(), &bytes).map_err(damaged)?;
+        decode_record(first, payload).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+impl Iterator for JournalRecords {
+    type Item = Result<Vec<(Offset, Entry)>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.next < self.end {
+            let record = match self.piece() {
+                // Left over from an append that did not finish. Were it the rest of a record, the
+                // next one would come too late.
+                Some(Ok((key, _))) if key.piece > 0 => continue,
+                Some(Ok((key, _))) if key.first != self.next => Err(StoreError::MissingEntries { from: self.next, until: key.first }),
+                Some(Ok((key, head))) => match self.assemble(key.first, &head) {
+                    Err(damaged) => self.again(damaged),
+                    whole => whole,
+                },
+                Some(Err(error)) => Err(error),
+                None => Err(StoreError::MissingEntries { from: self.next, until: self.end }),
+            };
+            match &record {
+                Ok(entries) => self.next += entries.len() as Offset,
+                Err(_) => self.next = self.end,
+            }
+            return Some(record);
+        }
+        None
+    }
+}
+
+/// Where the first offset of the journal stands, in the database's default tree.
+pub(super) const BEGIN_KEY: &[u8] = b"begin";
+
+fn failed(source: sled::Error) -> StoreError {
+    StoreError::Database { action: "asking where the journal begins in", path: "store".into(), source }
+}
+
+/// The first offset that the journal still has, 0 if nothing says otherwise.
+pub(super) fn read_first_offset(db: &sled::Db) -> Result<Offset, StoreError> {
+    let stored = db.get(BEGIN_KEY).map_err(failed)?;
+    stored.map_or(Ok(0), |value| envelope::open_offset("default", BEGIN_KEY, &value))
+}
+
+/// Writes the first offset that the journal has from now on, into a database under way to its
+/// present format.
+pub(super) fn write_first_offset(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
+    db.insert(BEGIN_KEY, envelope::seal_offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
+}
+
+/// The offset after the last whole record.
+pub(super) fn find_end(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
+    let Some(first) = find_last_record(journal, path)? else { return Ok(0) };
+    let mut last = JournalRecords::starting_at(journal, path, first);
+    last.next().transpose().map(|_| last.next)
+}
+
+/// Where the last record begins, whole or not.
+pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
+    for pair in KeyValueIter::new(journal.iter(), path).rev() {
+        let key = parse_key(&pair?.0, Offset::MAX)?;
+        if key.piece == 0 {
+            return Ok(Some(key.first));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the first record at or after `starting_at` begins, whole or not.
+pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
+    for pair in KeyValueIter::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
+        let key = parse_key(&pair?.0, from)?;
+        if key.piece == 0 {
+            return Ok(Some(key.first));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
+    PieceKey::from_bytes(key).ok_or_else(|| StoreError::DamagedRecord { offset: near, reason: format!("a key of {} bytes", key.len()) })
+}
+
+pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
+    /// What an entry commonly takes, generously.
+    const ENTRY_BYTES: usize = 192;
+    let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ENTRY_BYTES);
+    let payload = envelope.payload();
+    // A record of four milliards of entries does not fit into memory.
+    payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for entry in entries {
+        codec::encode_to(entry, payload)?;
+    }
+    Ok(envelope.seal(&first.to_be_bytes()))
+}
+
+pub(super) fn decode_record(first: Offset, payload: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    let (count, mut rest) = codec::decode_prefix::<u32>(payload)?;
+    let mut entries = Vec::new();
+    for offset in (first..).take(count as usize) {
+        let (entry, after) = codec::decode_prefix(rest)?;
+        entries.push((offset, entry));
+        rest = after;
+    }
+    if rest.is_empty() { Ok(entries) } else { Err(codec::CodecError::TrailingBytes(rest.len()).into()) }
+}
