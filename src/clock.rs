@@ -1,4 +1,5 @@
-//! The only place that reads the time. Shells hold a [`Clock`]; what lies below them is told the time as a parameter.
+//! The only place that reads the time. Shells hold a [`Clock`]; what lies below them is told the
+//! time as a parameter.
 
 use crate::domain::Timestamp;
 use std::sync::Arc;
@@ -48,7 +49,8 @@ impl Clock {
         }
     }
 
-    /// The time since this clock was made; it never goes back, and so measures how long something took.
+    /// The time since this clock was made; it never goes back, and so measures how long something
+    /// took.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -59,7 +61,8 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock on, by milliseconds; the machine's clock cannot be moved and is left alone.
+    /// Moves a manual clock on, by milliseconds; the machine's clock cannot be moved and is left
+    /// alone.
     pub fn advance(&self, milliseconds: u32) {
         if let ClockSource::Manual { now, .. } = &self.0 {
             now.fetch_add(i64::from(milliseconds), Ordering::SeqCst);

@@ -34,7 +34,7 @@ impl AdmissionControl {
     /// Room for `entries`, at once or not at all.
     ///
     /// # Errors
-    /// [`Full`] if there is none.
+    /// [`AdmissionFull`] if there is none.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { bound: self.bound })?;
         Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
@@ -44,7 +44,7 @@ impl AdmissionControl {
     /// More than the bound waits for all of it.
     ///
     /// # Errors
-    /// [`Full`] only if the gate is being torn down.
+    /// [`AdmissionFull`] only if the gate is being torn down.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
         let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| AdmissionFull { bound: self.bound })?;
         Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })

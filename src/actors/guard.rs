@@ -15,7 +15,7 @@ pub struct CaughtPanic(pub String);
 /// have left half done.
 ///
 /// # Errors
-/// [`Struck`] if it panicked.
+/// [`CaughtPanic`] if it panicked.
 pub fn catch_panic<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         metrics.panics.with_label(worker).increment(1);

@@ -79,7 +79,7 @@ impl LearnerActor {
     /// A shell around a fold that stands where its checkpoint left it; `load` makes another.
     ///
     /// # Errors
-    /// [`ModelError::Store`] if the quarantine cannot be read.
+    /// [`LearnerActorError::Store`] if the quarantine cannot be read.
     pub fn new(
         learner: Learner,
         load: LoadLearner,

@@ -22,7 +22,7 @@ pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, Syste
 /// already.
 ///
 /// # Errors
-/// [`SystemError::OtherOrigin`] if it begins with another, [`SystemError::Store`] if there are
+/// [`SystemError::PretrainedMismatch`] if it begins with another, [`SystemError::Store`] if there are
 /// events already, or if it cannot be written.
 pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     if let Some(mut file) = store.pretrained_state()? {
@@ -38,7 +38,7 @@ pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result
 /// ones.
 ///
 /// # Errors
-/// [`SystemError::OtherItems`] if other items have them, or what the store says.
+/// [`SystemError::PretrainedItemsMismatch`] if other items have them, or what the store says.
 pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
     let items = store.items().load()?;
     let stored = items.len();

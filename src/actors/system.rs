@@ -337,7 +337,7 @@ impl System {
     /// when this was called is in it. Blocks until it is whole.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another one or a compaction is under way,
+    /// [`SystemError::MaintenanceRunning`] while another one or a compaction is under way,
     /// [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         self.upkeep.backup(target)
@@ -346,7 +346,7 @@ impl System {
     /// Gives disk back while everything goes on, see [`Store::compact`]. Blocks until it is done.
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while another one or a backup is under way,
+    /// [`SystemError::MaintenanceRunning`] while another one or a backup is under way,
     /// [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what
     /// kept it from being done.
     pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
@@ -362,7 +362,7 @@ impl System {
     /// How learning stands.
     ///
     /// # Errors
-    /// [`SystemError::Gone`] if the model actor is.
+    /// [`SystemError::ActorStopped`] if the model actor is.
     pub async fn learner_status(&self) -> Result<LearnerStatus, SystemError> {
         self.model.send(GetStatus).await.map_err(|_| SystemError::ActorStopped("model actor"))
     }
@@ -370,7 +370,7 @@ impl System {
     /// Waits until every actor has had its turn.
     ///
     /// # Errors
-    /// [`SystemError::Gone`] if one is.
+    /// [`SystemError::ActorStopped`] if one is.
     pub async fn check_liveness(&self) -> Result<(), SystemError> {
         self.committer.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("committer"))?;
         self.model.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("model actor"))?;

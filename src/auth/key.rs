@@ -46,7 +46,8 @@ impl TryFrom<String> for KeyId {
     }
 }
 
-/// A key in clear, as it is given out once and then sent by whoever has it. It is never written, logged or shown by [`Debug`].
+/// A key in clear, as it is given out once and then sent by whoever has it. It is never written,
+/// logged or shown by [`Debug`].
 pub struct Secret(String);
 
 impl Secret {
@@ -125,7 +126,8 @@ impl ApiKey {
     /// Makes a key, at `now`: what is kept of it, and what is given out.
     ///
     /// # Errors
-    /// [`KeyError::Name`], or [`KeyError::Chance`] if the system has no secret to give.
+    /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system has no secret to
+    /// give.
     pub fn generate(name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(Self, Secret), KeyError> {
         if !(1..=NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
             return Err(KeyError::InvalidName);

@@ -21,7 +21,8 @@ struct KeyFileContent {
     keys: Vec<ApiKey>,
 }
 
-/// `keys.json` in a data directory: replaced as a whole whenever it changes, readable by its owner alone. Several processes may change it: they take turns.
+/// `keys.json` in a data directory: replaced as a whole whenever it changes, readable by its owner
+/// alone. Several processes may change it: they take turns.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     dir: PathBuf,

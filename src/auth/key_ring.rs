@@ -18,7 +18,7 @@ impl KeyRing {
     /// A ring of these keys.
     ///
     /// # Errors
-    /// [`KeyError::TooMany`].
+    /// [`KeyError::TooManyKeys`].
     pub fn new(keys: Vec<ApiKey>) -> Result<Self, KeyError> {
         if keys.len() > Self::MAX_KEYS {
             return Err(KeyError::TooManyKeys(Self::MAX_KEYS));

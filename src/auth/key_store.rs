@@ -35,7 +35,8 @@ impl KeyStore {
         self.ring.load()
     }
 
-    /// Looks whether the file is another one and takes its keys; whether it was. A file that is gone holds none.
+    /// Looks whether the file is another one and takes its keys; whether it was. A file that is
+    /// gone holds none.
     ///
     /// # Errors
     /// If it cannot be read: once for each such file, and the keys stay as they were.

@@ -79,7 +79,7 @@ impl Scopes {
     /// Puts scopes together.
     ///
     /// # Errors
-    /// [`KeyError::Scopeless`] if there are none.
+    /// [`KeyError::EmptyScopes`] if there are none.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, KeyError> {
         let mut scopes: Vec<_> = scopes.into_iter().collect();
         scopes.sort_unstable();
@@ -87,7 +87,8 @@ impl Scopes {
         if scopes.is_empty() { Err(KeyError::EmptyScopes { known: Scope::names() }) } else { Ok(Self(scopes)) }
     }
 
-    /// Whether they open this. Whoever may do everything at the admin endpoint may read its metrics.
+    /// Whether they open this. Whoever may do everything at the admin endpoint may read its
+    /// metrics.
     #[must_use]
     pub fn allows(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || scope == Scope::Metrics && self.0.contains(&Scope::Admin)

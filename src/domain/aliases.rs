@@ -39,14 +39,17 @@ impl AliasChange {
     }
 }
 
-/// By the id of a user who was merged, the user into whom: a fold of the journal's merges, of which the last [`UserAliases::MOST`] are remembered. One writer, the committer, adds; everyone reads without a lock.
+/// By the id of a user who was merged, the user into whom: a fold of the journal's merges, of which
+/// the last [`UserAliases::MAX_ALIASES`] are remembered. One writer, the committer, adds; everyone
+/// reads without a lock.
 #[derive(Debug, Default)]
 pub struct UserAliases {
     into: papaya::HashMap<Arc<str>, Arc<str>, rustc_hash::FxBuildHasher>,
 }
 
 impl UserAliases {
-    /// How many are remembered, about 150 bytes each: who comes back under an id of an older one is a new user.
+    /// How many are remembered, about 150 bytes each: who comes back under an id of an older one is
+    /// a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
     /// Who a user is by now.
@@ -98,7 +101,8 @@ impl AliasWriter {
         Arc::clone(&self.links)
     }
 
-    /// Remembers what was said of links, in the order of the journal; says at which offsets those stood that are forgotten for it. A link that is known already changes nothing.
+    /// Remembers what was said of links, in the order of the journal; says at which offsets those
+    /// stood that are forgotten for it. A link that is known already changes nothing.
     pub fn apply(&mut self, said: impl IntoIterator<Item = AliasChange>) -> Vec<Offset> {
         let mut forgotten = Vec::new();
         let into = self.links.into.pin();
@@ -150,7 +154,8 @@ pub struct AliasBatch<'l> {
 }
 
 impl AliasBatch<'_> {
-    /// Has an entry name who its user is by now. `false` for a merge that says nothing new: who was merged stays merged, and nobody is merged into who was merged into it.
+    /// Has an entry name who its user is by now. `false` for a merge that says nothing new: who was
+    /// merged stays merged, and nobody is merged into who was merged into it.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
             Entry::Event(event) | Entry::Private(event) => self.rename(&mut event.user_id),

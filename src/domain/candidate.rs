@@ -93,7 +93,8 @@ pub enum Fallback {
     UnknownItems,
     /// There is no item at all.
     EmptyCatalog,
-    /// What the request rules out left fewer than were wanted. The most popular of the rest fill the list, as far as there are any.
+    /// What the request rules out left fewer than were wanted. The most popular of the rest fill
+    /// the list, as far as there are any.
     FilteredOut,
 }
 

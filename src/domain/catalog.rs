@@ -16,7 +16,8 @@ enum CatalogSlot {
     Deleted,
 }
 
-/// The items' attributes by number: a fold of the journal's catalog changes. Clones share what has not changed.
+/// The items' attributes by number: a fold of the journal's catalog changes. Clones share what has
+/// not changed.
 ///
 /// ```
 /// use sequor::domain::{Catalog, Item, ItemAct};
@@ -39,7 +40,8 @@ static BLANK: Item =
     Item { categories: Vec::new(), brand: None, price: None, tags: Vec::new(), available: true, published: None, expires: None };
 
 impl Catalog {
-    /// Takes in a change. A patch of an item that is only known by its events describes it; one of a deleted item changes nothing.
+    /// Takes in a change. A patch of an item that is only known by its events describes it; one of
+    /// a deleted item changes nothing.
     pub fn apply(&mut self, item: ItemIx, act: &ItemOperation) {
         self.places.grow(item as usize + 1, CatalogSlot::default);
         let Some(place) = self.places.get_mut(item as usize) else { return };
@@ -59,7 +61,8 @@ impl Catalog {
         self.described = self.described + usize::from(is) - usize::from(was);
     }
 
-    /// What an item is; one that the catalog does not describe is blank and available. `None` for a deleted one.
+    /// What an item is; one that the catalog does not describe is blank and available. `None` for a
+    /// deleted one.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&Item> {
         match self.places.get(item as usize) {

@@ -59,7 +59,8 @@ impl<T> From<T> for WithConsent<T> {
     }
 }
 
-/// From here on a user's consent goes as far as this. What was kept before stays: to have that removed, the user is erased.
+/// From here on a user's consent goes as far as this. What was kept before stays: to have that
+/// removed, the user is erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsentChange {
     /// Whose.

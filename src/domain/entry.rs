@@ -3,7 +3,8 @@
 use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
 use serde::{Deserialize, Serialize};
 
-/// One journalled fact. Everything that is learned or remembered is a fold of these, in their order. A new variant goes to the end: the journal keeps them by place.
+/// One journalled fact. Everything that is learned or remembered is a fold of these, in their
+/// order. A new variant goes to the end: the journal keeps them by place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A user did something.
@@ -20,9 +21,10 @@ pub enum Entry {
     Private(Event),
     /// How far a user's consent goes.
     Consent(ConsentChange),
-    /// A user is to be forgotten. Once that is done it is a [`Entry::Blank`], too.
+    /// A user is to be forgotten. Once that is done it is a [`Entry::Tombstone`], too.
     Erase(UserErasure),
-    /// What stood here was erased, or was kept long enough. It keeps its place, so that the others keep theirs.
+    /// What stood here was erased, or was kept long enough. It keeps its place, so that the others
+    /// keep theirs.
     #[serde(rename = "Blank")]
     Tombstone,
     /// What is older than its kind is kept for is no more.

@@ -3,8 +3,9 @@
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What was done under this id before is to be forgotten: entries, sessions, and what is remembered of them one by one. Who comes under it afterwards is a new user. Whoever was
-/// merged into the user has an entry like this, too.
+/// What was done under this id before is to be forgotten: entries, sessions, and what is remembered
+/// of them one by one. Who comes under it afterwards is a new user. Whoever was merged into the
+/// user has an entry like this, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserErasure {
     /// The id.

@@ -3,7 +3,8 @@
 use super::KindId;
 use serde::{Deserialize, Serialize};
 
-/// The kind of an interaction. The journal keeps it by name, so that a setting never changes what an old event meant.
+/// The kind of an interaction. The journal keeps it by name, so that a setting never changes what
+/// an old event meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// An item's page was looked at.
@@ -60,7 +61,8 @@ impl EventKind {
         }
     }
 
-    /// The kind of that name; an unknown name is a [`EventKind::Custom`], which [`EventKinds::id`] then accepts or refuses.
+    /// The kind of that name; an unknown name is a [`EventKind::Custom`], which [`EventKinds::id`]
+    /// then accepts or refuses.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         BUILT_IN.iter().find(|(_, built_in, ..)| *built_in == name).map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
@@ -76,7 +78,8 @@ pub struct KindRule {
     pub value: f32,
 }
 
-/// The table of kinds in force: the built-in ones, then those that the settings add, in their order.
+/// The table of kinds in force: the built-in ones, then those that the settings add, in their
+/// order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
@@ -93,7 +96,8 @@ impl EventKinds {
     /// The largest number of kinds, built-in and custom together.
     pub const MAX: usize = 64;
 
-    /// Sets the rule of a kind, adding it if it is new. Returns `false`, changing nothing, if the table is full.
+    /// Sets the rule of a kind, adding it if it is new. Returns `false`, changing nothing, if the
+    /// table is full.
     pub fn set(&mut self, kind: EventKind, rule: KindRule) -> bool {
         if let Some((_, old)) = self.rules.iter_mut().find(|(known, _)| *known == kind) {
             *old = rule;

@@ -3,7 +3,8 @@
 use super::{EventKind, EventKinds, KindId, Step, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// From here on what is older than its kind is kept for is no more: neither in the journal nor in sessions nor in what is remembered of them one by one. What was counted and trained stays.
+/// From here on what is older than its kind is kept for is no more: neither in the journal nor in
+/// sessions nor in what is remembered of them one by one. What was counted and trained stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
     /// Events of these kinds go that are from before the time beside it.
@@ -43,7 +44,8 @@ impl ExpiryCutoffs {
         self.before.get(usize::from(kind)).is_some_and(|before| at < *before)
     }
 
-    /// Takes out of a sequence what goes. A border that goes is handed on to the step after it. Whether anything went.
+    /// Takes out of a sequence what goes. A border that goes is handed on to the step after it.
+    /// Whether anything went.
     pub fn prune(&self, steps: &mut Vec<Step>) -> bool {
         let (before, mut border) = (steps.len(), false);
         steps.retain_mut(|step| {

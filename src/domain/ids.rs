@@ -9,5 +9,6 @@ pub type Timestamp = i64;
 /// The dense number of an item, in the order in which the journal first names items.
 pub type ItemIx = u32;
 
-/// The dense number of a kind of event: its index in the configured kinds, which the network embeds.
+/// The dense number of a kind of event: its index in the configured kinds, which the network
+/// embeds.
 pub type KindId = u8;

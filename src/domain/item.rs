@@ -4,7 +4,8 @@ use super::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What is known of an item beside what users do with it. What reaches this type has passed every limit of `capture`.
+/// What is known of an item beside what users do with it. What reaches this type has passed every
+/// limit of `capture`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Item {
     /// The categories that it belongs to; an item may have several.

@@ -4,9 +4,11 @@ use super::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The append-only table of items, shared by all: one writer (the committer) adds, everyone reads without a lock.
+/// The append-only table of items, shared by all: one writer (the committer) adds, everyone reads
+/// without a lock.
 ///
-/// A number, once given, never changes and never goes, so that readers of an older snapshot and of a newer one mean the same item by it.
+/// A number, once given, never changes and never goes, so that readers of an older snapshot and of
+/// a newer one mean the same item by it.
 ///
 /// ```
 /// let items = sequor::domain::Dictionary::default();
@@ -24,7 +26,8 @@ pub struct ItemDictionary {
 }
 
 impl ItemDictionary {
-    /// The item's number, given now if it has none. Only one thread may call this: the order of calls is the numbering.
+    /// The item's number, given now if it has none. Only one thread may call this: the order of
+    /// calls is the numbering.
     pub fn intern(&self, name: &str) -> ItemIx {
         if let Some(known) = self.get(name) {
             return known;
@@ -40,7 +43,8 @@ impl ItemDictionary {
         self.through.fetch_max(through, Ordering::Release);
     }
 
-    /// Every item named before this offset of the journal has its number: who reads the journal and asks for numbers stops here.
+    /// Every item named before this offset of the journal has its number: who reads the journal and
+    /// asks for numbers stops here.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.through.load(Ordering::Acquire)

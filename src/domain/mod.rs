@@ -1,4 +1,5 @@
-//! Plain data that every room speaks: events, items, sessions, candidates, recommendations. No I/O, no clock, no randomness.
+//! Plain data that every room speaks: events, items, sessions, candidates, recommendations. No I/O,
+//! no clock, no randomness.
 
 mod aliases;
 mod candidate;

@@ -3,7 +3,8 @@
 use super::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An act that changes what is learned from here on. It stands in the journal, so that what was learned stays a fold of it.
+/// An act that changes what is learned from here on. It stands in the journal, so that what was
+/// learned stays a fold of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelChange {
     /// When.
@@ -18,7 +19,8 @@ pub struct ModelChange {
 /// What can be done to the model. A new variant goes to the end: the journal keeps them by place.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ModelOperation {
-    /// Network, ranker and clusters become what they were before the journal's entry `to`. What is counted and remembered stays.
+    /// Network, ranker and clusters become what they were before the journal's entry `to`. What is
+    /// counted and remembered stays.
     Rollback {
         /// The first entry that they do not contain.
         to: Offset,

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A vector in pages behind `Arc`s. Cloning copies only the spine; writing to a page that a clone still holds copies that page alone.
-/// So publishing an immutable copy costs in proportion to what changed since the last one, not to the size of the table.
+/// A vector in pages behind `Arc`s. Cloning copies only the spine; writing to a page that a clone
+/// still holds copies that page alone. So publishing an immutable copy costs in proportion to what
+/// changed since the last one, not to the size of the table.
 ///
 /// ```
 /// let mut table = sequor::domain::Pages::<u32, 64>::default();

@@ -15,7 +15,8 @@ pub struct ConsentRecord {
     pub offset: Offset,
 }
 
-/// By user how far consent goes, of those who said so: a fold of the journal. One writer, the committer, adds; everyone reads without a lock. None is ever forgotten for lack of room, since
+/// By user how far consent goes, of those who said so: a fold of the journal. One writer, the
+/// committer, adds; everyone reads without a lock. None is ever forgotten for lack of room, since
 /// that would be against what the user said; about 120 bytes each.
 #[derive(Debug, Default)]
 pub struct UserConsents {
@@ -74,7 +75,8 @@ impl ConsentWriter {
         Arc::clone(&self.consents)
     }
 
-    /// Remembers, in the order of the journal. What is known from a later entry stays: so entries that were folded before may be folded again.
+    /// Remembers, in the order of the journal. What is known from a later entry stays: so entries
+    /// that were folded before may be folded again.
     pub fn apply(&mut self, agreed: impl IntoIterator<Item = ConsentRecord>) {
         let of = self.consents.of.pin();
         for ConsentRecord { user, consent, offset } in agreed {
@@ -102,7 +104,8 @@ impl ConsentWriter {
     }
 }
 
-/// What an entry changes. Two users who turn out to be one said what either of them said, and the lesser if both did; who was erased said nothing.
+/// What an entry changes. Two users who turn out to be one said what either of them said, and the
+/// lesser if both did; who was erased said nothing.
 fn changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
     let agreed = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
     match entry {
@@ -126,12 +129,14 @@ pub struct ConsentBatch<'k> {
 }
 
 impl ConsentBatch<'_> {
-    /// Holds an entry against what its user said before it. An event that is not to be learned from becomes [`Entry::Private`], and an impression that would be learned from is withheld.
+    /// Holds an entry against what its user said before it. An event that is not to be learned from
+    /// becomes [`Entry::Private`], and an impression that would be learned from is withheld.
     /// Whoever is to be led to another user already was.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> ConsentVerdict {
         match entry {
             Entry::Event(event) => match self.of(&event.user_id) {
-                // What the sender says of the event, and what holds for who said nothing, was heeded at the door.
+                // What the sender says of the event, and what holds for who said nothing, was
+                // heeded at the door.
                 None | Some(Consent::Full) => {}
                 Some(Consent::None) => return ConsentVerdict::Withheld,
                 Some(Consent::Session) => {

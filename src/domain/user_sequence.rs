@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct UserSequence {
     /// Counts this user's sessions: 1 in the first.
     pub session_number: u32,
-    /// The journal offset of the current session's first event: what tells sessions apart across users.
+    /// The journal offset of the current session's first event: what tells sessions apart across
+    /// users.
     pub session_start: Offset,
     /// The site's own id of the current visit.
     pub session_id: Option<String>,
@@ -20,14 +21,16 @@ impl UserSequence {
     /// How many steps are remembered.
     pub const MAX_STEPS: usize = 50;
 
-    /// Whether an event would begin a new session: the first ever, one after more than `idle_gap_ms` without an event, or one with another `session_id`.
+    /// Whether an event would begin a new session: the first ever, one after more than
+    /// `idle_gap_ms` without an event, or one with another `session_id`.
     #[must_use]
     pub fn starts_new_session(&self, at: Timestamp, session_id: Option<&str>, idle_gap_ms: i64) -> bool {
         let idle = self.steps.last().is_none_or(|last| at.saturating_sub(last.at) > idle_gap_ms);
         idle || (session_id.is_some() && session_id != self.session_id.as_deref())
     }
 
-    /// Appends the event at a journal offset and says whether it began a new session, see [`UserSequence::ends_before`].
+    /// Appends the event at a journal offset and says whether it began a new session, see
+    /// [`UserSequence::starts_new_session`].
     pub fn push(&mut self, offset: Offset, mut step: Step, session_id: Option<&str>, idle_gap_ms: i64) -> bool {
         step.starts_session = self.starts_new_session(step.at, session_id, idle_gap_ms);
         if step.starts_session {
@@ -42,16 +45,20 @@ impl UserSequence {
         step.starts_session
     }
 
-    /// Takes in the sequence of a user who turns out to be this one, as if all had been done by one: steps are put among one another by their time, those of each in the order that they had
-    /// and the own ones first where times are the same. What began a session goes on doing so unless steps of the other now stand in the gap before it. The visit under way is that of the
-    /// last step. A session that was joined from two is named as the one that began it or, where that is not remembered, as the earlier of the two under way.
+    /// Takes in the sequence of a user who turns out to be this one, as if all had been done by
+    /// one: steps are put among one another by their time, those of each in the order that they had
+    /// and the own ones first where times are the same. What began a session goes on doing so
+    /// unless steps of the other now stand in the gap before it. The visit under way is that of the
+    /// last step. A session that was joined from two is named as the one that began it or, where
+    /// that is not remembered, as the earlier of the two under way.
     pub fn merge(&mut self, other: &Self, idle_gap_ms: i64) {
         if other.steps.is_empty() {
             return;
         }
         let (mut own, mut others) = (self.marked(idle_gap_ms).peekable(), other.marked(idle_gap_ms).peekable());
         let (mut steps, mut joined) = (Vec::with_capacity(self.steps.len() + other.steps.len()), 0);
-        // Which of the two began the present session, where that is remembered, and whose the last step is.
+        // Which of the two began the present session, where that is remembered, and whose the last
+        // step is.
         let (mut begun, mut last) = (None, true);
         loop {
             let is_own = match (own.peek(), others.peek()) {
@@ -88,7 +95,8 @@ impl UserSequence {
         *self = merged;
     }
 
-    /// Takes out what is not to be kept any longer. Whether anything went; of a user of whom no step is left nothing tells what visit it was.
+    /// Takes out what is not to be kept any longer. Whether anything went; of a user of whom no
+    /// step is left nothing tells what visit it was.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
         let went = expired.prune(&mut self.steps);
         if self.steps.is_empty() {
@@ -97,7 +105,8 @@ impl UserSequence {
         went
     }
 
-    /// The steps, each with whether a new `session_id` began a session there, and whether it begins the last one.
+    /// The steps, each with whether a new `session_id` began a session there, and whether it begins
+    /// the last one.
     fn marked(&self, idle_gap_ms: i64) -> impl Iterator<Item = MarkedStep> {
         let last = self.steps.iter().rposition(|step| step.starts_session);
         self.steps.iter().enumerate().map(move |(place, step)| {

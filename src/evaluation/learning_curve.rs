@@ -3,7 +3,8 @@
 use super::RankingMetrics;
 use serde::{Deserialize, Serialize};
 
-/// Quality over consecutive stretches of events. Bounded: when there are too many stretches, neighbours are merged and the stretch doubles.
+/// Quality over consecutive stretches of events. Bounded: when there are too many stretches,
+/// neighbours are merged and the stretch doubles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
     stretch: u64,

@@ -1,4 +1,5 @@
-//! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then train) and by the split protocol.
+//! How good the answers are: Recall@k, MRR@k, NDCG@k, by the prequential protocol (test, then
+//! train) and by the split protocol.
 
 mod learning_curve;
 mod ranking_metrics;

@@ -4,8 +4,9 @@ use super::K;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Recall@20, MRR@20 and NDCG@20 over the steps counted so far. Each step has exactly one right item, so Recall@k is the hit rate, and with one relevant item
-/// the ideal gain is 1: NDCG@k = 1 / log₂(rank + 1) [Järvelin & Kekäläinen 2002].
+/// Recall@20, MRR@20 and NDCG@20 over the steps counted so far. Each step has exactly one right
+/// item, so Recall@k is the hit rate, and with one relevant item the ideal gain is 1: NDCG@k = 1 /
+/// log₂(rank + 1) [Järvelin & Kekäläinen 2002].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankingMetrics {
     /// How many steps were counted.
@@ -16,7 +17,8 @@ pub struct RankingMetrics {
 }
 
 impl RankingMetrics {
-    /// Counts one step: the rank (1 is best) that the item which came had been given, `None` if it was not in the list.
+    /// Counts one step: the rank (1 is best) that the item which came had been given, `None` if it
+    /// was not in the list.
     ///
     /// ```
     /// let mut quality = sequor::evaluation::Quality::default();

@@ -12,7 +12,8 @@ pub struct TrainTestSplit {
 }
 
 impl TrainTestSplit {
-    /// Holds out the last `fraction` (0..=1) of sessions that are ordered by their first event; the number of the earlier ones is rounded down.
+    /// Holds out the last `fraction` (0..=1) of sessions that are ordered by their first event; the
+    /// number of the earlier ones is rounded down.
     ///
     /// ```
     /// use sequor::evaluation::Split;
@@ -28,7 +29,8 @@ impl TrainTestSplit {
         Self { train: sessions, test: later }
     }
 
-    /// Drops from the later sessions every event of an item that is not known, then the sessions that are left with fewer than two events.
+    /// Drops from the later sessions every event of an item that is not known, then the sessions
+    /// that are left with fewer than two events.
     pub fn retain_known_items(&mut self, known: impl Fn(ItemIx) -> bool) {
         for session in &mut self.test {
             session.retain(|step| step.item.is_none_or(&known));
@@ -37,7 +39,8 @@ impl TrainTestSplit {
     }
 }
 
-/// The rank of an item among all, by score: 1 is best, of equals the one with the smaller number is better. `None` if the item has no score, or none that is a number.
+/// The rank of an item among all, by score: 1 is best, of equals the one with the smaller number is
+/// better. `None` if the item has no score, or none that is a number.
 ///
 /// ```
 /// let scores = [0.5, 2.0, 0.5, f32::NAN];

@@ -12,7 +12,8 @@ pub struct SquaredError {
 }
 
 impl SquaredError {
-    /// Counts one step: what was predicted and what came. The recent mean weighs the last `window` steps, a step less the longer ago it was.
+    /// Counts one step: what was predicted and what came. The recent mean weighs the last `window`
+    /// steps, a step less the longer ago it was.
     ///
     /// ```
     /// let mut error = sequor::evaluation::SquaredError::default();

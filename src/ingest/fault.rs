@@ -71,7 +71,7 @@ pub struct ValidationError {
 }
 
 impl ValidationError {
-    /// A fault whose place is told later, by [`Fault::with_position`].
+    /// A fault whose place is told later, by [`ValidationError::with_position`].
     pub(super) fn new(field: impl Into<Option<&'static str>>, code: ValidationErrorCode, reason: impl Into<String>) -> Self {
         Self { index: 0, line: None, field: field.into(), code, reason: reason.into() }
     }

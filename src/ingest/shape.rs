@@ -23,7 +23,7 @@ pub enum EventField {
     Value,
     /// See [`Event::timestamp`](crate::domain::Event::timestamp).
     Time,
-    /// See [`Said::consent`](crate::domain::Said::consent).
+    /// See [`Said::consent`](crate::domain::WithConsent::consent).
     Consent,
 }
 

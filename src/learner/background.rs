@@ -12,7 +12,7 @@ pub trait BackgroundJobs<T>: Send {
     /// The result of the job begun last, waiting for it if need be.
     ///
     /// # Errors
-    /// [`Lost`] if no job was begun, or if it died.
+    /// [`JobLost`] if no job was begun, or if it died.
     fn finish(&mut self) -> Result<T, JobLost>;
 }
 

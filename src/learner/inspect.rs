@@ -54,7 +54,7 @@ pub struct InspectedCandidate {
     pub features: Vec<(&'static str, f32)>,
 }
 
-/// Answers as [`scorer`] does, and shows how. The follower stays as it is.
+/// Answers as [`recommend`](super::recommend) does, and shows how. The follower stays as it is.
 #[must_use]
 pub fn inspect(
     snapshot: &ModelSnapshot,

@@ -76,7 +76,7 @@ impl SequenceState {
         })
     }
 
-    /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::absorb`].
+    /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::merge`].
     pub fn merge(&mut self, other: &UserSequence, pace: &SequenceParams) {
         self.sequence.merge(other, pace.idle_gap_ms);
         self.hidden = None;

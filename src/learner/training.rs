@@ -202,7 +202,7 @@ impl OnlineTraining {
     /// What happens first at a border: the training begun at the one before comes into use.
     ///
     /// # Errors
-    /// [`Lost`] if it died.
+    /// [`JobLost`] if it died.
     pub fn apply_finished(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         self.finish_pending(background)?;
         if let Some(weights) = self.ready.take() {
@@ -220,7 +220,7 @@ impl OnlineTraining {
     /// catalog of `items`.
     ///
     /// # Errors
-    /// [`Lost`] if the one before was not taken up.
+    /// [`JobLost`] if the one before was not taken up.
     pub fn begin(
         &mut self,
         border: u64,
@@ -269,7 +269,7 @@ impl OnlineTraining {
     /// Waits for the training under way, without using its result before its border.
     ///
     /// # Errors
-    /// [`Lost`] if it died.
+    /// [`JobLost`] if it died.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
             let done = background.finish()?;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::domain::Offset;
 
-/// Commits that wait for something, oldest first. Bounded: of too many that wait, the oldest stays and those after it go uncounted.
+/// Commits that wait for something, oldest first. Bounded: of too many that wait, the oldest stays
+/// and those after it go uncounted.
 #[derive(Debug, Default)]
 pub(super) struct CommitLatencyTracker {
     commits: Mutex<VecDeque<(Offset, Instant)>>,

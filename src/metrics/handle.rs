@@ -215,7 +215,8 @@ macro_rules! declare_label {
 }
 pub(super) use declare_label;
 
-/// Declares all metrics: the handles, the table of what they are, and their registration, from one list. The help is the doc comment.
+/// Declares all metrics: the handles, the table of what they are, and their registration, from one
+/// list. The help is the doc comment.
 macro_rules! declare_metrics {
     ($(#[doc = $help:literal] $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
         /// The handles that everything records with.

@@ -1,8 +1,8 @@
-//! The metrics: each declared once, with its name, unit, help and the closed set of its labels, and registered at the start, so that every
-//! series is there, at zero, before anything happens.
+//! The metrics: each declared once, with its name, unit, help and the closed set of its labels, and
+//! registered at the start, so that every series is there, at zero, before anything happens.
 //!
-//! Recording goes through handles that were made then: no name is formatted and no table searched. A label is never a user, an item or a
-//! session.
+//! Recording goes through handles that were made then: no name is formatted and no table searched.
+//! A label is never a user, an item or a session.
 
 mod commit_latency;
 mod handle;
@@ -161,7 +161,8 @@ impl StatusClass {
 handle::declare_label! {
     /// A bounded queue between two parts of the daemon.
     QueueName "queue" {
-        /// Entries on their way to the committer. The bound of the entries in flight is that of both queues together.
+        /// Entries on their way to the committer. The bound of the entries in flight is that of
+        /// both queues together.
         Committer "committer",
         /// Committed events on their way to the shards.
         Shards "shards",
@@ -247,7 +248,8 @@ declare_metrics! {
     "sequor_failed_requests_total" Unit::Count failed_requests: LabeledMetric<Endpoint, Counter>,
     /// Requests that were not let in, by why.
     "sequor_refused_requests_total" Unit::Count refused_requests: LabeledMetric<RefusalReason, Counter>,
-    /// Times that keys, or a certificate, could not be read again after a change; those before it stay in force.
+    /// Times that keys, or a certificate, could not be read again after a change; those before it
+    /// stay in force.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
     /// Spans for the collector at `telemetry.endpoint`, by what became of them; none without one.
     "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
@@ -289,7 +291,8 @@ declare_metrics! {
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
-    /// Of a commit's time, that in which what was written is handed to the disk; nearly all of it with `store.durability = "power_loss"`.
+    /// Of a commit's time, that in which what was written is handed to the disk; nearly all of it
+    /// with `store.durability = "power_loss"`.
     "sequor_sync_seconds" Unit::Seconds sync_seconds: Histogram,
     /// Events made durable by one commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
@@ -305,7 +308,8 @@ declare_metrics! {
     "sequor_journal_begin" Unit::Count journal_begin: Gauge,
     /// Space that the data directory takes on the disk.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
-    /// What the database holds, in keys and values; 0 until the first checkpoint since the start, after which it is counted.
+    /// What the database holds, in keys and values; 0 until the first checkpoint since the start,
+    /// after which it is counted.
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
     /// Entries of the journal that went since they were kept long enough.
     "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
@@ -333,11 +337,13 @@ declare_metrics! {
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
     /// Journal entries that the learner has yet to learn from.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
-    /// Time since the oldest commit of this process that no snapshot has learned from yet; 0 if there is none.
+    /// Time since the oldest commit of this process that no snapshot has learned from yet; 0 if
+    /// there is none.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
     /// Journal entries that the weights in use were not trained on yet.
     "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
-    /// Journal entries that were learned from, after a restart those of the journal's tail once more.
+    /// Journal entries that were learned from, after a restart those of the journal's tail once
+    /// more.
     "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
     /// Time from a commit until a snapshot that has learned from it answers.
     "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
@@ -375,22 +381,26 @@ declare_metrics! {
     "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
-    /// Time to compute the recommendation of a known user, of the request's time that which is neither waiting nor transport.
+    /// Time to compute the recommendation of a known user, of the request's time that which is
+    /// neither waiting nor transport.
     "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
     /// Items recommended, by the source that brought them.
     "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
-    /// Candidates that were ranked for answers, by source; one that several sources brought counts in each.
+    /// Candidates that were ranked for answers, by source; one that several sources brought counts
+    /// in each.
     "sequor_candidates_total" Unit::Count candidates: LabeledMetric<SourceName, Counter>,
     /// Memory of the candidate sources, about.
     "sequor_recall_bytes" Unit::Bytes candidate_source_bytes: LabeledMetric<SourceName, Gauge>,
 
     /// Items shown to users, by the source that brought them.
     "sequor_shown_items_total" Unit::Count shown_items: LabeledMetric<SourceName, Counter>,
-    /// Items chosen within the credit window after they were shown, by the source that had brought them.
+    /// Items chosen within the credit window after they were shown, by the source that had brought
+    /// them.
     "sequor_credited_choices_total" Unit::Count credited_choices: LabeledMetric<SourceName, Counter>,
     /// Items shown to users, by their place in the list.
     "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: LabeledMetric<ListPosition, Counter>,
-    /// Items chosen within the credit window after they were shown, by the place at which they had stood.
+    /// Items chosen within the credit window after they were shown, by the place at which they had
+    /// stood.
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
     // Live quality: every event is a test before it teaches.
@@ -402,11 +412,13 @@ declare_metrics! {
     "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: LabeledMetric<SourceName, Counter>,
     /// Recall@20 over the latest tests; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
-    /// Recall@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
+    /// Recall@20 of each source's own list over the latest tests, of which one in four is drawn;
+    /// NaN before the first.
     "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// MRR@20 over the latest tests; NaN before the first.
     "sequor_live_mrr_at_20" Unit::Ratio live_mrr_at_20: Gauge,
-    /// MRR@20 of each source's own list over the latest tests, of which one in four is drawn; NaN before the first.
+    /// MRR@20 of each source's own list over the latest tests, of which one in four is drawn; NaN
+    /// before the first.
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
     /// NDCG@20 over the latest tests; NaN before the first.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
@@ -414,7 +426,8 @@ declare_metrics! {
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bounds of histograms of time, in seconds: from what an answer should take to what learning may take where little happens.
+/// Bounds of histograms of time, in seconds: from what an answer should take to what learning may
+/// take where little happens.
 const SECONDS_BUCKETS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
@@ -467,7 +480,8 @@ impl Metrics {
         self.weights_latency.record_commit(through, now);
     }
 
-    /// A snapshot answers that has learned from everything before `offset`, by weights that were trained on everything before `trained`.
+    /// A snapshot answers that has learned from everything before `offset`, by weights that were
+    /// trained on everything before `trained`.
     pub fn record_publish(&self, offset: Offset, trained: Offset) {
         let now = Instant::now();
         self.snapshot_latency.complete_until(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
@@ -491,8 +505,8 @@ impl Metrics {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts the histograms' latest samples into their buckets. They are kept one by one until then, so call it every few seconds, lest
-    /// they fill the memory while nobody scrapes.
+    /// Sorts the histograms' latest samples into their buckets. They are kept one by one until
+    /// then, so call it every few seconds, lest they fill the memory while nobody scrapes.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

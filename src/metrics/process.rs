@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::fs;
 
-/// The kernel's ticks a second in `/proc`; 100 on every Linux, whatever the kernel's own timer does.
+/// The kernel's ticks a second in `/proc`; 100 on every Linux, whatever the kernel's own timer
+/// does.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the process takes. Linux only.
@@ -25,7 +26,8 @@ pub struct ProcessStats {
     pub threads: u64,
 }
 
-/// What is shown of the process: name, type and help, under the names that Prometheus' own client libraries give them.
+/// What is shown of the process: name, type and help, under the names that Prometheus' own client
+/// libraries give them.
 pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
     ("process_resident_memory_bytes", "gauge", "Memory of the process."),
     ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process ever took."),
@@ -44,7 +46,8 @@ impl ProcessStats {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
-        // The process's name, in brackets, may hold anything; the fields after it are numbered from 3 [proc(5)].
+        // The process's name, in brackets, may hold anything; the fields after it are numbered from
+        // 3 [proc(5)].
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
         Some(Self {

@@ -9,7 +9,8 @@ impl MetricsSnapshot {
         Self(text)
     }
 
-    /// The value of a series, written as Prometheus does (`sequor_events_total{outcome="accepted"}`); 0 if there is none.
+    /// The value of a series, written as Prometheus does
+    /// (`sequor_events_total{outcome="accepted"}`); 0 if there is none.
     #[must_use]
     pub fn value(&self, series: &str) -> f64 {
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
@@ -42,7 +43,8 @@ impl HistogramBuckets {
         Self(self.0.iter().zip(&earlier.0).map(|((bound, now), (_, then))| (*bound, (now - then).max(0.0))).collect())
     }
 
-    /// The value that a share of the samples does not exceed, 0 to 1, taken to be spread evenly within each bucket, as Prometheus' `histogram_quantile` does; `None` without samples.
+    /// The value that a share of the samples does not exceed, 0 to 1, taken to be spread evenly
+    /// within each bucket, as Prometheus' `histogram_quantile` does; `None` without samples.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let total = self.0.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;

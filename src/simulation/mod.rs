@@ -1,8 +1,11 @@
-//! A shop that does not exist, with visitors who behave as those of shops do: what the demo shows and the bench sends.
+//! A shop that does not exist, with visitors who behave as those of shops do: what the demo shows
+//! and the bench sends.
 //!
-//! It has no clock and no source of chance but its seed: the same settings give the same stream, entry by entry. What can be learned of it is known by construction.
-//! Items of a category are visited as Zipf has it; a visitor comes with one category in mind and walks along what goes with what; seasons move the categories;
-//! new items arrive; and now and then a small family of items that hardly anybody knew is suddenly wanted.
+//! It has no clock and no source of chance but its seed: the same settings give the same stream,
+//! entry by entry. What can be learned of it is known by construction. Items of a category are
+//! visited as Zipf has it; a visitor comes with one category in mind and walks along what goes with
+//! what; seasons move the categories; new items arrive; and now and then a small family of items
+//! that hardly anybody knew is suddenly wanted.
 
 mod shop_catalog;
 mod shop_simulator;
@@ -15,7 +18,8 @@ pub use shop_simulator::{ShopSimulator, Trend};
 
 use crate::domain::Timestamp;
 
-/// What a shop is like. Whatever comes by numbers of events comes at these numbers, however fast the events are played.
+/// What a shop is like. Whatever comes by numbers of events comes at these numbers, however fast
+/// the events are played.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShopSettings {
     /// Everything random follows from it.
@@ -24,11 +28,13 @@ pub struct ShopSettings {
     pub opens_at: Timestamp,
     /// Items at the beginning. 40..=100,000.
     pub items: usize,
-    /// Customers who come again and again; one visit in five is by somebody else, who comes once. 1..=10,000,000.
+    /// Customers who come again and again; one visit in five is by somebody else, who comes once.
+    /// 1..=10,000,000.
     pub customers: usize,
     /// Events between two arrivals of new items; 0: none arrive.
     pub new_item_interval: u64,
-    /// Events between the beginnings of two trends; each is over after half of them. 0: there are none.
+    /// Events between the beginnings of two trends; each is over after half of them. 0: there are
+    /// none.
     pub trend_interval: u64,
 }
 

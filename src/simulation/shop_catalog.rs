@@ -104,7 +104,8 @@ impl ShopCatalog {
         category.places.get(rank).copied().unwrap_or_default()
     }
 
-    /// Takes a new item in, somewhere among the more popular half of its category, beside some that are there.
+    /// Takes a new item in, somewhere among the more popular half of its category, beside some that
+    /// are there.
     pub(super) fn add_new_item(&mut self, random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
         let category = random.gen_range(0..self.categories.len());
         let half = self.categories.get(category).map_or(0, |category| category.places.len() / 2);
@@ -163,7 +164,8 @@ impl ShopCatalog {
         let category = self.get(place).map_or(0, |article| article.category);
         let mut chosen = [place; GOES_WITH];
         for slot in 0..GOES_WITH {
-            // Categories hold many more items than are wanted here, so that a few draws find another one.
+            // Categories hold many more items than are wanted here, so that a few draws find
+            // another one.
             let found = (0..20).map(|_| self.sample_popular(category, random)).find(|other| *other != place && !chosen.contains(other));
             if let (Some(slot), Some(found)) = (chosen.get_mut(slot), found) {
                 *slot = found;

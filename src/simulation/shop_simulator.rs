@@ -46,7 +46,8 @@ pub struct Trend {
     pub start_event: u64,
 }
 
-/// A shop at work: an endless stream of entries, first the items that it has, then what its visitors do and, between that, new items. See [`ShopSettings`].
+/// A shop at work: an endless stream of entries, first the items that it has, then what its
+/// visitors do and, between that, new items. See [`ShopSettings`].
 ///
 /// ```
 /// use sequor::domain::Entry;
@@ -70,7 +71,8 @@ pub struct ShopSimulator {
     likings: WeightedSampler,
     /// The categories as they are sought at the moment, and until when that holds.
     season: (WeightedSampler, Timestamp),
-    /// When each open visit goes on. The number of the visit comes second, so that there are no ties.
+    /// When each open visit goes on. The number of the visit comes second, so that there are no
+    /// ties.
     agenda: BinaryHeap<Reverse<(Timestamp, u64)>>,
     visits: FxHashMap<u64, ShopVisit>,
     /// The open visit of each user who is there.
@@ -141,7 +143,8 @@ impl ShopSimulator {
         self.trend.as_ref().map(|(trend, _)| trend)
     }
 
-    /// Shows a list to a visitor, best first, who may click one of its items next. It changes nothing for somebody who is not there.
+    /// Shows a list to a visitor, best first, who may click one of its items next. It changes
+    /// nothing for somebody who is not there.
     pub fn show_list<'i>(&mut self, user: &str, items: impl IntoIterator<Item = &'i str>) {
         let list: Vec<_> = items.into_iter().filter_map(|item| self.assortment.find(item)).collect();
         if let Some(visit) = self.present.get(user).and_then(|number| self.visits.get_mut(number)) {
@@ -149,7 +152,8 @@ impl ShopSimulator {
         }
     }
 
-    /// A span of time of so many milliseconds on average, as between arrivals that know nothing of each other.
+    /// A span of time of so many milliseconds on average, as between arrivals that know nothing of
+    /// each other.
     fn span(&mut self, mean: f64) -> Timestamp {
         (-(1.0 - self.random.r#gen::<f64>()).ln() * mean) as Timestamp
     }
@@ -280,7 +284,8 @@ fn change(article: &ShopItem, timestamp: Timestamp) -> ItemChange {
     ItemChange { item_id: article.id.clone(), timestamp, operation: ItemOperation::Put(article.item.clone()) }
 }
 
-/// How much each category is sought, so many years after the opening: each has its season at another time.
+/// How much each category is sought, so many years after the opening: each has its season at
+/// another time.
 fn season(categories: usize, year: f64) -> WeightedSampler {
     WeightedSampler::new((0..categories).map(|category| 1.0 + SEASON * (TAU * (year + category as f64 / categories as f64)).sin()))
 }

@@ -53,7 +53,8 @@ fn time_goes_on_and_visits_hold_together() {
 
 #[test]
 fn popularity_within_a_category_follows_zipf() {
-    // 24 categories of 50. Where visits begin is drawn by rank^-s; the walk goes by popularity too, so that the whole is about as steep.
+    // 24 categories of 50. Where visits begin is drawn by rank^-s; the walk goes by popularity too,
+    // so that the whole is about as steep.
     let mut shop = shop(ShopSettings { items: 1_200, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let events = events(&mut shop, 200_000);
     let mut begun = FxHashSet::default();
@@ -142,8 +143,9 @@ fn a_trend_comes_suddenly_and_goes() {
 
 #[test]
 fn seasons_move_the_categories() {
-    // With one customer nearly all come once, without a taste of their own. The year has two hours; tea is sought by 1 + 0.7 sin in it: over the first half
-    // 1 + 0.7 * 2 / pi = 1.45 times as much as on average, over the second 0.55 times.
+    // With one customer nearly all come once, without a taste of their own. The year has two hours;
+    // tea is sought by 1 + 0.7 sin in it: over the first half 1 + 0.7 * 2 / pi = 1.45 times as much
+    // as on average, over the second 0.55 times.
     let mut shop = shop(ShopSettings { customers: 1, new_item_interval: 0, trend_interval: 0, ..ShopSettings::default() });
     let mut begun = FxHashSet::default();
     let mut halves = [0.0; 2];

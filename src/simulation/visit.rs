@@ -7,7 +7,8 @@ use super::shop_catalog::{ShopCatalog, ShopItemIx};
 use super::weighted_sampler::WeightedSampler;
 use crate::domain::EventKind;
 
-/// What is looked at next: each of what goes with the last item, or anything popular of the category.
+/// What is looked at next: each of what goes with the last item, or anything popular of the
+/// category.
 const NEXT: [f64; 4] = [0.5, 0.2, 0.1, 0.2];
 /// A look at an item that ends in the cart.
 const CART: f64 = 0.12;
@@ -15,7 +16,8 @@ const CART: f64 = 0.12;
 const PURCHASE: f64 = 0.35;
 /// A visit that goes on after a look.
 const GOES_ON: f64 = 0.84;
-/// A fitting item on a recommendation's first place that is clicked; further down it is seen less and less.
+/// A fitting item on a recommendation's first place that is clicked; further down it is seen less
+/// and less.
 const CLICK: f64 = 0.04;
 /// By so much less at each place.
 const SEEN: f64 = 0.9;
@@ -72,7 +74,8 @@ impl ShopVisit {
         (kind, item, goes_on)
     }
 
-    /// Looks at a list, best first, and may click what fits: what is of the last item's category and was not seen in this visit.
+    /// Looks at a list, best first, and may click what fits: what is of the last item's category
+    /// and was not seen in this visit.
     pub(super) fn view_list(&mut self, list: &[ShopItemIx], assortment: &ShopCatalog, random: &mut Xoshiro256PlusPlus) {
         let Some(last) = self.seen.last().and_then(|last| assortment.get(*last)) else { return };
         let mut chance = CLICK;
@@ -96,7 +99,8 @@ impl NextItemSampler {
         Self(WeightedSampler::new(NEXT.into_iter()))
     }
 
-    /// The next item: one that goes with the last and was not seen in this visit, or any popular one of the category.
+    /// The next item: one that goes with the last and was not seen in this visit, or any popular
+    /// one of the category.
     fn next(&self, assortment: &ShopCatalog, seen: &[ShopItemIx], random: &mut Xoshiro256PlusPlus) -> ShopItemIx {
         let last = seen.last().copied().unwrap_or_default();
         let Some(article) = assortment.get(last) else { return last };

@@ -36,7 +36,7 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` is there, [`StoreError::Lost`] if the journal lacks
+    /// [`StoreError::AlreadyExists`] if `target` is there, [`StoreError::JournalTruncated`] if the journal lacks
     /// entries that it had, or what reading this store or writing the backup says: then nothing is
     /// left of it.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
@@ -71,7 +71,7 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `dir` is there, [`StoreError::Lost`] if the journal lacks entries
+    /// [`StoreError::AlreadyExists`] if `dir` is there, [`StoreError::JournalTruncated`] if the journal lacks entries
     /// that it had, or what reading this store or writing the copy says: then what was copied so
     /// far is left.
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {

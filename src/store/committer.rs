@@ -97,7 +97,7 @@ impl Committer {
     /// from the journal.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] if the journal lacks entries that it is known to have had, or what
+    /// [`StoreError::JournalTruncated`] if the journal lacks entries that it is known to have had, or what
     /// reading the store says.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;

@@ -157,7 +157,7 @@ impl ErasureTree {
     /// Those done, with when each was asked.
     ///
     /// # Errors
-    /// As [`Erasures::in_progress`].
+    /// As [`ErasureTree::in_progress`].
     pub fn erased_users(&self) -> Result<Vec<(ErasedUserDigest, Timestamp)>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.erasures.scan_prefix([DONE]), engine.path())

@@ -51,7 +51,7 @@ impl ExpiryTree {
     /// does not tell of all that follows from it.
     ///
     /// # Errors
-    /// As [`Expiries::in_progress`].
+    /// As [`ExpiryTree::in_progress`].
     pub fn last_begun(&self) -> Result<Option<Expiry>, StoreError> {
         let engine = self.store.engine()?;
         engine.get(&engine.erasures, LAST)?.map(|value| decode_value(LAST, &value)).transpose()

@@ -39,7 +39,7 @@ impl Journal {
     /// The offset that the next entry will have.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn next_offset(&self) -> Result<Offset, StoreError> {
         Ok(self.store.engine()?.journal_end())
     }
@@ -47,7 +47,7 @@ impl Journal {
     /// The first offset that there may be an entry at: 0 until the head of the journal was dropped.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn first_offset(&self) -> Result<Offset, StoreError> {
         Ok(self.store.engine()?.first_offset.load(Ordering::Acquire))
     }
@@ -105,10 +105,10 @@ impl Journal {
         self.append_with_watcher(entries, durability, &mut |sync| sync())
     }
 
-    /// As [`Journal::append_lock`]; `watch` makes the sync.
+    /// As [`Journal::append`]; `watch` makes the sync.
     ///
     /// # Errors
-    /// As [`Journal::append_lock`].
+    /// As [`Journal::append`].
     pub fn append_with_watcher(
         &self,
         entries: &[Entry],
@@ -133,7 +133,7 @@ impl Journal {
         Ok(first)
     }
 
-    /// Has nothing but [`Entry::Blank`] stand where the `unwanted` entries before `until` stood.
+    /// Has nothing but [`Entry::Tombstone`] stand where the `unwanted` entries before `until` stood.
     /// The others stay as they are, and where they are. Returns how many went; what is left of them
     /// in the database's files goes with the next [`Store::compact`]. Each record is replaced as a
     /// whole: whoever dies on the way leaves some of it to be done.

@@ -160,8 +160,8 @@ impl Store {
     /// the present [`FORMAT`].
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it open, [`StoreError::Newer`] and its like for
-    /// a format that this binary cannot read, [`StoreError::Unopenable`] or
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerFormat`] and its like for
+    /// a format that this binary cannot read, [`StoreError::DatabaseDamaged`] or
     /// [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk
     /// says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {

@@ -73,7 +73,7 @@ impl QuarantineTree {
     /// How many notes there are.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn count(&self) -> Result<usize, StoreError> {
         Ok(self.store.engine()?.quarantine.len())
     }

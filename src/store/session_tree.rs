@@ -55,11 +55,11 @@ impl SessionTree {
         write(&engine, records, through)
     }
 
-    /// Writes as [`Sessions::insert`] does, if the store was not opened again since that
+    /// Writes as [`SessionTree::put`] does, if the store was not opened again since that
     /// [`Store::generation`]: `watermark` counts on what was written before.
     ///
     /// # Errors
-    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`Sessions::insert`].
+    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`SessionTree::put`].
     pub fn put_if_generation<'r>(
         &self,
         opening: u64,
@@ -73,11 +73,11 @@ impl SessionTree {
         write(&engine, records, through)
     }
 
-    /// Writes records as [`Sessions::insert`] does that reach as far as those that they take the
+    /// Writes records as [`SessionTree::put`] does that reach as far as those that they take the
     /// place of.
     ///
     /// # Errors
-    /// As [`Sessions::insert`].
+    /// As [`SessionTree::put`].
     pub fn rewrite<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))
@@ -143,7 +143,7 @@ impl SessionTree {
     /// How many users have a record. Counts them, which takes time in proportion to their number.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened.
     pub fn count(&self) -> Result<usize, StoreError> {
         let engine = self.store.engine()?;
         Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_PREFIX), engine.path()).count())
@@ -152,7 +152,7 @@ impl SessionTree {
     /// Every user's record, in the order of the ids' bytes.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the store could not be reopened. The iterator's items are errors
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator's items are errors
     /// where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         self.iter_prefix("")
@@ -161,7 +161,7 @@ impl SessionTree {
     /// The record of every user whose id begins so, in the order of the ids' bytes.
     ///
     /// # Errors
-    /// As [`Sessions::iter`].
+    /// As [`SessionTree::iter`].
     pub fn iter_prefix(
         &self,
         prefix: &str,

@@ -1,4 +1,5 @@
-//! Sending spans by OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>), from a thread of its own.
+//! Sending spans by OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>), from a thread of
+//! its own.
 
 use async_trait::async_trait;
 use metrics::Counter;
@@ -45,11 +46,13 @@ pub struct TelemetryExporter {
 }
 
 impl TelemetryExporter {
-    /// Begins to send what [`Exporter::layer`] takes to the collector at `endpoint`, to which `/v1/traces` is added: a share `sample` of the traces that begin here, and of those
-    /// that go on here the ones that are sampled. What becomes of the spans is counted in `outcomes`.
+    /// Begins to send what [`Exporter::layer`] takes to the collector at `endpoint`, to which
+    /// `/v1/traces` is added: a share `sample` of the traces that begin here, and of those that go
+    /// on here the ones that are sampled. What becomes of the spans is counted in `outcomes`.
     ///
-    /// What a collector wants to be sent along, a key for example, it takes from the variable `OTEL_EXPORTER_OTLP_HEADERS`, and what is to be said of this service beyond its name and version
-    /// from `OTEL_RESOURCE_ATTRIBUTES`.
+    /// What a collector wants to be sent along, a key for example, it takes from the variable
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, and what is to be said of this service beyond its name and
+    /// version from `OTEL_RESOURCE_ATTRIBUTES`.
     ///
     /// # Errors
     /// [`TelemetryError::Exporter`] if the endpoint is none.
@@ -100,8 +103,9 @@ impl TelemetryExporter {
     }
 }
 
-/// Makes a span go on from that of a sender, as `traceparent` names it [W3C Trace Context]; one that is not well-formed says nothing. What `tracestate` says is another system's, and no
-/// affair of ours: it might be anything. Must be called before the span has children.
+/// Makes a span go on from that of a sender, as `traceparent` names it [W3C Trace Context]; one
+/// that is not well-formed says nothing. What `tracestate` says is another system's, and no affair
+/// of ours: it might be anything. Must be called before the span has children.
 pub fn set_remote_parent(span: &Span, traceparent: &str) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParentHeader(traceparent));
     if parent.span().span_context().is_valid() {
@@ -132,7 +136,8 @@ pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
     }
 }
 
-/// Lets in as many spans as may wait, and counts the others. The queue behind it has room for as many, so that none is lost there unseen.
+/// Lets in as many spans as may wait, and counts the others. The queue behind it has room for as
+/// many, so that none is lost there unseen.
 #[derive(Debug)]
 struct BoundedSpanProcessor {
     queue: BatchSpanProcessor,
@@ -197,7 +202,8 @@ impl SpanExporter for CountingSpanExporter {
     }
 }
 
-/// The HTTP client that the commands have, too. It blocks, on the thread that does nothing but send.
+/// The HTTP client that the commands have, too. It blocks, on the thread that does nothing but
+/// send.
 #[derive(Debug)]
 struct OtlpHttpClient {
     agent: Agent,

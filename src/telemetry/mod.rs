@@ -1,10 +1,14 @@
-//! Spans: what a request, or a piece of work in the background, went through and how long each part of it took, for a collector that speaks OpenTelemetry's protocol.
+//! Spans: what a request, or a piece of work in the background, went through and how long each part
+//! of it took, for a collector that speaks OpenTelemetry's protocol.
 //!
-//! They are made by `span!` wherever something is worth to be told apart, and cost a look at a flag where nobody collects them. They have a target of their own, which the log leaves out, and
-//! the exporter takes nothing else: so no line of a library ever becomes a part of a span. What holds for the log holds for them, too: a span says of no user who it is, of no key what it is,
-//! and has patterns of paths, never paths.
+//! They are made by `span!` wherever something is worth to be told apart, and cost a look at a flag
+//! where nobody collects them. They have a target of their own, which the log leaves out, and the
+//! exporter takes nothing else: so no line of a library ever becomes a part of a span. What holds
+//! for the log holds for them, too: a span says of no user who it is, of no key what it is, and has
+//! patterns of paths, never paths.
 //!
-//! What sends them is behind the feature `otel`, so that a program that is not to send any is built without all that it takes.
+//! What sends them is behind the feature `otel`, so that a program that is not to send any is built
+//! without all that it takes.
 
 #[cfg(feature = "otel")]
 mod export;
@@ -16,12 +20,15 @@ pub use export::{TelemetryExporter, rename_span, set_remote_parent};
 
 use tracing_subscriber::{Layer, Registry};
 
-/// The target of every span, and of nothing else: no module's path begins with it, so that the log can leave it out and keep all lines.
+/// The target of every span, and of nothing else: no module's path begins with it, so that the log
+/// can leave it out and keep all lines.
 pub const SPAN_TARGET: &str = "sequor_spans";
 
-/// A span, as `tracing::span!` makes it, without a level. Names of fields are those of OpenTelemetry's semantic conventions, or begin with `sequor.`.
+/// A span, as `tracing::span!` makes it, without a level. Names of fields are those of
+/// OpenTelemetry's semantic conventions, or begin with `sequor.`.
 macro_rules! span {
-    // At the level of errors lest the export of spans let through what libraries log: the lowest level that anybody wants is that of all.
+    // At the level of errors lest the export of spans let through what libraries log: the lowest
+    // level that anybody wants is that of all.
     ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::SPAN_TARGET, $($rest)*) };
 }
 pub(crate) use span;

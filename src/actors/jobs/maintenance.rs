@@ -46,7 +46,7 @@ impl StoreMaintenance {
     /// Makes a backup, see [`Store::backup`].
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Store`] for
+    /// [`SystemError::MaintenanceRunning`] while something else is under way here, [`SystemError::Store`] for
     /// what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;
@@ -56,7 +56,7 @@ impl StoreMaintenance {
     /// Gives disk back, see [`Store::compact`].
     ///
     /// # Errors
-    /// [`SystemError::Copying`] while something else is under way here, [`SystemError::Stopping`]
+    /// [`SystemError::MaintenanceRunning`] while something else is under way here, [`SystemError::Stopping`]
     /// if it was broken off, [`SystemError::Store`] for what kept it from being done.
     pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
         let _one_at_a_time = self.one_at_a_time()?;

@@ -10,7 +10,7 @@ use crate::actors::session::SaveSession;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Stores every changed session, in one batch, for [`ShardActor::settle`]. Says whose, and how
+    /// Stores every changed session, in one batch, for [`ShardActor::finish_flush`]. Says whose, and how
     /// many actors gave no answer: those are gone, and nothing counts as stored.
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
         let ready = self.reload_after_reopening();

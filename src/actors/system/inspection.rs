@@ -38,7 +38,7 @@ impl System {
     /// and how long ago, in whole seconds.
     ///
     /// # Errors
-    /// [`SystemError::Gone`] if a shard is.
+    /// [`SystemError::ActorStopped`] if a shard is.
     pub async fn live_sessions(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Duration)>, SystemError> {
         let asked = self.shards.iter().map(|shard| shard.send(ListLiveSessions { prefix: prefix.to_owned(), limit }));
         let told = try_join_all(asked).await.map_err(|_| SystemError::ActorStopped("shard"))?;

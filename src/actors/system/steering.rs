@@ -16,7 +16,7 @@ impl System {
     /// has come there. Returns where it stands in the journal.
     ///
     /// # Errors
-    /// [`SystemError::NoPoint`] for a rollback to where it cannot go, or what the journal says:
+    /// [`SystemError::NoRestorePoint`] for a rollback to where it cannot go, or what the journal says:
     /// then nothing was done.
     pub async fn steer(&self, act: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, SystemError> {
         if let ModelOperation::Rollback { to } = act {

@@ -12,7 +12,7 @@ impl System {
     /// that an event of the user has come to it. It is over when nothing is taken any more.
     ///
     /// # Errors
-    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::Gone`] if the user's
+    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::ActorStopped`] if the user's
     /// shard is.
     pub async fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
         if self.is_draining() {

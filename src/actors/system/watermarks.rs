@@ -20,7 +20,7 @@ impl System {
     /// Waits until both a user's session and what was learned hold every entry before an offset.
     ///
     /// # Errors
-    /// [`SystemError::NotYet`] if that takes longer than `patience`.
+    /// [`SystemError::NotReached`] if that takes longer than `patience`.
     pub async fn wait_for_offset(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
         let Watermarks { mut delivered, mut learned } = self.reach.clone();
         let both = async {

@@ -12,7 +12,7 @@ pub(super) type EventIdDigest = u128;
 
 /// The digest of an event id: SipHash-1-3 of its bytes [Aumasson & Bernstein 2012], to 128 bits. A
 /// clean stop writes digests down for the next start, maybe of another build: whoever changes this
-/// changes [`super::ids::NAME`], too.
+/// changes [`super::event_id_file::FILE_NAME`], too.
 pub(super) fn digest(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }
@@ -100,7 +100,7 @@ impl DedupBatch<'_> {
         new
     }
 
-    /// The new ids, for [`Dedup::take`].
+    /// The new ids, for [`EventIdWindow::commit_batch`].
     pub(super) fn finish(self) -> Vec<(Offset, EventIdDigest)> {
         self.ids
     }
