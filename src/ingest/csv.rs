@@ -2,9 +2,9 @@
 //!
 //! Ids hold no line ends, so that no field can: an unclosed quote costs its own line and never the rest of the file.
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::rules::ValidationRules;
-use super::shape::{ColumnMapping, EventField};
+use super::column_mapping::{ColumnMapping, EventField};
+use super::validation::ValidationRules;
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
 use csv_core::{ReadRecordResult, Reader};
 use std::borrow::Cow;

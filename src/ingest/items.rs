@@ -1,10 +1,10 @@
 //! Changes of the catalog as JSON: an item's attributes, or many items at once.
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::frame::BodyError;
+use super::framing::BodyError;
 use super::record_batch::{ParsedBatch, read_records};
-use super::rules::{excerpt, missing_field, validate_id};
 use super::timestamp;
+use super::validation::{excerpt, missing_field, validate_id};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
 use serde_json::{Map, Value};
 

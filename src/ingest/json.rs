@@ -1,12 +1,12 @@
 //! Events as JSON: one object, an array of them, or one a line (NDJSON).
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::frame::BodyError;
+use super::column_mapping::ColumnMapping;
+use super::framing::BodyError;
 use super::items::parse_object;
 use super::record_batch::{ParsedBatch, read_records};
-use super::rules::{RawEvent, ValidationRules, excerpt};
-use super::shape::ColumnMapping;
 use super::timestamp;
+use super::validation::{RawEvent, ValidationRules, excerpt};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

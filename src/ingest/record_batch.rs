@@ -1,7 +1,7 @@
 //! Reads every record of a body and keeps each one's outcome.
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::frame::{BodyError, FramedRecord, split_records};
+use super::framing::{BodyError, FramedRecord, split_records};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 
 /// The records of a body.
 #[derive(Debug, PartialEq)]

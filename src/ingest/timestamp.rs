@@ -1,6 +1,6 @@
 //! Points in time as senders write them.
 
-use super::fault::{ValidationError, ValidationErrorCode};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Timestamp;
 use jiff::civil;
 use jiff::fmt::temporal::DateTimeParser;

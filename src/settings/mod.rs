@@ -8,7 +8,7 @@
 
 mod events;
 mod layers;
-mod live;
+mod live_settings;
 mod period;
 mod privacy;
 mod sections;
@@ -17,7 +17,7 @@ mod telemetry;
 
 pub use events::{EventsSettings, KindSettings, SegmentSettings};
 pub use layers::{SettingOrigin, SettingsError, SettingsLayers};
-pub use live::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};
+pub use live_settings::{EffectiveSetting, LiveSettings, ReloadError, ReloadReport};
 pub use period::Period;
 pub use privacy::{PrivacySettings, PropertiesPolicy};
 pub use sections::{CommitDurability, LogFormat, LogLevel, LogSettings, SessionSettings, StoreSettings};

@@ -1,15 +1,15 @@
 //! Calls in the shape of Segment's tracking API, as its libraries send them.
 
-mod names;
+mod event_mapping;
 #[cfg(test)]
 mod tests;
 
-pub use names::SegmentEventMapping;
+pub use event_mapping::SegmentEventMapping;
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::frame::BodyError;
-use super::rules::{self, RawEvent, ValidationRules, excerpt, missing_field};
+use super::framing::BodyError;
 use super::timestamp;
+use super::validation::{self, RawEvent, ValidationRules, excerpt, missing_field};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -274,7 +274,7 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
 /// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
 fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
     let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
-    let level = text("context.consent.level", consent.get("level"))?.map(|level| rules::parse_consent(&level)).transpose()?;
+    let level = text("context.consent.level", consent.get("level"))?.map(|level| validation::parse_consent(&level)).transpose()?;
     let categories = consent.get("categoryPreferences").and_then(Value::as_object);
     let refused = categories.into_iter().flatten().filter(|(_, given)| **given == Value::Bool(false));
     Ok(refused.filter_map(|(category, _)| rules.consent_if_refused.get(category).copied()).chain(level).min())

@@ -1,6 +1,6 @@
 //! How a body holds its records: one JSON object, an array of them, or one a line (NDJSON).
 
-use super::split;
+use super::json_scanner;
 
 /// Why nothing of a body can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usi
     match body {
         [] => Err(BodyError::Empty { record }),
         [b'[', inner @ ..] => {
-            let (elements, rest) = split::array_elements(inner);
+            let (elements, rest) = json_scanner::array_elements(inner);
             let torn = match rest {
                 None => Some("the array never closes"),
                 Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
@@ -72,7 +72,7 @@ pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usi
 /// by itself, or a later one looks like an object of its own.
 fn has_lines(body: &[u8]) -> bool {
     let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    !split::is_one_value(body)
-        && (lines.next().is_some_and(|first| first.len() < body.len() && split::is_one_value(first))
+    !json_scanner::is_one_value(body)
+        && (lines.next().is_some_and(|first| first.len() < body.len() && json_scanner::is_one_value(first))
             || lines.any(|line| line.starts_with(b"{") && line.ends_with(b"}")))
 }

@@ -3,9 +3,9 @@
 mod format;
 
 use super::digest::KeyedDigest;
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::rules::{RawEvent, ValidationRules};
 use super::timestamp;
+use super::validation::{RawEvent, ValidationRules};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{EventKind, Timestamp, WithConsent};
 use format::{AccessLogFormat, LogFields};
 use percent_encoding::percent_decode_str;

@@ -1,8 +1,8 @@
 //! How a file of others names what an event holds, and in which unit it counts time.
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::rules::{RawEvent, missing_field};
 use super::timestamp::{self, TimeUnit};
+use super::validation::{RawEvent, missing_field};
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! The formats of access logs.
 
 use super::{AccessLogError, regex};
-use crate::ingest::fault::{ValidationError, ValidationErrorCode};
+use crate::ingest::validation_error::{ValidationError, ValidationErrorCode};
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;

@@ -1,12 +1,12 @@
 //! Files of recorded behaviour, read as a stream of events.
 
+use super::column_mapping::ColumnMapping;
 use super::csv::{CsvEventReader, CsvHeaderError};
-use super::fault::{ValidationError, ValidationErrorCode};
+use super::decompress::DecompressedFile;
 use super::json;
-use super::lines::{LineReader, MAX_LINE_BYTES, RawLine};
-use super::packed::DecompressedFile;
-use super::rules::ValidationRules;
-use super::shape::ColumnMapping;
+use super::line_reader::{LineReader, MAX_LINE_BYTES, RawLine};
+use super::validation::ValidationRules;
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Timestamp, WithConsent};
 use std::fmt;
 use std::io::{self, ErrorKind};

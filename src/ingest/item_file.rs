@@ -1,10 +1,10 @@
 //! Files that describe items, read as a stream of changes of the catalog.
 
 use super::csv::{CsvHeaderError, CsvRow, require_columns};
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::file::{FileError, FileLineReader};
+use super::event_file::{FileError, FileLineReader};
 use super::items::{item_change_from_object, parse_object};
-use super::rules::excerpt;
+use super::validation::excerpt;
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{ItemChange, Timestamp};
 use serde_json::{Map, Value};
 use std::path::Path;

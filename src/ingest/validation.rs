@@ -1,8 +1,8 @@
 //! The one rule set that every outside format meets.
 
-use super::fault::{ValidationError, ValidationErrorCode};
-use super::pseudonym::{IdKind, Pseudonymiser};
+use super::pseudonymiser::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
+use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Consent, ConsentChange, Event, EventKind, EventKinds, Timestamp, UserMerge, WithConsent};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -245,7 +245,7 @@ fn properties(text: Cow<'_, str>) -> Result<String, ValidationError> {
         let reason = format!("`properties` takes {length} bytes; at most {MAX_PROPERTIES_BYTES} are allowed");
         return Err(ValidationError::new("properties", ValidationErrorCode::TooLarge, reason));
     }
-    if super::split::nesting_depth(text.as_bytes()) > MAX_PROPERTIES_DEPTH {
+    if super::json_scanner::nesting_depth(text.as_bytes()) > MAX_PROPERTIES_DEPTH {
         return Err(ValidationError::new(
             "properties",
             ValidationErrorCode::TooDeep,
