@@ -218,13 +218,13 @@ pub(super) use declare_label;
 /// Declares all metrics: the handles, the table of what they are, and their registration, from one
 /// list. The help is the doc comment.
 macro_rules! declare_metrics {
-    ($(#[doc = $help:literal] $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
+    ($($(#[doc = $help:literal])+ $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
         /// The handles that everything records with.
         pub struct Metrics {
             exporter: PrometheusHandle,
             snapshot_latency: CommitLatencyTracker,
             weights_latency: CommitLatencyTracker,
-            $(#[doc = $help] pub $field: $handle,)*
+            $($(#[doc = $help])+ pub $field: $handle,)*
         }
 
         impl Metrics {
@@ -233,7 +233,7 @@ macro_rules! declare_metrics {
                 name: $name,
                 kind: <$handle as MetricHandle>::TYPE,
                 unit: MetricUnit::$unit,
-                help: $help.trim_ascii(),
+                help: concat!($($help),+).trim_ascii(),
                 label: <$handle as MetricHandle>::LABEL,
                 values: <$handle as MetricHandle>::VALUES,
             },)*];
@@ -245,7 +245,7 @@ macro_rules! declare_metrics {
                     weights_latency: CommitLatencyTracker::default(),
                     $($field: <$handle as MetricHandle>::register(
                         recorder,
-                        handle::describe::<$handle>(recorder, $name, $help.trim_ascii()),
+                        handle::describe::<$handle>(recorder, $name, concat!($($help),+).trim_ascii()),
                         kinds,
                     ),)*
                 }
