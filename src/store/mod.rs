@@ -508,6 +508,8 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
+mod byte_compatibility;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod tests;

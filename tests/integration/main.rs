@@ -7,6 +7,7 @@ mod alerts;
 mod api;
 mod bad_input;
 mod browser;
+mod byte_compatibility;
 mod catalog;
 mod compaction;
 mod consent;

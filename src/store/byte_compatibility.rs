@@ -1,0 +1,286 @@
+//! Stored bytes must not change unless the store's format does.
+//!
+//! [`write_everything`] stores one fixed value of every type, and every variant of every enum, in a
+//! new data directory. The test compares all keys and values of the database, and the files beside
+//! it, with `migrations/fixtures/bytes/store.txt`. The build that wrote that file had other names
+//! for types, fields and modules. No field may share its value with another field of its type, so
+//! that two fields that change places are noticed.
+//!
+//! There is no mode that writes the file anew. A change of these bytes needs a migration step; see
+//! migrations/README.md.
+
+use super::*;
+use crate::domain::{
+    Consent, ConsentChange, ConsentRecord, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation,
+    ItemPatch, ModelChange, ModelChangeCause, ModelOperation, SourceName, Step, UserAlias, UserErasure, UserMerge, UserSequence,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The rows of the file, `name = hex` each; lines that begin with `#` are comments.
+const GOLDEN: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn event(number: i64, kind: EventKind) -> Event {
+    Event {
+        event_id: Some(format!("event{number}")),
+        user_id: format!("user{number}"),
+        session_id: Some(format!("session{number}")),
+        kind,
+        item_id: Some(format!("item{number}")),
+        value: Some(number as f32 + 0.5),
+        timestamp: 1_700_000_000_000 + number,
+        properties: Some(format!("{{\"size\":{number}}}")),
+    }
+}
+
+fn bare_event() -> Event {
+    Event {
+        event_id: None,
+        user_id: text("user"),
+        session_id: None,
+        kind: EventKind::View,
+        item_id: None,
+        value: None,
+        timestamp: -1,
+        properties: None,
+    }
+}
+
+fn events_of_every_kind() -> Vec<Entry> {
+    let kinds = [
+        EventKind::View,
+        EventKind::Click,
+        EventKind::Search,
+        EventKind::Cart,
+        EventKind::Purchase,
+        EventKind::Like,
+        EventKind::Share,
+        EventKind::Comment,
+        EventKind::Follow,
+        EventKind::Rate,
+        EventKind::Play,
+        EventKind::Dismiss,
+        EventKind::Custom(text("wishlist")),
+    ];
+    (1..).zip(kinds).map(|(number, kind)| Entry::Event(event(number, kind))).collect()
+}
+
+fn impression() -> Entry {
+    let items = SourceName::ALL.iter().map(|source| ImpressionItem { item_id: format!("item of {}", source.as_str()), source: *source });
+    Entry::Impression(Impression {
+        recommendation_id: text("recommendation"),
+        user_id: text("user"),
+        timestamp: 1_700_000_000_100,
+        weights_version: 17,
+        items: items.collect(),
+    })
+}
+
+fn item_changes() -> Vec<Entry> {
+    let full = Item {
+        categories: vec![text("cups"), text("tea")],
+        brand: Some(text("leaf")),
+        price: Some(2.5),
+        tags: vec![text("green")],
+        available: true,
+        published: Some(1_600_000_000_000),
+        expires: Some(1_800_000_000_000),
+    };
+    let bare = Item { available: false, ..Item::default() };
+    let set = ItemPatch {
+        categories: Some(vec![text("pots")]),
+        brand: Some(Some(text("root"))),
+        price: Some(Some(3.5)),
+        tags: Some(vec![text("red"), text("new")]),
+        available: Some(true),
+        published: Some(Some(1_610_000_000_000)),
+        expires: Some(Some(1_810_000_000_000)),
+    };
+    let cleared = ItemPatch { brand: Some(None), price: Some(None), published: Some(None), expires: Some(None), ..ItemPatch::default() };
+    let operations = [
+        ItemOperation::Put(full),
+        ItemOperation::Put(bare),
+        ItemOperation::Patch(set),
+        ItemOperation::Patch(cleared),
+        ItemOperation::Patch(ItemPatch::default()),
+        ItemOperation::Delete,
+    ];
+    let change = |(number, operation): (i64, ItemOperation)| {
+        Entry::Item(ItemChange { item_id: format!("item{number}"), timestamp: 1_700_000_000_200 + number, operation })
+    };
+    (1..).zip(operations).map(change).collect()
+}
+
+fn model_changes() -> Vec<Entry> {
+    let operations = [
+        (ModelOperation::Rollback { to: 3 }, ModelChangeCause::Operator),
+        (ModelOperation::Pause, ModelChangeCause::Loss),
+        (ModelOperation::Resume, ModelChangeCause::Quality),
+        (ModelOperation::LearningRate { value: 0.05 }, ModelChangeCause::Operator),
+        (ModelOperation::Recluster, ModelChangeCause::Operator),
+    ];
+    let change =
+        |(number, (operation, cause)): (i64, _)| Entry::Model(ModelChange { timestamp: 1_700_000_000_300 + number, operation, cause });
+    (1..).zip(operations).map(change).collect()
+}
+
+fn consent_changes() -> Vec<Entry> {
+    let change = |(number, consent): (i64, _)| {
+        Entry::Consent(ConsentChange { user_id: format!("user{number}"), consent, timestamp: 1_700_000_000_400 + number })
+    };
+    (1..).zip([Consent::None, Consent::Session, Consent::Full]).map(change).collect()
+}
+
+fn erasure(number: i64, unlearn: bool) -> UserErasure {
+    UserErasure { user_id: format!("erased{number}"), unlearn, timestamp: 1_700_000_000_500 + number }
+}
+
+fn expiry(number: i64) -> Expiry {
+    Expiry {
+        events: vec![(EventKind::Search, number), (EventKind::Custom(text("wishlist")), number + 1)],
+        impressions: Some(number + 2),
+        timestamp: number + 3,
+    }
+}
+
+/// What the journal gets, one record each.
+fn records() -> Vec<Vec<Entry>> {
+    let merge = UserMerge { from: text("visitor"), into: text("user1"), timestamp: 1_700_000_000_600 };
+    vec![
+        events_of_every_kind(),
+        vec![Entry::Event(bare_event())],
+        vec![impression()],
+        item_changes(),
+        model_changes(),
+        vec![Entry::Merge(merge)],
+        vec![Entry::Private(event(20, EventKind::View))],
+        consent_changes(),
+        vec![Entry::Erase(erasure(1, false)), Entry::Erase(erasure(2, true))],
+        vec![Entry::Tombstone],
+        vec![Entry::Expire(expiry(10)), Entry::Expire(Expiry::default())],
+        // In more than one piece.
+        vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..bare_event() })],
+    ]
+}
+
+fn session_record() -> SessionRecord {
+    let step = |item, kind, starts_session, at, value| Step { item, kind, starts_session, at, value };
+    let sequence = UserSequence {
+        session_number: 5,
+        session_start: 6,
+        session_id: Some(text("session7")),
+        steps: vec![step(Some(8), 9, true, 10, 11.5), step(None, 2, false, 12, -1.0)],
+    };
+    SessionRecord { applied_through: 13, sequence, hidden_state: vec![1, 2, 3] }
+}
+
+fn quarantined() -> [QuarantinedEntry; 2] {
+    [
+        QuarantinedEntry { offset: 3, reader: QuarantineReader::Learner, reason: text("of the learner") },
+        QuarantinedEntry { offset: 4, reader: QuarantineReader::Session, reason: text("of a session") },
+    ]
+}
+
+fn consents() -> [ConsentRecord; 3] {
+    let record = |user: &str, consent, offset| ConsentRecord { user: Arc::from(user), consent: Some(consent), offset };
+    [record("user1", Consent::None, 28), record("user2", Consent::Session, 29), record("user3", Consent::Full, 30)]
+}
+
+fn alias() -> UserAlias {
+    UserAlias { offset: 26, from: Arc::from("visitor"), into: Arc::from("user1") }
+}
+
+const FINGERPRINT: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+fn write(file: &mut CheckpointWriter, payload: &[u8]) -> Result<(), StoreError> {
+    file.write_all(payload).map_err(StoreError::io("writing", Path::new("checkpoint")))
+}
+
+/// A store that holds everything that a store can hold.
+fn write_everything(dir: &Path) -> Store {
+    let store = Store::open(dir, &StoreOptions::default()).unwrap();
+    store.check_pseudonym_secret(Some(FINGERPRINT)).unwrap();
+    store.set_pretrained_state(|file| write(file, b"origin")).unwrap();
+    for record in records() {
+        store.journal().append(&record, Durability::PowerLoss).unwrap();
+    }
+    // The committer stores what follows from the journal: the item names, the event ids, and the
+    // consents, aliases and erasures that are written again below.
+    let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
+    committer.prepare_for_shutdown().unwrap();
+    store.sessions().put([("user7", &session_record())], 14).unwrap();
+    store.consents().put(&consents()).unwrap();
+    store.aliases().put(&[alias()], &[]).unwrap();
+    quarantined().iter().for_each(|entry| store.quarantine().put(entry).unwrap());
+    let erasures = [(31, erasure(1, false)), (32, erasure(2, true)), (40, erasure(3, false))];
+    erasures.iter().for_each(|(offset, erasure)| store.erasures().begin(*offset, erasure).unwrap());
+    store.erasures().finish(&erasures[..2]).unwrap();
+    store.expiries().begin(34, &expiry(10)).unwrap();
+    store.checkpoints(1).unwrap().write(36, |file| write(file, b"learned state")).unwrap();
+    store
+}
+
+/// Every key and value, and the files beside the database, by name.
+fn bytes_of(store: &Store) -> BTreeMap<String, String> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let db = &store.engine().unwrap().db;
+    let mut found = BTreeMap::new();
+    for tree in db.tree_names() {
+        let name = String::from_utf8_lossy(&tree).into_owned();
+        for pair in db.open_tree(&tree).unwrap().iter() {
+            let (key, value) = pair.unwrap();
+            found.insert(format!("{name} {}", hex(&key)), hex(&value));
+        }
+    }
+    for file in ["end", "ids", "origin", "checkpoints/00000000000000000036.checkpoint"] {
+        found.insert(file.to_owned(), hex(&std::fs::read(store.dir().join(file)).unwrap()));
+    }
+    found
+}
+
+fn golden() -> BTreeMap<String, String> {
+    let rows = GOLDEN.lines().filter(|line| !line.starts_with('#'));
+    rows.map(|row| row.split_once(" = ").unwrap()).map(|(name, bytes)| (name.to_owned(), bytes.to_owned())).collect()
+}
+
+#[test]
+fn every_stored_value_has_the_bytes_that_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let (found, golden) = (bytes_of(&write_everything(dir.path())), golden());
+    let mut differences = String::new();
+    for name in found.keys().chain(golden.keys().filter(|name| !found.contains_key(*name))) {
+        let [is, was] = [&found, &golden].map(|rows| rows.get(name).map_or("absent", String::as_str));
+        if is != was {
+            writeln!(differences, "{name}\n   is {is}\n  was {was}").unwrap();
+        }
+    }
+    assert!(differences.is_empty(), "stored bytes have changed:\n{differences}");
+}
+
+#[test]
+fn every_stored_value_reads_back_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(write_everything(dir.path()));
+    let store = Store::open_existing(dir.path(), &StoreOptions::default()).unwrap();
+    let journal: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
+    assert_eq!(journal, records().concat());
+    assert_eq!(store.sessions().get("user7").unwrap(), Some(session_record()));
+    assert_eq!(store.sessions().watermark().unwrap(), 14);
+    assert_eq!(store.consents().load().unwrap(), consents());
+    assert_eq!(store.aliases().load().unwrap(), [alias()]);
+    assert_eq!(store.quarantine().all().unwrap(), quarantined());
+    assert_eq!(store.erasures().in_progress().unwrap(), [(40, erasure(3, false))]);
+    let done: BTreeMap<_, _> = store.erasures().erased_users().unwrap().into_iter().collect();
+    let expected = [1, 2].map(|number| (ErasedUserDigest::from_user_id(&format!("erased{number}")), 1_700_000_000_500 + number));
+    assert_eq!(done, BTreeMap::from(expected));
+    assert!(store.erasures().is_pending(PendingTask::Compaction).unwrap() && store.erasures().is_pending(PendingTask::Unlearning).unwrap());
+    assert_eq!(store.expiries().in_progress().unwrap(), [(34, expiry(10)), (35, Expiry::default())]);
+    assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(10)));
+    let names = store.items().load().unwrap();
+    assert_eq!((names.get("item1"), names.get("item13")), (Some(0), Some(12)));
+    store.check_pseudonym_secret(Some(FINGERPRINT)).unwrap();
+}
