@@ -25,8 +25,8 @@ impl CheckpointPreload {
         }))
     }
 
-    /// What was read, if it is the newest state of this store: whoever had it open may have written
-    /// another since, or the journal may have lost its end.
+    /// Returns the state that was read if it is still the newest of this store. Another process may
+    /// have written a newer one, or the journal may have lost its end.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.

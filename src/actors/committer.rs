@@ -134,8 +134,8 @@ impl Actor for CommitterActor {
         // The gate bounds what can queue here; a mailbox bound below it would only refuse what was
         // admitted.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Not only when something is to be written: who sends only to those that are ready would
-        // never find out that this one is.
+        // Retries even without a write: a load balancer that sends only to ready nodes would
+        // otherwise never find out that this one has recovered.
         context.run_interval(Self::PATIENCE, |actor, _| {
             if let Err(error) = actor.recover() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the journal takes no writes yet");

@@ -11,8 +11,8 @@ use crate::metrics::{ActorKind, Metrics};
 #[error("a panic: {0}")]
 pub struct CaughtPanic(pub String);
 
-/// Does a piece of an actor's work. Whoever calls this must not trust afterwards what the work may
-/// have left half done.
+/// Runs a piece of an actor's work and catches its panic. After a panic, the caller must not trust
+/// state that the work may have left half changed.
 ///
 /// # Errors
 /// [`CaughtPanic`] if it panicked.

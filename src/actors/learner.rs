@@ -245,8 +245,8 @@ impl LearnerActor {
         Ok(())
     }
 
-    /// Tries again what learning stopped for, which it has until that succeeds: who watches must
-    /// not see it come and go. Says whether there is more.
+    /// Retries after a failure. The `learning_failed` gauge stays at 1 until a retry succeeds, so
+    /// it does not flap. Returns whether more entries wait.
     fn try_again(&mut self) -> bool {
         if self.broken
             && let Err(error) = self.reload()

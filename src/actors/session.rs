@@ -43,7 +43,7 @@ impl SessionContext {
     }
 }
 
-/// The user of whom this is the record.
+/// Restores a user's sequence state from its stored record.
 #[must_use]
 pub fn sequence_state(record: SessionRecord) -> SequenceState {
     SequenceState::restore(record.sequence, codec::decode(&record.hidden_state).ok())
@@ -149,7 +149,8 @@ pub enum SessionOp {
     Merge {
         /// Who.
         from: String,
-        /// What that user had done by then: for whoever hands it on to find out.
+        /// The merged user's sequence up to the merge. The shard that forwards the update fills it
+        /// in.
         session: UserSequence,
     },
     /// The user is to be forgotten.

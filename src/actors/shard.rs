@@ -185,8 +185,8 @@ impl ShardActor {
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
         metrics.live_sessions.increment(1.0);
-        // Whoever looks at the stored records passes over those at work: what goes here is still to
-        // be stored.
+        // A scan of stored records skips live sessions, so what is removed here has yet to be
+        // stored.
         let dirty = match (&mut record, &self.expired) {
             (Some(record), Some(expired)) => expiring::expire_steps(record, expired),
             _ => false,
@@ -196,8 +196,8 @@ impl ShardActor {
         self.active.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
-    /// Lets go whoever was idle too long and, above the number of actors that may live, those
-    /// unused longest. Only clean sessions may rest: what they hold is stored.
+    /// Stops session actors that are idle for too long and, above the limit of live actors, the
+    /// least recently used ones. Only clean sessions stop: their record is stored.
     fn rest(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
         let mut surplus = self.active.len().saturating_sub(self.share.max_live_sessions);

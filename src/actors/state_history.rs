@@ -11,9 +11,9 @@ use crate::store::{CheckpointReader, Checkpoints, QuarantineReader, Store, Store
 /// How many states that were rolled back to or from are kept, those used last.
 const POINTS: usize = 8;
 
-/// Finds an earlier state among the checkpoints and the restore points, or folds it anew from the
-/// nearest one before it. It keeps the state that was asked for, and the one that was left, as
-/// restore points: whoever folds the same entries again finds them there.
+/// Finds an earlier state among the checkpoints and restore points, or applies the journal from the
+/// nearest one before it. It stores the requested state and the current one as restore points, so
+/// that a later replay of the same entries finds them.
 pub struct StoredStateHistory {
     store: Store,
     dictionary: Arc<ItemDictionary>,

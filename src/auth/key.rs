@@ -46,8 +46,8 @@ impl TryFrom<String> for KeyId {
     }
 }
 
-/// A key in clear, as it is given out once and then sent by whoever has it. It is never written,
-/// logged or shown by [`Debug`].
+/// A key in clear text. It is shown once, when it is created, and never written, logged or shown by
+/// [`Debug`].
 pub struct Secret(String);
 
 impl Secret {

@@ -128,7 +128,7 @@ impl KeyFile {
         let mut file = NamedTempFile::new_in(&self.dir)?;
         serde_json::to_writer_pretty(&mut file, kept)?;
         file.write_all(b"\n")?;
-        // Whoever the directory belongs to must be able to read it, also if root made a key.
+        // The owner of the directory must be able to read the file, even if root created the key.
         let (ours, theirs) = (file.as_file().metadata()?, dir.metadata()?);
         if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
             fchown(file.as_file(), Some(theirs.uid()), Some(theirs.gid()))?;

@@ -1,10 +1,10 @@
-//! Keys: who may ask the daemon what.
+//! API keys and their scopes.
 //!
-//! A key is written `sq_<id>_<secret>`. The id is public and names the key; the secret is 192 bits
-//! from the system's source of chance. Of a key only the digest is kept (SHA-256), so that whoever
-//! reads the file `keys.json` can use none of them. A digest that is slow on purpose, such as
-//! Argon2, is for secrets that people choose: it makes guessing dear. Nobody guesses one of 2^192,
-//! and a slow digest would make each request dear instead.
+//! A key has the form `sq_<id>_<secret>`. The id is public and names the key; the secret is 192
+//! bits from the system's random source. Only the SHA-256 digest of a key is stored, so the file
+//! `keys.json` does not reveal usable keys. A slow digest such as Argon2 protects secrets that
+//! people choose. A random secret of 192 bits cannot be guessed, and a slow digest would make each
+//! request expensive.
 
 mod error;
 mod key;

@@ -87,8 +87,7 @@ impl Scopes {
         if scopes.is_empty() { Err(KeyError::EmptyScopes { known: Scope::names() }) } else { Ok(Self(scopes)) }
     }
 
-    /// Whether they open this. Whoever may do everything at the admin endpoint may read its
-    /// metrics.
+    /// Whether the scopes grant access to `scope`. The scope `admin` includes `metrics`.
     #[must_use]
     pub fn allows(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || scope == Scope::Metrics && self.0.contains(&Scope::Admin)

@@ -55,7 +55,7 @@ impl Export {
             Some(file) => self.write_file(file),
             None => self.write(&mut BufWriter::new(io::stdout().lock())),
         };
-        // Whoever reads the output has read enough.
+        // The reader of the output has closed it.
         let is_cut = |error: &anyhow::Error| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe);
         written.or_else(|error| if is_cut(&error) { Ok(()) } else { Err(error) })
     }

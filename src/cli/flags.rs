@@ -145,10 +145,10 @@ pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<LogLevelContro
 
 /// Starts logging to standard error, and what takes `spans`.
 pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
-    // The level is that of Sequor's own lines: what libraries say below a warning may repeat whole
-    // requests, with keys and users in them. What actix_http calls errors are broken requests:
-    // whoever sends them could fill the log. Spans for a collector are no affair of the log. Such a
-    // filter can be read: the fallback is never used.
+    // The level applies to Sequor's own lines. Below a warning, libraries may log whole requests
+    // with keys and user ids. actix_http logs malformed requests as errors, which lets any client
+    // fill the log. Spans for a collector do not belong in the log. The filter always parses; the
+    // fallback is never used.
     let filter = |level: LogLevel| {
         let others = if level == LogLevel::Error { level } else { LogLevel::Warn };
         EnvFilter::try_new(format!("{},actix_http=off,sequor={},{SPAN_TARGET}=off", others.as_str(), level.as_str())).unwrap_or_default()

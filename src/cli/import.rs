@@ -28,7 +28,7 @@ use crate::settings::Period;
 #[command(
     after_help = "Files are CSV with a header, or one JSON object a line (.ndjson, .jsonl); with .gz or .zst after the name they are unpacked.\n\n\
     Each row counts once: its event id is made of the file's digest and the row's line, and FILE.import notes how far everything was acknowledged. So an import that was killed is \
-    started again with the same command and goes on. Whoever wants a file counted anew removes FILE.import, but the daemon still knows the ids of its last store.dedup_window entries.\n\n\
+    started again with the same command and goes on. To import a file again, remove FILE.import; but the daemon still knows the ids of its last store.dedup_window entries.\n\n\
     Exit code: 0 if every row was taken, 2 if some rows are faulty and all others were taken (or if the command line is wrong), 1 if the import broke off.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
     sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --time-unit ms\n  \

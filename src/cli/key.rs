@@ -14,7 +14,7 @@ use crate::clock::Clock;
 #[command(
     after_help = "Scopes: write (telling what users do: events, Segment's calls, the beacon), read (lists), items (the catalog), users (what is known of a user), metrics (/metrics), \
     admin (the admin endpoint).\n\nA running daemon takes changes up within a second. Keys are in the file keys.json of the data directory, as digests: a key that is lost cannot be shown \
-    again, only revoked.\n\nExamples:\n  sequor key create shop --scope write,read\n  sequor key create site --scope write --rate 50   for the beacon: whoever sees the page sees it\n  \
+    again, only revoked.\n\nExamples:\n  sequor key create shop --scope write,read\n  sequor key create site --scope write --rate 50   for the beacon: every visitor of the page can read it\n  \
     sequor key revoke 1a2b3c4d"
 )]
 pub(super) struct KeyCommand {

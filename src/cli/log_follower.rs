@@ -19,8 +19,8 @@ use crate::ingest::{DecompressedFile, KeyedDigest};
 const MAX_LINE_BYTES: usize = 64 * 1024;
 /// How many bytes before a place its mark stands for.
 const MARK_BYTES: usize = 256;
-/// For how long a file is still read after another took its name: whoever writes it may not have
-/// noticed yet.
+/// How long a file is read after another one took its name: its writer may not have noticed the
+/// rotation yet.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A place in a log.
@@ -125,9 +125,9 @@ impl LogFollower {
         Ok(found)
     }
 
-    /// At the end of a file: goes on to the next, if there is one; who is `patient` waits until
-    /// whoever writes this one must have noticed. Gives the unended line of the file that it
-    /// leaves.
+    /// At the end of a file, moves on to the next one, if there is one. If `patient`, it first
+    /// waits until the writer of this file must have noticed the rotation. Returns the unterminated
+    /// last line of the file that it leaves.
     pub(super) fn turn(&mut self, patient: bool) -> io::Result<(bool, Option<FollowedLine>)> {
         let Some(source) = &self.source else { return Ok((self.open()?, None)) };
         let there = metadata(&self.base)?;

@@ -48,8 +48,8 @@ pub struct UserAliases {
 }
 
 impl UserAliases {
-    /// How many are remembered, about 150 bytes each: who comes back under an id of an older one is
-    /// a new user.
+    /// How many aliases are kept, about 150 bytes each. Events under an id whose alias was dropped
+    /// belong to a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
     /// Who a user is by now.
@@ -176,7 +176,7 @@ impl AliasBatch<'_> {
         true
     }
 
-    /// Every id of the person whom an id leads to: the user first, then whoever was merged into it.
+    /// Every id of the user that an id resolves to: the user's own id first, then the merged ids.
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<Arc<str>> {
         let user = self.resolve(id).unwrap_or_else(|| Arc::from(id));

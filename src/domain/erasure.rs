@@ -3,9 +3,9 @@
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What was done under this id before is to be forgotten: entries, sessions, and what is remembered
-/// of them one by one. Who comes under it afterwards is a new user. Whoever was merged into the
-/// user has an entry like this, too.
+/// The erasure of a user: all earlier entries, sessions and individual records under this id are
+/// removed. Later events under the id belong to a new user. Each id that was merged into the user
+/// has an entry of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserErasure {
     /// The id.

@@ -29,7 +29,7 @@ pub enum EventKind {
     Rate,
     /// An item was played; the event's value is commonly the seconds played.
     Play,
-    /// An item was waved away.
+    /// An item was dismissed.
     Dismiss,
     /// A kind of the site's own, named in the settings.
     Custom(String),

@@ -129,9 +129,8 @@ pub struct ConsentBatch<'k> {
 }
 
 impl ConsentBatch<'_> {
-    /// Holds an entry against what its user said before it. An event that is not to be learned from
-    /// becomes [`Entry::Private`], and an impression that would be learned from is withheld.
-    /// Whoever is to be led to another user already was.
+    /// Applies the user's consent to an entry. Without consent to learning, an event becomes
+    /// [`Entry::Private`] and an impression is withheld. The caller has already resolved aliases.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> ConsentVerdict {
         match entry {
             Entry::Event(event) => match self.of(&event.user_id) {

@@ -95,8 +95,8 @@ impl UserSequence {
         *self = merged;
     }
 
-    /// Takes out what is not to be kept any longer. Whether anything went; of a user of whom no
-    /// step is left nothing tells what visit it was.
+    /// Removes expired steps and returns whether any were removed. If no step is left, the session
+    /// id is removed too.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
         let went = expired.prune(&mut self.steps);
         if self.steps.is_empty() {

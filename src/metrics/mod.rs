@@ -505,8 +505,8 @@ impl Metrics {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts the histograms' latest samples into their buckets. They are kept one by one until
-    /// then, so call it every few seconds, lest they fill the memory while nobody scrapes.
+    /// Sorts the histograms' latest samples into their buckets. Samples are kept one by one
+    /// until then, so call it every few seconds even if nobody scrapes.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

@@ -28,8 +28,7 @@ pub struct ShopSettings {
     pub opens_at: Timestamp,
     /// Items at the beginning. 40..=100,000.
     pub items: usize,
-    /// Customers who come again and again; one visit in five is by somebody else, who comes once.
-    /// 1..=10,000,000.
+    /// Number of returning customers; one visit in five is by a one-time visitor. 1..=10,000,000.
     pub customers: usize,
     /// Events between two arrivals of new items; 0: none arrive.
     pub new_item_interval: u64,

@@ -18,7 +18,7 @@ const BRANDS: [&str; 12] = ["Alba", "Borea", "Cala", "Dune", "Elva", "Fjord", "G
 pub(super) const ZIPF_EXPONENT: f64 = 1.0;
 /// Items that go with each item, the most fitting first.
 const GOES_WITH: usize = 3;
-/// Items that a new one is put beside, so that it is met by whoever looks at them.
+/// Number of existing items that link to a new item, so that their viewers reach it.
 const NEIGHBOURS: usize = 6;
 
 /// An item's place among all.
@@ -29,7 +29,7 @@ pub(super) type ShopItemIx = usize;
 pub(super) struct ShopItem {
     pub(super) id: String,
     pub(super) category: usize,
-    /// What is looked at next by who looks at this, the likeliest first.
+    /// Items that are often viewed after this one, the likeliest first.
     pub(super) complements: [ShopItemIx; GOES_WITH],
     pub(super) item: Item,
 }

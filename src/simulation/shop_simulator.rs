@@ -1,4 +1,4 @@
-//! The shop as it runs: who comes when, and what there is at that moment.
+//! The running shop: visits, trends and new items over time.
 
 use rand::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -24,7 +24,7 @@ const YEAR_MS: f64 = 2.0 * 3_600_000.0;
 const SEASON: f64 = 0.7;
 /// Milliseconds for which the popularity of the categories is taken as unchanged.
 const SEASON_STEP_MS: Timestamp = 60_000;
-/// Visits by somebody who comes once.
+/// Share of visits by one-time visitors.
 const ONCE: f64 = 0.2;
 /// Visits of a customer for one of the categories of the customer's taste.
 const TASTE: f64 = 0.75;

@@ -42,7 +42,7 @@ enum NextAction {
 }
 
 impl ShopVisit {
-    /// Somebody who comes for an item.
+    /// A visit that starts at an item.
     pub(super) fn new(user: String, id: String, item: ShopItemIx) -> Self {
         Self { user, id, seen: Vec::new(), next: NextAction::View(item) }
     }

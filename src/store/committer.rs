@@ -42,8 +42,8 @@ pub struct CommitReceipt {
     pub duplicates: Vec<usize>,
     /// Which were not taken since their user does not let them be kept.
     pub withheld: Vec<usize>,
-    /// The offset after its last accepted entry: whoever has folded the journal up to here has seen
-    /// all of the request.
+    /// The offset after the last accepted entry. Derived state that contains the journal up to here
+    /// contains the whole request.
     pub offset: Offset,
 }
 
@@ -93,12 +93,12 @@ pub struct Committer {
 
 impl Committer {
     /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into
-    /// them, and recalls the last event ids, from what the last stop left ([`Committer::prepare_for_shutdown`]) or
-    /// from the journal.
+    /// them, and recalls the last event ids, from what the last stop left
+    /// ([`Committer::prepare_for_shutdown`]) or from the journal.
     ///
     /// # Errors
-    /// [`StoreError::JournalTruncated`] if the journal lacks entries that it is known to have had, or what
-    /// reading the store says.
+    /// [`StoreError::JournalTruncated`] if the journal lacks entries that it is known to have had,
+    /// or what reading the store says.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
@@ -255,7 +255,7 @@ impl Committer {
         Ok((receipts, CommittedBatch { first, entries }))
     }
 
-    /// Whether the store takes no writes until [`Committer::recover`], whoever's write it was that
+    /// Whether the store rejects writes until [`Committer::recover`], because a write of any part
     /// failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -269,13 +269,13 @@ impl Committer {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
-    /// Opens the store again after a commit failed, and returns the entries that the failed commit
-    /// left in the journal after all: they were never acknowledged, but they are there, and whoever
-    /// sends them again is told of duplicates.
+    /// Reopens the store after a failed commit, and returns the entries that the failed commit did
+    /// leave in the journal. They were never acknowledged, but a sender that repeats them gets
+    /// duplicates.
     ///
     /// # Errors
-    /// As [`Store::reopen`]; may be tried again. [`StoreError::MissingEntries`] if acknowledged entries are
-    /// missing.
+    /// As [`Store::reopen`]; may be tried again. [`StoreError::MissingEntries`] if acknowledged
+    /// entries are missing.
     pub fn recover(&mut self) -> Result<CommittedBatch, StoreError> {
         self.store.reopen()?;
         let (first, end) = (self.next, self.store.journal().next_offset()?);
@@ -329,8 +329,8 @@ impl Committer {
     /// event ids. To be called when nothing more is to be committed.
     ///
     /// # Errors
-    /// As [`Committer::persist_indexes`]. Without the ids the next start only takes longer: what kept
-    /// them from being written is told to the log.
+    /// As [`Committer::persist_indexes`]. Without the ids the next start only takes longer: what
+    /// kept them from being written is told to the log.
     pub fn prepare_for_shutdown(&mut self) -> Result<(), StoreError> {
         self.persist_indexes()?;
         let from = self.dedup.window_start(self.next);

@@ -1,11 +1,10 @@
-//! Giving disk back: everything that the store has, copied into a fresh database, which takes the
-//! place of the old one while everything goes on.
+//! Online compaction: copies all live data into a fresh database, which replaces the old one.
 //!
-//! The database never gives back what it once took, and most of it is soon dead. So a new one is
-//! made beside it. While the trees are copied writers go on, and a trail notes where they write;
-//! those places are copied again, until few are left. Then writers wait for a moment: the last
-//! places are copied, the new database is synced and marked as the store, and the writers go on
-//! over it. Whoever is reading the old one reads it to its end.
+//! The database never returns space to the disk, and most of its space is soon dead. Writers
+//! continue while the trees are copied, and a write tracker records the keys that they change.
+//! Those keys are copied again until few are left. Then writers pause briefly: the last keys are
+//! copied, the new database is synced and becomes the store. Open readers keep the old database
+//! until they finish.
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
@@ -79,10 +78,10 @@ impl Store {
     /// of about how many; if it breaks off, nothing is changed and `None` returned.
     ///
     /// # Errors
-    /// [`StoreError::InsufficientDiskSpace`] if the disk has too little of it, [`StoreError::Reopened`] if the
-    /// store was opened again meanwhile, or what reading or writing says: then nothing is changed,
-    /// unless at the very end the disk did not say whether the new database is in its place; then
-    /// the store takes no writes until [`Store::reopen`] finds out.
+    /// [`StoreError::InsufficientDiskSpace`] if the disk has too little of it,
+    /// [`StoreError::Reopened`] if the store was opened again meanwhile, or what reading or writing
+    /// says: then nothing is changed, unless at the very end the disk did not say whether the new
+    /// database is in its place; then the store takes no writes until [`Store::reopen`] finds out.
     pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,8 +107,7 @@ impl Store {
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
-        // Whoever is still reading it keeps it; then the next compaction or the next start removes
-        // it.
+        // Open readers keep the old database; the next compaction or start removes it.
         if let Err(error) = switchover::remove_database(&former) {
             tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
         }
@@ -166,7 +164,7 @@ impl Store {
 enum CompactionOutcome {
     /// It is the store.
     InPlace(Arc<Engine>),
-    /// Whoever observed it broke it off.
+    /// The observer cancelled the copy.
     BrokenOff,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Engine {
     /// One append at a time.
     pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
-    /// What is written, for whoever copies it meanwhile, and how much there is.
+    /// Tracks written keys, for a running compaction, and the size of live data.
     pub(crate) write_tracker: WriteTracker,
     path: PathBuf,
     /// The database's log through a descriptor of our own, because the database has no call that

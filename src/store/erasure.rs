@@ -17,7 +17,7 @@ pub struct ErasedEntryCounts {
     pub others: u64,
 }
 
-/// What is to be told of an erasure to whoever remembers more.
+/// The outcome of an erasure, for the parts that hold more state.
 #[derive(Debug, Default)]
 pub struct ErasureSummary {
     /// What went, by the id.
@@ -173,7 +173,7 @@ mod tests {
             .iter()
             .filter_map(|one| if let Entry::Erase(one) = &one.entry { Some(one.user_id.as_str()) } else { None })
             .collect();
-        assert_eq!(erased, ["ann@example.org", "anonymous-7"], "whoever was merged into the user goes, too");
+        assert_eq!(erased, ["ann@example.org", "anonymous-7"], "ids that were merged into the user are erased, too");
         let back = committed.entries.last().unwrap();
         assert_eq!(back.entry.as_event().unwrap().user_id, "anonymous-7", "a new user");
 

@@ -33,8 +33,8 @@ impl PendingTask {
     }
 }
 
-/// Stands for the id of a user who was erased: SHA-256 [FIPS 180-4]. Whoever has an id can tell
-/// whether it is this one, as a restored backup must; whoever guesses well can, too.
+/// The SHA-256 digest of an erased user's id [FIPS 180-4]. A restored backup uses it to recognise
+/// the id. It is not secret against guessing: anyone can test a candidate id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErasedUserDigest([u8; 32]);
 

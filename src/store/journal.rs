@@ -70,8 +70,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Drops the records that lie wholly before `floor`, and never the last one. Returns where the
-    /// journal begins now. Whoever may still have to read an entry must not let `floor` pass it.
+    /// Drops the records that lie entirely before `floor`, except the last record. Returns the new
+    /// first offset. The caller must keep `floor` at or below every entry that is still needed.
     ///
     /// # Errors
     /// What the disk says. Where the journal begins is made durable first: what was not removed
@@ -133,10 +133,10 @@ impl Journal {
         Ok(first)
     }
 
-    /// Has nothing but [`Entry::Tombstone`] stand where the `unwanted` entries before `until` stood.
-    /// The others stay as they are, and where they are. Returns how many went; what is left of them
-    /// in the database's files goes with the next [`Store::compact`]. Each record is replaced as a
-    /// whole: whoever dies on the way leaves some of it to be done.
+    /// Replaces the `unwanted` entries before `until` by [`Entry::Tombstone`]; all others keep
+    /// their place. Returns the number of replaced entries. Their bytes leave the database's files
+    /// with the next [`Store::compact`]. Records are replaced one by one, so a crash leaves some to
+    /// be done.
     ///
     /// # Errors
     /// [`StoreError::DamagedRecord`] for one that cannot be read, or what the disk says.
@@ -145,7 +145,7 @@ impl Journal {
         let (mut first, until) = (self.first_offset()?, until.min(self.next_offset()?));
         while first < until {
             let engine = self.store.writable()?;
-            // Whoever else takes something out of this record must find what is done here.
+            // Serialises replacements, so that concurrent ones of the same record are not lost.
             let one_at_a_time = engine.append_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(record) = JournalRecords::starting_at(&engine.journal, engine.path(), first).next() else { break };
             let (mut entries, mut found): (Vec<Entry>, u64) = (Vec::new(), 0);
@@ -176,7 +176,8 @@ impl Journal {
         self.entries(from)?.take(max_entries).collect()
     }
 
-    /// The entries from offset `starting_at` up to the end that the journal has now, one after the other.
+    /// The entries from offset `starting_at` up to the end that the journal has now, one after the
+    /// other.
     ///
     /// # Errors
     /// What the database says when it is read. The iterator's items are errors, and its last, where

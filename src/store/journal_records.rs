@@ -33,9 +33,8 @@ impl JournalRecords {
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
-    /// The next record once more: a record is replaced as a whole when something in it is erased,
-    /// and whoever reads it meanwhile may find pieces of both. What is found damaged in the same
-    /// way twice is.
+    /// Reads the next record again. An erasure replaces a whole record, and a concurrent reader may
+    /// see pieces of both versions. A record that is damaged in the same way twice is damaged.
     fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..MAX_REPLACEMENTS {
             let mut anew = Self::starting_at(&self.journal, &self.path, self.next);

@@ -82,8 +82,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-/// How long, and how often, to wait for a directory's lock: a process that is being started by
-/// whoever just let go of it has a copy until it runs its own program.
+/// How long, and how often, to wait for a directory's lock. A child process holds a copy of its
+/// parent's lock between `fork` and `exec`.
 const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
 
 /// Bytes of a database from which on its next opening is worth preparing.
@@ -141,8 +141,8 @@ struct StoreShared {
     options: StoreOptions,
     /// `None` only while it is being opened again, and after that failed.
     engine: RwLock<Option<Arc<Engine>>>,
-    /// Read-locked by whoever writes, so that no other opening takes the present one's place
-    /// meanwhile. Taken before `engine`.
+    /// Read-locked by writers, so that the engine is not replaced during a write. Locked before
+    /// `engine`.
     writers: RwLock<()>,
     /// One compaction at a time.
     compacting: Mutex<()>,
@@ -160,8 +160,8 @@ impl Store {
     /// the present [`FORMAT`].
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerFormat`] and its like for
-    /// a format that this binary cannot read, [`StoreError::DatabaseDamaged`] or
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerFormat`] and its
+    /// like for a format that this binary cannot read, [`StoreError::DatabaseDamaged`] or
     /// [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk
     /// says.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
@@ -409,7 +409,8 @@ impl Store {
     /// everything after it is a fold that began so.
     ///
     /// # Errors
-    /// [`StoreError::JournalNotEmpty`] if the journal has an entry, or what `fill` or the disk says.
+    /// [`StoreError::JournalNotEmpty`] if the journal has an entry, or what `fill` or the disk
+    /// says.
     pub fn set_pretrained_state<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
         let entries = self.journal().next_offset()?;
         if entries > 0 {

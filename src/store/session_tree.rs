@@ -14,7 +14,7 @@ pub struct SessionRecord {
     pub applied_through: Offset,
     /// The behaviour sequence.
     pub sequence: UserSequence,
-    /// The hidden state, in the bytes of whoever computed it.
+    /// The encoded hidden state; opaque to the store.
     pub hidden_state: Vec<u8>,
 }
 
@@ -43,8 +43,8 @@ impl SessionTree {
     }
 
     /// Writes many records, but removes an empty one, then how far they all reach: every journal
-    /// entry before `watermark` is in the stored records. They become durable with the next commit or
-    /// [`Store::sync`]; until then a restart finds older ones and a `watermark` that is true of
+    /// entry before `watermark` is in the stored records. They become durable with the next commit
+    /// or [`Store::sync`]; until then a restart finds older ones and a `watermark` that is true of
     /// those.
     ///
     /// # Errors
@@ -92,9 +92,9 @@ impl SessionTree {
         users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
     }
 
-    /// Forgets users of whom no entry from `before` on is in their record. Looks at `most` records,
-    /// those that follow the user `after` in the order of the ids' bytes, and returns the last user
-    /// looked at, to go on from; `None` once there are no more.
+    /// Removes users whose record contains no entry from `before` on. Examines up to `most` records
+    /// after the user `after`, in byte order of the ids. Returns the last user examined, to
+    /// continue from; `None` at the end.
     ///
     /// # Errors
     /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk
@@ -152,8 +152,8 @@ impl SessionTree {
     /// Every user's record, in the order of the ids' bytes.
     ///
     /// # Errors
-    /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator's items are errors
-    /// where a record is damaged.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator's items are
+    /// errors where a record is damaged.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         self.iter_prefix("")
     }

@@ -68,7 +68,7 @@ fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
     assert_eq!(store.generation().unwrap(), 0);
     store.reopen().unwrap();
     assert!(!store.has_failed());
-    // Whoever goes by what an earlier opening took is told that it may be gone.
+    // A writer that relies on an earlier opening gets an error: its writes may be lost.
     assert!(matches!(put(0), Err(StoreError::Reopened { .. })));
     assert_eq!((store.sessions().get("ann").unwrap(), store.sessions().watermark().unwrap()), (None, 0));
     put(store.generation().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! What is written to a database: which values, for whoever copies it meanwhile, and how many bytes
-//! all of them are.
+//! Tracks writes to a database: the changed keys, for a running compaction, and the total size of
+//! live values.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,8 +20,8 @@ pub(crate) struct WriteTracker {
 }
 
 impl WriteTracker {
-    /// Notes a write that is done: whoever reads the place from now on reads what it left. `former`
-    /// is the value that stood there, `length` that of the one that does.
+    /// Records a finished write; later reads of the key see its value. `former` is the replaced
+    /// value, `length` the length of the new one.
     pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));
         self.bytes.fetch_add(bytes(length) - bytes(former.map(<[u8]>::len)), Ordering::Relaxed);

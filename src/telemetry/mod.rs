@@ -27,8 +27,8 @@ pub const SPAN_TARGET: &str = "sequor_spans";
 /// A span, as `tracing::span!` makes it, without a level. Names of fields are those of
 /// OpenTelemetry's semantic conventions, or begin with `sequor.`.
 macro_rules! span {
-    // At the level of errors lest the export of spans let through what libraries log: the lowest
-    // level that anybody wants is that of all.
+    // Spans have the level `error`, because the lowest level that any subscriber enables applies to
+    // all, and the export of spans must not enable the log lines of libraries.
     ($($rest:tt)*) => { tracing::error_span!(target: $crate::telemetry::SPAN_TARGET, $($rest)*) };
 }
 pub(crate) use span;

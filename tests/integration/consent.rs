@@ -1,5 +1,5 @@
-//! Consent: what each level means on the disk, in what is learned and in the answers, whoever says
-//! it and whatever dies meanwhile.
+//! Consent: the effect of each level on the disk, on learning and on answers, for every way to set
+//! it and after crashes.
 
 use serde_json::{Value, json};
 use std::fs;

@@ -92,7 +92,7 @@ fn an_erased_user_is_in_no_byte_and_the_others_are_as_before() {
     assert_eq!(known(&daemon, "ann@example.org"), [] as [Value; 0]);
     assert_eq!(sequences(&daemon), others);
     assert_eq!(lists(&daemon), answers);
-    // Who comes back is a new user.
+    // Later events under the id belong to a new user.
     daemon.send(&[event("secret-id-visitor-5f3a-3", "visitor-5f3a", "item3")]);
     let back = known(&daemon, "visitor-5f3a");
     assert_eq!((back.len(), &back[0]["ids"], back[0]["sequence"].as_array().unwrap().len()), (2, &json!(["visitor-5f3a"]), 1));

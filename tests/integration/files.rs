@@ -1,5 +1,5 @@
-//! Logs followed and files imported by the real binary into a real daemon: each line and each row
-//! exactly once, whoever dies meanwhile.
+//! Tailing logs and importing files with the real binary into a real daemon: each line and each row
+//! counts exactly once, despite crashes.
 
 use std::fs::{self, File};
 use std::io::Write;

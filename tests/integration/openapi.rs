@@ -27,7 +27,7 @@ hooks = "known.py"
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", "503"]
 
-# That what breaks a schema is refused, be it for its length: of many records the good ones are taken, and who asks what is wrong with records is told so with 200.
+# That what breaks a schema is refused, be it for its length: of many records the good ones are taken, and the validation endpoint answers 200 also for faulty records.
 # What is deleted can be asked for what is like it, and what is sent to where items are made may be their deletion.
 [checks]
 use_after_free.enabled = false

@@ -134,7 +134,7 @@ impl Prometheus {
     }
 }
 
-/// How a daemon is called by whoever scrapes it.
+/// The instance label of a scraped daemon.
 fn instance(daemon: &Daemon) -> String {
     daemon.admin_address().trim_start_matches("http://").to_owned()
 }

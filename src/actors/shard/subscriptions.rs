@@ -7,7 +7,7 @@ use super::ShardActor;
 use crate::domain::Offset;
 
 impl ShardActor {
-    /// Tells whoever listens to a user that its session holds every entry before an offset.
+    /// Notifies a user's subscribers that the session holds every entry before an offset.
     pub(super) fn notify_subscribers(&self, user: &str, through: Offset) {
         if let Some(listened) = self.listeners.get(user) {
             listened.send_replace(through);
@@ -38,7 +38,7 @@ impl Handler<Subscribe> for ShardActor {
     }
 }
 
-/// Lets go whoever listens.
+/// Closes all subscriptions.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct CloseSubscribers;

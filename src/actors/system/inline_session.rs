@@ -7,7 +7,7 @@ use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, Sequ
 use crate::telemetry::span;
 
 impl System {
-    /// What somebody may want next of whom only these items are known; nothing is kept.
+    /// Recommends for a session that is given by its items alone. Nothing is stored.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
         let kind = self.fold.kinds.id(&EventKind::View).unwrap_or_default();
@@ -21,7 +21,7 @@ impl System {
         answer
     }
 
-    /// What somebody may want next who did this and of whom else nothing is known; nothing is kept.
+    /// Recommends for a session that is given by these events alone. Nothing is stored.
     #[must_use]
     pub fn recommend_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
         let happened = |event: &Event| {

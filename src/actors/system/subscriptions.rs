@@ -12,8 +12,8 @@ impl System {
     /// that an event of the user has come to it. It is over when nothing is taken any more.
     ///
     /// # Errors
-    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::ActorStopped`] if the user's
-    /// shard is.
+    /// [`SystemError::Draining`] if nothing is taken any more, [`SystemError::ActorStopped`] if the
+    /// user's shard is.
     pub async fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, SystemError> {
         if self.is_draining() {
             return Err(SystemError::Draining);
@@ -22,7 +22,7 @@ impl System {
         shard.send(Subscribe { user }).await.map_err(|_| SystemError::ActorStopped("shard"))
     }
 
-    /// Lets go whoever listens.
+    /// Closes all subscriptions.
     pub(super) fn close_subscribers(&self) {
         self.shards.iter().for_each(|shard| shard.do_send(CloseSubscribers));
     }

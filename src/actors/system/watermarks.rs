@@ -24,8 +24,7 @@ impl System {
     pub async fn wait_for_offset(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
         let Watermarks { mut delivered, mut learned } = self.reach.clone();
         let both = async {
-            // Whoever would tell has gone, or has come so far: after the wait it is looked once
-            // more.
+            // The wait also ends if the sender is gone, so the offset is checked again below.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
             let _ = learned.wait_for(|offset| *offset >= wanted).await;
         };

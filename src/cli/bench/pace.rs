@@ -25,7 +25,7 @@ pub(super) async fn stretch(daemon: &DaemonClient, load: &mut LoadGenerator, rat
             let (daemon, answered, late) = (daemon.clone(), answered.clone(), intended.elapsed());
             actix::spawn(async move {
                 let good = daemon.ask(question).await.is_ok_and(|(status, _)| status.is_success());
-                // Whoever counts is there until the last answer has come.
+                // The receiver lives until the last response has arrived.
                 let _ = answered.send((sort, good, late, intended.elapsed()));
             });
         }

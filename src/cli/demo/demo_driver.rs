@@ -96,7 +96,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             self.daemon.tell(ListRequest::events(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
-        // Whoever was recorded was shown other lists than these.
+        // Recorded visitors saw other lists than these.
         let is_shop = self.source.shop().is_some();
         for event in &events {
             self.tale.happened(event, is_shop && event.kind == EventKind::Click);

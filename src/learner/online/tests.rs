@@ -443,7 +443,7 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     assert_eq!(shop.learner.report().users, others - 1);
     assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "what is counted stays");
     assert!(shop.learner.state.users.get_mut("u3").is_none());
-    // Who comes back is a new user, and what is learned goes on by the journal alone.
+    // The id now belongs to a new user, and learning depends on the journal alone.
     shop.fold(&entries[..300]);
     let whole = shop.bytes();
     let mut again = Shop::new(settings(), Arc::default(), None);

@@ -1,4 +1,4 @@
-//! Users who turn out to be one, who are forgotten, and of whom something was kept long enough.
+//! Merging, erasure and expiry of users.
 
 use super::Learner;
 use crate::domain::{Expiry, Offset, UserMerge};

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 /// 3·10⁻²¹ for a single event lost in all that time.
 pub(super) type EventIdDigest = u128;
 
-/// The digest of an event id: SipHash-1-3 of its bytes [Aumasson & Bernstein 2012], to 128 bits. A
-/// clean stop writes digests down for the next start, maybe of another build: whoever changes this
-/// changes [`super::event_id_file::FILE_NAME`], too.
+/// The digest of an event id: 128-bit SipHash-1-3 of its bytes [Aumasson & Bernstein 2012]. A clean
+/// stop stores digests for the next start, which may run another build. If the digest changes,
+/// [`super::event_id_file::FILE_NAME`] must change too.
 pub(super) fn digest(id: &str) -> EventIdDigest {
     SipHasher13::new().hash(id.as_bytes()).as_u128()
 }

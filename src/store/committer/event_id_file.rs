@@ -1,10 +1,10 @@
-//! The remembered event ids in a file, from a clean stop to the start after it: reading them back
-//! from the journal takes about a second for a million.
+//! The window of event ids as a file, from a clean stop to the next start. Reading a million ids
+//! from the journal instead takes about a second.
 //!
-//! The file is a checkpoint of what the journal holds up to its end, `from: u64 ‖ (offset: u64 ‖
-//! digest: u128) …`, little-endian. Who opens it removes it, and it counts only if the journal ends
-//! where it does. So it can never speak of another journal's entries, nor leave out later ones:
-//! whoever was killed finds none, and folds the journal.
+//! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. Opening the file removes
+//! it, and it is used only if the journal ends at the same offset. So it never describes another
+//! journal and never misses later entries. After a kill there is no file, and the start reads the
+//! journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
 use super::dedup::EventIdDigest;

@@ -190,7 +190,7 @@ fn broken_off_or_overtaken_by_a_reopening_it_changes_nothing() {
         if reopening.is_none() {
             let again = store.clone();
             reopening = Some(thread::spawn(move || again.reopen().unwrap()));
-            // It gives the former opening up, then waits for whoever still has it.
+            // It closes the former database, then waits for its remaining readers.
             while !former.upgrade().unwrap().has_failed() {
                 thread::yield_now();
             }
