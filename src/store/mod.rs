@@ -511,6 +511,6 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod byte_compatibility;
 #[cfg(test)]
-mod model_test;
+mod model_tests;
 #[cfg(test)]
 mod tests;
