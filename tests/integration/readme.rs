@@ -1,4 +1,6 @@
-//! What the newcomer's page says, tried.
+//! Every command of the README and of docs/ is run as it is written.
+
+mod pages;
 
 use std::fs;
 use std::io::Write;
@@ -7,70 +9,90 @@ use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sequor::settings::Settings;
 
 use crate::daemon::{Home, left_out, until};
 
-fn page() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The blocks that are to be copied into a shell.
-fn blocks(page: &str) -> Vec<&str> {
-    page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+/// A file of the repository.
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The README and the pages of docs/ in the order of its summary, by name.
+fn pages() -> Vec<(String, String)> {
+    let summary = read("docs/SUMMARY.md");
+    let listed = summary.split("](").skip(1).map(|rest| format!("docs/{}", rest.split(')').next().unwrap()));
+    std::iter::once("README.md".to_owned()).chain(listed).map(|name| (name.clone(), read(&name))).collect()
+}
+
+/// The fenced blocks of a language.
+fn blocks_of<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
+    page.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// The shell blocks of all pages, with the name of the page.
+fn shell_blocks() -> Vec<(String, String)> {
+    let all = pages();
+    let blocks = all.iter().flat_map(|(name, text)| blocks_of(text, "sh").into_iter().map(|block| (name.clone(), block.to_owned())));
+    blocks.collect()
 }
 
 #[test]
-fn the_blocks_with_curl_do_what_they_promise() {
+fn curl_blocks_do_what_they_promise() {
     if Command::new("curl").arg("--version").output().is_err() {
-        left_out("the README's commands are not tried, since curl is not installed");
+        left_out("the commands of README and docs are not run, since curl is not installed");
         return;
     }
     let home = Home::new();
     let daemon = home.start(&[]);
-    let page = page();
-    let tried: Vec<_> = blocks(&page).into_iter().filter(|block| block.contains("curl")).collect();
+    let curls: Vec<_> = shell_blocks().into_iter().filter(|(_, block)| block.contains("curl")).collect();
     assert_eq!(
-        tried.len(),
-        8,
-        "one block to try it, one that sends, one of Segment's, one that merges, two that ask, one that describes items, one that erases"
+        curls.len(),
+        9,
+        "README, getting started; one event, Segment, a merge; recommendations, similar items; the catalog; a user's data"
     );
-    for block in tried {
+    for (page, block) in curls {
         let output = Command::new("sh").args(["-ec", &block.replace("localhost:8080", daemon.api())]).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{block}\n{said}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{page}: {block}\n{printed}");
         let asks = block.contains("recommendations");
-        assert!(!asks || said.contains(r#""recommendation_id""#) && said.contains(r#""item_id":"teapot""#), "{block}\n{said}");
-        assert!(!said.contains("/problems/"), "{said}");
+        assert!(
+            !asks || printed.contains(r#""recommendation_id""#) && printed.contains(r#""item_id":"teapot""#),
+            "{page}: {block}\n{printed}"
+        );
+        assert!(!printed.contains("/problems/"), "{page}: {printed}");
     }
     daemon.learned(1);
     assert_eq!(daemon.status()["catalog"]["items"], 3);
 }
 
-/// The first block of this language behind a heading.
+/// The first block of this language after a heading.
 fn block<'p>(page: &'p str, heading: &str, language: &str) -> &'p str {
     let behind = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`")).1;
     behind.split_once(&format!("```{language}\n")).unwrap().1.split("```").next().unwrap()
 }
 
-/// The page's script for web pages; `tests/browser/readme.mjs` puts it into one.
+/// The script for web pages; `tests/browser/readme.mjs` puts it into one.
 pub(crate) fn page_with_beacon() -> String {
-    block(&page(), "From a web page", "html").to_owned()
+    block(&read("docs/sending-events.md"), "From a web page", "html").to_owned()
 }
 
-/// A place where the page's commands mean the binary under test and a daemon of the test's own,
-/// without a letter of them changed.
+/// A shell in which the commands of a page, unchanged, mean the binary under test and the test's
+/// own daemon.
 struct Shell<'h> {
     home: &'h Home,
 }
 
 impl<'h> Shell<'h> {
-    /// In the home's directory, with the daemon at this address.
+    /// A shell in the home's directory, with the daemon at this address.
     fn new(home: &'h Home, api: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let port = api.rsplit(':').next().unwrap();
         fs::write(home.path().join(".curlrc"), format!("connect-to = localhost:8080:127.0.0.1:{port}\n")).unwrap();
-        // Where the daemon is would be said by a flag; a directory's own daemon is none.
+        // A command without a data directory gets the daemon's address.
         let (cargo, binary) = (home.path().join("cargo"), env!("CARGO_BIN_EXE_sequor"));
         let script = format!(
             "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] || exit 9\nshift 3\n\
@@ -102,13 +124,13 @@ impl<'h> Shell<'h> {
 }
 
 #[test]
-fn every_way_in_is_shown_in_few_lines_that_work_as_they_are_written() {
+fn every_input_is_shown_in_few_lines_that_work() {
     if Command::new("curl").arg("--version").output().is_err() {
-        return left_out("the README's ways to send events are not tried, since curl is not installed");
+        return left_out("the ways to send events are not tried, since curl is not installed");
     }
-    let page = page();
+    let page = read("docs/sending-events.md");
     let [http, segment, tail, import] =
-        [("Send events", "sh"), ("From Segment's libraries", "sh"), ("Follow a web server's log", "sh"), ("Import a file", "sh")]
+        [("Sending events", "sh"), ("From Segment's libraries", "sh"), ("Follow a web server's log", "sh"), ("Import a file", "sh")]
             .map(|(heading, language)| block(&page, heading, language));
     for lines in [http, segment, tail, import, &page_with_beacon()] {
         assert!(lines.lines().count() <= 5, "more than five lines:\n{lines}");
@@ -117,7 +139,7 @@ fn every_way_in_is_shown_in_few_lines_that_work_as_they_are_written() {
     let daemon = home.start(&[]);
     let shell = Shell::new(&home, daemon.api());
     let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes).unwrap();
-    // What the journal holds of events: who did what on which item.
+    // The journalled events as user, type and item.
     let told = || -> Vec<String> {
         let lines = daemon.admin("/admin/journal?only=event").body;
         let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -163,21 +185,44 @@ fn every_way_in_is_shown_in_few_lines_that_work_as_they_are_written() {
     assert_eq!(elsewhere.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 
+/// Checks a line of a shell block that needs no daemon.
+fn check_command(page: &str, line: &str) {
+    let Some(command) = line.strip_prefix("cargo run --release -- ") else {
+        let manifest = read("Cargo.toml");
+        match line {
+            "bash tests/run" => assert!(root().join("tests/run").exists()),
+            "cargo build --release --features otel" => assert!(manifest.contains("\notel = ")),
+            "git clone REPOSITORY sequor && cd sequor" => assert!(manifest.contains("name = \"sequor\"")),
+            _ => panic!("{page}: does `{line}` work?"),
+        }
+        return;
+    };
+    let (flags, words): (Vec<_>, Vec<_>) = command.split_whitespace().partition(|word| word.starts_with("--"));
+    let named = if words[0] == "admin" { &words[..2] } else { &words[..1] };
+    let output = crate::daemon::run(&[named, &["--help"]].concat());
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && flags.iter().all(|flag| help.contains(flag)), "{page}: {line}");
+}
+
 #[test]
-fn the_other_commands_exist() {
-    let page = page();
-    for line in blocks(&page).into_iter().filter(|block| !block.contains("curl")).flat_map(str::lines) {
-        let line = line.split(" #").next().unwrap_or_default().trim();
-        let Some(command) = line.strip_prefix("cargo run --release -- ") else {
-            assert_eq!(line, "bash tests/run", "what else is to be run, and does it work?");
-            continue;
-        };
-        let (flags, words): (Vec<_>, Vec<_>) = command.split_whitespace().partition(|word| word.starts_with("--"));
-        let named = if words[0] == "admin" { &words[..2] } else { &words[..1] };
-        let output = crate::daemon::run(&[named, &["--help"]].concat());
-        let help = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && flags.iter().all(|flag| help.contains(flag)), "{line}");
+fn other_commands_exist() {
+    for (page, block) in shell_blocks().into_iter().filter(|(_, block)| !block.contains("curl")) {
+        for line in block.lines().map(|line| line.split(" #").next().unwrap().trim()).filter(|line| !line.is_empty()) {
+            check_command(&page, line);
+        }
     }
+    // Commands in tables: `cargo test … --test integration NAME` runs an existing test file.
+    for (page, text) in pages() {
+        for rest in text.split("--test integration ").skip(1) {
+            let name: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            assert!(root().join(format!("tests/integration/{name}.rs")).exists(), "{page} runs the test {name}");
+        }
+    }
+}
+
+#[test]
+fn documented_flags_exist() {
+    let page: String = pages().into_iter().map(|(_, text)| text).collect();
     let help = |command: &str| String::from_utf8(crate::daemon::run(&[command, "--help"]).stdout).unwrap();
     for flag in ["--config", "--set", "--listen", "--admin-listen", "--data-dir"] {
         assert!(help("serve").contains(flag) && page.contains(flag), "{flag}");
@@ -221,10 +266,28 @@ fn the_other_commands_exist() {
     }
 }
 
+/// The commands that a help text lists.
+fn subcommands(help: &str) -> Vec<String> {
+    let listed = help.split_once("Commands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap());
+    let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help").collect()
+}
+
 #[test]
-fn every_section_of_the_settings_has_a_row() {
-    let page = page();
-    for section in toml::Table::try_from(Settings::default()).unwrap().keys() {
-        assert!(page.contains(&format!("| `[{section}")), "README.md does not say what [{section}] governs");
+fn every_flag_in_the_text_exists() {
+    let help = |words: &[&str]| String::from_utf8(crate::daemon::run(&[words, &["--help"]].concat()).stdout).unwrap();
+    let mut known = help(&[]);
+    for command in subcommands(&known.clone()) {
+        let of_command = help(&[&command]);
+        let nested = if command == "key" { subcommands(&of_command) } else { Vec::new() };
+        known += &of_command;
+        nested.iter().for_each(|name| known += &help(&[&command, name]));
+    }
+    for (page, text) in pages() {
+        for span in pages::code_spans(&text).iter().filter(|span| span.starts_with("--") || span.starts_with("sequor ")) {
+            for flag in span.split_whitespace().filter(|word| word.starts_with("--")) {
+                assert!(known.contains(flag.split('=').next().unwrap()), "{page} names {flag} in `{span}`");
+            }
+        }
     }
 }
