@@ -32,7 +32,7 @@ impl Stream {
         Step { item: Some(item), kind: 0, starts_session: self.steps.is_empty(), at: self.now as i64 * 1000, value: 1.0 }
     }
 
-    fn moment(&self) -> QueryContext<'_> {
+    fn query_context(&self) -> QueryContext<'_> {
         QueryContext { steps: &self.steps, session: self.session, session_start: u64::from(self.session), now: self.now }
     }
 
@@ -47,7 +47,7 @@ fn ranking(criterion: &mut Criterion) {
     let mut sources = CandidateSources::new(&CandidateSettings::default(), &EventKinds::default()).unwrap();
     for _ in 0..200_000 {
         let step = stream.next();
-        sources.learn(&stream.moment(), &step);
+        sources.learn(&stream.query_context(), &step);
         stream.push(step);
     }
     while stream.steps.len() < 5 {
@@ -78,7 +78,7 @@ fn ranking(criterion: &mut Criterion) {
     criterion.bench_function("ranking/sources learn", |bench| {
         bench.iter(|| {
             let step = stream.next();
-            sources.learn(&stream.moment(), &step);
+            sources.learn(&stream.query_context(), &step);
             stream.push(step);
         });
     });
@@ -87,7 +87,7 @@ fn ranking(criterion: &mut Criterion) {
         bench.iter(|| {
             for _ in 0..256 {
                 let step = stream.next();
-                sources.learn(&stream.moment(), &step);
+                sources.learn(&stream.query_context(), &step);
                 stream.push(step);
             }
             published = sources.clone();

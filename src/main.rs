@@ -1,7 +1,7 @@
 //! The command line in, an exit code out.
 
 use clap::Parser;
-use sequor::cli::{Cli, RejectedRows};
+use sequor::cli::{Cli, RejectedRowsError};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sequor: {error:#}");
-            if error.is::<RejectedRows>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is::<RejectedRowsError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

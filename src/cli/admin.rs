@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::io::{Write, stdout};
 
 use super::client_auth::ClientAuth;
-use super::data::AdminConnection;
+use super::data_dir::AdminClient;
 
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
@@ -20,9 +20,9 @@ pub(super) struct AdminCommand {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", global = true)]
     url: String,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     #[command(subcommand)]
-    wish: AdminRequest,
+    request: AdminRequest,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,7 +96,7 @@ enum AdminRequest {
 
 impl AdminRequest {
     /// The path, and the body of what is posted there.
-    fn request(&self) -> (String, Option<Value>) {
+    fn path_and_body(&self) -> (String, Option<Value>) {
         let get = |path: &str| (path.to_owned(), None);
         let post = |path: &str, body: Value| (path.to_owned(), Some(body));
         match self {
@@ -132,8 +132,8 @@ fn segment(name: &str) -> String {
 
 impl AdminCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let admin = AdminConnection::new(&self.url, &self.knock)?;
-        let mut answer = match self.wish.request() {
+        let admin = AdminClient::new(&self.url, &self.auth)?;
+        let mut answer = match self.request.path_and_body() {
             (path, Some(body)) => admin.post(&path, &body)?,
             (path, None) => admin.get(&path)?,
         };
@@ -149,6 +149,6 @@ mod tests {
 
     #[test]
     fn names_are_encoded() {
-        assert_eq!(AdminRequest::Session { user: "a/b ü".to_owned() }.request().0, "/admin/sessions/a%2Fb%20%C3%BC");
+        assert_eq!(AdminRequest::Session { user: "a/b ü".to_owned() }.path_and_body().0, "/admin/sessions/a%2Fb%20%C3%BC");
     }
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use std::path::PathBuf;
 
 use super::client_auth::ClientAuth;
-use super::data::{self, AdminConnection};
-use super::flags::SettingsFlags;
-use super::progress::ProgressDisplay;
+use super::data_dir::{self, AdminClient};
+use super::flags::RuntimeFlags;
+use super::progress_display::ProgressDisplay;
 use crate::store::{BackupSummary, Store};
 
 /// Arguments of `sequor backup`.
@@ -23,12 +23,12 @@ pub(super) struct Backup {
     /// daemon's machine, by the daemon's user.
     target: PathBuf,
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
 }
 
 impl Backup {
@@ -47,16 +47,16 @@ impl Backup {
 
     fn through(&self, url: &str) -> anyhow::Result<BackupSummary> {
         let target = std::path::absolute(&self.target)?;
-        Ok(AdminConnection::new(url, &self.knock)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
+        Ok(AdminClient::new(url, &self.auth)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
     }
 
     fn of_a_directory(&self) -> anyhow::Result<BackupSummary> {
-        let layers = data::settings(&self.flags)?;
+        let layers = data_dir::load_settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
-        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
+        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
         let progress = ProgressDisplay::new(store.journal().next_offset()?, "entries copied");
-        let copied = store.backup(&self.target, &mut |done, _| progress.show(done))?;
-        progress.done();
+        let copied = store.backup(&self.target, &mut |done, _| progress.update(done))?;
+        progress.finish();
         Ok(copied)
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct ClientAuth {
 
 impl ClientAuth {
     /// What is sent as `Authorization`, if anything.
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub(super) fn authorization_header(&self) -> Option<String> {
         self.key.as_ref().map(|key| format!("Bearer {key}"))
     }
 
@@ -38,7 +38,7 @@ impl ClientAuth {
         Ok(Some(roots))
     }
 
-    pub(super) fn for_ureq(&self) -> anyhow::Result<TlsConfig> {
+    pub(super) fn ureq_tls_config(&self) -> anyhow::Result<TlsConfig> {
         let roots = match self.roots()? {
             Some(roots) => RootCerts::new_with_certs(&roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect::<Vec<_>>()),
             None => RootCerts::WebPki,
@@ -46,7 +46,7 @@ impl ClientAuth {
         Ok(TlsConfig::builder().root_certs(roots).build())
     }
 
-    pub(super) fn for_awc(&self) -> anyhow::Result<Arc<ClientConfig>> {
+    pub(super) fn awc_tls_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let mut store = RootCertStore::empty();
         match self.roots()? {
             Some(roots) => {

@@ -7,9 +7,9 @@ use serde_json::json;
 use std::ops::ControlFlow;
 
 use super::client_auth::ClientAuth;
-use super::data::{self, AdminConnection};
-use super::flags::SettingsFlags;
-use super::progress::ProgressDisplay;
+use super::data_dir::{self, AdminClient};
+use super::flags::RuntimeFlags;
+use super::progress_display::ProgressDisplay;
 use crate::store::{CompactionSummary, Store};
 
 /// Arguments of `sequor compact`.
@@ -22,18 +22,18 @@ use crate::store::{CompactionSummary, Store};
 )]
 pub(super) struct Compact {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
 }
 
 impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let CompactionSummary { bytes_before, bytes_after } = match &self.url {
-            Some(url) => AdminConnection::new(url, &self.knock)?.post("/admin/store/compact", &json!({}))?.read_json()?,
+            Some(url) => AdminClient::new(url, &self.auth)?.post("/admin/store/compact", &json!({}))?.read_json()?,
             None => self.a_directory()?,
         };
         println!("bytes before   {bytes_before:>15}");
@@ -42,19 +42,19 @@ impl Compact {
     }
 
     fn a_directory(&self) -> anyhow::Result<CompactionSummary> {
-        let layers = data::settings(&self.flags)?;
+        let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
-        data::hush_panics();
-        let open = || data::open(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
+        data_dir::silence_panics();
+        let open = || data_dir::open_store(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
         let store = open()?;
         store.check_journal_end()?;
         // Everything is read twice: copied, and held against its copy.
         let progress = ProgressDisplay::new(2 * store.live_bytes()?, "bytes copied and compared");
         let compacted = store.compact(&mut |done, _| {
-            progress.show(done);
+            progress.update(done);
             ControlFlow::Continue(())
         })?;
-        progress.done();
+        progress.finish();
         store.close()?;
         // An opening gives the new database the old one's name, and shows that it can be opened.
         open()?.close()?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::progress::ProgressDisplay;
+use super::progress_display::ProgressDisplay;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::actors::shard::shard_of;
@@ -14,15 +14,15 @@ use crate::store::{DamageFinding, DamageRemedy, FORMAT, QuarantineReader, Store,
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Entries for which one pass over the journal keeps the sessions in memory.
-const A_PASS: u64 = 2_000_000;
+const ENTRIES_PER_PASS: u64 = 2_000_000;
 
 /// Everything that can be held against something else in a store is.
-pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
+pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = read_pretrained(store);
     let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
-    let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.show(entries));
-    progress.done();
+    let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.update(entries));
+    progress.finish();
     if let Err(error) = &pretrained
         && store.pretrained_state().is_ok()
     {
@@ -36,38 +36,38 @@ pub(super) fn examine(store: &Store, settings: &Settings) -> ConsistencyCheck {
     }
     let VerificationReport { counts, damages } = findings;
     let format = store.format_found().unwrap_or(FORMAT);
-    ConsistencyCheck { data_dir: store.dir().to_owned(), format, counts, damages }
+    ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages }
 }
 
 /// A user's events, folded.
 #[derive(Debug, Default)]
-pub(super) struct ReplayedState {
+pub(super) struct ReplayedSession {
     /// The sequence.
-    pub(super) session: UserSequence,
+    pub(super) sequence: UserSequence,
     /// The first offset that is not in it; 0 if nothing is.
-    pub(super) applied: Offset,
+    pub(super) applied_through: Offset,
     /// Where to stop.
-    until: Offset,
+    stop_at: Offset,
     /// The first event from there on.
-    next: Option<Offset>,
+    first_unapplied: Option<Offset>,
     /// The last event of all.
-    last: Offset,
+    last_offset: Offset,
     /// The sequence after all events, where that is another one.
-    whole: Option<UserSequence>,
+    full_sequence: Option<UserSequence>,
     /// The user is no more: merged into another one, or erased.
-    pub(super) gone: bool,
+    pub(super) is_removed: bool,
 }
 
 /// Which users become one in the end: each user who is merged, with one into whom.
 #[derive(Debug, Default)]
-struct MergedSequence(FxHashMap<String, String>);
+struct UserMergeMap(FxHashMap<String, String>);
 
-impl MergedSequence {
-    fn of(store: &Store) -> Result<Self, StoreError> {
+impl UserMergeMap {
+    fn load(store: &Store) -> Result<Self, StoreError> {
         let mut merged = Self::default();
         for entry in store.journal().entries(store.journal().first_offset()?)? {
             if let (_, Entry::Merge(UserMerge { from, into, .. })) = entry? {
-                let (from, into) = (merged.last(&from).to_owned(), merged.last(&into).to_owned());
+                let (from, into) = (merged.resolve(&from).to_owned(), merged.resolve(&into).to_owned());
                 if from != into {
                     merged.0.insert(from, into);
                 }
@@ -76,7 +76,7 @@ impl MergedSequence {
         Ok(merged)
     }
 
-    fn last<'u>(&'u self, mut user: &'u str) -> &'u str {
+    fn resolve<'u>(&'u self, mut user: &'u str) -> &'u str {
         while let Some(into) = self.0.get(user) {
             user = into;
         }
@@ -84,81 +84,81 @@ impl MergedSequence {
     }
 }
 
-impl ReplayedState {
+impl ReplayedSession {
     /// The sequence of a user who is merged into another one.
-    fn leave(&mut self) -> UserSequence {
-        self.gone = true;
-        self.whole.as_ref().unwrap_or(&self.session).clone()
+    fn mark_merged(&mut self) -> UserSequence {
+        self.is_removed = true;
+        self.full_sequence.as_ref().unwrap_or(&self.sequence).clone()
     }
 }
 
 /// The journal of a store, and what makes sessions of it.
-pub(super) struct RecordedSteps<'s> {
+pub(super) struct SessionReplayer<'s> {
     pub(super) store: &'s Store,
     pub(super) names: &'s ItemDictionary,
     pub(super) kinds: &'s EventKinds,
     pub(super) idle_gap_ms: i64,
 }
 
-impl RecordedSteps<'_> {
-    /// Folds every user's events before the offset that `until` says for the user, and gives them
+impl SessionReplayer<'_> {
+    /// Folds every user's events before the offset that `stop_at` says for the user, and gives them
     /// to `folded`, of each pass over the journal one part of the users after another.
-    pub(super) fn fold_sessions(
+    pub(super) fn replay_sessions(
         &self,
         what: &'static str,
         until: impl Fn(&str) -> Offset,
-        folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        folded: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let passes = usize::try_from(self.store.journal().next_offset()? / A_PASS + 1).unwrap_or(1);
-        self.fold_in_passes(passes, what, until, folded)
+        let passes = usize::try_from(self.store.journal().next_offset()? / ENTRIES_PER_PASS + 1).unwrap_or(1);
+        self.replay_in_passes(passes, what, until, folded)
     }
 
     /// The same in so many passes.
-    fn fold_in_passes(
+    fn replay_in_passes(
         &self,
         passes: usize,
         what: &'static str,
         until: impl Fn(&str) -> Offset,
-        mut folded: impl FnMut(FxHashMap<String, ReplayedState>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        mut folded: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let &Self { store, names, kinds, idle_gap_ms } = self;
         let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
         let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
         let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
         // Users who become one belong into one part.
-        let merged = if passes > 1 { MergedSequence::of(store)? } else { MergedSequence::default() };
-        let part = |user: &str| shard_of(merged.last(user), passes);
+        let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
+        let part = |user: &str| shard_of(merged.resolve(user), passes);
         let progress = ProgressDisplay::new(end * passes as u64, what);
         for pass in 0..passes {
-            let mut users: FxHashMap<String, ReplayedState> = FxHashMap::default();
+            let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();
             for entry in store.journal().entries(begin)? {
                 let (offset, entry) = entry?;
-                progress.show(pass as u64 * end + offset);
+                progress.update(pass as u64 * end + offset);
                 let Some((user, happened)) = SessionUpdate::from_entry(offset, entry, names, kinds) else { continue };
                 if part(&user) != pass {
                     continue;
                 }
                 let act = match happened.op {
                     SessionOp::Merge { from, .. } => {
-                        let gone = users.get_mut(&from).map(ReplayedState::leave).unwrap_or_default();
+                        let gone = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
                         SessionOp::Merge { from, session: gone }
                     }
                     other => other,
                 };
                 let user = match users.get_mut(&user) {
-                    Some(known) if !known.gone => known,
+                    Some(known) if !known.is_removed => known,
                     _ => {
-                        let new = ReplayedState { until: until(&user), ..ReplayedState::default() };
+                        let new = ReplayedSession { stop_at: until(&user), ..ReplayedSession::default() };
                         users.entry(user).insert_entry(new).into_mut()
                     }
                 };
-                user.last = offset;
-                let session = if offset < user.until {
-                    user.applied = offset + 1;
-                    &mut user.session
+                user.last_offset = offset;
+                let session = if offset < user.stop_at {
+                    user.applied_through = offset + 1;
+                    &mut user.sequence
                 } else {
-                    user.next.get_or_insert(offset);
-                    user.whole.get_or_insert_with(|| user.session.clone())
+                    user.first_unapplied.get_or_insert(offset);
+                    user.full_sequence.get_or_insert_with(|| user.sequence.clone())
                 };
                 match act {
                     _ if passed_over.contains(&offset) => {}
@@ -166,13 +166,13 @@ impl RecordedSteps<'_> {
                     SessionOp::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
                     SessionOp::Forget => {
                         *session = UserSequence::default();
-                        user.gone = true;
+                        user.is_removed = true;
                     }
                 }
             }
             folded(users, &|user| part(user) == pass)?;
         }
-        progress.done();
+        progress.finish();
         Ok(())
     }
 }
@@ -185,8 +185,8 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
     let through = sessions.watermark().unwrap_or(0);
     let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied_through);
-    let recorded = RecordedSteps { store, names, kinds, idle_gap_ms };
-    recorded.fold_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
+    let recorded = SessionReplayer { store, names, kinds, idle_gap_ms };
+    recorded.replay_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
         for record in sessions.iter()? {
             // A record that cannot be read was told of.
             let Ok((user, record)) = record else { continue };
@@ -202,16 +202,16 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                 findings.add(place, "the journal has no event of this user", DamageRemedy::Settings);
                 continue;
             };
-            if folded.next.is_some_and(|next| next < through) {
+            if folded.first_unapplied.is_some_and(|next| next < through) {
                 let reason = format!("it reaches offset {}, and all should reach {through}", record.applied_through);
                 findings.add(&place, reason, DamageRemedy::Rebuild);
             }
-            if (folded.applied, &folded.session) == (record.applied_through, &record.sequence) {
+            if (folded.applied_through, &folded.sequence) == (record.applied_through, &record.sequence) {
                 continue;
             }
             let bare = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
             // Of a journal whose head was dropped the end of a sequence is all that can be folded.
-            if begin > 0 && folded.applied == record.applied_through && bare(&record.sequence).ends_with(&bare(&folded.session)) {
+            if begin > 0 && folded.applied_through == record.applied_through && bare(&record.sequence).ends_with(&bare(&folded.sequence)) {
                 continue;
             }
             // Where something was kept long enough neither tells of it, and borders are where it
@@ -221,20 +221,24 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
                     let kept = |step: &&Step| !expired.covers(step.kind, step.at);
                     session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
                 };
-                if folded.applied <= record.applied_through && left(&folded.session).ends_with(&left(&record.sequence)) {
+                if folded.applied_through <= record.applied_through && left(&folded.sequence).ends_with(&left(&record.sequence)) {
                     continue;
                 }
             }
-            if folded.applied == record.applied_through && bare(&folded.session) == bare(&record.sequence) {
+            if folded.applied_through == record.applied_through && bare(&folded.sequence) == bare(&record.sequence) {
                 findings.add(place, "its borders, kinds or values are not those that the settings give", DamageRemedy::Settings);
             } else {
                 findings.add(place, "its sequence is not that of the user's events in the journal", DamageRemedy::Rebuild);
             }
         }
         for (user, folded) in users {
-            let is_kept = folded.last.saturating_add(settings.learning.users_kept) >= end;
+            let is_kept = folded.last_offset.saturating_add(settings.learning.users_kept) >= end;
             // Of one who is no more nothing need be left.
-            if is_kept && !folded.gone && folded.next.is_some_and(|next| next < through) && matches!(sessions.get(&user), Ok(None)) {
+            if is_kept
+                && !folded.is_removed
+                && folded.first_unapplied.is_some_and(|next| next < through)
+                && matches!(sessions.get(&user), Ok(None))
+            {
                 findings.add(
                     format!("sessions, {}", keys::redacted(&user)),
                     format!("there is no record, and all should reach {through}"),
@@ -248,22 +252,22 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
 
 /// What was found, to be shown.
 #[derive(Debug, Serialize)]
-pub(super) struct ConsistencyCheck {
+pub(super) struct ConsistencyReport {
     data_dir: PathBuf,
     format: u32,
     counts: StoreCounts,
     damages: Vec<DamageFinding>,
 }
 
-impl ConsistencyCheck {
+impl ConsistencyReport {
     /// A store that could not even be opened.
-    pub(super) fn unopened(dir: &Path, error: &StoreError) -> Self {
+    pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
         let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
         Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
     }
 
     /// As of another directory, where it will stand.
-    pub(super) fn named(mut self, dir: &Path) -> Self {
+    pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         self.data_dir = dir.to_owned();
         self
     }
@@ -274,7 +278,7 @@ impl ConsistencyCheck {
 
     /// An error if there is any damage; it is for the exit code, the damage itself having been
     /// shown.
-    pub(super) fn verdict(&self) -> anyhow::Result<()> {
+    pub(super) fn ensure_undamaged(&self) -> anyhow::Result<()> {
         match self.damages.len() {
             0 => Ok(()),
             1 => anyhow::bail!("{} is damaged in one place", self.data_dir.display()),
@@ -283,7 +287,7 @@ impl ConsistencyCheck {
     }
 }
 
-impl fmt::Display for ConsistencyCheck {
+impl fmt::Display for ConsistencyReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
         writeln!(out, "{}, format {}", self.data_dir.display(), self.format)?;
@@ -337,10 +341,10 @@ mod tests {
         }
         let (kinds, users) = (EventKinds::default(), 40);
         // The journal names who a user is by then.
-        let mut merged = MergedSequence::default();
+        let mut merged = UserMergeMap::default();
         let mut entries = Vec::new();
         for round in 0..400_i64 {
-            entries.push(event(round, merged.last(&format!("user{}", round * 17 % users))));
+            entries.push(event(round, merged.resolve(&format!("user{}", round * 17 % users))));
             // Chains: each is merged into the next one, who is merged later; and every eighth
             // stays, and goes on.
             let from = round / 10;
@@ -351,19 +355,26 @@ mod tests {
             }
         }
         store.journal().append(&entries, Durability::ProcessCrash).unwrap();
-        let recorded = RecordedSteps { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
+        let recorded = SessionReplayer { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
         let fold = |passes: usize| {
             let mut all = BTreeMap::new();
-            let take = |users: FxHashMap<String, ReplayedState>, is_of_this_pass: &dyn Fn(&str) -> bool| {
+            let take = |users: FxHashMap<String, ReplayedSession>, is_of_this_pass: &dyn Fn(&str) -> bool| {
                 for (user, folded) in users {
                     assert!(is_of_this_pass(&user), "{user}");
                     // Up to an offset, and beyond it.
-                    let told = (folded.session, folded.applied, folded.next, folded.last, folded.whole, folded.gone);
+                    let told = (
+                        folded.sequence,
+                        folded.applied_through,
+                        folded.first_unapplied,
+                        folded.last_offset,
+                        folded.full_sequence,
+                        folded.is_removed,
+                    );
                     assert!(all.insert(user.clone(), told).is_none(), "{user} is of two passes");
                 }
                 Ok(())
             };
-            recorded.fold_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
+            recorded.replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
             all
         };
         let once = fold(1);

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Write, stdout};
 use std::path::Path;
 
 use super::client_auth::ClientAuth;
-use super::data::{self, AdminConnection};
-use super::flags::SettingsFlags;
+use super::data_dir::{self, AdminClient};
+use super::flags::RuntimeFlags;
 use crate::domain::{Entry, Timestamp, UserErasure};
 use crate::store::{Committer, CommitterSettings, Durability, ErasedUserDigest, Store};
 
@@ -21,9 +21,9 @@ use crate::store::{Committer, CommitterSettings, Durability, ErasedUserDigest, S
 )]
 pub(super) struct ListErasures {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
@@ -33,11 +33,12 @@ impl ListErasures {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         if let Some(url) = &self.url {
-            let mut lines = AdminConnection::new(url, &self.knock)?.get("/admin/erasures")?.into_reader();
+            let mut lines = AdminClient::new(url, &self.auth)?.get("/admin/erasures")?.into_reader();
             std::io::copy(&mut lines, &mut out)?;
         } else {
-            let layers = data::settings(&self.flags)?;
-            let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
+            let layers = data_dir::load_settings(&self.flags)?;
+            let store =
+                data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor erasures"))?;
             for (erased, asked) in store.erasures().erased_users()? {
                 writeln!(out, "{}", serde_json::to_string(&ErasureLine { asked, erased: erased.to_hex() })?)?;
             }
@@ -55,7 +56,7 @@ struct ErasureLine {
 }
 
 /// The list in a file.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
+pub(super) fn read_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut list = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(opened).lines()) {
@@ -71,7 +72,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timesta
 
 /// Asks a store to forget whom the list names, unless it did so itself when that was asked. The
 /// daemon's first start carries it out. Says how many ids were found.
-pub(super) fn apply(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
+pub(super) fn apply_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
     for (erased, then) in store.erasures().erased_users()? {
         if asked.get(&erased).is_some_and(|asked| *asked <= then) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{recording, trained};
+use super::{recording, training_checkpoint};
 use crate::learner::{OfflineScores, score_sessions};
 use crate::settings::Period;
 
@@ -38,7 +38,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut training = trained::read(&self.checkpoint)?;
+        let mut training = training_checkpoint::read(&self.checkpoint)?;
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let read = recording::read(&self.file, training.kinds(), idle_gap_ms)?;
         let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.names());

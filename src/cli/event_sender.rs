@@ -5,16 +5,16 @@ use awc::http::StatusCode;
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
-use super::client::{DaemonClient, ListRequest};
 use super::client_auth::ClientAuth;
+use super::daemon_client::{ApiRequest, DaemonClient};
 use crate::domain::{Entry, WithConsent};
 
 /// The first pause before something is sent again; each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How often it is said that the daemon is waited for.
-const REMIND: Duration = Duration::from_secs(60);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A daemon that takes entries.
 pub(super) struct EventSender {
@@ -59,13 +59,13 @@ impl EventSender {
     /// It may be sent twice: what it holds must bear that.
     pub(super) fn send(&self, entries: &[WithConsent<Entry>]) -> anyhow::Result<SendReceipt> {
         let question = match entries.first().map(|first| &first.value) {
-            Some(Entry::Item(_)) => ListRequest::items(entries.iter().map(|said| &said.value))?,
-            Some(_) => ListRequest::said(entries)?,
+            Some(Entry::Item(_)) => ApiRequest::items(entries.iter().map(|said| &said.value))?,
+            Some(_) => ApiRequest::events_with_consent(entries)?,
             None => return Ok(SendReceipt::default()),
         };
-        let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);
+        let (mut pause, mut said) = (INITIAL_BACKOFF, None::<Instant>);
         loop {
-            let trouble = match self.runner.block_on(self.daemon.ask(question.clone())) {
+            let trouble = match self.runner.block_on(self.daemon.request(question.clone())) {
                 Ok((status, body)) if status == StatusCode::OK || status == StatusCode::BAD_REQUEST => {
                     // A batch of which nothing could be taken is answered for, too, in the same
                     // words.
@@ -79,12 +79,12 @@ impl EventSender {
                 Err(error) => error,
             };
             // A pause that is over soon is nobody's business.
-            if pause > FIRST_PAUSE * 4 && said.is_none_or(|at| at.elapsed() >= REMIND) {
+            if pause > INITIAL_BACKOFF * 4 && said.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) {
                 eprintln!("{trouble:#}; it is tried again until it does");
                 said = Some(Instant::now());
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
     }
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::client_auth::ClientAuth;
-use super::data::{self, AdminConnection};
-use super::flags::SettingsFlags;
-use super::progress::ProgressDisplay;
+use super::data_dir::{self, AdminClient};
+use super::flags::RuntimeFlags;
+use super::progress_display::ProgressDisplay;
 use crate::domain::Offset;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name, write_entry};
 use crate::store::Store;
@@ -29,12 +29,12 @@ pub(super) struct Export {
     /// whole. Standard output if it is left out, or `-`.
     file: Option<PathBuf>,
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// The first offset.
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     from: Offset,
@@ -87,7 +87,7 @@ impl Export {
     fn through(&self, url: &str, sink: &mut impl Write) -> anyhow::Result<()> {
         let to = self.to.map_or_else(String::new, |to| format!("&to={to}"));
         let only = self.only.as_ref().map_or_else(String::new, |only| format!("&only={only}"));
-        let body = AdminConnection::new(url, &self.knock)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
+        let body = AdminClient::new(url, &self.auth)?.get(&format!("/admin/journal?from={}{to}{only}", self.from))?;
         let mut lines = BufReader::new(body.into_reader());
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).context("the daemon broke off; its log names the reason")? > 0 {
@@ -98,8 +98,8 @@ impl Export {
     }
 
     fn of_a_directory(&self, sink: &mut impl Write) -> anyhow::Result<()> {
-        let layers = data::settings(&self.flags)?;
-        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
+        let layers = data_dir::load_settings(&self.flags)?;
+        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some("sequor export"))?;
         store.check_journal_end()?;
         let end = store.journal().next_offset()?;
         let end = self.to.map_or(end, |to| to.min(end));
@@ -115,9 +115,9 @@ impl Export {
                 sink.write_all(&line)?;
                 line.clear();
             }
-            progress.show(offset + 1 - self.from);
+            progress.update(offset + 1 - self.from);
         }
-        progress.done();
+        progress.finish();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
-use super::secret;
+use super::pseudonym_secret;
 use crate::actors::jobs::retention::RetentionJob;
 use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
@@ -39,11 +39,11 @@ pub(super) struct SettingFlags {
 }
 
 /// A command's own flags, by the key of the setting.
-type ExtraDefaults<'a> = &'a [(&'a str, Option<String>)];
+type FlagOverrides<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
     /// The settings in force, over the defaults that the command `prefers`.
-    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: ExtraDefaults<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(prefers)?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
@@ -65,7 +65,7 @@ impl SettingFlags {
 
 /// Flags that every command takes which runs the actors.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct SettingsFlags {
+pub(super) struct RuntimeFlags {
     #[command(flatten)]
     settings: SettingFlags,
     /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that
@@ -74,14 +74,14 @@ pub(super) struct SettingsFlags {
     data_dir: Option<PathBuf>,
 }
 
-impl SettingsFlags {
+impl RuntimeFlags {
     /// Whether the command line names the data directory.
-    pub(super) fn names_data_dir(&self) -> bool {
+    pub(super) fn has_data_dir(&self) -> bool {
         self.data_dir.is_some()
     }
 
     /// The settings as they were given, for another command that takes them.
-    pub(super) fn settings_arguments(&self) -> Vec<OsString> {
+    pub(super) fn to_settings_arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
         if let Some(file) = &self.settings.config {
             arguments.extend(["--config".into(), file.into()]);
@@ -98,7 +98,7 @@ impl SettingsFlags {
     }
 
     /// The settings in force; `more` are flags of the command's own, by key.
-    pub(super) fn layers(&self, more: ExtraDefaults<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    pub(super) fn layers(&self, more: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
         self.settings.layers(&[], &[more, &[("store.data_dir", folder)]].concat())
     }
@@ -106,7 +106,7 @@ impl SettingsFlags {
 
 /// Refuses a setting of a section that was set to something else than what a checkpoint was made
 /// with; one that nobody set gives way.
-pub(super) fn give_way<T: Serialize>(
+pub(super) fn ensure_compatible<T: Serialize>(
     layers: &SettingsLayers<Settings>,
     section: &str,
     ours: &T,
@@ -128,7 +128,7 @@ pub(super) fn give_way<T: Serialize>(
 pub(super) type LogLevelControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 /// What sends spans, if the settings say where to.
-pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
+pub(super) fn span_exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
     let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
@@ -139,12 +139,12 @@ pub(super) fn exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> 
 }
 
 /// Starts logging to standard error. What is returned changes the level.
-pub(super) fn start_log(settings: &LogSettings) -> anyhow::Result<LogLevelControl> {
-    start_log_and(settings, None)
+pub(super) fn init_logging(settings: &LogSettings) -> anyhow::Result<LogLevelControl> {
+    init_logging_with_spans(settings, None)
 }
 
 /// Starts logging to standard error, and what takes `spans`.
-pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
+pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
     // The level applies to Sequor's own lines. Below a warning, libraries may log whole requests
     // with keys and user ids. actix_http logs malformed requests as errors, which lets any client
     // fill the log. Spans for a collector do not belong in the log. The filter always parses; the
@@ -170,7 +170,7 @@ pub(super) fn start_log_and(settings: &LogSettings, spans: Option<SpanLayer>) ->
 }
 
 /// What the fold is governed by.
-pub(super) fn fold(settings: &Settings) -> LearnerConfig {
+pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
     LearnerConfig {
         learning: settings.learning.clone(),
         network: settings.network.clone(),
@@ -194,7 +194,7 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
 }
 
 /// What every actor is started with.
-pub(super) fn system(settings: &Settings, fold: LearnerConfig) -> SystemSettings {
+pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> SystemSettings {
     let durability = match settings.store.durability {
         CommitDurability::PowerLoss => store::Durability::PowerLoss,
         CommitDurability::ProcessCrash => store::Durability::ProcessCrash,
@@ -225,7 +225,7 @@ pub(super) fn system(settings: &Settings, fold: LearnerConfig) -> SystemSettings
 }
 
 /// For how long what is kept.
-pub(super) fn keeping(settings: &Settings) -> RetentionJob {
+pub(super) fn retention_job(settings: &Settings) -> RetentionJob {
     let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
     let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();
@@ -233,7 +233,7 @@ pub(super) fn keeping(settings: &Settings) -> RetentionJob {
 }
 
 /// What the door is opened with.
-pub(super) fn door(settings: &Settings) -> ServerOptions {
+pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     ServerOptions {
         listen: settings.server.listen,
         admin_listen: settings.server.admin_listen,
@@ -259,13 +259,17 @@ pub(super) fn door(settings: &Settings) -> ServerOptions {
 }
 
 /// What events are held against at the door of a data directory, where users get their pseudonyms.
-pub(super) fn door_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
+pub(super) fn server_validation_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
     let drop_properties = settings.privacy.properties == PropertiesPolicy::Drop;
-    Ok(ValidationRules { pseudonymiser: secret::pseudonyms(&settings.privacy)?, drop_properties, ..rules(settings) })
+    Ok(ValidationRules {
+        pseudonymiser: pseudonym_secret::load_pseudonymiser(&settings.privacy)?,
+        drop_properties,
+        ..client_validation_rules(settings)
+    })
 }
 
 /// What events are held against on their way to a daemon.
-pub(super) fn rules(settings: &Settings) -> ValidationRules {
+pub(super) fn client_validation_rules(settings: &Settings) -> ValidationRules {
     let names = SegmentEventMapping::with_overrides(settings.segment.event_overrides());
     ValidationRules {
         kinds: settings.events.resolved_kinds(),

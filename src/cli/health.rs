@@ -4,7 +4,7 @@ use clap::Args;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::data::AdminConnection;
+use super::data_dir::AdminClient;
 
 /// Arguments of `sequor health`.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(super) struct Health {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     url: String,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// Ask only whether it is there, not whether it learns and takes events.
     #[arg(long)]
     alive: bool,
@@ -28,7 +28,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (path, said) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
-        AdminConnection::within(&self.url, &self.knock, Duration::from_secs(self.timeout))?.get(path)?;
+        AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?.get(path)?;
         println!("{} is {said}", self.url);
         Ok(())
     }

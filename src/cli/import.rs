@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use super::client_auth::ClientAuth;
 use super::event_sender::EventSender;
-use super::flags::{self, SettingsFlags};
+use super::flags::{self, RuntimeFlags};
 use super::import_target::{DirectoryTarget, ImportTarget};
-use super::progress::ProgressDisplay;
+use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
-use super::rejects::{RejectFlags, RejectReport, RejectedRow};
+use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use crate::clock::Clock;
 use crate::domain::{Entry, Timestamp, WithConsent};
 use crate::ingest::{
@@ -41,12 +41,12 @@ pub(super) struct Import {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// The API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data_dir")]
     url: String,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// The files describe items: CSV with the columns item_id, categories, brand, price, tags,
     /// available, published, expires (lists with | between their parts), or what POST /v1/items
     /// takes.
@@ -73,7 +73,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
-    faults: RejectFlags,
+    reject_flags: RejectFlags,
     /// Say what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -117,25 +117,26 @@ struct ImportSummary {
 
 /// The bytes of a request's body at which it is full: half of what `server.max_body_bytes` is by
 /// default.
-const FULL_BYTES: usize = 512 * 1024;
+const MAX_BATCH_BYTES: usize = 512 * 1024;
 
 /// For how many lines an event may be held back. What is sent again after a kill is no more than
 /// that, well within the ids that the daemon remembers.
-const MOST_HELD: u64 = 100_000;
+const MAX_HELD_LINES: u64 = 100_000;
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one file; give one FILE, or leave it out");
-        let rules = flags::rules(self.flags.layers(&[])?.validated()?);
+        let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
         let wanted = if self.items { ImportKind::Items(self.names()?) } else { ImportKind::Events(self.shape()?) };
         let (target, name) = self.target()?;
-        let rules = target.rules().cloned().unwrap_or(rules);
-        let faults = RejectReport::new(&self.faults)?;
-        let mut run = ImportRun { import: &self, rules, wanted, name, target, faults, summary: ImportSummary::default() };
+        let rules = target.validation_rules().cloned().unwrap_or(rules);
+        let faults = RejectReport::new(&self.reject_flags)?;
+        let mut run =
+            ImportRun { import: &self, rules, kind: wanted, target_name: name, target, rejects: faults, summary: ImportSummary::default() };
         for file in &self.files {
             run.file(file)?;
         }
-        let ImportRun { target, faults, mut summary, .. } = run;
+        let ImportRun { target, rejects: faults, mut summary, .. } = run;
         target.finish()?;
         summary.faulty = faults.count();
         if self.json {
@@ -164,7 +165,7 @@ impl Import {
                 Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
             }
             None => {
-                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.knock)?)), self.url.trim_end_matches('/').to_owned()))
+                Ok((ImportTarget::Daemon(Box::new(EventSender::new(&self.url, &self.auth)?)), self.url.trim_end_matches('/').to_owned()))
             }
         }
     }
@@ -262,7 +263,7 @@ impl ImportBatch {
     }
 
     fn is_full(&self, most: u64) -> bool {
-        self.lines.len() as u64 >= most || self.bytes >= FULL_BYTES
+        self.lines.len() as u64 >= most || self.bytes >= MAX_BATCH_BYTES
     }
 }
 
@@ -270,26 +271,26 @@ impl ImportBatch {
 struct ImportRun<'i> {
     import: &'i Import,
     rules: ValidationRules,
-    wanted: ImportKind,
+    kind: ImportKind,
     /// What the target is called.
-    name: String,
+    target_name: String,
     target: ImportTarget,
-    faults: RejectReport,
+    rejects: RejectReport,
     summary: ImportSummary,
 }
 
 impl ImportRun<'_> {
     fn file(&mut self, file: &Path) -> anyhow::Result<()> {
         let (digest, size) = digest(file)?;
-        let state = ProgressFile::of(file, ".import", self.import.state.as_deref());
-        let earlier = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.name);
+        let state = ProgressFile::for_file(file, ".import", self.import.state.as_deref());
+        let earlier = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.target_name);
         let mut through = earlier.map_or(0, |state| state.through);
         if through > 0 {
             eprintln!("{}: going on after line {through}, as {} says", file.display(), state.path().display());
         }
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
-        let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MOST_HELD);
+        let mut reorder = ReorderBuffer::new(self.import.window.as_millis(), MAX_HELD_LINES);
         let mut batch = ImportBatch::default();
         let progress = ProgressDisplay::new(size, "bytes imported");
         while let Some(row) = rows.next() {
@@ -304,15 +305,15 @@ impl ImportRun<'_> {
                     }
                 }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
-                Ok(Err(fault)) => self.faults.read(file, RejectedRow::Line(line), &fault)?,
-                Err(error) => self.faults.broken(file, line, &error)?,
+                Ok(Err(fault)) => self.rejects.record_invalid(file, RowLocation::Line(line), &fault)?,
+                Err(error) => self.rejects.record_unreadable(file, line, &error)?,
             }
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
                 // A row that is held back must be read again.
                 through = through.max(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)));
-                state.write(&ImportState { digest: digest.clone(), target: self.name.clone(), through })?;
-                progress.show(rows.bytes_read());
+                state.write(&ImportState { digest: digest.clone(), target: self.target_name.clone(), through })?;
+                progress.update(rows.bytes_read());
             }
         }
         while let Some((line, event)) = reorder.pop_remaining() {
@@ -322,15 +323,15 @@ impl ImportRun<'_> {
             }
         }
         self.send(file, &mut batch)?;
-        state.write(&ImportState { digest, target: self.name.clone(), through: through.max(rows.line()) })?;
-        progress.done();
+        state.write(&ImportState { digest, target: self.target_name.clone(), through: through.max(rows.line()) })?;
+        progress.finish();
         self.summary.late += reorder.late_count();
         Ok(())
     }
 
     fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
-        Ok(match &self.wanted {
+        Ok(match &self.kind {
             ImportKind::Events(shape) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
             ImportKind::Items(names) => ImportRows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
         })
@@ -342,13 +343,13 @@ impl ImportRun<'_> {
         if lines.is_empty() {
             return Ok(());
         }
-        let told = self.target.take(entries)?;
+        let told = self.target.append(entries)?;
         self.summary.taken += told.accepted;
         self.summary.duplicates += told.duplicates;
         self.summary.withheld += told.withheld;
         for rejected in &told.rejected {
             let Some(line) = lines.get(rejected.index) else { bail!("the daemon refused a row that was not sent: {}", rejected.reason) };
-            self.faults.rejected(file, RejectedRow::Line(*line), rejected)?;
+            self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }
         Ok(())
     }
@@ -363,11 +364,11 @@ fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
     loop {
         let read = source.read(&mut buffer).with_context(unreadable)?;
         if read == 0 {
-            progress.done();
+            progress.finish();
             return Ok((digest.hex(), size));
         }
         digest.update(buffer.get(..read).unwrap_or_default());
         size += read as u64;
-        progress.show(size);
+        progress.update(size);
     }
 }

@@ -3,9 +3,9 @@
 use actix::SystemRunner;
 use std::sync::Arc;
 
-use super::data;
+use super::data_dir;
 use super::event_sender::{EventSender, SendReceipt};
-use super::flags::{self, SettingsFlags};
+use super::flags::{self, RuntimeFlags};
 use crate::actors::system::{ConsentedEntries, System};
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
@@ -29,7 +29,7 @@ pub(super) struct DirectoryTarget {
 
 impl ImportTarget {
     /// Takes a batch: what was acknowledged is durable.
-    pub(super) fn take(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+    pub(super) fn append(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
             Self::Directory(directory) => directory.append(entries),
@@ -37,7 +37,7 @@ impl ImportTarget {
     }
 
     /// What rows are held against, if not by whom they are sent to.
-    pub(super) fn rules(&self) -> Option<&ValidationRules> {
+    pub(super) fn validation_rules(&self) -> Option<&ValidationRules> {
         if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
     }
 
@@ -59,15 +59,16 @@ impl ImportTarget {
 
 impl DirectoryTarget {
     /// Opens the directory that the flags name, or makes it.
-    pub(super) fn open(flags: &SettingsFlags) -> anyhow::Result<Self> {
-        let layers = data::settings(flags)?;
+    pub(super) fn open(flags: &RuntimeFlags) -> anyhow::Result<Self> {
+        let layers = data_dir::load_settings(flags)?;
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        let store = data::open(&settings, |dir, options| Store::open(dir, options), None)?;
-        let rules = data::door_rules(&settings, &store)?;
-        data::heed_origin(&layers, &mut settings, &store)?;
+        let store = data_dir::open_store(&settings, |dir, options| Store::open(dir, options), None)?;
+        let rules = data_dir::checked_validation_rules(&settings, &store)?;
+        data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
         let runner = actix::System::new();
-        let system = runner.block_on(async { System::start(store, flags::system(&settings, flags::fold(&settings)), metrics) })?;
+        let system = runner
+            .block_on(async { System::start(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics) })?;
         Ok(Self { runner, system, rules })
     }
 

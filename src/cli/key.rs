@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::flags::SettingsFlags;
+use super::flags::RuntimeFlags;
 use crate::auth::{ApiKey, KeyFile, KeyId, Scopes};
 use crate::clock::Clock;
 
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 )]
 pub(super) struct KeyCommand {
     #[command(subcommand)]
-    wish: KeyRequest,
+    request: KeyRequest,
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,25 +36,25 @@ enum KeyRequest {
         #[arg(long, value_name = "N")]
         rate: Option<u32>,
         #[command(flatten)]
-        flags: SettingsFlags,
+        flags: RuntimeFlags,
     },
     /// List the keys that there are.
     List {
         #[command(flatten)]
-        flags: SettingsFlags,
+        flags: RuntimeFlags,
     },
     /// Take a key away.
     Revoke {
         /// The 8 digits between the underscores of the key.
         id: KeyId,
         #[command(flatten)]
-        flags: SettingsFlags,
+        flags: RuntimeFlags,
     },
 }
 
 impl KeyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        match self.wish {
+        match self.request {
             KeyRequest::Create { name, scopes, rate, flags } => {
                 let (key, secret) = KeyFile::in_dir(&data_dir(&flags)?).create(&name, scopes, rate, Clock::system().now())?;
                 // The key alone goes to standard output, so that it can be put where it belongs
@@ -72,11 +72,11 @@ impl KeyCommand {
     }
 }
 
-fn data_dir(flags: &SettingsFlags) -> anyhow::Result<PathBuf> {
+fn data_dir(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
     Ok(flags.layers(&[])?.validated()?.store.data_dir.clone())
 }
 
-fn existing(flags: &SettingsFlags) -> anyhow::Result<PathBuf> {
+fn existing(flags: &RuntimeFlags) -> anyhow::Result<PathBuf> {
     let dir = data_dir(flags)?;
     ensure!(dir.is_dir(), "there is no data directory {}; name it with --data-dir", dir.display());
     Ok(dir)

@@ -21,7 +21,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 const MARK_BYTES: usize = 256;
 /// How long a file is read after another one took its name: its writer may not have noticed the
 /// rotation yet.
-const GRACE: Duration = Duration::from_secs(1);
+const ROTATION_GRACE: Duration = Duration::from_secs(1);
 
 /// A place in a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub(super) struct LogPosition {
 
 /// A line of a log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FollowedLine {
+pub(super) struct LogLine {
     /// Where it begins in its file.
     pub(super) offset: u64,
     /// Its bytes without the line's end; `None` if there are too many.
@@ -47,13 +47,13 @@ pub(super) struct LogFollower {
     base: PathBuf,
     /// What the rotated files of this log are called.
     rotated: Regex,
-    source: Option<LogSource>,
+    source: Option<LogFileReader>,
     /// Since when another file has the log's name.
-    replaced: Option<Instant>,
+    replaced_since: Option<Instant>,
 }
 
 /// The log's file without the ending of a rotation: `access.log` for `access.log.2.gz`.
-pub(super) fn log_of(file: &Path) -> PathBuf {
+pub(super) fn base_log_path(file: &Path) -> PathBuf {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let ending = Regex::new(r"[.\-_]\d[\d.\-_]*(\.(gz|zst))?$").ok();
     let name = ending.map_or(name.clone(), |ending| ending.replace(&name, "").into_owned());
@@ -66,7 +66,7 @@ impl LogFollower {
     pub(super) fn new(base: &Path, place: Option<&LogPosition>) -> anyhow::Result<(Self, bool)> {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let rotated = Regex::new(&format!(r"^{}[.\-_]\d[\d.\-_]*(\.(gz|zst))?$", regex::escape(&name)))?;
-        let mut followed = Self { base: base.to_owned(), rotated, source: None, replaced: None };
+        let mut followed = Self { base: base.to_owned(), rotated, source: None, replaced_since: None };
         let found = match place {
             Some(place) => followed.find(place)?,
             None => true,
@@ -76,22 +76,22 @@ impl LogFollower {
     }
 
     /// The place behind the last line that was read.
-    pub(super) fn place(&self) -> Option<LogPosition> {
-        self.source.as_ref().map(LogSource::place)
+    pub(super) fn position(&self) -> Option<LogPosition> {
+        self.source.as_ref().map(LogFileReader::position)
     }
 
     /// How many bytes of the present file were read from the disk.
     pub(super) fn bytes_read(&self) -> u64 {
-        self.source.as_ref().map_or(0, |source| source.unpacked.bytes_read())
+        self.source.as_ref().map_or(0, |source| source.decompressed.bytes_read())
     }
 
     /// Which file is read.
-    pub(super) fn file(&self) -> &Path {
+    pub(super) fn current_file(&self) -> &Path {
         self.source.as_ref().map_or(&self.base, |source| &source.path)
     }
 
     /// At most so many lines; none at the end of what there is.
-    pub(super) fn read(&mut self, most: usize) -> io::Result<Vec<FollowedLine>> {
+    pub(super) fn read_lines(&mut self, most: usize) -> io::Result<Vec<LogLine>> {
         let mut lines = Vec::new();
         if let Some(source) = &mut self.source {
             while lines.len() < most
@@ -104,13 +104,13 @@ impl LogFollower {
     }
 
     /// The line without an end at the end of a file that nobody writes any more.
-    pub(super) fn last(&mut self) -> Option<FollowedLine> {
-        self.source.as_mut()?.last()
+    pub(super) fn take_unterminated_line(&mut self) -> Option<LogLine> {
+        self.source.as_mut()?.take_unterminated_line()
     }
 
     /// Whether what was read is still what stands there. If the file was emptied, it goes on with
     /// the copy that was made of it, or, without one, at its beginning: then the answer is `false`.
-    pub(super) fn settle(&mut self) -> io::Result<bool> {
+    pub(super) fn recover_from_truncation(&mut self) -> io::Result<bool> {
         let Some(source) = &self.source else {
             self.open()?;
             return Ok(true);
@@ -118,7 +118,7 @@ impl LogFollower {
         if source.is_intact()? {
             return Ok(true);
         }
-        let place = source.place();
+        let place = source.position();
         self.source = None;
         let found = place.offset == 0 || self.find_copy(&place)?;
         self.open()?;
@@ -128,24 +128,28 @@ impl LogFollower {
     /// At the end of a file, moves on to the next one, if there is one. If `patient`, it first
     /// waits until the writer of this file must have noticed the rotation. Returns the unterminated
     /// last line of the file that it leaves.
-    pub(super) fn turn(&mut self, patient: bool) -> io::Result<(bool, Option<FollowedLine>)> {
+    pub(super) fn advance_to_next_file(&mut self, patient: bool) -> io::Result<(bool, Option<LogLine>)> {
         let Some(source) = &self.source else { return Ok((self.open()?, None)) };
         let there = metadata(&self.base)?;
         if source.path == self.base && there.as_ref().is_none_or(|there| there.ino() == source.inode) {
-            self.replaced = None;
+            self.replaced_since = None;
             return Ok((false, None));
         }
-        let later = self.later_than(source.unpacked.file().metadata()?.modified()?, source.inode)?;
+        let later = self.later_than(source.decompressed.file().metadata()?.modified()?, source.inode)?;
         let next = later.into_iter().next();
         if next.is_none() {
-            let is_fresh = patient && !source.unpacked.is_compressed && self.replaced.get_or_insert_with(Instant::now).elapsed() < GRACE;
+            let is_fresh = patient
+                && !source.decompressed.is_compressed
+                && self.replaced_since.get_or_insert_with(Instant::now).elapsed() < ROTATION_GRACE;
             if there.is_none() || is_fresh {
                 return Ok((false, None));
             }
         }
-        let Some(next) = LogSource::open(next.as_ref().unwrap_or(&self.base), &LogPosition::default())? else { return Ok((false, None)) };
-        let last = self.last();
-        self.replaced = None;
+        let Some(next) = LogFileReader::open(next.as_ref().unwrap_or(&self.base), &LogPosition::default())? else {
+            return Ok((false, None));
+        };
+        let last = self.take_unterminated_line();
+        self.replaced_since = None;
         self.source = Some(next);
         Ok((true, last))
     }
@@ -153,7 +157,7 @@ impl LogFollower {
     /// Opens the log at its beginning, if it is there and nothing else is open.
     fn open(&mut self) -> io::Result<bool> {
         if self.source.is_none() {
-            self.source = LogSource::open(&self.base, &LogPosition::default())?;
+            self.source = LogFileReader::open(&self.base, &LogPosition::default())?;
         }
         Ok(self.source.is_some())
     }
@@ -161,7 +165,7 @@ impl LogFollower {
     /// Finds the file that a place is in: the log itself, or one of its rotated files.
     fn find(&mut self, place: &LogPosition) -> io::Result<bool> {
         if metadata(&self.base)?.is_some_and(|there| there.ino() == place.inode || place.offset > 0) {
-            let source = LogSource::open(&self.base, place)?;
+            let source = LogFileReader::open(&self.base, place)?;
             self.source = source.filter(|source| place.offset > 0 || source.inode == place.inode);
             if self.source.is_some() {
                 return Ok(true);
@@ -173,7 +177,7 @@ impl LogFollower {
     /// Finds the rotated file that a place is in.
     fn find_copy(&mut self, place: &LogPosition) -> io::Result<bool> {
         for (_, path) in self.rotated_files()?.into_iter().rev() {
-            self.source = LogSource::open(&path, place)?.filter(|source| place.offset > 0 || source.inode == place.inode);
+            self.source = LogFileReader::open(&path, place)?.filter(|source| place.offset > 0 || source.inode == place.inode);
             if self.source.is_some() {
                 return Ok(true);
             }
@@ -219,21 +223,21 @@ fn metadata(file: &Path) -> io::Result<Option<Metadata>> {
 }
 
 /// A file that is read.
-struct LogSource {
+struct LogFileReader {
     path: PathBuf,
-    unpacked: DecompressedFile,
+    decompressed: DecompressedFile,
     inode: u64,
     /// Where the next line begins.
     offset: u64,
     /// The bytes before it, at most [`MARK_BYTES`].
-    before: Vec<u8>,
+    preceding_bytes: Vec<u8>,
     /// What is there of the next line.
     partial: Vec<u8>,
     /// How many bytes of it were dropped, since it is too long.
-    dropped: u64,
+    dropped_bytes: u64,
 }
 
-impl LogSource {
+impl LogFileReader {
     /// Opens a file at a place; `None` if it is not there, or the place is not in it.
     fn open(path: &Path, place: &LogPosition) -> io::Result<Option<Self>> {
         let mut unpacked = match DecompressedFile::open(path) {
@@ -247,37 +251,45 @@ impl LogSource {
         // A packed file that is not whole has not that place.
         let read = unpacked.skip(place.offset - marked).and_then(|()| (&mut unpacked.reader).take(marked).read_to_end(&mut before));
         let is_there = read.is_ok() && before.len() as u64 == marked && (marked == 0 || mark(&before) == place.mark);
-        let source = Self { path: path.to_owned(), unpacked, inode, offset: place.offset, before, partial: Vec::new(), dropped: 0 };
+        let source = Self {
+            path: path.to_owned(),
+            decompressed: unpacked,
+            inode,
+            offset: place.offset,
+            preceding_bytes: before,
+            partial: Vec::new(),
+            dropped_bytes: 0,
+        };
         Ok(is_there.then_some(source))
     }
 
-    fn place(&self) -> LogPosition {
-        LogPosition { inode: self.inode, offset: self.offset, mark: mark(&self.before) }
+    fn position(&self) -> LogPosition {
+        LogPosition { inode: self.inode, offset: self.offset, mark: mark(&self.preceding_bytes) }
     }
 
     /// Whether the bytes before the place are still those that were read. What is packed does not
     /// change.
     fn is_intact(&self) -> io::Result<bool> {
-        if self.unpacked.is_compressed {
+        if self.decompressed.is_compressed {
             return Ok(true);
         }
-        let file = self.unpacked.file();
-        if file.metadata()?.len() < self.offset + self.dropped + self.partial.len() as u64 {
+        let file = self.decompressed.file();
+        if file.metadata()?.len() < self.offset + self.dropped_bytes + self.partial.len() as u64 {
             return Ok(false);
         }
-        let mut found = vec![0; self.before.len()];
-        match file.read_exact_at(&mut found, self.offset - self.before.len() as u64) {
-            Ok(()) => Ok(found == self.before),
+        let mut found = vec![0; self.preceding_bytes.len()];
+        match file.read_exact_at(&mut found, self.offset - self.preceding_bytes.len() as u64) {
+            Ok(()) => Ok(found == self.preceding_bytes),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn next(&mut self) -> io::Result<Option<FollowedLine>> {
+    fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
-            let read = (&mut self.unpacked.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial)?;
+            let read = (&mut self.decompressed.reader).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut self.partial)?;
             if self.partial.ends_with(b"\n") {
-                return Ok(Some(self.take()));
+                return Ok(Some(self.take_line()));
             }
             if read == 0 {
                 return Ok(None);
@@ -285,25 +297,25 @@ impl LogSource {
             if self.partial.len() > MAX_LINE_BYTES {
                 // Its last bytes stay, for the mark.
                 let dropped = self.partial.len() - MARK_BYTES;
-                self.dropped += dropped as u64;
+                self.dropped_bytes += dropped as u64;
                 self.partial.drain(..dropped);
             }
         }
     }
 
-    fn last(&mut self) -> Option<FollowedLine> {
-        (!self.partial.is_empty()).then(|| self.take())
+    fn take_unterminated_line(&mut self) -> Option<LogLine> {
+        (!self.partial.is_empty()).then(|| self.take_line())
     }
 
-    fn take(&mut self) -> FollowedLine {
+    fn take_line(&mut self) -> LogLine {
         let mut text = std::mem::take(&mut self.partial);
         let offset = self.offset;
-        self.offset += self.dropped + text.len() as u64;
-        self.before.extend_from_slice(&text);
-        self.before.drain(..self.before.len().saturating_sub(MARK_BYTES));
-        let is_whole = std::mem::take(&mut self.dropped) == 0 && text.len() <= MAX_LINE_BYTES;
+        self.offset += self.dropped_bytes + text.len() as u64;
+        self.preceding_bytes.extend_from_slice(&text);
+        self.preceding_bytes.drain(..self.preceding_bytes.len().saturating_sub(MARK_BYTES));
+        let is_whole = std::mem::take(&mut self.dropped_bytes) == 0 && text.len() <= MAX_LINE_BYTES;
         text.truncate(text.trim_ascii_end().len());
-        FollowedLine { offset, text: is_whole.then_some(text) }
+        LogLine { offset, text: is_whole.then_some(text) }
     }
 }
 
@@ -321,7 +333,7 @@ mod tests {
         fs::File::options().create(true).append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    fn texts(lines: Vec<FollowedLine>) -> Vec<String> {
+    fn texts(lines: Vec<LogLine>) -> Vec<String> {
         lines.into_iter().map(|line| String::from_utf8(line.text.unwrap()).unwrap()).collect()
     }
 
@@ -329,10 +341,10 @@ mod tests {
     fn drain(log: &mut LogFollower) -> Vec<String> {
         let mut read = Vec::new();
         loop {
-            log.settle().unwrap();
-            let lines = log.read(3).unwrap();
+            log.recover_from_truncation().unwrap();
+            let lines = log.read_lines(3).unwrap();
             if lines.is_empty() {
-                let (turned, last) = log.turn(false).unwrap();
+                let (turned, last) = log.advance_to_next_file(false).unwrap();
                 read.extend(texts(last.into_iter().collect()));
                 if !turned {
                     return read;
@@ -348,15 +360,15 @@ mod tests {
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\nthr");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read(100).unwrap()), ["one", "two"]);
-        assert_eq!(log.place().unwrap().offset, 8);
+        assert_eq!(texts(log.read_lines(100).unwrap()), ["one", "two"]);
+        assert_eq!(log.position().unwrap().offset, 8);
         append(&file, "ee\r\n");
-        assert_eq!(log.read(100).unwrap(), [FollowedLine { offset: 8, text: Some(b"three".to_vec()) }]);
+        assert_eq!(log.read_lines(100).unwrap(), [LogLine { offset: 8, text: Some(b"three".to_vec()) }]);
         append(&file, &format!("{}\nafter\n", "x".repeat(3 * MAX_LINE_BYTES)));
-        let lines = log.read(100).unwrap();
+        let lines = log.read_lines(100).unwrap();
         assert_eq!((lines[0].text.is_none(), lines[1].text.as_deref()), (true, Some(&b"after"[..])));
-        let (mut again, found) = LogFollower::new(&file, log.place().as_ref()).unwrap();
-        assert!(found && again.read(100).unwrap().is_empty());
+        let (mut again, found) = LogFollower::new(&file, log.position().as_ref()).unwrap();
+        assert!(found && again.read_lines(100).unwrap().is_empty());
     }
 
     #[test]
@@ -365,8 +377,8 @@ mod tests {
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read(1).unwrap()), ["one"]);
-        let place = log.place().unwrap();
+        assert_eq!(texts(log.read_lines(1).unwrap()), ["one"]);
+        let place = log.position().unwrap();
         for way in ["renamed", "copied", "packed"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("access.log");
@@ -395,7 +407,7 @@ mod tests {
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
-        assert_eq!(texts(log.read(1).unwrap()), ["one"]);
+        assert_eq!(texts(log.read_lines(1).unwrap()), ["one"]);
         append(&file, "three\n");
         fs::copy(&file, folder.path().join("access.log.1")).unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
@@ -424,7 +436,7 @@ mod tests {
     #[test]
     fn the_log_of_a_rotated_file() {
         for name in ["access.log", "access.log.1", "access.log.2.gz", "access.log-20261124.gz", "access.log-20261124-1200"] {
-            assert_eq!(log_of(&Path::new("/var").join(name)), Path::new("/var/access.log"), "{name}");
+            assert_eq!(base_log_path(&Path::new("/var").join(name)), Path::new("/var/access.log"), "{name}");
         }
     }
 }

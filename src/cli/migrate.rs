@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::data;
-use super::flags::SettingsFlags;
+use super::data_dir;
+use super::flags::RuntimeFlags;
 use crate::store::{FORMAT, Store};
 
 /// Arguments of `sequor migrate`.
@@ -14,13 +14,13 @@ use crate::store::{FORMAT, Store};
 )]
 pub(super) struct Migrate {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
 }
 
 impl Migrate {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let layers = data::settings(&self.flags)?;
-        let store = data::open(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
+        let layers = data_dir::load_settings(&self.flags)?;
+        let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
         let (dir, found) = (store.dir().display(), store.format_found()?);
         if found == FORMAT {
             println!("{dir} has format {FORMAT}, the present one; nothing was to be done");

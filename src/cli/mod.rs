@@ -3,12 +3,12 @@
 mod admin;
 mod backup;
 mod bench;
-mod client;
 mod client_auth;
 mod compact;
 mod consistency;
+mod daemon_client;
 mod daemon_process;
-mod data;
+mod data_dir;
 mod demo;
 mod erasures;
 mod evaluate;
@@ -22,26 +22,26 @@ mod key;
 mod log_follower;
 mod migrate;
 mod plot;
-mod progress;
+mod progress_display;
 mod progress_file;
+mod pseudonym_secret;
 mod rebuild;
 mod recording;
 mod rejects;
 mod replay;
 mod replay_report;
 mod restore;
-mod secret;
 mod serve;
 mod supervisor;
 mod tail;
 mod train;
-mod trained;
+mod training_checkpoint;
 mod unlearn;
 mod verify;
 
 use clap::{Parser, Subcommand};
 
-pub use rejects::RejectedRows;
+pub use rejects::RejectedRowsError;
 
 /// A real-time recommender daemon: it captures what users do, learns from every event as it
 /// arrives, and answers "what next?".

@@ -14,7 +14,7 @@ pub(super) struct ProgressFile(PathBuf);
 
 impl ProgressFile {
     /// The one named, or that of a file: its name with an ending more.
-    pub(super) fn of(file: &Path, ending: &str, named: Option<&Path>) -> Self {
+    pub(super) fn for_file(file: &Path, ending: &str, named: Option<&Path>) -> Self {
         Self(named.map_or_else(
             || {
                 let mut name = OsString::from(file);

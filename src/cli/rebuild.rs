@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::consistency::{RecordedSteps, examine};
-use super::data;
+use super::consistency::{SessionReplayer, check_consistency};
+use super::data_dir;
 use super::evaluate::write_json;
-use super::flags::{self, SettingsFlags};
-use super::progress::ProgressDisplay;
+use super::flags::{self, RuntimeFlags};
+use super::progress_display::ProgressDisplay;
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::pretrained::{number_items, read_pretrained};
 use crate::actors::state_history::{StoredStateHistory, replay_up_to};
@@ -32,7 +32,7 @@ use crate::telemetry::span;
 )]
 pub(super) struct Rebuild {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// Give up the journal's entries from the first damage on, for good.
     #[arg(long)]
     accept_loss: bool,
@@ -43,18 +43,19 @@ pub(super) struct Rebuild {
 
 impl Rebuild {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let layers = data::settings(&self.flags)?;
+        let layers = data_dir::load_settings(&self.flags)?;
         let mut settings = layers.validated()?.clone();
         let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
         let store = if self.accept_loss {
-            data::open(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
+            data_dir::open_store(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
         } else {
-            let store = data::open(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
-                .downcast_ref::<StoreError>(
-            ) {
-                Some(StoreError::DamagedRecord { .. }) => error.context(way_out),
-                _ => error,
-            })?;
+            let store =
+                data_dir::open_store(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
+                    .downcast_ref::<StoreError>(
+                ) {
+                    Some(StoreError::DamagedRecord { .. }) => error.context(way_out),
+                    _ => error,
+                })?;
             store.check_journal_end()?;
             store
         };
@@ -66,7 +67,7 @@ impl Rebuild {
             );
         }
         if let Some(pretrained) = read_pretrained(&store)? {
-            flags::give_way(&layers, "network", &settings.network, pretrained.network(), &[])?;
+            flags::ensure_compatible(&layers, "network", &settings.network, pretrained.network(), &[])?;
             settings.network = pretrained.network().clone();
         }
         let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
@@ -77,15 +78,15 @@ impl Rebuild {
         store.copy_quarantine(&copy, |offset| offset)?;
         let end = store.journal().next_offset()?;
         let progress = ProgressDisplay::new(end, "entries copied");
-        match store.copy_journal(&copy, end, &mut |done, _| progress.show(done)) {
+        match store.copy_journal(&copy, end, &mut |done, _| progress.update(done)) {
             Err(error) if self.accept_loss => eprintln!("given up from here on: {error}"),
             copied => copied.context(way_out)?,
         }
-        progress.done();
+        progress.finish();
 
         let names = rebuild_items(&copy)?;
         rebuild_sessions(&copy, &names, &settings)?;
-        let fold = flags::fold(&settings);
+        let fold = flags::learner_config(&settings);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let offset = relearn(copy.clone(), names, fold, &metrics)?;
         copy.sync(Durability::PowerLoss)?;
@@ -98,12 +99,12 @@ impl Rebuild {
         // They may be of entries that were given up.
         store.restore_points_read_only().keep_only(Offset::MAX)?;
 
-        let found = examine(&store, &settings);
+        let found = check_consistency(&store, &settings);
         println!("{found}");
         if let Some(file) = &self.json {
             write_json(file, &found)?;
         }
-        found.verdict()
+        found.ensure_undamaged()
     }
 }
 
@@ -136,15 +137,15 @@ pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>
 pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
-    let recorded = RecordedSteps { store, names, kinds: &kinds, idle_gap_ms };
-    recorded.fold_sessions(
+    let recorded = SessionReplayer { store, names, kinds: &kinds, idle_gap_ms };
+    recorded.replay_sessions(
         "entries folded into sessions",
         |_| Offset::MAX,
         |users, _| {
-            let record = |(user, folded): (String, super::consistency::ReplayedState)| {
-                (user, SessionRecord { applied_through: folded.applied, sequence: folded.session, hidden_state: Vec::new() })
+            let record = |(user, folded): (String, super::consistency::ReplayedSession)| {
+                (user, SessionRecord { applied_through: folded.applied_through, sequence: folded.sequence, hidden_state: Vec::new() })
             };
-            let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.gone).map(record).collect();
+            let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.is_removed).map(record).collect();
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
         },
     )?;
@@ -174,10 +175,10 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerCon
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
                 let progress = ProgressDisplay::new(end, "entries learned");
-                replay_up_to(&mut learner, &store, end, |offset| progress.show(offset)).map_err(|error| anyhow::anyhow!(error))?;
+                replay_up_to(&mut learner, &store, end, |offset| progress.update(offset)).map_err(|error| anyhow::anyhow!(error))?;
                 let state = learner.state()?;
                 store.checkpoints(1)?.write::<StoreError>(end, |file| Ok(codec::encode_to(&state, file)?))?;
-                progress.done();
+                progress.finish();
                 Ok(end)
             };
             let _ = reply.send({ learn }());

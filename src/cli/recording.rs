@@ -8,16 +8,16 @@ use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::Recording;
 
 /// Rows that are refused are told, but not more than so many.
-const TOLD: u64 = 10;
+const MAX_PRINTED_REJECTS: u64 = 10;
 
 /// A recording, and how many of its rows were refused.
-pub(super) struct RecordingReader {
+pub(super) struct ParsedRecording {
     pub(super) recording: Recording,
     pub(super) rejected: u64,
 }
 
 /// Reads a file's events into sessions, and tells the first bad rows on standard error.
-pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<RecordingReader> {
+pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<ParsedRecording> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let mut rejected = 0;
@@ -29,7 +29,7 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
             Ok(event) => recording.add(&event.value, kinds),
             Err(fault) => {
                 rejected += 1;
-                if rejected <= TOLD {
+                if rejected <= MAX_PRINTED_REJECTS {
                     eprintln!("{}: {fault}", file.display());
                 }
             }
@@ -38,5 +38,5 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
     if recording.events() == 0 {
         bail!("{} holds no event", file.display());
     }
-    Ok(RecordingReader { recording, rejected })
+    Ok(ParsedRecording { recording, rejected })
 }

@@ -14,7 +14,7 @@ use crate::ingest::{FileError, ValidationError};
 /// What was taken is taken, but not everything could be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} faulty; everything else was taken")]
-pub struct RejectedRows(pub u64);
+pub struct RejectedRowsError(pub u64);
 
 /// Arguments of a command that tells faults.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,22 +29,22 @@ pub(super) struct RejectFlags {
 
 /// The faults so far.
 pub(super) struct RejectReport {
-    show: u64,
+    max_shown: u64,
     count: u64,
-    all: Option<(PathBuf, BufWriter<File>)>,
+    output: Option<(PathBuf, BufWriter<File>)>,
 }
 
 /// Where in a file a fault stands.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum RejectedRow {
+pub(super) enum RowLocation {
     /// In this line, from 1.
     Line(u64),
     /// In the line that begins at this byte, from 0.
     Byte(u64),
 }
 
-impl fmt::Display for RejectedRow {
+impl fmt::Display for RowLocation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(out, "{line}"),
@@ -58,7 +58,7 @@ impl fmt::Display for RejectedRow {
 struct RejectLine<'f> {
     file: String,
     #[serde(flatten)]
-    spot: RejectedRow,
+    location: RowLocation,
     field: Option<&'f str>,
     code: serde_json::Value,
     reason: &'f str,
@@ -70,42 +70,43 @@ impl RejectReport {
             let created = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             anyhow::Ok((file.clone(), BufWriter::new(created)))
         };
-        Ok(Self { show: flags.show, count: 0, all: flags.faults.as_ref().map(open).transpose()? })
+        Ok(Self { max_shown: flags.show, count: 0, output: flags.faults.as_ref().map(open).transpose()? })
     }
 
     /// A line that cannot be read.
-    pub(super) fn read(&mut self, file: &Path, spot: RejectedRow, fault: &ValidationError) -> anyhow::Result<()> {
-        self.tell(file, spot, fault.field, serde_json::to_value(fault.code)?, &fault.reason)
+    pub(super) fn record_invalid(&mut self, file: &Path, spot: RowLocation, fault: &ValidationError) -> anyhow::Result<()> {
+        self.record(file, spot, fault.field, serde_json::to_value(fault.code)?, &fault.reason)
     }
 
     /// A line that the daemon did not take.
-    pub(super) fn rejected(&mut self, file: &Path, spot: RejectedRow, rejected: &SendRejection) -> anyhow::Result<()> {
-        self.tell(file, spot, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
+    pub(super) fn record_rejected(&mut self, file: &Path, spot: RowLocation, rejected: &SendRejection) -> anyhow::Result<()> {
+        self.record(file, spot, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }
 
     /// A line that is not even looked at.
-    pub(super) fn too_long(&mut self, file: &Path, spot: RejectedRow) -> anyhow::Result<()> {
-        self.tell(file, spot, None, "too_long".into(), "the line is too long")
+    pub(super) fn record_too_long(&mut self, file: &Path, spot: RowLocation) -> anyhow::Result<()> {
+        self.record(file, spot, None, "too_long".into(), "the line is too long")
     }
 
     /// A file that breaks off.
-    pub(super) fn broken(&mut self, file: &Path, line: u64, error: &FileError) -> anyhow::Result<()> {
+    pub(super) fn record_unreadable(&mut self, file: &Path, line: u64, error: &FileError) -> anyhow::Result<()> {
         let code = if matches!(error, FileError::Truncated { .. }) { "truncated" } else { "unreadable" };
         // The error names file and line itself.
         let reason = error.to_string();
         let reason = reason.strip_prefix(&format!("{}:{line}: ", file.display())).unwrap_or(&reason);
-        self.tell(file, RejectedRow::Line(line), None, code.into(), reason)
+        self.record(file, RowLocation::Line(line), None, code.into(), reason)
     }
 
-    fn tell(&mut self, file: &Path, spot: RejectedRow, field: Option<&str>, code: serde_json::Value, reason: &str) -> anyhow::Result<()> {
+    fn record(&mut self, file: &Path, spot: RowLocation, field: Option<&str>, code: serde_json::Value, reason: &str) -> anyhow::Result<()> {
         self.count += 1;
-        if self.count <= self.show {
+        if self.count <= self.max_shown {
             eprintln!("{}:{spot}: {reason}", file.display());
-        } else if self.count == self.show + 1 {
+        } else if self.count == self.max_shown + 1 {
             eprintln!("more faults are only counted (--show, --faults FILE)");
         }
-        if let Some((path, all)) = &mut self.all {
-            let written = serde_json::to_writer(&mut *all, &RejectLine { file: file.display().to_string(), spot, field, code, reason });
+        if let Some((path, all)) = &mut self.output {
+            let written =
+                serde_json::to_writer(&mut *all, &RejectLine { file: file.display().to_string(), location: spot, field, code, reason });
             written
                 .map_err(std::io::Error::from)
                 .and_then(|()| all.write_all(b"\n"))
@@ -121,12 +122,12 @@ impl RejectReport {
 
     /// Brings what is written down onto the disk.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        self.all.as_mut().map_or(Ok(()), |(path, all)| all.flush().with_context(|| format!("cannot write {}", path.display())))
+        self.output.as_mut().map_or(Ok(()), |(path, all)| all.flush().with_context(|| format!("cannot write {}", path.display())))
     }
 
     /// The end: an error that makes the exit code 2 if there were any.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        if self.count > 0 { Err(RejectedRows(self.count).into()) } else { Ok(()) }
+        if self.count > 0 { Err(RejectedRowsError(self.count).into()) } else { Ok(()) }
     }
 }

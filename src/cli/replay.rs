@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flags::{self, SettingsFlags};
-use super::progress::ProgressDisplay;
+use super::flags::{self, RuntimeFlags};
+use super::progress_display::ProgressDisplay;
 use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
 use crate::domain::{Entry, SourceName, WithConsent};
@@ -25,7 +25,7 @@ pub(super) struct Replay {
     /// (.ndjson, .jsonl); with .gz unpacked as it is read.
     file: PathBuf,
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's
     /// number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
@@ -58,17 +58,17 @@ fn source(text: &str) -> Result<SourceName, String> {
 }
 
 /// Events sent to the committer at a time.
-const STRETCH: usize = 512;
+const BATCH_EVENTS: usize = 512;
 
 /// Begins the names of the directories that replays make for themselves.
-const REHEARSAL: &str = "sequor-replay-";
+const TEMP_DIR_PREFIX: &str = "sequor-replay-";
 
 /// Removes what earlier replays left that were killed: directories of that name whose store nobody
 /// holds. One without a database may be another's that just begins and has no lock yet.
 fn remove_left_behind(folder: &Path) {
     // Best effort: what cannot be removed is in nobody's way.
     for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let is_one = entry.file_name().to_string_lossy().starts_with(REHEARSAL) && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let is_one = entry.file_name().to_string_lossy().starts_with(TEMP_DIR_PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir());
         let has_begun = is_one && entry.path().join("store").exists();
         let lock = has_begun.then(|| File::open(entry.path().join("lock")).ok()).flatten();
         if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
@@ -80,25 +80,25 @@ fn remove_left_behind(folder: &Path) {
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut settings = self.flags.layers(&[])?.validated()?.clone();
-        drop(flags::start_log(&settings.log)?);
+        drop(flags::init_logging(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         // A replay is a rehearsal: what a power cut takes can be replayed again.
         settings.store.durability = CommitDurability::ProcessCrash;
         // Of its own and gone afterwards unless one is named: the directory of the settings is a
         // daemon's.
         let rehearsal;
-        if !self.flags.names_data_dir() {
+        if !self.flags.has_data_dir() {
             remove_left_behind(&std::env::temp_dir());
-            let made = tempfile::Builder::new().prefix(REHEARSAL).tempdir();
+            let made = tempfile::Builder::new().prefix(TEMP_DIR_PREFIX).tempdir();
             rehearsal = made.context("cannot make a directory for the replay; name one with --data-dir")?;
             settings.store.data_dir = rehearsal.path().to_owned();
         }
         if settings.store.data_dir.join("addresses.json").exists() {
             bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
         }
-        let rules = flags::door_rules(&settings)?;
+        let rules = flags::server_validation_rules(&settings)?;
         let events = self.count(&rules)?;
-        let mut fold = flags::fold(&settings);
+        let mut fold = flags::learner_config(&settings);
         fold.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
         fold.evaluate_from = self.first_counted(events)?;
         fold.evaluate_sources = true;
@@ -158,13 +158,13 @@ impl Replay {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
         store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
-        let mut system_settings = flags::system(settings, fold);
+        let mut system_settings = flags::system_settings(settings, fold);
         system_settings.checkpoints.every = 0;
         let system = System::start(store, system_settings, metrics)?;
         let progress = ProgressDisplay::new(events, "events learned");
         let began = Instant::now();
         let mut faults = 0_u64;
-        let mut batch = Vec::with_capacity(STRETCH);
+        let mut batch = Vec::with_capacity(BATCH_EVENTS);
         for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
             match event? {
                 Ok(event) => batch.push(event.map(Entry::Event)),
@@ -175,9 +175,9 @@ impl Replay {
                     }
                 }
             }
-            if batch.len() >= STRETCH {
+            if batch.len() >= BATCH_EVENTS {
                 send(&system, &mut batch).await?;
-                progress.show(system.snapshot().offset());
+                progress.update(system.snapshot().offset());
             }
         }
         send(&system, &mut batch).await?;
@@ -187,14 +187,14 @@ impl Replay {
             if standing.failed {
                 bail!("learning stopped at entry {}; the log names the reason", standing.next);
             }
-            progress.show(standing.next);
+            progress.update(standing.next);
             if standing.next >= end {
                 break standing;
             }
             actix::clock::sleep(Duration::from_millis(20)).await;
         };
         let elapsed = began.elapsed();
-        progress.done();
+        progress.finish();
         let journal_bytes = system.store().size_on_disk()?;
         Ok(ReplayReport::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
     }

@@ -22,7 +22,7 @@ pub(super) struct ReplayReport {
     mrr_at_20: f64,
     ndcg_at_20: f64,
     /// Every source alone, over the same steps.
-    sources: Vec<SourceAloneReport>,
+    sources: Vec<SourceQualityReport>,
     /// `None` while the interest head is off.
     interest_mse: Option<f64>,
     items: usize,
@@ -41,7 +41,7 @@ pub(super) struct ReplayReport {
 
 /// One source's own list.
 #[derive(Debug, Clone, Serialize)]
-struct SourceAloneReport {
+struct SourceQualityReport {
     source: SourceName,
     recall_at_20: f64,
     mrr_at_20: f64,
@@ -62,7 +62,7 @@ impl ReplayReport {
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learned.by_source)
-                .map(|(source, quality)| SourceAloneReport {
+                .map(|(source, quality)| SourceQualityReport {
                     source,
                     recall_at_20: quality.recall(),
                     mrr_at_20: quality.mrr(),

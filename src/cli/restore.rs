@@ -4,10 +4,10 @@ use anyhow::bail;
 use clap::Args;
 use std::path::PathBuf;
 
-use super::consistency::examine;
-use super::data;
+use super::consistency::check_consistency;
+use super::data_dir;
 use super::erasures;
-use super::flags::{self, SettingsFlags};
+use super::flags::{self, RuntimeFlags};
 use crate::store::{StoreError, restore};
 
 /// Arguments of `sequor restore`.
@@ -19,7 +19,7 @@ pub(super) struct Restore {
     /// What `sequor backup` made: a directory, or a file that ends in .tar.gz.
     backup: PathBuf,
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// Forget whom this list names, as `sequor erasures` wrote it: they were erased after the
     /// backup was made. It is carried out at the daemon's first start.
     #[arg(long, value_name = "FILE")]
@@ -28,16 +28,16 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        if !self.flags.names_data_dir() {
+        if !self.flags.has_data_dir() {
             bail!("say where to, with --data-dir: an empty directory, or one that is not there yet");
         }
-        let layers = data::settings(&self.flags)?;
+        let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
-        let erased = self.erasures.as_deref().map(erasures::read).transpose()?;
-        data::hush_panics();
+        let erased = self.erasures.as_deref().map(erasures::read_list).transpose()?;
+        data_dir::silence_panics();
         let dir = &settings.store.data_dir;
         let found = restore::<_, anyhow::Error>(&self.backup, dir, &flags::store_options(settings), |store| {
-            let found = examine(store, settings).named(dir);
+            let found = check_consistency(store, settings).with_data_dir(dir);
             if found.damages().iter().any(|damage| damage.is_serious()) {
                 println!("{found}");
                 bail!("the backup {} is damaged; nothing was restored", self.backup.display());
@@ -45,7 +45,7 @@ impl Restore {
             if let Some(erased) = &erased {
                 println!(
                     "{} of {} erased ids are in the backup and are forgotten at the daemon's first start",
-                    erasures::apply(store, erased)?,
+                    erasures::apply_list(store, erased)?,
                     erased.len()
                 );
             }

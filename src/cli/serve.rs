@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::flags::{self, SettingsFlags};
-use super::{data, supervisor, trained, unlearn};
+use super::flags::{self, RuntimeFlags};
+use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::jobs::erasure::run_erasures;
 use crate::actors::jobs::retention::expire;
@@ -30,7 +30,7 @@ use crate::telemetry::TelemetryExporter;
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// Where the public API listens; port 0 takes a free one [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
@@ -53,8 +53,8 @@ impl Serve {
         let layers = self.flags.layers(&more)?;
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        let exporter = flags::exporter(&layers, &metrics)?;
-        let set_level = flags::start_log_and(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
+        let exporter = flags::span_exporter(&layers, &metrics)?;
+        let set_level = flags::init_logging_with_spans(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
         let read = {
             let (flags, more) = (self.flags.clone(), more.clone());
             move || flags.layers(&more).map_err(Into::into)
@@ -62,35 +62,38 @@ impl Serve {
         let live = Arc::new(LiveSettings::new(&layers, &settings, Box::new(read), set_level));
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
-            let door = flags::door(&settings);
+            let door = flags::server_options(&settings);
             let keys = HttpServers::keys(&door, &data_dir)?;
             let ahead = CheckpointPreload::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
-                let pretrained = trained::read(file)?.into_pretrained();
+                let pretrained = training_checkpoint::read(file)?.into_pretrained();
                 store_pretrained(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
             }
             // What was learned anew is another checkpoint than the one read ahead.
-            let ahead = if unlearn::take_up(&store)? { None } else { Some(ahead) };
-            let rules = data::door_rules(&settings, &store)?;
-            data::heed_origin(&layers, &mut settings, &store)?;
+            let ahead = if unlearn::apply_finished(&store)? { None } else { Some(ahead) };
+            let rules = data_dir::checked_validation_rules(&settings, &store)?;
+            data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
             actix::spawn(keep_up(Arc::clone(&metrics)));
-            let system = System::start_with(store, flags::system(&settings, flags::fold(&settings)), metrics, ahead)?;
+            let system = System::start_with(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics, ahead)?;
             let scheme = door.scheme();
             let door = HttpServers::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
-            let asked_to_stop = asked_to_stop()?;
+            let asked_to_stop = shutdown_signal()?;
             actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             actix::spawn(run_erasures(system.clone()));
-            actix::spawn(expire(system.clone(), flags::keeping(&settings), Clock::system()));
-            let unlearned = unlearn::watch(system.store().clone(), settings.clone());
+            actix::spawn(expire(system.clone(), flags::retention_job(&settings), Clock::system()));
+            let unlearned = unlearn::prepare_when_pending(system.store().clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
                 door.addresses.api,
                 door.addresses.admin,
                 data_dir.display()
             );
-            supervisor::ready(system.clone(), &format!("API {scheme}://{}, admin {scheme}://{}", door.addresses.api, door.addresses.admin));
+            supervisor::notify_ready(
+                system.clone(),
+                &format!("API {scheme}://{}, admin {scheme}://{}", door.addresses.api, door.addresses.admin),
+            );
             let starts_again = tokio::select! {
                 () = asked_to_stop => false,
                 () = input_ended(), if self.until_eof => false,
@@ -98,7 +101,7 @@ impl Serve {
             };
             // A supervisor that was told of a stop would see to it that it is one.
             if !starts_again {
-                supervisor::stopping();
+                supervisor::notify_stopping();
             }
             tracing::info!("stopping: finishing what is under way");
             system.cancel_long_tasks();
@@ -146,7 +149,7 @@ async fn heed(live: Arc<LiveSettings>) {
 }
 
 /// Waits for Ctrl-C or SIGTERM, which from the call on no longer end the process by themselves.
-pub(super) fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     Ok(async move {

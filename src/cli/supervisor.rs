@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::actors::system::System;
 
 /// How often the state is told where no watchdog wants it more often.
-const USUAL: Duration = Duration::from_secs(30);
+const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Whether anybody listens.
 fn is_asked() -> bool {
@@ -22,13 +22,13 @@ fn tell(state: &[NotifyState<'_>]) {
 
 /// The daemon serves: from here on it tells how it stands, and keeps the watchdog quiet while the
 /// actors answer. Must be called within an actix system.
-pub(super) fn ready(system: System, serving: &str) {
+pub(super) fn notify_ready(system: System, serving: &str) {
     if !is_asked() {
         return;
     }
     tell(&[NotifyState::Ready, NotifyState::Status(serving)]);
     let watchdog = sd_notify::watchdog_enabled();
-    let period = watchdog.map_or(USUAL, |limit| limit / 2);
+    let period = watchdog.map_or(DEFAULT_STATUS_INTERVAL, |limit| limit / 2);
     let serving = serving.to_owned();
     actix::spawn(async move {
         let mut every = actix::clock::interval(period.max(Duration::from_millis(1)));
@@ -48,7 +48,7 @@ pub(super) fn ready(system: System, serving: &str) {
 }
 
 /// The daemon stops.
-pub(super) fn stopping() {
+pub(super) fn notify_stopping() {
     if is_asked() {
         tell(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
     }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::client_auth::ClientAuth;
 use super::event_sender::EventSender;
 use super::flags::{self, SettingFlags};
-use super::log_follower::{FollowedLine, LogFollower, LogPosition, log_of};
-use super::progress::ProgressDisplay;
+use super::log_follower::{LogFollower, LogLine, LogPosition, base_log_path};
+use super::progress_display::ProgressDisplay;
 use super::progress_file::ProgressFile;
-use super::rejects::{RejectFlags, RejectReport, RejectedRow};
+use super::rejects::{RejectFlags, RejectReport, RowLocation};
 use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedDigest, SkipReason};
@@ -41,7 +41,7 @@ pub(super) struct Tail {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// `combined`, `json`, or a regular expression with named groups [default: combined].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -79,7 +79,7 @@ pub(super) struct Tail {
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
-    faults: RejectFlags,
+    reject_flags: RejectFlags,
     /// Kinds of your own ([events.kinds]) are read from the daemon's settings.
     #[command(flatten)]
     flags: SettingFlags,
@@ -102,52 +102,53 @@ struct TailRulesFile {
 /// How far a log was acknowledged, and under which key its users have their pseudonyms.
 #[derive(Debug, Serialize, Deserialize)]
 struct TailState {
-    place: Option<LogPosition>,
+    #[serde(rename = "place")]
+    position: Option<LogPosition>,
     key: [u8; 16],
 }
 
 /// Lines sent at a time.
-const BATCH: usize = 500;
+const BATCH_LINES: usize = 500;
 /// How often a log is looked at that has come to its end.
-const POLL: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A log under way.
 struct TailedLog {
     /// Under which name its lines are told apart from those of other logs.
     name: Vec<u8>,
-    followed: LogFollower,
-    access: AccessLogParser,
+    follower: LogFollower,
+    parser: AccessLogParser,
     key: [u8; 16],
-    state: ProgressFile,
+    progress_file: ProgressFile,
     /// It was read to its end, and is not to be followed further.
-    ended: bool,
+    is_finished: bool,
 }
 
 /// What became of the lines.
 #[derive(Debug, Default)]
 struct TailSummary {
-    taken: u64,
+    accepted: u64,
     duplicates: u64,
     withheld: u64,
-    others: BTreeMap<SkipReason, u64>,
+    skipped: BTreeMap<SkipReason, u64>,
 }
 
 impl Tail {
     pub(super) fn run(self) -> anyhow::Result<()> {
         ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one log; give one FILE, or leave it out");
         let settings = self.access()?;
-        let rules = flags::rules(self.flags.layers(&[], &[])?.validated()?);
-        let sender = EventSender::new(&self.url, &self.knock)?;
-        let mut faults = RejectReport::new(&self.faults)?;
+        let rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
+        let sender = EventSender::new(&self.url, &self.auth)?;
+        let mut faults = RejectReport::new(&self.reject_flags)?;
         let mut summary = TailSummary::default();
         let mut logs = Vec::new();
         for file in &self.files {
             let file = std::path::absolute(file)?;
             ensure!(!self.once || file.exists(), "{} is not there", file.display());
-            let state = ProgressFile::of(&file, ".sequor", self.state.as_deref());
+            let state = ProgressFile::for_file(&file, ".sequor", self.state.as_deref());
             let earlier = state.read::<TailState>()?;
             let key = earlier.as_ref().map_or_else(new_key, |state| state.key);
-            let (followed, found) = LogFollower::new(&file, earlier.and_then(|state| state.place).as_ref())
+            let (followed, found) = LogFollower::new(&file, earlier.and_then(|state| state.position).as_ref())
                 .with_context(|| format!("{} cannot be read", file.display()))?;
             if !found {
                 eprintln!(
@@ -157,8 +158,8 @@ impl Tail {
                 );
             }
             let access = AccessLogParser::new(&settings, key, rules.clone())?;
-            let name = log_of(&file).into_os_string().into_encoded_bytes();
-            let log = TailedLog { name, followed, access, key, state, ended: false };
+            let name = base_log_path(&file).into_os_string().into_encoded_bytes();
+            let log = TailedLog { name, follower: followed, parser: access, key, progress_file: state, is_finished: false };
             // Before anybody gets a pseudonym under it the key is written down.
             log.note()?;
             logs.push(log);
@@ -171,18 +172,18 @@ impl Tail {
                 idle &= !log.step(self.once, &sender, &mut faults, &mut summary)?;
             }
             if let Some(progress) = &progress {
-                progress.show(logs.iter().map(|log| log.followed.bytes_read()).sum());
+                progress.update(logs.iter().map(|log| log.follower.bytes_read()).sum());
             }
-            if self.once && logs.iter().all(|log| log.ended) {
+            if self.once && logs.iter().all(|log| log.is_finished) {
                 break;
             }
             if idle {
                 faults.flush()?;
-                std::thread::sleep(POLL);
+                std::thread::sleep(POLL_INTERVAL);
             }
         }
         if let Some(progress) = progress {
-            progress.done();
+            progress.finish();
         }
         summary.show(faults.count())?;
         faults.finish()
@@ -232,24 +233,24 @@ fn new_key() -> [u8; 16] {
 impl TailedLog {
     /// Reads and sends what there is, at most a batch; `false` if there was nothing.
     fn step(&mut self, once: bool, sender: &EventSender, faults: &mut RejectReport, summary: &mut TailSummary) -> anyhow::Result<bool> {
-        if self.ended {
+        if self.is_finished {
             return Ok(false);
         }
-        let file = self.followed.file().to_owned();
+        let file = self.follower.current_file().to_owned();
         let unreadable = || format!("{} cannot be read", file.display());
-        if !self.followed.settle().with_context(unreadable)? {
+        if !self.follower.recover_from_truncation().with_context(unreadable)? {
             eprintln!("{} was emptied and no copy of it is there; it is read from its beginning", file.display());
         }
-        let file = self.followed.file().to_owned();
-        let lines = self.followed.read(BATCH).with_context(unreadable)?;
+        let file = self.follower.current_file().to_owned();
+        let lines = self.follower.read_lines(BATCH_LINES).with_context(unreadable)?;
         if !lines.is_empty() {
             self.send(&file, lines, sender, faults, summary)?;
             return Ok(true);
         }
-        let (turned, last) = self.followed.turn(!once).with_context(unreadable)?;
+        let (turned, last) = self.follower.advance_to_next_file(!once).with_context(unreadable)?;
         let last = if once && !turned {
-            self.ended = true;
-            self.followed.last()
+            self.is_finished = true;
+            self.follower.take_unterminated_line()
         } else {
             last
         };
@@ -264,7 +265,7 @@ impl TailedLog {
     fn send(
         &self,
         file: &Path,
-        lines: Vec<FollowedLine>,
+        lines: Vec<LogLine>,
         sender: &EventSender,
         faults: &mut RejectReport,
         summary: &mut TailSummary,
@@ -272,45 +273,45 @@ impl TailedLog {
         let now = Clock::system().now();
         let (mut entries, mut places) = (Vec::new(), Vec::new());
         for line in lines {
-            let spot = RejectedRow::Byte(line.offset);
+            let spot = RowLocation::Byte(line.offset);
             let Some(text) = line.text else {
-                faults.too_long(file, spot)?;
+                faults.record_too_long(file, spot)?;
                 continue;
             };
             if text.is_empty() {
                 continue;
             }
             let id = KeyedDigest::of_parts(&[0; 16], &[&self.name, &line.offset.to_le_bytes(), &text]);
-            match self.access.parse_line(&text, &id, now) {
+            match self.parser.parse_line(&text, &id, now) {
                 Ok(AccessLogOutcome::Event(event)) => {
                     entries.push(event.map(Entry::Event));
                     places.push(spot);
                 }
-                Ok(AccessLogOutcome::Skipped(other)) => *summary.others.entry(other).or_default() += 1,
-                Err(fault) => faults.read(file, spot, &fault)?,
+                Ok(AccessLogOutcome::Skipped(other)) => *summary.skipped.entry(other).or_default() += 1,
+                Err(fault) => faults.record_invalid(file, spot, &fault)?,
             }
         }
         let told = sender.send(&entries)?;
-        summary.taken += told.accepted;
+        summary.accepted += told.accepted;
         summary.duplicates += told.duplicates;
         summary.withheld += told.withheld;
         for rejected in &told.rejected {
             let Some(spot) = places.get(rejected.index) else { bail!("the daemon refused a line that was not sent: {}", rejected.reason) };
-            faults.rejected(file, *spot, rejected)?;
+            faults.record_rejected(file, *spot, rejected)?;
         }
         self.note()
     }
 
     fn note(&self) -> anyhow::Result<()> {
-        self.state.write(&TailState { place: self.followed.place(), key: self.key })
+        self.progress_file.write(&TailState { position: self.follower.position(), key: self.key })
     }
 }
 
 impl TailSummary {
     fn show(&self, faulty: u64) -> anyhow::Result<()> {
-        let others = self.others.iter().map(|(other, count)| (format!("no event: {}", other.as_str()), *count));
+        let others = self.skipped.iter().map(|(other, count)| (format!("no event: {}", other.as_str()), *count));
         let rows = [
-            ("taken".to_owned(), self.taken),
+            ("taken".to_owned(), self.accepted),
             ("known already".to_owned(), self.duplicates),
             ("withheld for want of consent".to_owned(), self.withheld),
         ];

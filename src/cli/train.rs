@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::evaluate::{EvaluationFigures, write_json};
 use super::flags::{self, SettingFlags};
 use super::plot::{self, PlotLine};
-use super::{recording, trained};
+use super::{recording, training_checkpoint};
 use crate::learner::{Corpus, EpochProgress, EpochReport, OfflineTraining, score_sessions};
 use crate::metrics::ProcessStats;
 use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
@@ -64,14 +64,14 @@ pub(super) struct Train {
 }
 
 /// What training from a recording prefers to what is best on a stream.
-const PREFERRED: [(&str, &str); 4] =
+const OFFLINE_DEFAULTS: [(&str, &str); 4] =
     [("network.hidden", "100"), ("network.negatives", "2048"), ("network.input_dropout", "0.5"), ("network.hidden_dropout", "0.5")];
 
 impl Train {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let text = |number: Option<usize>| number.map(|number| number.to_string());
         let layers = self.flags.layers(
-            &PREFERRED,
+            &OFFLINE_DEFAULTS,
             &[
                 ("train.epochs", text(self.epochs)),
                 ("train.batch", text(self.batch)),
@@ -81,7 +81,7 @@ impl Train {
                 ("train.seed", self.seed.map(|seed| seed.to_string())),
             ],
         )?;
-        drop(flags::start_log(&layers.validated()?.log)?);
+        drop(flags::init_logging(&layers.validated()?.log)?);
         // Told now, not after the first epoch.
         [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
         let began = Instant::now();
@@ -96,7 +96,7 @@ impl Train {
             })?;
             table.row(training.epochs().len(), &report, Some(took));
             if let Some(file) = &self.checkpoint {
-                trained::write(file, &training)?;
+                training_checkpoint::write(file, &training)?;
             }
         }
         let scores = score_sessions(&training.best_weights(), &corpus.test, training.kinds());
@@ -124,9 +124,9 @@ impl Train {
                 .with_context(|| format!("{} cannot be learned from", self.file.display()))?;
             return Ok((training, corpus, read.rejected));
         };
-        let mut training = trained::read(file)?;
-        flags::give_way(layers, "train", &settings.train, training.settings(), &["epochs"])?;
-        flags::give_way(layers, "network", &settings.network, training.network(), &[])?;
+        let mut training = training_checkpoint::read(file)?;
+        flags::ensure_compatible(layers, "train", &settings.train, training.settings(), &["epochs"])?;
+        flags::ensure_compatible(layers, "network", &settings.network, training.network(), &[])?;
         if !settings.events.kinds.is_empty() && settings.events.resolved_kinds() != *training.kinds() {
             bail!("events.kinds: the checkpoint was made with other kinds");
         }
@@ -156,7 +156,7 @@ fn in_a_folder(file: &Path) -> anyhow::Result<()> {
 struct EpochTable {
     bar: Option<ProgressBar>,
     with_interest: bool,
-    told: Instant,
+    last_printed_at: Instant,
     rows: Vec<EpochRow>,
 }
 
@@ -176,7 +176,7 @@ struct EpochRow {
 
 impl EpochTable {
     /// Between two lines of an epoch under way.
-    const QUIET: Duration = Duration::from_secs(10);
+    const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
     fn new(training: &OfflineTraining, corpus: &Corpus) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -186,7 +186,7 @@ impl EpochTable {
         let (learned, validated, tested) = (corpus.training.len(), corpus.validation.len(), corpus.test.len());
         println!("{} items; {learned} sessions to learn from, {validated} to choose by, {tested} to test on", corpus.names.len());
         let with_interest = training.network().interest_weight > 0.0;
-        let mut table = Self { bar, with_interest, told: Instant::now(), rows: Vec::new() };
+        let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
         let on = if corpus.validation.is_empty() { "test" } else { "validation" };
         let interest = if with_interest { "  interest MSE" } else { "" };
         table.print(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({on})"));
@@ -204,8 +204,8 @@ impl EpochTable {
                 bar.set_position(underway.batches as u64);
                 bar.set_message(format!("{:.4}", underway.loss));
             }
-            None if self.told.elapsed() >= Self::QUIET => {
-                self.told = Instant::now();
+            None if self.last_printed_at.elapsed() >= Self::LINE_INTERVAL => {
+                self.last_printed_at = Instant::now();
                 eprintln!("epoch {}: {} of {} batches, loss {:.4}", underway.epoch, underway.batches, underway.of, underway.loss);
             }
             None => {}
@@ -235,7 +235,7 @@ impl EpochTable {
             report.skipped
         ));
         self.rows.push(row);
-        self.told = Instant::now();
+        self.last_printed_at = Instant::now();
     }
 
     fn print(&self, line: &str) {

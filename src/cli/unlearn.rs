@@ -17,17 +17,17 @@ use crate::settings::Settings;
 use crate::store::{Durability, OffsetShift, PendingTask, Store, StoreOptions};
 
 /// The folder in a data directory where it is made.
-const STAGE: &str = "unlearned";
+const STAGING_DIR: &str = "unlearned";
 /// The file in it that says that it is whole, and how far it reaches.
-const READY: &str = "ready";
+const READY_FILE: &str = "ready";
 /// How often it is looked whether there is something to unlearn.
-const EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it is waited before another try.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// What is made.
 #[derive(Debug, Serialize, Deserialize)]
-struct UnlearnReady {
+struct UnlearnManifest {
     /// Where the entries went.
     shift: OffsetShift,
     /// How many users had been erased.
@@ -35,12 +35,12 @@ struct UnlearnReady {
 }
 
 fn stage(store: &Store) -> PathBuf {
-    store.dir().join(STAGE)
+    store.dir().join(STAGING_DIR)
 }
 
 /// Waits until something is to be unlearned, makes it, and returns: then a start takes it up.
-pub(super) async fn watch(store: Store, settings: Settings) {
-    let mut every = actix::clock::interval(EVERY);
+pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
+    let mut every = actix::clock::interval(POLL_INTERVAL);
     loop {
         every.tick().await;
         match store.erasures().is_pending(PendingTask::Unlearning) {
@@ -60,7 +60,7 @@ pub(super) async fn watch(store: Store, settings: Settings) {
             Ok(Err(error)) => tracing::error!("what is to be unlearned is not yet, and is tried again: {error:#}"),
             Err(_) => tracing::error!("unlearning died; it is tried again"),
         }
-        actix::clock::sleep(PATIENCE).await;
+        actix::clock::sleep(RETRY_DELAY).await;
     }
 }
 
@@ -87,11 +87,11 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     store.copy_quarantine(&copy, |offset| shift.map_offset(offset))?;
     let names = rebuild_items(&copy)?;
     rebuild_sessions(&copy, &names, settings)?;
-    relearn(copy.clone(), names, flags::fold(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
+    relearn(copy.clone(), names, flags::learner_config(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
-    let ready = stage.join(READY);
-    let text = serde_json::to_vec(&UnlearnReady { shift, erased })?;
+    let ready = stage.join(READY_FILE);
+    let text = serde_json::to_vec(&UnlearnManifest { shift, erased })?;
     let unfinished = stage.join("ready.unfinished");
     std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot finish")?;
     std::fs::rename(unfinished, ready)?;
@@ -100,15 +100,15 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
 
 /// Puts what was learned anew in place of what is there, if it is whole and nobody was erased
 /// since. Says whether it did. May be cut short anywhere.
-pub(super) fn take_up(store: &Store) -> anyhow::Result<bool> {
+pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
     let stage = stage(store);
-    let Ok(text) = std::fs::read(stage.join(READY)) else {
+    let Ok(text) = std::fs::read(stage.join(READY_FILE)) else {
         discard(&stage)?;
         return Ok(false);
     };
     let (under_way, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
-    let ready: Option<UnlearnReady> = serde_json::from_slice(&text).ok();
-    let Some(UnlearnReady { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
+    let ready: Option<UnlearnManifest> = serde_json::from_slice(&text).ok();
+    let Some(UnlearnManifest { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
         discard(&stage)?;
         return Ok(false);
     };

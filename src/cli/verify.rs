@@ -3,10 +3,10 @@
 use clap::Args;
 use std::path::PathBuf;
 
-use super::consistency::{ConsistencyCheck, examine};
-use super::data;
+use super::consistency::{ConsistencyReport, check_consistency};
+use super::data_dir;
 use super::evaluate::write_json;
-use super::flags::SettingsFlags;
+use super::flags::RuntimeFlags;
 use crate::store::{Store, StoreError};
 
 /// Arguments of `sequor verify`.
@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError};
 )]
 pub(super) struct Verify {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// Write what was found as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -27,20 +27,20 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let layers = data::settings(&self.flags)?;
+        let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
-        data::hush_panics();
+        data_dir::silence_panics();
         let found = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings)) {
-            Ok(store) => examine(&store, settings),
+            Ok(store) => check_consistency(&store, settings),
             Err(error @ (StoreError::Locked { .. } | StoreError::NotFound { .. } | StoreError::NewerFormat { .. })) => {
                 return Err(error.into());
             }
-            Err(error) => ConsistencyCheck::unopened(&settings.store.data_dir, &error),
+            Err(error) => ConsistencyReport::from_open_error(&settings.store.data_dir, &error),
         };
         println!("{found}");
         if let Some(file) = &self.json {
             write_json(file, &found)?;
         }
-        found.verdict()
+        found.ensure_undamaged()
     }
 }

@@ -97,7 +97,7 @@ impl Problem {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 400: the body is JSON of another shape than `wanted`. What the parser says of it repeats
+    /// 400: the body is JSON of another shape than `kind`. What the parser says of it repeats
     /// values, and those may say who somebody is.
     #[must_use]
     pub fn bad_members(error: &serde_json::Error, wanted: &str) -> Self {

@@ -169,7 +169,7 @@ impl Trainer {
         self.attributes_changed = true;
     }
 
-    /// Initialises a new item from similar items: its rows become the mean of the rows of `others`.
+    /// Initialises a new item from similar items: its rows become the mean of the rows of `skipped`.
     ///
     /// Only items that were a target at least once count. Without any, the item keeps its rows.
     pub fn init_from_similar(&mut self, item: ItemIx, others: &[ItemIx]) {

@@ -192,7 +192,7 @@ impl Committer {
         self.commit_with_watcher(requests, &mut |sync| sync())
     }
 
-    /// As [`Committer::commit`]; `watch` makes the sync.
+    /// As [`Committer::commit`]; `start` makes the sync.
     ///
     /// # Errors
     /// As [`Committer::commit`].

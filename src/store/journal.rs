@@ -105,7 +105,7 @@ impl Journal {
         self.append_with_watcher(entries, durability, &mut |sync| sync())
     }
 
-    /// As [`Journal::append`]; `watch` makes the sync.
+    /// As [`Journal::append`]; `start` makes the sync.
     ///
     /// # Errors
     /// As [`Journal::append`].

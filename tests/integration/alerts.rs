@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{Daemon, Home, event, until};
-use crate::full::Disk;
-use crate::ops::{alerts, named, rules};
-use crate::prometheus::{Prometheus, instead, soon};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::disk_full::TmpfsDisk;
+use crate::ops_assets::{alert_names, metric_names_in, prometheus_rules};
+use crate::prometheus::{Prometheus, replace_required, shorten_alert_delays};
+use crate::random::random_visits;
 
 /// Every alert, and the test below that causes it.
 const CAUSED_BY: [(&str, &str); 22] = [
@@ -46,7 +46,7 @@ const CAUSED_BY: [(&str, &str); 22] = [
 fn every_alert_has_a_test_that_causes_it() {
     let caused: BTreeMap<_, _> = CAUSED_BY.into_iter().collect();
     let names: BTreeSet<_> = caused.keys().map(|alert| (*alert).to_owned()).collect();
-    assert_eq!(names, alerts(), "the table above names other alerts than there are");
+    assert_eq!(names, alert_names(), "the table above names other alerts than there are");
     let page = include_str!("alerts.rs");
     for (alert, test) in caused {
         let body = page.split(&format!("#[test]\nfn {test}() {{\n")).nth(1).unwrap_or_else(|| panic!("there is no test {test}"));
@@ -64,7 +64,7 @@ struct Asked {
 
 fn asked(expression: &str) -> Vec<Asked> {
     let mut found = Vec::new();
-    for name in named(expression) {
+    for name in metric_names_in(expression) {
         for (at, _) in expression.match_indices(name) {
             let rest = &expression[at + name.len()..];
             if rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_' || next == ':') {
@@ -89,12 +89,14 @@ fn asked(expression: &str) -> Vec<Asked> {
 /// would miss the one that matters most.
 #[test]
 fn whatever_an_alert_looks_at_is_there_from_the_start() {
-    let home = Home::new();
-    let text = home.start(&[]).admin("/metrics").body;
-    let recorded: BTreeMap<String, String> =
-        rules().iter().filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned()))).collect();
+    let home = DaemonHome::new();
+    let text = home.start(&[]).get_admin("/metrics").body;
+    let recorded: BTreeMap<String, String> = prometheus_rules()
+        .iter()
+        .filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())))
+        .collect();
     let mut looked_at = 0;
-    for rule in rules() {
+    for rule in prometheus_rules() {
         for Asked { name, labels } in asked(rule["expr"].as_str().unwrap()) {
             // What is recorded has the labels of what it is made of.
             let sources =
@@ -124,84 +126,86 @@ fn whatever_an_alert_looks_at_is_there_from_the_start() {
 
 #[test]
 fn faults_of_actors_and_of_senders() {
-    let (home, dying, quiet) = (Home::new(), Home::new(), Home::new());
+    let (home, dying, quiet) = (DaemonHome::new(), DaemonHome::new(), DaemonHome::new());
     let ill = home.start(&["SEQUOR_FAULT=committer:poison"]);
     let (doomed, well) = (dying.start(&["SEQUOR_FAULT=model:poison"]), quiet.start(&[]));
-    let Some(prometheus) = Prometheus::watch(&[&ill, &doomed, &well], |rules| soon(&rules)) else { return };
+    let Some(prometheus) = Prometheus::start(&[&ill, &doomed, &well], |rules| shorten_alert_delays(&rules)) else { return };
     let all = [&ill, &doomed, &well];
     for daemon in all {
-        daemon.send(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
+        daemon.send_events(&[event("first", "ann", "tea"), event("second", "ann", "pot")]);
     }
-    prometheus.know(&all);
+    prometheus.wait_for_scrapes(&all);
 
     // Faults are asked for in builds with debug assertions alone.
     if cfg!(debug_assertions) {
         let mut round = 0;
-        prometheus.fires(&ill, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
+        prometheus.wait_for_alerts(&ill, &["SequorJournalFailed", "SequorOverloaded", "SequorPanicked"], || {
             round += 1;
             assert_eq!(ill.post("/v1/events", &event(&format!("p{round}"), "ann", "poison").to_string()).status, 503);
         });
-        doomed.send(&[event("third", "ann", "poison")]);
-        prometheus.fires(&doomed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
+        doomed.send_events(&[event("third", "ann", "poison")]);
+        prometheus.wait_for_alerts(&doomed, &["SequorPanicked", "SequorQuarantineGrew"], || {});
     }
-    prometheus.fires(&doomed, &["SequorEventsRejected"], || {
+    prometheus.wait_for_alerts(&doomed, &["SequorEventsRejected"], || {
         assert_eq!(doomed.post("/v1/events", &json!([{ "type": "view" }, { "type": "view" }]).to_string()).status, 400);
     });
     doomed.signal("KILL");
-    prometheus.fires(&doomed, &["SequorDown"], || {});
+    prometheus.wait_for_alerts(&doomed, &["SequorDown"], || {});
     // Not of the one that nothing was done to. How full and how slow this machine is, is not its
     // doing.
     let own_doing = |alert: &String| !["SequorDiskFilling", "SequorSlow"].contains(&alert.as_str());
-    let firing = prometheus.firing(&well);
+    let firing = prometheus.firing_alerts(&well);
     assert!(!firing.iter().any(own_doing), "{firing:?}");
 }
 
 #[test]
 fn checkpoints_that_can_be_neither_written_nor_read() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "store.checkpoint_every=100", "SEQUOR_FAULT=model:poison"]);
     // Who waits for a minute is as far behind as who waits for two seconds.
-    let rules = |rules: String| instead(&soon(&rules), "sequor_learner_lag_seconds > 60", "sequor_learner_lag_seconds > 2");
-    let Some(prometheus) = Prometheus::watch(&[&daemon], rules) else { return };
-    prometheus.know(&[&daemon]);
+    let rules = |rules: String| {
+        replace_required(&shorten_alert_delays(&rules), "sequor_learner_lag_seconds > 60", "sequor_learner_lag_seconds > 2")
+    };
+    let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
+    prometheus.wait_for_scrapes(&[&daemon]);
 
     // Where the checkpoints are to be there is a file, which is no directory and cannot be made
     // one.
-    let (place, aside) = (home.data().join("checkpoints"), home.data().join("aside"));
+    let (place, aside) = (home.data_dir().join("checkpoints"), home.data_dir().join("aside"));
     fs::rename(&place, &aside).unwrap();
     fs::write(&place, "").unwrap();
     let mut sent = 0;
-    prometheus.fires(&daemon, &["SequorCheckpointFailed", "SequorCheckpointOld"], || {
+    prometheus.wait_for_alerts(&daemon, &["SequorCheckpointFailed", "SequorCheckpointOld"], || {
         if sent < 600 {
             let batch: Vec<_> =
                 (sent..sent + 50).map(|number| event(&format!("e{number}"), "ann", &format!("item{}", number % 9))).collect();
-            daemon.send(&batch);
+            daemon.send_events(&batch);
             sent += 50;
         }
     });
-    daemon.learned(600);
+    daemon.wait_until_learned(600);
     assert_eq!(daemon.metric("sequor_learning_failed"), 0.0, "learning goes on");
-    prometheus.fires(&daemon, &["SequorFailing"], || {
-        let answer = daemon.ask_admin("POST", "/admin/model/checkpoint", "{}");
+    prometheus.wait_for_alerts(&daemon, &["SequorFailing"], || {
+        let answer = daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
         assert_eq!((answer.status, &answer.json()["type"]), (500, &json!("/problems/internal")), "{}", answer.body);
     });
     assert!(daemon.logged().contains("a request failed"), "the log tells why");
 
     // Faults are asked for in builds with debug assertions alone.
     if cfg!(debug_assertions) {
-        daemon.send(&[event("bad", "ann", "poison")]);
+        daemon.send_events(&[event("bad", "ann", "poison")]);
         let ills = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorSlow"];
-        prometheus.fires(&daemon, &ills, || {
+        prometheus.wait_for_alerts(&daemon, &ills, || {
             // What it is to know it will not know as long as this lasts.
             let answer = daemon.get("/v1/users/ann/recommendations?min_offset=601");
             assert_eq!((answer.status, &answer.json()["type"]), (503, &json!("/problems/not-yet")), "{}", answer.body);
         });
         fs::remove_file(&place).unwrap();
         fs::rename(&aside, &place).unwrap();
-        daemon.learned(601);
-        assert_eq!(daemon.ask_admin("POST", "/admin/model/checkpoint", "{}").status, 200);
-        until("the troubles to be over", || {
-            let firing = prometheus.firing(&daemon);
+        daemon.wait_until_learned(601);
+        assert_eq!(daemon.admin_request("POST", "/admin/model/checkpoint", "{}").status, 200);
+        wait_for("the troubles to be over", || {
+            let firing = prometheus.firing_alerts(&daemon);
             let lasting = ["SequorLearningFailed", "SequorNotReady", "SequorLearnerLagging", "SequorCheckpointOld"];
             (!firing.iter().any(|alert| lasting.contains(&alert.as_str()))).then_some(())
         });
@@ -210,28 +214,28 @@ fn checkpoints_that_can_be_neither_written_nor_read() {
 
 #[test]
 fn a_learning_rate_that_is_far_too_high() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     // A quadratic loss and plain steps, so that nothing bounds the gradients.
     let network = ["network.optimiser=sgd", "network.learning_rate=0.0001", "network.loss=bpr_max", "network.bpr_regularisation=100"];
     let daemon = home.start(&[&network[..], &["learning.interval=16", "store.checkpoint_every=100000", "safety.warm_up=1000"]].concat());
-    let Some(prometheus) = Prometheus::watch(&[&daemon], |rules| soon(&rules)) else { return };
+    let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("e{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
-    let events: Vec<Value> = walks(11, 2_000).into_iter().enumerate().map(as_event).collect();
+    let events: Vec<Value> = random_visits(11, 2_000).into_iter().enumerate().map(as_event).collect();
     let act = |path: &str, body: &Value| {
-        let answer = daemon.ask_admin("POST", path, &body.to_string());
+        let answer = daemon.admin_request("POST", path, &body.to_string());
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     };
-    events[..400].chunks(100).for_each(|batch| drop(daemon.send(batch)));
+    events[..400].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
     act("/admin/model/checkpoint", &json!({}));
     // Far enough for a look back to find that all was well behind that.
-    events[400..1_600].chunks(100).for_each(|batch| drop(daemon.send(batch)));
-    daemon.learned(1_600);
-    prometheus.know(&[&daemon]);
+    events[400..1_600].chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
+    daemon.wait_until_learned(1_600);
+    prometheus.wait_for_scrapes(&[&daemon]);
     act("/admin/model/learning-rate", &json!({ "value": 1000.0 }));
-    daemon.send(&events[1_600..]);
-    prometheus.fires(&daemon, &["SequorLossNotFinite", "SequorRolledBack"], || {});
+    daemon.send_events(&events[1_600..]);
+    prometheus.wait_for_alerts(&daemon, &["SequorLossNotFinite", "SequorRolledBack"], || {});
     act("/admin/model/pause", &json!({}));
-    prometheus.fires(&daemon, &["SequorLearningPaused"], || {});
+    prometheus.wait_for_alerts(&daemon, &["SequorLearningPaused"], || {});
 }
 
 /// A look at an item by each of many users, and a wait until no more of them are in memory than may
@@ -239,19 +243,19 @@ fn a_learning_rate_that_is_far_too_high() {
 fn round(daemon: &Daemon, number: usize, item: impl Fn(usize) -> String) {
     const USERS: usize = 200;
     let looks: Vec<_> = (0..USERS).map(|user| event(&format!("{number}-{user}"), &format!("user{user}"), &item(user))).collect();
-    daemon.send(&looks);
-    until("sessions to go to rest", || {
+    daemon.send_events(&looks);
+    wait_for("sessions to go to rest", || {
         (daemon.metric("sequor_live_sessions") <= daemon.metric("sequor_live_sessions_limit")).then_some(())
     });
 }
 
 #[test]
 fn more_visitors_than_fit_who_behave_otherwise() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["session.live_max=10", "session.shards=1", "learning.interval=64"]);
     // An hour and a day become a quarter of a minute and ten, and so many tests within them fewer.
     let rules = |rules: String| {
-        let mut rules = soon(&rules);
+        let mut rules = shorten_alert_delays(&rules);
         for (passage, other) in [
             ("_evaluated_steps_total[1h]) > 500", "_evaluated_steps_total[15s]) > 20"),
             ("sequor_evaluated_hits_total[1h]", "sequor_evaluated_hits_total[15s]"),
@@ -261,21 +265,21 @@ fn more_visitors_than_fit_who_behave_otherwise() {
             ("sequor_sessions_revived_total[10m]", "sequor_sessions_revived_total[15s]"),
             ("(sequor_session_events_total[10m]) > 10", "(sequor_session_events_total[15s]) > 1"),
         ] {
-            rules = instead(&rules, passage, other);
+            rules = replace_required(&rules, passage, other);
         }
         rules
     };
-    let Some(prometheus) = Prometheus::watch(&[&daemon], rules) else { return };
-    prometheus.know(&[&daemon]);
+    let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
+    prometheus.wait_for_scrapes(&[&daemon]);
     // Everybody looks at one of a few items: that is easy to foretell.
     let mut number = 0;
-    until("something to be foretold", || {
+    wait_for("something to be foretold", || {
         round(&daemon, number, |user| format!("item{}", (user + number) % 5));
         number += 1;
         (daemon.metric("sequor_evaluated_hits_total") > 500.0).then_some(())
     });
     // From now on nobody looks at what anybody looked at before.
-    prometheus.fires(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
+    prometheus.wait_for_alerts(&daemon, &["SequorQualityFalling", "SequorSessionsThrash"], || {
         round(&daemon, number, |user| format!("novelty{number}-{user}"));
         number += 1;
     });
@@ -283,7 +287,7 @@ fn more_visitors_than_fit_who_behave_otherwise() {
 
 #[test]
 fn a_journal_that_was_let_go_and_connections_that_are_not() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     // Of the database nothing is given back, and a connection on which nothing is asked is left
     // open.
     let settings = [
@@ -299,18 +303,18 @@ fn a_journal_that_was_let_go_and_connections_that_are_not() {
     let wrapper = ["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""].map(ToOwned::to_owned);
     let daemon = home.start_under(&wrapper, &settings);
     // A gigabyte would take minutes to write.
-    let rules = |rules: String| instead(&soon(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7");
-    let Some(prometheus) = Prometheus::watch(&[&daemon], rules) else { return };
+    let rules = |rules: String| replace_required(&shorten_alert_delays(&rules), "sequor_store_bytes > 1e9", "sequor_store_bytes > 1e7");
+    let Some(prometheus) = Prometheus::start(&[&daemon], rules) else { return };
 
     let mut sent = 0;
     let mut send = |count: usize, detail: &str| {
         let properties = json!({ "detail": detail });
         let one = |number: usize| json!({ "event_id": format!("e{number}"), "user_id": format!("user{}", number % 9), "type": "view", "item_id": format!("item{}", number % 50), "properties": properties });
-        daemon.send(&(sent..sent + count).map(one).collect::<Vec<_>>());
+        daemon.send_events(&(sent..sent + count).map(one).collect::<Vec<_>>());
         sent += count;
     };
     (0..30).for_each(|_| send(100, &"x".repeat(8_000)));
-    prometheus.fires(&daemon, &["SequorStoreBloated"], || {
+    prometheus.wait_for_alerts(&daemon, &["SequorStoreBloated"], || {
         // What is small pushes out what is large.
         if daemon.metric("sequor_journal_begin") < 3_000.0 {
             send(100, "");
@@ -321,7 +325,7 @@ fn a_journal_that_was_let_go_and_connections_that_are_not() {
     assert_eq!(most, 400.0);
     let address = daemon.api().trim_start_matches("http://");
     let mut idle = Vec::new();
-    prometheus.fires(&daemon, &["SequorDescriptorsScarce"], || {
+    prometheus.wait_for_alerts(&daemon, &["SequorDescriptorsScarce"], || {
         if daemon.metric("process_open_fds") < 0.85 * most {
             idle.push(TcpStream::connect(address).unwrap());
         }
@@ -330,26 +334,26 @@ fn a_journal_that_was_let_go_and_connections_that_are_not() {
 
 #[test]
 fn ends_again_and_again_on_a_small_disk() {
-    let home = Home::new();
-    let disk = Disk::mount(&home.data());
+    let home = DaemonHome::new();
+    let disk = TmpfsDisk::mount(&home.data_dir());
     // An address of its own, of which nobody else takes the port while the daemon is away.
     let start = |address: &str| home.start(&[&format!("--admin-listen={address}")]);
     let mut daemon = start("127.0.0.77:0");
     let address = daemon.admin_address().trim_start_matches("http://").to_owned();
-    let Some(prometheus) = Prometheus::watch(&[&daemon], |rules| soon(&rules)) else { return };
-    prometheus.know(&[&daemon]);
+    let Some(prometheus) = Prometheus::start(&[&daemon], |rules| shorten_alert_delays(&rules)) else { return };
+    prometheus.wait_for_scrapes(&[&daemon]);
     for ends in 1..=3 {
         daemon.kill();
         daemon = start(&address);
-        until("the start to be seen", || {
+        wait_for("the start to be seen", || {
             let seen = prometheus.query(&format!("changes(process_start_time_seconds[1h]) >= {ends}"));
             (!seen.is_empty()).then_some(())
         });
     }
-    prometheus.fires(&daemon, &["SequorRestarting"], || {});
+    prometheus.wait_for_alerts(&daemon, &["SequorRestarting"], || {});
     // Without the right to mount one it is the machine's disk, and that is not to be filled.
     if disk.is_some() {
-        prometheus.fires(&daemon, &["SequorDiskFilling"], || {});
+        prometheus.wait_for_alerts(&daemon, &["SequorDiskFilling"], || {});
         assert!(!prometheus.query("sequor_disk_free_bytes < 1e9").is_empty(), "it was for the pace at which the disk fills up");
     }
 }

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Home, event, until};
+use crate::daemon::{DaemonHome, HttpResponse, event, wait_for};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -25,7 +25,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[track_caller]
-pub(crate) fn assert_problem(answer: &Answer, body: &Value) {
+pub(crate) fn assert_problem(answer: &HttpResponse, body: &Value) {
     assert_eq!(
         (answer.status, answer.content_type.as_str()),
         (u16::try_from(body["status"].as_u64().unwrap()).unwrap(), "application/problem+json")
@@ -39,7 +39,7 @@ pub(crate) fn assert_problem(answer: &Answer, body: &Value) {
 
 #[test]
 fn events_come_as_one_object_as_an_array_or_as_lines() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let one = event("e1", "ann", "tea").to_string();
     let array = json!([event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
@@ -54,22 +54,22 @@ fn events_come_as_one_object_as_an_array_or_as_lines() {
 
 #[test]
 fn a_repeated_id_changes_nothing_and_is_said_to_be_a_duplicate() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let receipt = daemon.send(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
+    let receipt = daemon.send_events(&[event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e1", "ann", "pot")]);
     assert_eq!(receipt, json!({ "accepted": 2, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 2 }));
-    let receipt = daemon.send(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
+    let receipt = daemon.send_events(&[event("e3", "ann", "pot"), event("e2", "ann", "cup")]);
     assert_eq!(receipt, json!({ "accepted": 1, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
-    let receipt = daemon.send(&[event("e3", "bob", "jug")]);
+    let receipt = daemon.send_events(&[event("e3", "bob", "jug")]);
     assert_eq!(receipt, json!({ "accepted": 0, "duplicates": 1, "withheld": 0, "rejected": [], "offset": 3 }));
     // Without an id nothing can be told apart: the same again is another event.
     let nameless = json!({ "user_id": "ann", "type": "view", "item_id": "tea" });
-    assert_eq!(daemon.send(&[nameless.clone(), nameless])["accepted"], 2);
+    assert_eq!(daemon.send_events(&[nameless.clone(), nameless])["accepted"], 2);
 }
 
 #[test]
 fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let body = json!([event("e1", "ann", "tea"), { "user_id": "ann", "type": "view" }, event("e2", "", "cup"), event("e3", "ann", "pot")]);
     let answer = daemon.post("/v1/events", &body.to_string());
@@ -101,10 +101,10 @@ fn teach_two_worlds(daemon: &crate::daemon::Daemon) {
             let user = format!("{world}-{round}");
             let walk: Vec<_> =
                 (0..6).map(|step| event(&format!("{user}-{step}"), &user, &format!("{world}{}", (round + step) % 8))).collect();
-            daemon.send(&walk);
+            daemon.send_events(&walk);
         }
     }
-    daemon.learned(240);
+    daemon.wait_until_learned(240);
 }
 
 fn about(world: &str, items: &[String]) -> bool {
@@ -113,9 +113,9 @@ fn about(world: &str, items: &[String]) -> bool {
 
 #[test]
 fn recommendations_follow_what_the_user_does() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    assert_eq!(daemon.items("ann"), [""; 0], "nothing is known yet");
+    assert_eq!(daemon.recommended_items("ann"), [""; 0], "nothing is known yet");
     teach_two_worlds(&daemon);
     let answer = daemon.get("/v1/users/ann/recommendations?limit=5").json();
     assert_eq!(answer["items"].as_array().unwrap().len(), 5, "a stranger is shown what is liked: {answer}");
@@ -125,66 +125,66 @@ fn recommendations_follow_what_the_user_does() {
     let other = daemon.get("/v1/users/ann/recommendations?limit=5").json();
     assert_ne!(answer["recommendation_id"], other["recommendation_id"]);
 
-    daemon.send(&[event("a1", "ann", "sea1"), event("a2", "ann", "sea2")]);
-    let sea = daemon.items("ann");
+    daemon.send_events(&[event("a1", "ann", "sea1"), event("a2", "ann", "sea2")]);
+    let sea = daemon.recommended_items("ann");
     assert!(about("sea", &sea), "{sea:?}");
-    daemon.send(&[event("a3", "ann", "sky1"), event("a4", "ann", "sky2"), event("a5", "ann", "sky3")]);
-    let sky = daemon.items("ann");
+    daemon.send_events(&[event("a3", "ann", "sky1"), event("a4", "ann", "sky2"), event("a5", "ann", "sky3")]);
+    let sky = daemon.recommended_items("ann");
     assert!(about("sky", &sky), "{sky:?}");
     assert_eq!(sky.iter().collect::<std::collections::BTreeSet<_>>().len(), sky.len(), "no item twice: {sky:?}");
 }
 
 #[test]
 fn the_first_few_events_are_followed_before_the_network_knows_an_item() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let walk = ["tea", "cup", "pot", "jug"];
     let others: Vec<_> = (0..5).flat_map(|user| walk.map(|item| event(&format!("{user}-{item}"), &format!("user{user}"), item))).collect();
-    daemon.send(&others);
-    daemon.send(&[event("a1", "ann", "tea")]);
-    daemon.learned(21);
+    daemon.send_events(&others);
+    daemon.send_events(&[event("a1", "ann", "tea")]);
+    daemon.wait_until_learned(21);
     let answer = daemon.get("/v1/users/ann/recommendations").json();
     assert!(answer["items"].as_array().unwrap().iter().all(|item| item["score"].is_number()), "{answer}");
-    let after = |item: &str| daemon.post("/v1/recommendations", &json!({ "items": [item] }).to_string()).items();
+    let after = |item: &str| daemon.post("/v1/recommendations", &json!({ "items": [item] }).to_string()).item_ids();
     assert_ne!(after("tea"), after("pot"));
 }
 
 #[test]
 fn a_session_sent_along_is_answered_and_leaves_no_trace() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     teach_two_worlds(&daemon);
     let (users, offset) = (daemon.status()["users"].clone(), daemon.next_offset());
     for (items, world) in [(json!(["sea1", "sea2"]), "sea"), (json!(["sky4", "never seen", "sky5"]), "sky")] {
         let answer = daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 4 }).to_string());
-        let list = answer.items();
+        let list = answer.item_ids();
         assert!(list.len() == 4 && about(world, &list), "{list:?}");
     }
-    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).items().len(), 16, "all that is known, and no more");
+    assert_eq!(daemon.post("/v1/recommendations", r#"{"items":[]}"#).item_ids().len(), 16, "all that is known, and no more");
     // Had anything been journalled, this event would not be the next entry.
-    assert_eq!(daemon.send(&[event("last", "ann", "sea1")])["offset"], offset + 1);
-    daemon.learned(offset + 1);
+    assert_eq!(daemon.send_events(&[event("last", "ann", "sea1")])["offset"], offset + 1);
+    daemon.wait_until_learned(offset + 1);
     assert_eq!(daemon.status()["users"].as_u64(), users.as_u64().map(|users| users + 1));
 }
 
 #[test]
 fn what_is_shown_is_journalled() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send(&[event("e1", "ann", "tea")]);
-    daemon.learned(1);
-    assert_eq!(daemon.items("ann"), ["tea"]);
-    until("the impression in the journal", || (daemon.next_offset() == 2).then_some(()));
+    daemon.send_events(&[event("e1", "ann", "tea")]);
+    daemon.wait_until_learned(1);
+    assert_eq!(daemon.recommended_items("ann"), ["tea"]);
+    wait_for("the impression in the journal", || (daemon.next_offset() == 2).then_some(()));
 }
 
 #[test]
 fn lists_have_a_length_within_bounds() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let many: Vec<_> = (0..40).map(|number| event(&format!("e{number}"), "ann", &format!("item{number}"))).collect();
-    daemon.send(&many);
-    daemon.learned(40);
-    let length = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).items().len();
+    daemon.send_events(&many);
+    daemon.wait_until_learned(40);
+    let length = |query: &str| daemon.get(&format!("/v1/users/ann/recommendations{query}")).item_ids().len();
     assert_eq!((length(""), length("?limit=1"), length("?limit=1000")), (20, 1, 40));
     for limit in ["0", "1001"] {
         let refused = json!({
@@ -204,7 +204,7 @@ fn lists_have_a_length_within_bounds() {
 
 #[test]
 fn what_cannot_be_asked_is_answered_with_a_problem() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let parameter = |field: &str, detail: &str| json!({ "type": "/problems/bad-parameter", "title": "A parameter cannot be read", "status": 400, "detail": detail, "field": field });
     assert_problem(
@@ -224,7 +224,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     });
     assert_problem(&daemon.get("/v1/nothing"), &nothing);
     assert_problem(&daemon.post("/", "{}"), &nothing);
-    assert_problem(&daemon.admin("/v1/events"), &nothing);
+    assert_problem(&daemon.get_admin("/v1/events"), &nothing);
     assert_problem(&daemon.get("/metrics"), &nothing);
 
     let not_allowed = |allowed: &str| {
@@ -254,7 +254,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
 
 #[test]
 fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.max_body_bytes=4096", "server.max_batch=10"]);
     let too_large = json!({
         "type": "/problems/body-too-large", "title": "The body is too large", "status": 413, "allowed": "at most 4096 bytes",
@@ -279,7 +279,7 @@ fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
 
 #[test]
 fn packed_bodies_are_unpacked() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let packed = |encoding: &str, body: &[u8]| daemon.try_post("/v1/events", &[("content-encoding", encoding)], body).unwrap();
     for (encoding, body) in [
@@ -310,9 +310,9 @@ fn packed_bodies_are_unpacked() {
 
 #[test]
 fn an_answer_and_the_log_bear_the_id_of_the_request() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["log.level=debug", "log.format=json"]);
-    let id_of = |answer: &Answer| answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    let id_of = |answer: &HttpResponse| answer.headers["x-request-id"].to_str().unwrap().to_owned();
     let good = daemon.try_post("/v1/events", &[("x-request-id", "trace-7/a")], event("e1", "ann", "tea").to_string().as_bytes()).unwrap();
     assert_eq!((good.status, id_of(&good).as_str()), (200, "trace-7/a"));
     // One that is not well-formed is not repeated to anybody, and of those that are made none comes

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Home, event};
+use crate::daemon::{DaemonHome, event};
 
 /// An event in place of which something bad stands, written as a sender would.
 fn with(fields: &str) -> String {
@@ -53,7 +53,7 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
 
 #[test]
 fn one_bad_event_costs_itself_alone() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut taken = 0;
     for (number, (what, bad, field, code, reason)) in table().into_iter().enumerate() {
@@ -84,7 +84,7 @@ fn one_bad_event_costs_itself_alone() {
 
 #[test]
 fn a_torn_array_gives_what_it_holds() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let whole = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "ann", "pot")]).to_string();
     let answer = daemon.post("/v1/events", &whole[..whole.len() - 20]);
@@ -103,7 +103,7 @@ fn a_torn_array_gives_what_it_holds() {
 
 #[test]
 fn bytes_that_are_no_text_and_texts_without_end_are_answered() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let post = |body: &[u8]| daemon.try_post("/v1/events", &[], body).unwrap();
     let not_text = post(b"{\"user_id\":\"\xff\",\"type\":\"view\",\"item_id\":\"tea\"}");

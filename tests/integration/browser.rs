@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::daemon::Home;
-use crate::random::walks;
+use crate::daemon::DaemonHome;
+use crate::random::random_visits;
 
 /// What `tests/run` fetches the browser's driver into, and where the pictures go.
 fn tools() -> PathBuf {
@@ -35,7 +35,7 @@ fn events(count: usize) -> Vec<Value> {
     let Ok(file) = std::fs::File::open(data.join("yoochoose100k.csv.gz")) else {
         let one =
             |visit: crate::random::Visit| json!({ "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
-        return walks(7, count).into_iter().map(one).collect();
+        return random_visits(7, count).into_iter().map(one).collect();
     };
     let text = std::io::read_to_string(GzDecoder::new(file)).unwrap();
     let one = |line: &str| {
@@ -57,13 +57,13 @@ fn the_pages_show_and_act_and_are_usable_by_all() {
         .unwrap();
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=128", "clusters.every=512", "clusters.lag=128", "store.checkpoint_every=1000"]);
     let events = events(2500);
     for batch in events.chunks(500) {
-        daemon.send(batch);
+        daemon.send_events(batch);
     }
-    daemon.learned(events.len() as u64);
+    daemon.wait_until_learned(events.len() as u64);
     let user = events[events.len() - 1]["user_id"].as_str().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/pages.mjs");
     let output = Command::new("node")
@@ -85,7 +85,7 @@ fn the_beacon_tells_everything_once_and_nothing_of_who_does_not_want_it() {
         // Said by the test above.
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     play("beacon.mjs", &[daemon.admin_address(), daemon.api()]);
 }
@@ -95,7 +95,7 @@ fn the_readmes_lines_for_a_web_page_work_as_they_are_written() {
     if !browsable() {
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     play("readme.mjs", &[daemon.admin_address(), daemon.api(), &crate::readme::page_with_beacon()]);
 }

@@ -38,7 +38,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::{Home, run};
+use crate::daemon::{DaemonHome, run};
 
 /// Journal entries of the directory.
 const ENTRIES: u64 = 356;
@@ -77,10 +77,10 @@ fn fixture(file: &str) -> PathBuf {
 }
 
 /// A home whose data directory is a copy of the fixture's.
-fn unpacked() -> Home {
-    let home = Home::new();
+fn unpacked() -> DaemonHome {
+    let home = DaemonHome::new();
     let archive = flate2::read::GzDecoder::new(File::open(fixture("data.tar.gz")).unwrap());
-    tar::Archive::new(archive).unpack(home.data()).unwrap();
+    tar::Archive::new(archive).unpack(home.data_dir()).unwrap();
     home
 }
 
@@ -121,14 +121,14 @@ fn assert_round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     assert!(codec::encode(&value).unwrap() == bytes, "a {} is encoded otherwise", std::any::type_name::<T>());
 }
 
-fn checkpoint(home: &Home) -> PathBuf {
-    home.data().join(format!("checkpoints/{ENTRIES:020}.checkpoint"))
+fn checkpoint(home: &DaemonHome) -> PathBuf {
+    home.data_dir().join(format!("checkpoints/{ENTRIES:020}.checkpoint"))
 }
 
 #[test]
 fn a_data_directory_of_the_former_build_is_sound() {
     let home = unpacked();
-    let data = home.data();
+    let data = home.data_dir();
     let report = home.path().join("report.json");
     succeeds(&["verify", "--data-dir", path(&data), "--json", path(&report)], &[]);
     let read = |file: &Path| -> Value { serde_json::from_slice(&fs::read(file).unwrap()).unwrap() };
@@ -152,7 +152,7 @@ fn a_data_directory_of_the_former_build_is_sound() {
 fn a_checkpoint_and_hidden_states_of_the_former_build_are_written_again_with_equal_bytes() {
     let home = unpacked();
     assert_round_trip::<LearnerState>(&payload(&checkpoint(&home)));
-    let store = Store::open_existing(home.data(), &StoreOptions::default()).unwrap();
+    let store = Store::open_existing(home.data_dir(), &StoreOptions::default()).unwrap();
     let records: Vec<_> = store.sessions().iter().unwrap().map(|read| read.unwrap().1).collect();
     let hidden: Vec<_> = records.iter().filter(|record| !record.hidden_state.is_empty()).collect();
     assert!(hidden.len() > 3, "{} of {} records have a hidden state", hidden.len(), records.len());
@@ -163,13 +163,13 @@ fn a_checkpoint_and_hidden_states_of_the_former_build_are_written_again_with_equ
 fn a_daemon_goes_on_from_the_checkpoint_of_the_former_build() {
     let home = unpacked();
     let before = fs::read(checkpoint(&home)).unwrap();
-    let addresses: Value = serde_json::from_slice(&fs::read(home.data().join("addresses.json")).unwrap()).unwrap();
+    let addresses: Value = serde_json::from_slice(&fs::read(home.data_dir().join("addresses.json")).unwrap()).unwrap();
     assert_eq!(addresses, json!({ "api": "http://127.0.0.1:38825", "admin": "http://127.0.0.1:40655" }));
     let config = format!("--config={}", path(&fixture("settings.toml")));
     let settings = ["network.hidden=2", "network.negatives=8", &config];
     let daemon = home.start(&settings);
-    daemon.learned(ENTRIES);
-    assert!(!daemon.items("user0").is_empty());
+    daemon.wait_until_learned(ENTRIES);
+    assert!(!daemon.recommended_items("user0").is_empty());
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
     // Learned anew, the state would lack the user who was erased without being unlearned.
@@ -180,7 +180,7 @@ fn a_daemon_goes_on_from_the_checkpoint_of_the_former_build() {
 fn the_journal_of_the_former_build_is_learned_to_the_same_bytes() {
     for (name, settings) in REBUILDS {
         let home = unpacked();
-        succeeds(&["rebuild", "--data-dir", path(&home.data())], settings);
+        succeeds(&["rebuild", "--data-dir", path(&home.data_dir())], settings);
         let rebuilt = checkpoint(&home);
         assert_round_trip::<LearnerState>(&payload(&rebuilt));
         assert_eq!(digest(&fs::read(rebuilt).unwrap()), golden_digest(&format!("rebuild {name}")), "{name}");
@@ -189,7 +189,7 @@ fn the_journal_of_the_former_build_is_learned_to_the_same_bytes() {
 
 #[test]
 fn a_training_and_the_network_that_a_store_begins_with_have_the_bytes_of_the_former_build() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let trained = home.path().join("trained");
     let training = ["train.epochs=3", "train.validation=0.2", "train.batch=8"];
     succeeds(&["train", path(&fixture("recording.csv")), "--checkpoint", path(&trained)], &training);
@@ -199,34 +199,34 @@ fn a_training_and_the_network_that_a_store_begins_with_have_the_bytes_of_the_for
     let config = format!("--config={}", path(&fixture("settings.toml")));
     let settings = [&config, "network.hidden=2", "network.negatives=8", &format!("--checkpoint={}", path(&trained))];
     assert_eq!(home.start(&settings).terminate().code(), Some(0));
-    let origin = home.data().join("origin");
+    let origin = home.data_dir().join("origin");
     assert_round_trip::<PretrainedNetwork>(&payload(&origin));
     assert_eq!(digest(&fs::read(&origin).unwrap()), golden_digest("origin"));
 }
 
 #[test]
 fn the_key_file_of_the_former_build_is_written_again_with_equal_bytes() {
-    let home = Home::new();
-    let keys = home.data().join("keys.json");
-    fs::create_dir_all(home.data()).unwrap();
+    let home = DaemonHome::new();
+    let keys = home.data_dir().join("keys.json");
+    fs::create_dir_all(home.data_dir()).unwrap();
     fs::copy(fixture("keys.json"), &keys).unwrap();
-    let output = run(&["key", "revoke", "9947b65f", "--data-dir", path(&home.data())]);
+    let output = run(&["key", "revoke", "9947b65f", "--data-dir", path(&home.data_dir())]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_to_string(&keys).unwrap(), fs::read_to_string(fixture("keys-after-revocation.json")).unwrap());
 }
 
 #[test]
 fn import_and_tail_note_their_progress_as_the_former_build_did() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let recording = home.path().join("recording.csv");
     fs::copy(fixture("recording.csv"), &recording).unwrap();
-    succeeds(&["import", path(&recording), "--data-dir", path(&home.data())], &[]);
-    let target = json!(home.data().canonicalize().unwrap());
+    succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
+    let target = json!(home.data_dir().canonicalize().unwrap());
     let state = home.path().join("recording.csv.import");
     let expected = format!(r#"{{"digest":"c01728f701af2419bee74f82cf8d8a02","target":{target},"through":402}}"#);
     assert_eq!(fs::read_to_string(&state).unwrap(), expected);
     // The command reads it: a second run sends nothing.
-    let again = succeeds(&["import", path(&recording), "--data-dir", path(&home.data())], &[]);
+    let again = succeeds(&["import", path(&recording), "--data-dir", path(&home.data_dir())], &[]);
     assert!(String::from_utf8_lossy(&again.stdout).lines().any(|line| line.ends_with(" 400")), "rows that were sent before");
 
     let log = home.path().join("access.log");

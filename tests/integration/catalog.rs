@@ -3,22 +3,24 @@
 use serde_json::{Value, json};
 
 use crate::api::assert_problem;
-use crate::daemon::{Daemon, Home, event};
+use crate::daemon::{Daemon, DaemonHome, event};
 
 fn put(daemon: &Daemon, item: &str, attributes: &Value) {
-    let answer = daemon.ask("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
+    let answer = daemon.request("PUT", &format!("/v1/items/{item}"), &attributes.to_string());
     assert_eq!((answer.status, &answer.json()["accepted"]), (200, &json!(1)), "{}", answer.body);
 }
 
 #[test]
 fn an_item_is_put_patched_and_deleted() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let unknown = json!({
         "type": "/problems/unknown-item", "title": "The item is not known", "status": 404, "field": "item",
         "detail": "No event and no change of the catalog has named the item, or it was deleted.",
     });
-    for answer in [daemon.get("/v1/items/tea"), daemon.ask("PATCH", "/v1/items/tea", "{}"), daemon.ask("DELETE", "/v1/items/tea", "")] {
+    for answer in
+        [daemon.get("/v1/items/tea"), daemon.request("PATCH", "/v1/items/tea", "{}"), daemon.request("DELETE", "/v1/items/tea", "")]
+    {
         assert_problem(&answer, &unknown);
     }
     assert_eq!(daemon.next_offset(), 0);
@@ -34,35 +36,35 @@ fn an_item_is_put_patched_and_deleted() {
     });
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
-    let answer = daemon.ask("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
+    let answer = daemon.request("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
     let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "an item has no field `colour`" });
     assert_eq!(answer.json(), json!({ "accepted": 1, "duplicates": 0, "withheld": 0, "rejected": [], "warnings": [warning], "offset": 2 }));
     (tea["brand"], tea["available"]) = (Value::Null, json!(false));
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
-    assert_eq!(daemon.ask("DELETE", "/v1/items/tea", "").status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/items/tea", "").status, 200);
     assert_eq!(daemon.get("/v1/items/tea").status, 404);
-    assert_eq!(daemon.ask("PATCH", "/v1/items/tea", "{}").status, 404, "a deleted item stays deleted");
+    assert_eq!(daemon.request("PATCH", "/v1/items/tea", "{}").status, 404, "a deleted item stays deleted");
     put(&daemon, "tea", &json!({}));
     assert_eq!(daemon.get("/v1/items/tea").json()["brand"], Value::Null);
     // An item that only an event has named has no attributes and is available.
-    daemon.send(&[event("e1", "ann", "a cup")]);
+    daemon.send_events(&[event("e1", "ann", "a cup")]);
     assert_eq!(daemon.get("/v1/items/a%20cup").json()["available"], json!(true));
-    assert_eq!(daemon.ask("PATCH", "/v1/items/a%20cup", r#"{"price":3}"#).status, 200);
+    assert_eq!(daemon.request("PATCH", "/v1/items/a%20cup", r#"{"price":3}"#).status, 200);
     assert_eq!(daemon.get("/v1/items/a%20cup").json()["price"], json!(3.0));
 }
 
 #[test]
 fn what_breaks_a_rule_is_named_and_changes_nothing() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3"]);
-    let answer = daemon.ask("PUT", "/v1/items/tea", r#"{"price":-1}"#);
+    let answer = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
     let problem = json!({
         "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative.", "field": "price",
     });
     assert_problem(&answer, &problem);
-    assert_eq!(daemon.ask("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);
-    assert_eq!(daemon.ask("PUT", "/v1/items/tea", "").status, 400);
+    assert_eq!(daemon.request("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);
+    assert_eq!(daemon.request("PUT", "/v1/items/tea", "").status, 400);
     assert_eq!(daemon.next_offset(), 0);
 
     let lines = "{\"item_id\":\"tea\",\"price\":2}\nnope\n{\"item_id\":\"cup\",\"categories\":\"pots\"}";
@@ -74,12 +76,12 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
     let four = vec![json!({ "item_id": "tea" }); 4];
     assert_eq!(daemon.post("/v1/items", &json!(four).to_string()).status, 413);
     assert_eq!(daemon.post("/v1/items", "[{}]").status, 400);
-    assert_eq!((daemon.get("/v1/items").status, daemon.ask("POST", "/v1/items/tea", "{}").status), (405, 405));
+    assert_eq!((daemon.get("/v1/items").status, daemon.request("POST", "/v1/items/tea", "{}").status), (405, 405));
 }
 
 #[test]
 fn the_catalog_outlives_the_process() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     put(&daemon, "tea", &json!({ "price": 1 }));
     put(&daemon, "cup", &json!({ "price": 2 }));
@@ -87,7 +89,7 @@ fn the_catalog_outlives_the_process() {
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/items/tea").json()["price"], json!(1.0), "from the checkpoint");
     put(&daemon, "tea", &json!({ "price": 3 }));
-    assert_eq!(daemon.ask("DELETE", "/v1/items/cup", "").status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/items/cup", "").status, 200);
     daemon.kill();
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/items/tea").json()["price"], json!(3.0), "from the journal's tail");
@@ -106,9 +108,9 @@ fn shop(daemon: &Daemon) {
     let views =
         |user: usize| (0..12).map(move |number| event(&format!("{user}-{number}"), &format!("user{user}"), &format!("item{number}")));
     let events: Vec<_> = (0..4).flat_map(views).collect();
-    daemon.send(&events);
-    daemon.send(&[event("a1", "ann", "item0"), event("a2", "ann", "item1")]);
-    daemon.learned(62);
+    daemon.send_events(&events);
+    daemon.send_events(&[event("a1", "ann", "item0"), event("a2", "ann", "item1")]);
+    daemon.wait_until_learned(62);
 }
 
 fn ask(daemon: &Daemon, query: &str) -> Value {
@@ -123,7 +125,7 @@ fn ids(list: &Value) -> Vec<String> {
 
 #[test]
 fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     shop(&daemon);
     let all = ask(&daemon, "");
@@ -153,7 +155,7 @@ fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
     put(&daemon, "item5", &json!({ "available": false }));
     put(&daemon, "item6", &json!({ "expires": 1000 }));
     put(&daemon, "item7", &json!({ "published": 4_102_444_800_000_i64 }));
-    assert_eq!(daemon.ask("DELETE", "/v1/items/item8", "").status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
     let list = ask(&daemon, "limit=8");
     assert_eq!((&list["fallback"], &list["removed"]), (&json!("none"), &removed(0, 0, 0, 4, 0)));
     assert!((5..9).all(|gone| !ids(&list).contains(&format!("item{gone}"))));
@@ -167,7 +169,7 @@ fn a_request_says_what_it_wants_and_the_answer_what_it_left_out() {
 
 #[test]
 fn what_an_answer_falls_short_of_is_named() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let list = ask(&daemon, "");
     assert_eq!((&list["fallback"], &list["items"]), (&json!("empty_catalog"), &json!([])));
@@ -184,7 +186,7 @@ fn what_an_answer_falls_short_of_is_named() {
 
 #[test]
 fn a_bad_wish_is_pointed_at() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let answer = daemon.get("/v1/users/ann/recommendations?filter=price%20%3C%20cheap");
     let problem = json!({
@@ -212,7 +214,7 @@ fn a_bad_wish_is_pointed_at() {
 
 #[test]
 fn an_answer_is_turned_page_by_page() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     shop(&daemon);
     let first = ask(&daemon, "limit=5");
@@ -222,7 +224,7 @@ fn an_answer_is_turned_page_by_page() {
     let whole = [ids(&first), ids(&ask(&daemon, &format!("recommendation_id={id}&limit=100")))].concat();
     assert_eq!(whole.len(), 12);
     // What is learned between two pages does not shuffle them.
-    daemon.send(&[event("b1", "ann", "item11")]);
+    daemon.send_events(&[event("b1", "ann", "item11")]);
     let second = ask(&daemon, &format!("recommendation_id={id}&limit=3"));
     assert_eq!(ids(&second), whole[5..8], "the next page begins where the answer ended");
     assert_ne!(second["recommendation_id"], first["recommendation_id"], "each page is an impression of its own");
@@ -230,7 +232,7 @@ fn an_answer_is_turned_page_by_page() {
     let third = second["recommendation_id"].as_str().unwrap();
     assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={third}"))), whole[8..], "a page can be turned too");
     assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&offset=99"))), [""; 0]);
-    let gone = daemon.ask("DELETE", &format!("/v1/items/{}", whole[5]), "");
+    let gone = daemon.request("DELETE", &format!("/v1/items/{}", whole[5]), "");
     assert_eq!(gone.status, 200);
     assert_eq!(ids(&ask(&daemon, &format!("recommendation_id={id}&limit=3"))), whole[6..9]);
     for path in
@@ -243,7 +245,7 @@ fn an_answer_is_turned_page_by_page() {
 
 #[test]
 fn an_explanation_names_sources_and_the_event_that_moved_the_item() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     shop(&daemon);
     assert!(ask(&daemon, "")["items"][0].get("explanation").is_none());
@@ -263,12 +265,12 @@ fn an_explanation_names_sources_and_the_event_that_moved_the_item() {
 
 #[test]
 fn what_is_trending_and_what_is_alike() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     assert_eq!(daemon.get("/v1/trending").json(), json!({ "items": [] }));
     shop(&daemon);
-    daemon.send(&(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>());
-    daemon.learned(67);
+    daemon.send_events(&(0..5).map(|number| event(&format!("t{number}"), &format!("fan{number}"), "item8")).collect::<Vec<_>>());
+    daemon.wait_until_learned(67);
     let trending = daemon.get("/v1/trending?limit=3").json();
     assert_eq!((ids(&trending)[0].as_str(), ids(&trending).len(), &trending["items"][0]["source"]), ("item8", 3, &json!("trending")));
     assert_eq!(ids(&daemon.get("/v1/trending?category=cups").json()).len(), 4);
@@ -279,7 +281,7 @@ fn what_is_trending_and_what_is_alike() {
     assert!(similar.contains(&"item5".to_owned()) && similar.contains(&"item3".to_owned()), "{similar:?}");
     assert!(!similar.contains(&"item4".to_owned()));
     put(&daemon, "mug", &json!({ "categories": ["cups"] }));
-    daemon.learned(68);
+    daemon.wait_until_learned(68);
     let alike = ids(&daemon.get("/v1/items/mug/similar?limit=4").json());
     assert!(["item2", "item5", "item8", "item11"].iter().all(|cup| alike.contains(&(*cup).to_owned())), "{alike:?}");
     assert_eq!(daemon.get("/v1/items/none/similar").status, 404);
@@ -288,11 +290,11 @@ fn what_is_trending_and_what_is_alike() {
 
 #[test]
 fn an_item_is_recommended_before_anyone_has_seen_it() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     shop(&daemon);
     put(&daemon, "fresh", &json!({ "categories": ["tea"] }));
-    daemon.learned(63);
+    daemon.wait_until_learned(63);
     let list = ask(&daemon, "limit=13");
     let fresh = list["items"].as_array().unwrap().iter().find(|item| item["item_id"] == json!("fresh")).unwrap();
     assert_eq!(fresh["source"], json!("new"), "{list}");

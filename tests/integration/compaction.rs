@@ -8,12 +8,12 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Home, SMALL, event, run, sequor, until};
+use crate::daemon::{DaemonHome, SMALL_NETWORK, event, run, sequor, wait_for};
 
 fn on(data: &Path, arguments: &[&str]) -> Output {
     let mut command = sequor();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL {
+    for setting in SMALL_NETWORK {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
@@ -41,7 +41,7 @@ fn databases(data: &Path) -> Vec<String> {
 
 #[test]
 fn asked_for_it_is_done_while_events_come_and_lists_are_answered() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=200"]);
     let done = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn asked_for_it_is_done_while_events_come_and_lists_are_answered() {
             while !done.load(Ordering::SeqCst) {
                 let events: Vec<_> =
                     (sent..sent + 20).map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70))).collect();
-                assert_eq!(daemon.send(&events)["accepted"], 20);
+                assert_eq!(daemon.send_events(&events)["accepted"], 20);
                 sent += 20;
             }
             sent
@@ -62,10 +62,10 @@ fn asked_for_it_is_done_while_events_come_and_lists_are_answered() {
         });
         for _ in 0..5 {
             let before = daemon.next_offset();
-            let answer = daemon.ask_admin("POST", "/admin/store/compact", "{}");
+            let answer = daemon.admin_request("POST", "/admin/store/compact", "{}");
             assert_eq!(answer.status, 200, "{}", answer.body);
             assert!(answer.json()["bytes_before"].as_u64() > Some(0) && answer.json()["bytes_after"].as_u64() > Some(0), "{}", answer.body);
-            until("events after it", || (daemon.next_offset() > before + 100).then_some(()));
+            wait_for("events after it", || (daemon.next_offset() > before + 100).then_some(()));
         }
         done.store(true, Ordering::SeqCst);
         asker.join().unwrap();
@@ -74,24 +74,24 @@ fn asked_for_it_is_done_while_events_come_and_lists_are_answered() {
     assert_eq!(daemon.metric("sequor_compactions_total"), 5.0);
     assert_eq!(figures(&run(&["compact", "--url", daemon.admin_address()])).len(), 2);
     for (body, status) in [("", 400), (r#"{"now":true}"#, 400)] {
-        assert_eq!(daemon.ask_admin("POST", "/admin/store/compact", body).status, status);
+        assert_eq!(daemon.admin_request("POST", "/admin/store/compact", body).status, status);
     }
-    assert_eq!(daemon.admin("/admin/store/compact").status, 405);
-    let held = said(&on(&home.data(), &["compact"]));
+    assert_eq!(daemon.get_admin("/admin/store/compact").status, 405);
+    let held = said(&on(&home.data_dir(), &["compact"]));
     assert!(held.contains(&format!("`sequor compact --url {}`", daemon.admin_address())), "{held}");
     daemon.assert_healthy();
-    daemon.learned(sent);
+    daemon.wait_until_learned(sent);
     daemon.kill();
 
     // Killed as it was, the database has another name; what stands beside it is of no account.
-    assert_eq!(databases(&home.data()), ["store.6"]);
+    assert_eq!(databases(&home.data_dir()), ["store.6"]);
     let copied = home.path().join("copied");
-    let restored = on(&copied, &["restore", home.data().to_str().unwrap()]);
+    let restored = on(&copied, &["restore", home.data_dir().to_str().unwrap()]);
     assert_eq!(restored.status.code(), Some(0), "{}", said(&restored));
-    fs::create_dir(home.data().join("store.7")).unwrap();
-    figures(&on(&home.data(), &["compact"]));
-    assert_eq!(databases(&home.data()), ["store"]);
-    for data in [&home.data(), &copied] {
+    fs::create_dir(home.data_dir().join("store.7")).unwrap();
+    figures(&on(&home.data_dir(), &["compact"]));
+    assert_eq!(databases(&home.data_dir()), ["store"]);
+    for data in [&home.data_dir(), &copied] {
         let found = said(&on(data, &["verify"]));
         assert!(found.contains("damages                      0"), "{found}");
         let lines = said(&on(data, &["export", "--only", "event"]));
@@ -103,23 +103,23 @@ fn asked_for_it_is_done_while_events_come_and_lists_are_answered() {
 
 #[test]
 fn a_daemon_does_it_by_itself_once_too_much_is_dead() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     // Even a fresh database takes more than that.
     let daemon = home.start(&["store.compact_ratio=1.5", "store.checkpoint_every=500", "learning.evaluate_every=0"]);
     assert_eq!(daemon.metric("sequor_store_live_bytes"), 0.0, "not counted yet");
     let page = "x".repeat(16_000);
     let mut sent = 0_u64;
-    until("the store to be written anew", || {
+    wait_for("the store to be written anew", || {
         let of = |n: u64| json!({ "event_id": format!("e{n}"), "user_id": format!("user{}", n % 9), "type": "view", "item_id": "tea", "properties": { "page": page } });
         let events: Vec<_> = (sent..sent + 60).map(of).collect();
-        daemon.send(&events);
+        daemon.send_events(&events);
         sent += 60;
         (daemon.metric("sequor_compactions_total") > 0.0).then_some(())
     });
     let (disk, live) = (daemon.metric("sequor_store_bytes"), daemon.metric("sequor_store_live_bytes"));
     assert!(live > 16_000.0 * sent as f64 * 0.9 && live < disk, "{sent} events, {live} bytes of {disk}");
-    daemon.learned(sent);
+    daemon.wait_until_learned(sent);
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = home.start(&[]);
-    assert_eq!((daemon.next_offset(), databases(&home.data())), (sent, vec!["store".to_owned()]));
+    assert_eq!((daemon.next_offset(), databases(&home.data_dir())), (sent, vec!["store".to_owned()]));
 }

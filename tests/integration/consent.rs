@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::{Daemon, Home, SMALL, run};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, run};
 
 /// Borders often, so that there is something learned to be compared.
 const OFTEN: [&str; 2] = ["session.shards=2", "learning.interval=16"];
@@ -21,7 +21,7 @@ fn with(mut event: Value, name: &str, value: Value) -> Value {
 
 /// Says how far a user's consent goes; returns the receipt.
 fn says(daemon: &Daemon, user: &str, consent: &str) -> Value {
-    let answer = daemon.ask("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
+    let answer = daemon.request("PUT", &format!("/v1/users/{user}/consent"), &json!({ "consent": consent }).to_string());
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()
 }
@@ -32,12 +32,12 @@ fn consent(daemon: &Daemon, user: &str) -> (String, bool) {
 }
 
 /// The files below a directory that hold a text, as it is or in the 16-bit letters of a pattern.
-pub(crate) fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
+pub(crate) fn files_containing(dir: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(holding(&path, text));
+            found.extend(files_containing(&path, text));
         } else if fs::read(&path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes()) {
             found.push(path);
         }
@@ -46,8 +46,8 @@ pub(crate) fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 /// The checkpoint that reaches furthest.
-fn newest(home: &Home) -> PathBuf {
-    let files = home.data().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
+fn newest(home: &DaemonHome) -> PathBuf {
+    let files = home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }
 
@@ -56,7 +56,7 @@ fn newest(home: &Home) -> PathBuf {
 fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
     for second in 0..96 {
         let (user, item) = (second * 7 % 12, second * 5 % 9);
-        daemon.send(&[at(second, &format!("u{user}"), &format!("i{item}"))]);
+        daemon.send_events(&[at(second, &format!("u{user}"), &format!("i{item}"))]);
         if second % 4 == 3 && second > 20 {
             more(daemon, second);
         }
@@ -65,44 +65,44 @@ fn shop(daemon: &Daemon, mut more: impl FnMut(&Daemon, i64)) {
 
 #[test]
 fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&OFTEN);
     shop(&daemon, |daemon, second| {
         let private = at(second, "served-7f3a", &format!("i{}", second % 9));
-        daemon.send(&[with(private, "consent", json!("session"))]);
+        daemon.send_events(&[with(private, "consent", json!("session"))]);
         let none = with(at(second, "nobody-5c1d", "i1"), "properties", json!({ "said": "unsaid-9e2b" }));
-        let receipt = daemon.send(&[with(none, "consent", json!("none"))]);
+        let receipt = daemon.send_events(&[with(none, "consent", json!("none"))]);
         assert_eq!((&receipt["accepted"], &receipt["duplicates"], &receipt["withheld"]), (&json!(0), &json!(0), &json!(1)), "{receipt}");
     });
     let learned = daemon.next_offset();
-    daemon.learned(learned);
+    daemon.wait_until_learned(learned);
 
     // In the answers: the one is served by what was done, the other has nothing to be served by.
     let list = |path: &str| daemon.get(path).json();
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=session")["fallback"], "none");
     assert_eq!(list("/v1/users/nobody-5c1d/recommendations?consent=none")["fallback"], "unknown_user");
     assert_eq!(list("/v1/users/served-7f3a/recommendations?consent=none")["fallback"], "unknown_user", "nothing that is kept is looked at");
-    assert_eq!(daemon.admin("/admin/sessions/nobody-5c1d").status, 404, "no session was begun");
+    assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404, "no session was begun");
     let asked = daemon.post("/v1/events?recommend=3", &json!([with(at(200, "nobody-5c1d", "i1"), "consent", json!("none"))]).to_string());
     let answer = asked.json();
     assert_eq!((asked.status, &answer["withheld"], &answer["offset"]), (200, &json!(1), &Value::Null), "{answer}");
     assert_eq!((answer["recommendations"]["items"].as_array().unwrap().len(), &answer["recommendations"]["fallback"]), (3, &json!("none")));
-    assert_eq!(daemon.admin("/admin/sessions/nobody-5c1d").status, 404);
+    assert_eq!(daemon.get_admin("/admin/sessions/nobody-5c1d").status, 404);
     // What is asked for under less than all is not noted as shown.
     for level in ["none", "session"] {
         assert_eq!(daemon.get(&format!("/v1/users/u1/recommendations?consent={level}")).status, 200);
     }
     assert_eq!(daemon.get("/v1/users/u1/recommendations?consent=all").status, 400);
-    let metrics = daemon.admin("/metrics").body;
+    let metrics = daemon.get_admin("/metrics").body;
     assert!(metrics.contains("sequor_events_total{outcome=\"withheld\"} 20"), "{metrics}");
     assert!(daemon.terminate().success());
 
     // On the disk.
     for text in ["nobody-5c1d", "unsaid-9e2b"] {
-        assert_eq!(holding(home.path(), text), Vec::<PathBuf>::new(), "{text}");
+        assert_eq!(files_containing(home.path(), text), Vec::<PathBuf>::new(), "{text}");
     }
-    assert!(!holding(&home.data(), "served-7f3a").is_empty());
-    let data = home.data();
+    assert!(!files_containing(&home.data_dir(), "served-7f3a").is_empty());
+    let data = home.data_dir();
     let exported = run(&["export", "--data-dir", data.to_str().unwrap()]);
     let exported: Vec<Value> =
         String::from_utf8(exported.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -112,11 +112,11 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
 
     // In what was learned: the same bytes as where somebody else's changes of mind stand in the
     // place of the private events.
-    let other = Home::new();
+    let other = DaemonHome::new();
     let daemon = other.start(&OFTEN);
     let mut level = ["session", "full"].into_iter().cycle();
     shop(&daemon, |daemon, _| assert_eq!(says(daemon, "somebody", level.next().unwrap())["accepted"], 1));
-    daemon.learned(learned);
+    daemon.wait_until_learned(learned);
     assert!(daemon.terminate().success());
     let [one, two] = [&home, &other].map(newest);
     assert_eq!(one.file_name(), two.file_name());
@@ -124,28 +124,28 @@ fn each_level_means_on_disk_in_the_weights_and_in_answers_what_it_says() {
 }
 
 fn settings() -> Vec<&'static str> {
-    SMALL.iter().chain(&OFTEN).flat_map(|setting| ["--set", *setting]).collect()
+    SMALL_NETWORK.iter().chain(&OFTEN).flat_map(|setting| ["--set", *setting]).collect()
 }
 
 #[test]
 fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&OFTEN);
     assert_eq!(consent(&daemon, "ann"), ("full".to_owned(), false));
     assert_eq!(says(&daemon, "ann", "full")["duplicates"], 1, "it is what holds for everybody");
-    daemon.send(&[at(1, "ann", "a")]);
+    daemon.send_events(&[at(1, "ann", "a")]);
     assert_eq!(says(&daemon, "ann", "session")["accepted"], 1);
     assert_eq!(says(&daemon, "ann", "session")["duplicates"], 1);
     assert_eq!(says(&daemon, "bob", "none")["accepted"], 1);
     for wrong in [r#"{"consent":"all"}"#, r#"{"consent":7}"#, "{}", "ann@example.com", r#""ann@example.com""#] {
-        let answer = daemon.ask("PUT", "/v1/users/ann/consent", wrong);
+        let answer = daemon.request("PUT", "/v1/users/ann/consent", wrong);
         assert!(answer.status == 400 && !answer.body.contains("ann@"), "{}", answer.body);
     }
     let check = |daemon: &Daemon, second: i64, known: u64| {
         assert_eq!(consent(daemon, "ann"), ("session".to_owned(), true));
         assert_eq!(consent(daemon, "bob"), ("none".to_owned(), true));
         // Whatever an event says beyond it.
-        let receipt = daemon.send(&[
+        let receipt = daemon.send_events(&[
             at(second, "ann", "b"),
             with(at(second, "bob", "b"), "consent", json!("full")),
             with(at(second + 1, "ann", "c"), "consent", json!("none")),
@@ -156,7 +156,7 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
             assert_eq!(daemon.get(&format!("/v1/users/{user}/recommendations")).status, 200);
         }
         assert_eq!(daemon.next_offset(), known + 1, "no list is noted as shown");
-        assert_eq!(daemon.admin("/admin/sessions/bob").status, 404);
+        assert_eq!(daemon.get_admin("/admin/sessions/bob").status, 404);
     };
     check(&daemon, 10, 3);
     daemon.kill();
@@ -170,7 +170,7 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
     let answer = run(&["backup", backup.to_str().unwrap(), "--url", daemon.admin_address()]);
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     assert!(daemon.terminate().success());
-    let data = home.data();
+    let data = home.data_dir();
     for command in ["verify", "rebuild"] {
         let done = run(&[&[command, "--data-dir", data.to_str().unwrap()][..], &settings()].concat());
         assert!(done.status.success(), "{command}: {}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -186,8 +186,8 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
     // A merge would keep the id of one who is not to be kept.
     assert_eq!(daemon.post("/v1/users/carl/merge", &json!({ "from": "bob" }).to_string()).json()["withheld"], 1);
     assert!(daemon.terminate().success());
-    let restored = Home::new();
-    let target = restored.data();
+    let restored = DaemonHome::new();
+    let target = restored.data_dir();
     let done = run(&[&["restore", backup.to_str().unwrap(), "--data-dir", target.to_str().unwrap()][..], &settings()].concat());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let daemon = restored.start(&OFTEN);
@@ -196,12 +196,12 @@ fn what_a_user_says_holds_until_it_is_said_otherwise_whatever_dies() {
 
 #[test]
 fn where_nobody_was_asked_the_settings_say_how_far_it_goes() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["privacy.consent=none"]);
-    assert_eq!(daemon.send(&[at(1, "quiet-3b7e", "a")])["withheld"], 1);
-    assert_eq!(daemon.send(&[with(at(2, "ann", "a"), "consent", json!("full"))])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[at(1, "quiet-3b7e", "a")])["withheld"], 1);
+    assert_eq!(daemon.send_events(&[with(at(2, "ann", "a"), "consent", json!("full"))])["accepted"], 1);
     assert_eq!(says(&daemon, "bob", "full")["accepted"], 1);
-    assert_eq!(daemon.send(&[at(3, "bob", "a")])["accepted"], 1);
+    assert_eq!(daemon.send_events(&[at(3, "bob", "a")])["accepted"], 1);
     let track = json!({ "userId": "quiet-3b7e", "event": "Product Viewed", "properties": { "product_id": "a" } });
     assert_eq!(daemon.post("/v1/track", &track.to_string()).status, 200);
     assert_eq!(daemon.next_offset(), 3);
@@ -212,5 +212,5 @@ fn where_nobody_was_asked_the_settings_say_how_far_it_goes() {
     assert_eq!((&summary["taken"], &summary["withheld"]), (&json!(1), &json!(1)), "{summary}");
     fs::remove_file(csv).unwrap();
     assert!(daemon.terminate().success());
-    assert_eq!(holding(home.path(), "quiet-3b7e"), Vec::<PathBuf>::new());
+    assert_eq!(files_containing(home.path(), "quiet-3b7e"), Vec::<PathBuf>::new());
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use sequor::domain::Entry;
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Daemon, Home, event, until};
-use crate::ledger::Ledger;
-use crate::random::Random;
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, wait_for};
+use crate::journal_dump::JournalDump;
+use crate::random::TestRng;
 
 const SENDERS: u64 = 4;
 const USERS: u64 = 50;
@@ -43,7 +43,7 @@ struct Sent {
 /// One sender of one round. It ends when no answer comes any more.
 struct Sender<'a> {
     daemon: &'a Daemon,
-    random: Random,
+    random: TestRng,
     next_id: &'a AtomicU64,
     sent: &'a Mutex<Sent>,
 }
@@ -69,7 +69,7 @@ impl Sender<'_> {
         };
         // There may be no checkpoint yet to roll back to, and no room just now.
         acts.iter().all(|(path, body)| {
-            let answer = self.daemon.try_admin("POST", &format!("/admin/{path}"), &body.to_string());
+            let answer = self.daemon.try_admin_request("POST", &format!("/admin/{path}"), &body.to_string());
             answer.inspect(|answer| assert!([200, 409, 503].contains(&answer.status), "{path}: {answer:?}")).is_ok()
         })
     }
@@ -133,7 +133,7 @@ impl Sender<'_> {
         let category = format!("shelf{}", self.random.below(9));
         let item = json!({ "price": price, "categories": [category], "available": self.random.below(4) > 0 });
         let path = format!("/v1/items/item{}", self.random.below(ITEMS));
-        let Ok(answer) = self.daemon.try_ask("PUT", &path, &item.to_string()) else { return false };
+        let Ok(answer) = self.daemon.try_request("PUT", &path, &item.to_string()) else { return false };
         assert_eq!(answer.status, 200, "{}", answer.body);
         let mut sent = self.sent.lock().unwrap();
         sent.prices.push(price);
@@ -149,7 +149,7 @@ impl Sender<'_> {
         if from == into {
             return true;
         }
-        let answer = self.daemon.try_ask("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
+        let answer = self.daemon.try_request("POST", &format!("/v1/users/{into}/merge"), &json!({ "from": from }).to_string());
         let mut sent = self.sent.lock().unwrap();
         let Ok(answer) = answer else {
             sent.merged.push((from, false));
@@ -165,8 +165,8 @@ impl Sender<'_> {
     /// A list, which leaves an impression in the journal.
     fn ask(&mut self) -> bool {
         let path = format!("/v1/users/user{}/recommendations", self.random.below(USERS));
-        let answer = self.daemon.try_ask("GET", &path, "");
-        answer.is_ok_and(|Answer { status, body, .. }| {
+        let answer = self.daemon.try_request("GET", &path, "");
+        answer.is_ok_and(|HttpResponse { status, body, .. }| {
             assert_eq!(status, 200, "{body}");
             true
         })
@@ -177,7 +177,7 @@ impl Sender<'_> {
 /// was.
 fn compact(daemon: &Daemon) -> u64 {
     let mut compacted = 0;
-    while let Ok(answer) = daemon.try_admin("POST", "/admin/store/compact", "{}") {
+    while let Ok(answer) = daemon.try_admin_request("POST", "/admin/store/compact", "{}") {
         assert_eq!(answer.status, 200, "{}", answer.body);
         compacted += 1;
     }
@@ -186,18 +186,18 @@ fn compact(daemon: &Daemon) -> u64 {
 
 /// Sends to a daemon until it is killed, at a moment that nothing agrees with. Says how often its
 /// store was written anew.
-fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64, sent: &Mutex<Sent>) -> u64 {
+fn disturb(daemon: Daemon, round: u64, random: &mut TestRng, next_id: &AtomicU64, sent: &Mutex<Sent>) -> u64 {
     sent.lock().unwrap().fresh = 0;
     let compacted = thread::scope(|scope| {
         for sender in 0..SENDERS {
-            let random = Random(round * SENDERS + sender);
+            let random = TestRng(round * SENDERS + sender);
             let mut sender = Sender { daemon: &daemon, random, next_id, sent };
             scope.spawn(move || sender.run());
         }
         // Every other time it dies while the store is being written anew, or just was.
         let compacting = round.is_multiple_of(2).then(|| scope.spawn(|| compact(&daemon)));
         // Every fourth time the kill may fall before anything was taken.
-        until("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
+        wait_for("a first receipt", || (round % 4 == 3 || sent.lock().unwrap().fresh > 0).then_some(()));
         // Every tenth one lives long enough to store sessions, which happens once a second.
         let longer = if round % 10 == 6 { 900_000 } else { 0 };
         thread::sleep(Duration::from_micros(longer + random.below(120_000 + longer / 3)));
@@ -210,8 +210,8 @@ fn disturb(daemon: Daemon, round: u64, random: &mut Random, next_id: &AtomicU64,
 
 /// Reads what a killed daemon left: nothing that was there before has changed, all that was
 /// acknowledged is there once, and nothing is there that nobody sent.
-fn examine(home: &Home, before: &Ledger, sent: &Sent) -> Ledger {
-    let ledger = Ledger::of(&home.data());
+fn examine(home: &DaemonHome, before: &JournalDump, sent: &Sent) -> JournalDump {
+    let ledger = JournalDump::read(&home.data_dir());
     assert!(ledger.entries.starts_with(&before.entries), "the journal's past is another");
     let counts = ledger.event_ids();
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
@@ -248,24 +248,24 @@ fn examine(home: &Home, before: &Ledger, sent: &Sent) -> Ledger {
 }
 
 /// The newest checkpoint of a daemon that was asked to stop, which holds all of the journal.
-fn checkpoint(home: &Home, entries: u64) -> Vec<u8> {
-    let path: PathBuf = home.data().join(format!("checkpoints/{entries:020}.checkpoint"));
+fn checkpoint(home: &DaemonHome, entries: u64) -> Vec<u8> {
+    let path: PathBuf = home.data_dir().join(format!("checkpoints/{entries:020}.checkpoint"));
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
 fn whenever_it_is_killed_nothing_acknowledged_is_lost_and_all_that_is_known_is_a_fold_of_the_journal() {
     let rounds: u64 = std::env::var("SEQUOR_CRASH_ROUNDS").map_or(50, |rounds| rounds.parse().unwrap());
-    let home = Home::new();
-    let mut random = Random(5);
+    let home = DaemonHome::new();
+    let mut random = TestRng(5);
     let next_id = AtomicU64::new(1);
     let sent = Mutex::new(Sent::default());
-    let mut ledger = Ledger { entries: Vec::new() };
+    let mut ledger = JournalDump { entries: Vec::new() };
     let mut compacted = 0;
     for round in 0..rounds {
         // Now and then it dies while it is still reading what the last one left.
         if random.below(4) == 0 {
-            home.die_starting(&SETTINGS, Duration::from_micros(random.below(60_000)));
+            home.kill_during_start(&SETTINGS, Duration::from_micros(random.below(60_000)));
         }
         compacted += disturb(home.start(&SETTINGS), round, &mut random, &next_id, &sent);
         ledger = examine(&home, &ledger, &sent.lock().unwrap());
@@ -278,24 +278,24 @@ fn whenever_it_is_killed_nothing_acknowledged_is_lost_and_all_that_is_known_is_a
     let daemon = home.start(&SETTINGS);
     let Sent { acknowledged, unknown, .. } = sent.into_inner().unwrap();
     for batch in acknowledged.chunks(500) {
-        assert_eq!(daemon.send(batch)["duplicates"], batch.len(), "an acknowledged event is gone");
+        assert_eq!(daemon.send_events(batch)["duplicates"], batch.len(), "an acknowledged event is gone");
     }
     // What is not known to be there is taken if it is not, as a sender would try again.
     for batch in unknown.chunks(500) {
-        daemon.send(batch);
+        daemon.send_events(batch);
     }
     let entries = daemon.next_offset();
-    daemon.learned(entries);
+    daemon.wait_until_learned(entries);
     assert!(daemon.status()["catalog"]["clusters"].as_u64() > Some(1) || rounds < 10, "too little was learned: {}", daemon.status());
     assert_eq!(daemon.terminate().code(), Some(0));
 
     // A twin that has nothing but the journal, and folds it without any interruption.
-    let ledger = Ledger::of(&home.data());
+    let ledger = JournalDump::read(&home.data_dir());
     assert_eq!(ledger.entries.len() as u64, entries);
-    let twin_home = Home::new();
-    ledger.write_to(&twin_home.data());
+    let twin_home = DaemonHome::new();
+    ledger.write_to(&twin_home.data_dir());
     let twin = twin_home.start(&SETTINGS);
-    twin.learned(entries);
+    twin.wait_until_learned(entries);
     assert_eq!(twin.terminate().code(), Some(0));
     let (found, expected) = (checkpoint(&home, entries), checkpoint(&twin_home, entries));
     let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
@@ -314,8 +314,8 @@ fn same_answers(daemon: &Daemon, twin: &Daemon) {
         };
         let events: Vec<_> = (0..64).map(passes).collect();
         for daemon in [daemon, twin] {
-            assert_eq!(daemon.send(&events)["accepted"], 64);
-            daemon.learned(daemon.next_offset());
+            assert_eq!(daemon.send_events(&events)["accepted"], 64);
+            daemon.wait_until_learned(daemon.next_offset());
         }
     }
     for user in 0..USERS {
@@ -325,7 +325,7 @@ fn same_answers(daemon: &Daemon, twin: &Daemon) {
             let answer = daemon.get(&path);
             // What is popular fades with the journal, so the next one is asked only behind this
             // one's impression.
-            daemon.learned(before + 1);
+            daemon.wait_until_learned(before + 1);
             answer.json()["items"].clone()
         });
         assert_eq!(found, expected, "what is recommended to user{user}");

@@ -15,13 +15,13 @@ use sequor::ingest::{EventFileReader, ValidationRules, read_events, read_item, r
 use sequor::store::{Durability, Store, StoreOptions, codec};
 use serde_json::{Map, Value, json};
 
-use crate::random::Random;
+use crate::random::TestRng;
 
 const NOW: i64 = 1_750_000_000_000;
 
 /// Makes new inputs of known ones.
 struct Mutator {
-    random: Random,
+    random: TestRng,
     corpus: Vec<Vec<u8>>,
     tokens: &'static [&'static [u8]],
 }
@@ -89,7 +89,7 @@ pub(crate) fn fuzz(name: &str, corpus: Vec<Vec<u8>>, tokens: &'static [&'static 
     let setting = |name: &str, usual: u64| std::env::var(name).map_or(usual, |value| value.parse().unwrap());
     let time = Duration::from_secs(setting("SEQUOR_FUZZ_SECONDS", 600));
     corpus.iter().for_each(|seed| check(seed));
-    let mut mutator = Mutator { random: Random(setting("SEQUOR_FUZZ_SEED", 0)), corpus, tokens };
+    let mut mutator = Mutator { random: TestRng(setting("SEQUOR_FUZZ_SEED", 0)), corpus, tokens };
     let (before, began, mut inputs) = (peak(), Instant::now(), 0_u64);
     while if long { began.elapsed() < time } else { inputs < few } {
         let input = mutator.next();
@@ -115,7 +115,7 @@ impl Drop for Told<'_> {
 
 /// One test for some inputs, and one that is only run when it is asked for, for as long as is
 /// wanted.
-macro_rules! target {
+macro_rules! fuzz_target {
     ($some:ident, $many:ident, $fuzz:ident) => {
         #[test]
         fn $some() {
@@ -130,19 +130,19 @@ macro_rules! target {
     };
 }
 
-pub(crate) use target;
+pub(crate) use fuzz_target;
 
-target!(some_events_are_read_as_they_are_written, fuzz_events, events);
-target!(some_items_are_read_as_they_are_written, fuzz_items, items);
-target!(some_tables_are_read_as_they_are_written, fuzz_tables, tables);
-target!(some_bytes_are_decoded_as_they_are_encoded, fuzz_codec, bytes);
-target!(some_spoilt_journals_are_told, fuzz_journal, journals);
+fuzz_target!(some_events_are_read_as_they_are_written, fuzz_events, events);
+fuzz_target!(some_items_are_read_as_they_are_written, fuzz_items, items);
+fuzz_target!(some_tables_are_read_as_they_are_written, fuzz_tables, tables);
+fuzz_target!(some_bytes_are_decoded_as_they_are_encoded, fuzz_codec, bytes);
+fuzz_target!(some_spoilt_journals_are_told, fuzz_journal, journals);
 
 fn texts<const N: usize>(seeds: [&str; N]) -> Vec<Vec<u8>> {
     seeds.into_iter().map(|seed| seed.as_bytes().to_vec()).collect()
 }
 
-pub(crate) const JSON: &[&[u8]] = &[
+pub(crate) const JSON_TOKENS: &[&[u8]] = &[
     b"{",
     b"}",
     b"[",
@@ -205,7 +205,7 @@ fn events(long: bool) {
         r#"{"user_id":"ann","type":"click","item_id":"t\u00e9\ud83c\udf75","properties":{"a":{"b":[1,2.0,null,true,"x"]},"c":"d"}}"#,
     ]);
     let rules = ValidationRules::default();
-    fuzz("events", corpus, JSON, long, 4_000, |input| {
+    fuzz("events", corpus, JSON_TOKENS, long, 4_000, |input| {
         let Ok(reading) = read_events(input, &rules, NOW) else { return };
         let taken: Vec<Event> = reading.records.into_iter().flatten().map(|said| said.value).collect();
         if taken.is_empty() {
@@ -260,7 +260,7 @@ fn items(long: bool) {
         r#"[{"item_id":"cup","op":"patch","price":null,"available":false},{"item_id":"pot","op":"delete"}]"#,
         "{\"item_id\":\"a\",\"price\":0.1}\n{\"item_id\":\"b\",\"expires\":\"2030-01-01T00:00:00Z\"}",
     ]);
-    fuzz("items", corpus, JSON, long, 4_000, |input| {
+    fuzz("items", corpus, JSON_TOKENS, long, 4_000, |input| {
         let _ = (read_item(input, &mut |_| {}), read_item_patch(input, &mut |_| {}));
         let Ok(reading) = read_items(input, 1000, NOW) else { return };
         let taken: Vec<ItemChange> = reading.records.into_iter().flatten().collect();
@@ -429,7 +429,7 @@ fn journals(long: bool) {
         tree.iter().map(|read| read.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
     };
     let corpus = sound.iter().map(|(_, value)| value.clone()).collect();
-    let mut random = Random(1);
+    let mut random = TestRng(1);
     let (mut opened, mut refused) = (0, 0);
     fuzz("journal", corpus, BINARY, long, 150, |input| {
         {

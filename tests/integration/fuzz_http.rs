@@ -10,9 +10,9 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::daemon::{Daemon, Home};
-use crate::fuzz::{fuzz, target};
-use crate::random::Random;
+use crate::daemon::{Daemon, DaemonHome};
+use crate::fuzz::{fuzz, fuzz_target};
+use crate::random::TestRng;
 
 /// Little is kept, so that memory that grows is memory that leaks.
 const SETTINGS: [&str; 8] = [
@@ -180,7 +180,7 @@ const QUESTIONS: [(&str, &str, &str); 50] = [
     ("GET", "/console/items?query=t", ""),
 ];
 
-target!(some_strange_requests_are_answered, fuzz_http, requests);
+fuzz_target!(some_strange_requests_are_answered, fuzz_http, requests);
 
 /// A request as it crosses the wire.
 fn raw(method: &str, address: &str, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -212,7 +212,7 @@ fn corpus() -> Vec<Vec<u8>> {
 
 /// Puts a request into another dress: now and then another method, more headers and parameters; its
 /// body with its right length, packed, in chunks, or deep in brackets.
-fn dressed(request: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+fn dressed(request: &[u8], random: &mut TestRng) -> Option<Vec<u8>> {
     let (head, body) = request.split_at(body_at(request)?);
     let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next()?).into_owned();
     let mut words = line.split(' ');
@@ -296,16 +296,16 @@ fn status(said: &[u8]) -> Option<u16> {
 
 /// The most memory that a process ever had, in MiB; 0 where that is not told.
 fn peak(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process())).unwrap_or_default();
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process_id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() >> 10
 }
 
 fn requests(long: bool) {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
     let doors = [daemon.api(), daemon.admin_address()].map(|door| door.strip_prefix("http://").unwrap().to_owned());
-    let mut random = Random(2);
+    let mut random = TestRng(2);
     let mut statuses = std::collections::BTreeMap::<_, u64>::new();
     let mut before = 0;
     fuzz("http", corpus(), TOKENS, long, 12_000, |input| {
@@ -326,15 +326,15 @@ fn requests(long: bool) {
     eprintln!("http: {statuses:?}, {} MiB at most, {before} MiB of them after 2,000 requests", peak(&daemon));
     assert!([200, 400, 404, 405, 413].iter().all(|status| statuses.contains_key(&Some(*status))), "{statuses:?}");
     assert!(peak(&daemon) < before + 256, "{before} MiB after 2,000 requests, {} at the end", peak(&daemon));
-    assert_eq!(daemon.sum("sequor_panics_total"), 0.0);
+    assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
     assert!(!daemon.logged().contains("panicked"), "{}", daemon.logged());
     // Among what was pipelined, too, no other fault than that there was no room, or not yet.
     let faults = daemon
-        .admin("/metrics")
+        .get_admin("/metrics")
         .body
         .lines()
         .filter_map(|line| line.strip_prefix("sequor_responses_total{class=\"5xx\"} ")?.parse::<f64>().ok())
         .sum::<f64>();
-    assert_eq!(faults, daemon.sum("sequor_overloaded_requests_total"));
+    assert_eq!(faults, daemon.metric_sum("sequor_overloaded_requests_total"));
     daemon.assert_healthy();
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use sequor::metrics::Metrics;
 
-use crate::daemon::{Home, event, left_out};
+use crate::daemon::{DaemonHome, event, report_skipped};
 
 /// The value of a series as it stands in the text.
 fn value(text: &str, series: &str) -> f64 {
@@ -18,21 +18,21 @@ fn value(text: &str, series: &str) -> f64 {
 
 #[test]
 fn traffic_shows_in_the_metrics_and_promtool_is_content() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["learning.interval=16", "network.negatives=8"]);
     let events: Vec<_> =
         (0..100).map(|number| event(&format!("e{number}"), &format!("user{}", number % 5), &format!("item{}", number % 9))).collect();
-    daemon.send(&events[..50]);
-    daemon.send(&events[50..]);
-    daemon.send(&events[..3]);
+    daemon.send_events(&events[..50]);
+    daemon.send_events(&events[50..]);
+    daemon.send_events(&events[..3]);
     assert_eq!(daemon.post("/v1/events", "{}").status, 400);
-    daemon.learned(100);
-    assert_eq!(daemon.items("user1").len(), 9);
+    daemon.wait_until_learned(100);
+    assert_eq!(daemon.recommended_items("user1").len(), 9);
     assert_eq!(daemon.get("/v1/users/user1/recommendations?limit=0").status, 400);
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
     assert_eq!(daemon.get("/nothing").status, 404);
 
-    let answer = daemon.admin("/metrics");
+    let answer = daemon.get_admin("/metrics");
     assert_eq!((answer.status, answer.content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
     let text = answer.body;
     for (series, expected) in [
@@ -114,14 +114,14 @@ fn traffic_shows_in_the_metrics_and_promtool_is_content() {
             let said_text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
             assert!(said.status.success() && said_text.is_empty(), "promtool: {said_text}");
         }
-        Err(_) => left_out("/metrics is not held against promtool, which is not installed"),
+        Err(_) => report_skipped("/metrics is not held against promtool, which is not installed"),
     }
 }
 
 #[test]
 fn every_series_is_there_before_anything_happens() {
-    let home = Home::new();
-    let text = home.start(&[]).admin("/metrics").body;
+    let home = DaemonHome::new();
+    let text = home.start(&[]).get_admin("/metrics").body;
     for series in
         ["sequor_events_total{outcome=\"accepted\"}", "sequor_training_batches_total", "sequor_request_seconds_count{endpoint=\"events\"}"]
     {
@@ -142,8 +142,8 @@ fn the_page_of_metrics_is_that_of_the_declarations() {
 
 #[test]
 fn the_page_of_metrics_names_what_is_shown_and_nothing_else() {
-    let home = Home::new();
-    let shown = home.start(&[]).admin("/metrics").body;
+    let home = DaemonHome::new();
+    let shown = home.start(&[]).get_admin("/metrics").body;
     let families: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(ToOwned::to_owned).collect();
     let page = Metrics::render_markdown();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {

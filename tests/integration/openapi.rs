@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::access::create;
-use crate::daemon::{Home, event, left_out};
+use crate::api_keys::create_key;
+use crate::daemon::{DaemonHome, event, report_skipped};
 
 #[test]
 fn the_page_needs_nothing_from_elsewhere() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let page = daemon.get("/docs");
     assert_eq!((page.status, page.content_type.as_str()), (200, "text/html; charset=utf-8"));
@@ -66,15 +66,18 @@ def filter_failure(context, failure, case, response):
 fn requests_made_up_from_the_description_are_answered_as_it_says() {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/schemathesis/bin/schemathesis");
     if !tool.exists() {
-        return left_out("no requests are made up from the API's description, since schemathesis is not there (tests/run)");
+        return report_skipped("no requests are made up from the API's description, since schemathesis is not there (tests/run)");
     }
-    let home = Home::new();
-    let key = create(&home, "write,read,items,users");
+    let home = DaemonHome::new();
+    let key = create_key(&home, "write,read,items,users");
     // What is to be learned first is not waited for: no made-up offset is ever reached. Where other
     // machines could ask, a key is asked for, as the description says.
     let daemon = home.start(&["server.read_wait=0s", "--listen=0.0.0.0:0"]);
     let events = json!([event("e1", "ann", "tea"), event("e2", "ann", "cup"), event("e3", "bob", "tea")]);
-    assert_eq!(daemon.knock("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()["accepted"], 3);
+    assert_eq!(
+        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(&key), &events.to_string()).json()["accepted"],
+        3
+    );
     std::fs::write(home.path().join("schemathesis.toml"), KNOWN).unwrap();
     std::fs::write(home.path().join("known.py"), BARE).unwrap();
     let examples = std::env::var("SEQUOR_MADE_UP_REQUESTS").unwrap_or_else(|_| "15".to_owned());
@@ -92,8 +95,8 @@ fn requests_made_up_from_the_description_are_answered_as_it_says() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{} requests were made up", daemon.sum("sequor_request_seconds_count"));
-    assert_eq!(daemon.sum("sequor_panics_total"), 0.0);
+    println!("{} requests were made up", daemon.metric_sum("sequor_request_seconds_count"));
+    assert_eq!(daemon.metric_sum("sequor_panics_total"), 0.0);
     assert_eq!(daemon.metric("sequor_commit_failures_total"), 0.0);
     daemon.assert_healthy();
 }

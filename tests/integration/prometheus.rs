@@ -11,21 +11,21 @@ use serde_json::Value;
 use tempfile::TempDir;
 use ureq::Agent;
 
-use crate::daemon::{Daemon, left_out, until};
+use crate::daemon::{Daemon, report_skipped, wait_for};
 
-/// A file of the project's `ops`.
-pub(crate) fn ops(file: &str) -> PathBuf {
+/// A file of the project's `ops_file`.
+pub(crate) fn ops_file(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ops").join(file)
 }
 
 /// A text with one passage for another, which must be in it.
-pub(crate) fn instead(text: &str, passage: &str, other: &str) -> String {
+pub(crate) fn replace_required(text: &str, passage: &str, other: &str) -> String {
     assert!(text.contains(passage), "{passage} is not in\n{text}");
     text.replace(passage, other)
 }
 
 /// The project's rules, by which an alert fires as soon as what it tells has lasted for a second.
-pub(crate) fn soon(rules: &str) -> String {
+pub(crate) fn shorten_alert_delays(rules: &str) -> String {
     let hasty = |line: &str| if line.trim_start().starts_with("for: ") { "        for: 1s".to_owned() } else { line.to_owned() };
     let hastened: Vec<_> = rules.lines().map(hasty).collect();
     assert!(hastened.iter().filter(|line| line.ends_with("for: 1s")).count() > 10);
@@ -50,14 +50,14 @@ impl Drop for Prometheus {
 impl Prometheus {
     /// Starts one that scrapes these daemons once a second; `rules` makes its rules of the
     /// project's. `None`, and says so, where there is no Prometheus.
-    pub(crate) fn watch(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
+    pub(crate) fn start(daemons: &[&Daemon], rules: impl FnOnce(String) -> String) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let targets: Vec<_> = daemons.iter().map(|daemon| format!("{:?}", instance(daemon))).collect();
-        let text = fs::read_to_string(ops("prometheus/prometheus.yml")).unwrap();
+        let text = fs::read_to_string(ops_file("prometheus/prometheus.yml")).unwrap();
         let config = text.replace("15s", "1s").replace("[\"127.0.0.1:9090\"]", &format!("[{}]", targets.join(",")));
         assert!(daemons.iter().all(|daemon| config.contains(&instance(daemon))), "the target is not where it was:\n{config}");
         fs::write(home.path().join("prometheus.yml"), config).unwrap();
-        fs::write(home.path().join("rules.yml"), rules(fs::read_to_string(ops("prometheus/rules.yml")).unwrap())).unwrap();
+        fs::write(home.path().join("rules.yml"), rules(fs::read_to_string(ops_file("prometheus/rules.yml")).unwrap())).unwrap();
         let log = home.path().join("log");
         let written = File::create(&log).unwrap();
         let mut command = Command::new("prometheus");
@@ -67,23 +67,23 @@ impl Prometheus {
             "--web.listen-address=127.0.0.1:0",
         ]);
         let Ok(child) = command.stdin(Stdio::null()).stdout(written.try_clone().unwrap()).stderr(written).spawn() else {
-            left_out("rules and dashboard are not held against Prometheus, which is not installed");
+            report_skipped("rules and dashboard are not held against Prometheus, which is not installed");
             return None;
         };
-        let address = until("Prometheus to listen", || {
+        let address = wait_for("Prometheus to listen", || {
             let said = fs::read_to_string(&log).unwrap();
             let (_, address) = said.split_once("msg=\"Listening on\" address=")?;
             Some(format!("http://{}", address.split_whitespace().next()?))
         });
         let agent: Agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
         let is_ready = || agent.get(format!("{address}/-/ready")).call().is_ok_and(|answer| answer.status() == 200);
-        until("Prometheus to be ready", || is_ready().then_some(()));
+        wait_for("Prometheus to be ready", || is_ready().then_some(()));
         Some(Self { child, address, agent, _home: home })
     }
 
     /// Waits until each daemon was scraped twice: what grows from then on has grown from something.
-    pub(crate) fn know(&self, daemons: &[&Daemon]) {
-        until("two scrapes", || {
+    pub(crate) fn wait_for_scrapes(&self, daemons: &[&Daemon]) {
+        wait_for("two scrapes", || {
             let known = self.query("count_over_time(sequor_ready[1m]) >= 2");
             daemons.iter().all(|daemon| known.iter().any(|(labels, _)| labels["instance"] == instance(daemon).as_str())).then_some(())
         });
@@ -104,13 +104,13 @@ impl Prometheus {
     }
 
     /// Every rule, as Prometheus has read it.
-    pub(crate) fn rules(&self) -> Vec<Value> {
+    pub(crate) fn loaded_rules(&self) -> Vec<Value> {
         let groups = self.get("/api/v1/rules", &[]);
         groups["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
     }
 
     /// The alerts that fire for a daemon, by name.
-    pub(crate) fn firing(&self, daemon: &Daemon) -> Vec<String> {
+    pub(crate) fn firing_alerts(&self, daemon: &Daemon) -> Vec<String> {
         let alerts = self.get("/api/v1/alerts", &[])["alerts"].as_array().unwrap().clone();
         let here = alerts.iter().filter(|alert| alert["state"] == "firing" && alert["labels"]["instance"] == instance(daemon).as_str());
         here.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
@@ -118,11 +118,11 @@ impl Prometheus {
 
     /// Waits until each of these alerts has fired for a daemon, whose troubles `cause` keeps up
     /// meanwhile.
-    pub(crate) fn fires(&self, daemon: &Daemon, alerts: &[&str], mut cause: impl FnMut()) {
+    pub(crate) fn wait_for_alerts(&self, daemon: &Daemon, alerts: &[&str], mut cause: impl FnMut()) {
         let mut missing: BTreeSet<_> = alerts.iter().copied().collect();
-        until("the alerts", || {
+        wait_for("the alerts", || {
             cause();
-            let firing = self.firing(daemon);
+            let firing = self.firing_alerts(daemon);
             let before = missing.len();
             missing.retain(|alert| !firing.iter().any(|fires| fires == alert));
             if missing.len() < before {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use std::fs;
 
-use crate::consent::holding;
-use crate::daemon::{Home, event, run};
+use crate::consent::files_containing;
+use crate::daemon::{DaemonHome, event, run};
 
 const SECRET: &str = "SEQUOR_PRIVACY_SECRET=a secret of more than thirty-two bytes";
 const ON: [&str; 4] = ["privacy.pseudonymise=true", "log.level=trace", "learning.interval=16", SECRET];
@@ -14,10 +14,10 @@ const CLEAR: &str = "whois-";
 
 #[test]
 fn no_clear_id_is_anywhere_whichever_way_it_came() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&ON);
     let mut said = String::new();
-    let mut keep = |answer: crate::daemon::Answer| {
+    let mut keep = |answer: crate::daemon::HttpResponse| {
         said.push_str(&answer.body);
         answer.status
     };
@@ -26,7 +26,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
         { "event_id": "e2", "user_id": "whois-ann", "type": "view", "item_id": "cup" },
     ]);
     assert_eq!(keep(daemon.post("/v1/events?recommend=2", &own.to_string())), 200);
-    assert_eq!(daemon.send(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "its id is known again");
+    assert_eq!(daemon.send_events(&[event("whois-e1", "whois-ann", "tea")])["duplicates"], 1, "its id is known again");
     let batch = json!({ "batch": [
         { "type": "track", "messageId": "whois-m", "anonymousId": "whois-anon", "context": { "sessionId": "whois-s" }, "event": "Product Viewed", "properties": { "product_id": "pot" } },
         { "type": "identify", "anonymousId": "whois-anon", "userId": "whois-ann" },
@@ -34,7 +34,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     ]});
     assert_eq!(keep(daemon.post("/v1/batch", &batch.to_string())), 200);
     assert_eq!(keep(daemon.post("/v1/users/whois-ann/merge", r#"{"from":"whois-phone"}"#)), 200);
-    assert_eq!(keep(daemon.ask("PUT", "/v1/users/whois-bob/consent", r#"{"consent":"session"}"#)), 200);
+    assert_eq!(keep(daemon.request("PUT", "/v1/users/whois-bob/consent", r#"{"consent":"session"}"#)), 200);
     assert_eq!(keep(daemon.post("/v1/events", &json!([event("e3", "whois-bob", "tea")]).to_string())), 200);
     // Files and logs go through the daemon.
     let csv = home.path().join("rows.csv");
@@ -74,29 +74,31 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     ] {
         assert_eq!(keep(daemon.post(path, body)), 400, "{path} {body}");
     }
-    let (admin, list) = (daemon.admin("/admin/sessions/whois-ann"), daemon.admin("/admin/sessions?user=whois-bob"));
+    let (admin, list) = (daemon.get_admin("/admin/sessions/whois-ann"), daemon.get_admin("/admin/sessions?user=whois-bob"));
     let pseudonym = admin.json()["user"].as_str().unwrap().to_owned();
     assert_eq!((pseudonym.len(), admin.json()["sequence"].as_array().unwrap().len()), (32, 3), "{}", admin.body);
     assert_eq!(
-        daemon.admin(&format!("/admin/sessions/{pseudonym}")).json()["user"],
+        daemon.get_admin(&format!("/admin/sessions/{pseudonym}")).json()["user"],
         json!(pseudonym),
         "a user is asked for by either name"
     );
     assert_eq!(list.json()["sessions"].as_array().unwrap().len(), 1, "{}", list.body);
-    for answer in [admin, list, daemon.admin("/metrics"), daemon.admin("/console/sessions/whois-ann"), daemon.admin("/admin/settings")] {
+    for answer in
+        [admin, list, daemon.get_admin("/metrics"), daemon.get_admin("/console/sessions/whois-ann"), daemon.get_admin("/admin/settings")]
+    {
         keep(answer);
     }
-    daemon.learned(daemon.next_offset());
+    daemon.wait_until_learned(daemon.next_offset());
     assert!(daemon.terminate().success());
     assert!(!said.contains(CLEAR), "{said}");
     assert!(!said.contains("thirty-two bytes"));
     for text in [CLEAR, "thirty-two bytes"] {
-        assert_eq!(holding(home.path(), text), Vec::<std::path::PathBuf>::new(), "{text}");
+        assert_eq!(files_containing(home.path(), text), Vec::<std::path::PathBuf>::new(), "{text}");
     }
 
     // With no secret, or another, every user would be two.
     let vain = |settings: &[&str]| {
-        let output = home.start_in_vain(settings);
+        let output = home.start_expecting_failure(settings);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
@@ -110,7 +112,7 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
     let secret = home.path().join("secret");
     fs::write(&secret, format!("{}\n", SECRET.split_once('=').unwrap().1)).unwrap();
     let from_file = format!("privacy.secret_file={}", secret.display());
-    let data = home.data();
+    let data = home.data_dir();
     let exported = run(&["export", "--data-dir", data.to_str().unwrap(), "--only", "event"]);
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
     let lines = home.path().join("events.ndjson");
@@ -132,11 +134,11 @@ fn no_clear_id_is_anywhere_whichever_way_it_came() {
 
 #[test]
 fn a_directory_with_clear_ids_says_the_way_out() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    daemon.send(&[event("e", "ann", "tea")]);
+    daemon.send_events(&[event("e", "ann", "tea")]);
     assert!(daemon.terminate().success());
-    let output = home.start_in_vain(&["privacy.pseudonymise=true", SECRET]);
+    let output = home.start_expecting_failure(&["privacy.pseudonymise=true", SECRET]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("holds clear ids") && said.contains("sequor import"), "{said}");
 }

@@ -1,9 +1,9 @@
 //! Numbers that look random and are the same in every run.
 
 /// SplitMix64 [Steele et al. 2014].
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct TestRng(pub(crate) u64);
 
-impl Random {
+impl TestRng {
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -27,9 +27,9 @@ pub(crate) struct Visit {
 }
 
 /// Many users, walking at once through a ring of items, mostly to the next one: something to learn.
-pub(crate) fn walks(seed: u64, visits: usize) -> Vec<Visit> {
+pub(crate) fn random_visits(seed: u64, visits: usize) -> Vec<Visit> {
     const ITEMS: u64 = 60;
-    let mut random = Random(seed);
+    let mut random = TestRng(seed);
     let mut walkers: Vec<(u64, u64)> = (0..10).map(|number| (number, number * 6)).collect();
     let mut next_user = 10;
     let step = |number: usize| {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::daemon::{Home, left_out, until};
+use crate::daemon::{DaemonHome, report_skipped, wait_for};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -43,10 +43,10 @@ fn shell_blocks() -> Vec<(String, String)> {
 #[test]
 fn curl_blocks_do_what_they_promise() {
     if Command::new("curl").arg("--version").output().is_err() {
-        left_out("the commands of README and docs are not run, since curl is not installed");
+        report_skipped("the commands of README and docs are not run, since curl is not installed");
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let curls: Vec<_> = shell_blocks().into_iter().filter(|(_, block)| block.contains("curl")).collect();
     assert_eq!(
@@ -65,7 +65,7 @@ fn curl_blocks_do_what_they_promise() {
         );
         assert!(!printed.contains("/problems/"), "{page}: {printed}");
     }
-    daemon.learned(1);
+    daemon.wait_until_learned(1);
     assert_eq!(daemon.status()["catalog"]["items"], 3);
 }
 
@@ -83,12 +83,12 @@ pub(crate) fn page_with_beacon() -> String {
 /// A shell in which the commands of a page, unchanged, mean the binary under test and the test's
 /// own daemon.
 struct Shell<'h> {
-    home: &'h Home,
+    home: &'h DaemonHome,
 }
 
 impl<'h> Shell<'h> {
     /// A shell in the home's directory, with the daemon at this address.
-    fn new(home: &'h Home, api: &str) -> Self {
+    fn new(home: &'h DaemonHome, api: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let port = api.rsplit(':').next().unwrap();
         fs::write(home.path().join(".curlrc"), format!("connect-to = localhost:8080:127.0.0.1:{port}\n")).unwrap();
@@ -126,7 +126,7 @@ impl<'h> Shell<'h> {
 #[test]
 fn every_input_is_shown_in_few_lines_that_work() {
     if Command::new("curl").arg("--version").output().is_err() {
-        return left_out("the ways to send events are not tried, since curl is not installed");
+        return report_skipped("the ways to send events are not tried, since curl is not installed");
     }
     let page = read("docs/sending-events.md");
     let [http, segment, tail, import] =
@@ -135,13 +135,13 @@ fn every_input_is_shown_in_few_lines_that_work() {
     for lines in [http, segment, tail, import, &page_with_beacon()] {
         assert!(lines.lines().count() <= 5, "more than five lines:\n{lines}");
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let shell = Shell::new(&home, daemon.api());
     let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes).unwrap();
     // The journalled events as user, type and item.
     let told = || -> Vec<String> {
-        let lines = daemon.admin("/admin/journal?only=event").body;
+        let lines = daemon.get_admin("/admin/journal?only=event").body;
         let events = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
         events.map(|event| format!("{} {} {}", text(&event, "user_id"), text(&event, "type"), text(&event, "item_id"))).collect()
@@ -160,7 +160,7 @@ fn every_input_is_shown_in_few_lines_that_work() {
     write("access.log", (0..3).map(request).collect::<String>().as_bytes());
     // It is followed until it is killed: for that the shell gives its place to it.
     let mut follower = shell.command(&format!("exec {follow}")).stdout(Stdio::null()).spawn().unwrap();
-    until("the log's lines", || (told().len() == 5).then_some(()));
+    wait_for("the log's lines", || (told().len() == 5).then_some(()));
     follower.kill().unwrap();
     follower.wait().unwrap();
     assert_eq!(told()[2..], ["eve view p0", "eve view p1", "eve view p2"]);
@@ -181,7 +181,7 @@ fn every_input_is_shown_in_few_lines_that_work() {
     shell.run(import);
     assert_eq!(told()[8..], ["bob view pot", "bob cart cup"]);
     assert_eq!(daemon.get("/v1/items/pot").json()["price"], 9.5);
-    let elsewhere = crate::ledger::Ledger::of(&home.path().join("sequor-data"));
+    let elsewhere = crate::journal_dump::JournalDump::read(&home.path().join("sequor-data"));
     assert_eq!(elsewhere.entries.len(), 1, "one event in the directory that no daemon serves");
 }
 

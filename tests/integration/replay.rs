@@ -12,14 +12,14 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::daemon::{SMALL, run};
-use crate::random::walks;
+use crate::daemon::{SMALL_NETWORK, run};
+use crate::random::random_visits;
 
 const EVENTS: usize = 2000;
 
 fn csv(visits: usize) -> String {
     let mut text = "user,item,event,timestamp\n".to_owned();
-    for visit in walks(6, visits) {
+    for visit in random_visits(6, visits) {
         writeln!(text, "{},{},view,{}", visit.user, visit.item, visit.at).unwrap();
     }
     text
@@ -43,7 +43,7 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 fn replay(file: &Path, more: &[&str]) -> Output {
     let mut arguments =
         vec!["replay", file.to_str().unwrap(), "--set", "learning.interval=64", "--set", "clusters.every=512", "--set", "clusters.lag=128"];
-    for setting in SMALL {
+    for setting in SMALL_NETWORK {
         arguments.extend(["--set", setting]);
     }
     arguments.extend(more);
@@ -91,7 +91,7 @@ fn the_steps_counted_are_those_of_the_protocol() {
     let figures = figures(&file, &[]);
     // Events of the second half whose user has an earlier event.
     let mut seen = HashSet::new();
-    let steps = walks(6, EVENTS)
+    let steps = random_visits(6, EVENTS)
         .into_iter()
         .enumerate()
         .filter(|(number, visit)| !seen.insert(visit.user.clone()) && *number >= EVENTS / 2)
@@ -143,7 +143,7 @@ fn the_table_and_the_picture_show_the_figures() {
 #[test]
 fn lines_of_json_are_replayed_as_rows_are() {
     let (_folder, rows) = file("walks.csv", csv(500));
-    let json: String = walks(6, 500)
+    let json: String = random_visits(6, 500)
         .iter()
         .map(|visit| {
             format!("{{\"user_id\":\"{}\",\"type\":\"view\",\"item_id\":\"{}\",\"timestamp\":{}}}\n", visit.user, visit.item, visit.at)

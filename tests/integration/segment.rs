@@ -8,11 +8,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, left_out};
+use crate::daemon::{Daemon, DaemonHome, report_skipped};
 
 /// What the journal holds, in the shape of an export.
 fn journal(daemon: &Daemon) -> Vec<Value> {
-    daemon.admin("/admin/journal").body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    daemon.get_admin("/admin/journal").body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -20,10 +20,10 @@ fn the_library_for_python_is_understood_unchanged() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/tools/python/bin/python");
     if !Command::new(&python).args(["-c", "import segment.analytics"]).status().is_ok_and(|status| status.success()) {
-        left_out("Segment's library for Python is not tried, since it is not there (tests/run)");
+        report_skipped("Segment's library for Python is not tried, since it is not there (tests/run)");
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let output = Command::new(python).arg(root.join("tests/capture/shopper.py")).arg(daemon.api()).output().unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -45,10 +45,10 @@ fn the_library_for_python_is_understood_unchanged() {
     ];
     assert_eq!(of("eve"), eve);
     assert_eq!(journal[0]["session_id"], "s-ann");
-    daemon.learned(15);
-    let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=false").items();
+    daemon.wait_until_learned(15);
+    let list = daemon.get("/v1/users/ann/recommendations?exclude_seen=false").item_ids();
     assert!(["tea", "teapot", "cup"].iter().all(|item| list.iter().any(|found| found == item)), "{list:?}");
-    let metrics = daemon.admin("/metrics").body;
+    let metrics = daemon.get_admin("/metrics").body;
     for (outcome, count) in [("taken", 14), ("ignored", 2), ("unknown", 1), ("rejected", 0)] {
         assert!(metrics.contains(&format!("sequor_segment_messages_total{{outcome=\"{outcome}\"}} {count}\n")), "{outcome}: {metrics}");
     }
@@ -56,7 +56,7 @@ fn the_library_for_python_is_understood_unchanged() {
 
 #[test]
 fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.max_batch=3", "segment.events={\"Quick Look\" = \"view\"}"]);
     let tea = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" });
     let with = |call: &str| {
@@ -102,7 +102,7 @@ fn each_call_is_answered_as_by_segment_and_each_fault_by_name() {
 
 #[test]
 fn pages_of_the_origins_named_may_ask_and_others_may_not() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.cors_origins=[\"https://shop.example\"]"]);
     let preflight = |origin: &str| {
         let request = ureq::http::Request::builder().method("OPTIONS").uri(format!("{}/v1/events", daemon.api()));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sequor::settings::{SettingOrigin, Settings, SettingsLayers};
 
-use crate::daemon::{Home, run, sequor};
+use crate::daemon::{DaemonHome, run, sequor};
 
 fn sample() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/sequor.toml")).unwrap()
@@ -51,7 +51,7 @@ fn every_line_of_the_sample_is_explained_and_its_examples_work() {
 
 #[test]
 fn the_file_gives_way_to_the_environment_and_both_to_the_command_line() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let file = home.path().join("sequor.toml");
     fs::write(&file, "[server]\nmax_batch = 0\n[log]\nlevel = \"warn\"\n").unwrap();
     let said = |environment: Option<&str>, flags: &[&str]| {

@@ -8,8 +8,8 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::access::create;
-use crate::daemon::{Daemon, Home, event, until};
+use crate::api_keys::create_key;
+use crate::daemon::{Daemon, DaemonHome, event, wait_for};
 
 /// The trace and the span of a sender, as it writes them.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -207,7 +207,7 @@ fn ask(daemon: &Daemon, method: &str, path: &str, headers: &[(&str, &str)], body
 }
 
 /// What a daemon needs to be let in, and to leave a checkpoint and clusters.
-fn start(home: &Home, collector: &Collector, settings: &[&str]) -> Daemon {
+fn start(home: &DaemonHome, collector: &Collector, settings: &[&str]) -> Daemon {
     let usual = ["store.checkpoint_every=100", "clusters.every=64", "clusters.lag=16", "learning.interval=16", "log.level=trace"];
     let here = [collector.setting()];
     home.start(&[&usual[..], &[here[0].as_str(), "OTEL_EXPORTER_OTLP_HEADERS=x-collector-key=sesame"], settings].concat())
@@ -215,8 +215,8 @@ fn start(home: &Home, collector: &Collector, settings: &[&str]) -> Daemon {
 
 #[test]
 fn a_senders_trace_goes_on_in_every_stage_and_nobody_is_named_in_it() {
-    let (home, collector) = (Home::new(), Collector::start());
-    let key = create(&home, "write,read");
+    let (home, collector) = (DaemonHome::new(), Collector::start());
+    let key = create_key(&home, "write,read");
     let daemon = start(&home, &collector, &["--listen=0.0.0.0:0"]);
     let bearer = format!("Bearer {key}");
     let traceparent = format!("00-{TRACE}-{PARENT}-01");
@@ -273,7 +273,7 @@ fn a_senders_trace_goes_on_in_every_stage_and_nobody_is_named_in_it() {
 
 #[test]
 fn what_is_sampled_is_the_senders_decision_or_else_a_share() {
-    let (home, collector) = (Home::new(), Collector::start());
+    let (home, collector) = (DaemonHome::new(), Collector::start());
     let daemon = start(&home, &collector, &["telemetry.sample=0"]);
     let with = |flags: &str, path: &str| ask(&daemon, "GET", path, &[("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))], "", 200);
     with("01", "/v1/trending");
@@ -304,14 +304,14 @@ fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
     let hung = Collector { endpoint: format!("http://{}", listener.local_addr().unwrap()), taken: Arc::default() };
     let gone = Collector { endpoint: "http://127.0.0.1:1".to_owned(), taken: Arc::default() };
     for (collector, spans, outcome) in [(hung, 2600, "dropped"), (gone, 600, "failed")] {
-        let home = Home::new();
+        let home = DaemonHome::new();
         let daemon = start(&home, &collector, &["log.level=info"]);
         for _ in 0..spans {
             assert_eq!(daemon.get("/v1/trending").status, 200);
         }
         let series = format!("sequor_spans_total{{outcome=\"{outcome}\"}} ");
-        until("spans to be counted", || {
-            let text = daemon.admin("/metrics").body;
+        wait_for("spans to be counted", || {
+            let text = daemon.get_admin("/metrics").body;
             let count = text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse::<f64>().unwrap();
             (count > 0.0).then_some(())
         });

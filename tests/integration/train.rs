@@ -13,15 +13,15 @@ use sequor::learner::{OfflineSettings, Recording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::daemon::{Daemon, Home, SMALL, event, run};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, run};
+use crate::random::random_visits;
 
 const EVENTS: usize = 3000;
 
 /// A folder with a recording in it.
 fn recording(seed: u64) -> (TempDir, PathBuf) {
     let mut text = "user,item,event,timestamp\n".to_owned();
-    for visit in walks(seed, EVENTS) {
+    for visit in random_visits(seed, EVENTS) {
         writeln!(text, "{},{},view,{}", visit.user, visit.item, visit.at).unwrap();
     }
     file(&text)
@@ -36,7 +36,7 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 
 /// Trains a small network.
 fn train(file: &Path, more: &[&str]) -> Output {
-    let small = SMALL.iter().flat_map(|setting| ["--set", setting]);
+    let small = SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting]);
     let arguments: Vec<&str> = ["train", file.to_str().unwrap()].into_iter().chain(small).chain(more.iter().copied()).collect();
     run(&arguments)
 }
@@ -80,7 +80,7 @@ fn the_steps_counted_are_those_of_the_protocol_and_the_checkpoint_gives_the_same
     // name, and then sessions of one event.
     let mut sessions: Vec<Vec<String>> = Vec::new();
     let mut places = HashMap::new();
-    for visit in walks(11, EVENTS) {
+    for visit in random_visits(11, EVENTS) {
         let place = *places.entry(visit.user).or_insert_with(|| {
             sessions.push(Vec::new());
             sessions.len() - 1
@@ -212,7 +212,7 @@ fn with_nothing_kept_back_there_is_nothing_to_test() {
 }
 
 fn inline(daemon: &Daemon, items: &[&str]) -> Vec<String> {
-    daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 60 }).to_string()).items()
+    daemon.post("/v1/recommendations", &json!({ "items": items, "limit": 60 }).to_string()).item_ids()
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     let [checkpoint, other] = ["c", "other"].map(|name| folder.path().join(name));
     trained(&file, &checkpoint, &["--epochs", "20"]);
     trained(&file, &other, &["--epochs", "1", "--seed", "7"]);
-    let (home, unlearned) = (Home::new(), Home::new());
+    let (home, unlearned) = (DaemonHome::new(), DaemonHome::new());
     let begin = format!("--checkpoint={}", checkpoint.display());
     let begin_otherwise = format!("--checkpoint={}", other.display());
 
@@ -234,28 +234,28 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
         (0..60).any(|place: i32| *item == format!("item{place}") && (place - 7).rem_euclid(60).min((7 - place).rem_euclid(60)) <= 10)
     };
     assert!(list.iter().take(10).filter(|item| near(item)).count() >= 8, "{list:?}");
-    daemon.send(&[event("h1", "ann", "item7"), event("h2", "ann", "never seen before"), event("h3", "ann", "item9")]);
-    daemon.learned(3);
+    daemon.send_events(&[event("h1", "ann", "item7"), event("h2", "ann", "never seen before"), event("h3", "ann", "item9")]);
+    daemon.wait_until_learned(3);
     let list = inline(&daemon, &["item7", "item9"]);
     daemon.kill();
 
     // Without the flag, and with the same, it is the same; another is refused, as are settings of
     // another network.
     let daemon = home.start(&[]);
-    daemon.learned(3);
+    daemon.wait_until_learned(3);
     assert_eq!(inline(&daemon, &["item7", "item9"]), list);
     daemon.terminate();
     home.start(&[&begin]).terminate();
-    let said = refused(&home.start_in_vain(&[&begin_otherwise]));
+    let said = refused(&home.start_expecting_failure(&[&begin_otherwise]));
     assert!(said.contains("began with another network"), "{said}");
-    let said = refused(&home.start_in_vain(&["network.layers=2"]));
+    let said = refused(&home.start_expecting_failure(&["network.layers=2"]));
     assert!(said.contains("network.layers = 2") && said.contains("the checkpoint was made with 1"), "{said}");
 
     // Where there are events already, nothing can be begun with.
     let daemon = unlearned.start(&[]);
-    daemon.send(&[event("h1", "ann", "item7")]);
+    daemon.send_events(&[event("h1", "ann", "item7")]);
     daemon.terminate();
-    let said = refused(&unlearned.start_in_vain(&[&begin]));
+    let said = refused(&unlearned.start_expecting_failure(&[&begin]));
     assert!(said.contains("1 entries already"), "{said}");
 }
 

@@ -1,24 +1,24 @@
 //! `sequor bench`: how fast answers come at a given rate.
 
-mod figures;
-mod load;
-mod pace;
+mod bench_report;
+mod load_generator;
+mod open_loop;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
-use super::client::DaemonClient;
 use super::client_auth::ClientAuth;
+use super::daemon_client::DaemonClient;
 use super::daemon_process::DaemonProcess;
-use super::flags::SettingsFlags;
-use super::serve::asked_to_stop;
+use super::flags::RuntimeFlags;
+use super::serve::shutdown_signal;
 use crate::clock::Clock;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
-use figures::BenchReport;
-use load::{LoadGenerator, RequestMix};
+use bench_report::BenchReport;
+use load_generator::{LoadGenerator, RequestMix};
 
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ use load::{LoadGenerator, RequestMix};
 )]
 pub(super) struct Bench {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its
     /// own].
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
@@ -42,7 +42,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
     #[command(flatten)]
-    knock: ClientAuth,
+    auth: ClientAuth,
     /// What is asked.
     #[arg(long, value_enum, default_value_t = RequestMix::Mixed)]
     mix: RequestMix,
@@ -98,19 +98,19 @@ impl Bench {
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
         };
         let report = actix::System::new().block_on(async {
-            let daemon = DaemonClient::new(api, admin, self.connections as usize, &self.knock)?;
-            let stopped = asked_to_stop()?;
+            let daemon = DaemonClient::new(api, admin, self.connections as usize, &self.auth)?;
+            let stopped = shutdown_signal()?;
             tokio::select! {
                 () = stopped => bail!("stopped before the end"),
                 report = self.measure(&daemon, load, requests) => report,
             }
         });
         let report = match &mut child {
-            Some(child) => child.explain(report)?,
+            Some(child) => child.add_exit_context(report)?,
             None => report?,
         };
         if self.json {
-            println!("{}", serde_json::to_string(&report.json())?);
+            println!("{}", serde_json::to_string(&report.to_json())?);
         } else {
             println!("{report}");
         }
@@ -128,20 +128,20 @@ impl Bench {
 
     async fn measure(&self, daemon: &DaemonClient, mut load: LoadGenerator, requests: u64) -> anyhow::Result<BenchReport> {
         eprintln!("telling the shop's {} items and {} events, and having them learned", self.items, self.history);
-        for question in load.history(self.history)? {
-            daemon.tell(question).await?;
+        for question in load.history_requests(self.history)? {
+            daemon.send_until_accepted(question).await?;
         }
-        daemon.learned().await?;
+        daemon.wait_until_learned().await?;
         let rate = self.rate as f64;
         let warm_up = self.requests(self.warm_up)?;
         eprintln!("warming up for {}, then measuring for {}", self.warm_up, self.duration);
-        pace::stretch(daemon, &mut load, rate, warm_up).await?;
-        daemon.learned().await?;
-        let before = daemon.usage().await?;
-        let figures = pace::stretch(daemon, &mut load, rate, requests).await?;
+        open_loop::run_open_loop(daemon, &mut load, rate, warm_up).await?;
+        daemon.wait_until_learned().await?;
+        let before = daemon.process_usage().await?;
+        let figures = open_loop::run_open_loop(daemon, &mut load, rate, requests).await?;
         eprintln!("waiting until all of it is learned");
-        daemon.learned().await?;
-        let usage = before.zip(daemon.usage().await?);
+        daemon.wait_until_learned().await?;
+        let usage = before.zip(daemon.process_usage().await?);
         let batch = if self.batch > 1 { format!(", {} events a request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
         let title = format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);

@@ -5,24 +5,24 @@ use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use super::demo_source::DemoSource;
 use super::demo_stats::{DemoStats, DemoSummary};
-use super::source::DemoSource;
-use super::view::DemoView;
-use crate::cli::client::{DaemonClient, ListRequest, RecommendationList};
-use crate::cli::serve::asked_to_stop;
+use super::demo_view::DemoView;
+use crate::cli::daemon_client::{ApiRequest, DaemonClient, RecommendationList};
+use crate::cli::serve::shutdown_signal;
 use crate::clock::Clock;
 use crate::domain::{Entry, Event, EventKind};
 
 /// Between two stretches of events.
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at the daemon.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Items of a list that is shown to a visitor.
-const SHOWN: usize = 20;
+const LIST_LENGTH: usize = 20;
 /// Items of what is trending that are looked at.
-const TRENDING: usize = 10;
+const TRENDING_LENGTH: usize = 10;
 /// One visitor in so many is shown recommendations.
-const SHOWN_TO: u64 = 5;
+const LIST_EVERY_NTH_VISITOR: u64 = 5;
 
 /// The demo under way.
 pub(super) struct DemoDriver<'s, 'r> {
@@ -31,22 +31,22 @@ pub(super) struct DemoDriver<'s, 'r> {
     view: DemoView,
     clock: Clock,
     /// How long it goes on; without end if `None`.
-    lasts: Option<Duration>,
-    tale: DemoStats,
-    next_look: Duration,
+    duration: Option<Duration>,
+    stats: DemoStats,
+    next_poll_at: Duration,
 }
 
 impl<'s, 'r> DemoDriver<'s, 'r> {
     /// Requests under way at a time, at most.
-    pub(super) const AT_ONCE: usize = 16;
+    pub(super) const MAX_CONCURRENT_REQUESTS: usize = 16;
 
     pub(super) fn new(daemon: DaemonClient, source: &'s mut DemoSource<'r>, view: DemoView, clock: Clock, lasts: Option<Duration>) -> Self {
-        Self { daemon, source, view, clock, lasts, tale: DemoStats::default(), next_look: LOOK }
+        Self { daemon, source, view, clock, duration: lasts, stats: DemoStats::default(), next_poll_at: POLL_INTERVAL }
     }
 
     /// Goes on until it is over or somebody stops it.
     pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
-        let stopped = asked_to_stop()?;
+        let stopped = shutdown_signal()?;
         tokio::pin!(stopped);
         let mut ticks = actix::clock::interval(TICK);
         loop {
@@ -59,24 +59,24 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             }
         }
         let elapsed = self.clock.elapsed();
-        let stopped = asked_to_stop()?;
+        let stopped = shutdown_signal()?;
         tokio::select! {
             () = stopped => {}
-            learned = self.daemon.learned() => learned?,
+            learned = self.daemon.wait_until_learned() => learned?,
         }
         self.look(elapsed).await?;
-        let summary = self.tale.summary(elapsed);
-        self.view.end(&summary)?;
+        let summary = self.stats.summary(elapsed);
+        self.view.print_summary(&summary)?;
         Ok(summary)
     }
 
     /// Sends what is due, shows lists, looks on; says whether there is more to come.
     async fn step(&mut self) -> anyhow::Result<bool> {
         let elapsed = self.clock.elapsed();
-        if self.lasts.is_some_and(|lasts| elapsed >= lasts) {
+        if self.duration.is_some_and(|lasts| elapsed >= lasts) {
             return Ok(false);
         }
-        let Some(mut entries) = self.source.due(elapsed, self.tale.events)? else { return Ok(false) };
+        let Some(mut entries) = self.source.due_entries(elapsed, self.stats.events)? else { return Ok(false) };
         let now = self.clock.now();
         for entry in &mut entries {
             // What the daemon is told happens now: so a click is credited to the list that was
@@ -90,22 +90,22 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         }
         let (items, events): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| matches!(entry, Entry::Item(_)));
         for items in items.chunks(500) {
-            self.daemon.tell(ListRequest::items(items)?).await?;
+            self.daemon.send_until_accepted(ApiRequest::items(items)?).await?;
         }
         if !events.is_empty() {
-            self.daemon.tell(ListRequest::events(&events)?).await?;
+            self.daemon.send_until_accepted(ApiRequest::events(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
         // Recorded visitors saw other lists than these.
         let is_shop = self.source.shop().is_some();
         for event in &events {
-            self.tale.happened(event, is_shop && event.kind == EventKind::Click);
+            self.stats.record_event(event, is_shop && event.kind == EventKind::Click);
         }
         self.recommend(&events).await?;
-        if elapsed >= self.next_look {
+        if elapsed >= self.next_poll_at {
             self.look(elapsed).await?;
-            self.next_look = elapsed + LOOK;
-            self.view.show(elapsed, &self.tale)?;
+            self.next_poll_at = elapsed + POLL_INTERVAL;
+            self.view.update(elapsed, &self.stats)?;
         }
         Ok(true)
     }
@@ -114,10 +114,10 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
     async fn recommend(&mut self, events: &[&Event]) -> anyhow::Result<()> {
         let mut users: Vec<&str> = events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
         users.dedup();
-        users.truncate(Self::AT_ONCE);
-        let lists = users.iter().map(|user| self.daemon.expect::<RecommendationList>(ListRequest::recommendations(user, SHOWN)));
+        users.truncate(Self::MAX_CONCURRENT_REQUESTS);
+        let lists = users.iter().map(|user| self.daemon.request_json::<RecommendationList>(ApiRequest::recommendations(user, LIST_LENGTH)));
         for (user, list) in users.iter().zip(try_join_all(lists).await?) {
-            self.tale.recommended(user, &list, self.source.shop().as_deref());
+            self.stats.record_list(user, &list, self.source.shop().as_deref());
             if let Some(shop) = self.source.shop() {
                 shop.show_list(user, list.items.iter().map(|item| item.item_id.as_str()));
             }
@@ -127,8 +127,8 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
 
     async fn look(&mut self, elapsed: Duration) -> anyhow::Result<()> {
         let status = self.daemon.status().await?;
-        let trending = self.daemon.expect(ListRequest::trending(TRENDING)).await?;
-        self.tale.looked(elapsed, &status, trending, self.source.shop().as_deref());
+        let trending = self.daemon.request_json(ApiRequest::trending(TRENDING_LENGTH)).await?;
+        self.stats.record_poll(elapsed, &status, trending, self.source.shop().as_deref());
         Ok(())
     }
 }
@@ -137,5 +137,5 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
 fn is_shown(user: &str) -> bool {
     let mut hasher = FxHasher::default();
     user.hash(&mut hasher);
-    hasher.finish().is_multiple_of(SHOWN_TO)
+    hasher.finish().is_multiple_of(LIST_EVERY_NTH_VISITOR)
 }

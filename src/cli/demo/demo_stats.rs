@@ -4,16 +4,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use std::time::Duration;
 
-use crate::cli::client::{DaemonStatus, QualityFigures, RecommendationList};
+use crate::cli::daemon_client::{DaemonStatus, QualityFigures, RecommendationList};
 use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
 /// Looks over which a figure of the moment is taken.
-const MOMENT: usize = 5;
+const WINDOW_POLLS: usize = 5;
 /// Visitors whose way is remembered.
-const FOLLOWED: usize = 4_096;
+const MAX_TRACKED_VISITORS: usize = 4_096;
 /// Items of a visitor's way that are shown.
-const LAST: usize = 4;
+const EXAMPLE_HISTORY: usize = 4;
 
 /// Recall@20 and MRR@20 over some steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -60,45 +60,45 @@ pub(super) struct TrendProgress {
 #[derive(Debug, Clone)]
 pub(super) struct ExampleSession {
     pub(super) user: String,
-    pub(super) last: Vec<String>,
-    pub(super) next: Vec<String>,
+    pub(super) recent_items: Vec<String>,
+    pub(super) recommended_items: Vec<String>,
 }
 
 /// Everything seen so far.
 #[derive(Debug, Default)]
 pub(super) struct DemoStats {
     pub(super) events: u64,
-    pub(super) lag: u64,
+    pub(super) lag_entries: u64,
     /// What the daemon says is trending, best first.
     pub(super) trending: Vec<String>,
     pub(super) trends: Vec<TrendProgress>,
-    pub(super) arrived: usize,
+    pub(super) new_item_count: usize,
     pub(super) example: Option<ExampleSession>,
     /// The look from which on another visitor is the example: what is read must stand still for a
     /// while.
     example_until: usize,
     sums: Vec<DemoSums>,
     /// Events by each of the last looks, with its time.
-    paces: Vec<(Duration, u64)>,
-    lists: u64,
-    listed: u64,
-    listed_new: u64,
-    recommended_new: FxHashSet<String>,
-    clicked: u64,
+    event_counts: Vec<(Duration, u64)>,
+    list_count: u64,
+    listed_items: u64,
+    listed_new_items: u64,
+    recommended_new_items: FxHashSet<String>,
+    click_count: u64,
     /// What each visitor looked at in the visit under way.
-    ways: FxHashMap<String, (Option<String>, Vec<String>)>,
+    visit_paths: FxHashMap<String, (Option<String>, Vec<String>)>,
 }
 
 impl DemoStats {
     /// An event was taken.
-    pub(super) fn happened(&mut self, event: &Event, clicked: bool) {
+    pub(super) fn record_event(&mut self, event: &Event, clicked: bool) {
         self.events += 1;
-        self.clicked += u64::from(clicked);
+        self.click_count += u64::from(clicked);
         let Some(item) = &event.item_id else { return };
-        if self.ways.len() >= FOLLOWED {
-            self.ways.clear();
+        if self.visit_paths.len() >= MAX_TRACKED_VISITORS {
+            self.visit_paths.clear();
         }
-        let (visit, way) = self.ways.entry(event.user_id.clone()).or_default();
+        let (visit, way) = self.visit_paths.entry(event.user_id.clone()).or_default();
         if *visit != event.session_id {
             visit.clone_from(&event.session_id);
             way.clear();
@@ -109,36 +109,42 @@ impl DemoStats {
     }
 
     /// A list was answered.
-    pub(super) fn recommended(&mut self, user: &str, list: &RecommendationList, shop: Option<&ShopSimulator>) {
-        self.lists += 1;
-        self.listed += list.items.len() as u64;
+    pub(super) fn record_list(&mut self, user: &str, list: &RecommendationList, shop: Option<&ShopSimulator>) {
+        self.list_count += 1;
+        self.listed_items += list.items.len() as u64;
         for item in list.items.iter().filter(|item| shop.is_some_and(|shop| shop.is_new_item(&item.item_id))) {
-            self.listed_new += 1;
-            if !self.recommended_new.contains(&item.item_id) {
-                self.recommended_new.insert(item.item_id.clone());
+            self.listed_new_items += 1;
+            if !self.recommended_new_items.contains(&item.item_id) {
+                self.recommended_new_items.insert(item.item_id.clone());
             }
         }
         let another = self.example.as_ref().is_none_or(|example| example.user != user);
-        let Some((_, way)) = self.ways.get(user).filter(|(_, way)| way.len() >= 3) else { return };
+        let Some((_, way)) = self.visit_paths.get(user).filter(|(_, way)| way.len() >= 3) else { return };
         if another && self.sums.len() < self.example_until {
             return;
         }
         if another {
-            self.example_until = self.sums.len() + MOMENT;
+            self.example_until = self.sums.len() + WINDOW_POLLS;
         }
-        let last = way.get(way.len().saturating_sub(LAST)..).unwrap_or_default().to_vec();
+        let last = way.get(way.len().saturating_sub(EXAMPLE_HISTORY)..).unwrap_or_default().to_vec();
         let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
-        self.example = Some(ExampleSession { user: user.to_owned(), last, next });
+        self.example = Some(ExampleSession { user: user.to_owned(), recent_items: last, recommended_items: next });
     }
 
     /// The daemon was asked how it stands.
-    pub(super) fn looked(&mut self, elapsed: Duration, status: &DaemonStatus, trending: RecommendationList, shop: Option<&ShopSimulator>) {
+    pub(super) fn record_poll(
+        &mut self,
+        elapsed: Duration,
+        status: &DaemonStatus,
+        trending: RecommendationList,
+        shop: Option<&ShopSimulator>,
+    ) {
         self.sums.push(DemoSums::new(&status.quality));
-        self.paces.push((elapsed, self.events));
-        self.lag = status.learning.lag_entries;
+        self.event_counts.push((elapsed, self.events));
+        self.lag_entries = status.learning.lag_entries;
         self.trending = trending.items.into_iter().map(|item| item.item_id).collect();
         let Some(shop) = shop else { return };
-        self.arrived = shop.new_item_count();
+        self.new_item_count = shop.new_item_count();
         if let Some(Trend { items, start_event: since }) = shop.trend() {
             if self.trends.last().is_none_or(|known| known.since_event != *since) {
                 self.trends.push(TrendProgress { items: items.clone(), since_event: *since, found_after_events: None });
@@ -154,21 +160,22 @@ impl DemoStats {
     /// The figures of the moment, at each look.
     pub(super) fn curve(&self) -> Vec<DemoFigures> {
         let start = DemoSums::default();
-        let earlier = |look: usize| look.checked_sub(MOMENT).and_then(|look| self.sums.get(look)).unwrap_or(&start);
+        let earlier = |look: usize| look.checked_sub(WINDOW_POLLS).and_then(|look| self.sums.get(look)).unwrap_or(&start);
         self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
     }
 
     /// Events a second at the moment.
-    pub(super) fn pace(&self) -> f64 {
-        let Some((now, events)) = self.paces.last() else { return 0.0 };
+    pub(super) fn events_per_second(&self) -> f64 {
+        let Some((now, events)) = self.event_counts.last() else { return 0.0 };
         let start = (Duration::ZERO, 0);
-        let (then, before) = self.paces.len().checked_sub(1 + MOMENT).and_then(|look| self.paces.get(look)).unwrap_or(&start);
+        let (then, before) =
+            self.event_counts.len().checked_sub(1 + WINDOW_POLLS).and_then(|look| self.event_counts.get(look)).unwrap_or(&start);
         (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
     }
 
     /// New items among all that was recommended.
-    pub(super) fn share_of_new(&self) -> f64 {
-        if self.listed == 0 { 0.0 } else { self.listed_new as f64 / self.listed as f64 }
+    pub(super) fn new_item_share(&self) -> f64 {
+        if self.listed_items == 0 { 0.0 } else { self.listed_new_items as f64 / self.listed_items as f64 }
     }
 
     /// The figures over the steps from one share of all of them to another, between two looks as if
@@ -201,11 +208,11 @@ impl DemoStats {
             last_tenth: self.between(0.9, 1.0),
             trends: self.trends.clone(),
             new_items: NewItemSummary {
-                arrived: self.arrived,
-                recommended: self.recommended_new.len(),
-                share_of_recommended: self.share_of_new(),
+                arrived: self.new_item_count,
+                recommended: self.recommended_new_items.len(),
+                share_of_recommended: self.new_item_share(),
             },
-            recommendations: RecommendationSummary { answered: self.lists, clicked: self.clicked },
+            recommendations: RecommendationSummary { answered: self.list_count, clicked: self.click_count },
         }
     }
 }
@@ -243,16 +250,16 @@ pub(super) struct RecommendationSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::QualityTotal;
+    use crate::cli::daemon_client::QualityMeans;
 
     #[test]
     fn figures_between_two_looks_follow_from_the_sums_up_to_each() {
         let mut tale = DemoStats::default();
         // 100 steps with 10 hits, then 900 with 450: together 460 of 1,000.
         for (second, steps, recall) in [(1, 100, 0.1), (2, 1_000, 0.46)] {
-            let total = QualityTotal { recall_at_20: recall, mrr_at_20: recall / 2.0 };
+            let total = QualityMeans { recall_at_20: recall, mrr_at_20: recall / 2.0 };
             let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };
-            tale.looked(Duration::from_secs(second), &status, RecommendationList::default(), None);
+            tale.record_poll(Duration::from_secs(second), &status, RecommendationList::default(), None);
         }
         let near = |found: Option<DemoFigures>, recall: f64| {
             let found = found.unwrap();

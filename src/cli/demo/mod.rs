@@ -1,26 +1,26 @@
 //! `sequor demo`: a daemon that learns before one's eyes.
 
 mod demo_driver;
+mod demo_source;
 mod demo_stats;
-mod source;
-mod view;
+mod demo_view;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use console::Term;
 use std::path::PathBuf;
 
-use super::client::DaemonClient;
 use super::client_auth::ClientAuth;
+use super::daemon_client::DaemonClient;
 use super::daemon_process::DaemonProcess;
-use super::flags::{self, SettingsFlags};
+use super::flags::{self, RuntimeFlags};
 use crate::clock::Clock;
 use crate::ingest::EventFileReader;
 use crate::settings::Period;
 use crate::simulation::{ShopSettings, ShopSimulator};
 use demo_driver::DemoDriver;
-use source::{DemoSource, RecordedVisitors};
-use view::DemoView;
+use demo_source::{DemoSource, RecordedEvents};
+use demo_view::DemoView;
 
 /// Arguments of `sequor demo`.
 #[derive(Debug, Args)]
@@ -32,10 +32,10 @@ use view::DemoView;
 )]
 pub(super) struct Demo {
     #[command(flatten)]
-    flags: SettingsFlags,
+    flags: RuntimeFlags,
     /// End after so long, such as 60s [default: go on until Ctrl-C].
     #[arg(long = "for", value_name = "DURATION")]
-    lasts: Option<Period>,
+    duration: Option<Period>,
     /// Everything random of the shop follows from it.
     #[arg(long, default_value_t = 42, conflicts_with = "file")]
     seed: u64,
@@ -69,31 +69,28 @@ fn speed(text: &str) -> Result<f64, String> {
 
 impl Demo {
     /// Seconds until the first trend, where the demo lasts long enough.
-    const TREND_AFTER: f64 = 20.0;
+    const FIRST_TREND_SECONDS: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {
         let settings = self.flags.layers(&[])?.validated()?.clone();
-        let rules = flags::rules(&settings);
+        let rules = flags::client_validation_rules(&settings);
         let mut source = match &self.file {
             Some(file) => {
                 let events = EventFileReader::open(file, &rules, i64::MAX / 2)?;
-                DemoSource::File {
-                    events: Box::new(RecordedVisitors::new(events, settings.session.idle_gap.as_millis())),
-                    speed: self.speed,
-                }
+                DemoSource::File { events: Box::new(RecordedEvents::new(events, settings.session.idle_gap.as_millis())), speed: self.speed }
             }
             None => DemoSource::Shop { shop: Box::new(self.shop()?), rate: self.rate as f64 },
         };
         let listen = [("server.listen", self.listen.clone()), ("server.admin_listen", self.admin_listen.clone())];
         let mut child = DaemonProcess::start(&self.flags, &listen)?;
         let view = DemoView::new(if self.json { Term::stderr() } else { Term::stdout() });
-        view.begin(&child.admin, &child.api)?;
+        view.print_addresses(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
-            let daemon = DaemonClient::new(&child.api, Some(&child.admin), DemoDriver::AT_ONCE, &ClientAuth::default())?;
-            let lasts = self.lasts.and_then(Period::get);
+            let daemon = DaemonClient::new(&child.api, Some(&child.admin), DemoDriver::MAX_CONCURRENT_REQUESTS, &ClientAuth::default())?;
+            let lasts = self.duration.and_then(Period::get);
             DemoDriver::new(daemon, &mut source, view, Clock::system(), lasts).run().await
         });
-        let summary = child.explain(summary)?;
+        let summary = child.add_exit_context(summary)?;
         if self.json {
             println!("{}", serde_json::to_string(&summary)?);
         }
@@ -101,8 +98,8 @@ impl Demo {
     }
 
     fn shop(&self) -> anyhow::Result<ShopSimulator> {
-        let lasts = self.lasts.and_then(Period::get).map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
-        let trend_every = (self.rate as f64 * Self::TREND_AFTER.min(lasts / 3.0)) as u64;
+        let lasts = self.duration.and_then(Period::get).map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
+        let trend_every = (self.rate as f64 * Self::FIRST_TREND_SECONDS.min(lasts / 3.0)) as u64;
         let opens = Clock::system().now();
         Ok(ShopSimulator::new(ShopSettings {
             seed: self.seed,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, event, until};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, event, wait_for};
+use crate::random::random_visits;
 
 /// A daemon that has learned from 600 events of walkers and has clustered their items.
-fn walked(home: &Home) -> Daemon {
+fn walked(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&["learning.interval=64", "clusters.every=128", "clusters.lag=64", "store.checkpoint_every=200"]);
     let one = |(number, visit): (usize, &crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
-    daemon.send(&walks(6, 600).iter().enumerate().map(one).collect::<Vec<_>>());
-    daemon.learned(600);
+    daemon.send_events(&random_visits(6, 600).iter().enumerate().map(one).collect::<Vec<_>>());
+    daemon.wait_until_learned(600);
     daemon
 }
 
@@ -23,21 +23,21 @@ fn list<'v>(value: &'v Value, at: &str) -> &'v Vec<Value> {
 
 #[test]
 fn an_x_ray_shows_the_answer_that_is_given_and_leaves_no_trace() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = walked(&home);
-    let user = walks(6, 600).last().unwrap().user.clone();
-    let seen: Vec<_> = walks(6, 600).into_iter().filter(|visit| visit.user == user).map(|visit| visit.item).collect();
+    let user = random_visits(6, 600).last().unwrap().user.clone();
+    let seen: Vec<_> = random_visits(6, 600).into_iter().filter(|visit| visit.user == user).map(|visit| visit.item).collect();
     let path = format!("/admin/sessions/{user}");
-    let before = daemon.admin("/metrics").body;
-    let first = daemon.admin(&path).json();
-    assert_eq!(first, daemon.admin(&path).json(), "looking changes nothing");
+    let before = daemon.get_admin("/metrics").body;
+    let first = daemon.get_admin(&path).json();
+    assert_eq!(first, daemon.get_admin(&path).json(), "looking changes nothing");
     let lines = |text: &str| -> Vec<String> {
         let of = ["sequor_candidates_total", "sequor_recommend", "sequor_live_sessions", "sequor_sessions_", "sequor_journal_offset"];
         let mut lines: Vec<_> = text.lines().filter(|line| of.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect();
         lines.sort_unstable();
         lines
     };
-    assert_eq!(lines(&before), lines(&daemon.admin("/metrics").body), "nor is it counted as an answer");
+    assert_eq!(lines(&before), lines(&daemon.get_admin("/metrics").body), "nor is it counted as an answer");
     assert_eq!(daemon.next_offset(), 600, "nor as an impression");
 
     let steps: Vec<_> = list(&first, "/sequence").iter().map(|step| step["item"].as_str().unwrap()).collect();
@@ -61,18 +61,18 @@ fn an_x_ray_shows_the_answer_that_is_given_and_leaves_no_trace() {
     assert!(list(&first, "/answer/items").iter().any(|item| !item["explanation"]["moved_by"].is_null()), "{first}");
 
     // What is then answered is what was shown.
-    assert_eq!(daemon.items(&user), answer);
-    let unknown = daemon.admin("/admin/sessions/nobody");
+    assert_eq!(daemon.recommended_items(&user), answer);
+    let unknown = daemon.get_admin("/admin/sessions/nobody");
     assert_eq!((unknown.status, &unknown.json()["type"]), (404, &json!("/problems/unknown-user")));
 }
 
 #[test]
 fn users_are_listed_live_and_stored() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = walked(&home);
     assert_eq!(daemon.terminate().code(), Some(0));
     let daemon = home.start(&["learning.interval=64", "clusters.every=128", "clusters.lag=64"]);
-    let of = |path: &str| daemon.admin(path).json();
+    let of = |path: &str| daemon.get_admin(path).json();
     let users = |answer: &Value| -> Vec<(String, bool)> {
         let one = |line: &Value| (line["user"].as_str().unwrap().to_owned(), line["idle_seconds"].is_u64());
         list(answer, "/sessions").iter().map(one).collect()
@@ -83,23 +83,23 @@ fn users_are_listed_live_and_stored() {
         (vec![("user1".to_owned(), false), ("user10".to_owned(), false), ("user11".to_owned(), false)], &json!(true))
     );
     assert_eq!(of("/admin/sessions/user10")["sessions"], 1, "a stored session is looked at where it lies");
-    daemon.send(&[event("new", "user11", "item1")]);
+    daemon.send_events(&[event("new", "user11", "item1")]);
     let both = of("/admin/sessions?user=user1&limit=2");
     assert_eq!(users(&both), [("user11".to_owned(), true), ("user1".to_owned(), false)]);
     assert_eq!(users(&of("/admin/sessions?user=nobody")), []);
     for (path, field) in [("/admin/sessions?limit=0", "limit"), ("/admin/items?limit=1001", "limit"), ("/admin/sessions?u=1", "query")] {
-        let refused = daemon.admin(path);
+        let refused = daemon.get_admin(path);
         assert_eq!((refused.status, &refused.json()["field"]), (400, &json!(field)), "{path}");
     }
 }
 
 #[test]
 fn items_recall_and_the_store_can_be_looked_at() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = walked(&home);
-    assert_eq!(daemon.ask("PUT", "/v1/items/item7", r#"{"categories":["tea"],"price":4.5}"#).status, 200);
-    assert_eq!(daemon.ask("DELETE", "/v1/items/item8", "").status, 200);
-    let of = |path: &str| daemon.admin(path).json();
+    assert_eq!(daemon.request("PUT", "/v1/items/item7", r#"{"categories":["tea"],"price":4.5}"#).status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/items/item8", "").status, 200);
+    let of = |path: &str| daemon.get_admin(path).json();
     let all = of("/admin/items?limit=1000");
     assert_eq!((&all["matching"], list(&all, "/items").len()), (&json!(60), 60));
     let days: Vec<_> = list(&all, "/items").iter().map(|line| line["counts"]["day"].as_f64().unwrap()).collect();
@@ -114,7 +114,7 @@ fn items_recall_and_the_store_can_be_looked_at() {
     let similar = daemon.get("/v1/items/item7/similar").json();
     let names = |answer: &Value, at: &str| list(answer, at).iter().map(|other| other["item_id"].clone()).collect::<Vec<_>>();
     assert_eq!(names(&item, "/similar"), names(&similar, "/items"));
-    assert_eq!(daemon.admin("/admin/items/nothing").status, 404);
+    assert_eq!(daemon.get_admin("/admin/items/nothing").status, 404);
 
     let recall = of("/admin/recall");
     let sizes: u64 = list(&recall, "/clusters").iter().map(|cluster| cluster["size"].as_u64().unwrap()).sum();
@@ -125,7 +125,7 @@ fn items_recall_and_the_store_can_be_looked_at() {
     assert_eq!(trending["entries"], 60);
     assert_eq!(recall, of("/admin/recall"), "the same items lie at the same places");
 
-    let store = until("a checkpoint", || Some(of("/admin/store")).filter(|store| !list(store, "/checkpoints").is_empty()));
+    let store = wait_for("a checkpoint", || Some(of("/admin/store")).filter(|store| !list(store, "/checkpoints").is_empty()));
     assert_eq!((&store["journal"], &store["quarantined"]), (&json!({ "begin": 0, "end": 602 }), &json!(0)));
     let newest = &list(&store, "/checkpoints")[0];
     assert!(
@@ -133,13 +133,16 @@ fn items_recall_and_the_store_can_be_looked_at() {
             && newest["bytes"].as_u64() > Some(1000)
             && newest["written_at"].as_i64() > Some(1_700_000_000_000)
     );
-    until("the sessions to be stored", || (of("/admin/store")["sessions"].as_u64() > Some(10)).then_some(()));
-    assert!(daemon.admin("/metrics").body.contains("sequor_request_seconds_count{endpoint=\"other\"} 0\n"), "nothing here counts as other");
+    wait_for("the sessions to be stored", || (of("/admin/store")["sessions"].as_u64() > Some(10)).then_some(()));
+    assert!(
+        daemon.get_admin("/metrics").body.contains("sequor_request_seconds_count{endpoint=\"other\"} 0\n"),
+        "nothing here counts as other"
+    );
 }
 
 #[test]
 fn the_status_streams_to_a_bounded_number_and_a_stop_waits_for_none_of_them() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = walked(&home);
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).timeout_recv_body(Some(Duration::from_secs(120))).build().into();
@@ -152,9 +155,9 @@ fn the_status_streams_to_a_bounded_number_and_a_stop_waits_for_none_of_them() {
         let data = lines.find(|line| line.as_ref().unwrap().starts_with("data: {")).unwrap().unwrap();
         serde_json::from_str::<Value>(data.trim_start_matches("data: ")).unwrap()
     };
-    until("a status with the events", || (next()["journal"]["next_offset"] == 600).then_some(()));
-    daemon.send(&[event("late", "user1", "item1")]);
-    until("a status with one more", || (next()["journal"]["next_offset"] == 601).then_some(()));
+    wait_for("a status with the events", || (next()["journal"]["next_offset"] == 600).then_some(()));
+    daemon.send_events(&[event("late", "user1", "item1")]);
+    wait_for("a status with one more", || (next()["journal"]["next_offset"] == 601).then_some(()));
     // Each of the others would be waited for, 10 s long, and the exit code would still be 0: what
     // is looked at is that their streams end.
     assert_eq!(daemon.terminate().code(), Some(0));

@@ -9,22 +9,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-use super::figures::BenchFigures;
-use super::load::LoadGenerator;
-use crate::cli::client::DaemonClient;
+use super::bench_report::BenchFigures;
+use super::load_generator::LoadGenerator;
+use crate::cli::daemon_client::DaemonClient;
 
 /// Sends so many requests at so many a second, and waits for all their answers.
-pub(super) async fn stretch(daemon: &DaemonClient, load: &mut LoadGenerator, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
+pub(super) async fn run_open_loop(daemon: &DaemonClient, load: &mut LoadGenerator, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
     let mut due = departures(rate, count);
     let (answered, mut answers) = mpsc::unbounded_channel();
     let began = Instant::now();
     let mut figures = BenchFigures::new()?;
     let send = async {
         while let Some(intended) = due.recv().await {
-            let (sort, question) = load.next()?;
+            let (sort, question) = load.next_request()?;
             let (daemon, answered, late) = (daemon.clone(), answered.clone(), intended.elapsed());
             actix::spawn(async move {
-                let good = daemon.ask(question).await.is_ok_and(|(status, _)| status.is_success());
+                let good = daemon.request(question).await.is_ok_and(|(status, _)| status.is_success());
                 // The receiver lives until the last response has arrived.
                 let _ = answered.send((sort, good, late, intended.elapsed()));
             });
@@ -34,12 +34,12 @@ pub(super) async fn stretch(daemon: &DaemonClient, load: &mut LoadGenerator, rat
     };
     let count_answers = async {
         while let Some((sort, good, late, latency)) = answers.recv().await {
-            figures.count(sort, good, late, latency);
+            figures.record(sort, good, late, latency);
         }
     };
     let (sent, ()) = tokio::join!(send, count_answers);
     sent?;
-    figures.lasted = began.elapsed().max(Duration::from_secs_f64(count as f64 / rate));
+    figures.elapsed = began.elapsed().max(Duration::from_secs_f64(count as f64 / rate));
     Ok(figures)
 }
 

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde_json::json;
 
-use crate::daemon::{Daemon, Home, event, left_out};
+use crate::daemon::{Daemon, DaemonHome, event, report_skipped};
 
 fn connect(daemon: &Daemon) -> TcpStream {
     TcpStream::connect(daemon.api().strip_prefix("http://").unwrap()).unwrap()
@@ -17,15 +17,15 @@ fn connect(daemon: &Daemon) -> TcpStream {
 
 #[test]
 fn what_is_packed_going_out_is_unpacked_coming_in() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
-    let (none, plain) = daemon.packed("/openapi.json", "identity");
+    let (none, plain) = daemon.get_encoded("/openapi.json", "identity");
     assert!(none.is_empty() || none == "identity");
     // No event, but what the verdict says of it tells whether it was read.
     let verdict = daemon.try_post("/v1/events/validate", &[], &plain).unwrap().body;
     assert!(verdict.contains("`user_id` is missing"), "{verdict}");
     for encoding in ["gzip", "br", "zstd"] {
-        let (used, packed) = daemon.packed("/openapi.json", encoding);
+        let (used, packed) = daemon.get_encoded("/openapi.json", encoding);
         assert!(used == encoding && packed.len() < plain.len() / 2, "{encoding}: {used}, {} of {}", packed.len(), plain.len());
         let answer = daemon.try_post("/v1/events/validate", &[("content-encoding", encoding)], &packed).unwrap();
         assert_eq!(answer.body, verdict, "{encoding}");
@@ -34,7 +34,7 @@ fn what_is_packed_going_out_is_unpacked_coming_in() {
 
 #[test]
 fn a_deflated_body_is_unpacked_and_a_packing_that_nobody_knows_is_named() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let body = event("e1", "ann", "tea").to_string();
     let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -57,7 +57,7 @@ fn a_deflated_body_is_unpacked_and_a_packing_that_nobody_knows_is_named() {
 
 #[test]
 fn an_address_or_a_header_too_long_costs_its_request_alone() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let ask = |address: &str, header: &str| {
         let mut connection = connect(&daemon);
@@ -90,7 +90,7 @@ fn an_address_or_a_header_too_long_costs_its_request_alone() {
 
 #[test]
 fn the_script_for_web_pages_is_less_than_two_kibibytes() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let script = home.start(&[]).get("/v1/capture.js");
     assert_eq!(script.status, 200);
     assert!(script.body.len() < 2048, "{} bytes", script.body.len());
@@ -100,9 +100,9 @@ fn the_script_for_web_pages_is_less_than_two_kibibytes() {
 fn http_2_is_spoken_without_tls() {
     let version = Command::new("curl").arg("--version").output().map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
     if !version.is_ok_and(|said| said.contains("HTTP2")) {
-        return left_out("HTTP/2 is not tried, since there is no curl that speaks it");
+        return report_skipped("HTTP/2 is not tried, since there is no curl that speaks it");
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let body = r#"{"user_id":"ann","type":"view","item_id":"tea"}"#;
     let output = Command::new("curl")
@@ -116,7 +116,7 @@ fn http_2_is_spoken_without_tls() {
 
 #[test]
 fn one_connection_serves_many_requests_and_none_that_is_no_request() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let mut connection = connect(&daemon);
     for last in [false, false, true] {
@@ -145,7 +145,7 @@ fn one_connection_serves_many_requests_and_none_that_is_no_request() {
 
 #[test]
 fn an_address_that_is_not_well_formed_is_a_problem() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     for (address, field) in
         [("/v1/users/%ff/recommendations", "path"), ("/v1/users/%zz/recommendations", "path"), ("/v1/trending?category=%C3", "query")]

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::daemon::{Daemon, Home, event, run, until};
-use crate::ledger::Ledger;
+use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
+use crate::journal_dump::JournalDump;
 
 /// Where the daemon's words arrive.
 struct Supervisor(UnixDatagram);
 
 impl Supervisor {
     /// Starts a daemon that is to say so at least every `limit` that it is well.
-    fn start(home: &Home, limit: Option<Duration>, settings: &[&str]) -> (Self, Daemon) {
+    fn start(home: &DaemonHome, limit: Option<Duration>, settings: &[&str]) -> (Self, Daemon) {
         let path = home.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -39,21 +39,21 @@ impl Supervisor {
 
     /// Waits for such a line, and returns it.
     fn wait_for(&self, beginning: &str) -> String {
-        until(beginning, || self.told().into_iter().find(|line| line.starts_with(beginning)))
+        wait_for(beginning, || self.told().into_iter().find(|line| line.starts_with(beginning)))
     }
 }
 
 #[test]
 fn it_says_when_it_is_ready_that_it_is_well_and_when_it_stops_and_loses_nothing_under_load() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let (supervisor, daemon) = Supervisor::start(&home, Some(Duration::from_millis(400)), &["session.shards=2"]);
     supervisor.wait_for("READY=1");
     for _ in 0..3 {
         supervisor.wait_for("WATCHDOG=1");
     }
-    daemon.send(&[event("first", "ann", "tea")]);
-    daemon.learned(1);
-    let status = until("how it stands", || supervisor.told().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned")));
+    daemon.send_events(&[event("first", "ann", "tea")]);
+    daemon.wait_until_learned(1);
+    let status = wait_for("how it stands", || supervisor.told().into_iter().find(|line| line.contains("1 entries, 0 yet to be learned")));
     assert!(status.starts_with(&format!("STATUS=API {}", daemon.api())) && status.ends_with("the journal takes writes"), "{status}");
 
     // Asked to stop in the midst of a load.
@@ -73,12 +73,12 @@ fn it_says_when_it_is_ready_that_it_is_well_and_when_it_stops_and_loses_nothing_
                 }
             });
         }
-        until("some load", || (sent.load(Ordering::Relaxed) > 40).then_some(()));
+        wait_for("some load", || (sent.load(Ordering::Relaxed) > 40).then_some(()));
         daemon.signal("TERM");
         supervisor.wait_for("STOPPING=1");
     });
     assert_eq!(daemon.terminate().code(), Some(0));
-    let ledger = Ledger::of(&home.data());
+    let ledger = JournalDump::read(&home.data_dir());
     let counts = ledger.event_ids();
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() > 120);
@@ -87,7 +87,7 @@ fn it_says_when_it_is_ready_that_it_is_well_and_when_it_stops_and_loses_nothing_
 
 #[test]
 fn without_a_watchdog_it_is_only_told_that_it_is_ready() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let (supervisor, daemon) = Supervisor::start(&home, None, &[]);
     supervisor.wait_for("READY=1");
     assert_eq!(daemon.terminate().code(), Some(0));
@@ -97,13 +97,13 @@ fn without_a_watchdog_it_is_only_told_that_it_is_ready() {
 /// A supervisor that hears of a stop sees to it that it is one.
 #[test]
 fn what_is_unlearned_is_taken_up_without_a_stop() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let (supervisor, daemon) = Supervisor::start(&home, None, &["learning.interval=64"]);
     supervisor.wait_for("READY=1");
-    daemon.send(&[event("a", "ann", "tea"), event("b", "bob", "cup")]);
-    assert_eq!(daemon.ask("DELETE", "/v1/users/ann?unlearn=true", "").status, 200);
+    daemon.send_events(&[event("a", "ann", "tea"), event("b", "bob", "cup")]);
+    assert_eq!(daemon.request("DELETE", "/v1/users/ann?unlearn=true", "").status, 200);
     let mut told = Vec::new();
-    until("it to be ready again", || {
+    wait_for("it to be ready again", || {
         told.extend(supervisor.told());
         told.iter().any(|line| line == "READY=1").then_some(())
     });
@@ -115,7 +115,7 @@ fn what_is_unlearned_is_taken_up_without_a_stop() {
 #[test]
 #[cfg(debug_assertions)]
 fn a_daemon_whose_actor_is_stuck_does_not_say_that_it_is_well() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let limit = Duration::from_millis(400);
     let (supervisor, daemon) = Supervisor::start(&home, Some(limit), &["SEQUOR_FAULT=committer:poison:stall"]);
     supervisor.wait_for("WATCHDOG=1");
@@ -123,19 +123,19 @@ fn a_daemon_whose_actor_is_stuck_does_not_say_that_it_is_well() {
     let body = event("stuck", "ann", "poison").to_string();
     let mut connection = TcpStream::connect(daemon.api().trim_start_matches("http://")).unwrap();
     write!(connection, "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
-    until("it to be noticed", || {
+    wait_for("it to be noticed", || {
         std::fs::read_to_string(home.path().join("log")).unwrap().contains("an actor does not answer").then_some(())
     });
     supervisor.told();
     thread::sleep(limit * 3);
     assert_eq!(supervisor.told(), Vec::<String>::new(), "it says that it is well");
     // Nor does it hinder what else there is: lists are given, and the process answers.
-    assert_eq!(daemon.admin("/healthz").status, 200);
+    assert_eq!(daemon.get_admin("/healthz").status, 200);
 }
 
 #[test]
 fn health_is_an_exit_code_and_a_word() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let address = daemon.admin_address().to_owned();
     for (flags, word) in [(&["health", "--url", &address][..], "ready"), (&["health", "--url", &address, "--alive"], "alive")] {

@@ -6,26 +6,26 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::load::RequestKind;
-use crate::cli::client::ProcessUsage;
+use super::load_generator::RequestKind;
+use crate::cli::daemon_client::ProcessUsage;
 use crate::cli::plot::{self, PlotLine};
 
 /// The longest latency that is told apart, in microseconds.
-const LONGEST_US: u64 = 600_000_000;
+const MAX_LATENCY_US: u64 = 600_000_000;
 /// Rows of the table.
 const PERCENTILES: [(&str, f64); 5] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("p99.99", 99.99)];
 
 /// Requests of one sort, and the latencies of those that were answered well, in microseconds.
 #[derive(Debug, Clone)]
-struct ResponseCounts {
+struct ResponseStats {
     requests: u64,
     errors: u64,
     latency: Histogram<u64>,
 }
 
-impl ResponseCounts {
+impl ResponseStats {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { requests: 0, errors: 0, latency: Histogram::new_with_bounds(1, LONGEST_US, 3)? })
+        Ok(Self { requests: 0, errors: 0, latency: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)? })
     }
 
     fn milliseconds(&self, percentile: f64) -> f64 {
@@ -36,27 +36,33 @@ impl ResponseCounts {
 /// What a stretch of requests came to.
 #[derive(Debug, Clone)]
 pub(super) struct BenchFigures {
-    all: ResponseCounts,
-    told: ResponseCounts,
-    asked: ResponseCounts,
+    all: ResponseStats,
+    events: ResponseStats,
+    recommendations: ResponseStats,
     /// How much later than intended requests left, in microseconds.
-    late: Histogram<u64>,
+    departure_delay: Histogram<u64>,
     /// From the first request's departure to the last answer, and not less than was planned.
-    pub(super) lasted: Duration,
+    pub(super) elapsed: Duration,
 }
 
 impl BenchFigures {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let late = Histogram::new_with_bounds(1, LONGEST_US, 3)?;
-        Ok(Self { all: ResponseCounts::new()?, told: ResponseCounts::new()?, asked: ResponseCounts::new()?, late, lasted: Duration::ZERO })
+        let late = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)?;
+        Ok(Self {
+            all: ResponseStats::new()?,
+            events: ResponseStats::new()?,
+            recommendations: ResponseStats::new()?,
+            departure_delay: late,
+            elapsed: Duration::ZERO,
+        })
     }
 
     /// Counts one request: whether its answer was good, how much later than intended it left, and
     /// how long after that moment it was answered.
-    pub(super) fn count(&mut self, sort: RequestKind, good: bool, late: Duration, latency: Duration) {
+    pub(super) fn record(&mut self, sort: RequestKind, good: bool, late: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        self.late.saturating_record(microseconds(late));
-        let of_its_sort = if sort == RequestKind::Tell { &mut self.told } else { &mut self.asked };
+        self.departure_delay.saturating_record(microseconds(late));
+        let of_its_sort = if sort == RequestKind::Events { &mut self.events } else { &mut self.recommendations };
         for answers in [&mut self.all, of_its_sort] {
             answers.requests += 1;
             if good {
@@ -101,7 +107,7 @@ struct LatencyQuantiles {
 
 impl BenchReport {
     fn achieved_rate(&self) -> f64 {
-        self.figures.all.requests as f64 / self.figures.lasted.as_secs_f64().max(1e-9)
+        self.figures.all.requests as f64 / self.figures.elapsed.as_secs_f64().max(1e-9)
     }
 
     fn cpu_us_per_request(&self) -> Option<f64> {
@@ -109,7 +115,7 @@ impl BenchReport {
         Some((after.cpu_seconds - before.cpu_seconds) * 1e6 / self.figures.all.requests.max(1) as f64)
     }
 
-    pub(super) fn json(&self) -> BenchReportJson {
+    pub(super) fn to_json(&self) -> BenchReportJson {
         let all = &self.figures.all;
         BenchReportJson {
             target_rate: self.target_rate,
@@ -130,8 +136,8 @@ impl BenchReport {
     /// Draws latency over percentile. The axis counts nines, so that the slowest have as much room
     /// as the rest.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
-        let BenchFigures { told, asked, .. } = &self.figures;
-        let of = |name, answers: &ResponseCounts| {
+        let BenchFigures { events: told, recommendations: asked, .. } = &self.figures;
+        let of = |name, answers: &ResponseStats| {
             let points = answers.latency.iter_quantiles(8).map(|point| {
                 let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / answers.latency.len().max(1) as f64);
                 (-slower.log10(), point.value_iterated_to() as f64 / 1_000.0)
@@ -146,13 +152,13 @@ impl BenchReport {
 
 impl fmt::Display for BenchReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BenchFigures { all, told, asked, late, .. } = &self.figures;
+        let BenchFigures { all, events: told, recommendations: asked, departure_delay: late, .. } = &self.figures;
         let columns: Vec<_> = [("all", all), ("events", told), ("recommendations", asked)]
             .into_iter()
             .filter(|(name, answers)| *name == "all" || (answers.requests > 0 && answers.requests < all.requests))
             .collect();
         writeln!(out, "{}", self.title)?;
-        let mut row = |name: &str, cell: &dyn Fn(&str, &ResponseCounts) -> String| {
+        let mut row = |name: &str, cell: &dyn Fn(&str, &ResponseStats) -> String| {
             write!(out, "  {name:<12}")?;
             columns.iter().try_for_each(|(column, answers)| write!(out, " {:>16}", cell(column, answers)))?;
             writeln!(out)

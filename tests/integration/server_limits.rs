@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::daemon::{Home, event, left_out, run, sequor, until};
+use crate::daemon::{DaemonHome, event, report_skipped, run, sequor, wait_for};
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address.split_once("://").unwrap().1).unwrap();
@@ -44,7 +44,7 @@ const ASK: &[u8] = b"GET /v1/trending HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
 fn who_is_slow_is_not_waited_for() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.head_timeout=300ms", "server.body_timeout=300ms", "server.idle_timeout=300ms"]);
     // A head that never ends, at once or byte by byte, and a connection on which nothing comes at
     // all.
@@ -52,7 +52,7 @@ fn who_is_slow_is_not_waited_for() {
     let mut stuck = connect(daemon.api());
     stuck.write_all(b"GET /v1/trending HTTP/1.1\r\nX-Slow: ").unwrap();
     let mut dribbling = connect(daemon.api());
-    until("a head that dribbles to be cut off", || dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(()));
+    wait_for("a head that dribbles to be cut off", || dribbling.write_all(b"G").and_then(|()| dribbling.flush()).is_err().then_some(()));
     for stream in [&mut silent, &mut stuck] {
         let said = rest(stream);
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
@@ -69,7 +69,7 @@ fn who_is_slow_is_not_waited_for() {
     dribbling.write_all(b"POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n").unwrap();
     dribbling.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut said = [0; 12];
-    until("a body that dribbles to be cut off", || {
+    wait_for("a body that dribbles to be cut off", || {
         let _ = dribbling.write_all(b" ");
         dribbling.read_exact(&mut said).is_ok().then_some(())
     });
@@ -80,13 +80,13 @@ fn who_is_slow_is_not_waited_for() {
     assert!(answer(&mut idle).starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut idle), "");
     // The tests' own connection may be closed just as it is used again, too.
-    let status = until("the status", || daemon.try_admin("GET", "/admin/status", "").ok()).json();
+    let status = wait_for("the status", || daemon.try_admin_request("GET", "/admin/status", "").ok()).json();
     assert_eq!(status["journal"]["next_offset"], 0);
 }
 
 #[test]
 fn there_are_so_many_connections_and_no_more() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.connections_max=2", "server.workers=1", "server.idle_timeout=1h", "server.head_timeout=1h"]);
     let mut open: Vec<_> = (0..2).map(|_| connect(daemon.api())).collect();
     for stream in &mut open {
@@ -107,7 +107,7 @@ fn there_are_so_many_connections_and_no_more() {
 
 #[test]
 fn what_is_too_large_is_refused_in_each_way() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.max_body_bytes=65536", "server.max_batch=10"]);
     let head = |request: String| {
         let mut stream = connect(daemon.api());
@@ -162,26 +162,26 @@ fn what_is_too_large_is_refused_in_each_way() {
     assert_eq!(status("/v1/items", &json!(many).to_string()), 413);
     let calls: Vec<_> = (0..11).map(|_| json!({ "type": "track", "userId": "ann", "event": "Product Viewed" })).collect();
     assert_eq!(status("/v1/batch", &json!({ "batch": calls }).to_string()), 413);
-    assert!(daemon.ask_admin("POST", "/admin/model/pause", &nested("{\"a\":", "}")).status >= 400);
+    assert!(daemon.admin_request("POST", "/admin/model/pause", &nested("{\"a\":", "}")).status >= 400);
     daemon.assert_healthy();
 }
 
 /// Makes a key as an operator does.
-fn create(home: &Home, arguments: &[&str]) -> String {
-    let output = run(&[&["key", "create", "k", "--data-dir", home.data().to_str().unwrap()], arguments].concat());
+fn create(home: &DaemonHome, arguments: &[&str]) -> String {
+    let output = run(&[&["key", "create", "k", "--data-dir", home.data_dir().to_str().unwrap()], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
 fn a_key_that_sends_too_much_gets_its_share_and_disturbs_no_other() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let loud = create(&home, &["--scope", "write", "--rate", "5"]);
     let quiet = create(&home, &["--scope", "write"]);
     let daemon = home.start(&["--listen=0.0.0.0:0", "server.max_batch=20"]);
     let send = |key: &str, id: &str, count: usize| {
         let events: Vec<_> = (0..count).map(|number| event(&format!("{id}-{number}"), "ann", "tea")).collect();
-        daemon.knock("POST", &format!("{}/v1/events", daemon.api()), Some(key), &json!(events).to_string())
+        daemon.request_with_key("POST", &format!("{}/v1/events", daemon.api()), Some(key), &json!(events).to_string())
     };
     let began = Instant::now();
     let (mut taken, mut refused, mut round) = (0, 0, 0);
@@ -210,22 +210,22 @@ fn a_key_that_sends_too_much_gets_its_share_and_disturbs_no_other() {
 
 #[test]
 fn an_address_that_sends_too_much_is_refused_and_the_admin_endpoint_is_not_limited() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.rate_per_address=1", "server.max_batch=5"]);
-    let refused = until("the limit", || Some(daemon.get("/v1/trending")).filter(|answer| answer.status == 429));
+    let refused = wait_for("the limit", || Some(daemon.get("/v1/trending")).filter(|answer| answer.status == 429));
     assert!(refused.headers.contains_key("retry-after"));
     // Whatever it asks for, there or not.
-    until("the limit", || (daemon.get("/openapi.json").status == 429).then_some(()));
-    until("the limit", || (daemon.get("/nowhere").status == 429).then_some(()));
+    wait_for("the limit", || (daemon.get("/openapi.json").status == 429).then_some(()));
+    wait_for("the limit", || (daemon.get("/nowhere").status == 429).then_some(()));
     for _ in 0..50 {
-        assert_eq!(daemon.admin("/admin/status").status, 200);
+        assert_eq!(daemon.get_admin("/admin/status").status, 200);
     }
     assert!(daemon.metric("sequor_refused_requests_total{reason=\"address_rate\"}") >= 3.0);
 }
 
 #[test]
 fn the_admin_endpoint_answers_to_its_own_names_and_pages_alone() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["server.admin_hosts=[\"sequor.example\"]"]);
     let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let mut stream = connect(daemon.admin_address());
@@ -262,10 +262,10 @@ fn certificate(folder: &Path, name: &str) -> Option<[PathBuf; 2]> {
 
 #[test]
 fn tls_is_spoken_by_both_doors_and_a_new_certificate_is_taken_up() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let (Some([first, first_key]), Some([second, second_key])) = (certificate(home.path(), "first"), certificate(home.path(), "second"))
     else {
-        return left_out("TLS is not tried, since openssl is not installed");
+        return report_skipped("TLS is not tried, since openssl is not installed");
     };
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
     let put = |from: [&Path; 2]| {
@@ -276,12 +276,12 @@ fn tls_is_spoken_by_both_doors_and_a_new_certificate_is_taken_up() {
     put([&first, &second_key]);
     let files = [format!("server.tls_cert={}", cert.display()), format!("server.tls_key={}", key.display())];
     let files: Vec<_> = files.iter().map(String::as_str).collect();
-    let said = String::from_utf8(home.start_in_vain(&files).stderr).unwrap();
+    let said = String::from_utf8(home.start_expecting_failure(&files).stderr).unwrap();
     assert!(said.contains("certificate and key cannot be used"), "{said}");
     put([&first, &first_key]);
     let daemon = home.start(&files);
     assert!(daemon.api().starts_with("https://") && daemon.admin_address().starts_with("https://"));
-    daemon.send(&[event("e1", "ann", "tea")]);
+    daemon.send_events(&[event("e1", "ann", "tea")]);
 
     let curl = |trusted: &Path| {
         let url = format!("{}/v1/trending", daemon.api());
@@ -306,15 +306,15 @@ fn tls_is_spoken_by_both_doors_and_a_new_certificate_is_taken_up() {
     assert!(!rest(&mut plain).starts_with("HTTP/1.1 2"));
 
     put([&second, &second_key]);
-    until("the new certificate", || (curl(&second) == "2 200").then_some(()));
+    wait_for("the new certificate", || (curl(&second) == "2 200").then_some(()));
     assert_eq!(curl(&first), "0 000");
     let failures = daemon.metric("sequor_reload_failures_total{what=\"certificate\"}");
     fs::write(&cert, "no certificate").unwrap();
-    until("the broken one to be counted", || {
+    wait_for("the broken one to be counted", || {
         (daemon.metric("sequor_reload_failures_total{what=\"certificate\"}") > failures).then_some(())
     });
     assert_eq!(curl(&second), "2 200");
     put([&first, &first_key]);
-    until("the former certificate", || (curl(&first) == "2 200").then_some(()));
+    wait_for("the former certificate", || (curl(&first) == "2 200").then_some(()));
     assert!(daemon.terminate().success());
 }

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, event, run, until};
-use crate::ledger::Ledger;
-use crate::random::Random;
+use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
+use crate::journal_dump::JournalDump;
+use crate::random::TestRng;
 
 /// Several shards, so that the two users of a merge mostly live on different ones.
 const SHARDS: [&str; 2] = ["session.shards=3", "learning.interval=64"];
@@ -23,16 +23,16 @@ fn at(second: i64, user: &str, item: &str) -> Value {
 
 /// The items of a user's sequence, oldest first.
 fn sequence(daemon: &Daemon, user: &str) -> Vec<String> {
-    let answer = daemon.admin(&format!("/admin/sessions/{user}"));
+    let answer = daemon.get_admin(&format!("/admin/sessions/{user}"));
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["sequence"].as_array().unwrap().iter().map(|step| step["item"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
 fn what_a_visitor_did_is_the_users_who_signs_in() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&SHARDS);
-    daemon.send(&[at(1, "ann", "a"), at(2, "visitor", "b"), at(3, "ann", "c"), at(4, "visitor", "d")]);
+    daemon.send_events(&[at(1, "ann", "a"), at(2, "visitor", "b"), at(3, "ann", "c"), at(4, "visitor", "d")]);
     let (status, receipt) = merge(&daemon, "ann", "visitor");
     assert_eq!((status, &receipt["accepted"], &receipt["duplicates"]), (200, &json!(1), &json!(0)), "{receipt}");
     assert_eq!(sequence(&daemon, "ann"), ["a", "b", "c", "d"]);
@@ -43,7 +43,7 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
     assert_eq!(merge(&daemon, "ann", "ann").0, 400);
     assert_eq!(merge(&daemon, "ann", "").0, 400);
     // What comes later under the other id is hers, by Segment's calls too, and so is what is asked.
-    daemon.send(&[at(5, "visitor", "e")]);
+    daemon.send_events(&[at(5, "visitor", "e")]);
     let identify = json!({ "batch": [
         { "type": "identify", "anonymousId": "phone", "userId": "ann" },
         { "type": "track", "anonymousId": "phone", "event": "Product Viewed", "properties": { "product_id": "f" } },
@@ -54,7 +54,7 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
     for id in ["visitor", "phone", "ann", "anna"] {
         assert_eq!(sequence(&daemon, id), anna, "looked for as {id}");
     }
-    daemon.learned(9);
+    daemon.wait_until_learned(9);
     for id in ["visitor", "phone", "ann", "anna"] {
         let answer = daemon.get(&format!("/v1/users/{id}/recommendations"));
         assert_ne!(answer.json()["fallback"], "unknown_user", "{id}: {}", answer.body);
@@ -63,20 +63,20 @@ fn what_a_visitor_did_is_the_users_who_signs_in() {
     let daemon = home.start(&SHARDS);
     assert_eq!(sequence(&daemon, "anna"), anna);
     assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1, "it is known after a restart");
-    daemon.send(&[at(6, "phone", "g")]);
+    daemon.send_events(&[at(6, "phone", "g")]);
     assert_eq!(sequence(&daemon, "anna").last().unwrap(), "g");
     assert!(daemon.terminate().success());
     // After a quiet end links come from the store, not from the journal's tail.
     let daemon = home.start(&SHARDS);
     assert_eq!(merge(&daemon, "bob", "visitor").1["duplicates"], 1);
     assert!(daemon.terminate().success());
-    Ledger::of(&home.data());
+    JournalDump::read(&home.data_dir());
 }
 
 #[test]
 fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
-    let home = Home::new();
-    let mut random = Random(11);
+    let home = DaemonHome::new();
+    let mut random = TestRng(11);
     let mut second = 0;
     for round in 0..4 {
         let daemon = home.start(&SHARDS);
@@ -93,7 +93,7 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
                     event
                 })
                 .collect();
-            daemon.send(&events);
+            daemon.send_events(&events);
             if random.below(3) == 0 {
                 // Among them users who were merged, and whole users.
                 let from =
@@ -107,17 +107,17 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
         if round == 1 {
             // Until records are stored beyond a merge.
             let stored = || daemon.metric("sequor_session_events_total") > 0.0;
-            until("the sessions", || stored().then_some(()));
+            wait_for("the sessions", || stored().then_some(()));
             std::thread::sleep(std::time::Duration::from_millis(2500));
         }
         daemon.kill();
-        Ledger::of(&home.data());
+        JournalDump::read(&home.data_dir());
     }
     assert!(home.start(&SHARDS).terminate().success());
-    Ledger::of(&home.data());
-    let data = home.data();
+    JournalDump::read(&home.data_dir());
+    let data = home.data_dir();
     let mut on = ["verify", "--data-dir", data.to_str().unwrap()];
-    let settings: Vec<_> = crate::daemon::SMALL.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
+    let settings: Vec<_> = crate::daemon::SMALL_NETWORK.iter().chain(&SHARDS).flat_map(|setting| ["--set", setting]).collect();
     let verified = run(&[&on[..], &settings].concat());
     assert!(verified.status.success(), "{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
     let before = std::fs::read(newest(&home)).unwrap();
@@ -125,11 +125,11 @@ fn merges_at_any_moment_and_deaths_at_any_moment_fold_to_the_same() {
     let rebuilt = run(&[&on[..], &settings].concat());
     assert!(rebuilt.status.success(), "{}{}", String::from_utf8_lossy(&rebuilt.stdout), String::from_utf8_lossy(&rebuilt.stderr));
     assert!(before == std::fs::read(newest(&home)).unwrap(), "what was learned is rebuilt to the same bytes");
-    Ledger::of(&home.data());
+    JournalDump::read(&home.data_dir());
 }
 
 /// The checkpoint that reaches furthest.
-fn newest(home: &Home) -> std::path::PathBuf {
-    let files = home.data().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
+fn newest(home: &DaemonHome) -> std::path::PathBuf {
+    let files = home.data_dir().join("checkpoints").read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|ending| ending == "checkpoint")).max().unwrap()
 }

@@ -7,30 +7,30 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, run, sequor, until};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, run, sequor, wait_for};
+use crate::random::random_visits;
 
 const SETTINGS: [&str; 3] = ["learning.interval=16", "store.checkpoint_every=1000", "store.checkpoints_kept=50"];
 
 fn stream(seed: u64, events: usize) -> Vec<Value> {
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("{seed}-{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
-    walks(seed, events).into_iter().enumerate().map(as_event).collect()
+    random_visits(seed, events).into_iter().enumerate().map(as_event).collect()
 }
 
 /// Sends events and waits until they are learned.
 fn teach(daemon: &Daemon, events: &[Value]) {
-    events.chunks(100).for_each(|batch| drop(daemon.send(batch)));
-    daemon.learned(0);
+    events.chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
+    daemon.wait_until_learned(0);
 }
 
 fn act(daemon: &Daemon, path: &str, body: &Value) -> Value {
-    let answer = daemon.ask_admin("POST", path, &body.to_string());
+    let answer = daemon.admin_request("POST", path, &body.to_string());
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     answer.json()
 }
 
 fn model(daemon: &Daemon) -> Value {
-    daemon.admin("/admin/model").json()
+    daemon.get_admin("/admin/model").json()
 }
 
 /// `sequor admin …` on that daemon.
@@ -41,11 +41,11 @@ fn admin(daemon: &Daemon, arguments: &[&str]) -> Value {
 }
 
 /// The state that a daemon leaves which has learned everything.
-fn left_by(home: &Home, daemon: Daemon) -> (u64, Vec<u8>) {
-    daemon.learned(0);
+fn left_by(home: &DaemonHome, daemon: Daemon) -> (u64, Vec<u8>) {
+    daemon.wait_until_learned(0);
     let end = daemon.next_offset();
     assert_eq!(daemon.terminate().code(), Some(0));
-    (end, checkpoint(&home.data(), end))
+    (end, checkpoint(&home.data_dir(), end))
 }
 
 fn checkpoint(data: &Path, end: u64) -> Vec<u8> {
@@ -53,20 +53,20 @@ fn checkpoint(data: &Path, end: u64) -> Vec<u8> {
 }
 
 /// What a rebuild from the journal makes of it.
-fn rebuilt(home: &Home, end: u64) -> Vec<u8> {
+fn rebuilt(home: &DaemonHome, end: u64) -> Vec<u8> {
     let mut command = sequor();
-    command.arg("rebuild").arg("--data-dir").arg(home.data());
-    for setting in crate::daemon::SMALL.iter().chain(&SETTINGS) {
+    command.arg("rebuild").arg("--data-dir").arg(home.data_dir());
+    for setting in crate::daemon::SMALL_NETWORK.iter().chain(&SETTINGS) {
         command.args(["--set", setting]);
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    checkpoint(&home.data(), end)
+    checkpoint(&home.data_dir(), end)
 }
 
 #[test]
 fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
-    let (home, events) = (Home::new(), stream(5, 1_200));
+    let (home, events) = (DaemonHome::new(), stream(5, 1_200));
     let daemon = home.start(&SETTINGS);
     teach(&daemon, &events[..400]);
     let early = act(&daemon, "/admin/model/checkpoint", &json!({}))["offset"].as_u64().unwrap();
@@ -76,7 +76,7 @@ fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
 
     // The same weights give the same lists: nothing else has changed.
     let lists = |daemon: &Daemon| {
-        let similar = |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).items();
+        let similar = |event: &Value| daemon.get(&format!("/v1/items/{}/similar", event["item_id"].as_str().unwrap())).item_ids();
         events[..8].iter().map(similar).collect::<Vec<_>>()
     };
     let before = lists(&daemon);
@@ -107,7 +107,7 @@ fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
     daemon.kill();
     let daemon = home.start(&SETTINGS);
     teach(&daemon, &events[1_050..]);
-    let metrics = daemon.admin("/metrics").body;
+    let metrics = daemon.get_admin("/metrics").body;
     assert!(metrics.contains("sequor_learning_paused 0\n") && metrics.contains("sequor_rollbacks_total{reason=\"operator\"} 0\n"));
     let (end, left) = left_by(&home, daemon);
     assert!(rebuilt(&home, end) == left, "a rebuild ends in the same bytes");
@@ -115,11 +115,11 @@ fn back_and_forward_by_endpoint_and_command_line_end_in_the_same_weights() {
 
 #[test]
 fn what_cannot_be_done_is_refused_and_says_why() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
     teach(&daemon, &stream(6, 50));
     let refused = |path: &str, body: &str| {
-        let answer = daemon.ask_admin("POST", path, body);
+        let answer = daemon.admin_request("POST", path, body);
         (answer.status, answer.json()["detail"].as_str().unwrap_or_default().to_owned())
     };
     let (status, detail) = refused("/admin/model/rollback", r#"{"to": 7}"#);
@@ -127,7 +127,7 @@ fn what_cannot_be_done_is_refused_and_says_why() {
     assert_eq!(refused("/admin/model/rollback", "{}").0, 409);
     assert_eq!(refused("/admin/model/learning-rate", r#"{"value": 0}"#).0, 400);
     assert_eq!(refused("/admin/model/pause", "").0, 400);
-    assert_eq!(daemon.ask_admin("GET", "/admin/model/pause", "").status, 405);
+    assert_eq!(daemon.admin_request("GET", "/admin/model/pause", "").status, 405);
     // A form of another site cannot say that its body is JSON.
     let form = ureq::post(format!("{}/admin/model/pause", daemon.admin_address())).config().http_status_as_error(false).build();
     assert_eq!(form.header("content-type", "text/plain").send("{}").unwrap().status(), 415);
@@ -136,7 +136,7 @@ fn what_cannot_be_done_is_refused_and_says_why() {
 
 #[test]
 fn a_poisoned_model_is_taken_back_and_answers_go_on() {
-    let (home, events) = (Home::new(), stream(7, 6_000));
+    let (home, events) = (DaemonHome::new(), stream(7, 6_000));
     let settings = [&SETTINGS[..], &["safety.warm_up=100"]].concat();
     let daemon = home.start(&settings);
     teach(&daemon, &events[..2_000]);
@@ -145,19 +145,19 @@ fn a_poisoned_model_is_taken_back_and_answers_go_on() {
     act(&daemon, "/admin/model/learning-rate", &json!({ "value": 100.0 }));
     let mut sent = 3_000;
     let rolled_back = |daemon: &Daemon| model(daemon)["acts"].as_array().unwrap().iter().find(|act| act["act"] == "rollback").cloned();
-    let rollback = until("the rollback", || {
+    let rollback = wait_for("the rollback", || {
         if sent < events.len() {
             teach(&daemon, &events[sent..sent + 100]);
             sent += 100;
         }
-        assert_eq!(daemon.items("user1").len(), 20, "answers go on");
+        assert_eq!(daemon.recommended_items("user1").len(), 20, "answers go on");
         rolled_back(&daemon)
     });
     assert!(rollback["to"].as_u64().unwrap() < 3_000 && ["loss", "quality"].contains(&rollback["reason"].as_str().unwrap()), "{rollback}");
     let known = model(&daemon);
     assert!(known["learning_rate"].as_f64().unwrap() < 1.0, "with the weights came the learning rate: {known}");
     let series = format!("sequor_rollbacks_total{{reason={}}} 1\n", rollback["reason"]);
-    until("the alert's metric", || daemon.admin("/metrics").body.contains(&series).then_some(()));
+    wait_for("the alert's metric", || daemon.get_admin("/metrics").body.contains(&series).then_some(()));
     teach(&daemon, &events[sent..]);
     let (end, left) = left_by(&home, daemon);
     assert!(rebuilt(&home, end) == left, "a rebuild comes to the same, without judging again");
@@ -165,7 +165,7 @@ fn a_poisoned_model_is_taken_back_and_answers_go_on() {
 
 #[test]
 fn settings_are_shown_and_read_again() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let file = home.path().join("sequor.toml");
     fs::write(&file, "[log]\nlevel = \"info\"\n[safety]\nloss_rise = 4.0\n").unwrap();
     let daemon = home.start(&[&format!("--config={}", file.display())]);
@@ -180,7 +180,7 @@ fn settings_are_shown_and_read_again() {
     assert_eq!(row("network.hidden")["source"], json!("flag"));
     fs::write(&file, "[log]\nlevel = \"debug\"\n[safety]\nloss_rise = 5.0\n[server]\nmax_batch = 5\n").unwrap();
     daemon.signal("HUP");
-    until("the reload", || (row("safety.loss_rise")["value"] == "5.0").then_some(()));
+    wait_for("the reload", || (row("safety.loss_rise")["value"] == "5.0").then_some(()));
     assert_eq!((row("log.level")["value"].as_str(), row("server.max_batch")["value"].as_str()), (Some("\"debug\""), Some("1000")));
     assert_eq!(admin(&daemon, &["reload"]), json!({ "changed": [], "waiting": ["server.max_batch"] }));
     fs::write(&file, "[safety]\nloss_rise = 0.5\n").unwrap();
@@ -192,35 +192,35 @@ fn settings_are_shown_and_read_again() {
 
 #[test]
 fn a_drained_daemon_answers_and_takes_nothing() {
-    let (home, events) = (Home::new(), stream(8, 60));
+    let (home, events) = (DaemonHome::new(), stream(8, 60));
     let daemon = home.start(&SETTINGS);
     teach(&daemon, &events);
     assert_eq!(admin(&daemon, &["drain"]), json!({ "draining": true, "offset": 60 }));
-    assert_eq!(daemon.admin("/readyz").status, 503);
+    assert_eq!(daemon.get_admin("/readyz").status, 503);
     let refused = daemon.post("/v1/events", &json!([events[0]]).to_string());
     assert_eq!(refused.status, 503);
     assert!(refused.headers.contains_key("retry-after"));
-    assert!(!daemon.items("user1").is_empty());
+    assert!(!daemon.recommended_items("user1").is_empty());
     admin(&daemon, &["drain", "--off"]);
-    assert_eq!(daemon.admin("/readyz").status, 200);
-    daemon.send(&events[..1]);
+    assert_eq!(daemon.get_admin("/readyz").status, 200);
+    daemon.send_events(&events[..1]);
 }
 
 #[test]
 fn a_locked_admin_endpoint_opens_to_a_browser_and_to_the_command_line() {
-    let home = Home::new();
-    let dir = home.data();
+    let home = DaemonHome::new();
+    let dir = home.data_dir();
     let key = run(&["key", "create", "me", "--scope", "admin,read", "--data-dir", dir.to_str().unwrap()]);
     let key = String::from_utf8(key.stdout).unwrap().trim().to_owned();
     let daemon = home.start(&["server.keys=required"]);
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(daemon.admin(path).status, 200);
+        assert_eq!(daemon.get_admin(path).status, 200);
     }
     for path in ["/metrics", "/admin/status", "/admin/settings", "/console", "/nowhere"] {
-        let locked = daemon.admin(path);
+        let locked = daemon.get_admin(path);
         assert_eq!((locked.status, locked.headers.get_all("www-authenticate").iter().count()), (401, 2), "{path}");
     }
-    assert_eq!(daemon.ask_admin("POST", "/admin/model/pause", "{}").status, 401);
+    assert_eq!(daemon.admin_request("POST", "/admin/model/pause", "{}").status, 401);
     let status = |arguments: &[&str]| {
         let output = Command::new("curl")
             .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])

@@ -16,37 +16,37 @@ const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 pub(super) struct DemoView {
     out: Term,
     /// Lines of the page that stand there now.
-    standing: usize,
+    line_count: usize,
 }
 
 impl DemoView {
     pub(super) fn new(out: Term) -> Self {
-        Self { out, standing: 0 }
+        Self { out, line_count: 0 }
     }
 
     /// Says where the daemon is.
-    pub(super) fn begin(&self, admin: &str, api: &str) -> io::Result<()> {
+    pub(super) fn print_addresses(&self, admin: &str, api: &str) -> io::Result<()> {
         self.out.write_line(&format!("admin page  {}", style(format!("{admin}/")).bold()))?;
         self.out.write_line(&format!("API         {api}    (Ctrl-C ends the demo)"))
     }
 
     /// Shows what there is to be seen.
-    pub(super) fn show(&mut self, elapsed: Duration, tale: &DemoStats) -> io::Result<()> {
+    pub(super) fn update(&mut self, elapsed: Duration, tale: &DemoStats) -> io::Result<()> {
         if !self.out.is_term() {
             return self.out.write_line(&line(elapsed, tale));
         }
         let width = usize::from(self.out.size().1);
         let lines = page(tale);
-        self.out.clear_last_lines(self.standing)?;
+        self.out.clear_last_lines(self.line_count)?;
         for line in &lines {
             self.out.write_line(&truncate_str(line, width.saturating_sub(1), "…"))?;
         }
-        self.standing = lines.len();
+        self.line_count = lines.len();
         Ok(())
     }
 
     /// Says what came of it all.
-    pub(super) fn end(&self, summary: &DemoSummary) -> io::Result<()> {
+    pub(super) fn print_summary(&self, summary: &DemoSummary) -> io::Result<()> {
         summing_up(summary).iter().try_for_each(|line| self.out.write_line(line))
     }
 }
@@ -55,12 +55,12 @@ impl DemoView {
 fn line(elapsed: Duration, tale: &DemoStats) -> String {
     let now = tale.curve().last().copied().unwrap_or_default();
     let trend = tale.trends.last().map_or_else(String::new, |trend| format!("  trend {}", found(trend)));
-    let new = if tale.arrived > 0 { format!("  new {:.1} % of recommended", tale.share_of_new() * 100.0) } else { String::new() };
+    let new = if tale.new_item_count > 0 { format!("  new {:.1} % of recommended", tale.new_item_share() * 100.0) } else { String::new() };
     format!(
         "{:>4} s  events {:>7}  {:>6.0}/s  Recall@20 {:.3}  MRR@20 {:.3}{new}{trend}",
         elapsed.as_secs(),
         tale.events,
-        tale.pace(),
+        tale.events_per_second(),
         now.recall_at_20,
         now.mrr_at_20
     )
@@ -71,10 +71,10 @@ fn page(tale: &DemoStats) -> Vec<String> {
     let now = curve.last().copied().unwrap_or_default();
     let spark = |value: fn(&DemoFigures) -> f64| sparkline(&curve.iter().map(value).collect::<Vec<_>>());
     let row = |name: &str, text: String| format!("  {name:<14}{text}");
-    let behind = if tale.lag == 0 { String::new() } else { format!("   learning is {} behind", tale.lag) };
+    let behind = if tale.lag_entries == 0 { String::new() } else { format!("   learning is {} behind", tale.lag_entries) };
     let mut lines = vec![
         String::new(),
-        row("events", format!("{:<8} {:.0}/s{behind}", HumanCount(tale.events).to_string(), tale.pace())),
+        row("events", format!("{:<8} {:.0}/s{behind}", HumanCount(tale.events).to_string(), tale.events_per_second())),
         row("Recall@20", format!("{:.3}    {}", now.recall_at_20, style(spark(|figures| figures.recall_at_20)).cyan())),
         row("MRR@20", format!("{:.3}    {}", now.mrr_at_20, style(spark(|figures| figures.mrr_at_20)).cyan())),
     ];
@@ -86,13 +86,16 @@ fn page(tale: &DemoStats) -> Vec<String> {
         if wanted { style(item).yellow().bold().to_string() } else { item.clone() }
     };
     lines.push(row("trending", tale.trending.iter().take(8).map(hot).collect::<Vec<_>>().join("  ")));
-    if tale.arrived > 0 {
-        let share = tale.share_of_new() * 100.0;
-        lines.push(row("new items", format!("{} arrived; {share:.1} % of what was recommended is new", HumanCount(tale.arrived as u64))));
+    if tale.new_item_count > 0 {
+        let share = tale.new_item_share() * 100.0;
+        lines.push(row(
+            "new items",
+            format!("{} arrived; {share:.1} % of what was recommended is new", HumanCount(tale.new_item_count as u64)),
+        ));
     }
     if let Some(example) = &tale.example {
-        lines.push(row(&truncate_str(&example.user, 13, "…"), format!("looked at  {}", example.last.join(" › "))));
-        lines.push(row("", format!("may like   {}", style(example.next.join("  ")).green())));
+        lines.push(row(&truncate_str(&example.user, 13, "…"), format!("looked at  {}", example.recent_items.join(" › "))));
+        lines.push(row("", format!("may like   {}", style(example.recommended_items.join("  ")).green())));
     }
     lines
 }

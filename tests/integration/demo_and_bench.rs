@@ -6,11 +6,11 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Home, SMALL, run, sequor, until};
+use crate::daemon::{DaemonHome, SMALL_NETWORK, run, sequor, wait_for};
 
 /// A command with settings that make learning cheap.
 fn small(command: &str, more: &[&str]) -> Output {
-    let settings: Vec<_> = SMALL.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let settings: Vec<_> = SMALL_NETWORK.iter().flat_map(|setting| ["--set", *setting]).collect();
     run(&[&[command], &settings[..], more].concat())
 }
 
@@ -26,7 +26,7 @@ fn json_of(output: &Output) -> Value {
 
 #[test]
 fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let plot = home.path().join("latency.svg");
     let flags = ["--duration", "2s", "--warm-up", "200ms", "--rate", "50", "--history", "300", "--items", "100", "--json", "--plot"];
     let figures = json_of(&small("bench", &[&flags[..], &[plot.to_str().unwrap()]].concat()));
@@ -48,7 +48,7 @@ fn a_short_bench_of_its_own_daemon_gives_well_formed_figures_without_errors() {
 
 #[test]
 fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let bench = |mix: &str, more: &[&str]| {
         let flags = ["bench", "--url", daemon.api(), "--mix", mix, "--items", "60", "--history", "40", "--warm-up", "0s", "--rate", "100"];
@@ -65,7 +65,7 @@ fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
     assert_eq!(daemon.next_offset(), 60 + 40 + 50 * 3);
     assert!(!bench("recommendations", &[]).contains("CPU"), "without the admin endpoint nothing is known of that");
     // The items again, 40 other events, and 50 lists that were shown.
-    until("the impressions", || (daemon.next_offset() == 250 + 60 + 40 + 50).then_some(()));
+    wait_for("the impressions", || (daemon.next_offset() == 250 + 60 + 40 + 50).then_some(()));
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn the_demo_ends_well_and_sums_up() {
 
 #[test]
 fn the_demo_plays_a_recording_to_its_end() {
-    let home = Home::new();
-    let (file, data) = (home.path().join("recorded.csv"), home.data());
+    let home = DaemonHome::new();
+    let (file, data) = (home.path().join("recorded.csv"), home.data_dir());
     let rows: Vec<_> = (0..90).map(|row| format!("u{},i{},view,{}\n", row % 7, row % 13, 1_400_000_000 + row * 60)).collect();
     fs::write(&file, format!("user,item,event,timestamp\n{}", rows.concat())).unwrap();
     let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
@@ -110,19 +110,19 @@ fn the_demo_plays_a_recording_to_its_end() {
 #[test]
 fn ctrl_c_ends_the_demo_with_its_sum() {
     let mut demo = sequor();
-    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL[0], "--set", SMALL[1]]).stdin(Stdio::null());
+    demo.args(["demo", "--rate", "50", "--items", "60", "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]]).stdin(Stdio::null());
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("admin page  http://"));
     lines.find(|line| line.contains("Recall@20")).unwrap();
     assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
     assert!(lines.any(|line| line.contains("events in ")), "no sum");
-    assert!(until("the demo's end", || demo.try_wait().unwrap()).success());
+    assert!(wait_for("the demo's end", || demo.try_wait().unwrap()).success());
 }
 
 #[test]
 fn a_daemon_that_is_somebodys_own_ends_with_its_input() {
     // The input of these daemons is empty.
-    let output = Home::new().start_in_vain(&["--until-eof"]);
+    let output = DaemonHome::new().start_expecting_failure(&["--until-eof"]);
     assert!(output.status.success() && text(&output.stderr).contains("stopped"), "{}", text(&output.stderr));
 }

@@ -15,14 +15,14 @@ use sequor::domain::{Entry, Event, EventKind, Item, ItemChange, ItemOperation, O
 use sequor::store::{CheckpointWriter, Committer, CommitterSettings, Durability, SessionRecord, Store, StoreError, StoreOptions, restore};
 use tempfile::TempDir;
 
-use crate::ledger::copy_all;
-use crate::random::Random;
+use crate::journal_dump::copy_dir;
+use crate::random::TestRng;
 
 const USERS: u64 = 40;
 
 /// The entry that stands at an offset.
 fn entry(offset: Offset) -> Entry {
-    let mut random = Random(offset);
+    let mut random = TestRng(offset);
     let item_id = format!("item{}", random.below(300));
     if offset % 17 == 3 {
         let item = Item { categories: vec![format!("category{}", offset % 5)], price: Some(offset as f64), ..Item::default() };
@@ -101,7 +101,7 @@ impl Original {
         }
         // Looked at in a copy: each opening puts what the one before wrote into the database's own
         // snapshot, and damage to what is in none is another case.
-        copy_all(&dir, &home.path().join("looked-at"));
+        copy_dir(&dir, &home.path().join("looked-at"));
         let store = Store::open(home.path().join("looked-at"), &StoreOptions::default()).unwrap();
         let findings = store.verify(&[], &mut |_| {}).0;
         assert_eq!(findings.damages, []);
@@ -216,7 +216,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Damages one file of a directory, and says how.
-fn damage(dir: &Path, random: &mut Random) -> String {
+fn damage(dir: &Path, random: &mut TestRng) -> String {
     let files = files(dir);
     let log = dir.join("store/db");
     let file = if random.below(4) > 0 { log } else { files[random.below(files.len() as u64) as usize].clone() };
@@ -261,8 +261,8 @@ fn damage_is_refused_or_found_or_does_no_harm() {
                     }
                     let home = tempfile::tempdir().unwrap();
                     let dir = home.path().join("data");
-                    copy_all(&original.data(), &dir);
-                    let how = damage(&dir, &mut Random(seed.wrapping_mul(1_000_003).wrapping_add(time)));
+                    copy_dir(&original.data(), &dir);
+                    let how = damage(&dir, &mut TestRng(seed.wrapping_mul(1_000_003).wrapping_add(time)));
                     let judged = catch_unwind(AssertUnwindSafe(|| original.judge(&dir)));
                     match judged {
                         Ok(Ok(true)) => harmless.fetch_add(1, Ordering::Relaxed),

@@ -11,11 +11,11 @@ use serde_json::Value;
 use sequor::metrics::Metrics;
 use sequor::settings::{Settings, SettingsLayers};
 
-use crate::daemon::{Daemon, Home, event, left_out, run, sequor, until};
-use crate::prometheus::{Prometheus, ops};
+use crate::daemon::{Daemon, DaemonHome, event, report_skipped, run, sequor, wait_for};
+use crate::prometheus::{Prometheus, ops_file};
 
 fn text(file: &str) -> String {
-    fs::read_to_string(ops(file)).unwrap()
+    fs::read_to_string(ops_file(file)).unwrap()
 }
 
 fn yaml(file: &str) -> Value {
@@ -23,14 +23,14 @@ fn yaml(file: &str) -> Value {
 }
 
 /// Every rule of ops/prometheus/rules.yml.
-pub(crate) fn rules() -> Vec<Value> {
+pub(crate) fn prometheus_rules() -> Vec<Value> {
     let groups = yaml("prometheus/rules.yml")["groups"].as_array().unwrap().clone();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
 /// The name of every alert.
-pub(crate) fn alerts() -> BTreeSet<String> {
-    rules().iter().filter_map(|rule| rule["alert"].as_str().map(ToOwned::to_owned)).collect()
+pub(crate) fn alert_names() -> BTreeSet<String> {
+    prometheus_rules().iter().filter_map(|rule| rule["alert"].as_str().map(ToOwned::to_owned)).collect()
 }
 
 /// The expressions of the dashboard, with what is chosen in it filled in: those of its panels, and
@@ -45,7 +45,7 @@ fn dashboard() -> (Vec<String>, Vec<String>) {
 }
 
 /// The metrics that an expression names.
-pub(crate) fn named(expression: &str) -> BTreeSet<&str> {
+pub(crate) fn metric_names_in(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':');
     words.filter(|word| word.starts_with("sequor") || word.starts_with("process_")).filter(|word| *word != "sequor").collect()
 }
@@ -70,42 +70,43 @@ fn traffic(daemon: &Daemon, round: usize) {
     let batch: Vec<_> = (0..40)
         .map(|number| event(&format!("{round}-{number}"), &user(number), &format!("item{}", (number * 3 + number / 7 + round) % 30)))
         .collect();
-    daemon.send(&batch);
-    daemon.send(&batch[..2]);
+    daemon.send_events(&batch);
+    daemon.send_events(&batch[..2]);
     assert_eq!(daemon.post("/v1/events", "{}").status, 400);
     assert_eq!(daemon.get("/v1/users/user1/recommendations?limit=0").status, 400);
-    daemon.items("nobody");
+    daemon.recommended_items("nobody");
     for number in 0..7 {
-        let shown = daemon.items(&user(number));
+        let shown = daemon.recommended_items(&user(number));
         // The impression has to come before the choice.
-        until("the impression to be learned", || {
+        wait_for("the impression to be learned", || {
             let status = daemon.status();
             (status["learning"]["next_offset"] == status["journal"]["next_offset"]).then_some(())
         });
         for (place, item) in shown.iter().enumerate().filter(|(place, _)| [0, 2, 7, 12].contains(place)) {
-            daemon.send(&[event(&format!("{round}-{number}-{place}"), &user(number), item)]);
+            daemon.send_events(&[event(&format!("{round}-{number}-{place}"), &user(number), item)]);
         }
     }
     assert_eq!(daemon.get("/v1/items/item1/similar").status, 200);
     assert_eq!(daemon.post("/v1/recommendations", r#"{"items":["item1"]}"#).status, 200);
-    assert_eq!(daemon.ask("PUT", "/v1/items/item1", r#"{"price":1.5}"#).status, 200);
+    assert_eq!(daemon.request("PUT", "/v1/items/item1", r#"{"price":1.5}"#).status, 200);
 }
 
 #[test]
 fn every_expression_of_rules_and_dashboard_has_data_in_prometheus() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let settings =
         ["learning.interval=16", "clusters.every=64", "clusters.lag=16", "store.checkpoint_every=100", "session.passivate_after=1s"];
     let daemon = home.start(&[&settings[..], &["network.interest_weight=0.1"]].concat());
-    let Some(prometheus) = Prometheus::watch(&[&daemon], |rules| rules) else { return };
-    let recorded = rules().into_iter().filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
+    let Some(prometheus) = Prometheus::start(&[&daemon], |rules| rules) else { return };
+    let recorded =
+        prometheus_rules().into_iter().filter_map(|rule| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned())));
     // What is recorded is asked for by its name: so it was computed.
     let recorded = recorded.map(|(name, _)| name);
     let (shown, marked) = dashboard();
     let mut missing: Vec<String> = recorded.chain(shown).collect();
     assert!(missing.len() > 60);
     let mut round = 0;
-    until("data for every expression", || {
+    wait_for("data for every expression", || {
         traffic(&daemon, round);
         round += 1;
         missing.retain(|expression| !prometheus.query(expression).iter().any(|(_, value)| !value.is_nan()));
@@ -114,24 +115,25 @@ fn every_expression_of_rules_and_dashboard_has_data_in_prometheus() {
         missing.is_empty().then_some(())
     });
     // Nothing to be told of, and nothing to be marked: but it can be asked for.
-    let alerts = rules().into_iter().filter(|rule| rule["alert"].is_string()).map(|rule| rule["expr"].as_str().unwrap().to_owned());
+    let alerts =
+        prometheus_rules().into_iter().filter(|rule| rule["alert"].is_string()).map(|rule| rule["expr"].as_str().unwrap().to_owned());
     for expression in alerts.chain(marked) {
         prometheus.query(&expression);
     }
-    let ill: Vec<_> = prometheus.rules().into_iter().filter(|rule| rule["health"] != "ok").collect();
+    let ill: Vec<_> = prometheus.loaded_rules().into_iter().filter(|rule| rule["health"] != "ok").collect();
     assert!(ill.is_empty(), "{ill:?}");
     // A daemon that is well is not complained of.
-    assert_eq!(prometheus.firing(&daemon), Vec::<String>::new());
+    assert_eq!(prometheus.firing_alerts(&daemon), Vec::<String>::new());
 }
 
 #[test]
 fn rules_and_dashboard_name_what_there_is() {
     let declared = declared();
-    let recorded: BTreeSet<_> = rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
+    let recorded: BTreeSet<_> = prometheus_rules().iter().filter_map(|rule| rule["record"].as_str().map(ToOwned::to_owned)).collect();
     let (shown, marked) = dashboard();
-    let expressions = rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).chain(shown).chain(marked);
+    let expressions = prometheus_rules().into_iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).chain(shown).chain(marked);
     for expression in expressions {
-        for name in named(&expression) {
+        for name in metric_names_in(&expression) {
             let known = declared.contains(name) || recorded.contains(name);
             assert!(known, "{name} is neither declared nor recorded: {expression}");
         }
@@ -141,7 +143,7 @@ fn rules_and_dashboard_name_what_there_is() {
 #[test]
 fn every_metric_is_on_the_dashboard() {
     let (shown, marked) = dashboard();
-    let rules = rules();
+    let rules = prometheus_rules();
     // What a panel shows by the name under which a rule records it is shown, too.
     let recorded = |name: &str| {
         let rule = rules.iter().find(|rule| rule["record"] == name);
@@ -149,8 +151,8 @@ fn every_metric_is_on_the_dashboard() {
     };
     let mut named_in: BTreeSet<String> = BTreeSet::new();
     for expression in shown.iter().chain(&marked) {
-        for name in named(expression) {
-            named_in.extend(named(&recorded(name)).into_iter().map(ToOwned::to_owned));
+        for name in metric_names_in(expression) {
+            named_in.extend(metric_names_in(&recorded(name)).into_iter().map(ToOwned::to_owned));
         }
     }
     let base = |series: &str| {
@@ -184,8 +186,8 @@ fn the_dashboard_has_its_rows_and_every_panel_a_place_of_its_own() {
 
 #[test]
 fn promtool_is_content_and_every_alert_fires_on_what_its_cause_makes() {
-    let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(ops("prometheus/prometheus.yml")).output() else {
-        left_out("the rules are not tried, since promtool is not installed");
+    let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(ops_file("prometheus/prometheus.yml")).output() else {
+        report_skipped("the rules are not tried, since promtool is not installed");
         return;
     };
     let said =
@@ -193,12 +195,12 @@ fn promtool_is_content_and_every_alert_fires_on_what_its_cause_makes() {
     assert!(output.status.success(), "{}", said(&output));
     for check in ["check", "test"] {
         let file = if check == "check" { "prometheus/rules.yml" } else { "prometheus/rules.test.yml" };
-        let output = Command::new("promtool").args([check, "rules"]).arg(ops(file)).output().unwrap();
+        let output = Command::new("promtool").args([check, "rules"]).arg(ops_file(file)).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
     }
     let tests = yaml("prometheus/rules.test.yml")["tests"].as_array().unwrap().clone();
     let cases: Vec<_> = tests.iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
-    for alert in alerts() {
+    for alert in alert_names() {
         for fires in [true, false] {
             let tried =
                 cases.iter().any(|case| case["alertname"] == alert.as_str() && case["exp_alerts"].as_array().unwrap().is_empty() != fires);
@@ -209,7 +211,7 @@ fn promtool_is_content_and_every_alert_fires_on_what_its_cause_makes() {
 
 #[test]
 fn every_alert_says_how_bad_it_is_and_leads_to_its_page() {
-    for alert in rules().iter().filter(|rule| rule["alert"].is_string()) {
+    for alert in prometheus_rules().iter().filter(|rule| rule["alert"].is_string()) {
         let name = alert["alert"].as_str().unwrap();
         assert!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap()), "{name}");
         for part in ["summary", "description"] {
@@ -220,7 +222,7 @@ fn every_alert_says_how_bad_it_is_and_leads_to_its_page() {
     let page = text("RUNBOOK.md");
     let headings: BTreeSet<_> =
         page.lines().filter_map(|line| line.strip_prefix("## Sequor")).map(|rest| format!("Sequor{rest}")).collect();
-    assert_eq!(headings, alerts(), "ops/RUNBOOK.md has other headings than there are alerts");
+    assert_eq!(headings, alert_names(), "ops/RUNBOOK.md has other headings than there are alerts");
     for heading in &headings {
         let section = page.split(&format!("## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
         for part in ["**Means.**", "**Look.**", "**Do.**"] {
@@ -237,7 +239,7 @@ fn the_runbook_names_commands_paths_metrics_and_settings_that_exist() {
     let sections: BTreeSet<_> = keys.iter().filter_map(|key| key.split('.').next()).collect();
     let quoted: Vec<_> = page.split('`').skip(1).step_by(2).collect();
     for word in &quoted {
-        for name in named(word).into_iter().filter(|name| name.starts_with("sequor_")) {
+        for name in metric_names_in(word).into_iter().filter(|name| name.starts_with("sequor_")) {
             let family = declared.contains(name) || declared.contains(&format!("{name}_count"));
             assert!(family, "{name} is not declared");
         }
@@ -249,14 +251,14 @@ fn the_runbook_names_commands_paths_metrics_and_settings_that_exist() {
             assert!(keys.contains(key), "{key} is no setting");
         }
     }
-    let (home, mut paths) = (Home::new(), BTreeSet::new());
+    let (home, mut paths) = (DaemonHome::new(), BTreeSet::new());
     for rest in quoted.iter().flat_map(|word| word.split("/admin/").skip(1)) {
         paths.insert(format!("/admin/{}", rest.split([' ', '\'']).next().unwrap()));
     }
     let daemon = home.start(&[]);
     assert!(paths.len() > 5);
     for path in paths {
-        assert!(daemon.admin(&path).status != 404, "nothing is served at {path}");
+        assert!(daemon.get_admin(&path).status != 404, "nothing is served at {path}");
     }
     let commands: BTreeSet<_> = quoted.iter().filter_map(|word| word.strip_prefix("sequor ")?.split_whitespace().next()).collect();
     assert!(commands.len() > 4);
@@ -273,12 +275,12 @@ fn the_image_and_its_company_fit_together() {
     for (name, service) in services {
         for volume in service["volumes"].as_array().unwrap() {
             let from = volume.as_str().unwrap().split(':').next().unwrap();
-            let there = if from.starts_with('.') { ops(from).exists() } else { volumes.contains_key(from) };
+            let there = if from.starts_with('.') { ops_file(from).exists() } else { volumes.contains_key(from) };
             assert!(there, "{name} mounts {from}, which is not there");
         }
     }
     let build = &services["sequor"]["build"];
-    let context = ops(build["context"].as_str().unwrap());
+    let context = ops_file(build["context"].as_str().unwrap());
     let dockerfile = fs::read_to_string(context.join(build["dockerfile"].as_str().unwrap())).unwrap();
 
     // The image sets settings that exist, and Prometheus finds the admin endpoint where they put
@@ -327,7 +329,7 @@ fn the_unit_is_one_that_systemd_takes() {
     fs::write(&file, unit.replace("/usr/local/bin/sequor", &binary)).unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&file).output();
     let Ok(output) = analyze(&["verify", "--man=no"]) else {
-        left_out("the unit is not verified, since systemd-analyze is not installed");
+        report_skipped("the unit is not verified, since systemd-analyze is not installed");
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -5,22 +5,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::client_auth::ClientAuth;
-use super::flags::{self, SettingsFlags};
+use super::flags::{self, RuntimeFlags};
 use crate::actors::pretrained::read_pretrained;
 use crate::ingest::ValidationRules;
 use crate::settings::{Settings, SettingsLayers};
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// The settings in force, with the log started.
-pub(super) fn settings(flags: &SettingsFlags) -> anyhow::Result<SettingsLayers<Settings>> {
+pub(super) fn load_settings(flags: &RuntimeFlags) -> anyhow::Result<SettingsLayers<Settings>> {
     let layers = flags.layers(&[])?;
-    drop(flags::start_log(&layers.validated()?.log)?);
+    drop(flags::init_logging(&layers.validated()?.log)?);
     Ok(layers)
 }
 
-/// Opens the store that the settings name, by `open`. If a daemon holds it, the error says how to
+/// Opens the store that the settings name, by `open_store`. If a daemon holds it, the error says how to
 /// go through the daemon with `command`, which may be no way for it.
-pub(super) fn open(
+pub(super) fn open_store(
     settings: &Settings,
     open: impl FnOnce(&Path, &StoreOptions) -> Result<Store, StoreError>,
     command: Option<&str>,
@@ -28,7 +28,7 @@ pub(super) fn open(
     let dir = &settings.store.data_dir;
     open(dir, &flags::store_options(settings)).map_err(|error| match (error, command) {
         (StoreError::Locked { dir }, Some(command)) => {
-            let admin = admin_of(&dir).unwrap_or_else(|| "http://127.0.0.1:9090".to_owned());
+            let admin = admin_address(&dir).unwrap_or_else(|| "http://127.0.0.1:9090".to_owned());
             anyhow!(
                 "the data directory {} is held by another process; if that is a daemon, go through it: `{command} --url {admin}`",
                 dir.display()
@@ -40,9 +40,9 @@ pub(super) fn open(
 
 /// Lets the network that a data directory began with stand for the settings of one, unless they
 /// were set to something else.
-pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
+pub(super) fn apply_pretrained_network(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
     if let Some(pretrained) = read_pretrained(store)? {
-        flags::give_way(layers, "network", &settings.network, pretrained.network(), &[])?;
+        flags::ensure_compatible(layers, "network", &settings.network, pretrained.network(), &[])?;
         settings.network = pretrained.network().clone();
     }
     Ok(())
@@ -50,19 +50,19 @@ pub(super) fn heed_origin(layers: &SettingsLayers<Settings>, settings: &mut Sett
 
 /// Opens the door of a store: the rules with its pseudonyms, if the settings ask for those and the
 /// store knows users by them.
-pub(super) fn door_rules(settings: &Settings, store: &Store) -> anyhow::Result<ValidationRules> {
-    let rules = flags::door_rules(settings)?;
+pub(super) fn checked_validation_rules(settings: &Settings, store: &Store) -> anyhow::Result<ValidationRules> {
+    let rules = flags::server_validation_rules(settings)?;
     store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
     Ok(rules)
 }
 
 /// The admin endpoint of the daemon that serves a directory, as it wrote it down.
-fn admin_of(dir: &Path) -> Option<String> {
-    addresses_of(dir).map(|(_, admin)| admin)
+fn admin_address(dir: &Path) -> Option<String> {
+    daemon_addresses(dir).map(|(_, admin)| admin)
 }
 
 /// The API and the admin endpoint of the daemon that serves a directory, as it wrote them down.
-pub(super) fn addresses_of(dir: &Path) -> Option<(String, String)> {
+pub(super) fn daemon_addresses(dir: &Path) -> Option<(String, String)> {
     let text = std::fs::read_to_string(dir.join("addresses.json")).ok()?;
     let addresses: serde_json::Value = serde_json::from_str(&text).ok()?;
     let address = |name: &str| Some(addresses.get(name)?.as_str()?.to_owned());
@@ -71,33 +71,33 @@ pub(super) fn addresses_of(dir: &Path) -> Option<(String, String)> {
 
 /// Says no word of the database's panics on damaged files: they are caught, and told as what they
 /// are.
-pub(super) fn hush_panics() {
+pub(super) fn silence_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
 }
 
 /// A running daemon's admin endpoint.
-pub(super) struct AdminConnection<'u> {
+pub(super) struct AdminClient<'u> {
     url: &'u str,
     agent: ureq::Agent,
     /// What is sent as `Authorization`; empty: nothing.
     authorization: String,
 }
 
-impl<'u> AdminConnection<'u> {
+impl<'u> AdminClient<'u> {
     pub(super) fn new(url: &'u str, knock: &ClientAuth) -> anyhow::Result<Self> {
         // Without a bound for the whole: what it is asked for takes as long as the data is large.
         Self::bounded(url, knock, Duration::from_secs(10), None)
     }
 
     /// One whose answers may take so long, and no longer.
-    pub(super) fn within(url: &'u str, knock: &ClientAuth, patience: Duration) -> anyhow::Result<Self> {
+    pub(super) fn with_timeout(url: &'u str, knock: &ClientAuth, patience: Duration) -> anyhow::Result<Self> {
         Self::bounded(url, knock, patience, Some(patience))
     }
 
     fn bounded(url: &'u str, knock: &ClientAuth, connect: Duration, whole: Option<Duration>) -> anyhow::Result<Self> {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(connect)).timeout_global(whole);
-        let agent = agent.tls_config(knock.for_ureq()?).build();
-        Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization().unwrap_or_default() })
+        let agent = agent.tls_config(knock.ureq_tls_config()?).build();
+        Ok(Self { url: url.trim_end_matches('/'), agent: agent.into(), authorization: knock.authorization_header().unwrap_or_default() })
     }
 
     pub(super) fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<ureq::Body> {

@@ -8,19 +8,19 @@ use crate::ingest::Pseudonymiser;
 use crate::settings::PrivacySettings;
 
 /// Where the secret is looked for first.
-const SECRET: &str = "SEQUOR_PRIVACY_SECRET";
+const SECRET_VARIABLE: &str = "SEQUOR_PRIVACY_SECRET";
 
 /// The pseudonyms that the settings ask for. Neither the secret nor a part of it is ever said.
-pub(super) fn pseudonyms(settings: &PrivacySettings) -> anyhow::Result<Option<Arc<Pseudonymiser>>> {
+pub(super) fn load_pseudonymiser(settings: &PrivacySettings) -> anyhow::Result<Option<Arc<Pseudonymiser>>> {
     if !settings.pseudonymise {
         return Ok(None);
     }
     let file = &settings.secret_file;
-    let (secret, place) = match std::env::var_os(SECRET) {
-        Some(secret) => (OsString::into_encoded_bytes(secret), SECRET.to_owned()),
+    let (secret, place) = match std::env::var_os(SECRET_VARIABLE) {
+        Some(secret) => (OsString::into_encoded_bytes(secret), SECRET_VARIABLE.to_owned()),
         None if file.as_os_str().is_empty() => {
             bail!(
-                "privacy.pseudonymise = true needs a secret: name its file by privacy.secret_file, or set {SECRET}; `openssl rand -base64 48` makes one"
+                "privacy.pseudonymise = true needs a secret: name its file by privacy.secret_file, or set {SECRET_VARIABLE}; `openssl rand -base64 48` makes one"
             )
         }
         None => {

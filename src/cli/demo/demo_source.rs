@@ -9,23 +9,23 @@ use crate::ingest::EventFileReader;
 use crate::simulation::ShopSimulator;
 
 /// Entries that are sent at a time, at most.
-const AT_A_TIME: usize = 1_000;
+const MAX_BATCH: usize = 1_000;
 
 /// A made-up shop, or a file of recorded behaviour.
 pub(super) enum DemoSource<'r> {
     /// So many events a second, whatever the shop's own time says.
     Shop { shop: Box<ShopSimulator>, rate: f64 },
     /// As they were recorded, so many times as fast.
-    File { events: Box<RecordedVisitors<'r>>, speed: f64 },
+    File { events: Box<RecordedEvents<'r>>, speed: f64 },
 }
 
 impl DemoSource<'_> {
     /// What is due by a time after the beginning, in its order, of so many events that were sent so
     /// far; `None` once nothing will ever be due again.
-    pub(super) fn due(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
+    pub(super) fn due_entries(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
         match self {
             Self::Shop { shop, rate } => {
-                let wanted = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(AT_A_TIME as u64);
+                let wanted = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(MAX_BATCH as u64);
                 let end = shop.event_count() + wanted;
                 let mut entries = Vec::new();
                 while shop.event_count() < end {
@@ -33,7 +33,7 @@ impl DemoSource<'_> {
                 }
                 Ok(Some(entries))
             }
-            Self::File { events, speed } => events.due((elapsed.as_secs_f64() * *speed * 1_000.0) as Timestamp),
+            Self::File { events, speed } => events.due_entries((elapsed.as_secs_f64() * *speed * 1_000.0) as Timestamp),
         }
     }
 
@@ -44,29 +44,29 @@ impl DemoSource<'_> {
 }
 
 /// The events of a file.
-pub(super) struct RecordedVisitors<'r> {
+pub(super) struct RecordedEvents<'r> {
     events: EventFileReader<'r>,
     idle_gap_ms: i64,
     /// Read, but not yet due.
     next: Option<Event>,
     /// When the first happened.
-    began: Option<Timestamp>,
-    read: u64,
+    first_timestamp: Option<Timestamp>,
+    read_count: u64,
     /// When each user was last there, and in which visit: played faster than it was, idle gaps are
     /// not seen by the clock.
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 
-impl<'r> RecordedVisitors<'r> {
+impl<'r> RecordedEvents<'r> {
     pub(super) fn new(events: EventFileReader<'r>, idle_gap_ms: i64) -> Self {
-        Self { events, idle_gap_ms, next: None, began: None, read: 0, visits: FxHashMap::default() }
+        Self { events, idle_gap_ms, next: None, first_timestamp: None, read_count: 0, visits: FxHashMap::default() }
     }
 
     /// What happened up to so many milliseconds after the first event. Bad rows are passed over:
     /// `sequor replay` names them.
-    fn due(&mut self, after: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
+    fn due_entries(&mut self, after: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
         let mut entries = Vec::new();
-        while entries.len() < AT_A_TIME {
+        while entries.len() < MAX_BATCH {
             let Some(event) = &self.next else {
                 match self.events.next() {
                     None => return Ok((!entries.is_empty()).then_some(entries)),
@@ -78,7 +78,7 @@ impl<'r> RecordedVisitors<'r> {
                 }
                 continue;
             };
-            let began = *self.began.get_or_insert(event.timestamp);
+            let began = *self.first_timestamp.get_or_insert(event.timestamp);
             let Some(event) = self.next.take_if(|event| event.timestamp.saturating_sub(began) <= after) else { break };
             entries.push(Entry::Event(self.prepared(event)));
         }
@@ -87,8 +87,8 @@ impl<'r> RecordedVisitors<'r> {
 
     /// With an id, so that it is known if it is sent again, and with its visit.
     fn prepared(&mut self, mut event: Event) -> Event {
-        let number = self.read;
-        self.read += 1;
+        let number = self.read_count;
+        self.read_count += 1;
         event.event_id.get_or_insert_with(|| format!("demo-{number}"));
         let visit = self.visits.entry(event.user_id.clone()).or_insert((event.timestamp, number));
         if event.timestamp.saturating_sub(visit.0) > self.idle_gap_ms {

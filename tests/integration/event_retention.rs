@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, event, run, until};
-use crate::erasing::{holds, known};
+use crate::daemon::{Daemon, DaemonHome, event, run, wait_for};
+use crate::erasure::{dir_contains, export_user};
 
 const SETTINGS: [&str; 5] = [
     "session.shards=3",
@@ -35,41 +35,41 @@ fn live(daemon: &Daemon) {
             // Visits begin with what will be gone.
             events.extend([search(&format!("{}-{round}-{user}", if round < 10 { "old" } else { "young" }), &name, at), view]);
         }
-        daemon.send(&events);
+        daemon.send_events(&events);
     }
 }
 
 /// How many views and searches the journal holds of a user, and how many steps its sequence has.
 fn counts(daemon: &Daemon, user: &str) -> (usize, usize, usize) {
-    let lines = known(daemon, user);
+    let lines = export_user(daemon, user);
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
     (of("view"), of("search"), lines[0]["sequence"].as_array().unwrap().len())
 }
 
 /// Nothing is found to be wrong, not even to be looked at.
-fn assert_sound(home: &Home) {
-    let report = run(&["verify", "--data-dir", home.data().to_str().unwrap()]);
+fn assert_sound(home: &DaemonHome) {
+    let report = run(&["verify", "--data-dir", home.data_dir().to_str().unwrap()]);
     let said = String::from_utf8(report.stdout).unwrap();
     assert!(report.status.success() && !said.contains("sessions, user"), "{said}{}", String::from_utf8_lossy(&report.stderr));
 }
 
 #[test]
 fn what_was_kept_long_enough_goes_and_the_rest_stays() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let mut daemon = home.start(&SETTINGS);
     live(&daemon);
-    daemon.ask_admin("POST", "/admin/model/checkpoint", "{}");
-    assert!(holds(&home.data(), "words-old-3-4"));
+    daemon.admin_request("POST", "/admin/model/checkpoint", "{}");
+    assert!(dir_contains(&home.data_dir(), "words-old-3-4"));
     // Some sessions are at rest by then, others at work; and it dies on the way.
-    until("it to be found", || daemon.admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(()));
+    wait_for("it to be found", || daemon.get_admin("/metrics").body.contains("sequor_expired_entries_total 200").then_some(()));
     daemon.kill();
     daemon = home.start(&SETTINGS);
-    until("nothing to be left", || (!holds(&home.data(), "words-old-")).then_some(()));
-    assert!(holds(&home.data(), "words-young-11-4"));
+    wait_for("nothing to be left", || (!dir_contains(&home.data_dir(), "words-old-")).then_some(()));
+    assert!(dir_contains(&home.data_dir(), "words-young-11-4"));
     for user in 0..20 {
         assert_eq!(counts(&daemon, &format!("user{user}")), (12, 2, 14));
     }
-    assert!(!daemon.items("user3").is_empty());
+    assert!(!daemon.recommended_items("user3").is_empty());
     daemon.assert_healthy();
     daemon.terminate();
     assert_sound(&home);
@@ -77,25 +77,25 @@ fn what_was_kept_long_enough_goes_and_the_rest_stays() {
 
 #[test]
 fn what_comes_late_goes_the_next_time_and_a_backup_does_not_bring_it_back() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     live(&daemon);
-    let backup = home.data().with_file_name("backup.tar.gz");
+    let backup = home.data_dir().with_file_name("backup.tar.gz");
     let asked = json!({ "target": backup });
-    assert_eq!(daemon.ask_admin("POST", "/admin/backup", &asked.to_string()).status, 200);
+    assert_eq!(daemon.admin_request("POST", "/admin/backup", &asked.to_string()).status, 200);
     daemon.terminate();
 
-    let restored = Home::new();
-    let [from, to] = [&backup, &restored.data()].map(|path| path.to_str().unwrap().to_owned());
-    std::fs::remove_dir_all(restored.data()).ok();
+    let restored = DaemonHome::new();
+    let [from, to] = [&backup, &restored.data_dir()].map(|path| path.to_str().unwrap().to_owned());
+    std::fs::remove_dir_all(restored.data_dir()).ok();
     assert!(run(&["restore", &from, "--data-dir", &to]).status.success());
-    assert!(holds(&restored.data(), "words-old-"));
+    assert!(dir_contains(&restored.data_dir(), "words-old-"));
     let daemon = restored.start(&SETTINGS);
-    until("nothing to be left", || (!holds(&restored.data(), "words-old-")).then_some(()));
-    daemon.send(&[search("old-again", "user3", now() - 2 * HOUR)]);
+    wait_for("nothing to be left", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
+    daemon.send_events(&[search("old-again", "user3", now() - 2 * HOUR)]);
     assert_eq!(counts(&daemon, "user3"), (12, 3, 15));
-    until("nothing to be left again", || (!holds(&restored.data(), "words-old-")).then_some(()));
-    until("it to be forgotten", || (counts(&daemon, "user3") == (12, 2, 14)).then_some(()));
+    wait_for("nothing to be left again", || (!dir_contains(&restored.data_dir(), "words-old-")).then_some(()));
+    wait_for("it to be forgotten", || (counts(&daemon, "user3") == (12, 2, 14)).then_some(()));
     daemon.assert_healthy();
     daemon.terminate();
     assert_sound(&restored);

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Answer, Daemon, Home, event, run, until};
-use crate::ledger::Ledger;
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, run, wait_for};
+use crate::journal_dump::JournalDump;
 
 /// A file system of 24 MiB at a directory, until it is dropped.
-pub(crate) struct Disk(PathBuf);
+pub(crate) struct TmpfsDisk(PathBuf);
 
-impl Disk {
+impl TmpfsDisk {
     pub(crate) fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
@@ -44,7 +44,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for TmpfsDisk {
     fn drop(&mut self) {
         // Lazily: what still has a file open here goes first.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
@@ -67,7 +67,7 @@ fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, over: &AtomicBoo
         let at = |place: usize| (format!("user{}", (batch + place) % 30), format!("item{}", (batch * 7 + place) % 90));
         let events: Vec<_> = ids.iter().enumerate().map(|(place, id)| event(id, &at(place).0, &at(place).1)).collect();
         loop {
-            let Answer { status, content_type, headers, body } = daemon.post("/v1/events", &json!(events).to_string());
+            let HttpResponse { status, content_type, headers, body } = daemon.post("/v1/events", &json!(events).to_string());
             let mut known = known.lock().unwrap();
             if status == 200 {
                 known.acknowledged.extend(ids);
@@ -80,7 +80,7 @@ fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, over: &AtomicBoo
             drop(known);
             thread::sleep(Duration::from_millis(20));
         }
-        assert!(!daemon.items(&format!("user{}", batch % 30)).is_empty());
+        assert!(!daemon.recommended_items(&format!("user{}", batch % 30)).is_empty());
         if over.load(Ordering::Relaxed) {
             return;
         }
@@ -89,13 +89,13 @@ fn sender(daemon: &Daemon, number: usize, known: &Mutex<Known>, over: &AtomicBoo
 
 #[test]
 fn a_full_disk_is_told_loses_nothing_and_passes_without_a_restart() {
-    let home = Home::new();
-    let Some(disk) = Disk::mount(&home.data()) else { return };
+    let home = DaemonHome::new();
+    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=500", "session.shards=2"]);
     let (known, over) = (Mutex::new(Known::default()), AtomicBool::new(false));
     let taken = || known.lock().unwrap().acknowledged.len();
-    daemon.send(&[event("first", "user0", "item0")]);
-    daemon.learned(1);
+    daemon.send_events(&[event("first", "user0", "item0")]);
+    daemon.wait_until_learned(1);
     thread::scope(|scope| {
         let senders: Vec<_> = (0..3)
             .map(|number| {
@@ -108,16 +108,16 @@ fn a_full_disk_is_told_loses_nothing_and_passes_without_a_restart() {
         let failed = || senders.iter().any(thread::ScopedJoinHandle::is_finished);
         for _ in 0..3 {
             let before = taken();
-            until("events to be taken", || (taken() > before + 200 || failed()).then_some(()));
+            wait_for("events to be taken", || (taken() > before + 200 || failed()).then_some(()));
             known.lock().unwrap().problems.clear();
             disk.fill();
-            until("the full disk to be told", || {
+            wait_for("the full disk to be told", || {
                 (known.lock().unwrap().problems.contains_key("/problems/disk-full") || failed()).then_some(())
             });
-            until("it not to be ready", || (daemon.admin("/readyz").status == 503 || failed()).then_some(()));
-            assert_eq!(daemon.admin("/healthz").status, 200);
+            wait_for("it not to be ready", || (daemon.get_admin("/readyz").status == 503 || failed()).then_some(()));
+            assert_eq!(daemon.get_admin("/healthz").status, 200);
             // Lists are still given, and nothing is learned that is not in the journal.
-            assert!(!daemon.items("user1").is_empty());
+            assert!(!daemon.recommended_items("user1").is_empty());
             if failed() {
                 break;
             }
@@ -127,48 +127,48 @@ fn a_full_disk_is_told_loses_nothing_and_passes_without_a_restart() {
             // Long enough for sessions to be stored in vain.
             thread::sleep(Duration::from_millis(1200));
             disk.make_room();
-            until("it to be ready again", || (daemon.admin("/readyz").status == 200 || failed()).then_some(()));
+            wait_for("it to be ready again", || (daemon.get_admin("/readyz").status == 200 || failed()).then_some(()));
         }
         over.store(true, Ordering::Relaxed);
     });
     let known = known.into_inner().unwrap();
-    daemon.learned(known.acknowledged.len() as u64);
+    daemon.wait_until_learned(known.acknowledged.len() as u64);
     // Nobody says goodbye: the sessions that could not be stored have been since.
     thread::sleep(Duration::from_millis(2500));
     daemon.kill();
 
-    let ledger = Ledger::of(&home.data());
+    let ledger = JournalDump::read(&home.data_dir());
     let counts = ledger.event_ids();
     assert!(known.acknowledged.iter().all(|id| counts.get(id.as_str()) == Some(&1)), "an acknowledged event is gone, or there twice");
     assert_eq!(counts.len(), known.acknowledged.len() + 1);
     let daemon = home.start(&["learning.interval=64", "store.checkpoint_every=500", "session.shards=2"]);
-    daemon.learned(ledger.entries.len() as u64);
+    daemon.wait_until_learned(ledger.entries.len() as u64);
     daemon.assert_healthy();
     assert_eq!(daemon.terminate().code(), Some(0));
-    drop(Ledger::of(&home.data()));
+    drop(JournalDump::read(&home.data_dir()));
 }
 
 #[test]
 fn what_is_ready_again_is_found_out_without_being_sent_anything() {
-    let home = Home::new();
-    let Some(disk) = Disk::mount(&home.data()) else { return };
+    let home = DaemonHome::new();
+    let Some(disk) = TmpfsDisk::mount(&home.data_dir()) else { return };
     let daemon = home.start(&[]);
     disk.fill();
     let mut sent = 0;
-    until("a refusal", || {
+    wait_for("a refusal", || {
         sent += 1;
         (daemon.post("/v1/events", &event(&format!("e{sent}"), "ann", "tea").to_string()).status == 503).then_some(())
     });
-    assert_eq!(daemon.admin("/readyz").status, 503);
-    let shows = |series: &str| daemon.admin("/metrics").body.lines().any(|line| line == series);
+    assert_eq!(daemon.get_admin("/readyz").status, 503);
+    let shows = |series: &str| daemon.get_admin("/metrics").body.lines().any(|line| line == series);
     let troubles = ["sequor_journal_failed 1", "sequor_ready 0", "sequor_disk_free_bytes 0"];
-    assert!(troubles.into_iter().all(shows), "{}", daemon.admin("/metrics").body);
+    assert!(troubles.into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);
     assert!(!shows("sequor_commit_failures_total 0"));
     let health = run(&["health", "--url", daemon.admin_address()]);
     assert_eq!(health.status.code(), Some(1));
     assert!(String::from_utf8(health.stderr).unwrap().contains("the journal takes no writes"));
     disk.make_room();
-    until("readiness", || (daemon.admin("/readyz").status == 200).then_some(()));
-    assert!(["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows), "{}", daemon.admin("/metrics").body);
-    assert_eq!(daemon.send(&[event("another", "ann", "tea")])["accepted"], 1);
+    wait_for("readiness", || (daemon.get_admin("/readyz").status == 200).then_some(()));
+    assert!(["sequor_journal_failed 0", "sequor_ready 1"].into_iter().all(shows), "{}", daemon.get_admin("/metrics").body);
+    assert_eq!(daemon.send_events(&[event("another", "ann", "tea")])["accepted"], 1);
 }

@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::daemon::{Answer, Daemon, Home, event, run, sequor, until};
+use crate::daemon::{Daemon, DaemonHome, HttpResponse, event, run, sequor, wait_for};
 
 /// Makes a key as an operator does.
-pub(crate) fn create(home: &Home, scopes: &str) -> String {
-    let output = run(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data().to_str().unwrap()]);
+pub(crate) fn create_key(home: &DaemonHome, scopes: &str) -> String {
+    let output = run(&["key", "create", scopes, "--scope", scopes, "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -18,24 +18,24 @@ fn id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 
-fn post(daemon: &Daemon, key: Option<&str>, path: &str, body: &str) -> Answer {
-    daemon.knock("POST", &format!("{}{path}", daemon.api()), key, body)
+fn post(daemon: &Daemon, key: Option<&str>, path: &str, body: &str) -> HttpResponse {
+    daemon.request_with_key("POST", &format!("{}{path}", daemon.api()), key, body)
 }
 
-fn get(daemon: &Daemon, key: Option<&str>, path: &str) -> Answer {
-    daemon.knock("GET", &format!("{}{path}", daemon.api()), key, "")
+fn get(daemon: &Daemon, key: Option<&str>, path: &str) -> HttpResponse {
+    daemon.request_with_key("GET", &format!("{}{path}", daemon.api()), key, "")
 }
 
-fn admin(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &str) -> Answer {
-    daemon.knock(method, &format!("{}{path}", daemon.admin_address()), key, body)
+fn admin(daemon: &Daemon, key: Option<&str>, method: &str, path: &str, body: &str) -> HttpResponse {
+    daemon.request_with_key(method, &format!("{}{path}", daemon.admin_address()), key, body)
 }
 
 const LIST: &str = "/v1/users/ann/recommendations";
 
 #[test]
 fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
-    let home = Home::new();
-    let (write, admins) = (create(&home, "write"), create(&home, "admin"));
+    let home = DaemonHome::new();
+    let (write, admins) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
     let one = event("e1", "ann", "tea").to_string();
 
@@ -55,15 +55,15 @@ fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
     assert_eq!(get(&daemon, Some(&admins), LIST).status, 403);
 
     // By the command line, beside the daemon.
-    let both = create(&home, "write,read");
-    until("a key to be taken up", || (get(&daemon, Some(&both), LIST).status == 200).then_some(()));
+    let both = create_key(&home, "write,read");
+    wait_for("a key to be taken up", || (get(&daemon, Some(&both), LIST).status == 200).then_some(()));
     assert!(post(&daemon, Some(&both), "/v1/events?recommend=3", &one).json()["recommendations"]["items"].is_array());
-    let listed = run(&["key", "list", "--data-dir", home.data().to_str().unwrap()]);
+    let listed = run(&["key", "list", "--data-dir", home.data_dir().to_str().unwrap()]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains(id(&both)) && !listed.contains(&both), "{listed}");
-    let revoked = run(&["key", "revoke", id(&both), "--data-dir", home.data().to_str().unwrap()]);
+    let revoked = run(&["key", "revoke", id(&both), "--data-dir", home.data_dir().to_str().unwrap()]);
     assert!(revoked.status.success());
-    until("a key to be revoked", || (get(&daemon, Some(&both), LIST).status == 401).then_some(()));
+    wait_for("a key to be revoked", || (get(&daemon, Some(&both), LIST).status == 401).then_some(()));
 
     // By the admin endpoint: at once.
     assert_eq!(admin(&daemon, None, "GET", "/admin/keys", "").status, 401);
@@ -81,8 +81,8 @@ fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
     assert_eq!(admin(&daemon, Some(&admins), "POST", "/admin/keys", r#"{"name":"x","scopes":[]}"#).status, 400);
 
     // What breaks the file takes no key away.
-    fs::write(home.data().join("keys.json"), "nonsense").unwrap();
-    until("the damage to be counted", || {
+    fs::write(home.data_dir().join("keys.json"), "nonsense").unwrap();
+    wait_for("the damage to be counted", || {
         let text = admin(&daemon, Some(&admins), "GET", "/metrics", "").body;
         text.contains("sequor_reload_failures_total{what=\"keys\"} 1").then_some(())
     });
@@ -91,9 +91,9 @@ fn keys_are_made_taken_up_and_revoked_while_the_daemon_runs() {
 
 #[test]
 fn what_others_can_reach_is_not_served_without_keys() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let said = |settings: &[&str]| {
-        let output = home.start_in_vain(settings);
+        let output = home.start_expecting_failure(settings);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
@@ -101,12 +101,12 @@ fn what_others_can_reach_is_not_served_without_keys() {
         let said = said(settings);
         assert!(said.contains("the public API") && said.contains("sequor key create NAME --scope write,read --data-dir"), "{said}");
     }
-    let key = create(&home, "write,read");
+    let key = create_key(&home, "write,read");
     assert!(said(&["server.keys=required"]).contains("--scope admin"));
     // What can be reached is locked, what cannot is open.
     let daemon = home.start(&["--listen=0.0.0.0:0"]);
     assert_eq!((get(&daemon, None, LIST).status, get(&daemon, Some(&key), LIST).status), (401, 200));
-    assert_eq!(daemon.admin("/admin/status").status, 200);
+    assert_eq!(daemon.get_admin("/admin/status").status, 200);
     for path in ["/docs", "/openapi.json", "/v1/capture.js"] {
         assert_eq!(get(&daemon, None, path).status, 200);
     }
@@ -114,8 +114,8 @@ fn what_others_can_reach_is_not_served_without_keys() {
 
 #[test]
 fn the_commands_bring_their_key() {
-    let home = Home::new();
-    let (write, admins) = (create(&home, "write"), create(&home, "admin"));
+    let home = DaemonHome::new();
+    let (write, admins) = (create_key(&home, "write"), create_key(&home, "admin"));
     let daemon = home.start(&["server.keys=required"]);
     let events = home.path().join("events.ndjson");
     fs::write(&events, event("e1", "ann", "tea").to_string()).unwrap();
@@ -136,8 +136,8 @@ fn the_commands_bring_their_key() {
 
 #[test]
 fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
-    let home = Home::new();
-    let key = create(&home, "write,read,items");
+    let home = DaemonHome::new();
+    let key = create_key(&home, "write,read,items");
     let daemon = home.start(&["--listen=0.0.0.0:0", "log.level=trace", "learning.interval=16", "session.live_max=4"]);
     let wrong = format!("sq_{}_{}", id(&key), "0123456789abcdef".repeat(3));
     let user = |number: usize| format!("somebody-{number:04}");
@@ -165,16 +165,16 @@ fn the_log_of_a_busy_daemon_names_neither_keys_nor_users() {
     }
     let merge = json!({ "from": user(1) }).to_string();
     assert_eq!(post(&daemon, Some(&key), &format!("/v1/users/{}/merge", user(2)), &merge).status, 200);
-    assert_eq!(daemon.admin(&format!("/admin/sessions/{}", user(3))).status, 200);
-    assert_eq!(daemon.admin(&format!("/admin/sessions?user={}", user(3))).status, 200);
+    assert_eq!(daemon.get_admin(&format!("/admin/sessions/{}", user(3))).status, 200);
+    assert_eq!(daemon.get_admin(&format!("/admin/sessions?user={}", user(3))).status, 200);
     // HTTP/2 by another library, which has a log of its own.
     let output = std::process::Command::new("curl")
         .args(["-s", "--http2-prior-knowledge", "-H", &format!("authorization: Bearer {key}")])
         .arg(format!("{}/v1/users/{}/recommendations", daemon.api().replace("0.0.0.0", "127.0.0.1"), user(5)))
         .output();
     assert!(output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("recommendation_id")));
-    daemon.learned(200);
-    let metrics = daemon.admin("/metrics").body;
+    daemon.wait_until_learned(200);
+    let metrics = daemon.get_admin("/metrics").body;
     assert!(daemon.terminate().success());
 
     let log = fs::read_to_string(home.path().join("log")).unwrap();

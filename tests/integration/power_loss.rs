@@ -8,44 +8,46 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::daemon::{Daemon, Home, event};
-use crate::ledger::{Ledger, copy_all};
-use crate::random::Random;
-use crate::trace::{Call, can_trace, read_trace, tracer};
+use crate::daemon::{Daemon, DaemonHome, event};
+use crate::journal_dump::{JournalDump, copy_dir};
+use crate::random::TestRng;
+use crate::syscall_trace::{SystemCall, is_strace_available, read_trace, strace_command};
 
 /// The database's log, which holds the journal.
 const LOG: &str = "/store/db";
 
 /// Runs a traced daemon, lets `load` have its way with it, and kills it.
-fn traced(home: &Home, load: impl FnOnce(&Daemon)) -> Vec<Call> {
+fn traced(home: &DaemonHome, load: impl FnOnce(&Daemon)) -> Vec<SystemCall> {
     let trace = home.path().join("trace");
-    let daemon = home.start_under(&tracer(&trace), &[]);
+    let daemon = home.start_under(&strace_command(&trace), &[]);
     load(&daemon);
-    let process = daemon.process();
+    let process = daemon.process_id();
     daemon.kill();
     read_trace(&trace, process)
 }
 
 #[test]
 fn no_acknowledgement_is_sent_before_the_sync_that_covers_it_has_returned() {
-    if !can_trace() {
+    if !is_strace_available() {
         return;
     }
     const EVENTS: u64 = 30;
-    let home = Home::new();
+    let home = DaemonHome::new();
     let calls = traced(&home, |daemon| {
         for number in 0..EVENTS {
-            assert_eq!(daemon.send(&[event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"], 1);
+            assert_eq!(daemon.send_events(&[event(&format!("<{number}>"), "ann", &format!("item{number}"))])["accepted"], 1);
         }
     });
     for number in 0..EVENTS {
         let id = format!("<{number}>");
-        let asked = calls.iter().find(|call| call.path.contains("socket") && call.holds(&id)).unwrap();
-        let answered = calls.iter().find(|call| call.began > asked.ended && call.receipt() == Some(number + 1)).unwrap();
-        let between = |call: &&Call| call.began > asked.ended && call.ended < answered.began;
-        let written = calls.iter().filter(between).filter(|call| call.is_a_write_to(LOG) && call.holds(&id)).map(|call| call.ended).max();
+        let asked = calls.iter().find(|call| call.path.contains("socket") && call.contains(&id)).unwrap();
+        let answered =
+            calls.iter().find(|call| call.start_line > asked.end_line && call.acknowledged_offset() == Some(number + 1)).unwrap();
+        let between = |call: &&SystemCall| call.start_line > asked.end_line && call.end_line < answered.start_line;
+        let written =
+            calls.iter().filter(between).filter(|call| call.is_write_to(LOG) && call.contains(&id)).map(|call| call.end_line).max();
         let written = written.unwrap_or_else(|| panic!("event {number} was acknowledged before it was written"));
-        let synced = calls.iter().filter(between).any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.began > written);
+        let synced = calls.iter().filter(between).any(|call| call.name == "fdatasync" && call.syncs(LOG) && call.start_line > written);
         assert!(synced, "event {number} was acknowledged before a sync that began after it was written had returned");
     }
 }
@@ -65,14 +67,14 @@ fn put(image: &mut Vec<u8>, place: u64, bytes: &[u8]) {
 }
 
 impl Disk {
-    fn take(&mut self, call: &Call) {
-        if call.is_a_write_to(LOG) {
-            assert!(call.result == call.data.len() as i64 || call.ended == usize::MAX, "a write that fell short");
-            self.unsynced.push((call.ended, call.place, call.data.clone()));
+    fn take(&mut self, call: &SystemCall) {
+        if call.is_write_to(LOG) {
+            assert!(call.result == call.data.len() as i64 || call.end_line == usize::MAX, "a write that fell short");
+            self.unsynced.push((call.end_line, call.offset, call.data.clone()));
         } else if call.name == "ftruncate" && call.path.ends_with(LOG) {
-            assert!(call.place as usize >= self.synced.len(), "the log was shortened, which this disk does not know");
+            assert!(call.offset as usize >= self.synced.len(), "the log was shortened, which this disk does not know");
         } else if call.syncs(LOG) {
-            let (synced, since) = std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.began);
+            let (synced, since) = std::mem::take(&mut self.unsynced).into_iter().partition(|(ended, ..)| *ended < call.start_line);
             self.unsynced = since;
             let synced: Vec<(usize, u64, Vec<u8>)> = synced;
             synced.iter().for_each(|(_, place, bytes)| put(&mut self.synced, *place, bytes));
@@ -81,7 +83,7 @@ impl Disk {
 
     /// The log after the loss of power. Of what was not synced, each sector is there or not, as it
     /// falls.
-    fn after_loss(&self, chance: u64, random: &mut Random) -> Vec<u8> {
+    fn after_loss(&self, chance: u64, random: &mut TestRng) -> Vec<u8> {
         const SECTOR: u64 = 512;
         let mut image = self.synced.clone();
         for (_, place, bytes) in &self.unsynced {
@@ -105,18 +107,18 @@ fn busy(daemon: &Daemon) {
         for sender in 0..4 {
             let next = &next;
             scope.spawn(move || {
-                let mut random = Random(sender);
+                let mut random = TestRng(sender);
                 for _ in 0..40 {
-                    let event = |random: &mut Random| {
+                    let event = |random: &mut TestRng| {
                         let id = next.fetch_add(1, Ordering::Relaxed);
                         event(&format!("e{id}"), &format!("user{}", random.below(30)), &format!("item{}", id % 90))
                     };
                     let batch: Vec<_> = (0..=random.below(30)).map(|_| event(&mut random)).collect();
-                    daemon.send(&batch);
+                    daemon.send_events(&batch);
                     if random.below(4) == 0 {
-                        daemon.items(&format!("user{}", random.below(30)));
+                        daemon.recommended_items(&format!("user{}", random.below(30)));
                         let price = json!({ "price": random.below(100) }).to_string();
-                        assert_eq!(daemon.ask("PUT", &format!("/v1/items/item{}", random.below(90)), &price).status, 200);
+                        assert_eq!(daemon.request("PUT", &format!("/v1/items/item{}", random.below(90)), &price).status, 200);
                     }
                 }
             });
@@ -126,24 +128,24 @@ fn busy(daemon: &Daemon) {
 
 #[test]
 fn whenever_the_power_fails_what_was_acknowledged_is_on_the_disk() {
-    if !can_trace() {
+    if !is_strace_available() {
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let files = tempfile::tempdir().unwrap();
     let mut calls = traced(&home, |daemon| {
         // The database's other files are written and synced when it is opened.
-        copy_all(&home.data().join("store"), files.path());
+        copy_dir(&home.data_dir().join("store"), files.path());
         busy(daemon);
     });
-    let whole = Ledger::of(&home.data());
-    let mut random = Random(3);
+    let whole = JournalDump::read(&home.data_dir());
+    let mut random = TestRng(3);
     let mut disk = Disk::default();
     let (mut receipts, mut played) = (0, 0);
     // An answer counts from where it is begun, whatever else from where it has ended.
-    calls.sort_by_key(|call| if call.receipt().is_some() { call.began } else { call.ended });
+    calls.sort_by_key(|call| if call.acknowledged_offset().is_some() { call.start_line } else { call.end_line });
     for call in &calls {
-        let Some(offset) = call.receipt() else {
+        let Some(offset) = call.acknowledged_offset() else {
             disk.take(call);
             continue;
         };
@@ -166,9 +168,9 @@ fn whenever_the_power_fails_what_was_acknowledged_is_on_the_disk() {
 }
 
 /// What a start finds where the log is this one.
-fn powered_up(files: &Path, log: &[u8]) -> Ledger {
+fn powered_up(files: &Path, log: &[u8]) -> JournalDump {
     let data = tempfile::tempdir().unwrap();
-    copy_all(files, &data.path().join("store"));
+    copy_dir(files, &data.path().join("store"));
     fs::write(data.path().join("store/db"), log).unwrap();
-    Ledger::of(data.path())
+    JournalDump::read(data.path())
 }

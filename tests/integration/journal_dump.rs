@@ -11,13 +11,13 @@ use sequor::learner::SequenceParams;
 use sequor::store::{Durability, Store, StoreOptions};
 
 /// Copies a directory, with all that is in it.
-pub(crate) fn copy_all(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in from.read_dir().unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy_all(&entry.path(), &target);
+            copy_dir(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
@@ -25,21 +25,21 @@ pub(crate) fn copy_all(from: &Path, to: &Path) {
 }
 
 /// The journal of a data directory.
-pub(crate) struct Ledger {
+pub(crate) struct JournalDump {
     pub(crate) entries: Vec<Entry>,
 }
 
-impl Ledger {
+impl JournalDump {
     /// Reads what a daemon would find that started on this directory now, without touching it; and
     /// asserts that every stored session is a fold of the journal.
-    pub(crate) fn of(data: &Path) -> Self {
+    pub(crate) fn read(data: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
         for entry in data.read_dir().unwrap() {
             let entry = entry.unwrap();
             // One that took the place of another while that was being read, or was about to, stands
             // beside it.
             if entry.file_name().to_string_lossy().starts_with("store") {
-                copy_all(&entry.path(), &copy.path().join(entry.file_name()));
+                copy_dir(&entry.path(), &copy.path().join(entry.file_name()));
             }
         }
         let store = Store::open(copy.path(), &StoreOptions::default()).unwrap();

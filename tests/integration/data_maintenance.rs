@@ -11,14 +11,14 @@ use std::thread;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, SMALL, event, run, sequor};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, event, run, sequor};
+use crate::random::random_visits;
 
 /// Runs a command on a data directory, with the settings of the tests' daemons.
 fn on(data: &Path, arguments: &[&str]) -> Output {
     let mut command = sequor();
     command.args(arguments).arg("--data-dir").arg(data);
-    for setting in SMALL.iter().chain(&STRIDES) {
+    for setting in SMALL_NETWORK.iter().chain(&STRIDES) {
         command.args(["--set", setting]);
     }
     command.output().unwrap()
@@ -49,7 +49,7 @@ const STRIDES: [&str; 3] = ["learning.interval=64", "clusters.every=128", "clust
 
 /// Several hundred events with all that events may have.
 fn events() -> Vec<Value> {
-    let visits = walks(6, 400);
+    let visits = random_visits(6, 400);
     let one = |(number, visit): (usize, &crate::random::Visit)| {
         let mut event = json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
         match number % 5 {
@@ -70,24 +70,27 @@ fn users() -> usize {
 }
 
 /// A daemon that has taken those events, some changes of the catalog, and shown two lists.
-fn with_everything(home: &Home) -> Daemon {
+fn with_everything(home: &DaemonHome) -> Daemon {
     let daemon = home.start(&STRIDES);
     for batch in events().chunks(50) {
-        daemon.send(batch);
+        daemon.send_events(batch);
     }
-    assert_eq!(daemon.ask("PUT", "/v1/items/tea", r#"{"categories":["drinks"],"price":4.5,"expires":"2040-01-01T00:00:00Z"}"#).status, 200);
-    assert_eq!(daemon.ask("PATCH", "/v1/items/tea", r#"{"price":null,"tags":["green"]}"#).status, 200);
-    assert_eq!(daemon.ask("DELETE", "/v1/items/item3", "").status, 200);
-    daemon.items("user1");
-    daemon.items("user2");
-    daemon.learned(405);
+    assert_eq!(
+        daemon.request("PUT", "/v1/items/tea", r#"{"categories":["drinks"],"price":4.5,"expires":"2040-01-01T00:00:00Z"}"#).status,
+        200
+    );
+    assert_eq!(daemon.request("PATCH", "/v1/items/tea", r#"{"price":null,"tags":["green"]}"#).status, 200);
+    assert_eq!(daemon.request("DELETE", "/v1/items/item3", "").status, 200);
+    daemon.recommended_items("user1");
+    daemon.recommended_items("user2");
+    daemon.wait_until_learned(405);
     daemon
 }
 
 /// A stopped daemon's data.
-fn stopped(home: &Home) -> PathBuf {
+fn stopped(home: &DaemonHome) -> PathBuf {
     assert_eq!(with_everything(home).terminate().code(), Some(0));
-    home.data()
+    home.data_dir()
 }
 
 fn export(data: &Path) -> Vec<Value> {
@@ -103,7 +106,7 @@ fn checkpoint(data: &Path) -> PathBuf {
 
 #[test]
 fn a_whole_directory_verifies_and_damage_is_told_by_place_reason_and_remedy() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let data = stopped(&home);
     // What a stop stores is there, though the process ends at once: item names and sessions were
     // once left in the database's memory, so that every start named the items of the whole journal
@@ -145,18 +148,18 @@ fn succeeds_not(output: Output) -> String {
 
 #[test]
 fn what_a_daemon_holds_is_not_touched_but_through_the_daemon() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&STRIDES);
-    daemon.send(&events()[..10]);
+    daemon.send_events(&events()[..10]);
     let held = ["is held by another process"];
     for command in [&["verify"][..], &["rebuild"], &["migrate"]] {
-        refused(on(&home.data(), command), &held);
+        refused(on(&home.data_dir(), command), &held);
     }
     let target = home.path().join("monday");
     let target = target.to_str().unwrap();
     let way = format!("sequor backup {target} --url {}", daemon.admin_address());
-    refused(on(&home.data(), &["backup", target]), &["is held by another process", &way]);
-    refused(on(&home.data(), &["export"]), &["is held by another process", "--url http://127.0.0.1:"]);
+    refused(on(&home.data_dir(), &["backup", target]), &["is held by another process", &way]);
+    refused(on(&home.data_dir(), &["export"]), &["is held by another process", "--url http://127.0.0.1:"]);
     refused(run(&["backup", target, "--url", daemon.api()]), &["refused (404"]);
     refused(run(&["backup", target, "--url", "http://127.0.0.1:9"]), &["does not answer"]);
     assert!(!Path::new(target).exists());
@@ -165,7 +168,7 @@ fn what_a_daemon_holds_is_not_touched_but_through_the_daemon() {
 
 #[test]
 fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&STRIDES);
     let number = |event: &Value| event["event_id"].as_str().unwrap()[1..].parse::<u64>().unwrap();
     let done = AtomicBool::new(false);
@@ -174,14 +177,14 @@ fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
         while !done.load(Ordering::SeqCst) {
             let batch: Vec<_> =
                 (next..next + 20).map(|n| event(&format!("e{n}"), &format!("user{}", n % 30), &format!("item{}", n % 70))).collect();
-            daemon.send(&batch);
+            daemon.send_events(&batch);
             next += 20;
         }
         next
     };
     thread::scope(|scope| {
         let sender = scope.spawn(|| send(&daemon));
-        daemon.learned(500);
+        daemon.wait_until_learned(500);
         for (place, name) in ["folder", "file.tar.gz"].into_iter().enumerate() {
             let target = home.path().join(name);
             let before = daemon.next_offset();
@@ -205,22 +208,22 @@ fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
     });
     daemon.assert_healthy();
     // The directory is served as it is, and goes on where it ended.
-    let other = Home::new();
-    fs::rename(home.path().join("folder"), other.data()).unwrap();
+    let other = DaemonHome::new();
+    fs::rename(home.path().join("folder"), other.data_dir()).unwrap();
     let copy = other.start(&STRIDES);
     let entries = copy.next_offset();
-    copy.learned(entries);
-    assert_eq!(copy.send(&[event("e0", "user0", "item0"), event("new", "user0", "item1")])["accepted"], 1);
-    assert!(!copy.items("user0").is_empty());
+    copy.wait_until_learned(entries);
+    assert_eq!(copy.send_events(&[event("e0", "user0", "item0"), event("new", "user0", "item1")])["accepted"], 1);
+    assert!(!copy.recommended_items("user0").is_empty());
     let left: Vec<_> = home.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("unfinished")), "{left:?}");
 }
 
 #[test]
 fn the_admin_endpoint_refuses_what_is_no_target() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&STRIDES);
-    let post = |body: &str| daemon.ask_admin("POST", "/admin/backup", body);
+    let post = |body: &str| daemon.admin_request("POST", "/admin/backup", body);
     for body in [r#"{"target":"monday"}"#, "{}", r#"{"target":"/tmp/x","more":1}"#] {
         let answer = post(body);
         assert_eq!((answer.status, answer.content_type.as_str()), (400, "application/problem+json"), "{body}");
@@ -228,14 +231,14 @@ fn the_admin_endpoint_refuses_what_is_no_target() {
     let answer = post(&json!({ "target": home.path().join("no/such/folder") }).to_string());
     assert_eq!(answer.status, 409);
     assert!(answer.body.contains("no/such"), "{}", answer.body);
-    assert_eq!(daemon.admin("/admin/backup").status, 405);
-    assert_eq!(daemon.admin("/admin/journal?only=events").status, 400);
+    assert_eq!(daemon.get_admin("/admin/backup").status, 405);
+    assert_eq!(daemon.get_admin("/admin/journal?only=events").status, 400);
     daemon.assert_healthy();
 }
 
 #[test]
 fn a_backup_of_a_stopped_directory_is_restored_only_where_nothing_is() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let data = stopped(&home);
     let expected = export(&data);
     for name in ["folder", "file.tar.gz"] {
@@ -263,7 +266,7 @@ fn a_backup_of_a_stopped_directory_is_restored_only_where_nothing_is() {
 
 #[test]
 fn an_export_sent_to_a_fresh_daemon_gives_the_same_journal() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = with_everything(&home);
     let whole = succeeds(run(&["export", "--url", daemon.admin_address()]));
     assert_eq!(whole.lines().count(), 405);
@@ -271,13 +274,13 @@ fn an_export_sent_to_a_fresh_daemon_gives_the_same_journal() {
     let offsets: Vec<_> = part.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].clone()).collect();
     assert_eq!(offsets, [400, 401, 402]);
     assert_eq!(daemon.terminate().code(), Some(0));
-    assert_eq!(succeeds(on(&home.data(), &["export"])), whole, "the daemon and the directory say the same");
+    assert_eq!(succeeds(on(&home.data_dir(), &["export"])), whole, "the daemon and the directory say the same");
 
     let file = home.path().join("events.ndjson.gz");
-    succeeds(on(&home.data(), &["export", file.to_str().unwrap(), "--only", "event"]));
+    succeeds(on(&home.data_dir(), &["export", file.to_str().unwrap(), "--only", "event"]));
     let mut events = String::new();
     GzDecoder::new(fs::File::open(&file).unwrap()).read_to_string(&mut events).unwrap();
-    let other = Home::new();
+    let other = DaemonHome::new();
     let fresh = other.start(&STRIDES);
     let answer = fresh.post("/v1/events", &events);
     assert_eq!(
@@ -287,10 +290,10 @@ fn an_export_sent_to_a_fresh_daemon_gives_the_same_journal() {
     );
     let again = succeeds(run(&["export", "--url", fresh.admin_address(), "--only", "event"]));
     assert_eq!(again, events);
-    let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL[0]]));
+    let replayed = succeeds(run(&["replay", file.to_str().unwrap(), "--set", SMALL_NETWORK[0]]));
     assert!(replayed.contains("400   (0 rejected)"), "{replayed}");
-    refused(on(&home.data(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
-    refused(on(&home.data(), &["export", "--only", "events"]).into_refusal(), &["event, impression, item"]);
+    refused(on(&home.data_dir(), &["export", "--from", "5", "--to", "4"]), &["--to 4 lies before --from 5"]);
+    refused(on(&home.data_dir(), &["export", "--only", "events"]).into_refusal(), &["event, impression, item"]);
 }
 
 /// What clap refuses ends with 2.
@@ -308,7 +311,7 @@ impl IntoRefusal for Output {
 
 #[test]
 fn rebuilt_is_what_was_there_to_the_byte() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let data = stopped(&home);
     let (learned, expected) = (fs::read(checkpoint(&data)).unwrap(), export(&data));
     // Whatever the folds were: the journal alone counts.
@@ -325,24 +328,25 @@ fn rebuilt_is_what_was_there_to_the_byte() {
 
     let daemon = home.start(&STRIDES);
     assert_eq!(daemon.status()["learning"]["next_offset"], 405, "nothing is left to learn");
-    assert_eq!(daemon.send(&events()[..50])["duplicates"], 50);
-    assert!(!daemon.items("user1").is_empty());
+    assert_eq!(daemon.send_events(&events()[..50])["duplicates"], 50);
+    assert!(!daemon.recommended_items("user1").is_empty());
 }
 
 #[test]
 fn what_learning_began_with_is_kept_and_comes_first() {
-    let home = Home::new();
-    let recording: String = walks(8, 300).iter().map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at)).collect();
+    let home = DaemonHome::new();
+    let recording: String =
+        random_visits(8, 300).iter().map(|visit| format!("{},other-{},view,{}\n", visit.user, visit.item, visit.at)).collect();
     let (file, trained) = (home.path().join("recording.csv"), home.path().join("trained.ckpt"));
     fs::write(&file, format!("user,item,event,timestamp\n{recording}")).unwrap();
     let mut train = sequor();
     train.arg("train").arg(&file).arg("--checkpoint").arg(&trained).args(["--epochs", "1"]);
-    succeeds(train.args(SMALL.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
+    succeeds(train.args(SMALL_NETWORK.iter().flat_map(|setting| ["--set", setting])).output().unwrap());
     let daemon = home.start(&[&STRIDES[..], &[&format!("--checkpoint={}", trained.display())]].concat());
-    daemon.send(&events()[..200]);
-    daemon.learned(200);
+    daemon.send_events(&events()[..200]);
+    daemon.wait_until_learned(200);
     assert_eq!(daemon.terminate().code(), Some(0));
-    let data = home.data();
+    let data = home.data_dir();
     succeeds(on(&data, &["verify"]));
     let (origin, learned) = (fs::read(data.join("origin")).unwrap(), fs::read(checkpoint(&data)).unwrap());
     succeeds(on(&data, &["rebuild"]));
@@ -366,16 +370,16 @@ fn what_learning_began_with_is_kept_and_comes_first() {
 
 #[test]
 fn entries_that_are_gone_are_given_up_only_when_told_to() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let data = stopped(&home);
-    let other = Home::new();
+    let other = DaemonHome::new();
     let daemon = other.start(&STRIDES);
-    daemon.send(&events()[..100]);
+    daemon.send_events(&events()[..100]);
     assert_eq!(daemon.terminate().code(), Some(0));
     // An older database where a newer one was: the journal ends before what is known of it.
     fs::remove_dir_all(data.join("store")).unwrap();
-    fs::rename(other.data().join("store"), data.join("store")).unwrap();
-    refused(home.start_in_vain(&STRIDES), &["ends at offset 100", "405 entries were in it", "--accept-loss"]);
+    fs::rename(other.data_dir().join("store"), data.join("store")).unwrap();
+    refused(home.start_expecting_failure(&STRIDES), &["ends at offset 100", "405 entries were in it", "--accept-loss"]);
     refused(on(&data, &["verify"]), &["journal, offset 100", "405 entries were in it", "sequor restore"]);
     for command in [&["rebuild"][..], &["export"], &["backup", home.path().join("b").to_str().unwrap()]] {
         refused(on(&data, command), &["405 entries were in it"]);
@@ -383,28 +387,28 @@ fn entries_that_are_gone_are_given_up_only_when_told_to() {
     succeeds(on(&data, &["rebuild", "--accept-loss"]));
     let daemon = home.start(&STRIDES);
     assert_eq!(daemon.next_offset(), 100);
-    assert_eq!(daemon.send(&events()[..101])["duplicates"], 100);
+    assert_eq!(daemon.send_events(&events()[..101])["duplicates"], 100);
 }
 
 #[test]
 fn a_present_store_needs_no_migration() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let data = stopped(&home);
     assert!(succeeds(on(&data, &["migrate"])).contains("has format 5, the present one; nothing was to be done"));
 }
 
 #[test]
 fn a_store_of_the_first_format_is_migrated_once_and_sound() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures/1/store");
-    std::fs::create_dir_all(home.data().join("store")).unwrap();
+    std::fs::create_dir_all(home.data_dir().join("store")).unwrap();
     for file in ["conf", "db"] {
-        std::fs::copy(fixture.join(file), home.data().join("store").join(file)).unwrap();
+        std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
-    assert!(succeeds(on(&home.data(), &["migrate"])).contains("was migrated from format 1 to 5"));
-    assert!(succeeds(on(&home.data(), &["migrate"])).contains("nothing was to be done"));
-    assert!(succeeds(on(&home.data(), &["verify"])).contains("journal entries            121"));
+    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5"));
+    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("nothing was to be done"));
+    assert!(succeeds(on(&home.data_dir(), &["verify"])).contains("journal entries            121"));
     let daemon = home.start(&STRIDES);
-    daemon.learned(121);
-    assert!(!daemon.items("user3").is_empty());
+    daemon.wait_until_learned(121);
+    assert!(!daemon.recommended_items("user3").is_empty());
 }

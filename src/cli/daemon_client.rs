@@ -14,11 +14,11 @@ use crate::domain::{Entry, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
 
 /// An answer that takes longer is not waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until what was turned away is sent again.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The largest answer that is read: pages of lists and of metrics are far smaller.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// A daemon. To be used within an actix system; clones share the connections.
 #[derive(Clone)]
@@ -31,13 +31,13 @@ pub(super) struct DaemonClient {
 
 /// What is asked of a daemon.
 #[derive(Debug, Clone)]
-pub(super) struct ListRequest {
+pub(super) struct ApiRequest {
     method: Method,
     path: String,
     body: Vec<u8>,
 }
 
-impl ListRequest {
+impl ApiRequest {
     fn get(path: &str) -> Self {
         Self { method: Method::GET, path: path.to_owned(), body: Vec::new() }
     }
@@ -52,7 +52,7 @@ impl ListRequest {
     }
 
     /// Tells events with what is said of consent, a line each.
-    pub(super) fn said(said: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
+    pub(super) fn events_with_consent(said: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
         said.iter().try_for_each(|said| write_entry_with_consent(said, &mut body))?;
         Ok(Self::post("/v1/events", body))
@@ -112,12 +112,12 @@ pub(super) struct LearningFigures {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct QualityFigures {
     pub(super) steps: u64,
-    pub(super) total: QualityTotal,
+    pub(super) total: QualityMeans,
 }
 
 /// The means of it.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct QualityTotal {
+pub(super) struct QualityMeans {
     pub(super) recall_at_20: f64,
     pub(super) mrr_at_20: f64,
 }
@@ -133,9 +133,10 @@ impl DaemonClient {
     /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections
     /// at most.
     pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &ClientAuth) -> anyhow::Result<Self> {
-        let connector = Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(PATIENCE).rustls_0_23(knock.for_awc()?);
-        let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects();
-        let client = match knock.authorization() {
+        let connector =
+            Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(RESPONSE_TIMEOUT).rustls_0_23(knock.awc_tls_config()?);
+        let client = Client::builder().connector(connector).timeout(RESPONSE_TIMEOUT).disable_redirects();
+        let client = match knock.authorization_header() {
             Some(authorization) => client.add_default_header((AUTHORIZATION, authorization)).finish(),
             None => client.finish(),
         };
@@ -144,32 +145,32 @@ impl DaemonClient {
     }
 
     /// Asks the API and reads the answer to its end.
-    pub(super) async fn ask(&self, question: ListRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    pub(super) async fn request(&self, question: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         self.send(&self.api, question).await
     }
 
-    async fn send(&self, address: &str, ListRequest { method, path, body }: ListRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    async fn send(&self, address: &str, ApiRequest { method, path, body }: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let request = self.client.request(method, format!("{address}{path}")).no_decompress();
         let answer = if body.is_empty() { request.send() } else { request.content_type("application/x-ndjson").send_body(body) };
         // What the client says of its errors is not to be shared between threads: its words are.
         let mut answer = answer.await.map_err(|error| anyhow::anyhow!("{address} does not answer: {error}"))?;
         let body =
-            answer.body().limit(MAX_ANSWER_BYTES).await.map_err(|error| anyhow::anyhow!("{address} broke off its answer: {error}"))?;
+            answer.body().limit(MAX_RESPONSE_BYTES).await.map_err(|error| anyhow::anyhow!("{address} broke off its answer: {error}"))?;
         Ok((answer.status(), body.to_vec()))
     }
 
     /// Asks the API for what it must be able to answer.
-    pub(super) async fn expect<T: DeserializeOwned>(&self, question: ListRequest) -> anyhow::Result<T> {
+    pub(super) async fn request_json<T: DeserializeOwned>(&self, question: ApiRequest) -> anyhow::Result<T> {
         let path = question.path.clone();
-        read(&path, self.ask(question).await?)
+        read(&path, self.request(question).await?)
     }
 
     /// Tells something that must be taken, again and again while the daemon is at its bound.
-    pub(super) async fn tell(&self, question: ListRequest) -> anyhow::Result<()> {
+    pub(super) async fn send_until_accepted(&self, question: ApiRequest) -> anyhow::Result<()> {
         loop {
             let path = question.path.clone();
-            match self.ask(question.clone()).await? {
-                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(AGAIN).await,
+            match self.request(question.clone()).await? {
+                (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(RETRY_DELAY).await,
                 answer => return read::<IgnoredAny>(&path, answer).map(|_| ()),
             }
         }
@@ -178,11 +179,11 @@ impl DaemonClient {
     /// How everything stands.
     pub(super) async fn status(&self) -> anyhow::Result<DaemonStatus> {
         let admin = self.admin.as_deref().context("no admin endpoint is known")?;
-        read("/admin/status", self.send(admin, ListRequest::get("/admin/status")).await?)
+        read("/admin/status", self.send(admin, ApiRequest::get("/admin/status")).await?)
     }
 
     /// Waits until all that was taken is learned, if the daemon can be asked.
-    pub(super) async fn learned(&self) -> anyhow::Result<()> {
+    pub(super) async fn wait_until_learned(&self) -> anyhow::Result<()> {
         while self.admin.is_some() {
             let status = self.status().await?;
             if status.learning.failed {
@@ -198,9 +199,9 @@ impl DaemonClient {
 
     /// What the daemon's process says that it took; `None` where it cannot say, or no admin
     /// endpoint is known.
-    pub(super) async fn usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
+    pub(super) async fn process_usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
-        let (status, text) = self.send(admin, ListRequest::get("/metrics")).await?;
+        let (status, text) = self.send(admin, ApiRequest::get("/metrics")).await?;
         if !status.is_success() {
             bail!("{admin}/metrics answers {status}; is it the address of an admin endpoint?");
         }

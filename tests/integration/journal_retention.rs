@@ -4,35 +4,35 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Home, SMALL, sequor, until};
-use crate::random::walks;
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, sequor, wait_for};
+use crate::random::random_visits;
 
 const SETTINGS: [&str; 4] = ["store.retain_entries=1000", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"];
 
 fn stream(from: usize, upto: usize) -> Vec<Value> {
     let as_event = |(number, visit): (usize, crate::random::Visit)| json!({ "event_id": format!("v{number}"), "user_id": visit.user, "type": "view", "item_id": visit.item, "timestamp": visit.at });
-    walks(9, upto).into_iter().enumerate().skip(from).map(as_event).collect()
+    random_visits(9, upto).into_iter().enumerate().skip(from).map(as_event).collect()
 }
 
 fn send_all(daemon: &Daemon, events: &[Value]) {
-    events.chunks(100).for_each(|batch| drop(daemon.send(batch)));
+    events.chunks(100).for_each(|batch| drop(daemon.send_events(batch)));
 }
 
 fn begin(daemon: &Daemon) -> u64 {
-    let text = daemon.admin("/metrics").body;
+    let text = daemon.get_admin("/metrics").body;
     text.lines().find_map(|line| line.strip_prefix("sequor_journal_begin ")).unwrap().parse().unwrap()
 }
 
 #[test]
 fn a_journal_is_kept_for_as_long_as_is_said() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&["store.retain_for=30m", "store.dedup_window=500", "store.checkpoint_every=300", "learning.interval=64"]);
     let mut sent = 0;
     // One event a second, by their own timestamps.
-    until("the head to go", || {
+    wait_for("the head to go", || {
         send_all(&daemon, &stream(sent, sent + 400));
         sent += 400;
-        daemon.learned(sent as u64);
+        daemon.wait_until_learned(sent as u64);
         (begin(&daemon) > 0).then_some(())
     });
     let kept = sent as u64 - begin(&daemon);
@@ -41,16 +41,16 @@ fn a_journal_is_kept_for_as_long_as_is_said() {
 
 #[test]
 fn what_was_folded_from_a_dropped_head_stays() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&SETTINGS);
-    assert_eq!(daemon.ask("PUT", "/v1/items/item7", r#"{"categories": ["cups"]}"#).status, 200);
+    assert_eq!(daemon.request("PUT", "/v1/items/item7", r#"{"categories": ["cups"]}"#).status, 200);
     send_all(&daemon, &stream(0, 4_000));
     // Sessions are stored once a second; the checkpoint that comes after that lets the head go.
     let mut sent = 4_000;
-    until("the head to go", || {
+    wait_for("the head to go", || {
         send_all(&daemon, &stream(sent, sent + 400));
         sent += 400;
-        daemon.learned(sent as u64 + 1);
+        daemon.wait_until_learned(sent as u64 + 1);
         (begin(&daemon) > 1_000).then_some(())
     });
     daemon.kill();
@@ -59,11 +59,11 @@ fn what_was_folded_from_a_dropped_head_stays() {
         let daemon = home.start(&SETTINGS);
         let (dropped, end) = (begin(&daemon), daemon.next_offset());
         assert!(dropped > 1_000 && end - dropped >= 1_000, "{dropped}..{end}");
-        assert_eq!(daemon.send(&stream(sent - 100, sent))["duplicates"], 100, "the window of ids is kept");
-        daemon.learned(end);
-        assert_eq!(daemon.get("/v1/users/user3/recommendations").items().len(), 20, "a user of the head is known");
+        assert_eq!(daemon.send_events(&stream(sent - 100, sent))["duplicates"], 100, "the window of ids is kept");
+        daemon.wait_until_learned(end);
+        assert_eq!(daemon.get("/v1/users/user3/recommendations").item_ids().len(), 20, "a user of the head is known");
         let cups = daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22");
-        assert_eq!(cups.items(), ["item7"], "{}", cups.body);
+        assert_eq!(cups.item_ids(), ["item7"], "{}", cups.body);
         if cut_short {
             daemon.kill();
         } else {
@@ -75,7 +75,7 @@ fn what_was_folded_from_a_dropped_head_stays() {
     let on = |data: &Path, arguments: &[&str]| {
         let mut command = sequor();
         command.args(arguments).arg("--data-dir").arg(data);
-        for setting in SMALL.iter().chain(&SETTINGS) {
+        for setting in SMALL_NETWORK.iter().chain(&SETTINGS) {
             command.args(["--set", setting]);
         }
         let output = command.output().unwrap();
@@ -84,8 +84,8 @@ fn what_was_folded_from_a_dropped_head_stays() {
     let backup = home.path().join("backup.tar.gz");
     let restored = home.path().join("restored");
     for (data, arguments, code, said) in [
-        (&home.data(), vec!["verify"], 0, "damages                      0"),
-        (&home.data(), vec!["backup", backup.to_str().unwrap()], 0, ""),
+        (&home.data_dir(), vec!["verify"], 0, "damages                      0"),
+        (&home.data_dir(), vec!["backup", backup.to_str().unwrap()], 0, ""),
         (&restored, vec!["restore", backup.to_str().unwrap()], 0, ""),
         (&restored, vec!["verify"], 0, "damages                      0"),
         (&restored, vec!["rebuild"], 1, "was dropped (store.retain_entries)"),
@@ -94,7 +94,7 @@ fn what_was_folded_from_a_dropped_head_stays() {
         assert!(found == Some(code) && text.contains(said), "{arguments:?}: {text}");
     }
     let journal = |data| on(data, &["export"]).1;
-    let (there, here) = (journal(&restored), journal(&home.data()));
+    let (there, here) = (journal(&restored), journal(&home.data_dir()));
     assert_eq!(there, here);
     let first: Value = serde_json::from_str(here.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     assert!(first["offset"].as_u64().unwrap() > 1_000, "{first}");
@@ -103,7 +103,7 @@ fn what_was_folded_from_a_dropped_head_stays() {
     // over to them.
     let other: Vec<&str> = SETTINGS.into_iter().chain(["learning.seed=7"]).collect();
     let daemon = home.start(&other);
-    daemon.learned(sent as u64 + 1);
+    daemon.wait_until_learned(sent as u64 + 1);
     daemon.assert_healthy();
-    assert_eq!(daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22").items(), ["item7"]);
+    assert_eq!(daemon.get("/v1/users/user3/recommendations?filter=category%20%3D%20%22cups%22").item_ids(), ["item7"]);
 }

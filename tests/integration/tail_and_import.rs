@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::daemon::{Daemon, Home, SMALL, left_out, sequor, until};
+use crate::daemon::{Daemon, DaemonHome, SMALL_NETWORK, report_skipped, sequor, wait_for};
 
 const RULE: &str = "view=^/product/(?P<item>[^/?]+)";
 
@@ -41,7 +41,7 @@ fn items(daemon: &Daemon) -> Vec<String> {
 }
 
 fn arrived(daemon: &Daemon, count: usize) {
-    until(&format!("{count} events"), || (daemon.next_offset() >= count as u64).then_some(()));
+    wait_for(&format!("{count} events"), || (daemon.next_offset() >= count as u64).then_some(()));
 }
 
 /// Each of so many items once.
@@ -67,7 +67,7 @@ fn visit(log: &Path, numbers: std::ops::Range<usize>) {
 
 #[test]
 fn a_log_is_followed_through_rotations_and_restarts() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let log = home.path().join("access.log");
     let mut daemon = home.start(&[]);
     let address = daemon.api().to_owned();
@@ -106,10 +106,10 @@ fn a_real_web_servers_log_is_followed() {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr/sbin/nginx");
     let nginx = if tools.exists() { tools } else { PathBuf::from("nginx") };
     if Command::new(&nginx).arg("-v").output().is_err() {
-        left_out("no log of a real web server is followed, since nginx is not installed");
+        report_skipped("no log of a real web server is followed, since nginx is not installed");
         return;
     }
-    let home = Home::new();
+    let home = DaemonHome::new();
     let path = |name: &str| home.path().join(name);
     fs::create_dir_all(path("shop/product")).unwrap();
     for number in 0..60 {
@@ -132,7 +132,7 @@ fn a_real_web_servers_log_is_followed() {
         .unwrap();
     let server = Running(server);
     let socket = path("socket");
-    until("nginx", || std::os::unix::net::UnixStream::connect(&socket).ok().map(drop));
+    wait_for("nginx", || std::os::unix::net::UnixStream::connect(&socket).ok().map(drop));
     let visit = |numbers: std::ops::Range<usize>| {
         for number in numbers {
             let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
@@ -153,7 +153,7 @@ fn a_real_web_servers_log_is_followed() {
     fs::rename(&log, path("access.log.1")).unwrap();
     visit(20..30);
     assert!(Command::new("sh").args(["-c", &format!("kill -USR1 {}", server.0.id())]).status().unwrap().success());
-    until("the new log", || log.exists().then_some(()));
+    wait_for("the new log", || log.exists().then_some(()));
     visit(30..40);
     arrived(&daemon, 40);
     drop(follower);
@@ -168,7 +168,7 @@ fn a_real_web_servers_log_is_followed() {
 
 #[test]
 fn bad_rows_are_told_by_line_and_the_rest_is_taken() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let path = |name: &str| home.path().join(name);
     let daemon = home.start(&[]);
     let bad = b"user,item,event,timestamp\nu,p0,view,1\nu,view,1\nu,\xff,view,1\nu,p1,view,soon\nu,p1,view,2\n";
@@ -212,7 +212,7 @@ fn faults(file: &Path) -> Vec<(u64, String)> {
 /// An import is killed in the middle of its file and started again; `arguments` say where to. It
 /// cannot get beyond the middle before: there stand faulty rows, and it waits for somebody to read
 /// what it says of them.
-fn import_killed_half_way(home: &Home, arguments: &[&str]) {
+fn import_killed_half_way(home: &DaemonHome, arguments: &[&str]) {
     const HALF: usize = 2_000;
     const FAULTY: usize = 2_000;
     let file = home.path().join("events.csv");
@@ -232,7 +232,7 @@ fn import_killed_half_way(home: &Home, arguments: &[&str]) {
     let mut killed = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let place = home.path().join("events.csv.import");
     let through = || serde_json::from_str::<Value>(&fs::read_to_string(&place).ok()?).ok()?["through"].as_u64();
-    until("the middle", || through().filter(|through| *through as usize > HALF / 2));
+    wait_for("the middle", || through().filter(|through| *through as usize > HALF / 2));
     assert_eq!(killed.0.try_wait().unwrap(), None, "it was over before it could be killed");
     drop(killed);
     assert!((through().unwrap() as usize) < HALF + FAULTY, "it was to be killed half-way");
@@ -251,7 +251,7 @@ fn import_killed_half_way(home: &Home, arguments: &[&str]) {
 
 #[test]
 fn an_import_that_was_killed_goes_on_and_each_row_counts_once() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     import_killed_half_way(&home, &["--url", daemon.api()]);
     assert_each_once(&daemon, 4_000);
@@ -259,15 +259,15 @@ fn an_import_that_was_killed_goes_on_and_each_row_counts_once() {
 
 #[test]
 fn an_import_into_a_directory_that_was_killed_goes_on_and_each_row_counts_once() {
-    let home = Home::new();
-    let data = home.data();
-    import_killed_half_way(&home, &["--data-dir", data.to_str().unwrap(), "--set", SMALL[0], "--set", SMALL[1]]);
+    let home = DaemonHome::new();
+    let data = home.data_dir();
+    import_killed_half_way(&home, &["--data-dir", data.to_str().unwrap(), "--set", SMALL_NETWORK[0], "--set", SMALL_NETWORK[1]]);
     assert_each_once(&home.start(&[]), 4_000);
 }
 
 #[test]
 fn unsorted_rows_are_placed_by_their_time_and_late_ones_are_counted() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let file = home.path().join("events.csv");
     // Minutes; the window is an hour. That of minute 10 comes 140 minutes late.
@@ -286,7 +286,7 @@ fn unsorted_rows_are_placed_by_their_time_and_late_ones_are_counted() {
 
 #[test]
 fn a_torn_file_gives_the_rows_before_the_tear() {
-    let home = Home::new();
+    let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let bad = |row: usize| match row {
         10 => Some((b"u,view,1\n".to_vec(), "missing")),
@@ -295,7 +295,7 @@ fn a_torn_file_gives_the_rows_before_the_tear() {
     };
     let mut rows = b"user,item,event,timestamp\n".to_vec();
     // What repeats itself would be packed into one block, and torn it would give nothing.
-    let mut random = crate::random::Random(3);
+    let mut random = crate::random::TestRng(3);
     for row in 0..20_000 {
         let good = || format!("u{},p{row},view,{}\n", random.next(), 1_600_000_000 + row).into_bytes();
         rows.extend(bad(row).map_or_else(good, |(bad, _)| bad));

@@ -8,35 +8,35 @@ use std::time::{Duration, Instant};
 /// A bar on a terminal, a line every tenth otherwise.
 pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
-    of: u64,
-    what: &'static str,
-    tenth: Cell<u64>,
-    began: Instant,
+    total: u64,
+    label: &'static str,
+    last_tenth: Cell<u64>,
+    started_at: Instant,
 }
 
 impl ProgressDisplay {
     /// What is done by then needs no lines.
-    const QUIET: Duration = Duration::from_secs(2);
+    const SILENT_PERIOD: Duration = Duration::from_secs(2);
 
-    /// Of so many: `what` says of what, and what is done with them, such as "events learned".
+    /// Of so many: `label` says of what, and what is done with them, such as "events learned".
     pub(super) fn new(of: u64, what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {prefix}  {per_sec}  {eta} left");
             ProgressBar::new(of).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(what)
         });
-        Self { bar, of, what, tenth: Cell::new(0), began: Instant::now() }
+        Self { bar, total: of, label: what, last_tenth: Cell::new(0), started_at: Instant::now() }
     }
 
-    pub(super) fn show(&self, done: u64) {
+    pub(super) fn update(&self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-        } else if done * 10 / self.of.max(1) > self.tenth.get() && self.began.elapsed() >= Self::QUIET {
-            self.tenth.set(done * 10 / self.of.max(1));
-            eprintln!("{done} of {} {}", self.of, self.what);
+        } else if done * 10 / self.total.max(1) > self.last_tenth.get() && self.started_at.elapsed() >= Self::SILENT_PERIOD {
+            self.last_tenth.set(done * 10 / self.total.max(1));
+            eprintln!("{done} of {} {}", self.total, self.label);
         }
     }
 
-    pub(super) fn done(&self) {
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
