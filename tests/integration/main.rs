@@ -7,7 +7,6 @@ mod admin_inspection;
 mod alerts;
 mod api;
 mod api_keys;
-mod architecture;
 mod bad_input;
 mod browser;
 mod byte_compatibility;
@@ -48,5 +47,6 @@ mod systemd_notify;
 mod tail_and_import;
 #[cfg(feature = "otel")]
 mod telemetry;
+mod tidy;
 mod train;
 mod user_merge;
