@@ -1,4 +1,22 @@
-//! Sequor: a real-time recommender daemon.
+//! Sequor: a real-time recommender daemon, and the recommender that it runs as a library.
+//!
+//! A tour, from the bottom up (a module imports only modules above it):
+//!
+//! - [`domain`]: plain data: events, items, sequences, journal entries.
+//! - [`nn`]: the network: cells, embeddings, losses, optimisers.
+//! - [`candidates`]: candidate generation: clusters, transitions, neighbours, trending items, ….
+//! - [`ranking`]: features and the online ranker.
+//! - [`evaluation`]: Recall@k, MRR@k, NDCG@k.
+//! - [`learner`]: applies the journal: tests on each event, then trains on it; serving and offline
+//!   training.
+//! - [`recommender`]: all of the above as a library, without actors, store or HTTP. **Start here to
+//!   embed Sequor.**
+//! - [`ingest`]: input formats to events. [`store`]: journal, session records, checkpoints, backups.
+//!   [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
+//! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
+//! - [`http`]: the public API, the admin endpoint and its pages.
+//! - [`cli`]: one file per command. [`simulation`]: the made-up shop of `sequor demo` and
+//!   `sequor bench`.
 pub mod actors;
 pub mod auth;
 pub mod candidates;
@@ -12,6 +30,7 @@ pub mod learner;
 pub mod metrics;
 pub mod nn;
 pub mod ranking;
+pub mod recommender;
 pub mod settings;
 pub mod simulation;
 pub mod store;

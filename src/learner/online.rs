@@ -15,6 +15,7 @@ use super::error::LearnerError;
 use super::model_health::ModelHealth;
 use super::pretrained::PretrainedNetwork;
 use super::scorer::ScoringWorkspace;
+use super::sequence_state::SequenceState;
 use super::snapshot::ModelSnapshot;
 use super::state::{LearnerConfig, LearnerState, LearningReport};
 use super::state_history::StateHistory;
@@ -156,6 +157,12 @@ impl Learner {
         }
         clustering.finish_pending(self.clustering.as_mut());
         Ok(&self.state)
+    }
+
+    /// A user's sequence and hidden state; `None` for an unknown user.
+    #[must_use]
+    pub fn sequence_state(&self, user: &str) -> Option<&SequenceState> {
+        self.state.users.get(user).map(|user| &user.state)
     }
 
     /// The last operations on the model with their offsets, oldest first.

@@ -97,6 +97,12 @@ impl<M: Default> UserTable<M> {
         user
     }
 
+    /// A user, without counting as seen.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&UserState<M>> {
+        self.users.get(id)
+    }
+
     /// The user of that id, if the fold remembers one.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut UserState<M>> {
         self.users.get_mut(id)
