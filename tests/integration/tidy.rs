@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
@@ -18,6 +18,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("candidates", &["domain", "nn"]),
     ("ranking", &["domain", "nn", "candidates"]),
     ("learner", &["domain", "nn", "candidates", "ranking", "evaluation"]),
+    ("recommender", &["domain", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
     ("actors", &["domain", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
     ("http", &["domain", "ingest", "learner", "settings", "auth", "actors", "clock", "metrics", "telemetry"]),
