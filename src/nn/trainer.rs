@@ -97,7 +97,7 @@ pub struct Trainer {
 
 impl From<TrainerState> for Trainer {
     fn from(state: TrainerState) -> Self {
-        Self { state: state, published: None, attributes_changed: false, workspace: TrainerWorkspace::default() }
+        Self { state, published: None, attributes_changed: false, workspace: TrainerWorkspace::default() }
     }
 }
 

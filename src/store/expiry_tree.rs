@@ -97,7 +97,7 @@ impl Store {
     /// What reading says.
     pub fn has_expired_entries(&self, expiry: &Expiry) -> Result<bool, StoreError> {
         for read in self.journal().entries(self.journal().first_offset()?)? {
-            if read?.1.is_expired_by(&expiry) {
+            if read?.1.is_expired_by(expiry) {
                 return Ok(true);
             }
         }
