@@ -77,7 +77,7 @@ fn the_file_gives_way_to_the_environment_and_both_to_the_command_line() {
 #[cfg(not(feature = "otel"))]
 #[test]
 fn a_program_that_cannot_send_spans_says_how_to_build_one_that_can() {
-    let output = Home::new().start_in_vain(&["telemetry.endpoint=http://localhost:4318"]);
+    let output = DaemonHome::new().start_expecting_failure(&["telemetry.endpoint=http://localhost:4318"]);
     let said = String::from_utf8(output.stderr).unwrap();
     let expected = "sequor: telemetry.endpoint = \"http://localhost:4318\" (from the command line): this program was built without OpenTelemetry; build it with `--features otel`, or leave the setting empty\n";
     assert_eq!((said.as_str(), output.status.code()), (expected, Some(1)));
