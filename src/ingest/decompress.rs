@@ -1,67 +1,68 @@
-//! Files, unpacked as they are read.
+//! Reads files that may be compressed.
 
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Bytes read from the disk, or unpacked, at a time.
+/// Bytes per read from the disk, and per decompressed block.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// A file's content. One named `.gz` or `.zst` is unpacked as it is read.
+/// A file that is decompressed on the fly if its name ends in `.gz` or `.zst`.
 pub struct DecompressedFile {
-    /// What it holds.
+    /// The decompressed content.
     pub reader: Box<dyn BufRead + Send>,
-    /// The file's name without the ending that says how it is packed, in lower case.
+    /// The file name in lower case, without `.gz` or `.zst`.
     pub inner_name: String,
-    /// Whether it is unpacked.
+    /// Whether the file is compressed.
     pub is_compressed: bool,
-    /// The same open file, to see how far it has been read.
-    place: File,
+    /// A second handle to the open file, which shares its position with the reader.
+    handle: File,
 }
 
 impl DecompressedFile {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(file: &Path) -> io::Result<Self> {
         let source = File::open(file)?;
-        let place = source.try_clone()?;
+        let handle = source.try_clone()?;
         let source = BufReader::with_capacity(BUFFER_BYTES, source);
         let name = file.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let (content, name): (Box<dyn BufRead + Send>, _) = if let Some(inner) = name.strip_suffix(".gz") {
+        let (reader, inner_name): (Box<dyn BufRead + Send>, _) = if let Some(inner) = name.strip_suffix(".gz") {
             (Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(source))), inner.to_owned())
         } else if let Some(inner) = name.strip_suffix(".zst") {
             (Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::stream::read::Decoder::with_buffer(source)?)), inner.to_owned())
         } else {
             (Box::new(source), name)
         };
-        let is_packed = file.extension().is_some_and(|ending| ["gz", "zst"].iter().any(|packed| ending.eq_ignore_ascii_case(packed)));
-        Ok(Self { reader: content, inner_name: name, is_compressed: is_packed, place })
+        let is_compressed =
+            file.extension().is_some_and(|extension| ["gz", "zst"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
+        Ok(Self { reader, inner_name, is_compressed, handle })
     }
 
-    /// Passes over so many bytes of the content, before anything of it was read.
+    /// Skips the first `bytes` bytes of the decompressed content. Call it before the first read.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the file cannot be read.
     pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
         if self.is_compressed {
             io::copy(&mut (&mut self.reader).take(bytes), &mut io::sink()).map(|_| ())
         } else {
-            (&self.place).seek(SeekFrom::Start(bytes)).map(|_| ())
+            (&self.handle).seek(SeekFrom::Start(bytes)).map(|_| ())
         }
     }
 
-    /// The open file itself.
+    /// The open file.
     #[must_use]
     pub fn file(&self) -> &File {
-        &self.place
+        &self.handle
     }
 
-    /// How many bytes were read from the disk so far, packed as they are.
+    /// Bytes read from the disk so far, before decompression.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        (&self.place).stream_position().unwrap_or(0)
+        (&self.handle).stream_position().unwrap_or(0)
     }
 }

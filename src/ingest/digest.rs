@@ -1,31 +1,34 @@
-//! Digests that are the same on every machine and in every version: what ids are made of.
+//! Keyed digests that are stable across machines and versions, for deriving ids.
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// 128 bits that stand for bytes: SipHash-2-4 [Aumasson & Bernstein 2012]. Who does not know the key cannot find the bytes by trying.
+/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, nobody can recover the
+/// input by trying candidates.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedDigest(SipHasher24);
 
 impl KeyedDigest {
-    /// Of no bytes yet, under a key. One of zeros is no secret, and good enough to tell contents apart.
+    /// Creates an empty digest under a key. A key of zeros is no secret, but suffices to tell contents
+    /// apart.
     #[must_use]
     pub fn new(key: &[u8; 16]) -> Self {
         Self(SipHasher24::new_with_key(key))
     }
 
-    /// Of the bytes so far and these: it does not matter in which portions they come.
+    /// Appends bytes. The result does not depend on how the input is divided into calls.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The digest of what was added, as 32 hexadecimal digits.
+    /// The digest of the bytes so far, as 32 hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
         format!("{:032x}", self.0.finish128().as_u128())
     }
 
-    /// The digest of some parts, each of which counts with its length.
+    /// The digest of several parts. Each part is prefixed with its length, so moving bytes between
+    /// parts changes the digest.
     #[must_use]
     pub fn of_parts(key: &[u8; 16], parts: &[&[u8]]) -> String {
         let mut digest = Self::new(key);
@@ -42,21 +45,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn portions_do_not_matter_and_parts_do() {
-        let mut portions = KeyedDigest::new(&[0; 16]);
-        portions.update(b"one and ");
-        portions.update(b"another");
+    fn depends_on_parts_and_not_on_chunks() {
+        let mut chunks = KeyedDigest::new(&[0; 16]);
+        chunks.update(b"one and ");
+        chunks.update(b"another");
         let mut whole = KeyedDigest::new(&[0; 16]);
         whole.update(b"one and another");
-        assert_eq!(portions.hex(), whole.hex());
+        assert_eq!(chunks.hex(), whole.hex());
         assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"ab", b"c"]), KeyedDigest::of_parts(&[0; 16], &[b"a", b"bc"]));
         assert_ne!(KeyedDigest::of_parts(&[0; 16], &[b"a"]), KeyedDigest::of_parts(&[1; 16], &[b"a"]));
     }
 
     #[test]
-    fn it_is_what_the_paper_says() {
-        // Expected: the first vector of SipHash-2-4-128's reference implementation (vectors.h), the key 00..0f and no bytes: a3817f04ba25a8e66df67214c7550293.
-        let key = std::array::from_fn(|at| at as u8);
+    fn matches_the_reference_vector() {
+        // Expected: the first vector of the reference implementation of SipHash-2-4-128 (vectors.h),
+        // for the key 00..0f and no bytes: a3817f04ba25a8e66df67214c7550293.
+        let key = std::array::from_fn(|index| index as u8);
         let expected =
             u128::from_le_bytes([0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93]);
         assert_eq!(KeyedDigest::new(&key).hex(), format!("{expected:032x}"));

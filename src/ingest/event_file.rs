@@ -1,4 +1,4 @@
-//! Files of recorded behaviour, read as a stream of events.
+//! Reads recorded events from a file, as a stream.
 
 use super::column_mapping::ColumnMapping;
 use super::csv::{CsvEventReader, CsvHeaderError};
@@ -12,80 +12,82 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Why a file cannot be read, or not to its end.
+/// Errors that end the reading of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be opened.
+    /// The file cannot be opened.
     #[error("{}: cannot be opened", file.display())]
     Open {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It ends within a packed stream: a part of it is missing.
-    #[error("{}:{line}: the packed stream ends too early; the file is truncated", file.display())]
+    /// The file ends inside a compressed stream.
+    #[error("{}:{line}: the compressed stream ends too early; the file is truncated", file.display())]
     Truncated {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The line that is torn, from 1.
+        /// The incomplete line, from 1.
         line: u64,
     },
-    /// It cannot be read on.
+    /// Reading fails.
     #[error("{}:{line}: cannot be read", file.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The line that could not be read, from 1.
+        /// The line that cannot be read, from 1.
         line: u64,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It has no header.
+    /// The file is empty, so it has no header.
     #[error("{}:1: the file is empty; the first line must name the columns", file.display())]
     Empty {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
     },
-    /// Its header does not name every column once.
+    /// The header is invalid: a required column is missing or repeated.
     #[error("{}:{line}: {reason}", file.display())]
     Header {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// The header's line, from 1.
+        /// The line of the header, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is invalid.
         reason: String,
     },
 }
 
-/// The lines of a file, unpacked as they are read.
+/// Reads the lines of a file, which it decompresses on the fly.
 pub(super) struct FileLineReader {
     file: PathBuf,
-    unpacked: DecompressedFile,
+    content: DecompressedFile,
     lines: LineReader,
-    ended: bool,
+    is_finished: bool,
 }
 
 impl FileLineReader {
     pub(super) fn open(file: &Path) -> Result<Self, FileError> {
-        let unpacked = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
-        Ok(Self { file: file.to_owned(), unpacked, lines: LineReader::new(), ended: false })
+        let content = DecompressedFile::open(file).map_err(|source| FileError::Open { file: file.to_owned(), source })?;
+        Ok(Self { file: file.to_owned(), content, lines: LineReader::new(), is_finished: false })
     }
 
-    /// Whether its name says that it holds one JSON object a line.
+    /// Whether the file name stands for NDJSON (one JSON object per line).
     pub(super) fn is_json(&self) -> bool {
-        [".ndjson", ".jsonl"].iter().any(|ending| self.unpacked.inner_name.ends_with(ending))
+        [".ndjson", ".jsonl"].iter().any(|extension| self.content.inner_name.ends_with(extension))
     }
 
-    /// Reads the header.
+    /// Reads the first line and parses it as the header with `read`.
     pub(super) fn read_header<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, CsvHeaderError>) -> Result<T, FileError> {
         let file = || self.file.clone();
-        let header = match self.lines.read_next(&mut self.unpacked.reader) {
+        let header = match self.lines.read_next(&mut self.content.reader) {
             Ok(Some(RawLine::Complete(line))) => read(line).map_err(|error| match error {
-                CsvHeaderError::MissingColumn(column, needed) => format!("the header lacks the column `{column}`; it must name {needed}"),
+                CsvHeaderError::MissingColumn(column, required) => {
+                    format!("the header lacks the column `{column}`; it must name {required}")
+                }
                 CsvHeaderError::DuplicateColumn(column) => format!("the header names the column `{column}` twice"),
                 CsvHeaderError::UnclosedQuote => "a quote in the header is never closed".to_owned(),
             }),
@@ -97,99 +99,101 @@ impl FileLineReader {
         header.map_err(|reason| FileError::Header { file: file(), line, reason })
     }
 
-    /// Reads the next line, if there is one; after an error there is none.
+    /// Parses the next line with `read`; `None` at the end of the file and after a [`FileError`].
     pub(super) fn read_next<T>(
         &mut self,
         read: impl FnOnce(&[u8]) -> Result<T, ValidationError>,
     ) -> Option<Result<Result<T, ValidationError>, FileError>> {
-        if self.ended {
+        if self.is_finished {
             return None;
         }
-        match self.lines.read_next(&mut self.unpacked.reader) {
+        match self.lines.read_next(&mut self.content.reader) {
             Ok(Some(RawLine::Complete(line))) => Some(Ok(read(line))),
             Ok(Some(RawLine::TooLong)) => Some(Ok(Err(ValidationError::new(None, ValidationErrorCode::TooLong, too_long())))),
             Ok(None) => {
-                self.ended = true;
+                self.is_finished = true;
                 None
             }
             Err(source) => {
-                self.ended = true;
+                self.is_finished = true;
                 Some(Err(unreadable(self.file.clone(), self.lines.line_number, source)))
             }
         }
     }
 
-    /// The line last read, from 1.
+    /// The number of the last line read, from 1.
     pub(super) fn line_number(&self) -> u64 {
         self.lines.line_number
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
-        self.unpacked.bytes_read()
+        self.content.bytes_read()
     }
 }
 
 impl fmt::Debug for FileLineReader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("FileLines").field("file", &self.file).field("line", &self.lines.line_number).finish_non_exhaustive()
+        out.debug_struct("FileLineReader").field("file", &self.file).field("line", &self.lines.line_number).finish_non_exhaustive()
     }
 }
 
-/// The events of a file, in its order. Files named `.ndjson` or `.jsonl` hold one JSON object a line, all others are CSV with a header;
-/// with `.gz` or `.zst` after the name they are unpacked as they are read.
+/// Iterates over the events of a file, in file order. Files named `.ndjson` or `.jsonl` hold one JSON
+/// object per line; all others are CSV with a header. A further extension `.gz` or `.zst` marks a
+/// compressed file.
 ///
-/// A bad row is a [`ValidationError`] with its line and does not end the stream; a [`FileError`] does.
+/// An invalid row yields a [`ValidationError`] with its line, and the stream continues. A
+/// [`FileError`] ends the stream.
 #[derive(Debug)]
 pub struct EventFileReader<'r> {
     lines: FileLineReader,
     /// `None` for NDJSON.
-    table: Option<CsvEventReader>,
-    shape: ColumnMapping,
+    csv: Option<CsvEventReader>,
+    mapping: ColumnMapping,
     rules: &'r ValidationRules,
     received_at: Timestamp,
-    read: u64,
-    /// One is enough to tell: a field misspelt in one line is misspelt in all.
+    rows_read: u64,
+    /// The first warning. One suffices: a field that is misspelt in one line is misspelt in all.
     warning: Option<ValidationError>,
 }
 
 impl<'r> EventFileReader<'r> {
-    /// Opens a file of the project's own shape and reads its header. `received_at` is the moment against which "too far in the future" is judged, and the date of
-    /// NDJSON events that carry none.
+    /// Opens a file with Sequor's own field names and reads its header. Timestamps more than a day
+    /// after `received_at` are rejected. NDJSON events without a timestamp get `received_at`.
     ///
     /// # Errors
-    /// If it cannot be opened, is empty, or its header lacks a column.
+    /// If the file cannot be opened or is empty, or its header lacks a required column.
     pub fn open(file: &Path, rules: &'r ValidationRules, received_at: Timestamp) -> Result<Self, FileError> {
         Self::open_with_mapping(file, ColumnMapping::default(), rules, received_at)
     }
 
-    /// Opens a file of that shape.
+    /// Opens a file with the field names and time unit of `mapping`.
     ///
     /// # Errors
     /// As [`EventFileReader::open`].
     pub fn open_with_mapping(
         file: &Path,
-        shape: ColumnMapping,
+        mapping: ColumnMapping,
         rules: &'r ValidationRules,
         received_at: Timestamp,
     ) -> Result<Self, FileError> {
         let mut lines = FileLineReader::open(file)?;
-        let table = if lines.is_json() { None } else { Some(lines.read_header(|header| CsvEventReader::new(header, shape.clone()))?) };
-        Ok(Self { lines, table, shape, rules, received_at, read: 0, warning: None })
+        let csv = if lines.is_json() { None } else { Some(lines.read_header(|header| CsvEventReader::new(header, mapping.clone()))?) };
+        Ok(Self { lines, csv, mapping, rules, received_at, rows_read: 0, warning: None })
     }
 
-    /// The first field that no event has, in an event that was taken all the same; `None` if none was met so far.
+    /// The first warning about an unknown field in an accepted event, if any so far.
     #[must_use]
     pub fn first_warning(&self) -> Option<&ValidationError> {
         self.warning.as_ref()
     }
 
-    /// The line last read, from 1.
+    /// The number of the last line read, from 1.
     #[must_use]
     pub fn line_number(&self) -> u64 {
         self.lines.line_number()
     }
 
-    /// How many bytes were read from the disk, packed as they are.
+    /// Bytes read from the disk so far, before decompression.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.lines.bytes_read()
@@ -200,20 +204,20 @@ impl Iterator for EventFileReader<'_> {
     type Item = Result<Result<WithConsent, ValidationError>, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let index = self.read;
-        let (table, shape, rules, received_at, warning) = (&mut self.table, &self.shape, self.rules, self.received_at, &mut self.warning);
-        let event = self.lines.read_next(|line| match table {
-            Some(table) => table.read_event(line, rules, received_at),
-            None if shape.is_native() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
+        let index = self.rows_read;
+        let (csv, mapping, rules, received_at, warning) = (&mut self.csv, &self.mapping, self.rules, self.received_at, &mut self.warning);
+        let event = self.lines.read_next(|line| match csv {
+            Some(csv) => csv.read_event(line, rules, received_at),
+            None if mapping.is_native() => json::read_event(line.trim_ascii(), rules, received_at, &mut |found| {
                 warning.get_or_insert(found.with_position(index, None));
             }),
-            None => json::read_mapped_event(line.trim_ascii(), shape, rules, received_at),
+            None => json::read_mapped_event(line.trim_ascii(), mapping, rules, received_at),
         })?;
-        self.read += 1;
+        self.rows_read += 1;
         if let Some(warning) = self.warning.as_mut().filter(|warning| warning.index == index) {
             warning.line = Some(self.lines.line_number());
         }
-        Some(event.map(|event| event.map_err(|fault| fault.with_position(index, Some(self.lines.line_number())))))
+        Some(event.map(|event| event.map_err(|error| error.with_position(index, Some(self.lines.line_number())))))
     }
 }
 
@@ -259,11 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn the_name_says_the_format() {
+    fn takes_the_format_from_the_file_name() {
         let csv = rows(3);
         let json = "{\"user_id\":\"u\",\"type\":\"view\",\"item_id\":\"i\"}\n\n{\"user_id\":\"u\",\"type\":\"view\"}\n";
         let two_streams = [gzip(csv.as_bytes()), gzip(b"u,i,view,1400000000\n")].concat();
-        for (name, bytes, count, faults) in [
+        for (name, bytes, count, errors) in [
             ("a.csv", csv.clone().into_bytes(), 3, 0),
             ("a.csv.gz", two_streams, 4, 0),
             ("a.csv.zst", zstd::encode_all(csv.as_bytes(), 1).unwrap(), 3, 0),
@@ -273,15 +277,15 @@ mod tests {
             let (_folder, path) = file(name, &bytes);
             let rules = ValidationRules::default();
             let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
-            assert_eq!((events.len(), events.iter().filter(|event| event.is_err()).count()), (count, faults), "{name}");
+            assert_eq!((events.len(), events.iter().filter(|event| event.is_err()).count()), (count, errors), "{name}");
         }
     }
 
     #[test]
-    fn a_misspelt_field_is_told_once() {
+    fn warns_once_about_an_unknown_field() {
         let good = r#"{"user_id":"u","type":"view","item_id":"i"}"#;
-        let odd = r#"{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}"#;
-        let (_folder, path) = file("a.ndjson", format!("{good}\n\n{odd}\n{odd}\n").as_bytes());
+        let misspelt = r#"{"user_id":"u","type":"view","item_id":"i","sesion_id":"s"}"#;
+        let (_folder, path) = file("a.ndjson", format!("{good}\n\n{misspelt}\n{misspelt}\n").as_bytes());
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().all(|event| matches!(event, Ok(Ok(_)))));
@@ -290,32 +294,32 @@ mod tests {
     }
 
     #[test]
-    fn bad_rows_are_told_by_line_and_the_rest_is_taken() {
+    fn rejects_bad_rows_by_line_and_accepts_the_rest() {
         let (_folder, path) =
             file("a.csv", b"user,item,event,timestamp\n\nu,i,view,1\nu,i,view\nu,\xff,view,1\nu,\"i,view,1\nu,i,view,2\n");
         let rules = ValidationRules::default();
         let events: Vec<_> = EventFileReader::open(&path, &rules, NOW).unwrap().map(Result::unwrap).collect();
-        let places: Vec<_> = events.iter().map(|event| event.as_ref().err().map(|fault| (fault.index, fault.line))).collect();
-        assert_eq!(places, [None, Some((1, Some(4))), Some((2, Some(5))), Some((3, Some(6))), None]);
+        let positions: Vec<_> = events.iter().map(|event| event.as_ref().err().map(|error| (error.index, error.line))).collect();
+        assert_eq!(positions, [None, Some((1, Some(4))), Some((2, Some(5))), Some((3, Some(6))), None]);
     }
 
     #[test]
-    fn a_truncated_gzip_gives_its_events_and_then_an_error() {
-        let whole = gzip(rows(5000).as_bytes());
-        let (_folder, path) = file("a.csv.gz", &whole[..whole.len() / 2]);
+    fn truncated_gzip_yields_its_events_and_then_an_error() {
+        let complete = gzip(rows(5000).as_bytes());
+        let (_folder, path) = file("a.csv.gz", &complete[..complete.len() / 2]);
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
-        let taken = events.by_ref().take_while(Result::is_ok).count();
-        assert!(taken > 100, "{taken}");
-        let (_folder, path) = file("a.csv.gz", &whole[..whole.len() - 4]);
+        let accepted = events.by_ref().take_while(Result::is_ok).count();
+        assert!(accepted > 100, "{accepted}");
+        let (_folder, path) = file("a.csv.gz", &complete[..complete.len() - 4]);
         let error = EventFileReader::open(&path, &rules, NOW).unwrap().find_map(Result::err).unwrap();
-        assert!(error.to_string().ends_with("a.csv.gz:5002: the packed stream ends too early; the file is truncated"), "{error}");
+        assert!(error.to_string().ends_with("a.csv.gz:5002: the compressed stream ends too early; the file is truncated"), "{error}");
     }
 
     #[test]
-    fn a_truncated_zstd_gives_its_events_and_then_an_error() {
-        let whole = zstd::encode_all(rows(50_000).as_bytes(), 1).unwrap();
-        let (_folder, path) = file("a.csv.zst", &whole[..whole.len() / 2]);
+    fn truncated_zstd_yields_its_events_and_then_an_error() {
+        let complete = zstd::encode_all(rows(50_000).as_bytes(), 1).unwrap();
+        let (_folder, path) = file("a.csv.zst", &complete[..complete.len() / 2]);
         let rules = ValidationRules::default();
         let mut events = EventFileReader::open(&path, &rules, NOW).unwrap();
         assert!(events.by_ref().take_while(Result::is_ok).count() > 100);
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
+    fn errors_name_the_file() {
         let rules = ValidationRules::default();
         let error = |name: &str, bytes: &[u8]| {
             let (_folder, path) = file(name, bytes);

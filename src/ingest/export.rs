@@ -1,4 +1,4 @@
-//! Journal entries as lines of JSON, in the shapes in which they came: the way out of the same door.
+//! Writes journal entries as JSON lines, in the formats that the parsers of this module read.
 
 use crate::domain::{
     Consent, Entry, Event, Expiry, Impression, Item, ItemChange, ItemOperation, ItemPatch, ModelChange, ModelOperation, Offset, Timestamp,
@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// The names of the entries' kinds, as the field `entry` has them.
+/// The names of the kinds of journal entry, as used in the field `entry`.
 pub const ENTRY_KINDS: [&str; 9] = ["event", "impression", "item", "model", "merge", "consent", "erase", "blank", "expire"];
 
-/// The name of an entry's kind, one of [`ENTRY_KINDS`].
+/// The name of the kind of an entry, one of [`ENTRY_KINDS`].
 #[must_use]
 pub fn entry_kind_name(entry: &Entry) -> &'static str {
     match entry {
@@ -27,12 +27,22 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
     }
 }
 
-/// Appends an entry as one line of JSON with its `offset`. An event is what `POST /v1/events` reads as the same event, a change of an item what `POST /v1/items` reads as the same
-/// change; an impression is what was shown, a change of the model what was done to it, a merge which two users are one, a change of consent how far it goes; an erasure names whom to
-/// forget until they are forgotten, a blank is an erased entry, and an expiry names, by kind, the time before which events are kept no longer.
+/// Appends an entry as one JSON line with its `offset`.
+///
+/// | `entry` | Content |
+/// |---|---|
+/// | `event` | an event that `POST /v1/events` reads back unchanged |
+/// | `item` | an item change that `POST /v1/items` reads back unchanged |
+/// | `impression` | the recommendations shown |
+/// | `model` | an operation on the model |
+/// | `merge` | the two merged user ids |
+/// | `consent` | a user's consent level |
+/// | `erase` | the user to erase, until the erasure is complete |
+/// | `blank` | an erased entry |
+/// | `expire` | by kind, the time before which events have expired |
 ///
 /// # Errors
-/// If it has no form in JSON, which no entry has that was taken from outside.
+/// If the entry has no JSON form. Every entry that came through a parser has one.
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let name = entry_kind_name(entry);
     match entry {
@@ -51,16 +61,17 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
     }
 }
 
-/// Appends what is to be sent as one line of JSON: as [`write_entry`] writes it, and an event with what its sender says of consent.
+/// Appends an entry to be sent as one JSON line, as [`write_entry`] does, and adds the sender's
+/// consent to an event. The offset is 0.
 ///
 /// # Errors
 /// As [`write_entry`].
-pub fn write_entry_with_consent(said: &WithConsent<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    match &said.value {
+pub fn write_entry_with_consent(entry: &WithConsent<Entry>, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    match &entry.value {
         Entry::Event(event) => {
-            write(ExportLine { offset: 0, entry: entry_kind_name(&said.value), rest: EventLine::new(event, said.consent)? }, lines)
+            write(ExportLine { offset: 0, entry: entry_kind_name(&entry.value), rest: EventLine::new(event, entry.consent)? }, lines)
         }
-        entry => write_entry(0, entry, lines),
+        other => write_entry(0, other, lines),
     }
 }
 
@@ -78,13 +89,13 @@ struct ExportLine<T> {
     rest: T,
 }
 
-/// An entry of which nothing is left.
+/// An erased entry.
 #[derive(Serialize)]
 struct BlankLine {}
 
 #[derive(Serialize)]
 struct ExpiryLine<'e> {
-    /// By the name of a kind, the time before which its events are no more.
+    /// By kind of event, the time before which events have expired.
     events: BTreeMap<&'e str, Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     impressions: Option<Timestamp>,
@@ -126,7 +137,7 @@ struct EventLine<'e> {
 
 impl<'e> EventLine<'e> {
     fn new(event: &'e Event, consent: Option<Consent>) -> Result<Self, serde_json::Error> {
-        // Between two tokens a line's end is a space; within one JSON has none.
+        // A line end between two tokens can be a space. JSON tokens contain no line ends.
         let properties = event.properties.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
         Ok(Self {
             event_id: event.event_id.as_deref(),
@@ -142,7 +153,7 @@ impl<'e> EventLine<'e> {
     }
 }
 
-/// A 32-bit number, written so that reading it as 64 bits and narrowing that gives the same one.
+/// An `f32` that is read back exactly by a parser that reads `f64` and narrows it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum RoundTripFloat {
@@ -151,7 +162,7 @@ enum RoundTripFloat {
 }
 
 impl RoundTripFloat {
-    #[expect(clippy::cast_possible_truncation, reason = "this is what it looks at")]
+    #[expect(clippy::cast_possible_truncation, reason = "the comparison detects any loss")]
     fn new(value: f32) -> Self {
         let narrowed = value.to_string().parse::<f64>().map(|wide| wide as f32);
         if narrowed == Ok(value) { Self::Short(value) } else { Self::Exact(value.into()) }
@@ -217,7 +228,7 @@ struct ItemLine<'e> {
     attributes: ItemAttributesLine<'e>,
 }
 
-/// What is said of an item; what is not said is absent, what is taken away is `null`.
+/// Attributes of an item. Unset attributes are absent; removed attributes are `null`.
 #[derive(Default, Serialize)]
 struct ItemAttributesLine<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,8 +250,8 @@ struct ItemAttributesLine<'e> {
 impl<'e> ItemLine<'e> {
     fn new(change: &'e ItemChange) -> Self {
         let (op, attributes) = match &change.operation {
-            ItemOperation::Put(item) => ("put", ItemAttributesLine::of(item)),
-            ItemOperation::Patch(patch) => ("patch", ItemAttributesLine::changed(patch)),
+            ItemOperation::Put(item) => ("put", ItemAttributesLine::from_item(item)),
+            ItemOperation::Patch(patch) => ("patch", ItemAttributesLine::from_patch(patch)),
             ItemOperation::Delete => ("delete", ItemAttributesLine::default()),
         };
         Self { op, item_id: &change.item_id, timestamp: change.timestamp, attributes }
@@ -248,7 +259,7 @@ impl<'e> ItemLine<'e> {
 }
 
 impl<'e> ItemAttributesLine<'e> {
-    fn of(item: &'e Item) -> Self {
+    fn from_item(item: &'e Item) -> Self {
         Self {
             categories: Some(&item.categories),
             brand: item.brand.as_deref().map(Some),
@@ -260,7 +271,7 @@ impl<'e> ItemAttributesLine<'e> {
         }
     }
 
-    fn changed(patch: &'e ItemPatch) -> Self {
+    fn from_patch(patch: &'e ItemPatch) -> Self {
         Self {
             categories: patch.categories.as_deref(),
             brand: patch.brand.as_ref().map(Option::as_deref),
@@ -294,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_event_comes_back_from_its_line(
+        fn round_trips_events(
             (event_id, user_id, session_id, item_id) in (proptest::option::of(name()), name(), proptest::option::of(name()), name()),
             value in proptest::option::of(proptest::num::f32::NORMAL | proptest::num::f32::SUBNORMAL | proptest::num::f32::ZERO),
             timestamp in 0..NOW, properties in proptest::option::of("[^\\p{Cc}]{0,20}"), consent in proptest::option::of(proptest::sample::select(&Consent::ALL[..])),
@@ -305,33 +316,33 @@ mod tests {
             write_entry_with_consent(&WithConsent { value: Entry::Event(event.clone()), consent }, &mut line).unwrap();
             let line = String::from_utf8(line).unwrap();
             prop_assert_eq!(line.matches('\n').count(), 1);
-            let reading = read_events(line.as_bytes(), &ValidationRules::default(), NOW).unwrap();
-            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(WithConsent { value: event, consent })], vec![]), "{}", line);
+            let batch = read_events(line.as_bytes(), &ValidationRules::default(), NOW).unwrap();
+            prop_assert_eq!((batch.records, batch.warnings), (vec![Ok(WithConsent { value: event, consent })], vec![]), "{}", line);
         }
 
         #[test]
-        fn a_change_of_an_item_comes_back_from_its_line(
-            item_id in name(), act in 0..3, names in proptest::collection::hash_set(name(), 0..4), text in proptest::option::of(name()),
-            price in proptest::option::of(0.0..1e12_f64), available in any::<bool>(), at in proptest::option::of(0..NOW), said in any::<bool>(),
+        fn round_trips_item_changes(
+            item_id in name(), operation in 0..3, names in proptest::collection::hash_set(name(), 0..4), text in proptest::option::of(name()),
+            price in proptest::option::of(0.0..1e12_f64), available in any::<bool>(), at in proptest::option::of(0..NOW), is_set in any::<bool>(),
         ) {
             let names: Vec<String> = names.into_iter().collect();
-            let act = match act {
+            let operation = match operation {
                 0 => ItemOperation::Put(Item { categories: names.clone(), brand: text, price, tags: names, available, published: at, expires: None }),
                 1 => ItemOperation::Patch(ItemPatch {
-                    categories: said.then_some(names), brand: said.then_some(text), price: Some(price), tags: None, available: Some(available),
-                    published: said.then_some(at), expires: None,
+                    categories: is_set.then_some(names), brand: is_set.then_some(text), price: Some(price), tags: None, available: Some(available),
+                    published: is_set.then_some(at), expires: None,
                 }),
                 _ => ItemOperation::Delete,
             };
-            let change = ItemChange { item_id, timestamp: NOW, operation: act };
+            let change = ItemChange { item_id, timestamp: NOW, operation };
             let line = line(&Entry::Item(change.clone()));
-            let reading = read_items(line.as_bytes(), 9, NOW).unwrap();
-            prop_assert_eq!((reading.records, reading.warnings), (vec![Ok(change)], vec![]), "{}", line);
+            let batch = read_items(line.as_bytes(), 9, NOW).unwrap();
+            prop_assert_eq!((batch.records, batch.warnings), (vec![Ok(change)], vec![]), "{}", line);
         }
     }
 
     #[test]
-    fn a_line_is_one_line_and_says_what_it_is() {
+    fn writes_one_line_with_the_entry_kind() {
         let event = Event {
             event_id: None,
             user_id: "u".to_owned(),
@@ -361,12 +372,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused_as_what_it_is() {
+    fn rejects_exported_entries_of_another_kind() {
         let body = "{\"offset\":7,\"entry\":\"item\",\"op\":\"delete\",\"item_id\":\"i\"}";
-        let fault = read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap().records.remove(0).unwrap_err();
-        assert_eq!(fault.field, Some("entry"));
+        let error = read_events(body.as_bytes(), &ValidationRules::default(), NOW).unwrap().records.remove(0).unwrap_err();
+        assert_eq!(error.field, Some("entry"));
         let body = "{\"offset\":7,\"entry\":\"event\",\"item_id\":\"i\"}";
-        let fault = read_items(body.as_bytes(), 9, NOW).unwrap().records.remove(0).unwrap_err();
-        assert_eq!(fault.field, Some("entry"));
+        let error = read_items(body.as_bytes(), 9, NOW).unwrap().records.remove(0).unwrap_err();
+        assert_eq!(error.field, Some("entry"));
     }
 }

@@ -1,76 +1,78 @@
-//! How a body holds its records: one JSON object, an array of them, or one a line (NDJSON).
+//! Splits a request body into records: one JSON object, an array of objects, or one object per line
+//! (NDJSON).
 
 use super::json_scanner;
 
-/// Why nothing of a body can be read.
+/// Errors that reject a body as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It holds nothing.
-    #[error("the body is empty; send one {record}, an array of {record}s, or one {record} a line")]
+    /// The body is empty.
+    #[error("the body is empty; send one {record}, an array of {record}s, or one {record} per line")]
     Empty {
-        /// What it should hold.
+        /// The expected kind of record.
         record: &'static str,
     },
-    /// It holds more records than one request may.
+    /// The body holds more records than the limit of a request.
     #[error("the body holds {records} {record}s; at most {limit} are allowed in one request")]
     TooMany {
-        /// What it should hold.
+        /// The kind of record.
         record: &'static str,
-        /// How many it holds.
+        /// The number of records in the body.
         records: usize,
-        /// How many are allowed.
+        /// The largest number allowed.
         limit: usize,
     },
-    /// It is not what it should be.
+    /// The body does not have the expected structure.
     #[error("{reason}")]
     Unreadable {
-        /// Why not.
+        /// What is invalid.
         reason: String,
     },
 }
 
-/// One record's text, or what stands where one should.
+/// The text of one record, or the point where the body breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FramedRecord<'a> {
-    /// The text, and the line that it is where the body has lines.
+    /// The text, and its line number if the body is NDJSON.
     Complete(&'a [u8], Option<u64>),
-    /// The body is torn here; nothing follows.
+    /// The array ends wrongly here, for this reason. No record follows.
     Malformed(&'static str),
 }
 
-/// Cuts a body into its records without parsing them, so that a fault, of syntax too, costs only the record that it stands in. `record` names one in errors.
+/// Splits a body into its records without parsing them, so that a syntax error invalidates only its
+/// own record. `record` names the kind of record in errors.
 ///
 /// # Errors
 /// If the body is empty or holds more than `limit` records.
 pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usize) -> Result<Vec<FramedRecord<'a>>, BodyError> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
-    let bounded = |records: usize| if records > limit { Err(BodyError::TooMany { record, records, limit }) } else { Ok(()) };
+    let check_limit = |records: usize| if records > limit { Err(BodyError::TooMany { record, records, limit }) } else { Ok(()) };
     match body {
         [] => Err(BodyError::Empty { record }),
         [b'[', inner @ ..] => {
             let (elements, rest) = json_scanner::array_elements(inner);
-            let torn = match rest {
+            let malformed = match rest {
                 None => Some("the array never closes"),
                 Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
             };
-            bounded(elements.len())?;
-            // An array that never closes ends in an element that is torn itself.
-            let whole = elements.len() - usize::from(rest.is_none());
-            let pieces = elements.into_iter().take(whole).map(|element| FramedRecord::Complete(element, None));
-            Ok(pieces.chain(torn.map(FramedRecord::Malformed)).collect())
+            check_limit(elements.len())?;
+            // The last element of an array that never closes is incomplete.
+            let complete = elements.len() - usize::from(rest.is_none());
+            let records = elements.into_iter().take(complete).map(|element| FramedRecord::Complete(element, None));
+            Ok(records.chain(malformed.map(FramedRecord::Malformed)).collect())
         }
-        _ if !has_lines(body) => Ok(vec![FramedRecord::Complete(body, None)]),
+        _ if !is_ndjson(body) => Ok(vec![FramedRecord::Complete(body, None)]),
         _ => {
             let lines = || (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
-            bounded(lines().count())?;
+            check_limit(lines().count())?;
             Ok(lines().map(|(number, line)| FramedRecord::Complete(line.trim_ascii(), Some(number))).collect())
         }
     }
 }
 
-/// Whether the body is one record a line, one of them perhaps torn, and not one record, perhaps torn, in many lines: its first line is a value
-/// by itself, or a later one looks like an object of its own.
-fn has_lines(body: &[u8]) -> bool {
+/// Tells NDJSON from a single record that spans several lines; either may be malformed. The body is
+/// NDJSON if its first line is a complete value, or a later line looks like a complete object.
+fn is_ndjson(body: &[u8]) -> bool {
     let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     !json_scanner::is_one_value(body)
         && (lines.next().is_some_and(|first| first.len() < body.len() && json_scanner::is_one_value(first))

@@ -1,4 +1,4 @@
-//! Changes of the catalog as JSON: an item's attributes, or many items at once.
+//! Parses catalog changes from JSON: the attributes of one item, or a batch of changes.
 
 use super::framing::BodyError;
 use super::record_batch::{ParsedBatch, read_records};
@@ -8,40 +8,43 @@ use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::{Item, ItemChange, ItemOperation, ItemPatch, Timestamp};
 use serde_json::{Map, Value};
 
-/// The most categories of one item.
+/// Largest number of categories of an item.
 pub const MAX_CATEGORIES: usize = 16;
-/// The most tags of one item.
+/// Largest number of tags of an item.
 pub const MAX_TAGS: usize = 64;
 
-/// Reads the attributes of one item: what it is from now on. A `null` is as good as nothing.
+/// Parses the attributes of one item as a replacement of the item. A `null` equals an absent attribute.
+/// `warn` receives unknown fields.
 ///
 /// # Errors
-/// The first fault, without a place.
+/// The first error of the record, without a position.
 pub fn read_item(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
     put(attributes(parse_object(text)?, warn)?)
 }
 
-/// Reads a change of some attributes of one item, as a JSON merge patch (RFC 7396): what is absent stays, a `null` takes away.
+/// Parses a JSON merge patch (RFC 7396) of one item: absent attributes stay, a `null` removes an
+/// attribute. `warn` receives unknown fields.
 ///
 /// # Errors
-/// The first fault, without a place.
+/// The first error of the record, without a position.
 pub fn read_item_patch(text: &[u8], warn: &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError> {
     attributes(parse_object(text)?, warn).map(ItemOperation::Patch)
 }
 
-/// Reads the body of a request that changes many items: one JSON object, an array of them, or one a line. Each names its `item_id`, its attributes, and, in `op`,
-/// whether these are put (if it says nothing), patched, or the item deleted. A fault costs only the object that it stands in.
+/// Parses a request body of item changes: one JSON object, an array of objects, or one object per
+/// line. Each object holds `item_id`, attributes, and optionally `op`: `put` (default), `patch` or
+/// `delete`. An error rejects only its own object.
 ///
 /// # Errors
-/// If the body is empty or holds more than `limit` changes; then nothing is taken.
+/// If the body is empty or holds more than `limit` changes. No change is accepted then.
 pub fn read_items(body: &[u8], limit: usize, received_at: Timestamp) -> Result<ParsedBatch<ItemChange>, BodyError> {
     read_records(body, "item", limit, |text, warn| read_change(text, received_at, warn))
 }
 
-/// Holds an id, as it stands in a path or a query, against the rules.
+/// Validates an id from a path or a query.
 ///
 /// # Errors
-/// If it breaks one.
+/// If the id is empty, too long, or contains a control character.
 pub fn check_id(field: &'static str, text: String) -> Result<String, ValidationError> {
     validate_id(field, text.into())
 }
@@ -50,39 +53,45 @@ fn read_change(text: &[u8], received_at: Timestamp, warn: &mut dyn FnMut(Validat
     item_change_from_object(parse_object(text)?, received_at, warn)
 }
 
-/// Reads an object as a change of an item.
+/// Converts a JSON object into an item change.
 ///
 /// # Errors
-/// The first fault, without a place.
+/// The first error of the object, without a position.
 pub(super) fn item_change_from_object(
     mut fields: Map<String, Value>,
     received_at: Timestamp,
     warn: &mut dyn FnMut(ValidationError),
 ) -> Result<ItemChange, ValidationError> {
-    exported(&mut fields)?;
+    remove_export_fields(&mut fields)?;
     let item_id = validate_id(
         "item_id",
         string("item_id", fields.remove("item_id").unwrap_or_default())?.ok_or_else(|| missing_field("item_id"))?.into(),
     )?;
     let op = string("op", fields.remove("op").unwrap_or_default())?;
     let patch = attributes(fields, warn)?;
-    let act = match op.as_deref() {
+    let operation = match op.as_deref() {
         None | Some("put") => put(patch)?,
         Some("patch") => ItemOperation::Patch(patch),
         Some("delete") => ItemOperation::Delete,
         Some(other) => {
-            let reason = format!("`op` is `{}`, which is unknown; known are put, patch, delete", excerpt(other));
+            let reason = format!("unknown `op` `{}`; it must be put, patch or delete", excerpt(other));
             return Err(ValidationError::new("op", ValidationErrorCode::UnknownOp, reason));
         }
     };
-    Ok(ItemChange { item_id, timestamp: received_at, operation: act })
+    Ok(ItemChange { item_id, timestamp: received_at, operation })
 }
 
-/// Takes out what an export adds to a change: what it is, where it stood, and when it arrived.
-fn exported(fields: &mut Map<String, Value>) -> Result<(), ValidationError> {
+/// Removes the fields that an export adds to a change: `entry`, `offset` and `timestamp`.
+///
+/// # Errors
+/// If `entry` names another kind of entry.
+fn remove_export_fields(fields: &mut Map<String, Value>) -> Result<(), ValidationError> {
     let Some(entry) = string("entry", fields.remove("entry").unwrap_or_default())? else { return Ok(()) };
     if entry != "item" {
-        let reason = format!("this is an exported `{}`, not an item; events go to /v1/events, anything else nowhere", excerpt(&entry));
+        let reason = format!(
+            "the record is an exported `{}`, not an item; send events to /v1/events; other kinds cannot be imported",
+            excerpt(&entry)
+        );
         return Err(ValidationError::new("entry", ValidationErrorCode::WrongType, reason));
     }
     fields.remove("offset");
@@ -96,16 +105,16 @@ fn put(patch: ItemPatch) -> Result<ItemOperation, ValidationError> {
     Ok(ItemOperation::Put(item))
 }
 
-/// Reads a text as an object.
+/// Parses a text as a JSON object.
 ///
 /// # Errors
-/// If it is none.
+/// If the text is not a JSON object.
 pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, ValidationError> {
     let text =
         std::str::from_utf8(text).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the record is not UTF-8"))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the record is no JSON object")),
+        Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the record is not a JSON object")),
         Err(error) => Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}"))),
     }
 }
@@ -119,8 +128,8 @@ fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError))
             "price" => patch.price = Some(price(&value)?),
             "tags" => patch.tags = Some(list("tags", value, MAX_TAGS)?),
             "available" => patch.available = Some(available(&value)?),
-            "published" => patch.published = Some(point_in_time("published", &value)?),
-            "expires" => patch.expires = Some(point_in_time("expires", &value)?),
+            "published" => patch.published = Some(item_timestamp("published", &value)?),
+            "expires" => patch.expires = Some(item_timestamp("expires", &value)?),
             other => {
                 warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("an item has no field `{}`", excerpt(other))))
             }
@@ -129,8 +138,8 @@ fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError))
     Ok(patch)
 }
 
-fn wrong_type(field: &'static str, wanted: &str) -> ValidationError {
-    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {wanted}"))
+fn wrong_type(field: &'static str, expected: &str) -> ValidationError {
+    ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be {expected}"))
 }
 
 fn string(field: &'static str, value: Value) -> Result<Option<String>, ValidationError> {
@@ -141,18 +150,18 @@ fn string(field: &'static str, value: Value) -> Result<Option<String>, Validatio
     }
 }
 
-/// A list of names, each once.
-fn list(field: &'static str, value: Value, most: usize) -> Result<Vec<String>, ValidationError> {
+/// A list of distinct names.
+fn list(field: &'static str, value: Value, limit: usize) -> Result<Vec<String>, ValidationError> {
     let values = match value {
         Value::Null => Vec::new(),
         Value::Array(values) => values,
         _ => return Err(wrong_type(field, "a list of strings")),
     };
-    if values.len() > most {
+    if values.len() > limit {
         return Err(ValidationError::new(
             field,
             ValidationErrorCode::TooMany,
-            format!("`{field}` holds {}; at most {most} are allowed", values.len()),
+            format!("`{field}` has {} elements; at most {limit} are allowed", values.len()),
         ));
     }
     let mut names: Vec<String> = Vec::with_capacity(values.len());
@@ -171,7 +180,7 @@ fn price(value: &Value) -> Result<Option<f64>, ValidationError> {
         Value::Null => Ok(None),
         Value::Number(number) => match number.as_f64().filter(|price| price.is_finite()) {
             Some(price) if price >= 0.0 => Ok(Some(price)),
-            Some(_) => Err(ValidationError::new("price", ValidationErrorCode::OutOfRange, "`price` is negative")),
+            Some(_) => Err(ValidationError::new("price", ValidationErrorCode::OutOfRange, "`price` is negative; it must be at least 0")),
             None => Err(ValidationError::new("price", ValidationErrorCode::NotFinite, "`price` is not a finite number")),
         },
         _ => Err(wrong_type("price", "a number")),
@@ -186,7 +195,7 @@ fn available(value: &Value) -> Result<bool, ValidationError> {
     }
 }
 
-fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>, ValidationError> {
+fn item_timestamp(field: &'static str, value: &Value) -> Result<Option<Timestamp>, ValidationError> {
     let unreadable = || {
         ValidationError::new(
             field,
@@ -200,11 +209,7 @@ fn point_in_time(field: &'static str, value: &Value) -> Result<Option<Timestamp>
         Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| unreadable())?,
         _ => return Err(unreadable()),
     };
-    if at < 0 {
-        Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` lies before 1970")))
-    } else {
-        Ok(Some(at))
-    }
+    if at < 0 { Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970"))) } else { Ok(Some(at)) }
 }
 
 #[cfg(test)]
@@ -212,14 +217,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fault(text: &str) -> (Option<&'static str>, ValidationErrorCode) {
-        let fault = read_item(text.as_bytes(), &mut |_| {}).unwrap_err();
-        (fault.field, fault.code)
+    fn error(text: &str) -> (Option<&'static str>, ValidationErrorCode) {
+        let error = read_item(text.as_bytes(), &mut |_| {}).unwrap_err();
+        (error.field, error.code)
     }
 
     #[test]
-    fn a_price_is_the_number_that_was_written() {
-        // Found by mutated inputs: read a last place off, it was another number when it was written again.
+    fn parses_a_price_exactly() {
+        // Found by fuzzing: a parser that is off in the last place changes the number when it is
+        // written again.
         let read = read_item(br#"{"price":3901267362473246491.5}"#, &mut |_| {}).unwrap();
         assert_eq!(read, ItemOperation::Put(Item { price: Some(3_901_267_362_473_246_491.5), ..Item::default() }));
     }
@@ -242,47 +248,47 @@ mod tests {
     }
 
     #[test]
-    fn a_null_in_a_patch_takes_away() {
+    fn null_in_a_patch_removes_the_attribute() {
         let patch = ItemPatch { brand: Some(None), price: Some(Some(3.0)), tags: Some(Vec::new()), ..ItemPatch::default() };
         assert_eq!(read_item_patch(br#"{"brand":null,"price":3,"tags":null}"#, &mut |_| {}), Ok(ItemOperation::Patch(patch)));
     }
 
     #[test]
-    fn every_bad_attribute_is_named() {
+    fn names_field_and_code_of_invalid_attributes() {
         let long = "x".repeat(257);
-        assert_eq!(fault("[]"), (None, ValidationErrorCode::WrongType));
-        assert_eq!(fault("{"), (None, ValidationErrorCode::Syntax));
-        assert_eq!(fault(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
-        assert_eq!(fault(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
-        assert_eq!(fault(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
-        assert_eq!(fault(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), ValidationErrorCode::TooMany));
-        assert_eq!(fault(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
-        assert_eq!(fault(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
-        assert_eq!(fault(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
-        assert_eq!(fault(r#"{"price":-0.1}"#), (Some("price"), ValidationErrorCode::OutOfRange));
-        assert_eq!(fault(r#"{"available":1}"#), (Some("available"), ValidationErrorCode::WrongType));
-        assert_eq!(fault(r#"{"expires":"soon"}"#), (Some("expires"), ValidationErrorCode::BadTimestamp));
-        assert_eq!(fault(r#"{"published":-1}"#), (Some("published"), ValidationErrorCode::TooEarly));
+        assert_eq!(error("[]"), (None, ValidationErrorCode::WrongType));
+        assert_eq!(error("{"), (None, ValidationErrorCode::Syntax));
+        assert_eq!(error(r#"{"categories":"tea"}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(error(r#"{"categories":[1]}"#), (Some("categories"), ValidationErrorCode::WrongType));
+        assert_eq!(error(r#"{"tags":[""]}"#), (Some("tags"), ValidationErrorCode::Empty));
+        assert_eq!(error(&serde_json::json!({ "tags": vec!["t"; 65] }).to_string()), (Some("tags"), ValidationErrorCode::TooMany));
+        assert_eq!(error(&format!(r#"{{"brand":"{long}"}}"#)), (Some("brand"), ValidationErrorCode::TooLong));
+        assert_eq!(error(r#"{"brand":"a\u0000"}"#), (Some("brand"), ValidationErrorCode::ControlCharacter));
+        assert_eq!(error(r#"{"price":"2"}"#), (Some("price"), ValidationErrorCode::WrongType));
+        assert_eq!(error(r#"{"price":-0.1}"#), (Some("price"), ValidationErrorCode::OutOfRange));
+        assert_eq!(error(r#"{"available":1}"#), (Some("available"), ValidationErrorCode::WrongType));
+        assert_eq!(error(r#"{"expires":"soon"}"#), (Some("expires"), ValidationErrorCode::BadTimestamp));
+        assert_eq!(error(r#"{"published":-1}"#), (Some("published"), ValidationErrorCode::TooEarly));
     }
 
     #[test]
-    fn many_items_are_read_line_by_line() {
+    fn reads_a_batch_line_by_line() {
         let body = concat!(
             "{\"item_id\":\"a\",\"price\":1}\n",
             "{\"item_id\":\"b\",\"op\":\"patch\",\"colour\":\"red\"}\nnope\n",
             "{\"item_id\":\"c\",\"op\":\"delete\"}\n{\"op\":\"put\"}\n{\"item_id\":\"d\",\"op\":\"drop\"}",
         );
-        let reading = read_items(body.as_bytes(), 10, 7).unwrap();
-        let taken: Vec<_> = reading.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
-        assert_eq!(taken, [("a", 7), ("b", 7), ("c", 7)]);
-        let faults: Vec<_> =
-            reading.records.iter().filter_map(|change| change.as_ref().err()).map(|fault| (fault.line, fault.code)).collect();
+        let batch = read_items(body.as_bytes(), 10, 7).unwrap();
+        let accepted: Vec<_> = batch.records.iter().flatten().map(|change| (change.item_id.as_str(), change.timestamp)).collect();
+        assert_eq!(accepted, [("a", 7), ("b", 7), ("c", 7)]);
+        let errors: Vec<_> =
+            batch.records.iter().filter_map(|change| change.as_ref().err()).map(|error| (error.line, error.code)).collect();
         assert_eq!(
-            faults,
+            errors,
             [(Some(3), ValidationErrorCode::Syntax), (Some(5), ValidationErrorCode::Missing), (Some(6), ValidationErrorCode::UnknownOp)]
         );
         assert_eq!(
-            reading.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),
+            batch.warnings.iter().map(|warning| (warning.line, warning.code)).collect::<Vec<_>>(),
             [(Some(2), ValidationErrorCode::UnknownField)]
         );
         assert_eq!(read_items(body.as_bytes(), 5, 7), Err(BodyError::TooMany { record: "item", records: 6, limit: 5 }));
@@ -290,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parses_any_bytes_without_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_items(&body, 100, 0);
             let _ = read_item_patch(&body, &mut |_| {});
         }

@@ -1,7 +1,7 @@
-//! The outline of JSON text: where its values end and how deep they go. Nothing is parsed, so that text that does not parse can still be
-//! told apart from its neighbours.
+//! Finds the ends and the nesting depth of JSON values without parsing them. Malformed values can
+//! therefore still be separated from their neighbours.
 
-/// Walks over JSON text and knows, after each byte, whether it stands within a string and how many brackets are open.
+/// Tracks, byte by byte, the number of open brackets and whether the position is inside a string.
 #[derive(Debug, Default)]
 struct JsonScanner {
     depth: usize,
@@ -29,35 +29,36 @@ impl JsonScanner {
     }
 }
 
-/// How deeply the text is nested; 0 for a bare number or string.
+/// The deepest nesting of brackets; 0 for a bare number or string.
 pub(super) fn nesting_depth(text: &[u8]) -> usize {
-    let mut outline = JsonScanner::default();
+    let mut scanner = JsonScanner::default();
     text.iter().fold(0, |deepest, &byte| {
-        outline.step(byte);
-        deepest.max(outline.depth)
+        scanner.step(byte);
+        deepest.max(scanner.depth)
     })
 }
 
-/// Whether the text, which begins with a bracket, is one value and nothing more: its bracket closes at the very end.
+/// Whether a text that begins with a bracket is exactly one value: nothing follows the closing
+/// bracket.
 pub(super) fn is_one_value(text: &[u8]) -> bool {
-    let mut outline = JsonScanner::default();
+    let mut scanner = JsonScanner::default();
     let end = text.iter().position(|&byte| {
-        outline.step(byte);
-        outline.depth == 0
+        scanner.step(byte);
+        scanner.depth == 0
     });
     end.is_some_and(|end| text.iter().skip(end + 1).all(u8::is_ascii_whitespace))
 }
 
-/// The elements of an array whose opening bracket has been taken off, and what follows its closing bracket (`None` if it never closes:
-/// then the last element runs to the end of the text).
+/// Splits the text after an array's opening bracket into its elements and the rest after the closing
+/// bracket. If the array never closes, the rest is `None` and the last element extends to the end.
 pub(super) fn array_elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
-    let mut outline = JsonScanner::default();
+    let mut scanner = JsonScanner::default();
     let mut elements = Vec::new();
     let mut start = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if outline.depth == 0 && !outline.in_string && matches!(byte, b',' | b']') {
-            elements.push(text.get(start..at).unwrap_or_default().trim_ascii());
-            start = at + 1;
+    for (index, &byte) in text.iter().enumerate() {
+        if scanner.depth == 0 && !scanner.in_string && matches!(byte, b',' | b']') {
+            elements.push(text.get(start..index).unwrap_or_default().trim_ascii());
+            start = index + 1;
             if byte == b']' {
                 if elements.len() == 1 && elements.iter().all(|only| only.is_empty()) {
                     elements.clear();
@@ -65,7 +66,7 @@ pub(super) fn array_elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
                 return (elements, text.get(start..));
             }
         }
-        outline.step(byte);
+        scanner.step(byte);
     }
     elements.push(text.get(start..).unwrap_or_default().trim_ascii());
     (elements, None)
@@ -82,23 +83,23 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_elements() {
+    fn splits_array_elements() {
         assert_eq!(split("]"), (vec![], Some("")));
         assert_eq!(split(" 1 , [2,3] ] x"), (vec!["1", "[2,3]"], Some(" x")));
         assert_eq!(split(r#"{"a":"],\"}"},2]"#), (vec![r#"{"a":"],\"}"}"#, "2"], Some("")));
-        assert_eq!(split("1,]"), (vec!["1", ""], Some("")), "the gap of a trailing comma is an element to refuse");
-        assert_eq!(split(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "what does not parse is still told apart");
+        assert_eq!(split("1,]"), (vec!["1", ""], Some("")), "a trailing comma leaves an empty element, which is rejected");
+        assert_eq!(split(r#"{"a":nope},{"b":1}]"#).0.len(), 2, "malformed elements are still separated");
         assert_eq!(split(r#"1,{"a":1"#), (vec!["1", r#"{"a":1"#], None));
     }
 
     #[test]
-    fn measures_depth_outside_of_strings() {
+    fn ignores_brackets_in_strings() {
         assert_eq!(nesting_depth(br#"{"a":[{"b":"[[[["}]}"#), 3);
         assert_eq!(nesting_depth(b"7"), 0);
     }
 
     #[test]
-    fn tells_one_value_from_several() {
+    fn distinguishes_one_value_from_several() {
         assert!(is_one_value(b"{\n \"a\": {\n}\n}\n"));
         assert!(!is_one_value(b"{}\n{}"));
         assert!(!is_one_value(b"{\"a\":1"));
@@ -106,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_parser_on_arrays(values in proptest::collection::vec(".{0,8}", 0..6)) {
+        fn agrees_with_serde_json_on_arrays(values in proptest::collection::vec(".{0,8}", 0..6)) {
             let array = serde_json::to_string(&values).unwrap();
             let (parts, rest) = array_elements(&array.as_bytes()[1..]);
             let back: Vec<String> = parts.iter().map(|part| serde_json::from_slice(part).unwrap()).collect();

@@ -1,37 +1,38 @@
-//! Lines of a stream, numbered and bounded.
+//! Reads numbered lines of bounded length from a stream.
 
 use std::io::{self, BufRead, Read};
 
-/// The longest line that is read, in bytes: several times the largest event, so that a file without line ends cannot fill the memory.
+/// Longest line, in bytes: several times the largest event. The bound keeps a file without line ends
+/// from filling the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Reads a stream line by line into one buffer that is used again and again.
+/// Reads a stream line by line into one reused buffer.
 #[derive(Debug)]
 pub(super) struct LineReader {
     buffer: Vec<u8>,
-    /// The number of the line last read, from 1.
+    /// The number of the last line read, from 1.
     pub(super) line_number: u64,
 }
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RawLine<'a> {
-    /// Its bytes, without the line's end.
+    /// The bytes of the line, without the line end.
     Complete(&'a [u8]),
-    /// It has more than [`MAX_LINE_BYTES`] and was passed over.
+    /// The line has more than [`MAX_LINE_BYTES`] and was skipped.
     TooLong,
 }
 
 impl LineReader {
-    /// Starts at the first line of a stream; a byte order mark is passed over.
+    /// Starts at the first line of a stream. A byte order mark is skipped.
     pub(super) fn new() -> Self {
         Self { buffer: Vec::new(), line_number: 0 }
     }
 
-    /// The next line of that stream that is not blank, or `None` at the end of the stream.
+    /// The next line that is not blank, or `None` at the end of the stream.
     ///
     /// # Errors
-    /// If the stream cannot be read; [`LineReader::line_number`] is then the line that could not.
+    /// If the stream cannot be read. [`LineReader::line_number`] then names the failing line.
     pub(super) fn read_next(&mut self, mut source: impl BufRead) -> io::Result<Option<RawLine<'_>>> {
         loop {
             self.line_number += 1;
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_lines_and_passes_blank_ones() {
+    fn numbers_lines_and_skips_blank_lines() {
         let (mut lines, mut text) = (LineReader::new(), &b"\xEF\xBB\xBFone\r\n\n  \ntwo"[..]);
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::Complete(b"one")));
         assert_eq!(lines.line_number, 1);
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_costs_itself_alone() {
+    fn skips_an_overlong_line() {
         let text = [vec![b'x'; 3 * MAX_LINE_BYTES], b"\nnext\n".to_vec()].concat();
         let (mut lines, mut text) = (LineReader::new(), text.as_slice());
         assert_eq!(lines.read_next(&mut text).unwrap(), Some(RawLine::TooLong));

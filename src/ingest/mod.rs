@@ -1,8 +1,18 @@
-//! Outside formats in, validated [`Event`](crate::domain::Event)s and [`ItemChange`](crate::domain::ItemChange)s out.
+//! Parses and validates input formats: bytes in, [`Event`](crate::domain::Event)s and
+//! [`ItemChange`](crate::domain::ItemChange)s out.
 //!
-//! Every format fills a [`RawEvent`] and every draft meets the same [`ValidationRules`]: what is refused in a request is refused in a file, for the
-//! same reason and under the same [`ValidationErrorCode`]. A refusal is a [`ValidationError`] that names the place, the field and the reason, and never spoils
-//! its neighbours. Time comes in as `received_at`; nothing here reads a clock.
+//! Every event format fills a [`RawEvent`], and [`ValidationRules`] checks each one. A request and a
+//! file are therefore rejected for the same reasons, under the same [`ValidationErrorCode`]. A
+//! [`ValidationError`] names the record's position, the field and the reason. It rejects one record
+//! and leaves the other records of the batch valid. The caller passes the time as `received_at`;
+//! nothing here reads a clock.
+//!
+//! - `framing`, `json_scanner`, `record_batch`: split a request body into records.
+//! - `json`, `csv`, `items`, `segment`, `access_log`: parse one format each.
+//! - `column_mapping`, `timestamp`: field names and time units of foreign files.
+//! - `validation`, `validation_error`, `pseudonymiser`, `digest`: rules, rejections, hashed ids.
+//! - `event_file`, `item_file`, `line_reader`, `decompress`, `reorder_buffer`: read files.
+//! - `export`: writes journal entries as JSON lines.
 
 mod access_log;
 mod column_mapping;

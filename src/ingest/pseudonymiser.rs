@@ -1,4 +1,4 @@
-//! Pseudonyms: ids of people, hashed under a secret at the door.
+//! Replaces ids by pseudonyms: keyed hashes, computed when an id enters the system.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,35 +6,40 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
 
-/// What an id names: the same id is another pseudonym for each.
+/// The kind of an id. Equal ids of different kinds get different pseudonyms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum IdKind {
-    /// A user.
+    /// A user id.
     User = 1,
-    /// A visit.
+    /// A session id.
     Session = 2,
-    /// An event.
+    /// An event id.
     Event = 3,
 }
 
-/// Bytes of the id's HMAC that a pseudonym holds: 144 bits, so that of 10¹² users two share one with probability 2·10⁻²⁰.
-const HASH: usize = 18;
-/// Bytes by which a pseudonym is known as one of this secret: an id that merely looks like one is taken for it with probability 2⁻⁴⁸.
-const CHECK: usize = 6;
+/// Bytes of the id's HMAC in a pseudonym: 144 bits. Among 10¹² users, two share a pseudonym with
+/// probability 2·10⁻²⁰.
+const HASH_BYTES: usize = 18;
+/// Bytes of the check value, which identifies pseudonyms of this secret. A foreign id passes the check
+/// by chance with probability 2⁻⁴⁸.
+const CHECK_BYTES: usize = 6;
 
-/// Gives pseudonyms under one secret: HMAC-SHA-256 [RFC 2104] of the id, cut to 144 bits, and a check on it, in 32 letters of base64url [RFC 4648]. A pseudonym of the secret is its own
-/// pseudonym, so that what was exported can be read in again, and a user be asked for by either name.
+/// Computes pseudonyms under one secret. A pseudonym is the HMAC-SHA-256 [RFC 2104] of the id, cut to
+/// 144 bits, plus a check value, in 32 characters of base64url [RFC 4648].
+///
+/// The function is idempotent: a pseudonym of the same secret maps to itself. Exports can therefore be
+/// imported again, and an API client can name a user by id or pseudonym.
 #[derive(Clone)]
 pub struct Pseudonymiser {
     keyed: Hmac<Sha256>,
 }
 
 impl Pseudonymiser {
-    /// The least that a secret has, in bytes.
+    /// Shortest secret, in bytes.
     pub const MIN_SECRET_BYTES: usize = 32;
 
-    /// Those of a secret; `None` if it has too few bytes.
+    /// Creates a pseudonymiser; `None` if the secret is shorter than [`Self::MIN_SECRET_BYTES`].
     #[must_use]
     pub fn new(secret: &[u8]) -> Option<Self> {
         let keyed = (secret.len() >= Self::MIN_SECRET_BYTES).then(|| Hmac::new_from_slice(secret).ok())??;
@@ -43,33 +48,36 @@ impl Pseudonymiser {
 
     /// The pseudonym of an id.
     #[must_use]
-    pub fn pseudonym(&self, what: IdKind, id: &str) -> String {
-        if self.is_one(what, id) {
+    pub fn pseudonym(&self, kind: IdKind, id: &str) -> String {
+        if self.is_pseudonym(kind, id) {
             return id.to_owned();
         }
-        let mut bytes = self.hash::<HASH>(what as u8, id.as_bytes()).to_vec();
-        bytes.extend(self.check(what, &bytes));
+        let mut bytes = self.hash::<HASH_BYTES>(kind as u8, id.as_bytes()).to_vec();
+        bytes.extend(self.check(kind, &bytes));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What tells this secret from others, and nothing of it.
+    /// A digest that identifies the secret without revealing it.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
         self.hash(0, b"fingerprint")
     }
 
-    fn is_one(&self, what: IdKind, id: &str) -> bool {
+    /// Whether an id is a pseudonym of this secret and kind.
+    fn is_pseudonym(&self, kind: IdKind, id: &str) -> bool {
         let bytes = (id.len() == 32).then(|| URL_SAFE_NO_PAD.decode(id).ok()).flatten().unwrap_or_default();
-        bytes.split_at_checked(HASH).is_some_and(|(hash, check)| check == self.check(what, hash))
+        bytes.split_at_checked(HASH_BYTES).is_some_and(|(hash, check)| check == self.check(kind, hash))
     }
 
-    fn check(&self, what: IdKind, hash: &[u8]) -> [u8; CHECK] {
-        self.hash(128 | what as u8, hash)
+    fn check(&self, kind: IdKind, hash: &[u8]) -> [u8; CHECK_BYTES] {
+        self.hash(128 | kind as u8, hash)
     }
 
-    fn hash<const N: usize>(&self, what: u8, text: &[u8]) -> [u8; N] {
+    /// The first `N` bytes of the HMAC. `domain` separates the id kinds, their check values and the
+    /// fingerprint.
+    fn hash<const N: usize>(&self, domain: u8, text: &[u8]) -> [u8; N] {
         let mut keyed = self.keyed.clone();
-        keyed.update(&[what]);
+        keyed.update(&[domain]);
         keyed.update(text);
         let mut cut = [0; N];
         cut.iter_mut().zip(keyed.finalize().into_bytes()).for_each(|(to, from)| *to = from);
@@ -85,7 +93,7 @@ impl PartialEq for Pseudonymiser {
 
 impl fmt::Debug for Pseudonymiser {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Pseudonyms(…)")
+        out.write_str("Pseudonymiser(…)")
     }
 }
 
@@ -94,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pseudonym_is_of_its_secret_and_of_what_it_names() {
+    fn pseudonyms_depend_on_secret_and_kind() {
         assert!(Pseudonymiser::new(&[7; 31]).is_none());
         let [one, other] = [7, 8].map(|byte| Pseudonymiser::new(&[byte; 32]).unwrap());
         let ann = one.pseudonym(IdKind::User, "ann@example.com");
@@ -107,18 +115,18 @@ mod tests {
         ] {
             assert_ne!(different, ann);
         }
-        assert_eq!(one.pseudonym(IdKind::User, &ann), ann, "it is its own");
-        assert_ne!(other.pseudonym(IdKind::User, &ann), ann, "under another secret it is an id like any other");
+        assert_eq!(one.pseudonym(IdKind::User, &ann), ann, "a pseudonym maps to itself");
+        assert_ne!(other.pseudonym(IdKind::User, &ann), ann, "under another secret it is an ordinary id");
         assert_ne!(one.pseudonym(IdKind::Session, &ann), ann);
         let forged = format!("{}A", &ann[..31]);
         assert!(forged == ann || one.pseudonym(IdKind::User, &forged) != forged);
         assert_ne!(one.fingerprint(), other.fingerprint());
-        assert_eq!(format!("{one:?}"), "Pseudonyms(…)");
+        assert_eq!(format!("{one:?}"), "Pseudonymiser(…)");
     }
 
     #[test]
-    fn it_is_the_hash_that_the_standard_says() {
-        // RFC 4231, test case 1, whose key is too short for a secret.
+    fn matches_the_hmac_test_vector() {
+        // RFC 4231, test case 1. Its key is too short for a secret, so the test uses the HMAC directly.
         let mut keyed = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
         keyed.update(b"Hi There");
         assert_eq!(keyed.finalize().into_bytes()[..4], [0xb0, 0x34, 0x4c, 0x61]);

@@ -1,65 +1,71 @@
-//! Events that come unsorted, put into the order of their timestamps within a window.
+//! Sorts a stream of events by timestamp within a time window.
 
 use crate::domain::{Timestamp, WithConsent};
 use std::collections::BTreeMap;
 
-/// Holds events back until the window has passed, and gives them out by their timestamps.
+/// Holds events until the time window has passed them, and returns them in timestamp order.
 #[derive(Debug)]
 pub struct ReorderBuffer {
     window_ms: i64,
-    most: u64,
+    max_lines: u64,
     latest: Timestamp,
     late: u64,
-    /// The events held back, by timestamp and then by line.
+    /// The held events, by timestamp and then by line.
     held: BTreeMap<(Timestamp, u64), WithConsent>,
-    /// Their timestamps by line.
+    /// The timestamps of the held events, by line.
     lines: BTreeMap<u64, Timestamp>,
 }
 
 impl ReorderBuffer {
-    /// Puts in order what comes at most `window_ms` late. No event is held back for more than `most` lines, so that one dated far ahead neither keeps the place from which reading
-    /// would be resumed nor fills the memory.
+    /// Creates a buffer that sorts events which arrive at most `window_ms` late. It holds no event for
+    /// more than `max_lines` lines. An event dated far in the future therefore blocks neither the
+    /// resume position nor the memory.
     #[must_use]
-    pub fn new(window_ms: i64, most: u64) -> Self {
-        Self { window_ms, most, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }
+    pub fn new(window_ms: i64, max_lines: u64) -> Self {
+        Self { window_ms, max_lines, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }
     }
 
-    /// Takes the event of a line, which comes after every line so far. One that comes later than the window is counted, and given out next.
+    /// Inserts the event of a line. Line numbers must increase. An event older than the window is
+    /// counted as late and is the next to be returned.
     pub fn insert(&mut self, line: u64, event: WithConsent) {
-        self.late += u64::from(event.value.timestamp < self.begin());
+        self.late += u64::from(event.value.timestamp < self.window_start());
         self.latest = self.latest.max(event.value.timestamp);
         self.lines.insert(line, event.value.timestamp);
         self.held.insert((event.value.timestamp, line), event);
     }
 
-    /// The next event that need not be held back when reading has come to `line`.
+    /// The next event that is ready once `line` has been read.
     pub fn pop_ready(&mut self, line: u64) -> Option<(u64, WithConsent)> {
-        let aged = self.lines.first_key_value().filter(|(first, _)| *first + self.most <= line).map(|(first, at)| (*at, *first));
-        let passed = || self.held.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.begin());
-        let key = aged.or_else(passed)?;
+        let aged = self
+            .lines
+            .first_key_value()
+            .filter(|(first, _)| *first + self.max_lines <= line)
+            .map(|(first, timestamp)| (*timestamp, *first));
+        let ready = || self.held.first_key_value().map(|(key, _)| *key).filter(|(timestamp, _)| *timestamp <= self.window_start());
+        let key = aged.or_else(ready)?;
         self.take(key)
     }
 
-    /// The next event of those still held back, at the end of the stream.
+    /// The next of the held events, at the end of the stream.
     pub fn pop_remaining(&mut self) -> Option<(u64, WithConsent)> {
         let key = *self.held.first_key_value()?.0;
         self.take(key)
     }
 
-    /// The first line that is still held back.
+    /// The smallest line number among the held events.
     #[must_use]
     pub fn first_held_line(&self) -> Option<u64> {
         self.lines.first_key_value().map(|(line, _)| *line)
     }
 
-    /// How many came later than the window.
+    /// The number of events that arrived later than the window.
     #[must_use]
     pub fn late_count(&self) -> u64 {
         self.late
     }
 
-    /// Where the window begins: nothing before it is waited for.
-    fn begin(&self) -> Timestamp {
+    /// The start of the window: events up to here are ready.
+    fn window_start(&self) -> Timestamp {
         self.latest.saturating_sub(self.window_ms)
     }
 
@@ -75,8 +81,8 @@ mod tests {
     use crate::domain::{Event, EventKind};
     use proptest::prelude::*;
 
-    fn through(window_ms: i64, most: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
-        let mut reorder = ReorderBuffer::new(window_ms, most);
+    fn reordered(window_ms: i64, max_lines: u64, times: &[Timestamp]) -> (Vec<(u64, Timestamp)>, u64) {
+        let mut buffer = ReorderBuffer::new(window_ms, max_lines);
         let mut out = Vec::new();
         for (line, &timestamp) in (1..).zip(times) {
             let event = Event {
@@ -89,36 +95,36 @@ mod tests {
                 timestamp,
                 properties: None,
             };
-            reorder.insert(line, event.into());
-            while let Some((line, event)) = reorder.pop_ready(line) {
+            buffer.insert(line, event.into());
+            while let Some((line, event)) = buffer.pop_ready(line) {
                 out.push((line, event.value.timestamp));
             }
         }
-        while let Some((line, event)) = reorder.pop_remaining() {
+        while let Some((line, event)) = buffer.pop_remaining() {
             out.push((line, event.value.timestamp));
         }
-        assert_eq!(reorder.first_held_line(), None);
-        (out, reorder.late_count())
+        assert_eq!(buffer.first_held_line(), None);
+        (out, buffer.late_count())
     }
 
     #[test]
-    fn within_the_window_order_is_made_and_beyond_it_nothing_waits() {
-        assert_eq!(through(10, 100, &[5, 3, 12, 9, 30]), (vec![(2, 3), (1, 5), (4, 9), (3, 12), (5, 30)], 0));
-        assert_eq!(through(10, 100, &[5, 30, 9, 31]), (vec![(1, 5), (3, 9), (2, 30), (4, 31)], 1));
-        assert_eq!(through(0, 100, &[5, 3, 4]), (vec![(1, 5), (2, 3), (3, 4)], 2));
+    fn sorts_within_the_window_and_counts_late_events() {
+        assert_eq!(reordered(10, 100, &[5, 3, 12, 9, 30]), (vec![(2, 3), (1, 5), (4, 9), (3, 12), (5, 30)], 0));
+        assert_eq!(reordered(10, 100, &[5, 30, 9, 31]), (vec![(1, 5), (3, 9), (2, 30), (4, 31)], 1));
+        assert_eq!(reordered(0, 100, &[5, 3, 4]), (vec![(1, 5), (2, 3), (3, 4)], 2));
     }
 
     #[test]
-    fn one_dated_far_ahead_is_not_held_for_ever() {
-        let (out, late) = through(1000, 2, &[900_000, 1, 2, 3]);
+    fn releases_an_event_dated_far_ahead_after_max_lines() {
+        let (out, late) = reordered(1000, 2, &[900_000, 1, 2, 3]);
         assert_eq!((out[0], late), ((2, 1), 3));
         assert_eq!(out.iter().position(|(line, _)| *line == 1), Some(1), "{out:?}");
     }
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_what_is_not_late_is_sorted(times in proptest::collection::vec(0..1000_i64, 0..60), window in 0..500_i64) {
-            let (out, late) = through(window, 1000, &times);
+        fn returns_every_event_and_sorts_those_not_late(times in proptest::collection::vec(0..1000_i64, 0..60), window in 0..500_i64) {
+            let (out, late) = reordered(window, 1000, &times);
             let mut lines: Vec<_> = out.iter().map(|(line, _)| *line).collect();
             lines.sort_unstable();
             prop_assert_eq!(lines, (1..=times.len() as u64).collect::<Vec<_>>());

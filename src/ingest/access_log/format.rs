@@ -1,4 +1,4 @@
-//! The formats of access logs.
+//! Log formats: split a line into named fields.
 
 use super::{AccessLogError, regex};
 use crate::ingest::validation_error::{ValidationError, ValidationErrorCode};
@@ -6,10 +6,11 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// The format that nginx and Apache call combined; what a site appends to it is `rest`, where cookies are looked for.
+/// The "combined" format of nginx and Apache. Fields that a site appends to it match as `rest`, which
+/// is searched for cookies.
 const COMBINED: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
-/// The fields of a line, with the names under which JSON logs commonly have them.
+/// The fields of a line, each with its common names in JSON logs.
 const FIELDS: [(&str, &[&str]); 8] = [
     ("time", &["time", "time_iso8601", "time_local", "msec", "timestamp", "ts", "@timestamp"]),
     ("request", &["request"]),
@@ -21,15 +22,15 @@ const FIELDS: [(&str, &[&str]); 8] = [
     ("cookie", &["cookie", "http_cookie"]),
 ];
 
-/// How a line is taken apart.
+/// How to split a line into fields.
 #[derive(Debug)]
 pub(super) enum AccessLogFormat {
     Text(Regex),
-    /// The fields that have other names than usual.
+    /// The fields whose names differ from the usual ones, as (field, name in the log).
     Json(Vec<(String, String)>),
 }
 
-/// A line taken apart.
+/// The fields of one line.
 #[derive(Debug)]
 pub(super) enum LogFields<'l> {
     Text(Captures<'l>),
@@ -46,7 +47,7 @@ impl AccessLogFormat {
             "combined" => Ok(Self::Text(regex(COMBINED)?)),
             text => {
                 let format = regex(text)?;
-                let has = |name: &str| format.capture_names().flatten().any(|found| found == name);
+                let has = |name: &str| format.capture_names().flatten().any(|group| group == name);
                 let needed = if has("request") { &["time", "status"][..] } else { &["time", "method", "path", "status"] };
                 match needed.iter().find(|name| !has(name)) {
                     Some(name) => Err(AccessLogError::MissingGroup(name)),
@@ -64,7 +65,7 @@ impl AccessLogFormat {
                 .ok_or_else(|| ValidationError::new(None, ValidationErrorCode::Syntax, "the line is not in the log's format (--format)")),
             Self::Json(names) => match serde_json::from_str(line) {
                 Ok(Value::Object(object)) => Ok(LogFields::Json(object, names)),
-                Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the line is no JSON object")),
+                Ok(_) => Err(ValidationError::new(None, ValidationErrorCode::WrongType, "the line is not a JSON object")),
                 Err(error) => Err(ValidationError::new(None, ValidationErrorCode::Syntax, format!("not JSON: {error}"))),
             },
         }
@@ -72,7 +73,7 @@ impl AccessLogFormat {
 }
 
 impl LogFields<'_> {
-    /// A field of every log, if the line tells it.
+    /// The value of one of [`FIELDS`], if the line has it.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let Self::Json(_, names) = self else { return self.raw_field(name) };
         if let Some((_, renamed)) = names.iter().find(|(field, _)| field == name) {
@@ -81,7 +82,7 @@ impl LogFields<'_> {
         FIELDS.iter().find(|(field, _)| *field == name)?.1.iter().find_map(|name| self.raw_field(name))
     }
 
-    /// A field by the name that it has in the log; what is `-` or empty is not told.
+    /// The value of a field by its name in the log; `None` if it is empty or `-`.
     pub(super) fn raw_field(&self, name: &str) -> Option<Cow<'_, str>> {
         let text = match self {
             Self::Text(captures) => Cow::Borrowed(captures.name(name)?.as_str()),
@@ -94,7 +95,7 @@ impl LogFields<'_> {
         (!text.is_empty() && text != "-").then_some(text)
     }
 
-    /// A cookie, from the header `Cookie` where the log has it.
+    /// The value of a cookie: from a field `cookie_NAME`, the `Cookie` header or `rest`.
     pub(super) fn cookie(&self, name: &str) -> Option<Cow<'_, str>> {
         let find = |header: &str| {
             let pairs = header.split([';', ' ', '"']).filter_map(|pair| pair.split_once('='));
@@ -103,7 +104,7 @@ impl LogFields<'_> {
         self.raw_field(&format!("cookie_{name}")).or_else(|| find(&self.get("cookie").or_else(|| self.raw_field("rest"))?))
     }
 
-    /// Method and path; `None` if it was no HTTP request.
+    /// Method and path; `None` if the line holds no HTTP request.
     pub(super) fn request(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         if let (Some(method), Some(path)) = (self.get("method"), self.get("path")) {
             return Some((method, path));

@@ -1,4 +1,4 @@
-//! Web servers' access logs: a line is a request, and rules say which requests are events.
+//! Parses access logs of web servers: each line is a request, and rules map requests to events.
 
 mod format;
 
@@ -13,8 +13,9 @@ use regex::Regex;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-/// What agents that are no people have in their names, in lower case. Short on purpose: what names itself a robot, and the common tools.
-const BOTS: [&str; 16] = [
+/// Lower-case substrings of the user agents of bots. The list is short on purpose: it holds agents
+/// that identify themselves as bots, and common HTTP tools.
+const BOT_MARKERS: [&str; 16] = [
     "bot",
     "crawl",
     "spider",
@@ -33,101 +34,101 @@ const BOTS: [&str; 16] = [
     "libwww",
 ];
 
-/// How an access log is read.
+/// How to parse an access log.
 #[derive(Debug, Clone)]
 pub struct AccessLogSettings {
     /// `combined`, `json`, or a regular expression with named groups.
     pub format: String,
-    /// Under which names a JSON log has its fields, as (field, name).
+    /// Field names of a JSON log that differ from the usual ones, as (field, name in the log).
     pub fields: Vec<(String, String)>,
-    /// Rules as `KIND=REGEX` on the path; the first that matches makes the event.
+    /// Rules `KIND=REGEX`, matched against the path. The first match decides the event's kind.
     pub rules: Vec<String>,
-    /// Who the user is: `cookie:NAME`, `raw_field:NAME` or `address`.
+    /// Source of the user id: `cookie:NAME`, `field:NAME` or `address`.
     pub user: String,
-    /// The methods that count.
+    /// HTTP methods of requests that can be events.
     pub methods: Vec<String>,
-    /// The statuses that count.
+    /// HTTP statuses of requests that can be events.
     pub statuses: RangeInclusive<u16>,
-    /// Whether robots count as users.
+    /// Whether requests of bots can be events.
     pub keep_bots: bool,
-    /// What says how far consent goes: `cookie:NAME` or `raw_field:NAME`; `None`: nothing does.
+    /// Source of the consent level: `cookie:NAME` or `field:NAME`; `None` if the log holds none.
     pub consent: Option<String>,
 }
 
-/// Why a log cannot be read as it was asked.
+/// Why [`AccessLogSettings`] are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
-    /// A regular expression is none.
-    #[error("`{text}` is no regular expression")]
+    /// A regular expression is invalid.
+    #[error("invalid regular expression `{text}`")]
     Regex {
-        /// The text.
+        /// The invalid expression.
         text: String,
-        /// Why not.
+        /// The syntax error.
         #[source]
         source: Box<regex::Error>,
     },
-    /// The format's groups do not tell enough.
-    #[error("the format has no group `{0}`; it needs time and either request or method, path and status, such as (?P<time>\\S+)")]
+    /// The format lacks a required named group.
+    #[error("the format has no group `{0}`; add the groups time, status and either request or method and path, such as (?P<time>\\S+)")]
     MissingGroup(&'static str),
-    /// There is no such field.
-    #[error("a log has no field `{0}`; there are time, request, method, path, status, agent, address, cookie")]
+    /// The field is not one of the log fields.
+    #[error("unknown log field `{0}`; known fields are time, request, method, path, status, agent, address, cookie")]
     UnknownField(String),
-    /// A rule is not written as one.
-    #[error("the rule `{0}` is not written as KIND=REGEX, such as view=^/product/(?P<item>[^/?]+)")]
+    /// The rule is not of the form `KIND=REGEX`.
+    #[error("invalid rule `{0}`; write KIND=REGEX, such as view=^/product/(?P<item>[^/?]+)")]
     RuleSyntax(String),
-    /// A rule's kind is unknown.
-    #[error("the rule's kind `{kind}` is unknown; there are {known}")]
+    /// The rule names an unknown kind of event.
+    #[error("unknown event kind `{kind}` in a rule; known kinds are {known}")]
     UnknownKind {
-        /// The kind.
+        /// The unknown kind.
         kind: String,
-        /// Those that are known.
+        /// The known kinds, separated by commas.
         known: String,
     },
-    /// A rule finds no item.
-    #[error("the rule `{0}` has no group named item, such as (?P<item>[^/?]+); only a search may go without")]
+    /// The rule has no group named `item`.
+    #[error("the rule `{0}` has no group named item, such as (?P<item>[^/?]+); only a search rule can omit it")]
     RuleWithoutItem(String),
-    /// No rule at all.
-    #[error("no rule says which requests are events; write one such as view=^/product/(?P<item>[^/?]+)")]
+    /// The list of rules is empty.
+    #[error("no rule maps requests to events; add one, such as view=^/product/(?P<item>[^/?]+)")]
     NoRules,
-    /// The user is said in no known way.
-    #[error("`{0}` says not who the user is; write cookie:NAME, field:NAME or address")]
+    /// The source of the user id is invalid.
+    #[error("invalid user source `{0}`; write cookie:NAME, field:NAME or address")]
     UserSyntax(String),
-    /// The consent is said in no known way.
-    #[error("`{0}` says not how far consent goes; write cookie:NAME or field:NAME")]
+    /// The source of the consent level is invalid.
+    #[error("invalid consent source `{0}`; write cookie:NAME or field:NAME")]
     ConsentSyntax(String),
 }
 
-/// What a line is.
+/// Result of parsing a valid line.
 #[derive(Debug, PartialEq)]
 pub enum AccessLogOutcome {
     /// An event.
     Event(WithConsent),
-    /// A request that is none.
+    /// A request that is not an event.
     Skipped(SkipReason),
 }
 
-/// Why a request is no event.
+/// Why a request is not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SkipReason {
-    /// No rule matches its path.
+    /// No rule matches the path.
     NoMatchingRule,
-    /// Its method or its status does not count, or it is no HTTP request.
+    /// The settings exclude the method or the status, or the line holds no HTTP request.
     IneligibleRequest,
-    /// A robot made it.
+    /// The user agent is a bot.
     Bot,
-    /// It does not tell who made it.
+    /// The line holds no user id, and no address to derive a pseudonym from.
     UnknownUser,
 }
 
 impl SkipReason {
-    /// Says it in words.
+    /// Short label for reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoMatchingRule => "no rule matches",
-            Self::IneligibleRequest => "method or status does not count",
-            Self::Bot => "robots",
-            Self::UnknownUser => "nobody known",
+            Self::IneligibleRequest => "method or status excluded",
+            Self::Bot => "bots",
+            Self::UnknownUser => "unknown user",
         }
     }
 }
@@ -138,6 +139,7 @@ struct AccessLogRule {
     path: Regex,
 }
 
+/// Source of a value in a line.
 #[derive(Debug)]
 enum LogFieldSelector {
     Cookie(String),
@@ -145,18 +147,18 @@ enum LogFieldSelector {
     Address,
 }
 
-/// Reads lines of an access log.
+/// Parses the lines of an access log into events.
 #[derive(Debug)]
 pub struct AccessLogParser {
     format: AccessLogFormat,
     rules: Vec<AccessLogRule>,
-    who: LogFieldSelector,
+    user_source: LogFieldSelector,
     methods: Vec<String>,
     statuses: RangeInclusive<u16>,
     keep_bots: bool,
-    consent: Option<LogFieldSelector>,
+    consent_source: Option<LogFieldSelector>,
     key: [u8; 16],
-    events: ValidationRules,
+    validation: ValidationRules,
 }
 
 fn regex(text: &str) -> Result<Regex, AccessLogError> {
@@ -164,61 +166,75 @@ fn regex(text: &str) -> Result<Regex, AccessLogError> {
 }
 
 impl AccessLogParser {
-    /// Reads logs as the settings say. Under the key addresses become pseudonyms; `events` is what every event is held against.
+    /// Creates a parser. `key` keys the digest that replaces addresses by pseudonyms; `validation`
+    /// checks every event.
     ///
     /// # Errors
-    /// If the settings are no good.
-    pub fn new(settings: &AccessLogSettings, key: [u8; 16], events: ValidationRules) -> Result<Self, AccessLogError> {
-        let rules: Vec<_> = settings.rules.iter().map(|text| AccessLogRule::new(text, &events)).collect::<Result<_, _>>()?;
+    /// If the settings are invalid.
+    pub fn new(settings: &AccessLogSettings, key: [u8; 16], validation: ValidationRules) -> Result<Self, AccessLogError> {
+        let rules: Vec<_> = settings.rules.iter().map(|text| AccessLogRule::new(text, &validation)).collect::<Result<_, _>>()?;
         if rules.is_empty() {
             return Err(AccessLogError::NoRules);
         }
-        let said = |text: &str| match text.split_once(':') {
+        let selector = |text: &str| match text.split_once(':') {
             Some(("cookie", name)) => Some(LogFieldSelector::Cookie(name.to_owned())),
             Some(("field", name)) => Some(LogFieldSelector::Field(name.to_owned())),
             _ => None,
         };
-        let who = said(&settings.user).or_else(|| (settings.user == "address").then_some(LogFieldSelector::Address));
-        let who = who.ok_or_else(|| AccessLogError::UserSyntax(settings.user.clone()))?;
-        let consent =
-            settings.consent.as_deref().map(|text| said(text).ok_or_else(|| AccessLogError::ConsentSyntax(text.to_owned()))).transpose()?;
+        let user_source = selector(&settings.user)
+            .or_else(|| (settings.user == "address").then_some(LogFieldSelector::Address))
+            .ok_or_else(|| AccessLogError::UserSyntax(settings.user.clone()))?;
+        let consent_source = settings
+            .consent
+            .as_deref()
+            .map(|text| selector(text).ok_or_else(|| AccessLogError::ConsentSyntax(text.to_owned())))
+            .transpose()?;
         let format = AccessLogFormat::new(&settings.format, &settings.fields)?;
-        let methods = settings.methods.clone();
-        Ok(Self { format, rules, who, methods, statuses: settings.statuses.clone(), keep_bots: settings.keep_bots, consent, key, events })
+        Ok(Self {
+            format,
+            rules,
+            user_source,
+            methods: settings.methods.clone(),
+            statuses: settings.statuses.clone(),
+            keep_bots: settings.keep_bots,
+            consent_source,
+            key,
+            validation,
+        })
     }
 
-    /// Reads a line. The event gets that id; `received_at` is the moment against which "too far in the future" is judged.
+    /// Parses a line. An event gets the id `event_id`. Timestamps more than a day after `received_at`
+    /// are rejected.
     ///
     /// # Errors
-    /// If the line is not in the log's format, or the event that it makes breaks a rule; without a place.
+    /// If the line does not match the format, or its event breaks a validation rule. The error has no
+    /// position.
     pub fn parse_line(&self, line: &[u8], event_id: &str, received_at: Timestamp) -> Result<AccessLogOutcome, ValidationError> {
         let line =
             std::str::from_utf8(line).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the line is not UTF-8"))?;
-        let parts = self.format.parse(line)?;
-        let Some((method, path)) = parts.request() else { return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest)) };
-        let status = parts.get("status").and_then(|status| status.parse().ok()).unwrap_or(0);
-        if !self.methods.iter().any(|counts| *counts == method) || !self.statuses.contains(&status) {
-            return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest));
+        let fields = self.format.parse(line)?;
+        let Some((method, path)) = fields.request() else { return Ok(AccessLogOutcome::Skipped(SkipReason::IneligibleRequest)) };
+        if let Some(reason) = self.exclusion(&fields, &method) {
+            return Ok(AccessLogOutcome::Skipped(reason));
         }
-        let agent = parts.get("agent").unwrap_or_default().to_ascii_lowercase();
-        if !self.keep_bots && BOTS.iter().any(|bot| agent.contains(bot)) {
-            return Ok(AccessLogOutcome::Skipped(SkipReason::Bot));
-        }
-        let Some((rule, found)) = self.rules.iter().find_map(|rule| Some((rule, rule.path.captures(&path)?))) else {
+        let Some((rule, captures)) = self.rules.iter().find_map(|rule| Some((rule, rule.path.captures(&path)?))) else {
             return Ok(AccessLogOutcome::Skipped(SkipReason::NoMatchingRule));
         };
-        let group =
-            |name: &str| found.name(name).map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy()).filter(|text| !text.is_empty());
-        let Some(user) = group("user").or_else(|| self.user(&parts)) else { return Ok(AccessLogOutcome::Skipped(SkipReason::UnknownUser)) };
+        let group = |name: &str| {
+            captures.name(name).map(|text| percent_decode_str(text.as_str()).decode_utf8_lossy()).filter(|text| !text.is_empty())
+        };
+        let Some(user) = group("user").or_else(|| self.user(&fields)) else {
+            return Ok(AccessLogOutcome::Skipped(SkipReason::UnknownUser));
+        };
         let value = group("value").map(|value| {
             value.parse().map_err(|_| ValidationError::new("value", ValidationErrorCode::WrongType, "`value` must be a number"))
         });
-        // In a query a plus is a space, as forms write it.
-        let query = found.name("query").map(|text| text.as_str().replace('+', " "));
+        // HTML forms encode a space in a query as a plus.
+        let query = captures.name("query").map(|text| text.as_str().replace('+', " "));
         let query = query.as_deref().map(|text| percent_decode_str(text).decode_utf8_lossy());
         let time =
-            parts.get("time").ok_or_else(|| ValidationError::new("timestamp", ValidationErrorCode::Missing, "the line has no time"))?;
-        let draft = RawEvent {
+            fields.get("time").ok_or_else(|| ValidationError::new("timestamp", ValidationErrorCode::Missing, "the line has no time"))?;
+        let raw = RawEvent {
             event_id: Some(event_id.into()),
             user_id: Some(user),
             session_id: None,
@@ -227,45 +243,55 @@ impl AccessLogParser {
             value: value.transpose()?,
             timestamp: Some(timestamp::from_access_log(&time)?),
             properties: query.map(|query| serde_json::json!({ "query": query }).to_string().into()),
-            consent: self.consent.as_ref().and_then(|consent| consent.of(&parts)),
+            consent: self.consent_source.as_ref().and_then(|source| source.select(&fields)),
         };
-        self.events.validate_event(draft, received_at).map(AccessLogOutcome::Event)
+        self.validation.validate_event(raw, received_at).map(AccessLogOutcome::Event)
     }
 
-    /// Who made the request: what the log says, or else a pseudonym for address and agent.
-    fn user<'p>(&self, parts: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
-        self.who.of(parts).or_else(|| {
-            let (address, agent) = (parts.get("address")?, parts.get("agent").unwrap_or_default());
+    /// The reason why the settings exclude a request, or `None` if they admit it.
+    fn exclusion(&self, fields: &LogFields<'_>, method: &str) -> Option<SkipReason> {
+        let status = fields.get("status").and_then(|status| status.parse().ok()).unwrap_or(0);
+        if !self.methods.iter().any(|admitted| admitted == method) || !self.statuses.contains(&status) {
+            return Some(SkipReason::IneligibleRequest);
+        }
+        let agent = fields.get("agent").unwrap_or_default().to_ascii_lowercase();
+        (!self.keep_bots && BOT_MARKERS.iter().any(|marker| agent.contains(marker))).then_some(SkipReason::Bot)
+    }
+
+    /// The user id: the configured field, or else a pseudonym derived from address and user agent.
+    fn user<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
+        self.user_source.select(fields).or_else(|| {
+            let (address, agent) = (fields.get("address")?, fields.get("agent").unwrap_or_default());
             Some(KeyedDigest::of_parts(&self.key, &[address.as_bytes(), agent.as_bytes()]).into())
         })
     }
 }
 
 impl LogFieldSelector {
-    /// What a line says there.
-    fn of<'p>(&self, parts: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
+    /// The selected value of a line.
+    fn select<'p>(&self, fields: &'p LogFields<'_>) -> Option<Cow<'p, str>> {
         match self {
-            Self::Cookie(name) => parts.cookie(name),
-            Self::Field(name) => parts.raw_field(name),
+            Self::Cookie(name) => fields.cookie(name),
+            Self::Field(name) => fields.raw_field(name),
             Self::Address => None,
         }
     }
 }
 
 impl AccessLogRule {
-    fn new(text: &str, events: &ValidationRules) -> Result<Self, AccessLogError> {
-        let (kind, path) = text.split_once('=').ok_or_else(|| AccessLogError::RuleSyntax(text.to_owned()))?;
-        let known = EventKind::from_name(kind);
-        if events.kinds.id(&known).is_none() {
-            let known: Vec<_> = events.kinds.names().collect();
-            return Err(AccessLogError::UnknownKind { kind: kind.to_owned(), known: known.join(", ") });
+    fn new(text: &str, validation: &ValidationRules) -> Result<Self, AccessLogError> {
+        let (name, path) = text.split_once('=').ok_or_else(|| AccessLogError::RuleSyntax(text.to_owned()))?;
+        let kind = EventKind::from_name(name);
+        if validation.kinds.id(&kind).is_none() {
+            let known: Vec<_> = validation.kinds.names().collect();
+            return Err(AccessLogError::UnknownKind { kind: name.to_owned(), known: known.join(", ") });
         }
         let path = regex(path)?;
-        let finds_item = path.capture_names().flatten().any(|name| name == "item");
-        if !finds_item && known != EventKind::Search {
+        let has_item = path.capture_names().flatten().any(|group| group == "item");
+        if !has_item && kind != EventKind::Search {
             Err(AccessLogError::RuleWithoutItem(text.to_owned()))
         } else {
-            Ok(Self { kind: kind.to_owned(), path })
+            Ok(Self { kind: name.to_owned(), path })
         }
     }
 }

@@ -22,7 +22,7 @@ fn settings() -> AccessLogSettings {
     }
 }
 
-fn log(settings: &AccessLogSettings) -> AccessLogParser {
+fn parser(settings: &AccessLogSettings) -> AccessLogParser {
     AccessLogParser::new(settings, [7; 16], ValidationRules::default()).unwrap()
 }
 
@@ -30,49 +30,49 @@ fn line(request: &str, status: u16, agent: &str, rest: &str) -> String {
     format!(r#"192.0.2.7 - - [10/Oct/2000:13:55:36 -0700] "{request}" {status} 2326 "-" "{agent}"{rest}"#)
 }
 
-fn event(log: &AccessLogParser, line: &str) -> Event {
-    match log.parse_line(line.as_bytes(), "id", NOW).unwrap() {
+fn event(parser: &AccessLogParser, line: &str) -> Event {
+    match parser.parse_line(line.as_bytes(), "id", NOW).unwrap() {
         AccessLogOutcome::Event(event) => event.value,
-        AccessLogOutcome::Skipped(other) => panic!("{other:?}: {line}"),
+        AccessLogOutcome::Skipped(reason) => panic!("{reason:?}: {line}"),
     }
 }
 
-fn other(log: &AccessLogParser, line: &str) -> SkipReason {
-    match log.parse_line(line.as_bytes(), "id", NOW).unwrap() {
-        AccessLogOutcome::Skipped(other) => other,
+fn skip_reason(parser: &AccessLogParser, line: &str) -> SkipReason {
+    match parser.parse_line(line.as_bytes(), "id", NOW).unwrap() {
+        AccessLogOutcome::Skipped(reason) => reason,
         AccessLogOutcome::Event(event) => panic!("{event:?}"),
     }
 }
 
 #[test]
-fn the_first_rule_that_matches_makes_the_event() {
-    let log = log(&settings());
+fn the_first_matching_rule_decides_the_event() {
+    let log = parser(&settings());
     let view = event(&log, &line("GET /product/gr%C3%BCner%20tee?ref=1 HTTP/1.1", 200, FIREFOX, ""));
     assert_eq!((view.kind, view.item_id.as_deref(), view.timestamp), (EventKind::View, Some("grüner tee"), 971_211_336_000));
     let search = event(&log, &line("GET /search?q=green+tea%21&page=2 HTTP/1.1", 304, FIREFOX, ""));
     assert_eq!((search.kind, search.item_id, search.properties.as_deref()), (EventKind::Search, None, Some(r#"{"query":"green tea!"}"#)));
-    assert_eq!(other(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), SkipReason::NoMatchingRule);
+    assert_eq!(skip_reason(&log, &line("GET /about HTTP/1.1", 200, FIREFOX, "")), SkipReason::NoMatchingRule);
 }
 
 #[test]
-fn what_does_not_count_is_passed_over() {
-    let log = log(&settings());
+fn skips_ineligible_requests_and_bots() {
+    let log = parser(&settings());
     for (request, status) in [("POST /product/1 HTTP/1.1", 200), ("GET /product/1 HTTP/1.1", 404), (r"\x16\x03\x01", 400), ("-", 408)] {
-        assert_eq!(other(&log, &line(request, status, FIREFOX, "")), SkipReason::IneligibleRequest, "{request}");
+        assert_eq!(skip_reason(&log, &line(request, status, FIREFOX, "")), SkipReason::IneligibleRequest, "{request}");
     }
     for agent in ["Mozilla/5.0 (compatible; Googlebot/2.1)", "curl/8.1", "python-requests/2.31"] {
-        assert_eq!(other(&log, &line("GET /product/1 HTTP/1.1", 200, agent, "")), SkipReason::Bot, "{agent}");
+        assert_eq!(skip_reason(&log, &line("GET /product/1 HTTP/1.1", 200, agent, "")), SkipReason::Bot, "{agent}");
     }
     let kept = AccessLogSettings { keep_bots: true, ..settings() };
-    event(&self::log(&kept), &line("GET /product/1 HTTP/1.1", 200, "curl/8.1", ""));
-    let torn = log.parse_line(b"192.0.2.7 - - [10/Oct", "id", NOW).unwrap_err();
-    assert_eq!(torn.code, ValidationErrorCode::Syntax);
+    event(&parser(&kept), &line("GET /product/1 HTTP/1.1", 200, "curl/8.1", ""));
+    let truncated = log.parse_line(b"192.0.2.7 - - [10/Oct", "id", NOW).unwrap_err();
+    assert_eq!(truncated.code, ValidationErrorCode::Syntax);
 }
 
 #[test]
-fn users_are_told_by_cookie_field_or_pseudonym() {
+fn takes_the_user_from_cookie_field_or_pseudonym() {
     let request = "GET /product/1 HTTP/1.1";
-    let by = |user: &str, line: &str| event(&log(&AccessLogSettings { user: user.to_owned(), ..settings() }), line).user_id;
+    let by = |user: &str, line: &str| event(&parser(&AccessLogSettings { user: user.to_owned(), ..settings() }), line).user_id;
     assert_eq!(by("cookie:uid", &line(request, 200, FIREFOX, r#" "a=b; uid=ann; c=d""#)), "ann");
     assert_eq!(by("field:remote_user", &line(request, 200, FIREFOX, "").replace("- - [", "- bob [")), "bob");
     let pseudonym = by("cookie:uid", &line(request, 200, FIREFOX, ""));
@@ -84,8 +84,8 @@ fn users_are_told_by_cookie_field_or_pseudonym() {
 }
 
 #[test]
-fn json_and_formats_of_ones_own_are_read() {
-    let json = log(&AccessLogSettings {
+fn reads_json_and_custom_formats() {
+    let json = parser(&AccessLogSettings {
         format: "json".to_owned(),
         fields: vec![("time".to_owned(), "when".to_owned())],
         user: "field:uid".to_owned(),
@@ -94,36 +94,37 @@ fn json_and_formats_of_ones_own_are_read() {
     let seen = event(&json, r#"{"when":971211336.25,"request":"GET /product/1 HTTP/2.0","status":200,"uid":17,"remote_addr":"::1"}"#);
     assert_eq!((seen.user_id.as_str(), seen.timestamp), ("17", 971_211_336_250));
     assert_eq!(json.parse_line(b"[1]", "id", NOW).unwrap_err().code, ValidationErrorCode::WrongType);
-    let own = log(&AccessLogSettings {
+    let custom = parser(&AccessLogSettings {
         format: r"^(?P<time>\S+) (?P<method>\S+) (?P<path>\S+) (?P<status>\d+) (?P<uid>\S+)$".to_owned(),
         user: "field:uid".to_owned(),
         ..settings()
     });
-    assert_eq!(event(&own, "2000-10-10T20:55:36Z GET /product/1 200 ann").timestamp, 971_211_336_000);
-    assert_eq!(other(&own, "2000-10-10T20:55:36Z GET /product/1 200 -"), SkipReason::UnknownUser);
+    assert_eq!(event(&custom, "2000-10-10T20:55:36Z GET /product/1 200 ann").timestamp, 971_211_336_000);
+    assert_eq!(skip_reason(&custom, "2000-10-10T20:55:36Z GET /product/1 200 -"), SkipReason::UnknownUser);
 }
 
 #[test]
-fn settings_that_are_no_good_are_told() {
-    let refused = |change: fn(&mut AccessLogSettings)| {
+fn rejects_invalid_settings() {
+    let error = |change: fn(&mut AccessLogSettings)| {
         let mut settings = settings();
         change(&mut settings);
         AccessLogParser::new(&settings, [0; 16], ValidationRules::default()).unwrap_err().to_string()
     };
-    assert!(refused(|settings| settings.rules.clear()).contains("no rule"));
-    assert!(refused(|settings| settings.rules = vec!["view=^/p/(".to_owned()]).contains("no regular expression"));
+    assert!(error(|settings| settings.rules.clear()).contains("no rule maps"));
+    assert!(error(|settings| settings.rules = vec!["view=^/p/(".to_owned()]).contains("invalid regular expression"));
     assert!(
-        refused(|settings| settings.rules = vec!["glance=^/p/(?P<item>.)".to_owned()]).contains("`glance` is unknown; there are view,")
+        error(|settings| settings.rules = vec!["glance=^/p/(?P<item>.)".to_owned()])
+            .contains("unknown event kind `glance` in a rule; known kinds are view,")
     );
-    assert!(refused(|settings| settings.rules = vec!["view=^/p/".to_owned()]).contains("group named item"));
-    assert!(refused(|settings| settings.format = "(?P<time>.)".to_owned()).contains("no group `method`"));
-    assert!(refused(|settings| settings.user = "who".to_owned()).contains("cookie:NAME"));
-    assert!(refused(|settings| settings.fields = vec![("colour".to_owned(), "c".to_owned())]).contains("no field `colour`"));
+    assert!(error(|settings| settings.rules = vec!["view=^/p/".to_owned()]).contains("group named item"));
+    assert!(error(|settings| settings.format = "(?P<time>.)".to_owned()).contains("no group `method`"));
+    assert!(error(|settings| settings.user = "who".to_owned()).contains("cookie:NAME"));
+    assert!(error(|settings| settings.fields = vec![("colour".to_owned(), "c".to_owned())]).contains("unknown log field `colour`"));
 }
 
 proptest! {
     #[test]
-    fn any_line_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = log(&settings()).parse_line(&bytes, "id", NOW);
+    fn parses_any_line_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parser(&settings()).parse_line(&bytes, "id", NOW);
     }
 }
