@@ -1,4 +1,4 @@
-//! How a file of others names what an event holds, and in which unit it counts time.
+//! Maps the field names and the time unit of a foreign file to those of an event.
 
 use super::timestamp::{self, TimeUnit};
 use super::validation::{RawEvent, missing_field};
@@ -6,7 +6,7 @@ use super::validation_error::{ValidationError, ValidationErrorCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// What a column, or a field, of a file may hold of an event.
+/// A field of an event that a column or JSON field of a file can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventField {
     /// See [`Event::event_id`](crate::domain::Event::event_id).
@@ -27,7 +27,7 @@ pub enum EventField {
     Consent,
 }
 
-/// Each field, its column in CSV, its name in JSON.
+/// Each field with its column in CSV and its name in JSON, in the order of [`EventField`].
 const FIELDS: [(EventField, &str, &str); 8] = [
     (EventField::EventId, "event_id", "event_id"),
     (EventField::User, "user", "user_id"),
@@ -40,7 +40,7 @@ const FIELDS: [(EventField, &str, &str); 8] = [
 ];
 
 impl EventField {
-    /// How many there are.
+    /// The number of fields.
     pub(super) const COUNT: usize = FIELDS.len();
 
     /// Every field.
@@ -48,7 +48,7 @@ impl EventField {
         FIELDS.into_iter().map(|(field, ..)| field)
     }
 
-    /// The field that a mapping names: by its name in JSON or CSV, or in short `id` and `time`.
+    /// The field with this name in JSON or CSV; `id` and `time` are short forms.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -62,13 +62,13 @@ impl EventField {
         FIELDS.get(self as usize).map_or(("", ""), |(_, column, json)| (*column, *json))
     }
 
-    /// Its name in JSON, which is that of the event's field.
+    /// The name in JSON, which equals the name of the event's field.
     pub(super) fn json_name(self) -> &'static str {
         self.row().1
     }
 }
 
-/// How a file names and counts what an event holds.
+/// Field names, time unit and default event kind of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnMapping {
     names: [Option<String>; EventField::COUNT],
@@ -77,13 +77,13 @@ pub struct ColumnMapping {
 }
 
 impl ColumnMapping {
-    /// One whose timestamps have that unit, and whose events are of that kind if they name none.
+    /// Creates a mapping with Sequor's field names. Events without a kind get `kind`.
     #[must_use]
     pub fn new(unit: TimeUnit, kind: Option<String>) -> Self {
         Self { unit, kind, ..Self::default() }
     }
 
-    /// The same, with a field found under another name.
+    /// Maps a field to another name.
     #[must_use]
     pub fn with_column(mut self, field: EventField, name: String) -> Self {
         if let Some(slot) = self.names.get_mut(field as usize) {
@@ -92,17 +92,17 @@ impl ColumnMapping {
         self
     }
 
-    /// Whether it is the project's own.
+    /// Whether this is Sequor's own format.
     pub(super) fn is_native(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The column that holds a field.
+    /// The CSV column of a field.
     pub(super) fn column(&self, field: EventField) -> &str {
         self.mapped(field).unwrap_or(field.row().0)
     }
 
-    /// Whether a file without such a column cannot be read.
+    /// Whether a file must have a column for this field.
     pub(super) fn requires(&self, field: EventField) -> bool {
         match field {
             EventField::User | EventField::Item | EventField::Time => true,
@@ -115,7 +115,7 @@ impl ColumnMapping {
         self.names.get(field as usize)?.as_deref()
     }
 
-    /// An event as its file has it; `text` finds what a field holds, nothing if that is empty.
+    /// Builds an unvalidated event. `text` returns the text of a field, or `None` if it is empty.
     pub(super) fn raw_event<'t>(
         &'t self,
         text: impl Fn(EventField) -> Result<Option<Cow<'t, str>>, ValidationError>,
@@ -135,7 +135,7 @@ impl ColumnMapping {
         })
     }
 
-    /// An event as one JSON object has it under this shape's names. What is a number may stand as one or as text, and so may an id.
+    /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or strings.
     pub(super) fn raw_event_from_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<RawEvent<'t>, ValidationError> {
         self.raw_event(|field| match object.get(self.mapped(field).unwrap_or(field.json_name())) {
             None | Some(Value::Null) => Ok(None),
@@ -159,8 +159,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_stand_in_their_order() {
-        assert!(EventField::all().enumerate().all(|(place, field)| field as usize == place));
+    fn field_table_follows_the_enum_order() {
+        assert!(EventField::all().enumerate().all(|(index, field)| field as usize == index));
         assert_eq!(
             ["time", "user_id", "user", "event", "type", "id", "colour"].map(EventField::from_name),
             [
@@ -176,17 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_others_is_read() {
-        let shape = ColumnMapping::new(TimeUnit::Seconds, Some("view".to_owned()))
+    fn reads_an_object_with_foreign_field_names() {
+        let mapping = ColumnMapping::new(TimeUnit::Seconds, Some("view".to_owned()))
             .with_column(EventField::User, "visitor".to_owned())
             .with_column(EventField::Time, "ts".to_owned());
         let object = serde_json::from_str(r#"{"visitor":7,"item_id":"i","ts":"12.5","value":"3"}"#).unwrap();
-        let draft = shape.raw_event_from_object(&object).unwrap();
+        let raw = mapping.raw_event_from_object(&object).unwrap();
         assert_eq!(
-            (draft.user_id.as_deref(), draft.kind.as_deref(), draft.timestamp, draft.value),
+            (raw.user_id.as_deref(), raw.kind.as_deref(), raw.timestamp, raw.value),
             (Some("7"), Some("view"), Some(12_500), Some(3.0))
         );
         let object = serde_json::from_str(r#"{"visitor":[7],"item_id":"i","ts":12}"#).unwrap();
-        assert_eq!(shape.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
+        assert_eq!(mapping.raw_event_from_object(&object).unwrap_err().field, Some("user_id"));
     }
 }

@@ -131,7 +131,7 @@ fn attributes(fields: Map<String, Value>, warn: &mut dyn FnMut(ValidationError))
             "published" => patch.published = Some(item_timestamp("published", &value)?),
             "expires" => patch.expires = Some(item_timestamp("expires", &value)?),
             other => {
-                warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("an item has no field `{}`", excerpt(other))))
+                warn(ValidationError::new(None, ValidationErrorCode::UnknownField, format!("unknown item field `{}`", excerpt(other))))
             }
         }
     }

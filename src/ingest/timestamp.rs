@@ -1,4 +1,4 @@
-//! Points in time as senders write them.
+//! Parses timestamps of the input formats into milliseconds since 1970.
 
 use super::validation_error::{ValidationError, ValidationErrorCode};
 use crate::domain::Timestamp;
@@ -12,29 +12,32 @@ pub enum TimeUnit {
     /// Seconds, milliseconds above 1e11, or RFC 3339.
     #[default]
     Auto,
-    /// Seconds since 1970, perhaps with a fraction.
+    /// Seconds since 1970, with an optional fraction.
     Seconds,
     /// Milliseconds since 1970.
     Milliseconds,
-    /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it names no offset.
+    /// ISO 8601, such as `2014-04-01T01:15:41Z` or `2014-04-01 01:15:41`; UTC if it has no offset.
     Iso8601,
 }
 
-/// Numbers of at most this size in a file are seconds, larger ones milliseconds: 1e11 is the year 5138 in seconds and 1973 in milliseconds.
+/// Numbers in a file up to this magnitude are seconds; larger ones are milliseconds. 1e11 is the year
+/// 5138 in seconds and 1973 in milliseconds.
 const LARGEST_SECONDS: f64 = 1e11;
 
 /// Parses an RFC 3339 date and time with an offset, of any year.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if it is not one.
+/// [`ValidationErrorCode::BadTimestamp`] if the text has another format.
 pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, ValidationError> {
     from_iso(text, None)
 }
 
-/// Parses an ISO 8601 date and time; `offset` is that of a text that names none, which is refused if there is none here either.
+/// Parses an ISO 8601 date and time. `offset` applies to a text without an offset; if it is `None`,
+/// such a text is rejected.
 fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationError> {
     static PARSER: DateTimeParser = DateTimeParser::new();
-    // Not `jiff::Timestamp`: its range ends within the year 9999, and the year 9999 shall be told "too late", not "unreadable".
+    // `jiff::Timestamp` does not work here: its range ends within the year 9999, and such timestamps
+    // must be reported as too late, not as unreadable.
     let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
     let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset().or(offset)) else {
         return Err(unreadable());
@@ -44,43 +47,45 @@ fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationE
     Timestamp::try_from(milliseconds).map_err(|_| unreadable())
 }
 
-/// Milliseconds since 1970 as a JSON number; a fraction of a millisecond is cut off.
+/// Parses milliseconds since 1970 from a JSON number. A fraction of a millisecond is truncated.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if it is beyond all reason.
+/// [`ValidationErrorCode::BadTimestamp`] if the text is not a number or its magnitude is 2^53 or more.
 pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, ValidationError> {
-    text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole))
+    text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole_milliseconds))
 }
 
-/// A timestamp of a file: seconds since 1970 (a fraction is allowed), milliseconds (above 1e11), or RFC 3339.
+/// Parses a timestamp of unknown unit: seconds since 1970 (with an optional fraction), milliseconds
+/// (above 1e11), or RFC 3339.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if it is none of these.
+/// [`ValidationErrorCode::BadTimestamp`] if the text has another format.
 pub(super) fn from_column(text: &str) -> Result<Timestamp, ValidationError> {
     match text.parse::<f64>() {
-        Ok(seconds) if seconds.abs() <= LARGEST_SECONDS => whole((seconds * 1000.0).round()),
-        Ok(milliseconds) => whole(milliseconds),
+        Ok(seconds) if seconds.abs() <= LARGEST_SECONDS => whole_milliseconds((seconds * 1000.0).round()),
+        Ok(milliseconds) => whole_milliseconds(milliseconds),
         Err(_) => from_rfc3339(text),
     }
 }
 
-/// A timestamp of a file whose unit is known.
+/// Parses a timestamp of a known unit.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if it is none.
+/// [`ValidationErrorCode::BadTimestamp`] if the text has another format.
 pub(super) fn parse_in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, ValidationError> {
     match unit {
         TimeUnit::Auto => from_column(text),
-        TimeUnit::Seconds => text.parse().map_err(|_| unreadable()).and_then(|seconds: f64| whole((seconds * 1000.0).round())),
+        TimeUnit::Seconds => text.parse().map_err(|_| unreadable()).and_then(|seconds: f64| whole_milliseconds((seconds * 1000.0).round())),
         TimeUnit::Milliseconds => from_milliseconds(text),
         TimeUnit::Iso8601 => from_iso(text, Some(Offset::UTC)),
     }
 }
 
-/// A timestamp of a web server's log: `10/Oct/2000:13:55:36 -0700`, or any of a file's forms, or ISO 8601.
+/// Parses a timestamp of an access log: `10/Oct/2000:13:55:36 -0700`, any format of [`from_column`],
+/// or ISO 8601.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if it is none of these.
+/// [`ValidationErrorCode::BadTimestamp`] if the text has another format.
 pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> {
     match jiff::Timestamp::strptime("%d/%b/%Y:%H:%M:%S %z", text) {
         Ok(at) => Ok(at.as_millisecond()),
@@ -88,9 +93,10 @@ pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> 
     }
 }
 
-/// The whole number of milliseconds; beyond 2^53 a float no longer counts them one by one, and nothing that far is a date.
-#[expect(clippy::cast_possible_truncation, reason = "checked against 2^53 just before")]
-fn whole(milliseconds: f64) -> Result<Timestamp, ValidationError> {
+/// Truncates to whole milliseconds. From 2^53 on, an `f64` cannot represent every millisecond, so such
+/// values are rejected.
+#[expect(clippy::cast_possible_truncation, reason = "the condition above bounds the value by 2^53")]
+fn whole_milliseconds(milliseconds: f64) -> Result<Timestamp, ValidationError> {
     if milliseconds.is_finite() && milliseconds.abs() < 9.007_199_254_740_992e15 {
         Ok(milliseconds as Timestamp)
     } else {
@@ -102,7 +108,7 @@ fn unreadable() -> ValidationError {
     ValidationError::new(
         "timestamp",
         ValidationErrorCode::BadTimestamp,
-        "`timestamp` is neither an RFC 3339 date and time with an offset nor a number since 1970",
+        "`timestamp` is neither an RFC 3339 date and time with an offset nor a number of seconds or milliseconds since 1970",
     )
 }
 
@@ -111,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_every_form() {
+    fn parses_every_format() {
         // Expected: date -u -d 2014-04-01T01:15:41Z +%s gives 1396314941.
         assert_eq!(from_rfc3339("2014-04-01T01:15:41Z").unwrap(), 1_396_314_941_000);
         assert_eq!(from_rfc3339("2014-04-01T03:15:41.25+02:00").unwrap(), 1_396_314_941_250);
@@ -127,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_forms_of_logs_and_of_known_units() {
+    fn parses_log_timestamps_and_known_units() {
         // Expected: date -u -d '2000-10-10 20:55:36' +%s gives 971211336.
         assert_eq!(from_access_log("10/Oct/2000:13:55:36 -0700").unwrap(), 971_211_336_000);
         assert_eq!(from_access_log("971211336.250").unwrap(), 971_211_336_250);
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn rejects_other_formats() {
         for text in ["", "yesterday", "2014-04-01", "2014-04-01T01:15:41", "2014-13-01T00:00:00Z", "NaN", "inf", "1e300"] {
             assert_eq!(from_column(text).unwrap_err().code, ValidationErrorCode::BadTimestamp, "{text}");
         }

@@ -1,4 +1,4 @@
-//! The one rule set that every outside format meets.
+//! Validation rules shared by every input format.
 
 use super::pseudonymiser::{IdKind, Pseudonymiser};
 use super::segment::SegmentEventMapping;
@@ -8,19 +8,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like key, short enough to be a store key.
+/// Longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like
+/// key, short enough for a store key.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// How far ahead of its arrival an event may be dated, in milliseconds: a day covers every wrong time zone, not a wrong century.
+/// Largest offset of a timestamp after the time of arrival, in milliseconds. A day covers every wrong
+/// time zone.
 pub const MAX_FUTURE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The most that `bounded_properties` may take, in bytes of JSON.
+/// Largest `properties`, in bytes of JSON.
 pub const MAX_PROPERTIES_BYTES: usize = 16 * 1024;
 
-/// How deeply `bounded_properties` may be nested; the object itself is the first level.
+/// Deepest nesting of `properties`. The object itself is the first level.
 pub const MAX_PROPERTIES_DEPTH: usize = 8;
 
-/// An event as its sender wrote it: fields found, nothing believed yet.
+/// An event whose fields are parsed but not validated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawEvent<'a> {
     /// See [`Event::event_id`].
@@ -29,34 +31,34 @@ pub struct RawEvent<'a> {
     pub user_id: Option<Cow<'a, str>>,
     /// See [`Event::session_id`].
     pub session_id: Option<Cow<'a, str>>,
-    /// The name of the event's kind (`type` in JSON, `event` in CSV).
+    /// The name of the event kind (`type` in JSON, `event` in CSV).
     pub kind: Option<Cow<'a, str>>,
     /// See [`Event::item_id`].
     pub item_id: Option<Cow<'a, str>>,
     /// See [`Event::value`].
     pub value: Option<f64>,
-    /// Milliseconds since 1970; `None` takes the moment of arrival.
+    /// Milliseconds since 1970; `None` means the time of arrival.
     pub timestamp: Option<Timestamp>,
-    /// A JSON object, known to be well-formed.
+    /// A well-formed JSON object.
     pub properties: Option<Cow<'a, str>>,
-    /// How far the consent to just this event goes: the name of a [`Consent`].
+    /// The name of the [`Consent`] level for this event alone.
     pub consent: Option<Cow<'a, str>>,
 }
 
-/// What an event must satisfy to be taken.
+/// The rules that an event must satisfy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidationRules {
-    /// The kinds that are known.
+    /// The known kinds of event.
     pub kinds: EventKinds,
-    /// The most events that one request may hold.
+    /// Largest number of events in one request.
     pub max_events: usize,
-    /// What the names of Segment's events mean.
+    /// The event kinds of Segment's event names.
     pub segment_events: SegmentEventMapping,
-    /// By the name of a category of consent in Segment's messages: how far consent goes at most where it is refused.
+    /// Highest consent level of a Segment message that refuses a category, by category name.
     pub consent_if_refused: BTreeMap<String, Consent>,
-    /// Under which users, visits and events are known instead of their ids; `None`: they are known by their ids.
+    /// Replaces user, session and event ids by pseudonyms; `None` keeps the ids.
     pub pseudonymiser: Option<Arc<Pseudonymiser>>,
-    /// Whether properties are dropped.
+    /// Whether to drop `properties`.
     pub drop_properties: bool,
 }
 
@@ -74,42 +76,42 @@ impl Default for ValidationRules {
 }
 
 impl ValidationRules {
-    /// Holds a draft against every rule. `received_at` is the moment of its arrival.
+    /// Validates an event that arrived at `received_at`.
     ///
     /// # Errors
-    /// The first rule that the draft breaks, without a place.
-    pub fn validate_event(&self, draft: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
-        let user_id = self.internal_id(IdKind::User, validate_id("user_id", draft.user_id.ok_or_else(|| missing_field("user_id"))?)?);
-        let kind = self.kind(&draft.kind.ok_or_else(|| missing_field("type"))?)?;
-        let item_id = draft.item_id.map(|item| validate_id("item_id", item)).transpose()?;
+    /// The first broken rule, without a position.
+    pub fn validate_event(&self, raw: RawEvent<'_>, received_at: Timestamp) -> Result<WithConsent, ValidationError> {
+        let user_id = self.internal_id(IdKind::User, validate_id("user_id", raw.user_id.ok_or_else(|| missing_field("user_id"))?)?);
+        let kind = self.kind(&raw.kind.ok_or_else(|| missing_field("type"))?)?;
+        let item_id = raw.item_id.map(|item| validate_id("item_id", item)).transpose()?;
         if item_id.is_none() && kind != EventKind::Search {
             return Err(ValidationError::new(
                 "item_id",
                 ValidationErrorCode::Missing,
-                "`item_id` is missing; only a search may go without",
+                "`item_id` is missing; only a search event can omit it",
             ));
         }
-        let consent = draft.consent.as_deref().map(parse_consent).transpose()?;
-        let what = Event {
-            event_id: draft.event_id.map(|event| Ok(self.internal_id(IdKind::Event, validate_id("event_id", event)?))).transpose()?,
+        let consent = raw.consent.as_deref().map(parse_consent).transpose()?;
+        let event = Event {
+            event_id: raw.event_id.map(|event| Ok(self.internal_id(IdKind::Event, validate_id("event_id", event)?))).transpose()?,
             user_id,
-            session_id: draft
+            session_id: raw
                 .session_id
                 .map(|session| Ok(self.internal_id(IdKind::Session, validate_id("session_id", session)?)))
                 .transpose()?,
             kind,
             item_id,
-            value: draft.value.map(value).transpose()?,
-            timestamp: draft.timestamp.map_or(Ok(received_at), |at| timestamp(at, received_at))?,
-            properties: draft.properties.map(properties).transpose()?.filter(|_| !self.drop_properties),
+            value: raw.value.map(narrow_value).transpose()?,
+            timestamp: raw.timestamp.map_or(Ok(received_at), |at| check_timestamp(at, received_at))?,
+            properties: raw.properties.map(check_properties).transpose()?.filter(|_| !self.drop_properties),
         };
-        Ok(WithConsent { value: what, consent })
+        Ok(WithConsent { value: event, consent })
     }
 
-    /// Holds a merge of two users against the rules for their ids, which `fields` name: who is merged, and into whom.
+    /// Validates a merge of the user `from` into the user `into`. `fields` names the two ids in errors.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first broken rule.
     pub fn validate_merge(
         &self,
         fields: [&'static str; 2],
@@ -125,35 +127,35 @@ impl ValidationRules {
         })
     }
 
-    /// Passes the id of a user, which `field` names, as it is known here.
+    /// Validates a user id and converts it to its internal form. `field` names the id in errors.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first broken rule.
     pub fn validate_user_id(&self, field: &'static str, text: String) -> Result<String, ValidationError> {
         Ok(self.internal_id(IdKind::User, validate_id(field, text.into())?))
     }
 
-    /// An id as it is known here.
+    /// The id to store: a pseudonym if pseudonymisation is on, else the id itself.
     #[must_use]
-    pub fn internal_id(&self, what: IdKind, id: String) -> String {
+    pub fn internal_id(&self, kind: IdKind, id: String) -> String {
         match &self.pseudonymiser {
-            Some(pseudonyms) => pseudonyms.pseudonym(what, &id),
+            Some(pseudonymiser) => pseudonymiser.pseudonym(kind, &id),
             None => id,
         }
     }
 
-    /// Holds what a user says of consent against the rules.
+    /// Validates a change of a user's consent.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first broken rule.
     pub fn validate_consent(&self, user: Cow<'_, str>, level: &str, timestamp: Timestamp) -> Result<ConsentChange, ValidationError> {
         Ok(ConsentChange { user_id: self.validate_user_id("user", user.into_owned())?, consent: parse_consent(level)?, timestamp })
     }
 
-    /// Properties that came as an object, unless they are beyond the bounds.
+    /// Serialises a properties object. `None` if it is empty, exceeds a limit, or properties are dropped.
     pub(super) fn bounded_properties(&self, object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
         let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty() && !self.drop_properties)?;
-        properties(text.into()).ok()
+        check_properties(text.into()).ok()
     }
 
     fn kind(&self, name: &str) -> Result<EventKind, ValidationError> {
@@ -162,15 +164,15 @@ impl ValidationRules {
             return Ok(kind);
         }
         let known: Vec<_> = self.kinds.names().collect();
-        let reason = format!("`type` is `{}`, which is unknown; known are {}", excerpt(name), known.join(", "));
+        let reason = format!("unknown event kind `{}` in `type`; known kinds are {}", excerpt(name), known.join(", "));
         Err(ValidationError::new("type", ValidationErrorCode::UnknownKind, reason))
     }
 }
 
-/// A level of consent by its name.
+/// Parses the name of a consent level.
 ///
 /// # Errors
-/// If there is no such level.
+/// If the level is unknown.
 pub(super) fn parse_consent(name: &str) -> Result<Consent, ValidationError> {
     let unknown = || {
         ValidationError::new(
@@ -182,20 +184,20 @@ pub(super) fn parse_consent(name: &str) -> Result<Consent, ValidationError> {
     Consent::from_name(name).ok_or_else(unknown)
 }
 
-/// The beginning of a name that is shown to people, without what could spoil a terminal.
+/// The first 40 characters of a name, without control characters, for error messages.
 pub(super) fn excerpt(name: &str) -> String {
-    name.chars().filter(|letter| !letter.is_control()).take(40).collect()
+    name.chars().filter(|character| !character.is_control()).take(40).collect()
 }
 
-/// The fault of a required field that is absent.
+/// The error for an absent required field.
 pub(super) fn missing_field(field: &'static str) -> ValidationError {
     ValidationError::new(field, ValidationErrorCode::Missing, format!("`{field}` is missing"))
 }
 
-/// Passes an id, or a name, that is neither empty nor too long and holds no control character.
+/// Validates an id or a name: it is not empty, not too long, and contains no control character.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first broken rule.
 pub(super) fn validate_id(field: &'static str, text: Cow<'_, str>) -> Result<String, ValidationError> {
     let length = text.len();
     if length == 0 {
@@ -209,13 +211,13 @@ pub(super) fn validate_id(field: &'static str, text: Cow<'_, str>) -> Result<Str
         ));
     }
     if text.chars().any(char::is_control) {
-        return Err(ValidationError::new(field, ValidationErrorCode::ControlCharacter, format!("`{field}` holds a control character")));
+        return Err(ValidationError::new(field, ValidationErrorCode::ControlCharacter, format!("`{field}` contains a control character")));
     }
     Ok(text.into_owned())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "what overflows becomes infinite and is refused")]
-fn value(value: f64) -> Result<f32, ValidationError> {
+#[expect(clippy::cast_possible_truncation, reason = "overflow becomes infinite and is rejected")]
+fn narrow_value(value: f64) -> Result<f32, ValidationError> {
     let narrow = value as f32;
     if narrow.is_finite() {
         Ok(narrow)
@@ -224,25 +226,25 @@ fn value(value: f64) -> Result<f32, ValidationError> {
     }
 }
 
-fn timestamp(at: Timestamp, received_at: Timestamp) -> Result<Timestamp, ValidationError> {
+fn check_timestamp(at: Timestamp, received_at: Timestamp) -> Result<Timestamp, ValidationError> {
     if at < 0 {
-        return Err(ValidationError::new("timestamp", ValidationErrorCode::TooEarly, "`timestamp` lies before 1970"));
+        return Err(ValidationError::new("timestamp", ValidationErrorCode::TooEarly, "`timestamp` is before 1970"));
     }
     if at > received_at.saturating_add(MAX_FUTURE_MS) {
         let shown = jiff::Timestamp::from_millisecond(at).map_or_else(|_| "the year 9999 or later".to_owned(), |at| at.to_string());
         return Err(ValidationError::new(
             "timestamp",
             ValidationErrorCode::TooLate,
-            format!("`timestamp` ({shown}) lies more than a day in the future"),
+            format!("`timestamp` ({shown}) is more than a day in the future"),
         ));
     }
     Ok(at)
 }
 
-fn properties(text: Cow<'_, str>) -> Result<String, ValidationError> {
+fn check_properties(text: Cow<'_, str>) -> Result<String, ValidationError> {
     let length = text.len();
     if length > MAX_PROPERTIES_BYTES {
-        let reason = format!("`properties` takes {length} bytes; at most {MAX_PROPERTIES_BYTES} are allowed");
+        let reason = format!("`properties` has {length} bytes; at most {MAX_PROPERTIES_BYTES} are allowed");
         return Err(ValidationError::new("properties", ValidationErrorCode::TooLarge, reason));
     }
     if super::json_scanner::nesting_depth(text.as_bytes()) > MAX_PROPERTIES_DEPTH {
@@ -263,68 +265,68 @@ mod tests {
 
     const NOW: Timestamp = 1_700_000_000_000;
 
-    fn draft() -> RawEvent<'static> {
+    fn valid() -> RawEvent<'static> {
         RawEvent { user_id: Some("u".into()), kind: Some("view".into()), item_id: Some("i".into()), ..RawEvent::default() }
     }
 
-    fn refused(draft: RawEvent<'_>) -> (Option<&'static str>, ValidationErrorCode) {
-        let fault = ValidationRules::default().validate_event(draft, NOW).unwrap_err();
-        (fault.field, fault.code)
+    fn error(raw: RawEvent<'_>) -> (Option<&'static str>, ValidationErrorCode) {
+        let error = ValidationRules::default().validate_event(raw, NOW).unwrap_err();
+        (error.field, error.code)
     }
 
     #[test]
-    fn takes_the_least_and_dates_it_by_its_arrival() {
-        let event = ValidationRules::default().validate_event(draft(), NOW).unwrap().value;
+    fn accepts_a_minimal_event_and_dates_it_by_arrival() {
+        let event = ValidationRules::default().validate_event(valid(), NOW).unwrap().value;
         assert_eq!((event.user_id.as_str(), event.kind, event.item_id.as_deref(), event.timestamp), ("u", EventKind::View, Some("i"), NOW));
     }
 
     #[test]
-    fn names_the_field_and_the_rule() {
+    fn names_field_and_code_of_the_broken_rule() {
         let long = "x".repeat(300);
-        assert_eq!(refused(RawEvent { user_id: None, ..draft() }), (Some("user_id"), ValidationErrorCode::Missing));
-        assert_eq!(refused(RawEvent { user_id: Some("".into()), ..draft() }), (Some("user_id"), ValidationErrorCode::Empty));
-        assert_eq!(refused(RawEvent { item_id: Some(long.as_str().into()), ..draft() }), (Some("item_id"), ValidationErrorCode::TooLong));
+        assert_eq!(error(RawEvent { user_id: None, ..valid() }), (Some("user_id"), ValidationErrorCode::Missing));
+        assert_eq!(error(RawEvent { user_id: Some("".into()), ..valid() }), (Some("user_id"), ValidationErrorCode::Empty));
+        assert_eq!(error(RawEvent { item_id: Some(long.as_str().into()), ..valid() }), (Some("item_id"), ValidationErrorCode::TooLong));
         assert_eq!(
-            refused(RawEvent { session_id: Some("a\nb".into()), ..draft() }),
+            error(RawEvent { session_id: Some("a\nb".into()), ..valid() }),
             (Some("session_id"), ValidationErrorCode::ControlCharacter)
         );
         assert_eq!(
-            refused(RawEvent { event_id: Some("\u{85}".into()), ..draft() }),
+            error(RawEvent { event_id: Some("\u{85}".into()), ..valid() }),
             (Some("event_id"), ValidationErrorCode::ControlCharacter)
         );
-        assert_eq!(refused(RawEvent { kind: None, ..draft() }), (Some("type"), ValidationErrorCode::Missing));
-        assert_eq!(refused(RawEvent { kind: Some("veiw".into()), ..draft() }), (Some("type"), ValidationErrorCode::UnknownKind));
-        assert_eq!(refused(RawEvent { item_id: None, ..draft() }), (Some("item_id"), ValidationErrorCode::Missing));
-        assert_eq!(refused(RawEvent { value: Some(f64::NAN), ..draft() }), (Some("value"), ValidationErrorCode::NotFinite));
-        assert_eq!(refused(RawEvent { value: Some(1e39), ..draft() }), (Some("value"), ValidationErrorCode::NotFinite));
-        assert_eq!(refused(RawEvent { timestamp: Some(-1), ..draft() }), (Some("timestamp"), ValidationErrorCode::TooEarly));
+        assert_eq!(error(RawEvent { kind: None, ..valid() }), (Some("type"), ValidationErrorCode::Missing));
+        assert_eq!(error(RawEvent { kind: Some("veiw".into()), ..valid() }), (Some("type"), ValidationErrorCode::UnknownKind));
+        assert_eq!(error(RawEvent { item_id: None, ..valid() }), (Some("item_id"), ValidationErrorCode::Missing));
+        assert_eq!(error(RawEvent { value: Some(f64::NAN), ..valid() }), (Some("value"), ValidationErrorCode::NotFinite));
+        assert_eq!(error(RawEvent { value: Some(1e39), ..valid() }), (Some("value"), ValidationErrorCode::NotFinite));
+        assert_eq!(error(RawEvent { timestamp: Some(-1), ..valid() }), (Some("timestamp"), ValidationErrorCode::TooEarly));
         assert_eq!(
-            refused(RawEvent { timestamp: Some(NOW + MAX_FUTURE_MS + 1), ..draft() }),
+            error(RawEvent { timestamp: Some(NOW + MAX_FUTURE_MS + 1), ..valid() }),
             (Some("timestamp"), ValidationErrorCode::TooLate)
         );
         assert_eq!(
-            refused(RawEvent { properties: Some("[[[[[[[[[1]]]]]]]]]".into()), ..draft() }),
+            error(RawEvent { properties: Some("[[[[[[[[[1]]]]]]]]]".into()), ..valid() }),
             (Some("properties"), ValidationErrorCode::TooDeep)
         );
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_PROPERTIES_BYTES));
-        assert_eq!(refused(RawEvent { properties: Some(large.into()), ..draft() }), (Some("properties"), ValidationErrorCode::TooLarge));
+        assert_eq!(error(RawEvent { properties: Some(large.into()), ..valid() }), (Some("properties"), ValidationErrorCode::TooLarge));
     }
 
     #[test]
-    fn a_search_needs_no_item_and_a_configured_kind_is_known() {
-        let search = RawEvent { kind: Some("search".into()), item_id: None, ..draft() };
+    fn accepts_a_search_without_item_and_configured_kinds() {
+        let search = RawEvent { kind: Some("search".into()), item_id: None, ..valid() };
         assert_eq!(ValidationRules::default().validate_event(search, NOW).unwrap().value.item_id, None);
         let mut rules = ValidationRules::default();
         rules.kinds.set(EventKind::Custom("wishlist".into()), KindRule { target: true, value: 2.0 });
-        let event = rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..draft() }, NOW).unwrap().value;
+        let event = rules.validate_event(RawEvent { kind: Some("wishlist".into()), ..valid() }, NOW).unwrap().value;
         assert_eq!(event.kind, EventKind::Custom("wishlist".into()));
     }
 
     proptest! {
         #[test]
-        fn what_is_taken_is_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
-            let draft = RawEvent { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..draft() };
-            if let Ok(WithConsent { value: event, .. }) = ValidationRules::default().validate_event(draft, NOW) {
+        fn accepted_events_are_within_every_limit(user in "\\PC{0,300}|.{0,4}", item in ".{0,300}", value in proptest::num::f64::ANY, at in any::<i64>()) {
+            let raw = RawEvent { user_id: Some(user.into()), item_id: Some(item.into()), value: Some(value), timestamp: Some(at), ..valid() };
+            if let Ok(WithConsent { value: event, .. }) = ValidationRules::default().validate_event(raw, NOW) {
                 let item = event.item_id.unwrap();
                 for id in [&event.user_id, &item] {
                     prop_assert!((1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control));

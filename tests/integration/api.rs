@@ -75,7 +75,7 @@ fn the_good_events_of_a_batch_are_taken_and_each_bad_one_is_named() {
     let answer = daemon.post("/v1/events", &body.to_string());
     assert_eq!(answer.status, 200);
     let rejected = json!([
-        { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search may go without" },
+        { "index": 1, "field": "item_id", "code": "missing", "reason": "`item_id` is missing; only a search event can omit it" },
         { "index": 2, "field": "user_id", "code": "empty", "reason": "`user_id` is empty" },
     ]);
     assert_eq!(answer.json(), json!({ "accepted": 2, "duplicates": 0, "withheld": 0, "rejected": rejected, "offset": 2 }));

@@ -15,13 +15,13 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
     let long = "x".repeat(300);
     vec![
         ("malformed JSON", r#"{"user_id":"ann","type":}"#.to_owned(), json!("type"), "syntax", "not JSON"),
-        ("no JSON", "user=ann".to_owned(), Value::Null, "wrong_type", "an event is a JSON object"),
+        ("no JSON", "user=ann".to_owned(), Value::Null, "wrong_type", "an event must be a JSON object"),
         (
             "an unknown type",
             r#"{"user_id":"ann","type":"veiw","item_id":"tea"}"#.to_owned(),
             json!("type"),
             "unknown_kind",
-            "known are view, click",
+            "known kinds are view, click",
         ),
         ("an empty id", r#"{"user_id":"","type":"view","item_id":"tea"}"#.to_owned(), json!("user_id"), "empty", "`user_id` is empty"),
         (
@@ -38,7 +38,7 @@ fn table() -> Vec<(&'static str, String, Value, &'static str, &'static str)> {
         ("the year 9999", with(r#""timestamp":"9999-12-31T23:59:59Z""#), json!("timestamp"), "too_late", "more than a day in the future"),
         ("a time before 1970", with(r#""timestamp":-1"#), json!("timestamp"), "too_early", "before 1970"),
         ("a time without offset", with(r#""timestamp":"2024-05-01 12:00""#), json!("timestamp"), "bad_timestamp", ""),
-        ("a field given twice", with(r#""user_id":"bob""#), json!("user_id"), "repeated", "given twice"),
+        ("a field given twice", with(r#""user_id":"bob""#), json!("user_id"), "repeated", "occurs twice"),
         ("properties that are none", with(r#""properties":[1]"#), json!("properties"), "wrong_type", "must be an object"),
         (
             "properties without bottom",

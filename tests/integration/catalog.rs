@@ -37,7 +37,7 @@ fn an_item_is_put_patched_and_deleted() {
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);
 
     let answer = daemon.request("PATCH", "/v1/items/tea", r#"{"brand":null,"available":false,"colour":"green"}"#);
-    let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "an item has no field `colour`" });
+    let warning = json!({ "index": 0, "field": null, "code": "unknown_field", "reason": "unknown item field `colour`" });
     assert_eq!(answer.json(), json!({ "accepted": 1, "duplicates": 0, "withheld": 0, "rejected": [], "warnings": [warning], "offset": 2 }));
     (tea["brand"], tea["available"]) = (Value::Null, json!(false));
     assert_eq!(daemon.get("/v1/items/tea").json(), tea);

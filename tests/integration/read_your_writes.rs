@@ -58,7 +58,7 @@ fn events_can_be_tried_without_being_taken() {
     let told = json!({
         "acceptable": 2,
         "rejected": [fault(1, json!("user_id"), "empty", "`user_id` is empty")],
-        "warnings": [fault(2, Value::Null, "unknown_field", "an event has no field `colour`; what it cannot name goes into `properties`")],
+        "warnings": [fault(2, Value::Null, "unknown_field", "unknown event field `colour`; put additional data into `properties`")],
     });
     assert_eq!(verdict.json(), told);
     assert_eq!(daemon.post("/v1/events/validate", " ").status, 400);

@@ -172,7 +172,11 @@ fn a_source_can_be_left_out() {
 fn a_file_that_cannot_be_read_is_named_with_the_line() {
     let whole = gzip(csv(3000).as_bytes());
     for (name, bytes, expected) in [
-        ("truncated.csv.gz", &whole[..whole.len() - 4], "truncated.csv.gz:3002: the packed stream ends too early; the file is truncated"),
+        (
+            "truncated.csv.gz",
+            &whole[..whole.len() - 4],
+            "truncated.csv.gz:3002: the compressed stream ends too early; the file is truncated",
+        ),
         ("column.csv", b"user,item,event\nu,i,view\n", "column.csv:1: the header lacks the column `timestamp`"),
         ("twice.csv", b"user,item,event,timestamp,item\n", "twice.csv:1: the header names the column `item` twice"),
         ("empty.csv", b"", "empty.csv:1: the file is empty"),
@@ -196,7 +200,7 @@ fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("rows.csv: line 102: the row has 3 columns where the header has 4"), "{said}");
-    assert!(said.contains("rows.csv: line 103: `type` is `glance`, which is unknown"), "{said}");
+    assert!(said.contains("rows.csv: line 103: unknown event kind `glance` in `type`"), "{said}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("101   (2 rejected)"));
 }
 

@@ -314,7 +314,7 @@ fn a_torn_file_gives_the_rows_before_the_tear() {
         let torn = taken as u64 + 4;
         let expected = [(12, "missing"), (22, "not_utf8"), (torn, "truncated")].map(|(line, code)| (line, code.to_owned()));
         assert_eq!(faults(&told), expected, "{said}");
-        assert!(said.contains(&format!("{name}:{torn}: the packed stream ends too early; the file is truncated")), "{said}");
+        assert!(said.contains(&format!("{name}:{torn}: the compressed stream ends too early; the file is truncated")), "{said}");
         most = most.max(taken);
     }
     let mut found = items(&daemon);

@@ -1,11 +1,12 @@
-//! What the names of Segment's events mean.
+//! Maps the event names of Segment messages to kinds of event.
 
 use crate::domain::EventKind;
 use rustc_hash::FxHashMap;
 
-/// The events of Segment's specifications for commerce and video that say something of an item, and the names that the calls `page` and `screen` go by. `None`: nothing is taken of it.
+/// Default mapping: events of Segment's commerce and video specifications that concern an item, and
+/// the names `Page` and `Screen` for the calls of that name. `None` ignores an event.
 /// <https://segment.com/docs/connections/spec/ecommerce/v2/>
-const USUAL: [(&str, Option<EventKind>); 41] = [
+const DEFAULT_MAPPING: [(&str, Option<EventKind>); 41] = [
     ("Product Viewed", Some(EventKind::View)),
     ("Product Clicked", Some(EventKind::Click)),
     ("Product Added", Some(EventKind::Cart)),
@@ -49,26 +50,26 @@ const USUAL: [(&str, Option<EventKind>); 41] = [
     ("Application Opened", None),
 ];
 
-/// The kind that each name of an event stands for. Upper and lower case are the same.
+/// Maps event names to kinds. Names are case-insensitive (ASCII).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentEventMapping(FxHashMap<String, Option<EventKind>>);
 
 impl Default for SegmentEventMapping {
     fn default() -> Self {
-        Self(USUAL.iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind.clone())).collect())
+        Self(DEFAULT_MAPPING.iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind.clone())).collect())
     }
 }
 
 impl SegmentEventMapping {
-    /// The usual names, and what else is said of names: a kind, or nothing.
+    /// The default mapping with overrides; `None` ignores an event.
     #[must_use]
-    pub fn with_overrides<'n>(said: impl IntoIterator<Item = (&'n str, Option<EventKind>)>) -> Self {
+    pub fn with_overrides<'n>(overrides: impl IntoIterator<Item = (&'n str, Option<EventKind>)>) -> Self {
         let mut names = Self::default();
-        names.0.extend(said.into_iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind)));
+        names.0.extend(overrides.into_iter().map(|(name, kind)| (name.to_ascii_lowercase(), kind)));
         names
     }
 
-    /// What a name stands for: `Some(None)` if nothing is to be taken of it, `None` if it is not known.
+    /// The kind of an event name: `Some(None)` if the event is ignored, `None` if the name is unmapped.
     pub(super) fn lookup(&self, name: &str) -> Option<Option<&EventKind>> {
         self.0.get(&name.to_ascii_lowercase()).map(Option::as_ref)
     }

@@ -1,4 +1,4 @@
-//! Calls in the shape of Segment's tracking API, as its libraries send them.
+//! Parses calls of Segment's tracking API, as its client libraries send them.
 
 mod event_mapping;
 #[cfg(test)]
@@ -14,10 +14,10 @@ use crate::domain::{Consent, Entry, EventKind, Timestamp, WithConsent};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Where an item's id is looked for, in this order.
+/// Properties that can hold an item id, in order of precedence.
 const ITEM_IDS: [&str; 5] = ["product_id", "sku", "id", "asset_id", "article_id"];
 
-/// What the fields of an [`Event`](crate::domain::Event) are called in a message.
+/// The fields of an [`Event`](crate::domain::Event) with their names in a Segment message.
 const FIELDS: [(&str, &str); 5] = [
     ("event_id", "messageId"),
     ("user_id", "userId"),
@@ -26,20 +26,20 @@ const FIELDS: [(&str, &str); 5] = [
     ("consent", "context.consent.level"),
 ];
 
-/// What a message says.
+/// The method of a message in Segment's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentCall {
-    /// Something was done.
+    /// A user action.
     Track,
-    /// A page was looked at.
+    /// A page view.
     Page,
-    /// A screen was looked at.
+    /// A view of a screen in an app.
     Screen,
-    /// Who somebody is.
+    /// Links an anonymous id to a user id.
     Identify,
-    /// Two ids are of one user.
+    /// Merges two ids of one user.
     Alias,
-    /// Whom somebody belongs to; nothing is taken of it.
+    /// Assigns a user to a group. Always ignored.
     Group,
 }
 
@@ -57,25 +57,26 @@ impl SegmentCall {
     }
 }
 
-/// What a body of messages held.
+/// The parsed messages of a request body.
 #[derive(Debug, Default, PartialEq)]
 pub struct ParsedSegmentBatch {
-    /// What is to be taken, in the order of the messages.
+    /// The journal entries to write, in the order of the messages.
     pub entries: Vec<WithConsent<Entry>>,
-    /// What is wrong with messages of which nothing is taken; the index is the message's.
+    /// Errors of rejected messages. The index is the position of the message in the batch.
     pub errors: Vec<ValidationError>,
-    /// Messages of which nothing is taken since their event is not known.
+    /// Messages skipped because no event kind is mapped to their event name.
     pub unmapped: Vec<ValidationError>,
-    /// How many other messages nothing is to be taken of.
+    /// Number of other messages that yield no entry.
     pub ignored: u64,
-    /// How many messages something is taken of.
+    /// Number of messages that yield at least one entry.
     pub accepted: u64,
 }
 
-/// Reads the body of one call.
+/// Parses the body of a single call.
 ///
 /// # Errors
-/// If it is no JSON object, or gives more entries than the rules allow; then nothing is taken.
+/// If the body is not a JSON object or yields more entries than `rules` allow. No entry is accepted
+/// then.
 pub fn read_segment_call(
     body: &[u8],
     call: SegmentCall,
@@ -83,21 +84,22 @@ pub fn read_segment_call(
     received_at: Timestamp,
 ) -> Result<ParsedSegmentBatch, BodyError> {
     let Value::Object(message) = parse(body)? else {
-        return Err(BodyError::Unreadable { reason: "a call's body is a JSON object".to_owned() });
+        return Err(BodyError::Unreadable { reason: "the body must be a JSON object".to_owned() });
     };
     let mut messages = ParsedSegmentBatch::default();
     messages.read(&message, &MessageContext { index: 0, call: Some(call), sent_at: None, rules, received_at });
-    messages.bounded(rules)
+    messages.check_limit(rules)
 }
 
-/// Reads a batch: `{"batch": [message, …], "sentAt": …}`. A fault costs only the message that it stands in.
+/// Parses a batch: `{"batch": [message, …], "sentAt": …}`. An error rejects only its own message.
 ///
 /// # Errors
-/// If it is no JSON object with a `batch`, or holds more messages, or gives more entries, than the rules allow; then nothing is taken.
+/// If the body is not a JSON object with a list `batch`, or if the messages or their entries exceed
+/// the limit of `rules`. No entry is accepted then.
 pub fn read_segment_batch(body: &[u8], rules: &ValidationRules, received_at: Timestamp) -> Result<ParsedSegmentBatch, BodyError> {
     let body = parse(body)?;
     let Some(batch) = body.get("batch").and_then(Value::as_array) else {
-        return Err(BodyError::Unreadable { reason: "the body is no JSON object with a list `batch`".to_owned() });
+        return Err(BodyError::Unreadable { reason: "the body must be a JSON object with a list `batch`".to_owned() });
     };
     if batch.len() > rules.max_events {
         return Err(BodyError::TooMany { record: "message", records: batch.len(), limit: rules.max_events });
@@ -108,12 +110,12 @@ pub fn read_segment_batch(body: &[u8], rules: &ValidationRules, received_at: Tim
             Value::Object(message) => {
                 messages.read(message, &MessageContext { index, call: None, sent_at: body.get("sentAt"), rules, received_at })
             }
-            _ => messages
-                .errors
-                .push(ValidationError::new(None, ValidationErrorCode::WrongType, "a message is a JSON object").with_position(index, None)),
+            _ => messages.errors.push(
+                ValidationError::new(None, ValidationErrorCode::WrongType, "a message must be a JSON object").with_position(index, None),
+            ),
         }
     }
-    messages.bounded(rules)
+    messages.check_limit(rules)
 }
 
 fn parse(body: &[u8]) -> Result<Value, BodyError> {
@@ -123,44 +125,68 @@ fn parse(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::Unreadable { reason: format!("the body is not JSON: {error}") })
 }
 
-/// What holds of a message beside what it says.
+/// Context of a message within its request.
 struct MessageContext<'v> {
-    /// Its place in the batch.
+    /// Position of the message in the batch.
     index: u64,
-    /// What it is, if the path told.
+    /// The method, if the request path determines it.
     call: Option<SegmentCall>,
-    /// When the batch was sent, by the sender's clock.
+    /// Send time of the batch, by the sender's clock.
     sent_at: Option<&'v Value>,
     rules: &'v ValidationRules,
     received_at: Timestamp,
 }
 
+/// The fields that all events of one message share.
+struct EventTemplate<'m> {
+    kind: &'m EventKind,
+    user_id: Cow<'m, str>,
+    session_id: Option<Cow<'m, str>>,
+    timestamp: Option<Timestamp>,
+    consent: Option<Consent>,
+    rules: &'m ValidationRules,
+    received_at: Timestamp,
+}
+
+impl EventTemplate<'_> {
+    /// Builds and validates the event of one product, or of the message's properties.
+    fn event(&self, event_id: Option<Cow<'_, str>>, object: &Map<String, Value>) -> Result<WithConsent<Entry>, ValidationError> {
+        let raw = RawEvent {
+            event_id,
+            user_id: Some(self.user_id.clone()),
+            session_id: self.session_id.clone(),
+            kind: Some(self.kind.name().into()),
+            item_id: item_id(object)?,
+            value: value(self.kind, object)?,
+            timestamp: self.timestamp,
+            properties: None,
+            consent: None,
+        };
+        let mut event = self.rules.validate_event(raw, self.received_at)?.value;
+        // Segment sends the properties to other destinations, too. If they exceed a limit, they are
+        // dropped and the event is accepted.
+        event.properties = self.rules.bounded_properties(object);
+        Ok(WithConsent { value: Entry::Event(event), consent: self.consent })
+    }
+}
+
 impl ParsedSegmentBatch {
-    fn read(&mut self, message: &Map<String, Value>, around: &MessageContext) {
+    fn read(&mut self, message: &Map<String, Value>, context: &MessageContext) {
         let before = self.entries.len();
-        if let Err(fault) = self.take(message, around) {
-            // Of a message all is taken or nothing.
+        if let Err(error) = self.convert(message, context) {
+            // A message is accepted as a whole or not at all.
             self.entries.truncate(before);
-            self.errors.push(in_their_words(fault).with_position(around.index, None));
+            self.errors.push(with_segment_names(error).with_position(context.index, None));
         }
         self.accepted += u64::from(self.entries.len() > before);
     }
 
-    fn take(&mut self, message: &Map<String, Value>, around: &MessageContext) -> Result<(), ValidationError> {
-        let &MessageContext { index, call, sent_at, rules, received_at } = around;
+    /// Converts a message into entries.
+    fn convert(&mut self, message: &Map<String, Value>, context: &MessageContext) -> Result<(), ValidationError> {
+        let &MessageContext { index, call, rules, .. } = context;
         let call = match call {
             Some(call) => call,
-            None => {
-                let name = text("type", message.get("type"))?.ok_or_else(|| missing_field("type"))?;
-                SegmentCall::from_name(&name).ok_or_else(|| {
-                    let known = "track, page, screen, identify, alias, group";
-                    ValidationError::new(
-                        "type",
-                        ValidationErrorCode::UnknownKind,
-                        format!("`type` is `{}`; there are {known}", excerpt(&name)),
-                    )
-                })?
-            }
+            None => message_call(message)?,
         };
         let user = match text("userId", message.get("userId"))? {
             Some(user) => Some(user),
@@ -171,21 +197,7 @@ impl ParsedSegmentBatch {
             SegmentCall::Track => text("event", message.get("event"))?.ok_or_else(|| missing_field("event"))?,
             SegmentCall::Page => "Page".into(),
             SegmentCall::Screen => "Screen".into(),
-            SegmentCall::Identify | SegmentCall::Alias => {
-                let fields = if call == SegmentCall::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
-                let [from, into] = fields.map(|field| text(field, message.get(field)));
-                match (from?, into?) {
-                    (Some(from), Some(into)) if from != into => {
-                        let at = moment(message, sent_at, received_at)?.unwrap_or(received_at);
-                        self.entries.push(WithConsent { value: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
-                    }
-                    (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
-                    (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
-                    // Who is not known by two ids need not be merged.
-                    _ => self.ignored += 1,
-                }
-                return Ok(());
-            }
+            SegmentCall::Identify | SegmentCall::Alias => return self.convert_merge(message, call, consent, context),
             SegmentCall::Group => {
                 self.ignored += 1;
                 return Ok(());
@@ -198,16 +210,54 @@ impl ParsedSegmentBatch {
                 return Ok(());
             }
             None => {
-                let reason = format!("nothing is taken of `{}`; [segment.events] of the settings can say what it means", excerpt(&name));
+                let reason = format!("no event kind is mapped to `{}`; add it to [segment.events] in the settings", excerpt(&name));
                 self.unmapped.push(ValidationError::new("event", ValidationErrorCode::UnknownKind, reason).with_position(index, None));
                 return Ok(());
             }
         };
-        let user = user
+        let user_id = user
             .ok_or_else(|| ValidationError::new("userId", ValidationErrorCode::Missing, "`userId` and `anonymousId` are both missing"))?;
-        let nothing = Map::new();
+        self.convert_events(message, call, kind, user_id, consent, context)
+    }
+
+    /// Converts `identify` and `alias` into a merge of two user ids.
+    fn convert_merge(
+        &mut self,
+        message: &Map<String, Value>,
+        call: SegmentCall,
+        consent: Option<Consent>,
+        context: &MessageContext,
+    ) -> Result<(), ValidationError> {
+        let &MessageContext { sent_at, rules, received_at, .. } = context;
+        let fields = if call == SegmentCall::Identify { ["anonymousId", "userId"] } else { ["previousId", "userId"] };
+        let [from, into] = fields.map(|field| text(field, message.get(field)));
+        match (from?, into?) {
+            (Some(from), Some(into)) if from != into => {
+                let at = event_time(message, sent_at, received_at)?.unwrap_or(received_at);
+                self.entries.push(WithConsent { value: Entry::Merge(rules.validate_merge(fields, from, into, at)?), consent });
+            }
+            (None, _) if call == SegmentCall::Alias => return Err(missing_field("previousId")),
+            (_, None) if call == SegmentCall::Alias => return Err(missing_field("userId")),
+            // There are no two different ids to merge.
+            _ => self.ignored += 1,
+        }
+        Ok(())
+    }
+
+    /// Converts `track`, `page` and `screen` into events: one per product, or one per message.
+    fn convert_events(
+        &mut self,
+        message: &Map<String, Value>,
+        call: SegmentCall,
+        kind: &EventKind,
+        user_id: Cow<'_, str>,
+        consent: Option<Consent>,
+        context: &MessageContext,
+    ) -> Result<(), ValidationError> {
+        let &MessageContext { sent_at, rules, received_at, .. } = context;
+        let empty = Map::new();
         let properties = match message.get("properties") {
-            None | Some(Value::Null) => &nothing,
+            None | Some(Value::Null) => &empty,
             Some(Value::Object(properties)) => properties,
             Some(_) => return Err(ValidationError::new("properties", ValidationErrorCode::WrongType, "`properties` must be an object")),
         };
@@ -217,50 +267,44 @@ impl ParsedSegmentBatch {
         };
         let message_id = text("messageId", message.get("messageId"))?;
         let session_id = text("context.sessionId", message.get("context").and_then(|context| context.get("sessionId")))?;
-        let at = moment(message, sent_at, received_at)?;
-        let draft = |event_id: Option<Cow<'_, str>>, thing: &Map<String, Value>| {
-            let draft = RawEvent {
-                event_id,
-                user_id: Some(user.clone()),
-                session_id: session_id.clone(),
-                kind: Some(kind.name().into()),
-                item_id: item(thing)?,
-                value: value(kind, thing)?,
-                timestamp: at,
-                properties: None,
-                consent: None,
-            };
-            let mut event = rules.validate_event(draft, received_at)?.value;
-            // They are meant for others, too: what of them is beyond the bounds costs the event nothing.
-            event.properties = rules.bounded_properties(thing);
-            Ok(WithConsent { value: Entry::Event(event), consent })
-        };
+        let timestamp = event_time(message, sent_at, received_at)?;
+        let template = EventTemplate { kind, user_id, session_id, timestamp, consent, rules, received_at };
         let Some(products) = products else {
-            // Of a page that shows no item there is nothing to take.
-            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != EventKind::Search && item(properties)?.is_none() {
+            // A page without an item yields no event.
+            if matches!(call, SegmentCall::Page | SegmentCall::Screen) && *kind != EventKind::Search && item_id(properties)?.is_none() {
                 self.ignored += 1;
                 return Ok(());
             }
-            self.entries.push(draft(message_id, properties)?);
+            self.entries.push(template.event(message_id, properties)?);
             return Ok(());
         };
-        for (place, product) in products.iter().enumerate() {
+        for (index, product) in products.iter().enumerate() {
             let Value::Object(product) = product else {
                 return Err(ValidationError::new("products", ValidationErrorCode::WrongType, "each of `products` must be an object"));
             };
-            let event_id = message_id.as_ref().map(|id| format!("{id}/{place}").into());
-            self.entries.push(draft(event_id, product)?);
+            let event_id = message_id.as_ref().map(|id| format!("{id}/{index}").into());
+            self.entries.push(template.event(event_id, product)?);
         }
         Ok(())
     }
 
-    fn bounded(self, rules: &ValidationRules) -> Result<Self, BodyError> {
+    /// Rejects the body if it yields more entries than the limit.
+    fn check_limit(self, rules: &ValidationRules) -> Result<Self, BodyError> {
         let (records, limit) = (self.entries.len(), rules.max_events);
         if records > limit { Err(BodyError::TooMany { record: "event", records, limit }) } else { Ok(self) }
     }
 }
 
-/// A text, or a number in its place: both are in use for ids. An empty one is none.
+/// Parses the method of a message from its `type`.
+fn message_call(message: &Map<String, Value>) -> Result<SegmentCall, ValidationError> {
+    let name = text("type", message.get("type"))?.ok_or_else(|| missing_field("type"))?;
+    SegmentCall::from_name(&name).ok_or_else(|| {
+        let reason = format!("unknown `type` `{}`; it must be track, page, screen, identify, alias or group", excerpt(&name));
+        ValidationError::new("type", ValidationErrorCode::UnknownKind, reason)
+    })
+}
+
+/// The text of a field. Numbers are accepted, because sites use them as ids. An empty text is `None`.
 fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, ValidationError> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -270,51 +314,55 @@ fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<
     }
 }
 
-/// How far consent goes: the least of what `context.consent` says by name, as `level`, and of what is left by the categories that it refuses.
+/// The consent level of a message: the minimum of `context.consent.level` and the levels that the
+/// refused categories allow.
 /// <https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/>
 fn consent(context: Option<&Value>, rules: &ValidationRules) -> Result<Option<Consent>, ValidationError> {
     let Some(consent) = context.and_then(|context| context.get("consent")) else { return Ok(None) };
     let level = text("context.consent.level", consent.get("level"))?.map(|level| validation::parse_consent(&level)).transpose()?;
     let categories = consent.get("categoryPreferences").and_then(Value::as_object);
-    let refused = categories.into_iter().flatten().filter(|(_, given)| **given == Value::Bool(false));
+    let refused = categories.into_iter().flatten().filter(|(_, preference)| **preference == Value::Bool(false));
     Ok(refused.filter_map(|(category, _)| rules.consent_if_refused.get(category).copied()).chain(level).min())
 }
 
-fn item(thing: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, ValidationError> {
+/// The first of [`ITEM_IDS`] that is present.
+fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, ValidationError> {
     for field in ITEM_IDS {
-        if let Some(id) = text(field, thing.get(field))? {
+        if let Some(id) = text(field, object.get(field))? {
             return Ok(Some(id));
         }
     }
     Ok(None)
 }
 
-/// How much: of a rating the rating, of a purchase the price of all pieces. Other events are worth what their kind is.
-fn value(kind: &EventKind, thing: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
+/// The value of an event: the rating, or price times quantity of a purchase. Other events have none and
+/// get the value of their kind.
+fn value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
-        EventKind::Rate => number("rating", thing.get("rating")),
+        EventKind::Rate => number("rating", object.get("rating")),
         EventKind::Purchase => {
-            let pieces = number("quantity", thing.get("quantity"))?.unwrap_or(1.0);
-            Ok(number("price", thing.get("price"))?.map(|price| price * pieces))
+            let quantity = number("quantity", object.get("quantity"))?.unwrap_or(1.0);
+            Ok(number("price", object.get("price"))?.map(|price| price * quantity))
         }
         _ => Ok(None),
     }
 }
 
-/// A number, or a text that is one.
+/// Parses a JSON number, or a string that holds a number.
 fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, ValidationError> {
-    let wrong = || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
+    let wrong_type = || ValidationError::new(field, ValidationErrorCode::WrongType, format!("`{field}` must be a number"));
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong).map(Some),
-        Some(Value::String(text)) => text.trim().parse().map(Some).map_err(|_| wrong()),
-        Some(_) => Err(wrong()),
+        Some(Value::Number(number)) => number.as_f64().ok_or_else(wrong_type).map(Some),
+        Some(Value::String(text)) => text.trim().parse().map(Some).map_err(|_| wrong_type()),
+        Some(_) => Err(wrong_type()),
     }
 }
 
-/// When it happened, by the clock of this machine: what the sender's clock said when it sent the message tells by how much it is wrong.
+/// The time of an event by this machine's clock. The difference between arrival time and the sender's
+/// `sentAt` corrects the error of the sender's clock.
 /// <https://segment.com/docs/connections/spec/common/#timestamp-overview>
-fn moment(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
+fn event_time(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
     let Some(at) = message.get("timestamp").or_else(|| message.get("originalTimestamp")).filter(|at| !at.is_null()) else {
         return Ok(None);
     };
@@ -327,11 +375,11 @@ fn moment(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Ti
     Ok(Some(sent.map_or(at, |sent| received_at.saturating_sub(sent.saturating_sub(at)))))
 }
 
-/// A fault of the common rules, with the names that a message has for the fields.
-fn in_their_words(mut fault: ValidationError) -> ValidationError {
-    if let Some((ours, theirs)) = FIELDS.into_iter().find(|(ours, _)| fault.field == Some(ours)) {
-        fault.field = Some(theirs);
-        fault.reason = fault.reason.replace(&format!("`{ours}`"), &format!("`{theirs}`"));
+/// Renames the field of a validation error to its name in a Segment message.
+fn with_segment_names(mut error: ValidationError) -> ValidationError {
+    if let Some((field, segment_name)) = FIELDS.into_iter().find(|(field, _)| error.field == Some(field)) {
+        error.field = Some(segment_name);
+        error.reason = error.reason.replace(&format!("`{field}`"), &format!("`{segment_name}`"));
     }
-    fault
+    error
 }

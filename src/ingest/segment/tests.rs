@@ -10,7 +10,7 @@ fn one(message: Value) -> ParsedSegmentBatch {
 }
 
 fn events(messages: &ParsedSegmentBatch) -> Vec<&Event> {
-    messages.entries.iter().filter_map(|said| said.value.as_event()).collect()
+    messages.entries.iter().filter_map(|entry| entry.value.as_event()).collect()
 }
 
 fn track(event: &str, properties: Value) -> Value {
@@ -18,7 +18,7 @@ fn track(event: &str, properties: Value) -> Value {
 }
 
 #[test]
-fn the_commerce_events_are_the_kinds_that_they_mean() {
+fn maps_commerce_events_to_kinds() {
     for (name, kind) in [
         ("Product Viewed", EventKind::View),
         ("product viewed", EventKind::View),
@@ -44,18 +44,18 @@ fn the_commerce_events_are_the_kinds_that_they_mean() {
 }
 
 #[test]
-fn an_order_is_a_purchase_of_each_product() {
+fn order_yields_one_purchase_per_product() {
     let products = json!([{ "product_id": 7, "price": 2.5, "quantity": 3 }, { "sku": "S", "price": "4" }, { "id": "i" }]);
     let read = one(track("Order Completed", json!({ "order_id": "o", "products": products })));
     let found: Vec<_> = events(&read).into_iter().map(|event| (event.item_id.as_deref(), event.value, event.event_id.as_deref())).collect();
     assert_eq!(found, [(Some("7"), Some(7.5), Some("m/0")), (Some("S"), Some(4.0), Some("m/1")), (Some("i"), None, Some("m/2"))]);
     assert!(events(&read).iter().all(|event| event.kind == EventKind::Purchase));
-    let torn = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
-    assert_eq!((torn.entries.len(), torn.errors[0].field), (0, Some("product_id")), "all of a message or nothing");
+    let partial = one(track("Order Completed", json!({ "products": [{ "product_id": "a" }, { "price": 3 }] })));
+    assert_eq!((partial.entries.len(), partial.errors[0].field), (0, Some("product_id")), "a message is accepted as a whole or not at all");
 }
 
 #[test]
-fn an_anonymous_visitor_has_a_session_and_a_clock() {
+fn reads_anonymous_id_session_and_corrects_the_clock() {
     let at = |sent: Option<&str>| {
         let mut message = json!({
             "type": "track", "userId": null, "anonymousId": "anon", "event": "Product Viewed", "timestamp": "2023-11-14T20:00:00Z",
@@ -69,18 +69,18 @@ fn an_anonymous_visitor_has_a_session_and_a_clock() {
         assert_eq!((event.user_id.as_str(), event.session_id.as_deref()), ("anon", Some("17")));
         event.timestamp
     };
-    // NOW is 22:13:20 of that day. What happened ten seconds before it was sent happened ten seconds before it arrived.
+    // NOW is 22:13:20 of that day. An event ten seconds before `sentAt` is ten seconds before NOW.
     assert_eq!(at(None), NOW - (2 * 3600 + 13 * 60 + 20) * 1000);
     assert_eq!(at(Some("2023-11-14T20:00:10Z")), NOW - 10_000);
-    assert_eq!(at(Some("1999")), at(None), "what cannot be read corrects nothing");
+    assert_eq!(at(Some("1999")), at(None), "an unreadable `sentAt` is ignored");
 }
 
 #[test]
-fn a_page_is_taken_only_if_the_mapping_says_so_and_it_shows_an_item() {
+fn accepts_a_page_only_if_mapped_and_with_an_item() {
     let page = |item: Value| json!({ "type": "page", "anonymousId": "anon", "name": "Home", "properties": { "id": item } });
     assert_eq!(one(page(json!("tea"))).ignored, 1);
-    let said = [("page", Some(EventKind::View)), ("Quick Look", Some(EventKind::Click)), ("Product Viewed", None)];
-    let rules = ValidationRules { segment_events: SegmentEventMapping::with_overrides(said), ..ValidationRules::default() };
+    let overrides = [("page", Some(EventKind::View)), ("Quick Look", Some(EventKind::Click)), ("Product Viewed", None)];
+    let rules = ValidationRules { segment_events: SegmentEventMapping::with_overrides(overrides), ..ValidationRules::default() };
     let read = |message: Value| read_segment_batch(json!({ "batch": [message] }).to_string().as_bytes(), &rules, NOW).unwrap();
     assert_eq!(events(&read(page(json!("tea"))))[0].kind, EventKind::View);
     assert_eq!(read(page(Value::Null)).ignored, 1);
@@ -89,7 +89,7 @@ fn a_page_is_taken_only_if_the_mapping_says_so_and_it_shows_an_item() {
 }
 
 #[test]
-fn a_fault_costs_only_its_own_message_and_speaks_its_words() {
+fn error_rejects_only_its_own_message_and_uses_segment_names() {
     let good = track("Product Viewed", json!({ "product_id": "tea" }));
     let long = "x".repeat(300);
     let table = [
@@ -113,44 +113,44 @@ fn a_fault_costs_only_its_own_message_and_speaks_its_words() {
         let body = json!({ "batch": [good, bad, good] }).to_string();
         let read = read_segment_batch(body.as_bytes(), &ValidationRules::default(), NOW).unwrap();
         assert_eq!((read.entries.len(), read.accepted), (2, 2), "{body}");
-        let [fault] = &read.errors[..] else { panic!("{body}") };
-        assert_eq!((fault.index, fault.field, fault.code), (1, field, code), "{body}");
-        assert!(!fault.reason.contains("user_id") && !fault.reason.contains("item_id"), "{}", fault.reason);
+        let [error] = &read.errors[..] else { panic!("{body}") };
+        assert_eq!((error.index, error.field, error.code), (1, field, code), "{body}");
+        assert!(!error.reason.contains("user_id") && !error.reason.contains("item_id"), "{}", error.reason);
     }
 }
 
 #[test]
-fn a_name_that_is_not_known_is_told() {
+fn reports_unmapped_event_names() {
     let read = one(track("Moon Landed", json!({ "product_id": "tea" })));
     assert_eq!((read.entries.len(), read.errors.len(), read.unmapped.len()), (0, 0, 1));
     assert!(read.unmapped[0].reason.contains("`Moon Landed`"));
 }
 
 #[test]
-fn bodies_that_are_none_and_too_much_are_refused_whole() {
+fn rejects_malformed_and_oversized_bodies_as_a_whole() {
     let rules = ValidationRules { max_events: 2, ..ValidationRules::default() };
-    let refused = |body: &str| read_segment_batch(body.as_bytes(), &rules, NOW).unwrap_err();
-    assert_eq!(refused(" "), BodyError::Empty { record: "message" });
+    let error = |body: &str| read_segment_batch(body.as_bytes(), &rules, NOW).unwrap_err();
+    assert_eq!(error(" "), BodyError::Empty { record: "message" });
     for body in ["{", "[]", "{}", r#"{"batch":{}}"#] {
-        assert!(matches!(refused(body), BodyError::Unreadable { .. }), "{body}");
+        assert!(matches!(error(body), BodyError::Unreadable { .. }), "{body}");
     }
     let good = track("Product Viewed", json!({ "product_id": "tea" }));
     let too_many = |record| BodyError::TooMany { record, records: 3, limit: 2 };
-    assert_eq!(refused(&json!({ "batch": [good, good, good] }).to_string()), too_many("message"));
+    assert_eq!(error(&json!({ "batch": [good, good, good] }).to_string()), too_many("message"));
     let order = track("Order Completed", json!({ "products": [{ "id": 1 }, { "id": 2 }, { "id": 3 }] }));
-    assert_eq!(refused(&json!({ "batch": [order] }).to_string()), too_many("event"));
+    assert_eq!(error(&json!({ "batch": [order] }).to_string()), too_many("event"));
     assert!(matches!(read_segment_call(b"[]", SegmentCall::Track, &rules, NOW), Err(BodyError::Unreadable { .. })));
     assert!(read_segment_call(good.to_string().as_bytes(), SegmentCall::Track, &rules, NOW).unwrap().errors.is_empty());
 }
 
 #[test]
-fn properties_beyond_the_bounds_cost_the_event_nothing() {
+fn drops_oversized_properties_and_accepts_the_event() {
     let read = one(track("Product Viewed", json!({ "product_id": "tea", "text": "x".repeat(20_000) })));
     assert_eq!(events(&read)[0].properties, None);
 }
 
 #[test]
-fn consent_is_the_least_of_what_is_said() {
+fn consent_is_the_minimum_of_level_and_refusals() {
     let refusals = [("Functional", Consent::None), ("Personalization", Consent::Session)];
     let rules =
         ValidationRules { consent_if_refused: refusals.map(|(name, level)| (name.to_owned(), level)).into(), ..ValidationRules::default() };
@@ -171,13 +171,13 @@ fn consent_is_the_least_of_what_is_said() {
     ] {
         assert_eq!(read(consent.clone()).entries[0].consent, expected, "{consent}");
     }
-    let fault = &read(json!({ "level": "ann@example.com" })).errors[0];
-    assert_eq!((fault.field, fault.code), (Some("context.consent.level"), ValidationErrorCode::UnknownConsent));
-    assert!(!fault.reason.contains("ann"), "{}", fault.reason);
+    let error = &read(json!({ "level": "ann@example.com" })).errors[0];
+    assert_eq!((error.field, error.code), (Some("context.consent.level"), ValidationErrorCode::UnknownConsent));
+    assert!(!error.reason.contains("ann"), "{}", error.reason);
 }
 
 #[test]
-fn who_is_known_by_two_ids_is_one_user() {
+fn identify_and_alias_merge_two_ids() {
     let merged = |message: Value| match &one(message.clone()).entries[..] {
         [WithConsent { value: Entry::Merge(UserMerge { from, into, timestamp }), .. }] if *timestamp == NOW => {
             Some((from.clone(), into.clone()))
@@ -197,7 +197,7 @@ fn who_is_known_by_two_ids_is_one_user() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_answered(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn parses_any_bytes_without_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = read_segment_batch(&body, &ValidationRules::default(), NOW);
         let _ = read_segment_call(&body, SegmentCall::Identify, &ValidationRules::default(), NOW);
     }
