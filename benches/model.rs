@@ -1,4 +1,5 @@
-//! What the network costs: a step of a session, a training batch, the whole catalogue scored. Dimensions stand in the ids; throughput counts floating-point operations.
+//! What the network costs: a step of a session, a training batch, the whole catalogue scored.
+//! Dimensions stand in the ids; throughput counts floating-point operations.
 
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing else to say")]
 
@@ -75,7 +76,8 @@ fn training_batch(criterion: &mut Criterion) {
             let settings = NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
             let mut trainer = trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> = (0..64).map(|number| batch(number, positions, items)).collect();
-            // Forward and twice back; duplicates among the columns make the true count a little smaller.
+            // Forward and twice back; duplicates among the columns make the true count a little
+            // smaller.
             let flops = 3 * positions * (flops_of_a_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
             let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");

@@ -1,4 +1,5 @@
-//! What the counting sources and the ranker cost an event, on a made-up stream of 20,000 items with popularity like 1/rank.
+//! What the counting sources and the ranker cost an event, on a made-up stream of 20,000 items with
+//! popularity like 1/rank.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -135,7 +135,8 @@ impl ColumnMapping {
         })
     }
 
-    /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or strings.
+    /// Builds an unvalidated event from a JSON object. Numbers and ids can be JSON numbers or
+    /// strings.
     pub(super) fn raw_event_from_object<'t>(&'t self, object: &'t Map<String, Value>) -> Result<RawEvent<'t>, ValidationError> {
         self.raw_event(|field| match object.get(self.mapped(field).unwrap_or(field.json_name())) {
             None | Some(Value::Null) => Ok(None),

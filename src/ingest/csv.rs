@@ -47,8 +47,8 @@ impl CsvRow {
 
     /// Splits a line into fields; `false` if it ends inside quotes.
     fn split(&mut self, line: &[u8]) -> bool {
-        // Unquoting never lengthens a line, but the parser needs room for one more byte. A line has at
-        // most one field more than bytes.
+        // Unquoting never lengthens a line, but the parser needs room for one more byte. A line has
+        // at most one field more than bytes.
         self.text.resize(line.len() + 1, 0);
         self.ends.resize(line.len() + 1, 0);
         self.parser.reset();
@@ -112,8 +112,8 @@ pub(super) fn require_columns<'n>(columns: &[Vec<u8>], mut names: impl Iterator<
 }
 
 impl CsvEventReader {
-    /// Parses the header. `mapping` names the columns. They can come in any order; other columns are
-    /// ignored.
+    /// Parses the header. `mapping` names the columns. They can come in any order; other columns
+    /// are ignored.
     pub(super) fn new(header: &[u8], mapping: ColumnMapping) -> Result<Self, CsvHeaderError> {
         let mut row = CsvRow::new();
         let names = row.read_header(header)?;

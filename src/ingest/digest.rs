@@ -3,14 +3,14 @@
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, nobody can recover the
-/// input by trying candidates.
+/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, nobody can recover
+/// the input by trying candidates.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedDigest(SipHasher24);
 
 impl KeyedDigest {
-    /// Creates an empty digest under a key. A key of zeros is no secret, but suffices to tell contents
-    /// apart.
+    /// Creates an empty digest under a key. A key of zeros is no secret, but suffices to tell
+    /// contents apart.
     #[must_use]
     pub fn new(key: &[u8; 16]) -> Self {
         Self(SipHasher24::new_with_key(key))
@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn matches_the_reference_vector() {
-        // Expected: the first vector of the reference implementation of SipHash-2-4-128 (vectors.h),
-        // for the key 00..0f and no bytes: a3817f04ba25a8e66df67214c7550293.
+        // Expected: the first vector of the reference implementation of SipHash-2-4-128
+        // (vectors.h), for the key 00..0f and no bytes: a3817f04ba25a8e66df67214c7550293.
         let key = std::array::from_fn(|index| index as u8);
         let expected =
             u128::from_le_bytes([0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93]);

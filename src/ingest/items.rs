@@ -13,8 +13,8 @@ pub const MAX_CATEGORIES: usize = 16;
 /// Largest number of tags of an item.
 pub const MAX_TAGS: usize = 64;
 
-/// Parses the attributes of one item as a replacement of the item. A `null` equals an absent attribute.
-/// `warn` receives unknown fields.
+/// Parses the attributes of one item as a replacement of the item. A `null` equals an absent
+/// attribute. `warn` receives unknown fields.
 ///
 /// # Errors
 /// The first error of the record, without a position.

@@ -13,13 +13,14 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two: the
-/// kind of entry and the journal offset.
+/// The fields of an event, in the order of [`EventObject::values`]. An export adds the last two:
+/// the kind of entry and the journal offset.
 const FIELDS: [&str; 11] =
     ["event_id", "user_id", "session_id", "type", "item_id", "value", "timestamp", "properties", "consent", "entry", "offset"];
 
-/// Parses a request body: one JSON object, an array of objects, or one object per line. An error, even
-/// a syntax error, rejects only its own element or line. Events without a timestamp get `received_at`.
+/// Parses a request body: one JSON object, an array of objects, or one object per line. An error,
+/// even a syntax error, rejects only its own element or line. Events without a timestamp get
+/// `received_at`.
 ///
 /// # Errors
 /// If the body is empty or holds more events than `rules` allow. No event is accepted then.
@@ -190,7 +191,8 @@ fn properties_text(text: &str) -> Result<Cow<'_, str>, ValidationError> {
     }
 }
 
-/// Converts a JSON syntax error. Names the field whose value contains the error, if it can be found.
+/// Converts a JSON syntax error. Names the field whose value contains the error, if it can be
+/// found.
 fn syntax_error(text: &str, error: &serde_json::Error) -> ValidationError {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = (line_start + error.column()).saturating_sub(1);

@@ -49,8 +49,9 @@ pub(super) fn is_one_value(text: &[u8]) -> bool {
     end.is_some_and(|end| text.iter().skip(end + 1).all(u8::is_ascii_whitespace))
 }
 
-/// Splits the text after an array's opening bracket into its elements and the rest after the closing
-/// bracket. If the array never closes, the rest is `None` and the last element extends to the end.
+/// Splits the text after an array's opening bracket into its elements and the rest after the
+/// closing bracket. If the array never closes, the rest is `None` and the last element extends to
+/// the end.
 pub(super) fn array_elements(text: &[u8]) -> (Vec<&[u8]>, Option<&[u8]>) {
     let mut scanner = JsonScanner::default();
     let mut elements = Vec::new();

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Longest line, in bytes: several times the largest event. The bound keeps a file without line ends
-/// from filling the memory.
+/// Longest line, in bytes: several times the largest event. The bound keeps a file without line
+/// ends from filling the memory.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Reads a stream line by line into one reused buffer.

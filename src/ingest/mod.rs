@@ -1,8 +1,8 @@
 //! Parses and validates input formats: bytes in, [`Event`](crate::domain::Event)s and
 //! [`ItemChange`](crate::domain::ItemChange)s out.
 //!
-//! Every event format fills a [`RawEvent`], and [`ValidationRules`] checks each one. A request and a
-//! file are therefore rejected for the same reasons, under the same [`ValidationErrorCode`]. A
+//! Every event format fills a [`RawEvent`], and [`ValidationRules`] checks each one. A request and
+//! a file are therefore rejected for the same reasons, under the same [`ValidationErrorCode`]. A
 //! [`ValidationError`] names the record's position, the field and the reason. It rejects one record
 //! and leaves the other records of the batch valid. The caller passes the time as `received_at`;
 //! nothing here reads a clock.

@@ -21,15 +21,15 @@ pub enum IdKind {
 /// Bytes of the id's HMAC in a pseudonym: 144 bits. Among 10¹² users, two share a pseudonym with
 /// probability 2·10⁻²⁰.
 const HASH_BYTES: usize = 18;
-/// Bytes of the check value, which identifies pseudonyms of this secret. A foreign id passes the check
-/// by chance with probability 2⁻⁴⁸.
+/// Bytes of the check value, which identifies pseudonyms of this secret. A foreign id passes the
+/// check by chance with probability 2⁻⁴⁸.
 const CHECK_BYTES: usize = 6;
 
-/// Computes pseudonyms under one secret. A pseudonym is the HMAC-SHA-256 [RFC 2104] of the id, cut to
-/// 144 bits, plus a check value, in 32 characters of base64url [RFC 4648].
+/// Computes pseudonyms under one secret. A pseudonym is the HMAC-SHA-256 [RFC 2104] of the id, cut
+/// to 144 bits, plus a check value, in 32 characters of base64url [RFC 4648].
 ///
-/// The function is idempotent: a pseudonym of the same secret maps to itself. Exports can therefore be
-/// imported again, and an API client can name a user by id or pseudonym.
+/// The function is idempotent: a pseudonym of the same secret maps to itself. Exports can therefore
+/// be imported again, and an API client can name a user by id or pseudonym.
 #[derive(Clone)]
 pub struct Pseudonymiser {
     keyed: Hmac<Sha256>,
@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn matches_the_hmac_test_vector() {
-        // RFC 4231, test case 1. Its key is too short for a secret, so the test uses the HMAC directly.
+        // RFC 4231, test case 1. Its key is too short for a secret, so the test uses the HMAC
+        // directly.
         let mut keyed = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
         keyed.update(b"Hi There");
         assert_eq!(keyed.finalize().into_bytes()[..4], [0xb0, 0x34, 0x4c, 0x61]);

@@ -17,9 +17,9 @@ pub struct ReorderBuffer {
 }
 
 impl ReorderBuffer {
-    /// Creates a buffer that sorts events which arrive at most `window_ms` late. It holds no event for
-    /// more than `max_lines` lines. An event dated far in the future therefore blocks neither the
-    /// resume position nor the memory.
+    /// Creates a buffer that sorts events which arrive at most `window_ms` late. It holds no event
+    /// for more than `max_lines` lines. An event dated far in the future therefore blocks neither
+    /// the resume position nor the memory.
     #[must_use]
     pub fn new(window_ms: i64, max_lines: u64) -> Self {
         Self { window_ms, max_lines, latest: Timestamp::MIN, late: 0, held: BTreeMap::new(), lines: BTreeMap::new() }

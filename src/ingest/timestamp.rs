@@ -20,8 +20,8 @@ pub enum TimeUnit {
     Iso8601,
 }
 
-/// Numbers in a file up to this magnitude are seconds; larger ones are milliseconds. 1e11 is the year
-/// 5138 in seconds and 1973 in milliseconds.
+/// Numbers in a file up to this magnitude are seconds; larger ones are milliseconds. 1e11 is the
+/// year 5138 in seconds and 1973 in milliseconds.
 const LARGEST_SECONDS: f64 = 1e11;
 
 /// Parses an RFC 3339 date and time with an offset, of any year.
@@ -36,8 +36,8 @@ pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, ValidationError> {
 /// such a text is rejected.
 fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationError> {
     static PARSER: DateTimeParser = DateTimeParser::new();
-    // `jiff::Timestamp` does not work here: its range ends within the year 9999, and such timestamps
-    // must be reported as too late, not as unreadable.
+    // `jiff::Timestamp` does not work here: its range ends within the year 9999, and such
+    // timestamps must be reported as too late, not as unreadable.
     let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
     let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset().or(offset)) else {
         return Err(unreadable());
@@ -50,7 +50,8 @@ fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationE
 /// Parses milliseconds since 1970 from a JSON number. A fraction of a millisecond is truncated.
 ///
 /// # Errors
-/// [`ValidationErrorCode::BadTimestamp`] if the text is not a number or its magnitude is 2^53 or more.
+/// [`ValidationErrorCode::BadTimestamp`] if the text is not a number or its magnitude is 2^53 or
+/// more.
 pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, ValidationError> {
     text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole_milliseconds))
 }
@@ -81,8 +82,8 @@ pub(super) fn parse_in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, Val
     }
 }
 
-/// Parses a timestamp of an access log: `10/Oct/2000:13:55:36 -0700`, any format of [`from_column`],
-/// or ISO 8601.
+/// Parses a timestamp of an access log: `10/Oct/2000:13:55:36 -0700`, any format of
+/// [`from_column`], or ISO 8601.
 ///
 /// # Errors
 /// [`ValidationErrorCode::BadTimestamp`] if the text has another format.
@@ -93,8 +94,8 @@ pub(super) fn from_access_log(text: &str) -> Result<Timestamp, ValidationError> 
     }
 }
 
-/// Truncates to whole milliseconds. From 2^53 on, an `f64` cannot represent every millisecond, so such
-/// values are rejected.
+/// Truncates to whole milliseconds. From 2^53 on, an `f64` cannot represent every millisecond, so
+/// such values are rejected.
 #[expect(clippy::cast_possible_truncation, reason = "the condition above bounds the value by 2^53")]
 fn whole_milliseconds(milliseconds: f64) -> Result<Timestamp, ValidationError> {
     if milliseconds.is_finite() && milliseconds.abs() < 9.007_199_254_740_992e15 {

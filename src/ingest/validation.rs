@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a URL-like
-/// key, short enough for a store key.
+/// Longest id (`event_id`, `user_id`, `session_id`, `item_id`), in bytes: long enough for a
+/// URL-like key, short enough for a store key.
 pub const MAX_ID_BYTES: usize = 256;
 
-/// Largest offset of a timestamp after the time of arrival, in milliseconds. A day covers every wrong
-/// time zone.
+/// Largest offset of a timestamp after the time of arrival, in milliseconds. A day covers every
+/// wrong time zone.
 pub const MAX_FUTURE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Largest `properties`, in bytes of JSON.
@@ -108,7 +108,8 @@ impl ValidationRules {
         Ok(WithConsent { value: event, consent })
     }
 
-    /// Validates a merge of the user `from` into the user `into`. `fields` names the two ids in errors.
+    /// Validates a merge of the user `from` into the user `into`. `fields` names the two ids in
+    /// errors.
     ///
     /// # Errors
     /// The first broken rule.
@@ -152,7 +153,8 @@ impl ValidationRules {
         Ok(ConsentChange { user_id: self.validate_user_id("user", user.into_owned())?, consent: parse_consent(level)?, timestamp })
     }
 
-    /// Serialises a properties object. `None` if it is empty, exceeds a limit, or properties are dropped.
+    /// Serialises a properties object. `None` if it is empty, exceeds a limit, or properties are
+    /// dropped.
     pub(super) fn bounded_properties(&self, object: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
         let text = serde_json::to_string(object).ok().filter(|_| !object.is_empty() && !self.drop_properties)?;
         check_properties(text.into()).ok()

@@ -1,4 +1,4 @@
-//! What events mean, and for how long they are kept.
+//! Kinds of event, their retention, and the mapping of Segment events.
 
 use super::sections::check_at_least_one_minute;
 use super::{InvalidSetting, Period};
@@ -6,13 +6,14 @@ use crate::domain::{Consent, EventKind, EventKinds, KindRule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The kinds of event.
+/// Kinds of event and retention of impressions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsSettings {
-    /// By name: a built-in kind whose meaning is changed, or a kind of the site's own. The kinds of the site's own are numbered in the order of their names.
+    /// Changed built-in kinds and custom kinds, by name. Custom kinds are numbered in the order of
+    /// their names.
     pub kinds: BTreeMap<String, KindSettings>,
-    /// For how long it is kept what was recommended, at least 1 min; `off`: as long as events are.
+    /// Retention of impressions, at least 1 min; `off`: as long as events.
     pub retain_impressions: Period,
 }
 
@@ -22,24 +23,26 @@ impl Default for EventsSettings {
     }
 }
 
-/// What a kind of event means; what is left out stays as it is built in.
+/// Properties of a kind of event. Omitted values keep the built-in ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KindSettings {
-    /// Whether something was chosen: the event is a target to predict. A kind of the site's own is one unless this says otherwise.
+    /// Whether events of this kind are target events, which the model learns to predict. Default of
+    /// custom kinds: `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<bool>,
-    /// What such an event is worth when it carries no value of its own, -1000..=1000. A kind of the site's own is worth 1 unless this says otherwise.
+    /// Value of an event that carries none, -1000..=1000. Default of custom kinds: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
-    /// For how long such events are kept, at least 1 min; `off`, and left out: as long as others are. Older ones go from the journal, from sessions and from what learning remembers one by one;
-    /// what was counted and trained stays.
+    /// Retention of events of this kind, at least 1 min; `off` or omitted: as long as other events.
+    /// Expired events are removed from the journal, from sessions and from the learner's history.
+    /// Counts and trained weights stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_for: Option<Period>,
 }
 
 impl EventsSettings {
-    /// The table of kinds in force.
+    /// The built-in kinds with the configured changes and the custom kinds.
     #[must_use]
     pub fn resolved_kinds(&self) -> EventKinds {
         let mut kinds = EventKinds::default();
@@ -47,7 +50,7 @@ impl EventsSettings {
             let kind = EventKind::from_name(name);
             let rule = kinds.id(&kind).map_or(KindRule { target: true, value: 1.0 }, |id| kinds.rule(id));
             let rule = KindRule { target: settings.target.unwrap_or(rule.target), value: settings.value.unwrap_or(rule.value) };
-            // A full table is refused by `validate`.
+            // If the table is full, `set` has no effect and `check` reports the kind.
             kinds.set(kind, rule);
         }
         kinds
@@ -75,22 +78,24 @@ impl EventsSettings {
     }
 }
 
-/// What is taken of messages in the shape of Segment's API.
+/// Mapping of Segment's event names and consent categories.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SegmentSettings {
-    /// By the name of an event, upper and lower case being the same: the kind of event that it is, or `ignore`. The calls `page` and `screen` go by `Page` and `Screen`. Names that are not
-    /// here mean what they do in Segment's specifications.
+    /// Kind of event, or `ignore`, by Segment event name. Names are case-insensitive. The calls
+    /// `page` and `screen` have the names `Page` and `Screen`. Other names keep the default
+    /// mapping, which follows Segment's specifications.
     pub events: BTreeMap<String, String>,
-    /// By the name of a category in `context.consent.categoryPreferences`: how far consent goes at most where the category is refused. Other categories say nothing here.
+    /// Highest consent level of a message that refuses a category, by the category's name in
+    /// `context.consent.categoryPreferences`. Other categories have no effect.
     pub consent: BTreeMap<String, Consent>,
 }
 
 impl SegmentSettings {
-    /// What stands for a kind where nothing is to be taken of an event.
+    /// The value that ignores an event.
     pub const IGNORE: &'static str = "ignore";
 
-    /// What each name of an event is said to mean; `None`: nothing is taken of it.
+    /// The configured kind of each event name; `None` ignores the event.
     pub fn event_overrides(&self) -> impl Iterator<Item = (&str, Option<EventKind>)> {
         self.events.iter().map(|(name, kind)| (name.as_str(), (kind != Self::IGNORE).then(|| EventKind::from_name(kind))))
     }
@@ -113,7 +118,7 @@ mod tests {
     use crate::settings::{Settings, Validate};
 
     #[test]
-    fn what_no_kind_can_be_is_named() {
+    fn names_the_invalid_kind() {
         let kind = |value| KindSettings { value: Some(value), ..KindSettings::default() };
         let mut settings = Settings::default();
         settings.events.kinds.insert("wish list".to_owned(), kind(1.0));
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_changed_and_added() {
+    fn changes_built_in_kinds_and_adds_custom_kinds() {
         let settings = EventsSettings {
             kinds: [
                 ("view".to_owned(), KindSettings { value: Some(0.5), ..KindSettings::default() }),

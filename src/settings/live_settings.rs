@@ -1,4 +1,4 @@
-//! The settings of a running daemon, some of which may change.
+//! The settings of a running daemon, and their reload.
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -8,43 +8,44 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{LogLevel, SettingOrigin, Settings, SettingsLayers};
 use crate::learner::SafetySettings;
 
-/// Why the settings could not be read again.
+/// Why a reload failed.
 pub type ReloadError = Box<dyn Error + Send + Sync>;
 
-/// One setting in force.
+/// One effective setting.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EffectiveSetting {
-    /// Its key from the root of the tree.
+    /// The key from the root of the tree.
     pub key: String,
-    /// Its value, written as TOML. None is a secret: keys are no settings.
+    /// The value in TOML. Settings contain no secrets; API keys are not settings.
     pub value: String,
-    /// Where that came from.
+    /// The origin of the value.
     pub source: SettingOrigin,
     /// Whether a change takes effect without a restart.
     pub reloadable: bool,
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReloadReport {
-    /// The keys whose new values are in force.
+    /// Keys whose new values took effect.
     pub changed: Vec<String>,
-    /// The keys whose new values wait for a restart.
+    /// Keys whose new values take effect after a restart.
     pub waiting: Vec<String>,
 }
 
 type SettingsReader = Box<dyn Fn() -> Result<SettingsLayers<Settings>, ReloadError> + Send + Sync>;
 
-/// The settings in force, and how to read them again.
+/// The effective settings, with the functions that reload and apply them.
 pub struct LiveSettings {
-    rows: Mutex<Vec<EffectiveSetting>>,
+    effective: Mutex<Vec<EffectiveSetting>>,
     safety: Arc<ArcSwap<SafetySettings>>,
     read: SettingsReader,
     set_level: Box<dyn Fn(LogLevel) + Send + Sync>,
 }
 
 impl LiveSettings {
-    /// The settings that the daemon starts with; `read` reads them again, `set_log_level` sets the level of the log.
+    /// Starts with `settings`, taken from `layers`. `read` reads the layers again on a reload;
+    /// `set_level` sets the log level.
     #[must_use]
     pub fn new(
         layers: &SettingsLayers<Settings>,
@@ -52,54 +53,60 @@ impl LiveSettings {
         read: SettingsReader,
         set_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     ) -> Self {
-        Self { rows: Mutex::new(rows(layers)), safety: Arc::new(ArcSwap::from_pointee(settings.safety)), read, set_level }
+        Self {
+            effective: Mutex::new(effective_settings(layers)),
+            safety: Arc::new(ArcSwap::from_pointee(settings.safety)),
+            read,
+            set_level,
+        }
     }
 
-    /// Every setting in force, in the order of the keys.
+    /// Every effective setting, ordered by key.
     #[must_use]
     pub fn effective_settings(&self) -> Vec<EffectiveSetting> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.effective.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// When the model is rolled back without being asked.
+    /// The settings of the automatic rollback.
     #[must_use]
     pub fn safety(&self) -> &Arc<ArcSwap<SafetySettings>> {
         &self.safety
     }
 
-    /// Sets the level of the log until the next reload or start.
+    /// Sets the log level until the next reload or restart.
     pub fn set_log_level(&self, level: LogLevel) {
         (self.set_level)(level);
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(row) = rows.iter_mut().find(|row| row.key == "log.level") {
             row.value = format!("{:?}", level.as_str());
         }
     }
 
-    /// Reads the settings again and puts in force what can be without a restart.
+    /// Reads the settings again and applies those that need no restart.
     ///
     /// # Errors
-    /// Why they cannot be read or may not run; then all stays as it was.
+    /// If the settings cannot be read or are invalid. Nothing changes then.
     pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let layers = (self.read)()?;
         let settings = layers.validated()?;
         self.safety.store(Arc::new(settings.safety));
         (self.set_level)(settings.log.level);
-        let (mut shown, mut reloaded) = (self.rows.lock().unwrap_or_else(PoisonError::into_inner), ReloadReport::default());
-        let is_known = |new: &EffectiveSetting| shown.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
-        let (changed, waiting): (Vec<_>, Vec<_>) = rows(&layers).into_iter().filter(|new| !is_known(new)).partition(|new| new.reloadable);
-        reloaded.waiting = waiting.into_iter().map(|row| row.key).collect();
+        let (mut effective, mut report) = (self.effective.lock().unwrap_or_else(PoisonError::into_inner), ReloadReport::default());
+        let is_unchanged = |new: &EffectiveSetting| effective.iter().any(|old| (&old.key, &old.value) == (&new.key, &new.value));
+        let (changed, waiting): (Vec<_>, Vec<_>) =
+            effective_settings(&layers).into_iter().filter(|new| !is_unchanged(new)).partition(|new| new.reloadable);
+        report.waiting = waiting.into_iter().map(|row| row.key).collect();
         for row in changed {
-            reloaded.changed.push(row.key.clone());
-            if let Some(old) = shown.iter_mut().find(|old| old.key == row.key) {
+            report.changed.push(row.key.clone());
+            if let Some(old) = effective.iter_mut().find(|old| old.key == row.key) {
                 *old = row;
             }
         }
-        Ok(reloaded)
+        Ok(report)
     }
 }
 
-fn rows(layers: &SettingsLayers<Settings>) -> Vec<EffectiveSetting> {
+fn effective_settings(layers: &SettingsLayers<Settings>) -> Vec<EffectiveSetting> {
     let row = |(key, value, source): (String, String, SettingOrigin)| EffectiveSetting {
         reloadable: key == "log.level" || key.starts_with("safety."),
         key,
@@ -114,9 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_change_does_and_the_rest_waits() {
+    fn reload_applies_reloadable_settings_and_reports_the_rest() {
         let levels = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&levels);
+        let recorded = Arc::clone(&levels);
         let read = || -> Result<_, ReloadError> {
             Ok(SettingsLayers::new()?.flag("safety.loss_rise", "3")?.flag("log.level", "debug")?.flag("server.max_batch", "7")?)
         };
@@ -125,13 +132,13 @@ mod tests {
             &layers,
             layers.validated().unwrap(),
             Box::new(read),
-            Box::new(move |level| heard.lock().unwrap().push(level)),
+            Box::new(move |level| recorded.lock().unwrap().push(level)),
         );
         let value = |key: &str| live.effective_settings().into_iter().find(|row| row.key == key).unwrap().value;
         assert_eq!(value("server.keys"), "\"required\"");
-        let reloaded = live.reload().unwrap();
-        assert_eq!(reloaded.changed, ["log.level", "safety.loss_rise"]);
-        assert_eq!(reloaded.waiting, ["server.keys", "server.max_batch"]);
+        let report = live.reload().unwrap();
+        assert_eq!(report.changed, ["log.level", "safety.loss_rise"]);
+        assert_eq!(report.waiting, ["server.keys", "server.max_batch"]);
         assert_eq!(
             (live.safety().load().loss_rise, value("log.level").as_str(), value("server.max_batch").as_str()),
             (3.0, "\"debug\"", "1000")
@@ -145,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_changes_nothing() {
+    fn failed_reload_changes_nothing() {
         let layers = SettingsLayers::<Settings>::new().unwrap();
         let read = || -> Result<_, ReloadError> { Ok(SettingsLayers::new()?.flag("safety.loss_rise", "1000")?) };
         let live = LiveSettings::new(&layers, layers.validated().unwrap(), Box::new(read), Box::new(|_| panic!("nothing is set")));

@@ -1,10 +1,16 @@
-//! The settings: one tree, each value with a default, each remembering where it came from.
+//! The settings: one tree in which every value has a default and records its origin.
 //!
-//! In rising precedence: the defaults, the TOML file of `--config`, the environment (`SEQUOR_SERVER__LISTEN` is `server.listen`), the
-//! flags. A key that no setting has is an error that names the nearest one; a value out of range is an error that names key, value,
-//! range and where it was set.
+//! Sources in rising precedence: defaults, the TOML file of `--config`, environment variables
+//! (`SEQUOR_SERVER__LISTEN` is `server.listen`), command line flags. An unknown key is an error
+//! that suggests the nearest known key. A value out of range is an error that names key, value,
+//! range and origin.
 //!
-//! A section is any serde struct with a default; [`SettingsLayers`] learns the keys from the defaults and needs no list of them.
+//! A section is any serde struct with a default. [`SettingsLayers`] takes the keys from the
+//! defaults, so there is no separate list of keys.
+//!
+//! - `layers`: merges the sources; `live_settings`: the settings of a running daemon, and reloads.
+//! - `server`, `events`, `privacy`, `telemetry`, `sections` (store, session, log): the sections.
+//! - `period`: durations such as `1h30m`.
 
 mod events;
 mod layers;
@@ -39,38 +45,38 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The embedded store.
     pub store: StoreSettings,
-    /// The borders and the life of sessions.
+    /// Session boundaries and session memory.
     pub session: SessionSettings,
-    /// The kinds of event.
+    /// Kinds of event.
     pub events: EventsSettings,
-    /// What Segment's events mean.
+    /// Mapping of Segment events and consent categories.
     pub segment: SegmentSettings,
-    /// What becomes of what is known of people.
+    /// Consent, pseudonyms and event properties.
     pub privacy: PrivacySettings,
-    /// The network.
+    /// The recurrent network.
     pub network: NetworkSettings,
-    /// How the journal is learned from.
+    /// Online learning from the journal.
     pub learning: LearningSettings,
-    /// How a recording is learned from, by `sequor train`.
+    /// Offline training from a recording (`sequor train`).
     pub train: OfflineSettings,
-    /// The counting sources.
+    /// Count-based candidate sources.
     pub recall: CandidateSettings,
-    /// The item clusters.
+    /// Item clusters.
     pub clusters: ClusterSettings,
-    /// When the model is rolled back without being asked.
+    /// Automatic rollback of the model.
     pub safety: SafetySettings,
-    /// What is logged, and how.
+    /// Logging.
     pub log: LogSettings,
-    /// Where spans are sent.
+    /// Export of trace spans.
     pub telemetry: TelemetrySettings,
 }
 
-/// A tree of settings that can say whether it may run.
+/// A tree of settings that can be validated.
 pub trait Validate {
-    /// Holds every value against its allowed range.
+    /// Checks every value against its allowed range.
     ///
     /// # Errors
-    /// The first value that is not allowed.
+    /// The first invalid value.
     fn validate(&self) -> Result<(), InvalidSetting>;
 }
 
@@ -94,28 +100,28 @@ impl Validate for Settings {
     }
 }
 
-/// A value that is not allowed.
+/// A setting with an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
 pub struct InvalidSetting {
     /// The setting's key from the root of the tree (`server.max_batch`).
     pub key: String,
-    /// What it was set to.
+    /// The invalid value.
     pub value: String,
-    /// What it may be, in words.
+    /// Description of the allowed values.
     pub allowed: String,
 }
 
 impl InvalidSetting {
-    /// Refuses a value.
+    /// Creates the error for a value.
     pub fn new(key: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.to_string(), allowed: allowed.into() }
     }
 
-    /// Refuses a value unless it lies within the range.
+    /// Checks that a value is within a range.
     ///
     /// # Errors
-    /// If it does not.
+    /// If the value is out of range.
     pub fn check_range<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), Self> {
         if range.contains(&value) { Ok(()) } else { Err(Self::new(key, value, format!("{} to {}", range.start(), range.end()))) }
     }
@@ -126,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_may_run() {
+    fn defaults_are_valid() {
         Settings::default().validate().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Spans of time as people write them.
+//! Durations in a human-readable notation.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The units, largest first, with their milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// A span of time in whole milliseconds (`30m`, `1h30m`, `10s`, `250ms`), or `off`: never.
+/// A duration in whole milliseconds (`30m`, `1h30m`, `10s`, `250ms`), or `off`.
 ///
 /// ```
 /// use sequor::settings::Period;
@@ -22,40 +22,40 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Period(Option<u64>);
 
-/// The text is no span of time.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no span of time; write for example 30m, 1h30m, 10s, 250ms, or off")]
+#[error("invalid duration `{0}`; write for example 30m, 1h30m, 10s, 250ms, or off")]
 pub struct PeriodError(String);
 
 impl Period {
-    /// Never.
+    /// `off`: an unlimited duration.
     pub const OFF: Self = Self(None);
 
-    /// So many milliseconds.
+    /// Creates a period from milliseconds.
     #[must_use]
     pub const fn milliseconds(milliseconds: u64) -> Self {
         Self(Some(milliseconds))
     }
 
-    /// So many seconds.
+    /// Creates a period from seconds.
     #[must_use]
     pub const fn seconds(seconds: u64) -> Self {
         Self(Some(seconds.saturating_mul(1000)))
     }
 
-    /// So many minutes.
+    /// Creates a period from minutes.
     #[must_use]
     pub const fn minutes(minutes: u64) -> Self {
         Self::seconds(minutes.saturating_mul(60))
     }
 
-    /// The span; `None` if it is off.
+    /// The duration; `None` for `off`.
     #[must_use]
     pub fn get(self) -> Option<Duration> {
         self.0.map(Duration::from_millis)
     }
 
-    /// The span in milliseconds; off is the longest there is.
+    /// The duration in milliseconds; `i64::MAX` for `off` and for longer durations.
     #[must_use]
     pub fn as_millis(self) -> i64 {
         self.0.and_then(|milliseconds| i64::try_from(milliseconds).ok()).unwrap_or(i64::MAX)
@@ -66,18 +66,18 @@ impl FromStr for Period {
     type Err = PeriodError;
 
     fn from_str(text: &str) -> Result<Self, PeriodError> {
-        let refuse = || PeriodError(text.to_owned());
+        let invalid = || PeriodError(text.to_owned());
         let mut rest = text.trim();
         if rest == "off" {
             return Ok(Self::OFF);
         }
-        let mut total = (!rest.is_empty()).then_some(0_u64).ok_or_else(refuse)?;
+        let mut total = (!rest.is_empty()).then_some(0_u64).ok_or_else(invalid)?;
         while !rest.is_empty() {
-            let (digits, tail) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(refuse)?);
+            let (digits, tail) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(invalid)?);
             let (name, tail) = tail.split_at(tail.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(tail.len()));
-            let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or_else(refuse)?;
-            let amount: u64 = digits.parse().map_err(|_| refuse())?;
-            total = amount.checked_mul(*unit).and_then(|part| total.checked_add(part)).ok_or_else(refuse)?;
+            let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
+            let amount: u64 = digits.parse().map_err(|_| invalid())?;
+            total = amount.checked_mul(*unit).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
             rest = tail.trim_start();
         }
         Ok(Self(Some(total)))
@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refuses_what_is_no_span() {
+    fn rejects_invalid_durations() {
         for text in ["", "30", "m", "30 minutes", "-1s", "1.5h", "1h30", "99999999999999999999d", "never"] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(milliseconds in any::<u64>()) {
+        fn display_round_trips(milliseconds in any::<u64>()) {
             let period = Period::milliseconds(milliseconds);
             prop_assert_eq!(period.to_string().parse::<Period>().unwrap(), period);
         }

@@ -1,32 +1,33 @@
-//! What becomes of what is known of people.
+//! Privacy: consent, pseudonyms and event properties.
 
 use super::InvalidSetting;
 use crate::domain::Consent;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What becomes of the properties that events bring.
+/// Treatment of the `properties` of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PropertiesPolicy {
-    /// They are kept as they come.
+    /// Properties are stored unchanged.
     #[default]
     Keep,
-    /// They are dropped at the door.
+    /// Properties are dropped on arrival.
     Drop,
 }
 
-/// How far consent goes, and under which names people are known.
+/// Default consent, pseudonymisation and treatment of properties.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrivacySettings {
-    /// How far the consent of users goes who said nothing of it, nor their events.
+    /// Consent level if neither the user nor the event states one.
     pub consent: Consent,
-    /// Whether users are known by pseudonyms, under a secret, instead of their ids.
+    /// Whether to replace user, session and event ids by keyed hashes.
     pub pseudonymise: bool,
-    /// The file that holds the secret, at least 32 bytes; empty: the environment does.
+    /// File with the secret, at least 32 bytes. The environment variable `SEQUOR_PRIVACY_SECRET`
+    /// takes precedence; it is required if this is empty.
     pub secret_file: PathBuf,
-    /// What becomes of the properties that events bring.
+    /// Treatment of the `properties` of events.
     pub properties: PropertiesPolicy,
 }
 

@@ -1,4 +1,4 @@
-//! The sections that no other room defines: the store, sessions, the log.
+//! The sections `store`, `session` and `log`.
 
 use super::{InvalidSetting, Period};
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,14 @@ pub(super) fn check_at_least_one_minute(key: &str, period: Period) -> Result<(),
     if period.as_millis() < 60_000 { Err(InvalidSetting::new(key, period, "at least 1m, or off")) } else { Ok(()) }
 }
 
-/// Which deaths an acknowledged event outlives.
+/// The failures that an acknowledged event survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitDurability {
-    /// That of the machine: each commit reaches the disk before it is acknowledged.
+    /// Failure of the machine: each commit is synced to the disk before it is acknowledged.
     PowerLoss,
-    /// That of the process: each commit reaches the operating system before it is acknowledged.
+    /// Failure of the process: each commit is written to the operating system before it is
+    /// acknowledged.
     ProcessCrash,
 }
 
@@ -22,24 +23,29 @@ pub enum CommitDurability {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// The folder that holds everything that is kept.
+    /// Data directory.
     pub data_dir: PathBuf,
-    /// Which deaths an acknowledged event outlives.
+    /// The failures that an acknowledged event survives.
     pub durability: CommitDurability,
-    /// Memory for the store's pages, in bytes, 16 MiB..=1 TiB.
+    /// Page cache of the store, in bytes, 16 MiB..=1 TiB.
     pub cache_bytes: u64,
-    /// How many of the latest event ids are remembered, to tell a repetition, 0..=1,000,000,000.
+    /// Number of latest event ids remembered to detect duplicates, 0..=1,000,000,000.
     pub dedup_window: u64,
-    /// Entries of the journal from one checkpoint to the next, 100..=1,000,000,000: what a restart has to replay at most.
+    /// Journal entries between two checkpoints, 100..=1,000,000,000. A restart replays at most this
+    /// many.
     pub checkpoint_every: u64,
-    /// How many checkpoints are kept, 2..=1000: the last must not be the only one.
+    /// Number of retained checkpoints, 2..=1000. At least two, so that a damaged one has a
+    /// predecessor.
     pub checkpoints_kept: usize,
-    /// How many of the latest journal entries are kept at least, 0: all, else 1000..=1,000,000,000,000. Older ones go once everything derived from them is in a checkpoint.
+    /// Minimum number of retained journal entries, 1000..=1,000,000,000,000; 0: all. Older entries
+    /// are removed once a checkpoint contains everything derived from them.
     pub retain_entries: u64,
-    /// How long a journal entry is kept at least, by its own timestamp against the last entry's, at least 1 min; `off`: by `retain_entries` alone. Where both are set an entry goes once
-    /// both let it.
+    /// Minimum age of removed journal entries, by their timestamps relative to the last entry, at
+    /// least 1 min; `off`: only `retain_entries` applies. If both are set, both must allow a
+    /// removal.
     pub retain_for: Period,
-    /// How many times what is in it the database may take on the disk before it is written anew, 0: any, else 1.5..=100. Below 64 MiB it never is.
+    /// Ratio of disk size to live data above which the database is compacted, 1.5..=100; 0: never.
+    /// Below 64 MiB it is never compacted.
     pub compact_ratio: f64,
 }
 
@@ -76,17 +82,20 @@ impl StoreSettings {
     }
 }
 
-/// The borders and the life of sessions.
+/// Session boundaries and session memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// More than this without an event, at least 1 s, and the next one begins a new session; `off`: only a new `session_id` does.
+    /// An event after a longer gap starts a new session, at least 1 s; `off`: only a new
+    /// `session_id` does.
     pub idle_gap: Period,
-    /// Event loops that the session actors are spread over, 0..=256; 0: one a processor.
+    /// Number of event loops (shards) for session actors, 0..=256; 0: one per processor.
     pub shards: usize,
-    /// After this without an event or a question, at least 1 s, a session leaves the memory for the store; `off`: never.
+    /// A session without event or request for this time is moved from memory to the store, at least
+    /// 1 s; `off`: never.
     pub passivate_after: Period,
-    /// How many sessions stay in memory, 1..=100,000,000, about 3 KB each; beyond it those unused longest leave it first, whatever `passivate_after` says.
+    /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond it, the least
+    /// recently used sessions leave the memory regardless of `passivate_after`.
     pub live_max: usize,
 }
 
@@ -108,34 +117,34 @@ impl SessionSettings {
     }
 }
 
-/// How a line of the log is written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The least severity that is logged.
+/// Minimum severity of log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// And what may fail soon.
+    /// Failures and warnings.
     Warn,
-    /// And what an operator likes to know.
+    /// Also operational events.
     Info,
-    /// And what a developer looks for.
+    /// Also details for debugging.
     Debug,
-    /// And everything else.
+    /// Everything.
     Trace,
 }
 
 impl LogLevel {
-    /// The name, as log filters write it.
+    /// The name used in log filters.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,13 +157,13 @@ impl LogLevel {
     }
 }
 
-/// What is logged, and how.
+/// Logging to standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// How a line is written.
+    /// Format of log lines.
     pub format: LogFormat,
-    /// The least severity that is logged.
+    /// Minimum severity.
     pub level: LogLevel,
 }
 
@@ -170,19 +179,19 @@ mod tests {
     use crate::settings::{Settings, Validate};
 
     #[test]
-    fn what_is_out_of_range_is_named() {
-        let refused = |change: fn(&mut Settings)| {
+    fn errors_name_key_value_and_range() {
+        let error = |change: fn(&mut Settings)| {
             let mut settings = Settings::default();
             change(&mut settings);
             settings.validate().unwrap_err().to_string()
         };
-        assert_eq!(refused(|s| s.server.max_batch = 0), "server.max_batch = 0: must be 1 to 100000");
-        assert_eq!(refused(|s| s.server.max_in_flight_events = 10), "server.max_in_flight_events = 10: must be 1000 to 16777216");
-        assert!(refused(|s| s.server.admin_listen = s.server.listen).starts_with("server.admin_listen = 127.0.0.1:8080"));
-        assert_eq!(refused(|s| s.store.checkpoints_kept = 1), "store.checkpoints_kept = 1: must be 2 to 1000");
-        assert_eq!(refused(|s| s.store.retain_for = Period::seconds(3)), "store.retain_for = 3s: must be at least 1m, or off");
-        assert_eq!(refused(|s| s.store.compact_ratio = 1.2), "store.compact_ratio = 1.2: must be 1.5 to 100");
-        assert!(refused(|s| s.store.compact_ratio = f64::NAN).starts_with("store.compact_ratio = NaN"));
-        assert_eq!(refused(|s| s.session.idle_gap = Period::milliseconds(5)), "session.idle_gap = 5ms: must be at least 1s, or off");
+        assert_eq!(error(|s| s.server.max_batch = 0), "server.max_batch = 0: must be 1 to 100000");
+        assert_eq!(error(|s| s.server.max_in_flight_events = 10), "server.max_in_flight_events = 10: must be 1000 to 16777216");
+        assert!(error(|s| s.server.admin_listen = s.server.listen).starts_with("server.admin_listen = 127.0.0.1:8080"));
+        assert_eq!(error(|s| s.store.checkpoints_kept = 1), "store.checkpoints_kept = 1: must be 2 to 1000");
+        assert_eq!(error(|s| s.store.retain_for = Period::seconds(3)), "store.retain_for = 3s: must be at least 1m, or off");
+        assert_eq!(error(|s| s.store.compact_ratio = 1.2), "store.compact_ratio = 1.2: must be 1.5 to 100");
+        assert!(error(|s| s.store.compact_ratio = f64::NAN).starts_with("store.compact_ratio = NaN"));
+        assert_eq!(error(|s| s.session.idle_gap = Period::milliseconds(5)), "session.idle_gap = 5ms: must be at least 1s, or off");
     }
 }

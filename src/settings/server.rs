@@ -1,17 +1,17 @@
-//! The doors: who may come in, how much and how long.
+//! The public API and the admin endpoint: addresses, TLS, API keys, limits and timeouts.
 
 use super::{InvalidSetting, Period};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// Who must send a key.
+/// Which requests need an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiKeyPolicy {
-    /// Whoever comes to an address that another machine can reach.
+    /// Requests to a listener that is not bound to a loopback address.
     Auto,
-    /// Everybody.
+    /// All requests.
     Required,
 }
 
@@ -19,43 +19,47 @@ pub enum ApiKeyPolicy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Where the public API listens; port 0 takes a free one.
+    /// Address of the public API; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Where the admin endpoint listens; port 0 takes a free one.
+    /// Address of the admin endpoint; port 0 selects a free port.
     pub admin_listen: SocketAddr,
-    /// Who must send a key: whoever comes to an address that is not a loopback one, or everybody.
+    /// Which requests need an API key.
     pub keys: ApiKeyPolicy,
-    /// The certificate, and those that lead to a known authority, in PEM; empty: no TLS.
+    /// Certificate chain in PEM; empty: no TLS.
     pub tls_cert: PathBuf,
-    /// The certificate's private key, in PEM; empty: no TLS.
+    /// Private key of the certificate in PEM; empty: no TLS.
     pub tls_key: PathBuf,
-    /// Events and questions a second that one key may bring, 0..=1,000,000,000; 0: any number. A key may have a limit of its own.
+    /// Events and requests per second and API key, 0..=1,000,000,000; 0: unlimited. A key can have
+    /// its own limit.
     pub rate_per_key: u32,
-    /// Events and questions a second that may come from one address, 0..=1,000,000,000; 0: any number.
+    /// Events and requests per second and client address, 0..=1,000,000,000; 0: unlimited.
     pub rate_per_address: u32,
-    /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
+    /// Host names accepted by the admin endpoint, in addition to localhost and IP addresses.
     pub admin_hosts: Vec<String>,
-    /// The origins, such as `https://shop.example`, whose pages may ask the public API from a browser; `*`: any.
+    /// Origins, such as `https://shop.example`, whose pages can call the public API from a browser;
+    /// `*`: any.
     pub cors_origins: Vec<String>,
-    /// Threads that serve the public API, 0..=256; 0: one a processor.
+    /// Threads of the public API, 0..=256; 0: one per processor.
     pub workers: usize,
-    /// The most connections to the public API at once, 1..=1,000,000; further ones wait until one is closed.
+    /// Largest number of open connections to the public API, 1..=1,000,000. Further connections
+    /// wait.
     pub connections_max: usize,
-    /// How long the head of a request may take, 100 ms..=1 h.
+    /// Time limit for receiving the head of a request, 100 ms..=1 h.
     pub head_timeout: Period,
-    /// How long the body of a request may take, 100 ms..=1 h.
+    /// Time limit for receiving the body of a request, 100 ms..=1 h.
     pub body_timeout: Period,
-    /// How long a connection stays open without a request, 100 ms..=1 h.
+    /// Time after which an idle connection is closed, 100 ms..=1 h.
     pub idle_timeout: Period,
-    /// The largest body of a request, in bytes, 1 KiB..=1 GiB, before and after it is unpacked.
+    /// Largest request body in bytes, 1 KiB..=1 GiB, before and after decompression.
     pub max_body_bytes: usize,
-    /// The most events in one request, 1..=100,000.
+    /// Largest number of events in one request, 1..=100,000.
     pub max_batch: usize,
-    /// The most events taken in and not yet acknowledged, at least `max_batch` and at most 16,777,216; beyond it requests are told to come back later.
+    /// Largest number of events in flight (accepted and not acknowledged),
+    /// `max_batch`..=16,777,216. Beyond it, requests get 503 with `Retry-After`.
     pub max_in_flight_events: usize,
-    /// How long a read waits at most until what it wants with `min_offset` is learned, 0 s..=30 s.
+    /// Longest wait of a read with `min_offset`, 0 s..=30 s.
     pub read_wait: Period,
-    /// The most streams of recommendations at once, 0..=100,000.
+    /// Largest number of open recommendation streams, 0..=100,000.
     pub streams_max: usize,
 }
 
@@ -88,18 +92,18 @@ impl Default for ServerSettings {
 impl ServerSettings {
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
-            return Err(InvalidSetting::new("server.admin_listen", self.admin_listen, "another address than server.listen"));
+            return Err(InvalidSetting::new("server.admin_listen", self.admin_listen, "different from server.listen"));
         }
         if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(InvalidSetting::new("server.cors_origins", origin, "a list of origins such as https://shop.example, or *"));
         }
         if self.tls_cert.as_os_str().is_empty() != self.tls_key.as_os_str().is_empty() {
-            return Err(InvalidSetting::new("server.tls_key", self.tls_key.display(), "set where server.tls_cert is, and only there"));
+            return Err(InvalidSetting::new("server.tls_key", self.tls_key.display(), "set if and only if server.tls_cert is set"));
         }
         InvalidSetting::check_range("server.rate_per_key", self.rate_per_key, 0..=1_000_000_000)?;
         InvalidSetting::check_range("server.rate_per_address", self.rate_per_address, 0..=1_000_000_000)?;
         if let Some(host) = self.admin_hosts.iter().find(|host| !is_host(host)) {
-            return Err(InvalidSetting::new("server.admin_hosts", host, "a list of names such as sequor.example, without ports"));
+            return Err(InvalidSetting::new("server.admin_hosts", host, "a list of host names such as sequor.example, without ports"));
         }
         InvalidSetting::check_range("server.connections_max", self.connections_max, 1..=1_000_000)?;
         for (key, timeout) in [
@@ -122,12 +126,12 @@ impl ServerSettings {
     }
 }
 
-/// Whether a text is the name of a machine.
+/// Whether a text has the form of a host name.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 
-/// Whether a text is `*`, or a scheme and a host, perhaps with a port, as browsers write them.
+/// Whether a text is `*` or an origin: scheme, host and an optional port.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     text == "*"

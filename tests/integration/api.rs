@@ -248,7 +248,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
             "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` (line 1, column 25); send what the API's description says.",
         ),
     );
-    assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event a line"));
+    assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event per line"));
     daemon.assert_healthy();
 }
 

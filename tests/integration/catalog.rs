@@ -60,7 +60,7 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
     let daemon = home.start(&["server.max_batch=3"]);
     let answer = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
     let problem = json!({
-        "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative.", "field": "price",
+        "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative; it must be at least 0.", "field": "price",
     });
     assert_problem(&answer, &problem);
     assert_eq!(daemon.request("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);

@@ -159,5 +159,5 @@ fn an_address_that_is_not_well_formed_is_a_problem() {
         assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["field"], json!(field), "{said}");
     }
     let nobody = daemon.get("/v1/users/%07/recommendations").json();
-    assert_eq!((&nobody["field"], &nobody["detail"]), (&json!("user"), &json!("`user` holds a control character.")));
+    assert_eq!((&nobody["field"], &nobody["detail"]), (&json!("user"), &json!("`user` contains a control character.")));
 }

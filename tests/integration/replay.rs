@@ -199,7 +199,7 @@ fn a_bad_row_is_named_by_its_line_and_the_rest_is_replayed() {
     let output = replay(&file, &[]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("rows.csv: line 102: the row has 3 columns where the header has 4"), "{said}");
+    assert!(said.contains("rows.csv: line 102: the row has 3 columns; the header has 4"), "{said}");
     assert!(said.contains("rows.csv: line 103: unknown event kind `glance` in `type`"), "{said}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("101   (2 rejected)"));
 }

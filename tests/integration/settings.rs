@@ -87,6 +87,6 @@ fn a_program_that_cannot_send_spans_says_how_to_build_one_that_can() {
 fn a_setting_that_does_not_exist_is_answered_with_the_nearest_that_does() {
     let output = run(&["serve", "--set", "listen=127.0.0.1:0"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "sequor: listen: there is no such setting (from the command line); did you mean server.listen?\n");
+    assert_eq!(said, "sequor: unknown setting listen (from the command line); did you mean server.listen?\n");
     assert_eq!(output.status.code(), Some(1));
 }

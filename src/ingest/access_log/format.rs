@@ -6,8 +6,8 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// The "combined" format of nginx and Apache. Fields that a site appends to it match as `rest`, which
-/// is searched for cookies.
+/// The "combined" format of nginx and Apache. Fields that a site appends to it match as `rest`,
+/// which is searched for cookies.
 const COMBINED: &str = r#"^(?P<address>\S+) \S+ (?P<remote_user>.*?) \[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"(?P<rest>.*))?$"#;
 
 /// The fields of a line, each with its common names in JSON logs.

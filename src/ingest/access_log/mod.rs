@@ -203,12 +203,12 @@ impl AccessLogParser {
         })
     }
 
-    /// Parses a line. An event gets the id `event_id`. Timestamps more than a day after `received_at`
-    /// are rejected.
+    /// Parses a line. An event gets the id `event_id`. Timestamps more than a day after
+    /// `received_at` are rejected.
     ///
     /// # Errors
-    /// If the line does not match the format, or its event breaks a validation rule. The error has no
-    /// position.
+    /// If the line does not match the format, or its event breaks a validation rule. The error has
+    /// no position.
     pub fn parse_line(&self, line: &[u8], event_id: &str, received_at: Timestamp) -> Result<AccessLogOutcome, ValidationError> {
         let line =
             std::str::from_utf8(line).map_err(|_| ValidationError::new(None, ValidationErrorCode::NotUtf8, "the line is not UTF-8"))?;

@@ -304,7 +304,8 @@ fn message_call(message: &Map<String, Value>) -> Result<SegmentCall, ValidationE
     })
 }
 
-/// The text of a field. Numbers are accepted, because sites use them as ids. An empty text is `None`.
+/// The text of a field. Numbers are accepted, because sites use them as ids. An empty text is
+/// `None`.
 fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<Option<Cow<'v, str>>, ValidationError> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -335,8 +336,8 @@ fn item_id(object: &Map<String, Value>) -> Result<Option<Cow<'_, str>>, Validati
     Ok(None)
 }
 
-/// The value of an event: the rating, or price times quantity of a purchase. Other events have none and
-/// get the value of their kind.
+/// The value of an event: the rating, or price times quantity of a purchase. Other events have none
+/// and get the value of their kind.
 fn value(kind: &EventKind, object: &Map<String, Value>) -> Result<Option<f64>, ValidationError> {
     match kind {
         EventKind::Rate => number("rating", object.get("rating")),
@@ -359,8 +360,8 @@ fn number(field: &'static str, value: Option<&Value>) -> Result<Option<f64>, Val
     }
 }
 
-/// The time of an event by this machine's clock. The difference between arrival time and the sender's
-/// `sentAt` corrects the error of the sender's clock.
+/// The time of an event by this machine's clock. The difference between arrival time and the
+/// sender's `sentAt` corrects the error of the sender's clock.
 /// <https://segment.com/docs/connections/spec/common/#timestamp-overview>
 fn event_time(message: &Map<String, Value>, sent_at: Option<&Value>, received_at: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
     let Some(at) = message.get("timestamp").or_else(|| message.get("originalTimestamp")).filter(|at| !at.is_null()) else {
