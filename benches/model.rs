@@ -1,7 +1,7 @@
-//! What the network costs: a step of a session, a training batch, the whole catalogue scored.
-//! Dimensions stand in the ids; throughput counts floating-point operations.
+//! Benchmarks of the network: a session step, a training batch, scoring the whole catalog, and
+//! publication. Benchmark ids contain the dimensions. Throughput counts floating-point operations.
 
-#![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing else to say")]
+#![allow(clippy::expect_used, reason = "a benchmark whose setup fails must stop")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sequor::nn::{CellKind, NetworkScratch, NetworkSettings, StepInput, Trainer, TrainingPosition, TrainingWindow};
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 const CELLS: [(CellKind, &str, u64); 3] = [(CellKind::Rnn, "rnn", 1), (CellKind::Lstm, "lstm", 4), (CellKind::Gru, "gru", 3)];
 
-/// Pseudo-random items, the small numbers more popular.
-fn item(place: u64, items: u64) -> u32 {
-    let mixed = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+/// Pseudo-random item with index `draw`; small item numbers are more popular.
+fn item(draw: u64, items: u64) -> u32 {
+    let mixed = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let share = mixed as f64 / (1_u64 << 31) as f64;
     (share * share * share * items as f64) as u32
 }
@@ -20,23 +20,24 @@ fn item(place: u64, items: u64) -> u32 {
 fn trainer(settings: NetworkSettings, items: u64) -> Trainer {
     let mut trainer = Trainer::new(settings, 12, 1).expect("the settings are within their ranges");
     trainer.grow_items(items as usize);
-    (0..200_000).for_each(|place| trainer.count_target(item(place, items)));
+    (0..200_000).for_each(|draw| trainer.count_target(item(draw, items)));
     trainer
 }
 
-/// Windows of four positions.
+/// Training windows of four positions each.
 fn batch(number: u64, positions: u64, items: u64) -> Vec<TrainingWindow> {
-    let position = |place: u64| TrainingPosition {
-        input: StepInput { item: Some(item(2 * place, items)), ..Default::default() },
-        target: Some(item(2 * place + 1, items)),
+    let position = |index: u64| TrainingPosition {
+        input: StepInput { item: Some(item(2 * index, items)), ..Default::default() },
+        target: Some(item(2 * index + 1, items)),
         value: 1.0,
     };
     let window = |window: u64| TrainingWindow { session: window, positions: (4 * window..4 * window + 4).map(position).collect() };
     (number * positions / 4..(number + 1) * positions / 4).map(window).collect()
 }
 
-/// The gates' two products and the two paths; one multiplication and one addition each.
-fn flops_of_a_step(gates: u64, hidden: u64) -> u64 {
+/// Floating-point operations of a step: two matrix products per gate and two short paths, with one
+/// multiplication and one addition per element.
+fn flops_per_step(gates: u64, hidden: u64) -> u64 {
     2 * hidden * hidden * (2 * gates + 2)
 }
 
@@ -46,12 +47,12 @@ fn session_step(criterion: &mut Criterion) {
         for hidden in [64, 100] {
             let settings = NetworkSettings { cell, hidden: hidden as usize, ..Default::default() };
             let weights = trainer(settings, 10_000).publish(1);
-            let (mut state, mut scratch, mut query, mut place) = (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
-            group.throughput(Throughput::Elements(flops_of_a_step(gates, hidden)));
+            let (mut state, mut scratch, mut query, mut draw) = (weights.initial_state(), NetworkScratch::default(), Vec::new(), 0);
+            group.throughput(Throughput::Elements(flops_per_step(gates, hidden)));
             group.bench_function(BenchmarkId::new(name, format!("hidden={hidden}")), |bencher| {
                 bencher.iter(|| {
-                    place += 1;
-                    let input = StepInput { item: Some(item(place, 10_000)), ..Default::default() };
+                    draw += 1;
+                    let input = StepInput { item: Some(item(draw, 10_000)), ..Default::default() };
                     weights.advance(&mut state, &input, &mut scratch);
                     weights.query(&state, &mut query);
                     black_box(query.first().copied())
@@ -76,9 +77,8 @@ fn training_batch(criterion: &mut Criterion) {
             let settings = NetworkSettings { cell, hidden: hidden as usize, negatives: negatives as usize, ..Default::default() };
             let mut trainer = trainer(settings, items);
             let batches: Vec<Vec<TrainingWindow>> = (0..64).map(|number| batch(number, positions, items)).collect();
-            // Forward and twice back; duplicates among the columns make the true count a little
-            // smaller.
-            let flops = 3 * positions * (flops_of_a_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
+            // One forward and two backward passes. Duplicate columns make the true count smaller.
+            let flops = 3 * positions * (flops_per_step(gates, hidden) + 2 * (hidden + 1) * (negatives + positions));
             group.throughput(Throughput::Elements(flops));
             let id = format!("hidden={hidden},positions={positions},negatives={negatives},items={items}");
             let mut number = 0;
@@ -93,8 +93,8 @@ fn training_batch(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn whole_catalogue(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("whole_catalogue");
+fn whole_catalog(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whole_catalog");
     for (hidden, items) in [(64, 100_000), (100, 3_000), (100, 42_000)] {
         let weights = trainer(NetworkSettings { hidden: hidden as usize, ..Default::default() }, items).publish(1);
         let query: Vec<f32> = (0..hidden).map(|dimension| (dimension % 7) as f32 / 3.0 - 1.0).collect();
@@ -110,7 +110,7 @@ fn whole_catalogue(criterion: &mut Criterion) {
 fn publication(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publication");
     let mut trainer = trainer(NetworkSettings::default(), 100_000);
-    let mut held = trainer.publish(0);
+    let mut published = trainer.publish(0);
     let mut number = 0;
     group.bench_function(BenchmarkId::new("after_one_batch", "hidden=100,negatives=1024,items=100000"), |bencher| {
         bencher.iter_custom(|rounds| {
@@ -119,19 +119,19 @@ fn publication(criterion: &mut Criterion) {
                     number += 1;
                     trainer.train(&batch(number, 128, 100_000), number);
                     let start = std::time::Instant::now();
-                    held = trainer.publish(number);
+                    published = trainer.publish(number);
                     start.elapsed()
                 })
                 .sum()
         });
     });
-    black_box(held.version());
+    black_box(published.version());
     group.finish();
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = session_step, training_batch, whole_catalogue, publication
+    targets = session_step, training_batch, whole_catalog, publication
 }
 criterion_main!(benches);

@@ -1,5 +1,5 @@
-//! What the counting sources and the ranker cost an event, on a made-up stream of 20,000 items with
-//! popularity like 1/rank.
+//! Benchmarks of the count-based candidate sources and the ranker, per event, on a synthetic stream
+//! of 20,000 items whose popularity is proportional to 1/rank.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -24,11 +24,12 @@ impl Stream {
             self.session += 1;
         }
         let draw = self.random.next_u64();
-        // Mostly near the last item, as sessions are; else any, the popular first.
-        let anywhere = (20_000f64.powf((draw >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as ItemIx;
+        // Seven in ten items are near the last one, as in real sessions. The others follow the
+        // popularity distribution.
+        let by_popularity = (20_000f64.powf((draw >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as ItemIx;
         let item = match self.steps.last().and_then(|step| step.item) {
             Some(last) if draw % 10 < 7 => (last + (draw >> 8) as u32 % 20) % 20_000,
-            _ => anywhere,
+            _ => by_popularity,
         };
         Step { item: Some(item), kind: 0, starts_session: self.steps.is_empty(), at: self.now as i64 * 1000, value: 1.0 }
     }
@@ -55,25 +56,27 @@ fn ranking(criterion: &mut Criterion) {
         let step = stream.next();
         stream.push(step);
     }
-    let (steps, mood) = (stream.steps.clone(), SourceAffinity::default());
-    let moment = QueryContext { steps: &steps, session: stream.session, session_start: u64::from(stream.session), now: stream.now };
-    let mut slate = CandidateSet::default();
-    criterion.bench_function("ranking/gather", |bench| bench.iter(|| sources.generate(black_box(&moment), &mut slate)));
-    criterion.bench_function("ranking/cut and describe", |bench| {
+    let (steps, affinity) = (stream.steps.clone(), SourceAffinity::default());
+    let context = QueryContext { steps: &steps, session: stream.session, session_start: u64::from(stream.session), now: stream.now };
+    let mut candidates = CandidateSet::default();
+    criterion.bench_function("ranking/generate candidates", |bench| bench.iter(|| sources.generate(black_box(&context), &mut candidates)));
+    criterion.bench_function("ranking/keep top and add features", |bench| {
         bench.iter(|| {
-            slate.keep_top(256, &moment);
-            sources.add_features(&moment, &mut slate);
+            candidates.keep_top(256, &context);
+            sources.add_features(&context, &mut candidates);
         });
     });
-    let (mut desk, mut ranker) = (RankingWorkspace::new(256), Ranker::new(1));
+    let (mut workspace, mut ranker) = (RankingWorkspace::new(256), Ranker::new(1));
+    criterion.bench_function("ranking/score candidates", |bench| {
+        bench.iter(|| workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]))
+    });
+    let item = workspace.candidates().items().nth(7).unwrap();
     criterion
-        .bench_function("ranking/consider", |bench| bench.iter(|| desk.score_candidates(&sources, &ranker, &moment, &mood, None, &[])));
-    let item = desk.candidates().items().nth(7).unwrap();
-    criterion.bench_function("ranking/rank of each source alone", |bench| bench.iter(|| desk.candidates().source_ranks(black_box(item))));
-    criterion.bench_function("ranking/consider and teach", |bench| {
+        .bench_function("ranking/rank of each source alone", |bench| bench.iter(|| workspace.candidates().source_ranks(black_box(item))));
+    criterion.bench_function("ranking/score candidates and train", |bench| {
         bench.iter(|| {
-            desk.score_candidates(&sources, &ranker, &moment, &mood, None, &[]);
-            desk.train(&mut ranker, item)
+            workspace.score_candidates(&sources, &ranker, &context, &affinity, None, &[]);
+            workspace.train(&mut ranker, item)
         });
     });
     criterion.bench_function("ranking/sources learn", |bench| {

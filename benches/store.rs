@@ -1,4 +1,4 @@
-//! What durability costs: group commits, reading the journal back, the codec, session records.
+//! Benchmarks of the store: group commits, reading the journal, the codec, session records.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -79,8 +79,8 @@ fn encode(criterion: &mut Criterion) {
 
 fn sessions(criterion: &mut Criterion) {
     let step = |at| Step { item: Some(7), kind: 0, starts_session: false, at, value: 1.0 };
-    let session = UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
-    let record = SessionRecord { applied_through: 9, sequence: session, hidden_state: vec![1; 4 * 64 * 4] };
+    let sequence = UserSequence { session_number: 1, session_start: 0, session_id: None, steps: (0..50).map(step).collect() };
+    let record = SessionRecord { applied_through: 9, sequence, hidden_state: vec![1; 4 * 64 * 4] };
     let users: Vec<_> = (0..256).map(|user| format!("user-{user}")).collect();
     let dir = tempfile::tempdir().unwrap();
     let sessions = Store::open(dir.path(), &StoreOptions::default()).unwrap().sessions();
