@@ -240,20 +240,20 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
         workers: or_one_a_processor(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),
-        streams_max: settings.server.streams_max,
+        max_streams: settings.server.streams_max,
         tls: (!settings.server.tls_cert.as_os_str().is_empty())
             .then(|| TlsFiles { cert: settings.server.tls_cert.clone(), key: settings.server.tls_key.clone() }),
-        rates: RateLimitSettings {
+        rate_limits: RateLimitSettings {
             per_key: settings.server.rate_per_key,
             per_address: settings.server.rate_per_address,
-            batch: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),
+            burst: u32::try_from(settings.server.max_batch).unwrap_or(u32::MAX),
         },
-        admin_hosts: settings.server.admin_hosts.clone(),
-        connections: settings.server.connections_max,
+        allowed_admin_hosts: settings.server.admin_hosts.clone(),
+        max_connections: settings.server.connections_max,
         head_timeout: settings.server.head_timeout.get().unwrap_or_default(),
         body_timeout: settings.server.body_timeout.get().unwrap_or_default(),
         idle_timeout: settings.server.idle_timeout.get().unwrap_or_default(),
-        keys_required: settings.server.keys == ApiKeyPolicy::Required,
+        requires_key: settings.server.keys == ApiKeyPolicy::Required,
         cors_origins: settings.server.cors_origins.clone(),
     }
 }

@@ -63,7 +63,7 @@ impl Serve {
         let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
             let door = flags::server_options(&settings);
-            let keys = HttpServers::keys(&door, &data_dir)?;
+            let keys = HttpServers::load_keys(&door, &data_dir)?;
             let ahead = CheckpointPreload::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {

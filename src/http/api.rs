@@ -30,21 +30,21 @@ pub(super) struct ApiState {
     pub(super) system: System,
     pub(super) rules: ValidationRules,
     pub(super) clock: Clock,
-    pub(super) names: Arc<IdGenerator>,
+    pub(super) recommendation_ids: Arc<IdGenerator>,
     pub(super) request_ids: Arc<IdGenerator>,
-    pub(super) pages: Arc<PaginationCache>,
-    pub(super) pulse: StatusSampler,
-    pub(super) max_body: usize,
+    pub(super) pagination: Arc<PaginationCache>,
+    pub(super) status_sampler: StatusSampler,
+    pub(super) max_body_bytes: usize,
     /// How long a read waits for the offset that it wants.
     pub(super) read_wait: Duration,
     /// A place for each stream that there may be.
-    pub(super) streams: Arc<Semaphore>,
-    pub(super) live: Arc<LiveSettings>,
-    pub(super) keys: Arc<KeyStore>,
+    pub(super) stream_permits: Arc<Semaphore>,
+    pub(super) live_settings: Arc<LiveSettings>,
+    pub(super) key_store: Arc<KeyStore>,
 }
 
 /// After how long it is worth to ask again.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl ApiState {
     /// The metrics, to record with.
@@ -72,7 +72,7 @@ impl IdGenerator {
     }
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
+pub(super) fn public_routes(config: &mut ServiceConfig) {
     config
         .configure(events::routes)
         .configure(lists::routes)
@@ -113,29 +113,29 @@ pub(super) struct IngestReceipt {
 
 impl IngestReceipt {
     /// Whether anything of the request was understood and no fault.
-    pub(super) fn answers(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.offset.is_some() || self.withheld > 0
     }
 
-    pub(super) fn answer(self) -> HttpResponse {
-        let status = if self.answers() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    pub(super) fn into_response(self) -> HttpResponse {
+        let status = if self.is_success() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         HttpResponse::build(status).json(self)
     }
 }
 
 /// Answers a request for entries once they are durable.
-pub(super) async fn take(
+pub(super) async fn ingest(
     api: &ApiState,
     entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
     warnings: Vec<ValidationError>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(taken(api, entries, rejected, warnings).await?.answer())
+    Ok(ingest_entries(api, entries, rejected, warnings).await?.into_response())
 }
 
 /// Makes entries durable, as far as their users let them be; the faults of those that are none come
 /// along.
-pub(super) async fn taken(
+pub(super) async fn ingest_entries(
     api: &ApiState,
     entries: Vec<impl Into<WithConsent<Entry>>>,
     rejected: Vec<ValidationError>,
@@ -162,35 +162,35 @@ pub(super) async fn append(api: &ApiState, entries: Vec<Entry>) -> Result<Option
 }
 
 /// What is wrong with a body that could not be taken off the wire.
-pub(super) fn unreadable(error: &Error, max_body: usize) -> Problem {
+pub(super) fn unreadable_body(error: &Error, max_body: usize) -> Problem {
     match error.as_error::<PayloadError>() {
-        Some(error) => bad_payload(error, max_body),
-        None => Problem::bad_body(error.to_string()),
+        Some(error) => payload_problem(error, max_body),
+        None => Problem::invalid_body(error.to_string()),
     }
 }
 
 /// What is wrong with a body before anything is known of what it holds.
-pub(super) fn bad_payload(error: &PayloadError, max_body: usize) -> Problem {
+pub(super) fn payload_problem(error: &PayloadError, max_body: usize) -> Problem {
     match error {
-        error if slow::is_too_slow(error) => Problem::too_slow(),
+        error if slow::is_body_timeout(error) => Problem::body_timeout(),
         PayloadError::Overflow => Problem::body_too_large(max_body),
         PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted | PayloadError::Io(_) => {
-            Problem::bad_body("The body is not what its Content-Encoding says, or a part of it is missing.")
+            Problem::invalid_body("The body is not what its Content-Encoding says, or a part of it is missing.")
         }
-        other => Problem::bad_body(other.to_string()),
+        other => Problem::invalid_body(other.to_string()),
     }
 }
 
 impl From<SystemError> for Problem {
     fn from(error: SystemError) -> Self {
         match error {
-            SystemError::Busy(_) => Self::over_capacity(RETRY),
-            SystemError::NotReached { .. } => Self::not_yet(format!("{error}."), RETRY),
-            SystemError::NoRestorePoint { .. } => Self::not_done(format!("{error}.")),
-            SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
-            SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY),
-            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY),
-            SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY),
+            SystemError::Busy(_) => Self::over_capacity(RETRY_DELAY),
+            SystemError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),
+            SystemError::NoRestorePoint { .. } => Self::conflict(format!("{error}.")),
+            SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
+            SystemError::Store(source) => Self::not_ready(format!("The journal does not take writes now: {source}."), RETRY_DELAY),
+            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY_DELAY),
+            SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
             // Coming back does not help against these: they are no lack of room.
             SystemError::Model(_)
             | SystemError::Learner(_)

@@ -23,17 +23,17 @@ pub(super) struct PeriodicTasks {
 impl PeriodicTasks {
     /// Takes up what others do to the files of keys and of the certificate, and forgets who has not
     /// come lately.
-    pub(super) async fn keep_up(self) {
+    pub(super) async fn run(self) {
         let mut every = rt::time::interval(LOOK);
         loop {
             every.tick().await;
-            self.told(self.api.keys.reload_if_changed(), ReloadTarget::Keys, "the keys");
+            self.told(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
             self.told(
-                self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.refresh()),
+                self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.reload_if_changed()),
                 ReloadTarget::Certificate,
                 "the certificate",
             );
-            self.limits.tidy(&self.api.keys.key_ring());
+            self.limits.evict_idle(&self.api.key_store.key_ring());
         }
     }
 

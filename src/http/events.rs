@@ -5,12 +5,12 @@ use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{ApiState, IngestReceipt, taken, unreadable};
+use super::api::{ApiState, IngestReceipt, ingest_entries, unreadable_body};
 use super::lists;
 use super::lock::{GrantedAccess, RequiredAccess};
-use super::openapi::{BadRequest, Broken, EventsBody, Refused};
+use super::openapi::{BadRequestResponse, InvalidBodyResponse, EventsBody, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{Consent, Entry, Event, WithConsent};
@@ -25,8 +25,8 @@ pub(super) const VALIDATE: &str = "/v1/events/validate";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(EVENTS, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(events)))
-        .service(path(VALIDATE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(validate)));
+        .service(protected_resource(EVENTS, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(events)))
+        .service(protected_resource(VALIDATE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(validate)));
 }
 
 /// What a request wants to be told beside its receipt.
@@ -45,23 +45,23 @@ impl RecommendQuery {
         let mut following = Self::default();
         for (name, value) in query {
             match name.as_str() {
-                "recommend" => following.recommend = Some(wishes::length(name, wishes::whole(name, value)?)?),
+                "recommend" => following.recommend = Some(wishes::validate_list_length(name, wishes::parse_integer(name, value)?)?),
                 "user" => following.user = Some(value.clone()),
                 // The lock's affair.
                 "key" => {}
-                other => return Err(wishes::unknown(other, &["recommend", "user"])),
+                other => return Err(wishes::unknown_parameter(other, &["recommend", "user"])),
             }
         }
         if following.user.is_some() && following.recommend.is_none() {
             let detail = "`user` says whose recommendations are wanted; say how many with `recommend`.";
-            return Err(Problem::bad_parameter("user", detail));
+            return Err(Problem::invalid_parameter("user", detail));
         }
         Ok(following)
     }
 }
 
 fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
 }
 
@@ -74,7 +74,7 @@ fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithCo
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "None could be taken; or the request could not be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
-        Broken, Refused))]
+        InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn events(
     api: Data<ApiState>,
     access: GrantedAccess,
@@ -83,11 +83,11 @@ pub(super) async fn events(
 ) -> Result<HttpResponse, Problem> {
     let RecommendQuery { recommend, user } = RecommendQuery::read(&query)?;
     if recommend.is_some() {
-        access.needs(Scope::Read)?;
+        access.require_scope(Scope::Read)?;
     }
-    let user = user.map(|user| wishes::user(&api, user)).transpose()?;
+    let user = user.map(|user| wishes::validate_user_id(&api, user)).transpose()?;
     let reading = read(&api, body)?;
-    access.bring(reading.records.len())?;
+    access.charge_batch(reading.records.len())?;
     let (mut events, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for event in reading.records {
         match event {
@@ -96,19 +96,19 @@ pub(super) async fn events(
         }
     }
     let asked = recommend.zip(user.or_else(|| Some(events.last()?.value.user_id.clone())));
-    let asked = asked.map(|(limit, user)| (limit, unkept(&api, &user, &events), user));
+    let asked = asked.map(|(limit, validate_user_id)| (limit, unkept(&api, &user, &events), user));
     let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
     let metrics = api.metrics();
     metrics.events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
-    let mut taken = taken(&api, entries, rejected, reading.warnings).await?;
+    let mut taken = ingest_entries(&api, entries, rejected, reading.warnings).await?;
     metrics.events.with_label(EventOutcome::Accepted).increment(taken.accepted as u64);
     metrics.events.with_label(EventOutcome::Duplicate).increment(taken.duplicates as u64);
     metrics.events.with_label(EventOutcome::Withheld).increment(taken.withheld as u64);
-    if let (true, Some((limit, unkept, user))) = (taken.answers(), asked) {
+    if let (true, Some((limit, unkept, user))) = (taken.is_success(), asked) {
         let wishes = RecommendationQuery { limit, ..RecommendationQuery::default() };
         let list = match unkept {
-            Some(events) => wishes.request(&api).map(|request| lists::unkept(&api, &events, &request)),
-            None => lists::anew(&api, user, &wishes).await,
+            Some(events) => wishes.to_request(&api).map(|request| lists::recommend_without_consent(&api, &events, &request)),
+            None => lists::recommend_for_user(&api, validate_user_id, &wishes).await,
         };
         // The events are taken whether or not there was room for the question: who sent them must
         // not believe otherwise.
@@ -117,7 +117,7 @@ pub(super) async fn events(
         }
         taken.recommendations = Some(list.ok());
     }
-    Ok(taken.answer())
+    Ok(taken.into_response())
 }
 
 /// What the request tells of a user, if it is all that an answer may follow from: nothing is kept
@@ -145,14 +145,14 @@ pub(super) struct ValidationReport {
 /// Says what would become of them. Nothing is taken.
 #[utoipa::path(post, path = VALIDATE, tag = "events",
     request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of them, or one a line."),
-    responses((status = 200, description = "What would become of them.", body = ValidationReport), BadRequest, Broken, Refused))]
+    responses((status = 200, description = "What would become of them.", body = ValidationReport), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn validate(
     api: Data<ApiState>,
     access: GrantedAccess,
     body: Result<Bytes, Error>,
 ) -> Result<Json<ValidationReport>, Problem> {
     let ParsedBatch { records, warnings } = read(&api, body)?;
-    access.bring(records.len())?;
+    access.charge_batch(records.len())?;
     let acceptable = records.iter().filter(|event| event.is_ok()).count();
     Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
 }

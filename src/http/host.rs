@@ -51,7 +51,7 @@ impl AllowedHosts {
             !there.eq_ignore_ascii_case(host)
         });
         let told = head.headers().get("sec-fetch-site").is_some_and(|site| !["same-origin", "none"].iter().any(|good| site == good));
-        if elsewhere || told { Err((RefusalReason::Origin, Problem::other_origin())) } else { Ok(()) }
+        if elsewhere || told { Err((RefusalReason::Origin, Problem::cross_origin())) } else { Ok(()) }
     }
 }
 
@@ -67,7 +67,7 @@ fn without_port(host: &str) -> &str {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn ours(
+pub(super) async fn check_host(
     hosts: Data<Option<AllowedHosts>>,
     request: ServiceRequest,
     next: Next<BoxBody>,

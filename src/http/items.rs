@@ -5,11 +5,11 @@ use actix_web::{Error, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::{ApiState, IngestReceipt, take, unreadable};
+use super::api::{ApiState, IngestReceipt, ingest, unreadable_body};
 use super::lock::{GrantedAccess, RequiredAccess};
-use super::openapi::{Absent, Attributes, BadRequest, Broken, ItemsBody, Name, Refused};
+use super::openapi::{NotFoundResponse, ItemAttributesBody, BadRequestResponse, InvalidBodyResponse, ItemsBody, IdString, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use crate::auth::Scope;
 use crate::domain::{Entry, Item, ItemChange, ItemOperation};
 use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
@@ -21,9 +21,9 @@ pub(super) const ITEMS: &str = "/v1/items";
 pub(super) const ITEM: &str = "/v1/items/{item}";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let item = path(ITEM, "GET, PUT, PATCH, DELETE", RequiredAccess::Scope(Scope::Items));
+    let item = protected_resource(ITEM, "GET, PUT, PATCH, DELETE", RequiredAccess::Scope(Scope::Items));
     config
-        .service(path(ITEMS, "POST", RequiredAccess::Scope(Scope::Items)).route(web::post().to(bulk)))
+        .service(protected_resource(ITEMS, "POST", RequiredAccess::Scope(Scope::Items)).route(web::post().to(bulk)))
         .service(item.route(web::get().to(get)).route(web::put().to(put)).route(web::patch().to(patch)).route(web::delete().to(delete)));
 }
 
@@ -35,11 +35,11 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of them, or one a line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "None could be taken; or the request could not be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
-        Broken, Refused))]
+        InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn bulk(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let reading = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
-    access.bring(reading.records.len())?;
+    access.charge_batch(reading.records.len())?;
     let (mut entries, mut rejected) = (Vec::with_capacity(reading.records.len()), Vec::new());
     for change in reading.records {
         match change {
@@ -47,14 +47,14 @@ pub(super) async fn bulk(api: Data<ApiState>, access: GrantedAccess, body: Resul
             Err(fault) => rejected.push(fault),
         }
     }
-    take(&api, entries, rejected, reading.warnings).await
+    ingest(&api, entries, rejected, reading.warnings).await
 }
 
 /// Describes an item
 ///
 /// It is this from now on, whatever it was.
-#[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
-    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Broken, Refused))]
+#[utoipa::path(put, path = ITEM, tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn put(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     change(&api, item.into_inner(), body, read_item).await
 }
@@ -62,8 +62,8 @@ pub(super) async fn put(api: Data<ApiState>, item: Path<String>, body: Result<By
 /// Changes some attributes of an item
 ///
 /// What is left out stays; `null` takes an attribute away.
-#[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")), request_body = Attributes,
-    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Absent, Broken, Refused))]
+#[utoipa::path(patch, path = ITEM, tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn patch(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     change(&api, item.into_inner(), body, read_item_patch).await
@@ -72,12 +72,12 @@ pub(super) async fn patch(api: Data<ApiState>, item: Path<String>, body: Result<
 /// Takes an item out of the catalog
 ///
 /// It is in no list any more, unless it is put again.
-#[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = Name, Path, description = "The item.")),
-    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Absent, Refused))]
+#[utoipa::path(delete, path = ITEM, tag = "catalog", params(("item" = IdString, Path, description = "The item.")),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(super) async fn delete(api: Data<ApiState>, item: Path<String>) -> Result<HttpResponse, Problem> {
     known(&api, &item)?;
     let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
-    take(&api, vec![Entry::Item(change)], Vec::new(), Vec::new()).await
+    ingest(&api, vec![Entry::Item(change)], Vec::new(), Vec::new()).await
 }
 
 /// An item as it is answered.
@@ -92,7 +92,7 @@ pub(super) struct CatalogItemBody {
 
 /// What is known of an item
 #[utoipa::path(get, path = ITEM, tag = "catalog", params(("item" = String, Path, description = "The item.")),
-    responses((status = 200, description = "The item.", body = CatalogItemBody), BadRequest, Absent, Refused))]
+    responses((status = 200, description = "The item.", body = CatalogItemBody), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(super) async fn get(api: Data<ApiState>, item: Path<String>) -> Result<Json<CatalogItemBody>, Problem> {
     let known = known(&api, &item)?;
     Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: known }))
@@ -104,13 +104,13 @@ fn known(api: &ApiState, item: &str) -> Result<Item, Problem> {
     api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
-type ItemQuery = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
+type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
 
-async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, read: ItemQuery) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, read: ItemBodyParser) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let mut warnings = Vec::new();
-    let item_id = check_id("item_id", item).map_err(|fault| Problem::bad_item(&fault))?;
-    let act = read(&body, &mut |warning| warnings.push(warning)).map_err(|fault| Problem::bad_item(&fault))?;
+    let item_id = check_id("item_id", item).map_err(|fault| Problem::invalid_item(&fault))?;
+    let act = read(&body, &mut |warning| warnings.push(warning)).map_err(|fault| Problem::invalid_item(&fault))?;
     let change = ItemChange { item_id, timestamp: api.clock.now(), operation: act };
-    take(api, vec![Entry::Item(change)], Vec::new(), warnings).await
+    ingest(api, vec![Entry::Item(change)], Vec::new(), warnings).await
 }

@@ -29,7 +29,7 @@ pub struct RateLimitSettings {
     /// Those that an address may bring; 0: any number.
     pub per_address: u32,
     /// What may come at once, where it is more than a second's worth: a whole batch.
-    pub batch: u32,
+    pub burst: u32,
 }
 
 /// After how long it is worth to come back.
@@ -60,7 +60,7 @@ impl<C: Clock + Clone> RateLimits<C> {
     }
 
     /// Counts so many events and questions of a key.
-    pub(super) fn key(&self, key: &ApiKey, count: u32) -> Result<(), RateExceeded> {
+    pub(super) fn check_key(&self, key: &ApiKey, count: u32) -> Result<(), RateExceeded> {
         let Some(quota) = self.rates.quota(key.rate.unwrap_or(self.rates.per_key)) else { return Ok(()) };
         let keys = self.keys.pin();
         let limiter = keys.get_or_insert_with(key.id.clone(), || Arc::new(RateLimiter::direct_with_clock(quota, self.clock.clone())));
@@ -70,7 +70,7 @@ impl<C: Clock + Clone> RateLimits<C> {
     }
 
     /// Counts so many events and questions of an address.
-    pub(super) fn address(&self, address: IpAddr, count: u32) -> Result<(), RateExceeded> {
+    pub(super) fn check_address(&self, address: IpAddr, count: u32) -> Result<(), RateExceeded> {
         let (Some(addresses), Some(count)) = (&self.addresses, NonZeroU32::new(count)) else { return Ok(()) };
         let mut who = neighbourhood(address);
         if self.crowded.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ impl<C: Clock + Clone> RateLimits<C> {
 
     /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every
     /// second.
-    pub(super) fn tidy(&self, ring: &KeyRing) {
+    pub(super) fn evict_idle(&self, ring: &KeyRing) {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {
             addresses.retain_recent();
@@ -99,7 +99,7 @@ impl RateLimitSettings {
     /// `None`: no limit.
     fn quota(self, rate: u32) -> Option<Quota> {
         let rate = NonZeroU32::new(rate)?;
-        Some(Quota::per_second(rate).allow_burst(NonZeroU32::new(self.batch).map_or(rate, |batch| batch.max(rate))))
+        Some(Quota::per_second(rate).allow_burst(NonZeroU32::new(self.burst).map_or(rate, |batch| batch.max(rate))))
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     fn limits(per_key: u32, per_address: u32, batch: u32) -> (RateLimits<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (RateLimits::new(RateLimitSettings { per_key, per_address, batch }, clock.clone()), clock)
+        (RateLimits::new(RateLimitSettings { per_key, per_address, burst: batch }, clock.clone()), clock)
     }
 
     fn key(rate: Option<u32>) -> ApiKey {
@@ -131,12 +131,12 @@ mod tests {
     fn a_key_has_its_own_rate_or_the_usual_one() {
         let (limits, clock) = limits(10, 0, 0);
         let (usual, fast, free) = (key(None), key(Some(20)), key(Some(0)));
-        let taken = |key: &ApiKey| (0..1000).filter(|_| limits.key(key, 1).is_ok()).count();
+        let taken = |key: &ApiKey| (0..1000).filter(|_| limits.check_key(key, 1).is_ok()).count();
         assert_eq!((taken(&usual), taken(&fast), taken(&free)), (10, 20, 1000));
         // A tenth of a second brings a tenth of what a second does.
         clock.advance(Duration::from_millis(100));
         assert_eq!((taken(&usual), taken(&fast)), (1, 2));
-        assert_eq!(limits.key(&usual, 1), Err(RateExceeded(Duration::from_millis(100))));
+        assert_eq!(limits.check_key(&usual, 1), Err(RateExceeded(Duration::from_millis(100))));
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         // 500 a second for 20 seconds, in batches of 10.
         for _ in 0..1000 {
             clock.advance(Duration::from_millis(20));
-            taken += if limits.key(&key, 10).is_ok() { 10 } else { 0 };
+            taken += if limits.check_key(&key, 10).is_ok() { 10 } else { 0 };
         }
         // The burst, and then what comes back: 50 a second.
         assert!((1000..=1100).contains(&taken), "{taken}");
@@ -156,16 +156,16 @@ mod tests {
     fn a_whole_batch_fits_into_any_limit() {
         let (limits, clock) = limits(1, 1, 100);
         let key = key(None);
-        assert!(limits.key(&key, 1).is_ok() && limits.key(&key, 99).is_ok() && limits.key(&key, 1).is_err());
-        assert!(limits.address(NOBODY, 100).is_ok() && limits.address(NOBODY, 100).is_err());
+        assert!(limits.check_key(&key, 1).is_ok() && limits.check_key(&key, 99).is_ok() && limits.check_key(&key, 1).is_err());
+        assert!(limits.check_address(NOBODY, 100).is_ok() && limits.check_address(NOBODY, 100).is_err());
         clock.advance(Duration::from_secs(100));
-        assert!(limits.key(&key, 100).is_ok());
+        assert!(limits.check_key(&key, 100).is_ok());
     }
 
     #[test]
     fn who_owns_many_addresses_has_one_allowance() {
         let (limits, _) = limits(0, 2, 0);
-        let of = |text: &str| limits.address(text.parse().unwrap(), 1).is_ok();
+        let of = |text: &str| limits.check_address(text.parse().unwrap(), 1).is_ok();
         assert!(of("2001:db8::1") && of("2001:db8::2") && !of("2001:db8:0:0:ffff::3") && of("2001:db8:0:1::1"));
         assert!(of("192.0.2.1") && of("::ffff:192.0.2.1") && !of("192.0.2.1") && of("192.0.2.2"));
     }
@@ -174,17 +174,17 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (limits, clock) = limits(1, 1, 0);
         let known = key(None);
-        let many = |from: u32, count: u32| (from..from + count).for_each(|bits| drop(limits.address(Ipv4Addr::from_bits(bits).into(), 1)));
+        let many = |from: u32, count: u32| (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)));
         let held = || limits.addresses.as_ref().unwrap().len();
-        let _ = limits.key(&known, 1);
+        let _ = limits.check_key(&known, 1);
         many(1 << 24, ADDRESSES as u32);
-        limits.tidy(&KeyRing::default());
+        limits.evict_idle(&KeyRing::default());
         assert!(limits.keys.pin().is_empty());
         // From here on the others share.
         many(1 << 28, 300_000);
         assert!(held() <= ADDRESSES + SHARED as usize, "{}", held());
         clock.advance(Duration::from_secs(2));
-        limits.tidy(&KeyRing::default());
+        limits.evict_idle(&KeyRing::default());
         assert_eq!(held(), 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::{Entry, Offset};
 use crate::ingest::write_entry;
 
 /// Says which entries are wanted.
-pub(super) type JournalExportQuery = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
+pub(super) type JournalEntryFilter = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
 
 /// Entries that are read at a time.
 const STRETCH: usize = 1024;
@@ -28,11 +28,11 @@ pub(super) fn answer(lines: impl Stream<Item = Result<Bytes, Problem>> + 'static
 /// # Errors
 /// A problem if it cannot be read. Where it cannot be read on, the answer has begun: all that can
 /// be done is to cut it short.
-pub(super) fn journal(
+pub(super) fn export_journal(
     api: Data<ApiState>,
     from: Option<Offset>,
     to: Option<Offset>,
-    wanted: JournalExportQuery,
+    wanted: JournalEntryFilter,
 ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<>, Problem> {
     let journal = api.system.store().journal();
     let end = journal.next_offset().map_err(SystemError::from)?;

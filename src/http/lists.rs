@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 
 use super::api::ApiState;
 use super::lock::RequiredAccess;
-use super::openapi::{Absent, BadRequest, Broken, Name, Refused};
+use super::openapi::{NotFoundResponse, BadRequestResponse, InvalidBodyResponse, IdString, UnavailableResponse};
 use super::pages::CachedRanking;
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::{
@@ -25,22 +25,22 @@ use crate::telemetry::span;
 /// Where a user's recommendations are asked for.
 pub(super) const RECOMMENDATIONS: &str = "/v1/users/{user}/recommendations";
 /// Where recommendations for a session sent along are asked for.
-pub(super) const INLINE: &str = "/v1/recommendations";
+pub(super) const INLINE_RECOMMENDATIONS: &str = "/v1/recommendations";
 
 /// Where items like one are asked for.
-pub(super) const SIMILAR: &str = "/v1/items/{item}/similar";
+pub(super) const SIMILAR_ITEMS: &str = "/v1/items/{item}/similar";
 /// Where what is trending is asked for.
-pub(super) const TRENDING: &str = "/v1/trending";
+pub(super) const TRENDING_ITEMS: &str = "/v1/trending";
 
 /// The longest inline session.
 const MAX_INLINE: usize = 1000;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(RECOMMENDATIONS, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(recommendations)))
-        .service(path(INLINE, "POST", RequiredAccess::Scope(Scope::Read)).route(web::post().to(inline)))
-        .service(path(SIMILAR, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(similar)))
-        .service(path(TRENDING, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(trending)));
+        .service(protected_resource(RECOMMENDATIONS, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(recommendations)))
+        .service(protected_resource(INLINE_RECOMMENDATIONS, "POST", RequiredAccess::Scope(Scope::Read)).route(web::post().to(inline)))
+        .service(protected_resource(SIMILAR_ITEMS, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(similar)))
+        .service(protected_resource(TRENDING_ITEMS, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(trending)));
 }
 
 /// Which page of an answer is asked for.
@@ -64,21 +64,21 @@ impl RecommendationsQuery {
         for (name, value) in query {
             match name.as_str() {
                 "recommendation_id" => recommendation_id = Some(value.clone()),
-                "offset" => offset = Some(wishes::whole(name, value)?),
+                "offset" => offset = Some(wishes::parse_integer(name, value)?),
                 other if wishes.take(other, value)? => {}
-                other => return Err(wishes::unknown(other, &[&RecommendationQuery::NAMES[..], &Self::PAGE].concat())),
+                other => return Err(wishes::unknown_parameter(other, &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE].concat())),
             }
         }
         let Some(recommendation_id) = recommendation_id else {
             let detail = "`offset` counts from an answer that was given; name it by `recommendation_id`.";
-            return if offset.is_some() { Err(Problem::bad_parameter("offset", detail)) } else { Ok(Self::New(wishes)) };
+            return if offset.is_some() { Err(Problem::invalid_parameter("offset", detail)) } else { Ok(Self::New(wishes)) };
         };
         if wishes != (RecommendationQuery { limit: wishes.limit, ..RecommendationQuery::default() }) {
             let detail =
                 "The next page of an answer has the wishes of the first; beside `recommendation_id` there may be `offset` and `limit`.";
-            return Err(Problem::bad_parameter("recommendation_id", detail));
+            return Err(Problem::invalid_parameter("recommendation_id", detail));
         }
-        Ok(Self::Next(PageQuery { recommendation_id, offset, limit: wishes::limit(wishes.limit)? }))
+        Ok(Self::Next(PageQuery { recommendation_id, offset, limit: wishes::validate_limit(wishes.limit)? }))
     }
 }
 
@@ -87,58 +87,58 @@ impl RecommendationsQuery {
 /// Best first; journalled as shown. With `recommendation_id` the next page of an answer given
 /// lately.
 #[utoipa::path(get, path = RECOMMENDATIONS, tag = "recommendations",
-    params(("user" = Name, Path, description = "The user; one never seen is shown what is liked at the moment."), RecommendationQuery,
+    params(("user" = IdString, Path, description = "The user; one never seen is shown what is liked at the moment."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The answer whose next page is wanted."),
         ("offset" = Option<usize>, Query, description = "The place in that answer that the page begins at; without it the page after it.", minimum = 0)),
-    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Absent, Refused))]
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(super) async fn recommendations(api: Data<ApiState>, user: Path<String>, query: QueryPairs) -> Result<Json<Recommendation>, Problem> {
-    let user = wishes::user(&api, user.into_inner())?;
+    let user = wishes::validate_user_id(&api, user.into_inner())?;
     match RecommendationsQuery::read(&query)? {
-        RecommendationsQuery::New(wishes) => anew(&api, user, &wishes).await.map(Json),
+        RecommendationsQuery::New(wishes) => recommend_for_user(&api, user, &wishes).await.map(Json),
         RecommendationsQuery::Next(page) => next(&api, user, &page).map(Json),
     }
 }
 
 /// Answers a user: the list is shown, and its next page can be asked for.
-pub(super) async fn anew(api: &ApiState, user: String, wishes: &RecommendationQuery) -> Result<Recommendation, Problem> {
-    let request = wishes.awaited(api).await?;
+pub(super) async fn recommend_for_user(api: &ApiState, user: String, wishes: &RecommendationQuery) -> Result<Recommendation, Problem> {
+    let request = wishes.to_request_after_offset(api).await?;
     let consent = api.system.consent(&user, wishes.consent);
     if consent == Consent::None {
-        return Ok(unkept(api, &[], &request));
+        return Ok(recommend_without_consent(api, &[], &request));
     }
     let answer = api.system.recommend(user.clone(), request).await?;
     let ranking = answer.items.iter().map(|pick| pick.candidate).chain(answer.remainder.iter().copied()).collect();
     let (shown, weights_version) = (answer.items.len(), answer.weights_version);
-    Ok(given(api, CachedRanking { user, ranking, begin: 0, shown, weights_version, consent }, answer))
+    Ok(given(api, CachedRanking { user, ranking, page_start: 0, page_len: shown, weights_version, consent }, answer))
 }
 
 /// Answers somebody of whom nothing is kept, by what the request tells alone. It has no next page.
-pub(super) fn unkept(api: &ApiState, events: &[Event], request: &RecommendationRequest) -> Recommendation {
-    let list = named(api, api.names.next(), api.system.recommend_events(events, request));
+pub(super) fn recommend_without_consent(api: &ApiState, events: &[Event], request: &RecommendationRequest) -> Recommendation {
+    let list = named(api, api.recommendation_ids.next(), api.system.recommend_events(events, request));
     recommended(api, &list);
     list
 }
 
 fn next(api: &ApiState, user: String, page: &PageQuery) -> Result<Recommendation, Problem> {
     let first =
-        api.pages.find(&page.recommendation_id, &user).filter(|first| api.system.consent(&user, Some(first.consent)) > Consent::None);
+        api.pagination.get(&page.recommendation_id, &user).filter(|first| api.system.consent(&user, Some(first.consent)) > Consent::None);
     let first = first.ok_or_else(Problem::unknown_recommendation)?;
-    let begin = first.begin.saturating_add(page.offset.unwrap_or(first.shown)).min(first.ranking.len());
+    let begin = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len)).min(first.ranking.len());
     let (items, removed) = turn(api, first.ranking.get(begin..).unwrap_or_default(), page.limit);
-    let page = CachedRanking { begin, shown: items.len() + removed.unavailable, ..first };
+    let page = CachedRanking { page_start: begin, page_len: items.len() + removed.unavailable, ..first };
     let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
     Ok(given(api, page, answer))
 }
 
 /// Names an answer, keeps what its next page is cut from, and journals what it shows.
 fn given(api: &ApiState, given: CachedRanking, answer: RankedAnswer) -> Recommendation {
-    let list = named(api, api.names.next(), answer);
+    let list = named(api, api.recommendation_ids.next(), answer);
     // What was shown teaches.
     if api.system.consent(&given.user, Some(given.consent)) == Consent::Full {
         shown(api, given.user.clone(), &list);
     }
     recommended(api, &list);
-    api.pages.keep(list.recommendation_id.clone(), given);
+    api.pagination.insert(list.recommendation_id.clone(), given);
     list
 }
 
@@ -190,8 +190,8 @@ pub(super) struct InlineRequest {
 /// What may follow on a session sent along
 ///
 /// Nothing is stored.
-#[utoipa::path(post, path = INLINE, tag = "recommendations", request_body = InlineRequest,
-    responses((status = 200, description = "The list.", body = Recommendation), BadRequest, Broken, Refused))]
+#[utoipa::path(post, path = INLINE_RECOMMENDATIONS, tag = "recommendations", request_body = InlineRequest,
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn inline(api: Data<ApiState>, body: Json<InlineRequest>) -> Result<Json<Recommendation>, Problem> {
     let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
     if items.len() > MAX_INLINE {
@@ -208,8 +208,8 @@ pub(super) async fn inline(api: Data<ApiState>, body: Json<InlineRequest>) -> Re
         min_offset: min_offset.unwrap_or_default(),
         consent: None,
     };
-    let answer = api.system.recommend_inline(&items, &wishes.awaited(&api).await?);
-    let list = named(&api, api.names.next(), answer);
+    let answer = api.system.recommend_inline(&items, &wishes.to_request_after_offset(&api).await?);
+    let list = named(&api, api.recommendation_ids.next(), answer);
     recommended(&api, &list);
     Ok(Json(list))
 }
@@ -224,43 +224,43 @@ pub(super) struct ItemListResponse {
 
 impl ItemListResponse {
     fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
-        Json(Self { items: list.into_iter().filter_map(|candidate| with_name(api, RankedItem::from(candidate))).collect() })
+        Json(Self { items: list.into_iter().filter_map(|candidate| to_recommended_item(api, RankedItem::from(candidate))).collect() })
     }
 }
 
 /// Items like one
 ///
 /// Also like one that was deleted: whoever looks for it may want another.
-#[utoipa::path(get, path = SIMILAR, tag = "recommendations",
+#[utoipa::path(get, path = SIMILAR_ITEMS, tag = "recommendations",
     params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000)),
-    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Absent, Refused))]
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(super) async fn similar(api: Data<ApiState>, item: Path<String>, query: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
     let mut limit = RecommendationQuery::default().limit;
     for (name, value) in query.iter() {
         match name.as_str() {
-            "limit" => limit = wishes::whole(name, value)?,
-            other => return Err(wishes::unknown(other, &["limit"])),
+            "limit" => limit = wishes::parse_integer(name, value)?,
+            other => return Err(wishes::unknown_parameter(other, &["limit"])),
         }
     }
     let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(ItemListResponse::new(&api, api.system.similar(item, wishes::limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.similar(item, wishes::validate_limit(limit)?, api.clock.now())))
 }
 
 /// What is liked at the moment
-#[utoipa::path(get, path = TRENDING, tag = "recommendations",
+#[utoipa::path(get, path = TRENDING_ITEMS, tag = "recommendations",
     params(("limit" = Option<usize>, Query, description = "The length of the list; 20 if left out.", minimum = 1, maximum = 1000),
         ("category" = Option<String>, Query, description = "Only items of this category.")),
-    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequest, Refused))]
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, UnavailableResponse))]
 pub(super) async fn trending(api: Data<ApiState>, query: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
     let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
     for (name, value) in query.iter() {
         match name.as_str() {
-            "limit" => limit = wishes::whole(name, value)?,
+            "limit" => limit = wishes::parse_integer(name, value)?,
             "category" => category = Some(value.as_str()),
-            other => return Err(wishes::unknown(other, &["limit", "category"])),
+            other => return Err(wishes::unknown_parameter(other, &["limit", "category"])),
         }
     }
-    Ok(ItemListResponse::new(&api, api.system.trending(category, wishes::limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.trending(category, wishes::validate_limit(limit)?, api.clock.now())))
 }
 
 /// The answer with names in place of numbers.
@@ -268,12 +268,12 @@ fn named(api: &ApiState, recommendation_id: String, answer: RankedAnswer) -> Rec
     for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
         api.metrics().candidates.with_label(source).increment(count as u64);
     }
-    let items = answer.items.into_iter().filter_map(|pick| with_name(api, pick));
+    let items = answer.items.into_iter().filter_map(|pick| to_recommended_item(api, pick));
     let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
     Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
 }
 
-pub(super) fn with_name(api: &ApiState, RankedItem { candidate, interest, explanation }: RankedItem) -> Option<RecommendedItem> {
+pub(super) fn to_recommended_item(api: &ApiState, RankedItem { candidate, interest, explanation }: RankedItem) -> Option<RecommendedItem> {
     let item_id = api.system.dictionary().name(candidate.item)?.to_string();
     let explanation = explanation.map(|explanation| explained(api, &explanation));
     Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })

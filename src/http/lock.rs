@@ -24,11 +24,11 @@ use crate::metrics::{LabeledMetric, RefusalReason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequiredAccess {
     /// Nothing: what is there is no secret, or is asked for by what cannot send a key.
-    Nothing,
+    Public,
     /// A key of this scope, where the door is locked.
     Scope(Scope),
     /// Any key, where the door is locked: what is not there is told only to who may come in.
-    Any,
+    AnyKey,
 }
 
 /// The lock of one door.
@@ -36,11 +36,11 @@ pub(super) enum RequiredAccess {
 pub(super) struct Authorizer {
     pub(super) keys: Arc<KeyStore>,
     /// Whether a key is asked for at all.
-    pub(super) locked: bool,
+    pub(super) requires_key: bool,
     /// How much each may bring; `None`: as much as they like.
-    pub(super) limits: Option<Arc<RateLimits>>,
+    pub(super) rate_limits: Option<Arc<RateLimits>>,
     /// Those who did not come in, by why.
-    pub(super) refused: Arc<LabeledMetric<RefusalReason, Counter>>,
+    pub(super) refusal_counters: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
 /// Why somebody does not come in.
@@ -52,13 +52,13 @@ impl Authorizer {
     /// # Errors
     /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or
     /// [`Problem::too_many_requests`].
-    pub(super) fn admit(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
+    pub(super) fn authorize(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
         self.judge(request, needs).map_err(|turned| self.turn(turned))
     }
 
     /// Counts somebody who does not come in.
     fn turn(&self, (reason, problem): AccessRefusal) -> Problem {
-        self.refused.with_label(reason).increment(1);
+        self.refusal_counters.with_label(reason).increment(1);
         problem
     }
 
@@ -72,12 +72,12 @@ impl Authorizer {
     }
 
     fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
-        let counted = self.limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.address(address, count));
+        let counted = self.rate_limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.check_address(address, count));
         counted.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
     fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), AccessRefusal> {
-        let counted = self.limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.key(key, count));
+        let counted = self.rate_limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.check_key(key, count));
         counted.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
@@ -87,13 +87,13 @@ impl Authorizer {
             let ring = self.keys.key_ring();
             sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
         };
-        let access = GrantedAccess { key, address, lock: self.clone() };
+        let access = GrantedAccess { key, address, authorizer: self.clone() };
         match needs {
-            _ if !self.locked => Ok(access),
-            RequiredAccess::Nothing => Ok(access),
-            _ if access.key.is_none() && sent.is_empty() => Err((RefusalReason::MissingKey, Problem::no_key())),
-            _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::wrong_key())),
-            RequiredAccess::Any => Ok(access),
+            _ if !self.requires_key => Ok(access),
+            RequiredAccess::Public => Ok(access),
+            _ if access.key.is_none() && sent.is_empty() => Err((RefusalReason::MissingKey, Problem::missing_key())),
+            _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::invalid_key())),
+            RequiredAccess::AnyKey => Ok(access),
             RequiredAccess::Scope(scope) => access.check(scope).map(|()| access),
         }
     }
@@ -122,7 +122,7 @@ fn sent(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
 pub(super) struct GrantedAccess {
     key: Option<Arc<ApiKey>>,
     address: Option<IpAddr>,
-    lock: Authorizer,
+    authorizer: Authorizer,
 }
 
 impl GrantedAccess {
@@ -130,28 +130,28 @@ impl GrantedAccess {
     ///
     /// # Errors
     /// [`Problem::other_scope`].
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
-        self.check(scope).map_err(|turned| self.lock.turn(turned))
+    pub(super) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
+        self.check(scope).map_err(|turned| self.authorizer.turn(turned))
     }
 
     fn check(&self, scope: Scope) -> Result<(), AccessRefusal> {
-        let opens = !self.lock.locked || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
-        if opens { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::other_scope(scope))) }
+        let opens = !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
+        if opens { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::insufficient_scope(scope))) }
     }
 
     /// Counts what they bring beyond one event or question, before any of it is taken.
     ///
     /// # Errors
     /// [`Problem::too_many_requests`].
-    pub(super) fn bring(&self, count: usize) -> Result<(), Problem> {
+    pub(super) fn charge_batch(&self, count: usize) -> Result<(), Problem> {
         let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
-        let counted = self.lock.count_key(self.key.as_deref(), more).and_then(|()| self.lock.count_address(self.address, more));
-        counted.map_err(|turned| self.lock.turn(turned))
+        let counted = self.authorizer.count_key(self.key.as_deref(), more).and_then(|()| self.authorizer.count_address(self.address, more));
+        counted.map_err(|turned| self.authorizer.turn(turned))
     }
 
     /// Whether what let them in still does: a key may have been revoked since.
-    pub(super) fn holds(&self) -> bool {
-        !self.lock.locked || self.key.as_ref().is_some_and(|key| self.lock.keys.key_ring().get(&key.id).is_some())
+    pub(super) fn is_still_valid(&self) -> bool {
+        !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
     }
 }
 
@@ -169,20 +169,20 @@ impl FromRequest for GrantedAccess {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn guarded(
+pub(super) async fn require_access(
     needs: RequiredAccess,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let admitted = match request.app_data::<Data<Authorizer>>() {
-        Some(lock) => lock.admit(request.request(), needs),
+        Some(lock) => lock.authorize(request.request(), needs),
         // A door without a lock is a mistake of the program's own, and stays shut.
         None => Err(Problem::internal()),
     };
     match admitted {
         Ok(access) => {
             request.extensions_mut().insert(access);
-            slow::bound(&mut request);
+            slow::apply_body_timeout(&mut request);
             next.call(request).await
         }
         Err(problem) => Ok(request.into_response(problem.error_response())),
@@ -190,8 +190,8 @@ pub(super) async fn guarded(
 }
 
 /// What there is at a path that leads nowhere.
-pub(super) async fn nowhere(request: HttpRequest, lock: Data<Authorizer>) -> Problem {
-    lock.admit(&request, RequiredAccess::Any).err().unwrap_or_else(Problem::unknown_path)
+pub(super) async fn not_found(request: HttpRequest, lock: Data<Authorizer>) -> Problem {
+    lock.authorize(&request, RequiredAccess::AnyKey).err().unwrap_or_else(Problem::unknown_path)
 }
 
 #[cfg(test)]
@@ -212,11 +212,11 @@ pub(super) mod tests {
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
         // What is revoked later is written where it was.
         let _ = home.keep();
-        (Authorizer { keys: Arc::new(keys), locked, limits: None, refused }, made)
+        (Authorizer { keys: Arc::new(keys), requires_key: locked, rate_limits: None, refusal_counters: refused }, made)
     }
 
     fn status(lock: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
-        lock.admit(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
+        lock.authorize(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
     }
 
     fn with(name: &str, value: &str) -> TestRequest {
@@ -236,7 +236,7 @@ pub(super) mod tests {
         assert_eq!((status(&lock, asks(&keys[0]), write), status(&lock, asks(&keys[1]), read)), (200, 401));
         assert_eq!(status(&lock, asks(&keys[1]), write), 403);
         assert_eq!(
-            (status(&lock, TestRequest::default(), RequiredAccess::Any), status(&lock, TestRequest::default(), RequiredAccess::Nothing)),
+            (status(&lock, TestRequest::default(), RequiredAccess::AnyKey), status(&lock, TestRequest::default(), RequiredAccess::Public)),
             (401, 200)
         );
     }
@@ -253,10 +253,10 @@ pub(super) mod tests {
     fn a_key_that_was_revoked_opens_nothing_any_more() {
         let (lock, keys) = lock(true, &[Scope::Read]);
         let request = || with("authorization", &format!("Bearer {}", keys[0]));
-        let access = lock.admit(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
-        assert!(access.holds() && access.needs(Scope::Write).is_err());
+        let access = lock.authorize(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
+        assert!(access.is_still_valid() && access.require_scope(Scope::Write).is_err());
         lock.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
-        assert!(!access.holds());
+        assert!(!access.is_still_valid());
         assert_eq!(status(&lock, request(), RequiredAccess::Scope(Scope::Read)), 401);
     }
 }

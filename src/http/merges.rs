@@ -5,11 +5,11 @@ use actix_web::{Error, HttpResponse};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::api::{ApiState, IngestReceipt, take, unreadable};
+use super::api::{ApiState, IngestReceipt, ingest, unreadable_body};
 use super::lock::RequiredAccess;
-use super::openapi::{BadRequest, Broken, Name, Refused};
+use super::openapi::{BadRequestResponse, InvalidBodyResponse, IdString, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use crate::auth::Scope;
 use crate::domain::Entry;
 
@@ -17,7 +17,7 @@ use crate::domain::Entry;
 pub(super) const MERGE: &str = "/v1/users/{user}/merge";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(MERGE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(merge)));
+    config.service(protected_resource(MERGE, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(merge)));
 }
 
 /// Who is taken in.
@@ -26,18 +26,18 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[schema(as = Other)]
 pub(super) struct MergeRequest {
     /// The user that is no more from then on.
-    #[schema(value_type = Name)]
+    #[schema(value_type = IdString)]
     from: String,
 }
 
 /// Merges two users
 ///
 /// What the user `from` did becomes this one's. The body's type may be any: a beacon can say none.
-#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = Name, Path, description = "Who goes on.")), request_body(content = MergeRequest),
-    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequest, Broken, Refused))]
+#[utoipa::path(post, path = MERGE, tag = "events", params(("user" = IdString, Path, description = "Who goes on.")), request_body(content = MergeRequest),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn merge(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
-    let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::bad_members(&error, r#"{"from": "…"}"#))?;
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
     let into = user.into_inner();
     if from == into {
         return Err(Problem::out_of_range("from", "the user itself", "another user"));
@@ -45,6 +45,6 @@ pub(super) async fn merge(api: Data<ApiState>, user: Path<String>, body: Result<
     let merge = api
         .rules
         .validate_merge(["from", "user"], from.into(), into.into(), api.clock.now())
-        .map_err(|fault| Problem::bad_message(&fault))?;
-    take(&api, vec![Entry::Merge(merge)], Vec::new(), Vec::new()).await
+        .map_err(|fault| Problem::invalid_message(&fault))?;
+    ingest(&api, vec![Entry::Merge(merge)], Vec::new(), Vec::new()).await
 }

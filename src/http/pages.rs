@@ -26,9 +26,9 @@ pub(super) struct CachedRanking {
     /// The whole ranking that it is cut from, best first.
     pub(super) ranking: Arc<[Candidate]>,
     /// Where in it the answer begins.
-    pub(super) begin: usize,
+    pub(super) page_start: usize,
     /// How many of it the answer held.
-    pub(super) shown: usize,
+    pub(super) page_len: usize,
     /// The version of the weights that ranked it.
     pub(super) weights_version: u64,
     /// How far the consent went that it was asked for under.
@@ -37,7 +37,7 @@ pub(super) struct CachedRanking {
 
 impl PaginationCache {
     /// Keeps an answer; the oldest is let go if there are too many.
-    pub(super) fn keep(&self, recommendation_id: String, given: CachedRanking) {
+    pub(super) fn insert(&self, recommendation_id: String, given: CachedRanking) {
         let mut all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KEPT {
             all.pop_front();
@@ -46,12 +46,12 @@ impl PaginationCache {
     }
 
     /// Lets go the answers given to a user, by all its ids.
-    pub(super) fn forget(&self, ids: &[String]) {
+    pub(super) fn remove_users(&self, ids: &[String]) {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, given)| !ids.contains(&given.user));
     }
 
     /// The answer of that id, if it was given to that user and is kept.
-    pub(super) fn find(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
+    pub(super) fn get(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
         let all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().rev().find(|(id, given)| id == recommendation_id && given.user == user).map(|(_, given)| given.clone())
     }
@@ -67,13 +67,13 @@ mod tests {
         let given = |begin| CachedRanking {
             user: "ann".to_owned(),
             ranking: Arc::new([]),
-            begin,
-            shown: 0,
+            page_start: begin,
+            page_len: 0,
             weights_version: 0,
             consent: Consent::Full,
         };
-        (0..=KEPT).for_each(|number| pages.keep(format!("r{number}"), given(number)));
-        assert_eq!(pages.find("r0", "ann"), None, "the oldest has gone");
-        assert_eq!((pages.find("r1", "ann"), pages.find("r1", "bob")), (Some(given(1)), None));
+        (0..=KEPT).for_each(|number| pages.insert(format!("r{number}"), given(number)));
+        assert_eq!(pages.get("r0", "ann"), None, "the oldest has gone");
+        assert_eq!((pages.get("r1", "ann"), pages.get("r1", "bob")), (Some(given(1)), None));
     }
 }

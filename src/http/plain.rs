@@ -24,11 +24,11 @@ const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 pub(super) struct ConnectionLimits {
     pub(super) workers: usize,
     /// Of one worker.
-    pub(super) connections: usize,
+    pub(super) max_connections_per_worker: usize,
     pub(super) head_timeout: Duration,
     pub(super) idle_timeout: Duration,
     /// For answers under way at a stop, in seconds.
-    pub(super) shutdown_timeout: u64,
+    pub(super) shutdown_timeout_seconds: u64,
 }
 
 /// Serves an app on a listener.
@@ -50,9 +50,9 @@ where
     let address = listener.local_addr()?;
     let builder = Server::build()
         .workers(bounds.workers)
-        .max_concurrent_connections(bounds.connections)
+        .max_concurrent_connections(bounds.max_connections_per_worker)
         .disable_signals()
-        .shutdown_timeout(bounds.shutdown_timeout);
+        .shutdown_timeout(bounds.shutdown_timeout_seconds);
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen(format!("sequor-{address}"), listener, move || {
         let stopping = stopping.clone();

@@ -65,20 +65,20 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 
 impl Problem {
     fn new(name: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
-        let members = ProblemMembers { request_id: RequestId::present().map(|id| id.to_string()), ..ProblemMembers::default() };
+        let members = ProblemMembers { request_id: RequestId::current().map(|id| id.to_string()), ..ProblemMembers::default() };
         Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
     }
 
     /// 401: a key is asked for, and none was sent.
     #[must_use]
-    pub fn no_key() -> Self {
+    pub fn missing_key() -> Self {
         let detail = "Send a key as `Authorization: Bearer`, or as user name or password of `Basic`; `sequor key create` makes one.";
         Self::new("no-key", "A key is needed", StatusCode::UNAUTHORIZED, detail)
     }
 
     /// 401: what was sent is no key, or was one.
     #[must_use]
-    pub fn wrong_key() -> Self {
+    pub fn invalid_key() -> Self {
         let detail =
             "What was sent is none of the keys here, or was revoked; `sequor key list` tells those that there are, by id and name.";
         Self::new("wrong-key", "The key is not known", StatusCode::UNAUTHORIZED, detail)
@@ -86,21 +86,21 @@ impl Problem {
 
     /// 403: the key opens other things.
     #[must_use]
-    pub fn other_scope(scope: Scope) -> Self {
+    pub fn insufficient_scope(scope: Scope) -> Self {
         let detail = format!("This takes a key of the scope `{scope}`.");
         Self::new("other-scope", "The key does not open this", StatusCode::FORBIDDEN, detail).allowed(scope.as_str())
     }
 
     /// 400: the body cannot be read.
     #[must_use]
-    pub fn bad_body(detail: impl Into<String>) -> Self {
+    pub fn invalid_body(detail: impl Into<String>) -> Self {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
     /// 400: the body is JSON of another shape than `kind`. What the parser says of it repeats
     /// values, and those may say who somebody is.
     #[must_use]
-    pub fn bad_members(error: &serde_json::Error, wanted: &str) -> Self {
+    pub fn invalid_json(error: &serde_json::Error, wanted: &str) -> Self {
         let said = error.to_string();
         // These repeat the names of fields only.
         let named = ["missing field", "unknown field", "duplicate field"].iter().any(|words| said.starts_with(words));
@@ -109,12 +109,12 @@ impl Problem {
             () if error.is_data() => "The body is of another shape",
             () => "The body is not JSON",
         };
-        Self::bad_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
+        Self::invalid_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
     }
 
     /// 408: the body did not come in time.
     #[must_use]
-    pub fn too_slow() -> Self {
+    pub fn body_timeout() -> Self {
         let detail = "The body did not come within server.body_timeout; nothing of it was taken.";
         Self::new("too-slow", "The body takes too long", StatusCode::REQUEST_TIMEOUT, detail)
     }
@@ -128,7 +128,7 @@ impl Problem {
 
     /// 403: a page of another site made a browser send this.
     #[must_use]
-    pub fn other_origin() -> Self {
+    pub fn cross_origin() -> Self {
         let detail = "Nothing is changed here on behalf of a page of another site.";
         Self::new("other-origin", "The request comes from another site", StatusCode::FORBIDDEN, detail)
     }
@@ -159,23 +159,23 @@ impl Problem {
 
     /// 400: what is said of an item breaks a rule.
     #[must_use]
-    pub fn bad_item(fault: &ValidationError) -> Self {
+    pub fn invalid_item(fault: &ValidationError) -> Self {
         let problem = Self::new("bad-item", "The item is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
-        fault.field.into_iter().fold(problem, Self::field)
+        fault.field.into_iter().fold(problem, Self::with_field)
     }
 
     /// 400: what a call says breaks a rule.
     #[must_use]
-    pub fn bad_message(fault: &ValidationError) -> Self {
+    pub fn invalid_message(fault: &ValidationError) -> Self {
         let problem = Self::new("bad-message", "The message is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
-        fault.field.into_iter().fold(problem, Self::field)
+        fault.field.into_iter().fold(problem, Self::with_field)
     }
 
     /// 404: neither an event nor the catalog ever named the item, or it was deleted.
     #[must_use]
     pub fn unknown_item() -> Self {
         let detail = "No event and no change of the catalog has named the item, or it was deleted.";
-        Self::new("unknown-item", "The item is not known", StatusCode::NOT_FOUND, detail).field("item")
+        Self::new("unknown-item", "The item is not known", StatusCode::NOT_FOUND, detail).with_field("item")
     }
 
     /// 415: the body is in an encoding or of a type that is not understood.
@@ -190,20 +190,20 @@ impl Problem {
     pub fn out_of_range(field: &str, value: impl Display, allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
         let detail = format!("`{field}` is {value}; it must be {allowed}.");
-        Self::new("out-of-range", "A parameter is out of range", StatusCode::BAD_REQUEST, detail).field(field).allowed(allowed)
+        Self::new("out-of-range", "A parameter is out of range", StatusCode::BAD_REQUEST, detail).with_field(field).allowed(allowed)
     }
 
     /// 400: a parameter is absent or cannot be read.
     #[must_use]
-    pub fn bad_parameter(field: &str, detail: impl Into<String>) -> Self {
-        Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).field(field)
+    pub fn invalid_parameter(field: &str, detail: impl Into<String>) -> Self {
+        Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).with_field(field)
     }
 
     /// 400: a filter is no expression; the member `column` points at the place.
     #[must_use]
-    pub fn bad_filter(fault: &ItemFilterError) -> Self {
+    pub fn invalid_filter(fault: &ItemFilterError) -> Self {
         let detail = format!("At column {}, {}.", fault.column, fault.reason);
-        let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).field("filter");
+        let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).with_field("filter");
         problem.members.column = Some(fault.column);
         problem
     }
@@ -212,20 +212,20 @@ impl Problem {
     #[must_use]
     pub fn unknown_recommendation() -> Self {
         let detail = "No answer of this id was given to this user lately; ask for a new one.";
-        Self::new("unknown-recommendation", "The answer is not known", StatusCode::NOT_FOUND, detail).field("recommendation_id")
+        Self::new("unknown-recommendation", "The answer is not known", StatusCode::NOT_FOUND, detail).with_field("recommendation_id")
     }
 
     /// 404: no event of this user was ever taken.
     #[must_use]
     pub fn unknown_user() -> Self {
-        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.").field("user")
+        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.").with_field("user")
     }
 
     /// 404: there is no such key.
     #[must_use]
     pub fn unknown_key() -> Self {
         let detail = "There is no key of this id; `/admin/keys` lists those that there are.";
-        Self::new("unknown-key", "The key is not there", StatusCode::NOT_FOUND, detail).field("id")
+        Self::new("unknown-key", "The key is not there", StatusCode::NOT_FOUND, detail).with_field("id")
     }
 
     /// 404: the path leads nowhere.
@@ -236,7 +236,7 @@ impl Problem {
 
     /// 409: what was asked for cannot be done as things stand.
     #[must_use]
-    pub fn not_done(detail: impl Into<String>) -> Self {
+    pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new("not-done", "It could not be done", StatusCode::CONFLICT, detail)
     }
 
@@ -277,8 +277,8 @@ impl Problem {
 
     /// 503: what was learned does not reach as far yet as the request wants it to.
     #[must_use]
-    pub fn not_yet(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).field("min_offset").retry_after(retry_after)
+    pub fn offset_not_reached(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).with_field("min_offset").retry_after(retry_after)
     }
 
     /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be
@@ -308,14 +308,14 @@ impl Problem {
 
     /// Names the field at fault.
     #[must_use]
-    pub fn field(mut self, field: &str) -> Self {
+    pub fn with_field(mut self, field: &str) -> Self {
         self.members.field = Some(field.to_owned());
         self
     }
 
     /// Names the line at fault, from 1.
     #[must_use]
-    pub fn line(mut self, line: u64) -> Self {
+    pub fn with_line(mut self, line: u64) -> Self {
         self.members.line = Some(line);
         self
     }
@@ -335,7 +335,7 @@ impl Problem {
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
-            BodyError::Empty { .. } | BodyError::Unreadable { .. } => Self::bad_body(error.to_string()),
+            BodyError::Empty { .. } | BodyError::Unreadable { .. } => Self::invalid_body(error.to_string()),
             BodyError::TooMany { record: "item", records, limit } => Self::too_many_items(records, limit),
             BodyError::TooMany { records, limit, .. } => Self::too_many_events(records, limit),
         }
@@ -434,6 +434,6 @@ mod tests {
         let problem = Problem::from(BodyError::TooMany { record: "event", records: 1001, limit: 1000 });
         assert_eq!(problem.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(Problem::from(BodyError::Empty { record: "event" }).status_code(), StatusCode::BAD_REQUEST);
-        assert!(shown(&Problem::bad_body("torn").line(7)).contains(r#""line":7"#));
+        assert!(shown(&Problem::invalid_body("torn").with_line(7)).contains(r#""line":7"#));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::admin::status::Status;
+use super::admin::status::ServiceStatus;
 use super::api::ApiState;
 use crate::domain::{Offset, Timestamp};
 use crate::metrics::{HistogramBuckets, MetricsSnapshot};
@@ -45,7 +45,7 @@ pub(super) struct StatusSample {
 
 /// What is read at a beat to be compared with the next ones.
 #[derive(Debug, Clone, Default)]
-struct StatusEvent {
+struct CounterReading {
     at: Timestamp,
     events: f64,
     lists: f64,
@@ -67,7 +67,7 @@ pub(super) struct StatusRates {
 
 #[derive(Debug, Default)]
 struct StatusHistory {
-    latest: VecDeque<StatusEvent>,
+    latest: VecDeque<CounterReading>,
     moments: Vec<StatusSample>,
     /// Beats from one moment that is remembered to the next.
     every: u64,
@@ -93,17 +93,17 @@ impl StatusSampler {
     }
 
     /// Lets it beat until the task is ended.
-    pub(super) fn beat(api: ApiState, teller: StatusPublisher) -> JoinHandle<()> {
+    pub(super) fn spawn(api: ApiState, teller: StatusPublisher) -> JoinHandle<()> {
         rt::spawn(async move {
             let mut every = time::interval(BEAT);
             every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 every.tick().await;
                 let reading = api.system.refresh_metrics().snapshot();
-                let Ok(status) = Status::of(&api, &reading).await else { continue };
-                api.pulse.remember(&status, &reading, api.clock.now());
+                let Ok(status) = ServiceStatus::from_metrics(&api, &reading).await else { continue };
+                api.status_sampler.remember(&status, &reading, api.clock.now());
                 // What was measured with it belongs to it.
-                let status = Status { pace: api.pulse.pace(), ..status };
+                let status = ServiceStatus { rates: api.status_sampler.current_rates(), ..status };
                 teller.send_replace(serde_json::to_string(&status).unwrap_or_default().into());
             }
         })
@@ -111,7 +111,7 @@ impl StatusSampler {
 
     /// The status as it comes, beginning with the latest; `None` if too many listen already. The
     /// permit is held as long as one listens.
-    pub(super) fn listen(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
+    pub(super) fn subscribe(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.listeners).try_acquire_owned().ok()?;
         let mut status = self.status.clone();
         status.mark_changed();
@@ -119,28 +119,28 @@ impl StatusSampler {
     }
 
     /// What is remembered, oldest first: dense at first, coarser the longer the service runs.
-    pub(super) fn moments(&self) -> Vec<StatusSample> {
+    pub(super) fn samples(&self) -> Vec<StatusSample> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).moments.clone()
     }
 
     /// How fast it went over the latest beats.
-    pub(super) fn pace(&self) -> StatusRates {
+    pub(super) fn current_rates(&self) -> StatusRates {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).pace()
     }
 
     /// How long ago, in seconds, the journal first had an entry that the weights in use do not
     /// know; 0 if they know all.
-    pub(super) fn behind(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
+    pub(super) fn weights_lag_seconds(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let first = memory.moments.iter().find(|moment| moment.journal > known).map_or(now, |moment| moment.at);
         if end > known { (now - first).max(0) as f64 / 1000.0 } else { 0.0 }
     }
 
-    fn remember(&self, status: &Status, reading: &MetricsSnapshot, now: Timestamp) {
+    fn remember(&self, status: &ServiceStatus, reading: &MetricsSnapshot, now: Timestamp) {
         let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
             values.iter().map(|value| reading.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
         };
-        let beat = StatusEvent {
+        let beat = CounterReading {
             at: now,
             events: sum("sequor_events_total", "outcome", &["accepted"]),
             lists: sum("sequor_recommendations_total", "outcome", &["answered", "cold"]),
@@ -152,7 +152,7 @@ impl StatusSampler {
 }
 
 impl StatusHistory {
-    fn add(&mut self, beat: StatusEvent, journal: Offset, lag: u64, loss: Option<f64>) {
+    fn add(&mut self, beat: CounterReading, journal: Offset, lag: u64, loss: Option<f64>) {
         let (at, events, lists) = (beat.at, beat.events, beat.lists);
         if self.latest.len() > WINDOW {
             self.latest.pop_front();
@@ -203,7 +203,7 @@ mod tests {
     fn a_long_service_is_remembered_whole_ever_more_coarsely() {
         let mut memory = StatusHistory::default();
         for second in 0..5000_u32 {
-            let beat = StatusEvent { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..StatusEvent::default() };
+            let beat = CounterReading { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..CounterReading::default() };
             memory.add(beat, u64::from(second), 0, None);
         }
         let at: Vec<_> = memory.moments.iter().map(|moment| moment.at).collect();

@@ -22,7 +22,7 @@ pub(super) struct RequestId(Arc<str>);
 impl RequestId {
     /// The id that a request brings, if it is well-formed: letters, digits and `._:/+=-`, so that
     /// it means nothing to a log or a header.
-    pub(super) fn brought(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(HEADER)?.to_str().ok()?;
         let well_formed =
             (1..=LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
@@ -30,12 +30,12 @@ impl RequestId {
     }
 
     /// One that was made.
-    pub(super) fn made(id: &str) -> Self {
+    pub(super) fn new(id: &str) -> Self {
         Self(id.into())
     }
 
     /// The id of the request that is being answered, if one is.
-    pub(super) fn present() -> Option<Self> {
+    pub(super) fn current() -> Option<Self> {
         PRESENT.try_with(Clone::clone).ok()
     }
 
@@ -45,7 +45,7 @@ impl RequestId {
     }
 
     /// As the value of a header.
-    pub(super) fn header(&self) -> Option<HeaderValue> {
+    pub(super) fn to_header_value(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.0).ok()
     }
 
@@ -68,7 +68,7 @@ mod tests {
     fn brought(id: &[u8]) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, HeaderValue::from_bytes(id).unwrap());
-        RequestId::brought(&headers).map(|id| id.to_string())
+        RequestId::from_headers(&headers).map(|id| id.to_string())
     }
 
     #[test]

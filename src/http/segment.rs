@@ -6,11 +6,11 @@ use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::{ApiState, append, unreadable};
+use super::api::{ApiState, append, unreadable_body};
 use super::lock::{GrantedAccess, RequiredAccess};
-use super::openapi::{self, BadRequest, Broken, Message, Refused};
+use super::openapi::{self, BadRequestResponse, InvalidBodyResponse, SegmentMessageBody, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use crate::actors::system::ConsentedEntries;
 use crate::auth::Scope;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
@@ -18,18 +18,18 @@ use crate::metrics::{EventOutcome, SegmentMessageOutcome};
 use crate::telemetry::span;
 
 /// Where each call comes in, and where many at once.
-pub(super) const PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1/identify", "/v1/alias", "/v1/group", "/v1/batch"];
+pub(super) const SEGMENT_PATHS: [&str; 7] = ["/v1/track", "/v1/page", "/v1/screen", "/v1/identify", "/v1/alias", "/v1/group", "/v1/batch"];
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    let [track_at, page_at, screen_at, identify_at, alias_at, group_at, batch_at] = PATHS;
+    let [track_at, page_at, screen_at, identify_at, alias_at, group_at, batch_at] = SEGMENT_PATHS;
     config
-        .service(path(track_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(track)))
-        .service(path(page_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(page)))
-        .service(path(screen_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(screen)))
-        .service(path(identify_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(identify)))
-        .service(path(alias_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(alias)))
-        .service(path(group_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(group)))
-        .service(path(batch_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(batch)));
+        .service(protected_resource(track_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(track)))
+        .service(protected_resource(page_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(page)))
+        .service(protected_resource(screen_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(screen)))
+        .service(protected_resource(identify_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(identify)))
+        .service(protected_resource(alias_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(alias)))
+        .service(protected_resource(group_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(group)))
+        .service(protected_resource(batch_at, "POST", RequiredAccess::Scope(Scope::Write)).route(web::post().to(batch)));
 }
 
 /// The answer that Segment gives, and what it cannot say.
@@ -50,8 +50,8 @@ pub(super) struct SegmentResponse {
 macro_rules! calls {
     ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
         #[doc = $title]
-        #[utoipa::path(post, path = $path, tag = "segment", request_body(content = Message),
-            responses((status = 200, description = "It was taken, or means nothing here.", body = SegmentResponse), BadRequest, Broken, Refused))]
+        #[utoipa::path(post, path = $path, tag = "segment", request_body(content = SegmentMessageBody),
+            responses((status = 200, description = "It was taken, or means nothing here.", body = SegmentResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
         pub(super) async fn $name(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
             one(api, body, SegmentCall::$call).await
         }
@@ -68,9 +68,9 @@ calls! {
 }
 
 async fn one(api: Data<ApiState>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
-    let fault = messages.errors.first().map(Problem::bad_message);
+    let fault = messages.errors.first().map(Problem::invalid_message);
     let success = take(&api, messages).await?;
     fault.map_or_else(|| Ok(HttpResponse::Ok().json(SegmentResponse { warnings: Vec::new(), ..success })), Err)
 }
@@ -86,19 +86,19 @@ pub(super) struct SegmentQuery {
 ///
 /// Those that break a rule cost the others nothing.
 #[utoipa::path(post, path = "/v1/batch", tag = "segment", params(SegmentQuery),
-    request_body(content = openapi::Messages),
+    request_body(content = openapi::SegmentBatchBody),
     responses((status = 200, description = "Some could be taken, or there were none.", body = SegmentResponse),
         (status = 400, description = "None could be taken; or the request could not be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
-        Broken, Refused))]
+        InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn batch(
     api: Data<ApiState>,
     access: GrantedAccess,
     wish: Query<SegmentQuery>,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| unreadable(&error, api.max_body))?;
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
-    access.bring(messages.entries.len() + messages.errors.len())?;
+    access.charge_batch(messages.entries.len() + messages.errors.len())?;
     let mut success = take(&api, messages).await?;
     if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {
         success.warnings.clear();

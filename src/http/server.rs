@@ -54,17 +54,17 @@ pub struct ServerOptions {
     /// How long a read waits for the offset that it wants.
     pub read_wait: Duration,
     /// The most streams at once.
-    pub streams_max: usize,
+    pub max_streams: usize,
     /// Whether a key is asked for on loopback addresses, too; on any other it always is.
-    pub keys_required: bool,
+    pub requires_key: bool,
     /// Where the certificate is; `None`: no TLS.
     pub tls: Option<TlsFiles>,
     /// How much each key and each address may bring to the public API.
-    pub rates: RateLimitSettings,
+    pub rate_limits: RateLimitSettings,
     /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
-    pub admin_hosts: Vec<String>,
+    pub allowed_admin_hosts: Vec<String>,
     /// The most connections to the public API.
-    pub connections: usize,
+    pub max_connections: usize,
     /// How long the head of a request may take.
     pub head_timeout: Duration,
     /// How long its body may take.
@@ -111,15 +111,15 @@ pub enum ServerError {
     Tls(#[from] TlsError),
     /// The keys cannot be read.
     #[error(transparent)]
-    Keys(#[from] KeyError),
+    ReadKeys(#[from] KeyError),
     /// Nobody could come in.
     #[error(
-        "{door} at {address} asks for a key, and there is none that opens it; make one: `sequor key create NAME --scope {scope} --data-dir {}`",
+        "{endpoint} at {address} asks for a key, and there is none that opens it; make one: `sequor key create NAME --scope {scope} --data-dir {}`",
         data_dir.display()
     )]
-    NoKey {
+    MissingKey {
         /// Which door, in words.
-        door: &'static str,
+        endpoint: &'static str,
         /// Where it is.
         address: SocketAddr,
         /// What a key for it may open.
@@ -129,7 +129,7 @@ pub enum ServerError {
     },
     /// The addresses could not be written down.
     #[error("cannot write {}", file.display())]
-    Write {
+    WriteAddresses {
         /// The file.
         file: PathBuf,
         /// Why not.
@@ -149,7 +149,7 @@ pub struct HttpServers {
 
 /// Whether whoever comes to an address needs a key.
 fn asks(settings: &ServerOptions, address: SocketAddr) -> bool {
-    settings.keys_required || !address.ip().to_canonical().is_loopback()
+    settings.requires_key || !address.ip().to_canonical().is_loopback()
 }
 
 impl HttpServers {
@@ -158,12 +158,12 @@ impl HttpServers {
     ///
     /// # Errors
     /// [`DoorError::Keys`], or [`DoorError::NoKey`].
-    pub fn keys(settings: &ServerOptions, data_dir: &Path) -> Result<Arc<KeyStore>, ServerError> {
+    pub fn load_keys(settings: &ServerOptions, data_dir: &Path) -> Result<Arc<KeyStore>, ServerError> {
         let keys = KeyStore::open(data_dir)?;
         let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
         for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
             if asks(settings, address) && !keys.key_ring().has_key_for(scope != private.1) {
-                return Err(ServerError::NoKey { door, address, scope, data_dir: data_dir.to_owned() });
+                return Err(ServerError::MissingKey { endpoint: door, address, scope, data_dir: data_dir.to_owned() });
             }
         }
         Ok(Arc::new(keys))
@@ -189,43 +189,43 @@ impl HttpServers {
         };
         let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
         let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(IdGenerator::new(letter, clock.now())));
-        system.metrics().streams_limit.set(settings.streams_max as f64);
+        system.metrics().streams_limit.set(settings.max_streams as f64);
         let (pulse, teller) = StatusSampler::new();
         let shared = ApiState {
             system,
             rules,
             clock,
-            names,
+            recommendation_ids: names,
             request_ids,
-            pages: Arc::default(),
-            pulse,
-            max_body: settings.max_body_bytes,
+            pagination: Arc::default(),
+            status_sampler: pulse,
+            max_body_bytes: settings.max_body_bytes,
             read_wait: settings.read_wait,
-            streams: Arc::new(Semaphore::new(settings.streams_max)),
-            live,
-            keys: Arc::clone(&keys),
+            stream_permits: Arc::new(Semaphore::new(settings.max_streams)),
+            live_settings: live,
+            key_store: Arc::clone(&keys),
         };
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
-        let limits = Arc::new(RateLimits::new(settings.rates, DefaultClock::default()));
+        let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
         let chores = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
-        let upkeep = [StatusSampler::beat(shared.clone(), teller), rt::spawn(chores.keep_up())];
+        let upkeep = [StatusSampler::spawn(shared.clone(), teller), rt::spawn(chores.run())];
         let refused = Arc::new(shared.metrics().refused_requests.clone());
         let lock = |address, limits| Authorizer {
             keys: Arc::clone(&keys),
-            locked: asks(settings, address),
-            limits,
-            refused: Arc::clone(&refused),
+            requires_key: asks(settings, address),
+            rate_limits: limits,
+            refusal_counters: Arc::clone(&refused),
         };
-        let side = |otherwise, lock| ServerSide { api: shared.clone(), otherwise, lock, certificate: certificate.clone() };
+        let side = |otherwise, lock| EndpointSetup { api: shared.clone(), default_endpoint: otherwise, authorizer: lock, certificate: certificate.clone() };
         let servers = [
-            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::routes),
+            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::public_routes),
             // Whoever looks after the service is let in also when it is busy.
             serve(
                 private,
                 side(Endpoint::Admin, lock(addresses.admin, None)),
-                &ServerOptions { workers: 1, connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
-                Some(AllowedHosts::new(&settings.admin_hosts, Arc::clone(&refused))),
-                private_routes,
+                &ServerOptions { workers: 1, max_connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
+                Some(AllowedHosts::new(&settings.allowed_admin_hosts, Arc::clone(&refused))),
+                admin_routes,
             ),
         ];
         let mut handles = Vec::with_capacity(2);
@@ -238,7 +238,7 @@ impl HttpServers {
         let file = data_dir.join("addresses.json");
         let text =
             serde_json::json!({ "api": format!("{scheme}://{}", addresses.api), "admin": format!("{scheme}://{}", addresses.admin) });
-        std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::Write { file, source })?;
+        std::fs::write(&file, format!("{text}\n")).map_err(|source| ServerError::WriteAddresses { file, source })?;
         let handles = <[ServerHandle; 2]>::try_from(handles).map_err(|_| ServerError::Listen {
             address: settings.listen.to_string(),
             flag: "--listen",
@@ -260,10 +260,10 @@ impl HttpServers {
 fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
     match error {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body),
-        JsonPayloadError::Payload(error) => api::bad_payload(error, max_body),
+        JsonPayloadError::Payload(error) => api::payload_problem(error, max_body),
         JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
-        JsonPayloadError::Deserialize(error) => Problem::bad_members(error, "what the API's description says"),
-        other => Problem::bad_body(other.to_string()),
+        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "what the API's description says"),
+        other => Problem::invalid_body(other.to_string()),
     }
 }
 
@@ -280,54 +280,54 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Server
 }
 
 /// What is served on one side, and to whom.
-struct ServerSide {
+struct EndpointSetup {
     api: ApiState,
     /// What requests are counted as that have no kind of their own.
-    otherwise: Endpoint,
-    lock: Authorizer,
+    default_endpoint: Endpoint,
+    authorizer: Authorizer,
     certificate: Option<Arc<TlsCertificate>>,
 }
 
 /// The admin endpoint, and its pages.
-pub(super) fn private_routes(config: &mut ServiceConfig) {
+pub(super) fn admin_routes(config: &mut ServiceConfig) {
     config.configure(admin::routes).configure(console::routes);
 }
 
 fn serve(
     listener: TcpListener,
-    side: ServerSide,
+    side: EndpointSetup,
     settings: &ServerOptions,
     hosts: Option<AllowedHosts>,
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
-    let ServerSide { api, otherwise, lock, certificate } = side;
-    let (max_body, shared, origins, body_timeout) = (api.max_body, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
+    let EndpointSetup { api, default_endpoint: otherwise, authorizer: lock, certificate } = side;
+    let (max_body, shared, origins, body_timeout) = (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
         App::new()
             .app_data(Data::clone(&shared))
             .app_data(DefaultEndpoint(otherwise))
             .app_data(PayloadConfig::new(max_body))
             .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
-            .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_parameter("query", error.to_string()).into()))
-            .app_data(PathConfig::default().error_handler(|error, _| Problem::bad_parameter("path", error.to_string()).into()))
+            .app_data(QueryConfig::default().error_handler(|error, _| Problem::invalid_parameter("query", error.to_string()).into()))
+            .app_data(PathConfig::default().error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()))
             .app_data(Data::new(lock.clone()))
             .app_data(BodyTimeout(body_timeout))
             .app_data(Data::new(hosts.clone()))
-            .wrap(Condition::new(hosts.is_some(), from_fn(host::ours)))
-            .wrap(from_fn(watch::understood))
+            .wrap(Condition::new(hosts.is_some(), from_fn(host::check_host)))
+            .wrap(from_fn(watch::check_request))
             .wrap(Compress::default())
             .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))
             .wrap(Condition::new(!origins.is_empty(), across(&origins)))
-            .wrap(from_fn(watch::measured))
+            .wrap(from_fn(watch::measure_request))
             .configure(routes)
-            .default_service(web::to(lock::nowhere))
+            .default_service(web::to(lock::not_found))
     };
     let bounds = ConnectionLimits {
         workers: settings.workers,
-        connections: settings.connections.div_ceil(settings.workers),
+        max_connections_per_worker: settings.max_connections.div_ceil(settings.workers),
         head_timeout: settings.head_timeout,
         idle_timeout: settings.idle_timeout,
-        shutdown_timeout: 10,
+        shutdown_timeout_seconds: 10,
     };
     let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
     let Some(certificate) = certificate else { return plain::serve(listener, bounds, app).map_err(failed) };
@@ -335,12 +335,12 @@ fn serve(
     // head.
     let server = HttpServer::new(app)
         .workers(bounds.workers)
-        .max_connections(bounds.connections)
+        .max_connections(bounds.max_connections_per_worker)
         .tls_handshake_timeout(bounds.head_timeout)
         .client_request_timeout(bounds.head_timeout)
         .keep_alive(bounds.idle_timeout)
         .disable_signals()
-        .shutdown_timeout(bounds.shutdown_timeout)
-        .listen_rustls_0_23(listener, certificate.server()?);
+        .shutdown_timeout(bounds.shutdown_timeout_seconds)
+        .listen_rustls_0_23(listener, certificate.server_config()?);
     Ok(server.map_err(failed)?.run())
 }

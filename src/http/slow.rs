@@ -37,7 +37,7 @@ impl Stream for TimedPayload {
 }
 
 /// Bounds how long the body of a request may take.
-pub(super) fn bound(request: &mut ServiceRequest) {
+pub(super) fn apply_body_timeout(request: &mut ServiceRequest) {
     let Some(BodyTimeout(limit)) = request.app_data::<BodyTimeout>().copied() else { return };
     match request.take_payload() {
         Payload::None => {}
@@ -46,6 +46,6 @@ pub(super) fn bound(request: &mut ServiceRequest) {
 }
 
 /// Whether a body failed since it took too long.
-pub(super) fn is_too_slow(error: &PayloadError) -> bool {
+pub(super) fn is_body_timeout(error: &PayloadError) -> bool {
     matches!(error, PayloadError::Io(error) | PayloadError::Incomplete(Some(error)) if error.kind() == io::ErrorKind::TimedOut)
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Instrument;
 
-use super::api::{ApiState, RETRY};
-use super::lists::anew;
+use super::api::{ApiState, RETRY_DELAY};
+use super::lists::recommend_for_user;
 use super::lock::{GrantedAccess, RequiredAccess};
-use super::openapi::{BadRequest, Name, Refused};
+use super::openapi::{BadRequestResponse, IdString, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use super::wishes::{self, QueryPairs, RecommendationQuery};
 use crate::auth::Scope;
 use crate::domain::Offset;
@@ -30,7 +30,7 @@ pub(super) const STREAM: &str = "/v1/users/{user}/recommendations/stream";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(path(STREAM, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(follow)));
+    config.service(protected_resource(STREAM, "GET", RequiredAccess::Scope(Scope::Read)).route(web::get().to(follow)));
 }
 
 /// Somebody who listens; counted until dropped.
@@ -54,7 +54,7 @@ impl StreamSubscription {
     /// The next event of the stream; `None` once it is over.
     async fn next(&mut self) -> Option<String> {
         let moved = timeout(HEARTBEAT, self.moves.changed()).await;
-        if !self.access.holds() {
+        if !self.access.is_still_valid() {
             return None;
         }
         match moved {
@@ -62,7 +62,7 @@ impl StreamSubscription {
             Ok(moved) => moved.ok()?,
         }
         let offset = *self.moves.borrow_and_update();
-        Some(match anew(&self.api, self.user.clone(), &self.wishes).instrument(span!("stream")).await {
+        Some(match recommend_for_user(&self.api, self.user.clone(), &self.wishes).instrument(span!("stream")).await {
             Ok(list) => format!("id: {offset}\ndata: {}\n\n", serde_json::to_string(&list).ok()?),
             Err(problem) => format!("event: problem\ndata: {}\n\n", serde_json::to_string(&problem).ok()?),
         })
@@ -75,24 +75,24 @@ impl StreamSubscription {
 /// was taken. An event's id is the offset before which every entry is in the list's session; its
 /// data is the list. Events named `problem` tell why there is none this time. Comments come in
 /// between; the stream ends when the service stops, or its key is revoked.
-#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = Name, Path, description = "The user."), RecommendationQuery),
-    responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequest, Refused))]
+#[utoipa::path(get, path = STREAM, tag = "recommendations", params(("user" = IdString, Path, description = "The user."), RecommendationQuery),
+    responses((status = 200, description = "The lists as they come.", body = String, content_type = "text/event-stream"), BadRequestResponse, UnavailableResponse))]
 pub(super) async fn follow(
     api: Data<ApiState>,
     access: GrantedAccess,
     user: Path<String>,
     query: QueryPairs,
 ) -> Result<HttpResponse, Problem> {
-    let user = wishes::user(&api, user.into_inner())?;
+    let user = wishes::validate_user_id(&api, user.into_inner())?;
     let mut wishes = RecommendationQuery::default();
     for (name, value) in query.iter() {
         if !wishes.take(name, value)? {
-            return Err(wishes::unknown(name, &RecommendationQuery::NAMES));
+            return Err(wishes::unknown_parameter(name, &RecommendationQuery::PARAMETER_NAMES));
         }
     }
     // What is wrong with the wishes is said before the stream begins.
-    wishes.awaited(&api).await?;
-    let place = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY))?;
+    wishes.to_request_after_offset(&api).await?;
+    let place = Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
     let mut moves = api.system.subscribe(user.clone()).await?;
     // The list as it stands comes at once.
     moves.mark_changed();

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::lock::tests::lock;
-use super::lock::{RequiredAccess, nowhere};
-use super::server::private_routes;
+use super::lock::{RequiredAccess, not_found};
+use super::server::admin_routes;
 use super::{api, openapi};
 use crate::auth::Scope;
 
 type Routes = fn(&mut ServiceConfig);
 
 /// The patterns of a door, asked of the router itself, which shows them to a debugger only.
-pub(super) async fn served(routes: Routes) -> BTreeSet<String> {
+pub(super) async fn served_paths(routes: Routes) -> BTreeSet<String> {
     let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
     let app = init_service(App::new().configure(routes).default_service(shown)).await;
     let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
@@ -66,18 +66,18 @@ const PUBLIC: [(&str, RequiredAccess); 23] = [
     ("/v1/trending", RequiredAccess::Scope(Scope::Read)),
     ("/v1/items", RequiredAccess::Scope(Scope::Items)),
     ("/v1/items/{item}", RequiredAccess::Scope(Scope::Items)),
-    ("/v1/capture.js", RequiredAccess::Nothing),
-    ("/openapi.json", RequiredAccess::Nothing),
-    ("/docs", RequiredAccess::Nothing),
-    ("/nowhere", RequiredAccess::Any),
+    ("/v1/capture.js", RequiredAccess::Public),
+    ("/openapi.json", RequiredAccess::Public),
+    ("/docs", RequiredAccess::Public),
+    ("/nowhere", RequiredAccess::AnyKey),
 ];
 
 /// What a path of the admin endpoint needs.
 fn private(path: &str) -> RequiredAccess {
     match path {
-        "/healthz" | "/readyz" => RequiredAccess::Nothing,
+        "/healthz" | "/readyz" => RequiredAccess::Public,
         "/metrics" => RequiredAccess::Scope(Scope::Metrics),
-        "/nowhere" | "/console/nowhere" => RequiredAccess::Any,
+        "/nowhere" | "/console/nowhere" => RequiredAccess::AnyKey,
         _ => RequiredAccess::Scope(Scope::Admin),
     }
 }
@@ -91,7 +91,7 @@ fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d 
 /// with none.
 async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
     let (lock, keys) = lock(true, &Scope::ALL);
-    let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(nowhere));
+    let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(not_found));
     let app = init_service(app).await;
     let ask = async |method: &str, path: &str, key: Option<&str>| {
         let request = TestRequest::default().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
@@ -111,7 +111,7 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
         let opens = |scope: Scope| match needs {
             RequiredAccess::Scope(Scope::Metrics) => matches!(scope, Scope::Metrics | Scope::Admin),
             RequiredAccess::Scope(needed) => scope == *needed,
-            RequiredAccess::Nothing | RequiredAccess::Any => true,
+            RequiredAccess::Public | RequiredAccess::AnyKey => true,
         };
         let right = by_scope().find(|(scope, _)| opens(*scope)).map(|(_, key)| key.as_str());
         let refused = ask("BREW", &path, right).await;
@@ -122,7 +122,7 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
         for method in methods.iter().map(String::as_str).chain(["BREW", "OPTIONS"]) {
             for stranger in strangers {
                 let answer = ask(method, &path, stranger).await;
-                let expected = if *needs == RequiredAccess::Nothing { None } else { Some(StatusCode::UNAUTHORIZED) };
+                let expected = if *needs == RequiredAccess::Public { None } else { Some(StatusCode::UNAUTHORIZED) };
                 let found = Some(answer.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
                 assert_eq!(found, expected, "{method} {path} with {stranger:?}");
                 assert_eq!(answer.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
@@ -140,18 +140,18 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
 #[actix_web::test]
 async fn the_public_api_opens_to_whom_it_should() {
     let needs: BTreeMap<_, _> = PUBLIC.into_iter().map(|(path, needs)| (path.to_owned(), needs)).collect();
-    let mut served = served(api::routes).await;
+    let mut served = served_paths(api::public_routes).await;
     assert!(served.is_superset(&openapi::tests::described_paths()));
     served.insert("/nowhere".to_owned());
     assert_eq!(served, needs.keys().cloned().collect(), "PUBLIC says who may come where");
-    hold(api::routes, &needs).await;
+    hold(api::public_routes, &needs).await;
 }
 
 #[test]
 fn the_description_says_who_may_come_where() {
     for locked in [true, false] {
-        let document = openapi::tests::of_a_door(locked);
-        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != RequiredAccess::Any) {
+        let document = openapi::tests::openapi_json(locked);
+        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != RequiredAccess::AnyKey) {
             let wanted = match needs {
                 RequiredAccess::Scope(scope) => {
                     let ways = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
@@ -162,7 +162,7 @@ fn the_description_says_who_may_come_where() {
             for (method, operation) in operations(&document, path) {
                 assert_eq!(operation["security"], wanted, "{method} {path}");
                 let answers = |status: &str| operation["responses"].get(status).is_some();
-                let turned_away = locked && needs != RequiredAccess::Nothing;
+                let turned_away = locked && needs != RequiredAccess::Public;
                 assert_eq!((answers("401"), answers("403"), answers("429")), (turned_away, turned_away, true), "{method} {path}");
             }
         }
@@ -172,8 +172,8 @@ fn the_description_says_who_may_come_where() {
 #[actix_web::test]
 async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
     let (lock, keys) = lock(true, &Scope::ALL);
-    let app = init_service(App::new().app_data(Data::new(lock)).configure(api::routes)).await;
-    let document = openapi::tests::of_a_door(true);
+    let app = init_service(App::new().app_data(Data::new(lock)).configure(api::public_routes)).await;
+    let document = openapi::tests::openapi_json(true);
     for (path, scope) in
         PUBLIC.into_iter().filter_map(|(path, needs)| if let RequiredAccess::Scope(scope) = needs { Some((path, scope)) } else { None })
     {
@@ -201,19 +201,19 @@ async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
 
 #[actix_web::test]
 async fn the_admin_endpoint_opens_to_whom_it_should() {
-    let served = served(private_routes).await;
+    let served = served_paths(admin_routes).await;
     assert!(served.len() > 30 && served.contains("/console/sessions/{user}"), "{served:?}");
     let more = ["/nowhere", "/console/nowhere"].map(str::to_owned);
     let needs = served.into_iter().chain(more).map(|path| (path.clone(), private(&path))).collect();
-    hold(private_routes, &needs).await;
+    hold(admin_routes, &needs).await;
 }
 
 #[actix_web::test]
 async fn neither_door_serves_what_is_the_others() {
-    for (here, there) in [(api::routes as Routes, private_routes as Routes), (private_routes, api::routes)] {
+    for (here, there) in [(api::public_routes as Routes, admin_routes as Routes), (admin_routes, api::public_routes)] {
         let lock = lock(false, &[]).0;
-        let app = init_service(App::new().app_data(Data::new(lock)).configure(here).default_service(web::to(nowhere))).await;
-        for path in served(there).await {
+        let app = init_service(App::new().app_data(Data::new(lock)).configure(here).default_service(web::to(not_found))).await;
+        for path in served_paths(there).await {
             let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
                 let answer = call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;

@@ -38,7 +38,7 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     /// Certificate and key cannot be used.
     #[error("certificate and key cannot be used: {0}")]
-    Unusable(#[from] Error),
+    InvalidKeyPair(#[from] Error),
 }
 
 /// By what it is seen that a file is another one.
@@ -62,7 +62,7 @@ impl TlsCertificate {
     ///
     /// # Errors
     /// If that cannot be used: once for each change, and what was in force stays.
-    pub(super) fn refresh(&self) -> Result<bool, TlsError> {
+    pub(super) fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.files);
         if *seen == stamps {
@@ -74,7 +74,7 @@ impl TlsCertificate {
     }
 
     /// What a server is made with.
-    pub(super) fn server(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
+    pub(super) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         Ok(versions.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
     }

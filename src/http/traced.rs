@@ -28,7 +28,7 @@ fn name(method: &Method) -> &'static str {
 }
 
 /// The span of a request that has come; it goes on the sender's trace, if the request names one.
-pub(super) fn begun(request: &ServiceRequest, id: &RequestId) -> Span {
+pub(super) fn start_request_span(request: &ServiceRequest, id: &RequestId) -> Span {
     let span = span!(
         "server",
         otel.kind = "server",
@@ -48,7 +48,7 @@ pub(super) fn begun(request: &ServiceRequest, id: &RequestId) -> Span {
 }
 
 /// Tells a request's span how it was answered, and where, by the `pattern` of its path.
-pub(super) fn ended(span: &Span, method: &Method, pattern: Option<&str>, status: StatusCode) {
+pub(super) fn finish_request_span(span: &Span, method: &Method, pattern: Option<&str>, status: StatusCode) {
     if span.is_disabled() {
         return;
     }

@@ -13,9 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::api::ApiState;
 use super::lines;
 use super::lock::RequiredAccess;
-use super::openapi::{BadRequest, Broken, Name, Refused};
+use super::openapi::{BadRequestResponse, InvalidBodyResponse, IdString, UnavailableResponse};
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use super::wishes;
 use crate::actors::error::SystemError;
 use crate::actors::system::ErasedEntryCounts;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(USER, "GET, DELETE", RequiredAccess::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
+        .service(protected_resource(USER, "GET, DELETE", RequiredAccess::Scope(Scope::Users)).route(web::get().to(known)).route(web::delete().to(erase)));
 }
 
 /// What is known of a user but for the journal's entries.
@@ -60,10 +60,10 @@ struct UserStepBody<'k> {
 /// "user"`; then every journal entry about the user, in the form of `sequor export`. The whole
 /// journal is looked through for it. What was learned from them is in none of these lines: it is
 /// not kept by user.
-#[utoipa::path(get, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose.")),
-    responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequest, Refused))]
+#[utoipa::path(get, path = USER, tag = "users", params(("user" = IdString, Path, description = "Whose.")),
+    responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
-    let user = wishes::user(&api, user.into_inner())?;
+    let user = wishes::validate_user_id(&api, user.into_inner())?;
     let ids = api.system.ids_of(&user);
     let mut first = Vec::new();
     if let Some(record) = api.system.session(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
@@ -80,7 +80,7 @@ pub(super) async fn known(api: Data<ApiState>, user: Path<String>) -> Result<Htt
         first.push(b'\n');
     }
     let wanted = move |entry: &Entry| entry.users().any(|user| ids.iter().any(|id| id == user));
-    let rest = lines::journal(api, None, None, Arc::new(wanted))?;
+    let rest = lines::export_journal(api, None, None, Arc::new(wanted))?;
     Ok(lines::answer(stream::iter([Ok(first.into())]).chain(rest)))
 }
 
@@ -137,20 +137,20 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 /// unless it is asked to be unlearned: then everything is learned again from the journal in the
 /// background, and takes the place of what is there by a restart of a moment. Backups made before
 /// hold the user still: see `sequor restore --erasures`.
-#[utoipa::path(delete, path = USER, tag = "users", params(("user" = Name, Path, description = "Whose."), EraseQuery),
-    responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequest, Broken, Refused))]
+#[utoipa::path(delete, path = USER, tag = "users", params(("user" = IdString, Path, description = "Whose."), EraseQuery),
+    responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(super) async fn erase(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
-    let (user, unlearn) = (wishes::user(&api, user.into_inner())?, how.unlearn);
+    let (user, unlearn) = (wishes::validate_user_id(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store().journal().first_offset().map_err(SystemError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(
             "Only from a whole journal can everything be learned anew, and of this one the entries before offset {begin} were dropped. Erase without it."
         );
-        return Err(Problem::bad_parameter("unlearn", detail));
+        return Err(Problem::invalid_parameter("unlearn", detail));
     }
     let ids = api.system.ids_of(&user);
-    let offset = api.system.erase(user, unlearn, api.clock.now()).await?;
-    api.pages.forget(&ids);
+    let offset = api.system.erase(validate_user_id, unlearn, api.clock.now()).await?;
+    api.pagination.remove_users(&ids);
     let gone = api.system.wait_for_erasure(&ids, PATIENCE).await;
     let learned = if unlearn {
         "It will be learned anew without the user."

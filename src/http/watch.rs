@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::api::ApiState;
 use super::events::EVENTS;
 use super::items::{ITEM, ITEMS};
-use super::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
+use super::lists::{INLINE_RECOMMENDATIONS, RECOMMENDATIONS, SIMILAR_ITEMS, TRENDING_ITEMS};
 use super::lock::{self, RequiredAccess};
 use super::problem::Problem;
 use super::request_id::{self, RequestId};
@@ -33,22 +33,22 @@ const MAX_ADDRESS: usize = 60 * 1024;
 
 /// A path, what who comes there `needs`, and the `methods` that it takes: any other is told them.
 /// Its routes are the caller's to add.
-pub(super) fn path(
+pub(super) fn protected_resource(
     path: &'static str,
     methods: &'static str,
     needs: RequiredAccess,
 ) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
     web::resource(path)
         .default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
-        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| lock::guarded(needs, request, next)))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| lock::require_access(needs, request, next)))
 }
 
 /// A path of the admin endpoint, which only its own keys open.
-pub(super) fn private(
+pub(super) fn admin_resource(
     at: &'static str,
     methods: &'static str,
 ) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
-    path(at, methods, RequiredAccess::Scope(Scope::Admin))
+    protected_resource(at, methods, RequiredAccess::Scope(Scope::Admin))
 }
 
 /// Names and measures every request, also one that was refused before its handler ran. Its id is in
@@ -56,19 +56,19 @@ pub(super) fn private(
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn measured(
+pub(super) async fn measure_request(
     api: Data<ApiState>,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let began = Instant::now();
     let otherwise = request.app_data::<DefaultEndpoint>().map_or(Endpoint::Other, |otherwise| otherwise.0);
-    let id = RequestId::brought(request.headers()).unwrap_or_else(|| RequestId::made(&api.request_ids.next()));
+    let id = RequestId::from_headers(request.headers()).unwrap_or_else(|| RequestId::new(&api.request_ids.next()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
-    let traced = traced::begun(&request, &id);
+    let traced = traced::start_request_span(&request, &id);
     let mut answer = id.scope(next.call(request).instrument(span.clone()).instrument(traced.clone())).await;
-    if let (Ok(answer), Some(value)) = (&mut answer, id.header()) {
+    if let (Ok(answer), Some(value)) = (&mut answer, id.to_header_value()) {
         answer.headers_mut().insert(request_id::HEADER, value);
     }
     let (status, pattern) = match &answer {
@@ -77,7 +77,7 @@ pub(super) async fn measured(
     };
     let (endpoint, seconds) = (endpoint(pattern.as_deref()).unwrap_or(otherwise), began.elapsed());
     // The pattern, not the path: that may name a user.
-    traced::ended(&traced, &method, pattern.as_deref(), status);
+    traced::finish_request_span(&traced, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
     let metrics = api.system.metrics();
     metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
@@ -105,9 +105,9 @@ fn endpoint(pattern: Option<&str>) -> Option<Endpoint> {
         RECOMMENDATIONS => Some(Endpoint::Recommendations),
         STREAM => Some(Endpoint::Streams),
         INLINE => Some(Endpoint::InlineRecommendations),
-        SIMILAR | TRENDING => Some(Endpoint::NonPersonalised),
+        SIMILAR_ITEMS | TRENDING_ITEMS => Some(Endpoint::NonPersonalised),
         ITEM | ITEMS => Some(Endpoint::Items),
-        pattern if segment::PATHS.contains(&pattern) => Some(Endpoint::Segment),
+        pattern if segment::SEGMENT_PATHS.contains(&pattern) => Some(Endpoint::Segment),
         _ => None,
     }
 }
@@ -138,7 +138,7 @@ fn is_well_formed(part: &str) -> bool {
 ///
 /// # Errors
 /// Whatever `next` says.
-pub(super) async fn understood(
+pub(super) async fn check_request(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
@@ -150,7 +150,7 @@ pub(super) async fn understood(
     let torn = parts.into_iter().find(|(_, text)| !is_well_formed(text)).map(|(part, _)| part);
     if let Some(part) = torn {
         let detail = format!("The {part} of the address is not percent-encoded UTF-8.");
-        let refusal = Problem::bad_parameter(part, detail).error_response();
+        let refusal = Problem::invalid_parameter(part, detail).error_response();
         return Ok(request.into_response(refusal).map_into_right_body());
     }
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING) {

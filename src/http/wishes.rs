@@ -66,7 +66,7 @@ impl Default for RecommendationQuery {
 
 impl RecommendationQuery {
     /// The parameters of a query that are wishes.
-    pub(super) const NAMES: [&str; 8] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
+    pub(super) const PARAMETER_NAMES: [&str; 8] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
 
     /// Takes a parameter of a query; `false` if it is no wish.
     ///
@@ -74,13 +74,13 @@ impl RecommendationQuery {
     /// 400 if its value cannot be read.
     pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
-            "limit" => self.limit = whole(name, value)?,
-            "min_offset" => self.min_offset = whole(name, value)?,
+            "limit" => self.limit = parse_integer(name, value)?,
+            "min_offset" => self.min_offset = parse_integer(name, value)?,
             // Also what is empty counts, as it is described; no item is meant by it.
             "exclude" => self.exclude.extend(value.split(',').map(str::to_owned)),
             "exclude_seen" => self.exclude_seen = truth(name, value)?,
             "filter" => self.filter = Some(value.to_owned()),
-            "diversity" => self.diversity = Some(whole(name, value)?),
+            "diversity" => self.diversity = Some(parse_integer(name, value)?),
             "consent" => self.consent = Some(level(name, value)?),
             "explain" => self.explain = truth(name, value)?,
             _ => return Ok(false),
@@ -92,8 +92,8 @@ impl RecommendationQuery {
     ///
     /// # Errors
     /// 400 if one of them is out of its range or no filter, 503 if `min_offset` is too far.
-    pub(super) async fn awaited(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
-        let request = self.request(api)?;
+    pub(super) async fn to_request_after_offset(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
+        let request = self.to_request(api)?;
         api.system.wait_for_offset(self.min_offset, api.read_wait).await?;
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
@@ -102,7 +102,7 @@ impl RecommendationQuery {
     ///
     /// # Errors
     /// 400 if one of them is out of its range or no filter.
-    pub(super) fn request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
+    pub(super) fn to_request(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         if self.exclude.len() > MAX_EXCLUDED {
             return Err(Problem::out_of_range("exclude", format!("a list of {}", self.exclude.len()), "a list of at most 1000"));
         }
@@ -112,14 +112,14 @@ impl RecommendationQuery {
         let dictionary = api.system.dictionary();
         let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
         exclude.sort_unstable();
-        let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|fault| Problem::bad_filter(&fault))?;
+        let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|fault| Problem::invalid_filter(&fault))?;
         Ok(RecommendationRequest {
             exclude,
             exclude_seen: self.exclude_seen,
             filter,
             diversity: self.diversity,
             explain: self.explain,
-            ..RecommendationRequest::new(limit(self.limit)?, api.clock.now())
+            ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })
     }
 }
@@ -128,23 +128,23 @@ impl RecommendationQuery {
 ///
 /// # Errors
 /// 400 if no event could be of such a user.
-pub(super) fn user(api: &ApiState, id: String) -> Result<String, Problem> {
-    api.rules.validate_user_id("user", id).map_err(|fault| Problem::bad_parameter("user", format!("{}.", fault.reason)))
+pub(super) fn validate_user_id(api: &ApiState, id: String) -> Result<String, Problem> {
+    api.rules.validate_user_id("user", id).map_err(|fault| Problem::invalid_parameter("user", format!("{}.", fault.reason)))
 }
 
 /// Passes a length of a list.
 ///
 /// # Errors
 /// 400 if it is out of its range.
-pub(super) fn limit(limit: usize) -> Result<usize, Problem> {
-    length("limit", limit)
+pub(super) fn validate_limit(limit: usize) -> Result<usize, Problem> {
+    validate_list_length("limit", limit)
 }
 
 /// Passes a parameter that is a length of a list.
 ///
 /// # Errors
 /// 400 if it is out of its range.
-pub(super) fn length(name: &str, length: usize) -> Result<usize, Problem> {
+pub(super) fn validate_list_length(name: &str, length: usize) -> Result<usize, Problem> {
     let fits = (1..=RecommendationRequest::MAX_LIMIT).contains(&length);
     fits.then_some(length).ok_or_else(|| Problem::out_of_range(name, length, "1 to 1000"))
 }
@@ -153,12 +153,12 @@ pub(super) fn length(name: &str, length: usize) -> Result<usize, Problem> {
 ///
 /// # Errors
 /// 400 if it is none.
-pub(super) fn whole<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
+pub(super) fn parse_integer<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     read(name, value, "a whole number, at least 0")
 }
 
 fn level(name: &str, value: &str) -> Result<Consent, Problem> {
-    Consent::from_name(value).ok_or_else(|| Problem::bad_parameter(name, format!("`{name}` must be none, session or full.")))
+    Consent::from_name(value).ok_or_else(|| Problem::invalid_parameter(name, format!("`{name}` must be none, session or full.")))
 }
 
 fn truth(name: &str, value: &str) -> Result<bool, Problem> {
@@ -166,13 +166,13 @@ fn truth(name: &str, value: &str) -> Result<bool, Problem> {
 }
 
 fn read<T: FromStr>(name: &str, value: &str, wanted: &str) -> Result<T, Problem> {
-    value.parse().map_err(|_| Problem::bad_parameter(name, format!("`{name}` must be {wanted}.")))
+    value.parse().map_err(|_| Problem::invalid_parameter(name, format!("`{name}` must be {wanted}.")))
 }
 
 /// 400: the query has a parameter that is not known here.
-pub(super) fn unknown(name: &str, known: &[&str]) -> Problem {
+pub(super) fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
     let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
-    Problem::bad_parameter(&name, format!("There is no parameter `{name}`; there are {}.", known.join(", ")))
+    Problem::invalid_parameter(&name, format!("There is no parameter `{name}`; there are {}.", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -189,6 +189,6 @@ mod tests {
         assert_eq!(wishes, RecommendationQuery { limit: 5, exclude, explain: true, diversity: Some(2), ..RecommendationQuery::default() });
         assert!(!wishes.take("limits", "5").unwrap());
         assert!(wishes.take("limit", "-1").is_err() && wishes.take("explain", "yes").is_err());
-        assert!(RecommendationQuery::NAMES.iter().all(|name| matches!(wishes.take(name, "1"), Ok(true) | Err(_))));
+        assert!(RecommendationQuery::PARAMETER_NAMES.iter().all(|name| matches!(wishes.take(name, "1"), Ok(true) | Err(_))));
     }
 }

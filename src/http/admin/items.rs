@@ -3,40 +3,40 @@
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
 
-use super::query::Limit;
+use super::query::ListLimit;
 use crate::domain::{Item, ItemIx, RecommendedItem};
 use crate::http::api::ApiState;
-use crate::http::lists::with_name;
+use crate::http::lists::to_recommended_item;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::learner::{ItemCounts, RankedItem};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/items", "GET").route(web::get().to(list)))
-        .service(private("/admin/items/{item}", "GET").route(web::get().to(look)));
+        .service(admin_resource("/admin/items", "GET").route(web::get().to(list)))
+        .service(admin_resource("/admin/items/{item}", "GET").route(web::get().to(look)));
 }
 
 /// Which items.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(in crate::http) struct ItemInspectionQuery {
-    pub(in crate::http) limit: Limit,
+pub(in crate::http) struct ItemSearchQuery {
+    pub(in crate::http) limit: ListLimit,
     /// What their ids hold, in letters of either case.
     pub(in crate::http) query: String,
 }
 
 /// Some items, the most popular first.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Items {
-    pub(in crate::http) items: Vec<CatalogItemLine>,
+pub(in crate::http) struct ItemSearchResult {
+    pub(in crate::http) items: Vec<ItemSummary>,
     /// How many there are in all.
     pub(in crate::http) matching: usize,
 }
 
 /// One item in a list.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct CatalogItemLine {
+pub(in crate::http) struct ItemSummary {
     pub(in crate::http) item: String,
     /// Absent for a deleted one.
     pub(in crate::http) attributes: Option<Item>,
@@ -44,13 +44,13 @@ pub(in crate::http) struct CatalogItemLine {
     pub(in crate::http) counts: Option<ItemCounts>,
 }
 
-impl Items {
+impl ItemSearchResult {
     /// Looks through all of them.
     ///
     /// # Errors
     /// A problem if the limit is out of range.
-    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemInspectionQuery) -> Result<Self, Problem> {
-        let (limit, query) = (wanted.limit.check()?, wanted.query.to_lowercase());
+    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
+        let (limit, query) = (wanted.limit.validate()?, wanted.query.to_lowercase());
         let look = move || {
             let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
             let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
@@ -68,7 +68,7 @@ impl Items {
             let catalog = api.system.catalog();
             let line = |item| {
                 let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
-                Some(CatalogItemLine { item: dictionary.name(item)?.to_string(), attributes, counts })
+                Some(ItemSummary { item: dictionary.name(item)?.to_string(), attributes, counts })
             };
             Self { items: found.into_iter().filter_map(|(_, item)| line(item)).collect(), matching }
         };
@@ -113,15 +113,15 @@ impl ItemView {
                 counts: snapshot.item_counts(number),
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
-                similar: similar.filter_map(|candidate| with_name(&api, RankedItem::from(candidate))).collect(),
+                similar: similar.filter_map(|candidate| to_recommended_item(&api, RankedItem::from(candidate))).collect(),
             }
         };
         web::block(look).await.map_err(|_| Problem::internal())
     }
 }
 
-async fn list(api: Data<ApiState>, wanted: Query<ItemInspectionQuery>) -> Result<Json<Items>, Problem> {
-    Ok(Json(Items::read(api, &wanted).await?))
+async fn list(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> Result<Json<ItemSearchResult>, Problem> {
+    Ok(Json(ItemSearchResult::read(api, &wanted).await?))
 }
 
 async fn look(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {

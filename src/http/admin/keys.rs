@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/keys", "GET, POST").route(web::get().to(list)).route(web::post().to(create)))
-        .service(private("/admin/keys/{id}", "DELETE").route(web::delete().to(revoke)));
+        .service(admin_resource("/admin/keys", "GET, POST").route(web::get().to(list)).route(web::post().to(create)))
+        .service(admin_resource("/admin/keys/{id}", "DELETE").route(web::delete().to(revoke)));
 }
 
 /// A key as it is shown: nothing of its secret, not even the digest.
@@ -22,7 +22,7 @@ fn shown(key: &ApiKey) -> Value {
 }
 
 async fn list(api: Data<ApiState>) -> HttpResponse {
-    let ring = api.keys.key_ring();
+    let ring = api.key_store.key_ring();
     let keys: Vec<_> = ring.all().into_iter().map(shown).collect();
     HttpResponse::Ok().json(json!({ "keys": keys }))
 }
@@ -39,7 +39,7 @@ struct NewKeyRequest {
 
 /// The answer holds the key in clear, this once.
 async fn create(api: Data<ApiState>, Json(wanted): Json<NewKeyRequest>) -> Result<HttpResponse, Problem> {
-    let (key, secret) = api.keys.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
+    let (key, secret) = api.key_store.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
     tracing::info!(id = %key.id, scopes = %key.scopes, "a key was made");
     let mut answer = shown(&key);
     answer["key"] = secret.reveal().into();
@@ -48,7 +48,7 @@ async fn create(api: Data<ApiState>, Json(wanted): Json<NewKeyRequest>) -> Resul
 
 async fn revoke(api: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id: KeyId = id.parse().map_err(problem)?;
-    let key = api.keys.revoke(&id).map_err(problem)?;
+    let key = api.key_store.revoke(&id).map_err(problem)?;
     tracing::info!(id = %key.id, "a key was revoked");
     Ok(HttpResponse::Ok().json(json!({ "revoked": shown(&key) })))
 }
@@ -63,7 +63,7 @@ fn problem(error: KeyError) -> Problem {
             if let Some(source) = std::error::Error::source(&error) {
                 said.push_str(&format!(": {source}"));
             }
-            Problem::not_done(format!("{said}."))
+            Problem::conflict(format!("{said}."))
         }
     }
 }

@@ -16,20 +16,20 @@ use actix_web::web::{self, Data, ServiceConfig};
 use serde_json::json;
 use std::time::Duration;
 
-use super::api::{ApiState, RETRY};
+use super::api::{ApiState, RETRY_DELAY};
 use super::lock::RequiredAccess;
 use super::problem::Problem;
-use super::watch::path;
+use super::watch::protected_resource;
 use crate::actors::learner::LearnerStatus;
 use crate::auth::Scope;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     // What watches a service often asks with HEAD.
-    let read = |at, needs| path(at, "GET, HEAD", needs);
+    let read = |at, needs| protected_resource(at, "GET, HEAD", needs);
     config
         .service(read("/metrics", RequiredAccess::Scope(Scope::Metrics)).route(web::get().to(exposition)).route(web::head().to(exposition)))
-        .service(read("/healthz", RequiredAccess::Nothing).route(web::get().to(alive)).route(web::head().to(alive)))
-        .service(read("/readyz", RequiredAccess::Nothing).route(web::get().to(ready)).route(web::head().to(ready)))
+        .service(read("/healthz", RequiredAccess::Public).route(web::get().to(alive)).route(web::head().to(alive)))
+        .service(read("/readyz", RequiredAccess::Public).route(web::get().to(ready)).route(web::head().to(ready)))
         .configure(model::routes)
         .configure(settings::routes)
         .configure(keys::routes)
@@ -55,14 +55,14 @@ async fn alive() -> HttpResponse {
 
 /// Ready once learning stands and the journal takes writes.
 async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    match trouble(&api, &api.system.learner_status().await?) {
-        Some(trouble) => Err(Problem::not_ready(trouble, RETRY)),
+    match not_ready_reason(&api, &api.system.learner_status().await?) {
+        Some(trouble) => Err(Problem::not_ready(trouble, RETRY_DELAY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
     }
 }
 
 /// What keeps the service from being ready, if anything does.
-fn trouble(api: &ApiState, standing: &LearnerStatus) -> Option<&'static str> {
+fn not_ready_reason(api: &ApiState, standing: &LearnerStatus) -> Option<&'static str> {
     if standing.failed {
         return Some("learning has stopped for an error and is tried again; the log names it");
     }

@@ -5,23 +5,23 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::query::EmptyQuery;
+use super::query::EmptyBody;
 use crate::actors::error::SystemError;
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/model", "GET, HEAD").route(web::get().to(model)).route(web::head().to(model)))
-        .service(private("/admin/model/checkpoint", "POST").route(web::post().to(checkpoint)))
-        .service(private("/admin/model/rollback", "POST").route(web::post().to(rollback)))
-        .service(private("/admin/model/pause", "POST").route(web::post().to(pause)))
-        .service(private("/admin/model/resume", "POST").route(web::post().to(resume)))
-        .service(private("/admin/model/learning-rate", "POST").route(web::post().to(learning_rate)))
-        .service(private("/admin/recall/recluster", "POST").route(web::post().to(recluster)));
+        .service(admin_resource("/admin/model", "GET, HEAD").route(web::get().to(model)).route(web::head().to(model)))
+        .service(admin_resource("/admin/model/checkpoint", "POST").route(web::post().to(checkpoint)))
+        .service(admin_resource("/admin/model/rollback", "POST").route(web::post().to(rollback)))
+        .service(admin_resource("/admin/model/pause", "POST").route(web::post().to(pause)))
+        .service(admin_resource("/admin/model/resume", "POST").route(web::post().to(resume)))
+        .service(admin_resource("/admin/model/learning-rate", "POST").route(web::post().to(learning_rate)))
+        .service(admin_resource("/admin/recall/recluster", "POST").route(web::post().to(recluster)));
 }
 
 /// Where the model stands.
@@ -33,18 +33,21 @@ pub(in crate::http) struct ModelStatus {
     /// Over all trainings, in nats.
     pub(in crate::http) mean_loss: Option<f64>,
     /// How it is doing against how it usually does.
-    pub(in crate::http) now: HealthMark,
+    #[serde(rename = "now")]
+    pub(in crate::http) current_health: HealthMark,
     /// How it did.
-    pub(in crate::http) marks: Vec<HealthMark>,
+    #[serde(rename = "marks")]
+    pub(in crate::http) health_history: Vec<HealthMark>,
     /// Where it can go back to, ascending.
-    pub(in crate::http) checkpoints: Vec<Kept>,
+    pub(in crate::http) checkpoints: Vec<CheckpointView>,
     /// What was done to it last, newest first.
-    pub(in crate::http) acts: Vec<Act>,
+    #[serde(rename = "acts")]
+    pub(in crate::http) operations: Vec<ModelOperationView>,
 }
 
 /// A state that the model can go back to.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Kept {
+pub(in crate::http) struct CheckpointView {
     /// The first entry that it does not contain.
     pub(in crate::http) offset: Offset,
     pub(in crate::http) bytes: u64,
@@ -55,18 +58,20 @@ pub(in crate::http) struct Kept {
 
 /// Something that was done to the model.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Act {
+pub(in crate::http) struct ModelOperationView {
     pub(in crate::http) offset: Offset,
     pub(in crate::http) timestamp: Timestamp,
-    pub(in crate::http) act: &'static str,
+    #[serde(rename = "act")]
+    pub(in crate::http) operation: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::http) to: Option<Offset>,
+    #[serde(rename = "to")]
+    pub(in crate::http) rollback_to: Option<Offset>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) value: Option<f32>,
     pub(in crate::http) reason: &'static str,
 }
 
-impl Act {
+impl ModelOperationView {
     fn new((offset, change): &(Offset, ModelChange)) -> Self {
         let (mut to, mut value) = (None, None);
         match change.operation {
@@ -74,7 +79,7 @@ impl Act {
             ModelOperation::LearningRate { value: rate } => value = Some(rate),
             ModelOperation::Pause | ModelOperation::Resume | ModelOperation::Recluster => {}
         }
-        Self { offset: *offset, timestamp: change.timestamp, act: change.operation.name(), to, value, reason: change.cause.name() }
+        Self { offset: *offset, timestamp: change.timestamp, operation: change.operation.name(), rollback_to: to, value, reason: change.cause.name() }
     }
 }
 
@@ -82,7 +87,7 @@ impl Act {
 ///
 /// # Errors
 /// If that or the disk does not answer.
-pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Problem> {
+pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus, Problem> {
     let standing = api.system.learner_status().await?;
     let points = api.system.store().list_restore_points().map_err(SystemError::from)?;
     let vitals: &ModelHealth = &standing.health;
@@ -91,26 +96,26 @@ pub(in crate::http) async fn standing(api: &ApiState) -> Result<ModelStatus, Pro
         learning_rate: standing.report.learning_rate,
         paused: standing.report.paused,
         mean_loss: standing.report.training.mean_loss(),
-        now: *vitals.current(),
-        marks: vitals.marks().copied().collect(),
+        current_health: *vitals.current(),
+        health_history: vitals.marks().copied().collect(),
         checkpoints: points
             .into_iter()
-            .map(|point| Kept {
+            .map(|point| CheckpointView {
                 offset: point.offset,
                 bytes: point.bytes,
                 written_at: point.written_at,
                 discarded: is_rolled_back(point.offset, &standing.operations),
             })
             .collect(),
-        acts: standing.operations.iter().rev().map(Act::new).collect(),
+        operations: standing.operations.iter().rev().map(ModelOperationView::new).collect(),
     })
 }
 
 async fn model(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(standing(&api).await?))
+    Ok(HttpResponse::Ok().json(model_status(&api).await?))
 }
 
-async fn checkpoint(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
+async fn checkpoint(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))
 }
 
@@ -125,20 +130,20 @@ async fn rollback(api: Data<ApiState>, Json(RollbackRequest { to }): Json<Rollba
     let to = match to {
         Some(to) => to,
         None => {
-            let known = standing(&api).await?.checkpoints;
+            let known = model_status(&api).await?.checkpoints;
             let newest = known.iter().rev().find(|kept| !kept.discarded).map(|kept| kept.offset);
-            newest.ok_or_else(|| Problem::not_done("There is no checkpoint to go back to yet."))?
+            newest.ok_or_else(|| Problem::conflict("There is no checkpoint to go back to yet."))?
         }
     };
     let offset = steer(&api, ModelOperation::Rollback { to }).await?;
     Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
 }
 
-async fn pause(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
+async fn pause(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Pause).await?)
 }
 
-async fn resume(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
+async fn resume(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Resume).await?)
 }
 
@@ -158,7 +163,7 @@ async fn learning_rate(
     done(steer(&api, ModelOperation::LearningRate { value }).await?)
 }
 
-async fn recluster(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
+async fn recluster(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     done(steer(&api, ModelOperation::Recluster).await?)
 }
 

@@ -6,11 +6,11 @@ use serde::Serialize;
 use crate::domain::{ItemIx, SourceName};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::learner::{ItemMapCluster, item_map};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(private("/admin/recall", "GET").route(web::get().to(look)));
+    config.service(admin_resource("/admin/recall", "GET").route(web::get().to(look)));
 }
 
 /// The most points of the map.
@@ -18,7 +18,7 @@ const POINTS: usize = 2000;
 
 /// The candidate sources.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Recall {
+pub(in crate::http) struct CandidateSourcesView {
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) sources: Vec<SourceSize>,
     /// The largest first.
@@ -43,19 +43,22 @@ pub(in crate::http) struct ClusterView {
     pub(in crate::http) cluster: usize,
     pub(in crate::http) size: usize,
     /// Its most popular items.
-    pub(in crate::http) top: Vec<String>,
+    #[serde(rename = "top")]
+    pub(in crate::http) top_items: Vec<String>,
     /// Where its centre lies on the map.
-    pub(in crate::http) at: [f32; 2],
+    #[serde(rename = "at")]
+    pub(in crate::http) position: [f32; 2],
 }
 
 /// An item on the map.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct MapItem {
     pub(in crate::http) item: String,
-    pub(in crate::http) at: [f32; 2],
+    #[serde(rename = "at")]
+    pub(in crate::http) position: [f32; 2],
 }
 
-impl Recall {
+impl CandidateSourcesView {
     /// Looks at all of it.
     ///
     /// # Errors
@@ -68,20 +71,20 @@ impl Recall {
             let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {
                 cluster,
                 size,
-                top: top.into_iter().filter_map(named).collect(),
-                at,
+                top_items: top.into_iter().filter_map(named).collect(),
+                position: at,
             };
             Self {
                 weights_version: snapshot.weights_version(),
                 sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),
                 clusters: map.clusters.into_iter().map(cluster).collect(),
-                items: map.items.into_iter().filter_map(|(item, at)| Some(MapItem { item: named(item)?, at })).collect(),
+                items: map.items.into_iter().filter_map(|(item, at)| Some(MapItem { item: named(item)?, position: at })).collect(),
             }
         };
         web::block(look).await.map_err(|_| Problem::internal())
     }
 }
 
-async fn look(api: Data<ApiState>) -> Result<Json<Recall>, Problem> {
-    Ok(Json(Recall::read(api).await?))
+async fn look(api: Data<ApiState>) -> Result<Json<CandidateSourcesView>, Problem> {
+    Ok(Json(CandidateSourcesView::read(api).await?))
 }

@@ -6,42 +6,43 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::query::Limit;
+use super::query::ListLimit;
 use crate::actors::error::SystemError;
 use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
 use crate::http::api::ApiState;
-use crate::http::lists::with_name;
+use crate::http::lists::to_recommended_item;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::ingest::IdKind;
 use crate::learner::{InspectedCandidate, InspectedPosition, RankingInspection, RecommendationRequest};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/sessions", "GET").route(web::get().to(list)))
-        .service(private("/admin/sessions/{user}", "GET").route(web::get().to(look)));
+        .service(admin_resource("/admin/sessions", "GET").route(web::get().to(list)))
+        .service(admin_resource("/admin/sessions/{user}", "GET").route(web::get().to(look)));
 }
 
 /// Which users.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::http) struct SessionsQuery {
-    pub(in crate::http) limit: Limit,
+    pub(in crate::http) limit: ListLimit,
     /// With what their ids begin.
     pub(in crate::http) user: String,
 }
 
 /// Some users.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Users {
-    pub(in crate::http) sessions: Vec<UserLine>,
+pub(in crate::http) struct SessionList {
+    pub(in crate::http) sessions: Vec<SessionSummary>,
     /// Whether there are more.
-    pub(in crate::http) more: bool,
+    #[serde(rename = "more")]
+    pub(in crate::http) has_more: bool,
 }
 
 /// One user in a list.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct UserLine {
+pub(in crate::http) struct SessionSummary {
     pub(in crate::http) user: String,
     /// Whether the session is in memory, and for how many seconds nobody has asked for it.
     pub(in crate::http) idle_seconds: Option<u64>,
@@ -53,13 +54,13 @@ pub(in crate::http) struct UserLine {
     pub(in crate::http) last_at: Option<Timestamp>,
 }
 
-impl Users {
+impl SessionList {
     /// Those in memory first, who was there last at the top, then those in the store by their ids.
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &SessionsQuery) -> Result<Self, Problem> {
-        let (limit, mut prefix) = (wanted.limit.check()?, wanted.user.clone());
+        let (limit, mut prefix) = (wanted.limit.validate()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
         let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
@@ -92,15 +93,15 @@ impl Users {
             }
             let more = lines.len() > limit;
             lines.truncate(limit);
-            Ok::<_, SystemError>(Self { sessions: lines, more })
+            Ok::<_, SystemError>(Self { sessions: lines, has_more: more })
         });
         Ok(read.await.map_err(|_| Problem::internal())??)
     }
 }
 
-fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> UserLine {
+fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserSequence) -> SessionSummary {
     let last = session.steps.last();
-    UserLine {
+    SessionSummary {
         user,
         idle_seconds,
         sessions: session.session_number,
@@ -112,7 +113,7 @@ fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserS
 
 /// How one user's session would be answered.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Xray {
+pub(in crate::http) struct SessionInspection {
     pub(in crate::http) user: String,
     /// How many sessions the user has had.
     pub(in crate::http) sessions: u32,
@@ -123,12 +124,12 @@ pub(in crate::http) struct Xray {
     /// Oldest first.
     pub(in crate::http) sequence: Vec<SequenceStep>,
     /// What the network holds of it; absent without a network.
-    pub(in crate::http) hidden: Option<Hidden>,
-    pub(in crate::http) candidates: Candidates,
+    pub(in crate::http) hidden: Option<HiddenStateView>,
+    pub(in crate::http) candidates: CandidatesView,
     /// The best of all candidates with what the ranker saw of each.
-    pub(in crate::http) ranking: Vec<Ranked>,
+    pub(in crate::http) ranking: Vec<RankedCandidate>,
     /// What would be answered, with reasons.
-    pub(in crate::http) answer: Answered,
+    pub(in crate::http) answer: RecommendationPreview,
 }
 
 /// One step of the sequence.
@@ -140,23 +141,24 @@ pub(in crate::http) struct SequenceStep {
     pub(in crate::http) at: Timestamp,
     pub(in crate::http) value: f32,
     /// Whether it began a session.
-    pub(in crate::http) boundary: bool,
+    #[serde(rename = "boundary")]
+    pub(in crate::http) starts_session: bool,
 }
 
 /// The hidden state.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Hidden {
+pub(in crate::http) struct HiddenStateView {
     /// The version of the weights that it was computed with.
     pub(in crate::http) weights_version: u64,
     /// The length of o, against which items are scored.
     pub(in crate::http) norm: f32,
     /// By name: of each layer h (and c), the memory m, the last input x, and o.
-    pub(in crate::http) vectors: Vec<Vector>,
+    pub(in crate::http) vectors: Vec<HiddenVector>,
 }
 
 /// One row of the hidden state.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Vector {
+pub(in crate::http) struct HiddenVector {
     pub(in crate::http) name: String,
     pub(in crate::http) norm: f32,
     pub(in crate::http) values: Vec<f32>,
@@ -164,26 +166,28 @@ pub(in crate::http) struct Vector {
 
 /// The candidates by source.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Candidates {
+pub(in crate::http) struct CandidatesView {
     /// Items that the sources gathered, before the cut.
-    pub(in crate::http) gathered: usize,
+    #[serde(rename = "gathered")]
+    pub(in crate::http) generated: usize,
     /// Candidates that were ranked.
     pub(in crate::http) kept: usize,
-    pub(in crate::http) sources: Vec<SourceList>,
+    pub(in crate::http) sources: Vec<SourceCandidates>,
 }
 
 /// One source's best candidates.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct SourceList {
+pub(in crate::http) struct SourceCandidates {
     pub(in crate::http) source: SourceName,
     /// How many of the ranked candidates it named.
-    pub(in crate::http) brought: usize,
-    pub(in crate::http) items: Vec<SourceItem>,
+    #[serde(rename = "brought")]
+    pub(in crate::http) candidate_count: usize,
+    pub(in crate::http) items: Vec<SourceCandidate>,
 }
 
 /// A candidate in the list of one source.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct SourceItem {
+pub(in crate::http) struct SourceCandidate {
     pub(in crate::http) item: String,
     /// Its share of the source's evidence, in [0, 1].
     pub(in crate::http) share: f32,
@@ -193,21 +197,23 @@ pub(in crate::http) struct SourceItem {
 
 /// A ranked candidate.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Ranked {
+pub(in crate::http) struct RankedCandidate {
     pub(in crate::http) item: String,
     pub(in crate::http) score: f32,
     pub(in crate::http) source: SourceName,
     /// The rank that each source that named it gives it alone.
     pub(in crate::http) ranks: BTreeMap<&'static str, usize>,
     /// Its share on each channel of evidence.
-    pub(in crate::http) shares: BTreeMap<&'static str, f32>,
+    #[serde(rename = "shares")]
+    pub(in crate::http) evidence: BTreeMap<&'static str, f32>,
     /// What else the ranker is told of it.
-    pub(in crate::http) facts: BTreeMap<&'static str, f32>,
+    #[serde(rename = "facts")]
+    pub(in crate::http) features: BTreeMap<&'static str, f32>,
 }
 
 /// The list that would be answered.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Answered {
+pub(in crate::http) struct RecommendationPreview {
     /// The version of the weights that ranked it.
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) items: Vec<RecommendedItem>,
@@ -218,7 +224,7 @@ pub(in crate::http) struct Answered {
 /// Items that an X-ray shows of each list.
 const SHOWN: usize = 20;
 
-impl Xray {
+impl SessionInspection {
     /// Looks at a user's session. Computed beside the shards, which are only asked for what they
     /// hold.
     ///
@@ -227,7 +233,7 @@ impl Xray {
     pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
         let record = api.system.session(user.clone()).await.map_err(|error| match error {
-            SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
+            SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
             other => other.into(),
         })?;
         let record = record.ok_or_else(Problem::unknown_user)?;
@@ -241,22 +247,22 @@ impl Xray {
 
     fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inside: RankingInspection) -> Self {
         let RankingInspection { hidden_version, hidden, generated: gathered, kept, sources, ranking, answer } = inside;
-        let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| Vector { name, norm: norm(&values), values }).collect();
-        let hidden = hidden_version.map(|weights_version| Hidden {
+        let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
+        let hidden = hidden_version.map(|weights_version| HiddenStateView {
             weights_version,
             norm: vectors.last().map_or(0.0, |vector| vector.norm),
             vectors,
         });
-        let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceList {
+        let listed = |(source, places): (SourceName, Vec<InspectedPosition>)| SourceCandidates {
             source,
-            brought: SourceName::ALL
+            candidate_count: SourceName::ALL
                 .into_iter()
                 .zip(answer.candidates_by_source)
                 .find(|(other, _)| *other == source)
                 .map_or(0, |(_, count)| count),
             items: places
                 .into_iter()
-                .filter_map(|InspectedPosition { item, share, rank }| Some(SourceItem { item: named(api, item)?, share, rank }))
+                .filter_map(|InspectedPosition { item, share, rank }| Some(SourceCandidate { item: named(api, item)?, share, rank }))
                 .collect(),
         };
         Self {
@@ -266,13 +272,13 @@ impl Xray {
             applied,
             sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
             hidden,
-            candidates: Candidates { gathered, kept, sources: sources.into_iter().map(listed).collect() },
+            candidates: CandidatesView { generated: gathered, kept, sources: sources.into_iter().map(listed).collect() },
             ranking: ranking.into_iter().filter_map(|considered| ranked(api, considered)).collect(),
-            answer: Answered {
+            answer: RecommendationPreview {
                 weights_version: answer.weights_version,
                 fallback: answer.fallback,
                 removed: answer.removed,
-                items: answer.items.into_iter().filter_map(|pick| with_name(api, pick)).collect(),
+                items: answer.items.into_iter().filter_map(|pick| to_recommended_item(api, pick)).collect(),
             },
         }
     }
@@ -292,28 +298,28 @@ fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
         kind: api.system.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
         at: step.at,
         value: step.value,
-        boundary: step.starts_session,
+        starts_session: step.starts_session,
     }
 }
 
 fn ranked(
     api: &ApiState,
     InspectedCandidate { candidate, ranks, evidence: shares, features: facts }: InspectedCandidate,
-) -> Option<Ranked> {
-    Some(Ranked {
+) -> Option<RankedCandidate> {
+    Some(RankedCandidate {
         item: named(api, candidate.item)?,
         score: candidate.score,
         source: candidate.source,
         ranks: ranks.into_iter().map(|(source, rank)| (source.as_str(), rank)).collect(),
-        shares: shares.into_iter().collect(),
-        facts: facts.into_iter().collect(),
+        evidence: shares.into_iter().collect(),
+        features: facts.into_iter().collect(),
     })
 }
 
-async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> Result<Json<Users>, Problem> {
-    Ok(Json(Users::read(api, &wanted).await?))
+async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> Result<Json<SessionList>, Problem> {
+    Ok(Json(SessionList::read(api, &wanted).await?))
 }
 
-async fn look(api: Data<ApiState>, user: Path<String>) -> Result<Json<Xray>, Problem> {
-    Ok(Json(Xray::read(api, user.into_inner()).await?))
+async fn look(api: Data<ApiState>, user: Path<String>) -> Result<Json<SessionInspection>, Problem> {
+    Ok(Json(SessionInspection::read(api, user.into_inner()).await?))
 }

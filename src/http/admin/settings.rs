@@ -5,26 +5,26 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::query::EmptyQuery;
+use super::query::EmptyBody;
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::settings::LogLevel;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/settings", "GET, HEAD").route(web::get().to(settings)).route(web::head().to(settings)))
-        .service(private("/admin/settings/reload", "POST").route(web::post().to(reload)))
-        .service(private("/admin/log-level", "POST").route(web::post().to(log_level)))
-        .service(private("/admin/drain", "POST").route(web::post().to(drain)));
+        .service(admin_resource("/admin/settings", "GET, HEAD").route(web::get().to(settings)).route(web::head().to(settings)))
+        .service(admin_resource("/admin/settings/reload", "POST").route(web::post().to(reload)))
+        .service(admin_resource("/admin/log-level", "POST").route(web::post().to(log_level)))
+        .service(admin_resource("/admin/drain", "POST").route(web::post().to(drain)));
 }
 
 async fn settings(api: Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "settings": api.live.effective_settings() }))
+    HttpResponse::Ok().json(json!({ "settings": api.live_settings.effective_settings() }))
 }
 
-async fn reload(api: Data<ApiState>, _: Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
-    let reloaded = api.live.reload().map_err(|error| Problem::not_done(format!("The settings stay as they were: {error}.")))?;
+async fn reload(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    let reloaded = api.live_settings.reload().map_err(|error| Problem::conflict(format!("The settings stay as they were: {error}.")))?;
     tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again");
     Ok(HttpResponse::Ok().json(reloaded))
 }
@@ -36,7 +36,7 @@ struct LogLevelRequest {
 }
 
 async fn log_level(api: Data<ApiState>, Json(LogLevelRequest { level }): Json<LogLevelRequest>) -> HttpResponse {
-    api.live.set_log_level(level);
+    api.live_settings.set_log_level(level);
     HttpResponse::Ok().json(json!({ "level": level }))
 }
 

@@ -6,25 +6,25 @@ use actix_web::web::{self, Bytes, Data, Json, ServiceConfig};
 use futures_util::stream;
 use serde::Serialize;
 
-use super::trouble;
+use super::not_ready_reason;
 use crate::actors::error::SystemError;
 use crate::domain::Offset;
-use crate::http::api::{ApiState, RETRY};
+use crate::http::api::{ApiState, RETRY_DELAY};
 use crate::http::problem::Problem;
 use crate::http::pulse::{StatusRates, StatusSample};
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::metrics::MetricsSnapshot;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)))
-        .service(private("/admin/history", "GET").route(web::get().to(history)))
-        .service(private("/admin/stream", "GET").route(web::get().to(listen)));
+        .service(admin_resource("/admin/status", "GET, HEAD").route(web::get().to(status)).route(web::head().to(status)))
+        .service(admin_resource("/admin/history", "GET").route(web::get().to(history)))
+        .service(admin_resource("/admin/stream", "GET").route(web::get().to(listen)));
 }
 
 /// How everything stands.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::http) struct Status {
+pub(in crate::http) struct ServiceStatus {
     pub(in crate::http) version: &'static str,
     /// Whether it learns and takes events.
     pub(in crate::http) ready: bool,
@@ -33,8 +33,9 @@ pub(in crate::http) struct Status {
     pub(in crate::http) quality: QualityStatus,
     pub(in crate::http) catalog: CatalogStatus,
     pub(in crate::http) users: usize,
-    pub(in crate::http) in_flight: InFlight,
-    pub(in crate::http) pace: StatusRates,
+    pub(in crate::http) in_flight: AdmissionStatus,
+    #[serde(rename = "pace")]
+    pub(in crate::http) rates: StatusRates,
     /// Entries that somebody passes over.
     pub(in crate::http) quarantined: usize,
 }
@@ -86,25 +87,25 @@ pub(in crate::http) struct CatalogStatus {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::http) struct InFlight {
+pub(in crate::http) struct AdmissionStatus {
     pub(in crate::http) entries: usize,
     pub(in crate::http) bound: usize,
 }
 
-impl Status {
+impl ServiceStatus {
     /// How everything stands now.
     ///
     /// # Errors
     /// [`SystemError::Gone`] if nobody can tell.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
-        Self::of(api, &api.system.refresh_metrics().snapshot()).await
+        Self::from_metrics(api, &api.system.refresh_metrics().snapshot()).await
     }
 
     /// The same, with the metrics as they were read.
     ///
     /// # Errors
-    /// As [`Status::read`].
-    pub(in crate::http) async fn of(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
+    /// As [`ServiceStatus::read`].
+    pub(in crate::http) async fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
         let standing = api.system.learner_status().await?;
         let (report, store) = (&standing.report, api.system.store());
         let end = store.journal().next_offset().unwrap_or_default();
@@ -112,12 +113,12 @@ impl Status {
         let loss = reading.value("sequor_training_loss");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
-            ready: trouble(api, &standing).is_none(),
+            ready: not_ready_reason(api, &standing).is_none(),
             journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
             learning: LearningStatus {
                 next_offset: standing.next,
                 lag_entries: end.saturating_sub(standing.next),
-                weights_lag_seconds: api.pulse.behind(known, end, api.clock.now()),
+                weights_lag_seconds: api.status_sampler.weights_lag_seconds(known, end, api.clock.now()),
                 failed: standing.failed,
                 weights_version: api.system.snapshot().weights_version(),
                 batches: report.training.batches,
@@ -135,8 +136,8 @@ impl Status {
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
-            in_flight: InFlight { entries: api.system.admission().in_flight(), bound: api.system.admission().bound() },
-            pace: api.pulse.pace(),
+            in_flight: AdmissionStatus { entries: api.system.admission().in_flight(), bound: api.system.admission().bound() },
+            rates: api.status_sampler.current_rates(),
             quarantined: store.quarantine().count().unwrap_or_default(),
         })
     }
@@ -144,17 +145,18 @@ impl Status {
 
 /// How it went so far.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::http) struct History {
+pub(in crate::http) struct ServiceHistory {
     /// What was measured since the start, oldest first: every second at first, coarser the longer
     /// the service runs.
-    pub(in crate::http) moments: Vec<StatusSample>,
+    #[serde(rename = "moments")]
+    pub(in crate::http) samples: Vec<StatusSample>,
     /// Quality along the stream, since the journal's first event.
-    pub(in crate::http) quality: Vec<Stretch>,
+    pub(in crate::http) quality: Vec<QualityPoint>,
 }
 
 /// Quality within a stretch of events, each tested before it was learned.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::http) struct Stretch {
+pub(in crate::http) struct QualityPoint {
     /// The number of its first event.
     pub(in crate::http) from: u64,
     pub(in crate::http) steps: u64,
@@ -162,7 +164,7 @@ pub(in crate::http) struct Stretch {
     pub(in crate::http) mrr_at_20: f64,
 }
 
-impl History {
+impl ServiceHistory {
     /// What is remembered.
     ///
     /// # Errors
@@ -170,23 +172,23 @@ impl History {
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         let curve = api.system.learner_status().await?.report.curve;
         let points = curve.points().iter();
-        let quality = points.map(|at| Stretch { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
-        Ok(Self { moments: api.pulse.moments(), quality })
+        let quality = points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
+        Ok(Self { samples: api.status_sampler.samples(), quality })
     }
 }
 
-async fn history(api: Data<ApiState>) -> Result<Json<History>, Problem> {
-    Ok(Json(History::read(&api).await?))
+async fn history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
+    Ok(Json(ServiceHistory::read(&api).await?))
 }
 
-async fn status(api: Data<ApiState>) -> Result<Json<Status>, Problem> {
-    Ok(Json(Status::read(&api).await?))
+async fn status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
+    Ok(Json(ServiceStatus::read(&api).await?))
 }
 
 /// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service
 /// does.
 async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let listening = api.pulse.listen().ok_or_else(|| Problem::over_capacity(RETRY))?;
+    let listening = api.status_sampler.subscribe().ok_or_else(|| Problem::over_capacity(RETRY_DELAY))?;
     let events = stream::unfold(listening, |(mut status, permit)| async move {
         status.changed().await.ok()?;
         let event = Bytes::from(format!("event: status\ndata: {}\n\n", *status.borrow_and_update()));

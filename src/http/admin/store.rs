@@ -7,42 +7,42 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::query::EmptyQuery;
+use super::query::EmptyBody;
 use crate::actors::error::SystemError;
 use crate::actors::system::{QuarantinedEntry, RestorePoint};
 use crate::domain::{Entry, Offset};
-use crate::http::api::{ApiState, RETRY};
+use crate::http::api::{ApiState, RETRY_DELAY};
 use crate::http::lines;
 use crate::http::problem::Problem;
-use crate::http::watch::private;
+use crate::http::watch::admin_resource;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(private("/admin/store", "GET").route(web::get().to(store)))
-        .service(private("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
-        .service(private("/admin/backup", "POST").route(web::post().to(backup)))
-        .service(private("/admin/store/compact", "POST").route(web::post().to(compact)))
-        .service(private("/admin/erasures", "GET").route(web::get().to(erasures)))
-        .service(private("/admin/journal", "GET").route(web::get().to(journal)));
+        .service(admin_resource("/admin/store", "GET").route(web::get().to(store)))
+        .service(admin_resource("/admin/quarantine", "GET, HEAD").route(web::get().to(quarantine)).route(web::head().to(quarantine)))
+        .service(admin_resource("/admin/backup", "POST").route(web::post().to(backup)))
+        .service(admin_resource("/admin/store/compact", "POST").route(web::post().to(compact)))
+        .service(admin_resource("/admin/erasures", "GET").route(web::get().to(erasures)))
+        .service(admin_resource("/admin/journal", "GET").route(web::get().to(journal)));
 }
 
 /// An entry that somebody passes over, with what it holds.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Passed {
+pub(in crate::http) struct QuarantinedEntryView {
     #[serde(flatten)]
-    pub(in crate::http) noted: QuarantinedEntry,
+    pub(in crate::http) record: QuarantinedEntry,
     /// Absent once the journal does not keep it any more.
     pub(in crate::http) entry: Option<Entry>,
 }
 
 /// The entries that somebody passes over.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Quarantine {
-    pub(in crate::http) entries: Vec<Passed>,
+pub(in crate::http) struct QuarantineView {
+    pub(in crate::http) entries: Vec<QuarantinedEntryView>,
 }
 
-impl Quarantine {
+impl QuarantineView {
     /// Reads them.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Quarantine {
             let store = api.system.store();
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
                 let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
-                Passed { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), noted }
+                QuarantinedEntryView { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), record: noted }
             });
             Ok::<_, SystemError>(Self { entries: entries.collect() })
         };
@@ -60,8 +60,8 @@ impl Quarantine {
     }
 }
 
-async fn quarantine(api: Data<ApiState>) -> Result<Json<Quarantine>, Problem> {
-    Ok(Json(Quarantine::read(api).await?))
+async fn quarantine(api: Data<ApiState>) -> Result<Json<QuarantineView>, Problem> {
+    Ok(Json(QuarantineView::read(api).await?))
 }
 
 /// What lies in the data directory.
@@ -71,7 +71,7 @@ pub(in crate::http) struct StoreView {
     pub(in crate::http) directory: PathBuf,
     /// Of the database.
     pub(in crate::http) bytes_on_disk: u64,
-    pub(in crate::http) journal: Stretched,
+    pub(in crate::http) journal: JournalOffsets,
     /// The newest first.
     pub(in crate::http) checkpoints: Vec<RestorePoint>,
     pub(in crate::http) quarantined: usize,
@@ -80,7 +80,7 @@ pub(in crate::http) struct StoreView {
 
 /// The entries that the journal has.
 #[derive(Debug, Serialize)]
-pub(in crate::http) struct Stretched {
+pub(in crate::http) struct JournalOffsets {
     /// The first.
     pub(in crate::http) begin: Offset,
     /// The offset that the next will have.
@@ -98,7 +98,7 @@ impl StoreView {
             Ok::<_, SystemError>(Self {
                 directory: store.dir().to_owned(),
                 bytes_on_disk: store.size_on_disk()?,
-                journal: Stretched { begin: store.journal().first_offset()?, end: store.journal().next_offset()? },
+                journal: JournalOffsets { begin: store.journal().first_offset()?, end: store.journal().next_offset()? },
                 checkpoints: store.list_restore_points()?.into_iter().rev().collect(),
                 quarantined: store.quarantine().count()?,
                 sessions: store.sessions().count()?,
@@ -122,23 +122,23 @@ struct BackupRequest {
 /// Makes a backup while everything goes on; the answer comes when it is whole.
 async fn backup(api: Data<ApiState>, Json(BackupRequest { target }): Json<BackupRequest>) -> Result<HttpResponse, Problem> {
     if !target.is_absolute() {
-        return Err(Problem::bad_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
+        return Err(Problem::invalid_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
     }
     let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
     copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
 }
 
 /// Writes the database anew while everything goes on; the answer comes when the disk is given back.
-async fn compact(api: Data<ApiState>, Json(EmptyQuery {}): Json<EmptyQuery>) -> Result<HttpResponse, Problem> {
+async fn compact(api: Data<ApiState>, Json(EmptyBody {}): Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     let compacted = web::block(move || api.system.compact()).await.map_err(|_| Problem::internal())?;
     compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
 }
 
 fn not_copied(error: SystemError) -> Problem {
     match error {
-        SystemError::MaintenanceRunning => Problem::not_ready("A backup or a compaction is under way.", RETRY),
-        SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY),
-        SystemError::Store(reason) => Problem::not_done(format!("{reason}.")),
+        SystemError::MaintenanceRunning => Problem::not_ready("A backup or a compaction is under way.", RETRY_DELAY),
+        SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
+        SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
         other => other.into(),
     }
 }
@@ -166,5 +166,5 @@ async fn journal(api: Data<ApiState>, Query(JournalRange { from, to, only }): Qu
         return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
     }
     let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_kind_name(entry));
-    Ok(lines::answer(lines::journal(api, from, to, Arc::new(wanted))?))
+    Ok(lines::answer(lines::export_journal(api, from, to, Arc::new(wanted))?))
 }

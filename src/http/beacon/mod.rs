@@ -5,11 +5,11 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::lock::RequiredAccess;
-use super::openapi::Refused;
-use super::watch::path;
+use super::openapi::UnavailableResponse;
+use super::watch::protected_resource;
 
 /// Where the script is.
-pub(super) const CAPTURE: &str = "/v1/capture.js";
+pub(super) const BEACON_SCRIPT: &str = "/v1/capture.js";
 
 /// The script as it is read, with its comments.
 const SOURCE: &str = include_str!("capture.js");
@@ -26,7 +26,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
     config
         .app_data(Data::new(BeaconScript { text, tag }))
-        .service(path(CAPTURE, "GET", RequiredAccess::Nothing).route(web::get().to(script)));
+        .service(protected_resource(BEACON_SCRIPT, "GET", RequiredAccess::Public).route(web::get().to(script)));
 }
 
 /// A script without what only its readers need: its lines that are comments, and what they are
@@ -39,8 +39,8 @@ fn served(source: &str) -> String {
 /// The script for web pages
 ///
 /// It tells what a page's visitors do.
-#[utoipa::path(get, path = CAPTURE, tag = "events",
-    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is as it was."), Refused))]
+#[utoipa::path(get, path = BEACON_SCRIPT, tag = "events",
+    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is as it was."), UnavailableResponse))]
 pub(super) async fn script(script: Data<BeaconScript>, request: HttpRequest) -> HttpResponse {
     let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
     let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };

@@ -15,9 +15,9 @@ pub(super) struct TimeChart<'a> {
     pub(super) id: &'a str,
     pub(super) title: &'a str,
     /// What lies along the horizontal axis, and how it is written.
-    pub(super) across: (&'a str, &'a dyn Fn(f64) -> String),
+    pub(super) x_axis: (&'a str, &'a dyn Fn(f64) -> String),
     /// How the figures are written.
-    pub(super) up: &'a dyn Fn(f64) -> String,
+    pub(super) format_y: &'a dyn Fn(f64) -> String,
     /// At most two.
     pub(super) lines: Vec<ChartLine<'a>>,
 }
@@ -30,7 +30,7 @@ const HEIGHT: f64 = 160.0;
 
 impl TimeChart<'_> {
     /// The chart, which is drawn anew as the service goes on.
-    pub(super) fn draw(&self) -> Markup {
+    pub(super) fn render(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
         let top = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));
@@ -43,14 +43,14 @@ impl TimeChart<'_> {
                             li {
                                 svg.key viewBox="0 0 20 8" aria-hidden="true" focusable="false" { path class=(class(number)) d="M0 4 H20" {} }
                                 (line.name)
-                                @if let Some((_, y)) = line.points.last() { strong { ((self.up)(*y)) } }
+                                @if let Some((_, y)) = line.points.last() { strong { ((self.format_y)(*y)) } }
                             }
                         }
                     }
                 }
                 @if left < right {
                     div.plot {
-                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (short(&(self.up)(top * part))) } } }
+                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (short(&(self.format_y)(top * part))) } } }
                         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.describe()) {
                             @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{WIDTH}", HEIGHT * part)) {} }
                             @for (number, line) in self.lines.iter().enumerate() {
@@ -58,7 +58,7 @@ impl TimeChart<'_> {
                             }
                         }
                         div.acrosses aria-hidden="true" {
-                            @for part in [0.0, 0.5, 1.0] { span { ((self.across.1)(left + (right - left) * part)) } }
+                            @for part in [0.0, 0.5, 1.0] { span { ((self.x_axis.1)(left + (right - left) * part)) } }
                         }
                     }
                     (self.table())
@@ -72,7 +72,7 @@ impl TimeChart<'_> {
     fn describe(&self) -> String {
         let ends = self.lines.iter().filter_map(|line| {
             let ((_, first), (_, last)) = line.points.first().zip(line.points.last())?;
-            Some(format!("{} from {} to {}", line.name, (self.up)(*first), (self.up)(*last)))
+            Some(format!("{} from {} to {}", line.name, (self.format_y)(*first), (self.format_y)(*last)))
         });
         format!("{}: {}", self.title, ends.collect::<Vec<_>>().join("; "))
     }
@@ -86,13 +86,13 @@ impl TimeChart<'_> {
                 summary { "As a table" }
                 div.scroll tabindex="0" role="region" aria-label=(format!("{}: table", self.title)) {
                     table {
-                        thead { tr { th scope="col" { (self.across.0) } @for line in &self.lines { th.number scope="col" { (line.name) } } } }
+                        thead { tr { th scope="col" { (self.x_axis.0) } @for line in &self.lines { th.number scope="col" { (line.name) } } } }
                         tbody {
                             @for place in (0..longest).rev().step_by(step).collect::<Vec<_>>().into_iter().rev() {
                                 @if let Some(x) = row(place) {
                                     tr {
-                                        th scope="row" { ((self.across.1)(x)) }
-                                        @for line in &self.lines { td.number { @if let Some((_, y)) = line.points.get(place) { ((self.up)(*y)) } } }
+                                        th scope="row" { ((self.x_axis.1)(x)) }
+                                        @for line in &self.lines { td.number { @if let Some((_, y)) = line.points.get(place) { ((self.format_y)(*y)) } } }
                                     }
                                 }
                             }
@@ -150,13 +150,13 @@ mod tests {
     fn a_chart_has_its_figures_as_a_table_and_one_of_nothing_says_so() {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
         let chart =
-            |points| TimeChart { id: "i", title: "T", across: ("X", &across), up: &up, lines: vec![ChartLine { name: "L", points }] };
-        let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).draw().into_string();
+            |points| TimeChart { id: "i", title: "T", x_axis: ("X", &across), format_y: &up, lines: vec![ChartLine { name: "L", points }] };
+        let drawn = chart((0..30).map(|x| (f64::from(x), f64::from(x * 2))).collect()).render().into_string();
         assert!(
             drawn.contains("<th scope=\"row\">x29</th><td class=\"number\">y58</td>") && drawn.contains("T: L from y0 to y58"),
             "{drawn}"
         );
         assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);
-        assert!(chart(vec![(1.0, 1.0)]).draw().into_string().contains("too little"));
+        assert!(chart(vec![(1.0, 1.0)]).render().into_string().contains("too little"));
     }
 }

@@ -6,10 +6,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::domain::Timestamp;
 
 /// What stands where there is no figure.
-pub(super) const NONE: &str = "–";
+pub(super) const NO_VALUE: &str = "–";
 
 /// A whole number, its thousands apart.
-pub(super) fn count(number: u64) -> String {
+pub(super) fn format_count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -22,7 +22,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A number of bytes, in decimal units.
-pub(super) fn bytes(number: u64) -> String {
+pub(super) fn format_bytes(number: u64) -> String {
     let mut number = number as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if number < 1000.0 {
@@ -34,12 +34,12 @@ pub(super) fn bytes(number: u64) -> String {
 }
 
 /// How much a second.
-pub(super) fn rate(number: f64) -> String {
-    if number >= 100.0 { count(number.round() as u64) } else { format!("{number:.1}") }
+pub(super) fn format_rate(number: f64) -> String {
+    if number >= 100.0 { format_count(number.round() as u64) } else { format!("{number:.1}") }
 }
 
 /// A duration in seconds.
-pub(super) fn seconds(number: f64) -> String {
+pub(super) fn format_seconds(number: f64) -> String {
     match number {
         number if number <= 0.0 => "0 s".to_owned(),
         number if number < 0.001 => format!("{:.0} µs", number * 1e6),
@@ -52,12 +52,12 @@ pub(super) fn seconds(number: f64) -> String {
 }
 
 /// A share, to four places.
-pub(super) fn ratio(number: f64) -> String {
+pub(super) fn format_ratio(number: f64) -> String {
     format!("{number:.4}")
 }
 
 /// A moment, in UTC; what cannot be one is shown as it is.
-pub(super) fn moment(at: Timestamp) -> String {
+pub(super) fn format_timestamp(at: Timestamp) -> String {
     Moment::from_millisecond(at).map_or_else(|_| at.to_string(), |moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
@@ -65,7 +65,7 @@ pub(super) fn moment(at: Timestamp) -> String {
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The page of a user or an item: `within` is `/console/items`, say.
-pub(super) fn link(within: &str, id: &str) -> String {
+pub(super) fn detail_path(within: &str, id: &str) -> String {
     format!("{within}/{}", utf8_percent_encode(id, PLAIN))
 }
 
@@ -75,15 +75,15 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 999, 1000, 2_500_000].map(bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
-        assert_eq!([0.0, 0.00025, 0.0123, 35.0, 600.0, 7200.0].map(seconds), ["0 s", "250 µs", "12.3 ms", "35.0 s", "10 min", "2.0 h"]);
-        assert_eq!([0.04, 99.94, 12_345.6].map(rate), ["0.0", "99.9", "12,346"]);
-        assert_eq!(moment(0), "1970-01-01 00:00:00");
+        assert_eq!([0, 999, 1000, 1_234_567].map(format_count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1000, 2_500_000].map(format_bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
+        assert_eq!([0.0, 0.00025, 0.0123, 35.0, 600.0, 7200.0].map(format_seconds), ["0 s", "250 µs", "12.3 ms", "35.0 s", "10 min", "2.0 h"]);
+        assert_eq!([0.04, 99.94, 12_345.6].map(format_rate), ["0.0", "99.9", "12,346"]);
+        assert_eq!(format_timestamp(0), "1970-01-01 00:00:00");
     }
 
     #[test]
     fn an_id_of_any_letters_is_one_part_of_a_path() {
-        assert_eq!(link("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
+        assert_eq!(detail_path("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
     }
 }

@@ -4,23 +4,23 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 
-use super::format::{NONE, count, link, moment};
-use super::layout::{bar, page, tile};
+use super::format::{NO_VALUE, format_count, detail_path, format_timestamp};
+use super::layout::{share_bar, page, tile};
 use super::sessions::heat_strip;
 use crate::domain::Item;
-use crate::http::admin::items::{CatalogItemLine, ItemInspectionQuery, ItemView, Items};
+use crate::http::admin::items::{ItemSummary, ItemSearchQuery, ItemView, ItemSearchResult};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
 /// Where the items' pages are.
 const HERE: &str = "/console/items";
 
-pub(super) async fn list(api: Data<ApiState>, wanted: Query<ItemInspectionQuery>) -> HttpResponse {
+pub(super) async fn list_page(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> HttpResponse {
     page("Items", "Items", listed(api, wanted.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, wanted: ItemInspectionQuery) -> Result<Markup, Problem> {
-    let items = Items::read(api, &wanted).await?;
+async fn listed(api: Data<ApiState>, wanted: ItemSearchQuery) -> Result<Markup, Problem> {
+    let items = ItemSearchResult::read(api, &wanted).await?;
     Ok(html! {
         form.search action=(HERE) method="get" role="search" {
             label for="query" { "Item id holds" }
@@ -31,7 +31,7 @@ async fn listed(api: Data<ApiState>, wanted: ItemInspectionQuery) -> Result<Mark
             @if items.items.is_empty() {
                 p.empty { @if wanted.query.is_empty() { "No item is known yet." } @else { "No item's id holds this." } }
             } @else {
-                p.note { "The most popular " (count(items.items.len() as u64)) " of " (count(items.matching as u64)) ". Counts decay: by half every 300 entries, and every 5,000." }
+                p.note { "The most popular " (format_count(items.items.len() as u64)) " of " (format_count(items.matching as u64)) ". Counts decay: by half every 300 entries, and every 5,000." }
                 div.scroll tabindex="0" role="region" aria-label="Items" {
                     table {
                         thead { tr {
@@ -51,17 +51,17 @@ async fn listed(api: Data<ApiState>, wanted: ItemInspectionQuery) -> Result<Mark
     })
 }
 
-fn row(line: &CatalogItemLine) -> Markup {
+fn row(line: &ItemSummary) -> Markup {
     let counts = line.counts.as_ref();
     let known = line.attributes.as_ref();
     html! {
         tr {
-            th scope="row" { a href=(link(HERE, &line.item)) { (line.item) } }
-            td.number { (counts.map_or(NONE.to_owned(), |counts| format!("{:.1}", counts.hour))) }
-            td.number { (counts.map_or(NONE.to_owned(), |counts| format!("{:.1}", counts.day))) }
-            td.number { (counts.map_or(NONE.to_owned(), |counts| count(u64::from(counts.sessions)))) }
-            td { (known.map(|item| item.categories.join(", ")).filter(|names| !names.is_empty()).unwrap_or_else(|| NONE.to_owned())) }
-            td.number { (known.and_then(|item| item.price).map_or(NONE.to_owned(), |price| price.to_string())) }
+            th scope="row" { a href=(detail_path(HERE, &line.item)) { (line.item) } }
+            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.hour))) }
+            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.day))) }
+            td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format_count(u64::from(counts.sessions)))) }
+            td { (known.map(|item| item.categories.join(", ")).filter(|names| !names.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned())) }
+            td.number { (known.and_then(|item| item.price).map_or(NO_VALUE.to_owned(), |price| price.to_string())) }
             td { (state(known)) }
         }
     }
@@ -75,24 +75,24 @@ fn state(item: Option<&Item>) -> Markup {
     } }
 }
 
-pub(super) async fn item(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
+pub(super) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
     page("Items", &title, ItemView::read(api, item).await.map(|view| shown(&view)))
 }
 
 fn shown(view: &ItemView) -> Markup {
-    let counted = |figure: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NONE.to_owned(), figure);
+    let counted = |figure: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NO_VALUE.to_owned(), figure);
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
         p.lead { (state(view.attributes.as_ref())) " Number " (view.number) ", as the journal first named it." }
         dl.tiles.six {
             (tile("Latest 300", &counted(&|counts| format!("{:.1}", counts.hour)), None, "choices, halving every 300 entries"))
             (tile("Latest 5,000", &counted(&|counts| format!("{:.1}", counts.day)), None, "choices, halving every 5,000"))
-            (tile("Sessions", &counted(&|counts| count(u64::from(counts.sessions))), None, "that chose it"))
-            (tile("First choice", &counted(&|counts| count(counts.first)), None, "journal offset"))
-            (tile("Latest choice", &counted(&|counts| count(counts.last)), None, "journal offset"))
-            (tile("Cluster", &view.cluster.map_or(NONE.to_owned(), |cluster| cluster.to_string()), None, "of embeddings"))
+            (tile("Sessions", &counted(&|counts| format_count(u64::from(counts.sessions))), None, "that chose it"))
+            (tile("First choice", &counted(&|counts| format_count(counts.first)), None, "journal offset"))
+            (tile("Latest choice", &counted(&|counts| format_count(counts.last)), None, "journal offset"))
+            (tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "of embeddings"))
         }
         @if let Some(item) = &view.attributes { (attributes(item)) }
         @if let Some(embedding) = &view.embedding {
@@ -112,8 +112,8 @@ fn shown(view: &ItemView) -> Markup {
                             @for (place, other) in view.similar.iter().enumerate() {
                                 tr {
                                     td.number { (place + 1) }
-                                    th scope="row" { a href=(link(HERE, &other.item_id)) { (other.item_id) } }
-                                    td.metered { (bar(f64::from(other.score / highest))) span { (format!("{:.3}", other.score)) } }
+                                    th scope="row" { a href=(detail_path(HERE, &other.item_id)) { (other.item_id) } }
+                                    td.metered { (share_bar(f64::from(other.score / highest))) span { (format!("{:.3}", other.score)) } }
                                     td { (other.source.as_str()) }
                                 }
                             }
@@ -126,14 +126,14 @@ fn shown(view: &ItemView) -> Markup {
 }
 
 fn attributes(item: &Item) -> Markup {
-    let or_none = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| NONE.to_owned());
+    let or_none = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| NO_VALUE.to_owned());
     let rows = [
         ("Categories", or_none(Some(item.categories.join(", ")))),
         ("Brand", or_none(item.brand.clone())),
         ("Price", or_none(item.price.map(|price| price.to_string()))),
         ("Tags", or_none(Some(item.tags.join(", ")))),
-        ("Published", or_none(item.published.map(moment))),
-        ("Expires", or_none(item.expires.map(moment))),
+        ("Published", or_none(item.published.map(format_timestamp))),
+        ("Expires", or_none(item.expires.map(format_timestamp))),
     ];
     html! {
         section.card {

@@ -19,12 +19,12 @@ const PLACES: [(&str, &str); 6] = [
 pub(super) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
         Ok(content) => written(HttpResponse::Ok(), place, title, content),
-        Err(problem) => self::problem(&problem),
+        Err(problem) => self::problem_page(&problem),
     }
 }
 
 /// A problem, for people.
-pub(super) fn problem(problem: &Problem) -> HttpResponse {
+pub(super) fn problem_page(problem: &Problem) -> HttpResponse {
     let content = html! {
         section.card {
             p { (problem.detail()) }
@@ -90,7 +90,7 @@ pub(super) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &s
 
 /// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it
 /// tells nothing to who listens.
-pub(super) fn bar(share: f64) -> Markup {
+pub(super) fn share_bar(share: f64) -> Markup {
     let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
     html! {
         svg.meter viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false" {

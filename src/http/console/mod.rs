@@ -18,7 +18,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
 use super::lock::{Authorizer, RequiredAccess};
 use super::problem::Problem;
-use super::watch::private;
+use super::watch::admin_resource;
 
 /// Nothing but what the service itself gives; no script or style within a page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
@@ -31,28 +31,28 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .add((REFERRER_POLICY, "no-referrer"))
         .add((CACHE_CONTROL, "no-store"));
     let asset =
-        |at, kind, text| private(at, "GET").route(web::get().to(move || async move { HttpResponse::Ok().content_type(kind).body(text) }));
+        |at, kind, text| admin_resource(at, "GET").route(web::get().to(move || async move { HttpResponse::Ok().content_type(kind).body(text) }));
     let pages = web::scope("/console")
         .wrap(headers)
-        .service(private("", "GET").route(web::get().to(overview::page)))
-        .service(private("/sessions", "GET").route(web::get().to(sessions::list)))
-        .service(private("/sessions/{user}", "GET").route(web::get().to(sessions::xray)))
-        .service(private("/items", "GET").route(web::get().to(items::list)))
-        .service(private("/items/{item}", "GET").route(web::get().to(items::item)))
-        .service(private("/model", "GET").route(web::get().to(model::page)))
-        .service(private("/recall", "GET").route(web::get().to(recall::page)))
-        .service(private("/store", "GET").route(web::get().to(store::page)))
+        .service(admin_resource("", "GET").route(web::get().to(overview::page)))
+        .service(admin_resource("/sessions", "GET").route(web::get().to(sessions::list_page)))
+        .service(admin_resource("/sessions/{user}", "GET").route(web::get().to(sessions::session_page)))
+        .service(admin_resource("/items", "GET").route(web::get().to(items::list_page)))
+        .service(admin_resource("/items/{item}", "GET").route(web::get().to(items::item_page)))
+        .service(admin_resource("/model", "GET").route(web::get().to(model::page)))
+        .service(admin_resource("/recall", "GET").route(web::get().to(recall::page)))
+        .service(admin_resource("/store", "GET").route(web::get().to(store::page)))
         .service(asset("/console.css", "text/css; charset=utf-8", include_str!("console.css")))
         .service(asset("/console.js", "text/javascript; charset=utf-8", include_str!("console.js")))
         .service(asset("/icon.svg", "image/svg+xml", include_str!("icon.svg")))
         .default_service(web::to(nowhere));
-    config.service(pages).service(private("/", "GET").route(web::get().to(home)));
+    config.service(pages).service(admin_resource("/", "GET").route(web::get().to(home)));
 }
 
 /// Only whoever may come in is told that there is nothing.
 async fn nowhere(request: HttpRequest, lock: Data<Authorizer>) -> HttpResponse {
-    match lock.admit(&request, RequiredAccess::Any) {
-        Ok(_) => layout::problem(&Problem::unknown_path()),
+    match lock.authorize(&request, RequiredAccess::AnyKey) {
+        Ok(_) => layout::problem_page(&Problem::unknown_path()),
         Err(problem) => problem.error_response(),
     }
 }

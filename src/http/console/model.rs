@@ -5,11 +5,11 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use super::chart::{ChartLine, TimeChart};
-use super::format::{NONE, bytes, count, moment, seconds};
+use super::format::{NO_VALUE, format_bytes, format_count, format_timestamp, format_seconds};
 use super::layout::{act, page as written, tile};
-use super::overview::clock;
-use crate::http::admin::model::{ModelStatus, standing};
-use crate::http::admin::status::{History, Status};
+use super::overview::format_clock_time;
+use crate::http::admin::model::{ModelStatus, model_status};
+use crate::http::admin::status::{ServiceHistory, ServiceStatus};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
@@ -18,30 +18,30 @@ pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
-    let (status, history) = (Status::read(&api).await?, History::read(&api).await?);
-    let model = standing(&api).await?;
+    let (status, history) = (ServiceStatus::read(&api).await?, ServiceHistory::read(&api).await?);
+    let model = model_status(&api).await?;
     let learning = &status.learning;
-    let loss = |loss: Option<f64>| loss.map_or(NONE.to_owned(), |loss| format!("{loss:.4}"));
-    let losses = history.moments.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
+    let loss = |loss: Option<f64>| loss.map_or(NO_VALUE.to_owned(), |loss| format!("{loss:.4}"));
+    let losses = history.samples.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
     let chart = TimeChart {
         id: "loss",
         title: "Loss of the latest training",
-        across: ("Time (UTC)", &clock),
-        up: &|loss| format!("{loss:.3}"),
+        x_axis: ("Time (UTC)", &format_clock_time),
+        format_y: &|loss| format!("{loss:.3}"),
         lines: vec![ChartLine { name: "nats", points: losses.collect() }],
     };
     Ok(html! {
         dl.tiles.four {
-            (tile("Weights", &count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
-            (tile("Learned up to", &count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
+            (tile("Weights", &format_count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
+            (tile("Learned up to", &format_count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
             (tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
             (tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all trainings"))
-            (tile("Examples", &count(learning.examples), Some(("learning.examples", "count")), "trained on"))
-            (tile("Batches", &count(learning.batches), Some(("learning.batches", "count")), "trained on"))
-            (tile("Left out", &count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
-            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
+            (tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained on"))
+            (tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained on"))
+            (tile("Left out", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
+            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
         }
-        div.charts { (chart.draw()) (steering(&model)) }
+        div.charts { (chart.render()) (steering(&model)) }
         section.card {
             h2 { "Checkpoints" }
             p.note { "Rolling back puts the learned state of a checkpoint in place of the present one, at a journal offset, so that every fold of the journal does the same. To go forward again, roll back to a later one." }
@@ -54,10 +54,10 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                             tbody {
                                 @for (place, checkpoint) in model.checkpoints.iter().rev().enumerate() {
                                     tr {
-                                        th.number scope="row" { (count(checkpoint.offset)) }
+                                        th.number scope="row" { (format_count(checkpoint.offset)) }
                                         td { (roll_back(checkpoint.offset)) }
-                                        td.number { (bytes(checkpoint.bytes)) }
-                                        td { (moment(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "set aside" } } }
+                                        td.number { (format_bytes(checkpoint.bytes)) }
+                                        td { (format_timestamp(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "set aside" } } }
                                     }
                                 }
                             }
@@ -73,7 +73,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
 fn roll_back(offset: u64) -> Markup {
     let question = format!(
         "Roll the model back to the checkpoint at offset {}? What was learned since then is set aside; the journal keeps everything.",
-        count(offset)
+        format_count(offset)
     );
     act(
         "/admin/model/rollback",
@@ -81,7 +81,7 @@ fn roll_back(offset: u64) -> Markup {
         "Rolled back to offset {to}.",
         html! {
             input type="hidden" name="to" value=(offset) data-type="number";
-            button aria-label=(format!("Roll back to offset {}", count(offset))) { "Roll back" }
+            button aria-label=(format!("Roll back to offset {}", format_count(offset))) { "Roll back" }
         },
     )
 }
@@ -94,7 +94,7 @@ fn steering(model: &ModelStatus) -> Markup {
             p.note { "Each act is a record in the journal: it holds for every fold from its offset on." }
             dl.facts id="steering" data-fresh {
                 div { dt { "Learning" } dd { @if model.paused { "paused" } @else { "under way" } } }
-                div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NONE.to_owned(), |rate| rate.to_string())) } }
+                div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
                 (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button { "Pause learning" } }))
@@ -116,18 +116,18 @@ fn acts(model: &ModelStatus) -> Markup {
             h2 { "Acts" }
             p.note { "What changed learning, the newest first." }
             div id="acts" data-fresh {
-                @if model.acts.is_empty() { p.empty { "Nobody has changed anything yet." } } @else {
+                @if model.operations.is_empty() { p.empty { "Nobody has changed anything yet." } } @else {
                     div.scroll tabindex="0" role="region" aria-label="Acts" {
                         table {
                             thead { tr { th.number scope="col" { "Offset" } th scope="col" { "When (UTC)" } th scope="col" { "Act" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
                             tbody {
-                                @for act in &model.acts {
+                                @for act in &model.operations {
                                     tr {
-                                        th.number scope="row" { (count(act.offset)) }
-                                        td { (moment(act.timestamp)) }
-                                        td { (act.act) }
-                                        td.number { (act.to.map_or(NONE.to_owned(), count)) }
-                                        td.number { (act.value.map_or(NONE.to_owned(), |value| value.to_string())) }
+                                        th.number scope="row" { (format_count(act.offset)) }
+                                        td { (format_timestamp(act.timestamp)) }
+                                        td { (act.operation) }
+                                        td.number { (act.rollback_to.map_or(NO_VALUE.to_owned(), format_count)) }
+                                        td.number { (act.value.map_or(NO_VALUE.to_owned(), |value| value.to_string())) }
                                         td { (act.reason) }
                                     }
                                 }

@@ -5,9 +5,9 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use super::chart::{ChartLine, TimeChart};
-use super::format::{NONE, bytes, count, rate, ratio, seconds};
+use super::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
 use super::layout::{page as written, tile};
-use crate::http::admin::status::{History, Status};
+use crate::http::admin::status::{ServiceHistory, ServiceStatus};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::http::pulse::StatusSample;
@@ -17,36 +17,36 @@ pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn content(api: &ApiState) -> Result<Markup, Problem> {
-    let (status, history) = (Status::read(api).await?, History::read(api).await?);
-    let Status { journal, learning, quality, catalog, pace, .. } = &status;
-    let latency = |value: Option<f64>| value.map_or(NONE.to_owned(), seconds);
+    let (status, history) = (ServiceStatus::read(api).await?, ServiceHistory::read(api).await?);
+    let ServiceStatus { journal, learning, quality, catalog, rates: pace, .. } = &status;
+    let latency = |value: Option<f64>| value.map_or(NO_VALUE.to_owned(), format_seconds);
     Ok(html! {
         p.lead {
             span.badge data-live="ready" data-format="ready" data-state=(if status.ready { "good" } else { "bad" }) { (readiness(status.ready)) }
             " Sequor " (status.version) ", learning from every event as it arrives."
         }
         dl.tiles.five {
-            (tile("Recall@20", &ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
-            (tile("MRR@20", &ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
-            (tile("NDCG@20", &ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
-            (tile("Events a second", &rate(pace.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
-            (tile("Lists a second", &rate(pace.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
+            (tile("Recall@20", &format_ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
+            (tile("MRR@20", &format_ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
+            (tile("NDCG@20", &format_ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
+            (tile("Events a second", &format_rate(pace.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
+            (tile("Lists a second", &format_rate(pace.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
             (tile("Latency, median", &latency(pace.latency_p50), Some(("pace.latency_p50", "seconds")), "of a list, last 10 s"))
             (tile("Latency, p99", &latency(pace.latency_p99), Some(("pace.latency_p99", "seconds")), "of a list, last 10 s"))
-            (tile("Yet to be learned", &count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
-            (tile("Event to weights", &seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
-            (tile("Quarantine", &count(status.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
-            (tile("Journal", &count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
-            (tile("Users", &count(status.users as u64), Some(("users", "count")), "followed"))
-            (tile("Items", &count(catalog.items as u64), Some(("catalog.items", "count")), "known"))
-            (tile("In flight", &count(status.in_flight.entries as u64), Some(("in_flight.entries", "count")), &format!("of {}", count(status.in_flight.bound as u64))))
-            (tile("On the disk", &bytes(journal.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "database"))
+            (tile("Yet to be learned", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
+            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
+            (tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
+            (tile("Journal", &format_count(journal.next_offset), Some(("journal.next_offset", "count")), "entries"))
+            (tile("Users", &format_count(status.users as u64), Some(("users", "count")), "followed"))
+            (tile("Items", &format_count(catalog.items as u64), Some(("catalog.items", "count")), "known"))
+            (tile("In flight", &format_count(status.in_flight.entries as u64), Some(("in_flight.entries", "count")), &format!("of {}", format_count(status.in_flight.bound as u64))))
+            (tile("On the disk", &format_bytes(journal.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "database"))
         }
         div.charts {
             (quality_chart(&history))
-            (throughput(&history.moments))
-            (latencies(&history.moments))
-            (lag(&history.moments))
+            (throughput(&history.samples))
+            (latencies(&history.samples))
+            (lag(&history.samples))
         }
     })
 }
@@ -55,27 +55,27 @@ fn readiness(ready: bool) -> &'static str {
     if ready { "ready" } else { "not ready" }
 }
 
-fn quality_chart(history: &History) -> Markup {
-    let points = |figure: &dyn Fn(&crate::http::admin::status::Stretch) -> f64| -> Vec<(f64, f64)> {
+fn quality_chart(history: &ServiceHistory) -> Markup {
+    let points = |figure: &dyn Fn(&crate::http::admin::status::QualityPoint) -> f64| -> Vec<(f64, f64)> {
         // A stretch of a few tests says nothing.
         history.quality.iter().filter(|stretch| stretch.steps >= 20).map(|stretch| (stretch.from as f64, figure(stretch))).collect()
     };
     TimeChart {
         id: "quality",
         title: "Quality along the stream",
-        across: ("Event", &|event| count(event as u64)),
-        up: &ratio,
+        x_axis: ("Event", &|event| format_count(event as u64)),
+        format_y: &format_ratio,
         lines: vec![
             ChartLine { name: "Recall@20", points: points(&|stretch| stretch.recall_at_20) },
             ChartLine { name: "MRR@20", points: points(&|stretch| stretch.mrr_at_20) },
         ],
     }
-    .draw()
+    .render()
 }
 
 /// The time of day, in UTC.
-pub(super) fn clock(at: f64) -> String {
-    super::format::moment(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
+pub(super) fn format_clock_time(at: f64) -> String {
+    super::format::format_timestamp(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
 }
 
 /// What was added between one moment and the next, a second.
@@ -93,14 +93,14 @@ fn throughput(moments: &[StatusSample]) -> Markup {
     TimeChart {
         id: "throughput",
         title: "Throughput",
-        across: ("Time (UTC)", &clock),
-        up: &rate,
+        x_axis: ("Time (UTC)", &format_clock_time),
+        format_y: &format_rate,
         lines: vec![
             ChartLine { name: "events/s", points: rates(moments, |moment| moment.events) },
             ChartLine { name: "lists/s", points: rates(moments, |moment| moment.lists) },
         ],
     }
-    .draw()
+    .render()
 }
 
 fn latencies(moments: &[StatusSample]) -> Markup {
@@ -111,20 +111,20 @@ fn latencies(moments: &[StatusSample]) -> Markup {
     TimeChart {
         id: "latency",
         title: "Latency of a list",
-        across: ("Time (UTC)", &clock),
-        up: &seconds,
+        x_axis: ("Time (UTC)", &format_clock_time),
+        format_y: &format_seconds,
         lines: vec![ChartLine { name: "p99", points: points(1) }, ChartLine { name: "median", points: points(0) }],
     }
-    .draw()
+    .render()
 }
 
 fn lag(moments: &[StatusSample]) -> Markup {
     TimeChart {
         id: "lag",
         title: "Journal entries yet to be learned",
-        across: ("Time (UTC)", &clock),
-        up: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { count(entries as u64) },
+        x_axis: ("Time (UTC)", &format_clock_time),
+        format_y: &|entries| if entries.fract() > 0.0 { format!("{entries:.1}") } else { format_count(entries as u64) },
         lines: vec![ChartLine { name: "entries", points: moments.iter().map(|moment| (moment.at as f64, moment.lag as f64)).collect() }],
     }
-    .draw()
+    .render()
 }

@@ -4,9 +4,9 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::format::{NONE, bytes, count, link};
-use super::layout::{bar, page as written};
-use crate::http::admin::recall::{ClusterView, Recall};
+use super::format::{NO_VALUE, format_bytes, format_count, detail_path};
+use super::layout::{share_bar, page as written};
+use crate::http::admin::recall::{ClusterView, CandidateSourcesView};
 use crate::http::api::ApiState;
 
 /// Clusters that the table shows.
@@ -17,12 +17,12 @@ const SIDE: f32 = 600.0;
 const MARGIN: f32 = 24.0;
 
 pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
-    written("Recall", "Recall", Recall::read(api).await.map(|recall| content(&recall)))
+    written("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| content(&recall)))
 }
 
-fn content(recall: &Recall) -> Markup {
+fn content(recall: &CandidateSourcesView) -> Markup {
     html! {
-        p.lead { "Where candidates come from, and how the weights of version " (count(recall.weights_version)) " have laid out the items." }
+        p.lead { "Where candidates come from, and how the weights of version " (format_count(recall.weights_version)) " have laid out the items." }
         section.card {
             h2 { "Sources" }
             (sources(recall))
@@ -30,8 +30,8 @@ fn content(recall: &Recall) -> Markup {
         section.card {
             h2 { "Map" }
             p.note {
-                "Embeddings on the plane in which they are spread the widest: " span.key-pos { (count(recall.clusters.len() as u64)) " clusters" } ", by their size, and the "
-                span.key-neg { (count(recall.items.len() as u64)) " items" } " chosen most lately."
+                "Embeddings on the plane in which they are spread the widest: " span.key-pos { (format_count(recall.clusters.len() as u64)) " clusters" } ", by their size, and the "
+                span.key-neg { (format_count(recall.items.len() as u64)) " items" } " chosen most lately."
             }
             @if recall.items.is_empty() { p.empty { "The network knows no item yet." } } @else { (map(recall)) }
         }
@@ -40,14 +40,14 @@ fn content(recall: &Recall) -> Markup {
             @if recall.clusters.is_empty() {
                 p.empty { "The items have not been clustered yet; that happens every " code { "clusters.every" } " entries." }
             } @else {
-                p.note { "The largest " (recall.clusters.len().min(SHOWN)) " of " (count(recall.clusters.len() as u64)) ", with their most popular items." }
+                p.note { "The largest " (recall.clusters.len().min(SHOWN)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
                 (clusters(recall.clusters.get(..SHOWN).unwrap_or(&recall.clusters)))
             }
         }
     }
 }
 
-fn sources(recall: &Recall) -> Markup {
+fn sources(recall: &CandidateSourcesView) -> Markup {
     let largest = recall.sources.iter().map(|source| source.bytes).max().unwrap_or(0).max(1) as f64;
     html! {
         div.scroll tabindex="0" role="region" aria-label="Sources" {
@@ -58,9 +58,9 @@ fn sources(recall: &Recall) -> Markup {
                         tr {
                             th scope="row" { (source.source.as_str()) }
                             // The network and its clusters are weights, not counts.
-                            @if source.bytes == 0 && source.entries == 0 { td.number { (NONE) } td { (NONE) } } @else {
-                                td.number { (count(source.entries as u64)) }
-                                td.metered { (bar(source.bytes as f64 / largest)) span { (bytes(source.bytes as u64)) } }
+                            @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE) } td { (NO_VALUE) } } @else {
+                                td.number { (format_count(source.entries as u64)) }
+                                td.metered { (share_bar(source.bytes as f64 / largest)) span { (format_bytes(source.bytes as u64)) } }
                             }
                         }
                     }
@@ -70,8 +70,8 @@ fn sources(recall: &Recall) -> Markup {
     }
 }
 
-fn map(recall: &Recall) -> Markup {
-    let points = || recall.clusters.iter().map(|cluster| cluster.at).chain(recall.items.iter().map(|item| item.at));
+fn map(recall: &CandidateSourcesView) -> Markup {
+    let points = || recall.clusters.iter().map(|cluster| cluster.position).chain(recall.items.iter().map(|item| item.position));
     let extent = |axis: usize| {
         let along = || points().filter_map(move |at| at.get(axis).copied());
         (along().fold(f32::INFINITY, f32::min), along().fold(f32::NEG_INFINITY, f32::max))
@@ -86,10 +86,10 @@ fn map(recall: &Recall) -> Markup {
         format!("A map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
     html! {
         svg.map viewBox=(format!("0 0 {width:.0} {height:.0}")) role="img" aria-label=(label) {
-            @for item in &recall.items { circle.item cx=(x(item.at)) cy=(y(item.at)) r="1.8" { title { (item.item) } } }
+            @for item in &recall.items { circle.item cx=(x(item.position)) cy=(y(item.position)) r="1.8" { title { (item.item) } } }
             @for cluster in &recall.clusters {
-                circle.cluster cx=(x(cluster.at)) cy=(y(cluster.at)) r=(format!("{:.1}", 2.0 + 12.0 * (cluster.size as f32 / largest).sqrt())) {
-                    title { "Cluster " (cluster.cluster) ": " (cluster.size) " items, such as " (cluster.top.join(", ")) }
+                circle.cluster cx=(x(cluster.position)) cy=(y(cluster.position)) r=(format!("{:.1}", 2.0 + 12.0 * (cluster.size as f32 / largest).sqrt())) {
+                    title { "Cluster " (cluster.cluster) ": " (cluster.size) " items, such as " (cluster.top_items.join(", ")) }
                 }
             }
         }
@@ -106,8 +106,8 @@ fn clusters(clusters: &[ClusterView]) -> Markup {
                     @for cluster in clusters {
                         tr {
                             th.number scope="row" { (cluster.cluster) }
-                            td.metered { (bar(cluster.size as f64 / largest)) span { (count(cluster.size as u64)) } }
-                            td { span.tags { @for item in &cluster.top { a.tag href=(link("/console/items", item)) { (item) } } } }
+                            td.metered { (share_bar(cluster.size as f64 / largest)) span { (format_count(cluster.size as u64)) } }
+                            td { span.tags { @for item in &cluster.top_items { a.tag href=(detail_path("/console/items", item)) { (item) } } } }
                         }
                     }
                 }

@@ -5,10 +5,10 @@ use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
-use super::format::{NONE, count, link, moment, seconds};
-use super::layout::{bar, page, tile};
+use super::format::{NO_VALUE, format_count, detail_path, format_timestamp, format_seconds};
+use super::layout::{share_bar, page, tile};
 use crate::domain::RecommendedItem;
-use crate::http::admin::sessions::{Answered, Candidates, Hidden, Ranked, SequenceStep, SessionsQuery, UserLine, Users, Xray};
+use crate::http::admin::sessions::{RecommendationPreview, CandidatesView, HiddenStateView, RankedCandidate, SequenceStep, SessionsQuery, SessionSummary, SessionList, SessionInspection};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 use crate::ingest::IdKind;
@@ -18,12 +18,12 @@ const HERE: &str = "/console/sessions";
 /// Places shown of each source's list.
 const PLACES: usize = 10;
 
-pub(super) async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
+pub(super) async fn list_page(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
     page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
 }
 
 async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Problem> {
-    let users = Users::read(api, &wanted).await?;
+    let users = SessionList::read(api, &wanted).await?;
     Ok(html! {
         form.search action=(HERE) method="get" role="search" {
             label for="user" { "User id begins with" }
@@ -47,50 +47,50 @@ async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Pr
                         tbody { @for line in &users.sessions { (user(line)) } }
                     }
                 }
-                @if users.more { p.note { "There are more; search by the beginning of the id." } }
+                @if users.has_more { p.note { "There are more; search by the beginning of the id." } }
             }
         }
     })
 }
 
-fn user(line: &UserLine) -> Markup {
+fn user(line: &SessionSummary) -> Markup {
     html! {
         tr {
-            th scope="row" { a href=(link(HERE, &line.user)) { (line.user) } }
+            th scope="row" { a href=(detail_path(HERE, &line.user)) { (line.user) } }
             td { @match line.idle_seconds {
-                Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (count(idle)) " s" } },
+                Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (format_count(idle)) " s" } },
                 None => span.badge { "stored" },
             } }
             td.number { (line.sessions) }
             td.number { (line.events) }
-            td { @match &line.last_item { Some(item) => (item_link(item)), None => (NONE) } }
-            td { @match line.last_at { Some(at) => (moment(at)), None => (NONE) } }
+            td { @match &line.last_item { Some(item) => (item_link(item)), None => (NO_VALUE) } }
+            td { @match line.last_at { Some(at) => (format_timestamp(at)), None => (NO_VALUE) } }
         }
     }
 }
 
 fn item_link(item: &str) -> Markup {
-    html! { a href=(link("/console/items", item)) { (item) } }
+    html! { a href=(detail_path("/console/items", item)) { (item) } }
 }
 
-pub(super) async fn xray(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
+pub(super) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
-    page("Sessions", &title, Xray::read(api, user).await.map(|xray| shown(&xray)))
+    page("Sessions", &title, SessionInspection::read(api, user).await.map(|xray| shown(&xray)))
 }
 
-fn shown(xray: &Xray) -> Markup {
-    let norm = xray.hidden.as_ref().map_or(NONE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
-    let version = xray.hidden.as_ref().map_or(NONE.to_owned(), |hidden| count(hidden.weights_version));
+fn shown(xray: &SessionInspection) -> Markup {
+    let norm = xray.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
+    let version = xray.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format_count(hidden.weights_version));
     html! {
         p.lead { "What is known of this user now, and how a list would come of it, stage by stage. Looking changes nothing and counts as no impression." }
         dl.tiles.six {
-            (tile("Sessions", &count(u64::from(xray.sessions)), None, "so far"))
-            (tile("Events", &count(xray.sequence.len() as u64), None, "remembered"))
+            (tile("Sessions", &format_count(u64::from(xray.sessions)), None, "so far"))
+            (tile("Events", &format_count(xray.sequence.len() as u64), None, "remembered"))
             (tile("State norm", &norm, None, "length of o"))
             (tile("State's weights", &version, None, "version it began with"))
-            (tile("Ranked by", &count(xray.answer.weights_version), None, "weights version"))
-            (tile("Candidates", &count(xray.candidates.kept as u64), None, &format!("of {} gathered", count(xray.candidates.gathered as u64))))
+            (tile("Ranked by", &format_count(xray.answer.weights_version), None, "weights version"))
+            (tile("Candidates", &format_count(xray.candidates.kept as u64), None, &format!("of {} gathered", format_count(xray.candidates.generated as u64))))
         }
         (sequence(&xray.sequence, xray.session_id.as_deref()))
         @if let Some(hidden) = &xray.hidden { (heat(hidden)) }
@@ -111,13 +111,13 @@ fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
             p.note { "Oldest first" @if let Some(id) = session_id { "; the visit under way is " code { (id) } } "." }
             ol.strip {
                 @for (step, gap) in steps.iter().zip(gaps) {
-                    li.boundary[step.boundary] {
-                        @if step.boundary { span.border { "new session" @if let Some(gap) = gap { ", " (seconds(gap)) " later" } } }
+                    li.boundary[step.starts_session] {
+                        @if step.starts_session { span.border { "new session" @if let Some(gap) = gap { ", " (format_seconds(gap)) " later" } } }
                         span.kind { (step.kind) }
                         @match &step.item { Some(item) => (item_link(item)), None => span { "no item" } }
-                        span.when title=(moment(step.at)) { @match gap {
-                            Some(gap) if !step.boundary => { "+" (seconds(gap)) },
-                            _ => (moment(step.at)),
+                        span.when title=(format_timestamp(step.at)) { @match gap {
+                            Some(gap) if !step.starts_session => { "+" (format_seconds(gap)) },
+                            _ => (format_timestamp(step.at)),
                         } }
                     }
                 }
@@ -137,7 +137,7 @@ fn meaning(name: &str) -> &'static str {
     }
 }
 
-fn heat(hidden: &Hidden) -> Markup {
+fn heat(hidden: &HiddenStateView) -> Markup {
     html! {
         section.card {
             h2 { "2. The hidden state" }
@@ -172,7 +172,7 @@ pub(super) fn heat_strip(name: &str, values: &[f32]) -> Markup {
     }
 }
 
-fn candidates(candidates: &Candidates) -> Markup {
+fn candidates(candidates: &CandidatesView) -> Markup {
     html! {
         section.card {
             h2 { "3. The candidates" }
@@ -180,14 +180,14 @@ fn candidates(candidates: &Candidates) -> Markup {
             div.sources {
                 @for list in candidates.sources.iter().filter(|list| !list.items.is_empty()) {
                     div.source {
-                        h3 { (list.source.as_str()) span.note { (list.brought) " ranked" } }
+                        h3 { (list.source.as_str()) span.note { (list.candidate_count) " ranked" } }
                         table {
                             thead { tr { th scope="col" { "Item" } th scope="col" { "Share" } th.number scope="col" { "Ended" } } }
                             tbody {
                                 @for place in list.items.iter().take(PLACES) {
                                     tr {
                                         th scope="row" { (item_link(&place.item)) }
-                                        td.metered { (bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
+                                        td.metered { (share_bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
                                         td.number { @match place.rank { Some(rank) => { "#" (rank) }, None => { "cut" } } }
                                     }
                                 }
@@ -200,7 +200,7 @@ fn candidates(candidates: &Candidates) -> Markup {
     }
 }
 
-fn ranking(ranking: &[Ranked]) -> Markup {
+fn ranking(ranking: &[RankedCandidate]) -> Markup {
     let (least, most) =
         ranking.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), one| (least.min(one.score), most.max(one.score)));
     let share = |score: f32| f64::from((score - least) / (most - least).max(f32::MIN_POSITIVE)) * 0.95 + 0.05;
@@ -223,10 +223,10 @@ fn ranking(ranking: &[Ranked]) -> Markup {
                             tr {
                                 td.number { (place + 1) }
                                 th scope="row" { (item_link(&one.item)) }
-                                td.metered { (bar(share(one.score))) span { (format!("{:.3}", one.score)) } }
+                                td.metered { (share_bar(share(one.score))) span { (format!("{:.3}", one.score)) } }
                                 td { (one.source.as_str()) }
                                 td { span.tags { @for (source, rank) in &one.ranks { span.tag { (source) " #" (rank) } } } }
-                                td { details { summary { (one.shares.len() + one.facts.len()) " figures" } (figures("Shares", &one.shares)) (figures("Facts", &one.facts)) } }
+                                td { details { summary { (one.evidence.len() + one.features.len()) " figures" } (figures("Shares", &one.evidence)) (figures("Facts", &one.features)) } }
                             }
                         }
                     }
@@ -243,7 +243,7 @@ fn figures(name: &str, figures: &BTreeMap<&'static str, f32>) -> Markup {
     }
 }
 
-fn answer(answer: &Answered) -> Markup {
+fn answer(answer: &RecommendationPreview) -> Markup {
     let removed = answer.removed.total();
     html! {
         section.card {

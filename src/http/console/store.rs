@@ -4,9 +4,9 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::format::{bytes, count, moment};
+use super::format::{format_bytes, format_count, format_timestamp};
 use super::layout::{act, page as written, tile};
-use crate::http::admin::store::{Quarantine, StoreView};
+use crate::http::admin::store::{QuarantineView, StoreView};
 use crate::http::api::ApiState;
 use crate::http::problem::Problem;
 
@@ -15,17 +15,17 @@ pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
-    let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, Quarantine::read(api).await?);
+    let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, QuarantineView::read(api).await?);
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {
         p.lead { "Everything is in " code { (store.directory.display()) } "." }
         dl.tiles.six {
-            (tile("Database", &bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on the disk"))
-            (tile("Checkpoints", &bytes(written), None, &format!("in {} files", store.checkpoints.len())))
-            (tile("Journal begins", &count(store.journal.begin), None, "first offset that is kept"))
-            (tile("Journal ends", &count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
-            (tile("Sessions", &count(store.sessions as u64), None, "stored"))
-            (tile("Quarantine", &count(store.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
+            (tile("Database", &format_bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on the disk"))
+            (tile("Checkpoints", &format_bytes(written), None, &format!("in {} files", store.checkpoints.len())))
+            (tile("Journal begins", &format_count(store.journal.begin), None, "first offset that is kept"))
+            (tile("Journal ends", &format_count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
+            (tile("Sessions", &format_count(store.sessions as u64), None, "stored"))
+            (tile("Quarantine", &format_count(store.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
         }
         div.charts {
             section.card {
@@ -50,7 +50,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                     table {
                         thead { tr { th.number scope="col" { "Offset" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
                         tbody { @for checkpoint in &store.checkpoints {
-                            tr { th.number scope="row" { (count(checkpoint.offset)) } td.number { (bytes(checkpoint.bytes)) } td { (moment(checkpoint.written_at)) } }
+                            tr { th.number scope="row" { (format_count(checkpoint.offset)) } td.number { (format_bytes(checkpoint.bytes)) } td { (format_timestamp(checkpoint.written_at)) } }
                         } }
                     }
                 }
@@ -65,9 +65,9 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                         thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Passed over by" } th scope="col" { "Reason" } th scope="col" { "Entry" } } }
                         tbody { @for passed in &quarantine.entries {
                             tr {
-                                th.number scope="row" { (count(passed.noted.offset)) }
-                                td { (format!("{:?}", passed.noted.reader).to_lowercase()) }
-                                td { (passed.noted.reason) }
+                                th.number scope="row" { (format_count(passed.record.offset)) }
+                                td { (format!("{:?}", passed.record.reader).to_lowercase()) }
+                                td { (passed.record.reason) }
                                 td { @match &passed.entry {
                                     Some(entry) => details { summary { "Show" } code { (serde_json::to_string(entry).unwrap_or_default()) } },
                                     None => "no longer in the journal",

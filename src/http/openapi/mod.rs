@@ -11,10 +11,10 @@ use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 use super::lock::{Authorizer, RequiredAccess};
-use super::watch::path;
+use super::watch::protected_resource;
 use super::{beacon, consents, events, items, lists, merges, segment, stream, users};
 
-pub(super) use said::{Absent, Attributes, BadRequest, Broken, EventsBody, ItemsBody, Message, Messages, Name, Refused};
+pub(super) use said::{NotFoundResponse, ItemAttributesBody, BadRequestResponse, InvalidBodyResponse, EventsBody, ItemsBody, SegmentMessageBody, SegmentBatchBody, IdString, UnavailableResponse};
 
 /// Where the description is.
 const DESCRIPTION: &str = "/openapi.json";
@@ -26,8 +26,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(path(DESCRIPTION, "GET", RequiredAccess::Nothing).route(web::get().to(description)))
-        .service(path(DOCS, "GET", RequiredAccess::Nothing).route(web::get().to(docs)));
+        .service(protected_resource(DESCRIPTION, "GET", RequiredAccess::Public).route(web::get().to(description)))
+        .service(protected_resource(DOCS, "GET", RequiredAccess::Public).route(web::get().to(docs)));
 }
 
 /// Every path of the public API.
@@ -80,18 +80,18 @@ struct ApiDocument;
 /// This description
 ///
 /// OpenAPI 3.1.
-#[utoipa::path(get, path = DESCRIPTION, tag = "description", responses((status = 200, description = "The description.", body = serde_json::Value), Refused))]
+#[utoipa::path(get, path = DESCRIPTION, tag = "description", responses((status = 200, description = "The description.", body = serde_json::Value), UnavailableResponse))]
 async fn description(lock: Data<Authorizer>) -> HttpResponse {
     static OPEN: LazyLock<Bytes> = LazyLock::new(|| text(false));
     static LOCKED: LazyLock<Bytes> = LazyLock::new(|| text(true));
-    let text = if lock.locked { &LOCKED } else { &OPEN };
+    let text = if lock.requires_key { &LOCKED } else { &OPEN };
     HttpResponse::Ok().content_type("application/json").body(Bytes::clone(text))
 }
 
 /// The description of a door that asks for keys, or of one that does not.
 fn document(locked: bool) -> utoipa::openapi::OpenApi {
     let mut document = ApiDocument::openapi();
-    security::describe(&mut document, locked);
+    security::add_security(&mut document, locked);
     document
 }
 
@@ -100,7 +100,7 @@ fn text(locked: bool) -> Bytes {
 }
 
 /// This description, for people
-#[utoipa::path(get, path = DOCS, tag = "description", responses((status = 200, description = "A page.", body = String, content_type = "text/html"), Refused))]
+#[utoipa::path(get, path = DOCS, tag = "description", responses((status = 200, description = "A page.", body = String, content_type = "text/html"), UnavailableResponse))]
 async fn docs() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
@@ -113,7 +113,7 @@ pub(super) mod tests {
     use super::*;
     use crate::http::api;
     use crate::http::lock::tests::lock;
-    use crate::http::tests::served;
+    use crate::http::tests::served_paths;
     use crate::http::wishes::RecommendationQuery;
     use actix_web::App;
     use actix_web::http::{Method, StatusCode, header::ALLOW};
@@ -123,11 +123,11 @@ pub(super) mod tests {
     use std::collections::BTreeSet;
 
     fn described() -> Value {
-        of_a_door(true)
+        openapi_json(true)
     }
 
     /// The description that a door gives.
-    pub(in crate::http) fn of_a_door(locked: bool) -> Value {
+    pub(in crate::http) fn openapi_json(locked: bool) -> Value {
         serde_json::to_value(document(locked)).unwrap()
     }
 
@@ -145,9 +145,9 @@ pub(super) mod tests {
     #[actix_web::test]
     async fn every_route_is_described_and_what_is_described_is_there() {
         let paths = paths(&described());
-        assert_eq!(served(api::routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
+        assert_eq!(served_paths(api::public_routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
 
-        let app = init_service(App::new().app_data(Data::new(lock(false, &[]).0)).configure(api::routes)).await;
+        let app = init_service(App::new().app_data(Data::new(lock(false, &[]).0)).configure(api::public_routes)).await;
         for (path, methods) in paths {
             let ask = async |method: &str| {
                 let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -167,7 +167,7 @@ pub(super) mod tests {
         let document = described();
         let parameters = document["paths"][lists::RECOMMENDATIONS]["get"]["parameters"].as_array().unwrap();
         let named = parameters.iter().filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap());
-        let known = RecommendationQuery::NAMES.into_iter().chain(["recommendation_id", "offset"]);
+        let known = RecommendationQuery::PARAMETER_NAMES.into_iter().chain(["recommendation_id", "offset"]);
         assert_eq!(named.collect::<BTreeSet<_>>(), known.collect());
     }
 }

@@ -5,12 +5,12 @@ use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 
-use super::said::Unauthorised;
+use super::said::AccessDeniedResponse;
 use crate::auth::Scope;
 use crate::http::consents::CONSENT;
 use crate::http::events::{EVENTS, VALIDATE};
 use crate::http::items::{ITEM, ITEMS};
-use crate::http::lists::{INLINE, RECOMMENDATIONS, SIMILAR, TRENDING};
+use crate::http::lists::{INLINE_RECOMMENDATIONS, RECOMMENDATIONS, SIMILAR_ITEMS, TRENDING_ITEMS};
 use crate::http::merges::MERGE;
 use crate::http::segment;
 use crate::http::stream::STREAM;
@@ -20,8 +20,8 @@ use crate::http::users::USER;
 /// holds the two together.
 const OPENED: [(Scope, &[&str]); 5] = [
     (Scope::Write, &[EVENTS, VALIDATE, MERGE]),
-    (Scope::Write, &segment::PATHS),
-    (Scope::Read, &[RECOMMENDATIONS, STREAM, INLINE, SIMILAR, TRENDING]),
+    (Scope::Write, &segment::SEGMENT_PATHS),
+    (Scope::Read, &[RECOMMENDATIONS, STREAM, INLINE_RECOMMENDATIONS, SIMILAR_ITEMS, TRENDING_ITEMS]),
     (Scope::Items, &[ITEMS, ITEM]),
     (Scope::Users, &[USER, CONSENT]),
 ];
@@ -37,7 +37,7 @@ fn scope(path: &str) -> Option<Scope> {
 
 /// Describes the keys, and what each operation wants of them; a door that is not `locked` does
 /// without.
-pub(super) fn describe(document: &mut OpenApi, locked: bool) {
+pub(super) fn add_security(document: &mut OpenApi, locked: bool) {
     let http = |scheme, said: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(said)).build());
     let query = ApiKeyValue::with_description("key", "In the address, for what can send no header, and where only telling is at stake.");
     let components = document.components.get_or_insert_with(Components::default);
@@ -53,7 +53,7 @@ pub(super) fn describe(document: &mut OpenApi, locked: bool) {
             let ways = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
             let mut security: Vec<_> = ways.iter().map(|way| SecurityRequirement::new(*way, [scope.as_str()])).collect();
             if locked {
-                operation.responses.responses.extend(Unauthorised::responses());
+                operation.responses.responses.extend(AccessDeniedResponse::responses());
             } else {
                 // A requirement without a scheme: it may be left out.
                 security.push(SecurityRequirement::default());
