@@ -14,6 +14,7 @@
 //! - [`ingest`]: input formats to events. [`store`]: journal, session records, checkpoints, backups.
 //!   [`settings`], [`metrics`], [`telemetry`], [`clock`], [`auth`].
 //! - [`actors`]: the running system: admission, committer, shards, sessions, learner, jobs.
+//! - [`services`]: ingest and recommendation: the decisions that the HTTP API and Segment share.
 //! - [`http`]: the public API, the admin endpoint and its pages.
 //! - [`cli`]: one file per command. [`simulation`]: the made-up shop of `sequor demo` and
 //!   `sequor bench`.
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod nn;
 pub mod ranking;
 pub mod recommender;
+pub mod services;
 pub mod settings;
 pub mod simulation;
 pub mod store;

@@ -1,39 +1,32 @@
-//! The public API and the admin endpoint: the only place that knows a status code.
+//! The public API and the admin endpoint: the only layer that knows status codes.
+//!
+//! Imports point down this list.
+//!
+//! - [`server`]: opens both servers; `listener`, `tls` and `periodic` help it.
+//! - `router`: the route table.
+//! - `routes`, `console`: handlers of the API, of the admin endpoint and of the admin pages.
+//! - `middleware`: authorization, checks, metrics and traces.
+//! - `schema`: requests, responses, problems and the OpenAPI document.
+//! - `status`: the status of the service over time.
+//! - `state`, `rate_limits`: shared state and rate limits.
 
-mod admin;
-mod api;
-mod beacon;
-mod chores;
-mod consents;
 mod console;
-mod events;
-mod host;
-mod items;
-mod limits;
-mod lines;
-mod lists;
-mod lock;
-mod merges;
-mod openapi;
-mod pages;
-mod plain;
-mod problem;
-mod pulse;
-mod request_id;
-mod segment;
+mod listener;
+mod middleware;
+mod periodic;
+mod rate_limits;
+mod router;
+mod routes;
+mod schema;
 mod server;
-mod slow;
-mod stream;
+mod state;
+mod status;
 mod tls;
-mod traced;
-mod users;
-mod watch;
-mod wishes;
 
 #[cfg(test)]
 mod tests;
 
-pub use limits::RateLimitSettings;
-pub use problem::Problem;
+pub use rate_limits::RateLimitSettings;
+pub use schema::problem::Problem;
 pub use server::{HttpServers, ListenAddresses, ServerError, ServerOptions};
 pub use tls::{TlsError, TlsFiles};

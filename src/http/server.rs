@@ -2,7 +2,6 @@
 
 use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::error::JsonPayloadError;
 use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
 use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::rt::{self, task::JoinHandle};
@@ -17,19 +16,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use super::api::{ApiState, IdGenerator};
-use super::chores::PeriodicTasks;
-use super::host::AllowedHosts;
-use super::limits::{RateLimitSettings, RateLimits};
-use super::lock::Authorizer;
-use super::plain::{self, ConnectionLimits};
-use super::problem::Problem;
-use super::pulse::StatusSampler;
-use super::slow::BodyTimeout;
-use super::tls::{TlsCertificate, TlsError, TlsFiles};
-use super::watch::DefaultEndpoint;
+use crate::http::state::ApiState;
+use crate::http::router::{self, admin_routes, public_routes};
+use crate::http::schema::error_mapping::json_problem;
+use crate::http::status::sampler::spawn_sampler;
+use crate::services::id_generator::IdGenerator;
+use crate::services::recommendation::RecommendationService;
+use crate::http::periodic::PeriodicTasks;
+use crate::http::middleware::host_check::AllowedHosts;
+use crate::http::rate_limits::{RateLimitSettings, RateLimits};
+use crate::http::middleware::auth::Authorizer;
+use crate::http::listener::{self, ConnectionLimits};
+use crate::http::schema::problem::Problem;
+use crate::http::status::history::StatusSampler;
+use crate::http::middleware::body_timeout::BodyTimeout;
+use crate::http::tls::{TlsCertificate, TlsError, TlsFiles};
+use crate::http::middleware::measure::EndpointLabels;
 
-use super::{admin, api, console, host, lock, watch};
+use crate::http::middleware::check_request;
+use crate::http::middleware::host_check;
+use crate::http::middleware::auth;
+use crate::http::middleware::measure;
 use crate::actors::system::System;
 use crate::auth::{KeyError, KeyStore};
 use crate::clock::Clock;
@@ -188,17 +195,17 @@ impl HttpServers {
             listener.local_addr().map_err(|source| ServerError::Listen { address: String::new(), flag, source })
         };
         let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
-        let [names, request_ids] = ['r', 'q'].map(|letter| Arc::new(IdGenerator::new(letter, clock.now())));
+        let recommendations = RecommendationService::new(system.clone(), clock.clone());
+        let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics().streams_limit.set(settings.max_streams as f64);
-        let (pulse, teller) = StatusSampler::new();
+        let (status_sampler, publisher) = StatusSampler::new();
         let shared = ApiState {
             system,
             rules,
             clock,
-            recommendation_ids: names,
+            recommendations,
             request_ids,
-            pagination: Arc::default(),
-            status_sampler: pulse,
+            status_sampler,
             max_body_bytes: settings.max_body_bytes,
             read_wait: settings.read_wait,
             stream_permits: Arc::new(Semaphore::new(settings.max_streams)),
@@ -208,7 +215,7 @@ impl HttpServers {
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
         let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
         let chores = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
-        let upkeep = [StatusSampler::spawn(shared.clone(), teller), rt::spawn(chores.run())];
+        let upkeep = [spawn_sampler(shared.clone(), publisher), rt::spawn(chores.run())];
         let refused = Arc::new(shared.metrics().refused_requests.clone());
         let lock = |address, limits| Authorizer {
             keys: Arc::clone(&keys),
@@ -218,7 +225,7 @@ impl HttpServers {
         };
         let side = |otherwise, lock| EndpointSetup { api: shared.clone(), default_endpoint: otherwise, authorizer: lock, certificate: certificate.clone() };
         let servers = [
-            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, api::public_routes),
+            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, public_routes),
             // Whoever looks after the service is let in also when it is busy.
             serve(
                 private,
@@ -256,17 +263,6 @@ impl HttpServers {
     }
 }
 
-/// What is wrong with a JSON body.
-fn bad_json(error: &JsonPayloadError, max_body: usize) -> Problem {
-    match error {
-        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body),
-        JsonPayloadError::Payload(error) => api::payload_problem(error, max_body),
-        JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
-        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "what the API's description says"),
-        other => Problem::invalid_body(other.to_string()),
-    }
-}
-
 /// What pages of other origins may ask: anything, and they may not bring what the browser knows of
 /// its user.
 fn across(origins: &[String]) -> Cors {
@@ -288,11 +284,6 @@ struct EndpointSetup {
     certificate: Option<Arc<TlsCertificate>>,
 }
 
-/// The admin endpoint, and its pages.
-pub(super) fn admin_routes(config: &mut ServiceConfig) {
-    config.configure(admin::routes).configure(console::routes);
-}
-
 fn serve(
     listener: TcpListener,
     side: EndpointSetup,
@@ -300,27 +291,27 @@ fn serve(
     hosts: Option<AllowedHosts>,
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
-    let EndpointSetup { api, default_endpoint: otherwise, authorizer: lock, certificate } = side;
+    let EndpointSetup { api, default_endpoint, authorizer, certificate } = side;
     let (max_body, shared, origins, body_timeout) = (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
         App::new()
             .app_data(Data::clone(&shared))
-            .app_data(DefaultEndpoint(otherwise))
+            .app_data(EndpointLabels { by_path: router::endpoint_label, default: default_endpoint })
             .app_data(PayloadConfig::new(max_body))
-            .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| bad_json(&error, max_body).into()))
+            .app_data(JsonConfig::default().limit(max_body).error_handler(move |error, _| json_problem(&error, max_body).into()))
             .app_data(QueryConfig::default().error_handler(|error, _| Problem::invalid_parameter("query", error.to_string()).into()))
             .app_data(PathConfig::default().error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()))
-            .app_data(Data::new(lock.clone()))
+            .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))
             .app_data(Data::new(hosts.clone()))
-            .wrap(Condition::new(hosts.is_some(), from_fn(host::check_host)))
-            .wrap(from_fn(watch::check_request))
+            .wrap(Condition::new(hosts.is_some(), from_fn(host_check::check_host)))
+            .wrap(from_fn(check_request::check_request))
             .wrap(Compress::default())
             .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))
             .wrap(Condition::new(!origins.is_empty(), across(&origins)))
-            .wrap(from_fn(watch::measure_request))
+            .wrap(from_fn(measure::measure_request))
             .configure(routes)
-            .default_service(web::to(lock::not_found))
+            .default_service(web::to(auth::not_found))
     };
     let bounds = ConnectionLimits {
         workers: settings.workers,
@@ -330,7 +321,7 @@ fn serve(
         shutdown_timeout_seconds: 10,
     };
     let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
-    let Some(certificate) = certificate else { return plain::serve(listener, bounds, app).map_err(failed) };
+    let Some(certificate) = certificate else { return listener::serve(listener, bounds, app).map_err(failed) };
     // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a
     // head.
     let server = HttpServer::new(app)

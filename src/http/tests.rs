@@ -1,4 +1,4 @@
-//! The doors as a whole: what each serves, and to whom.
+//! Both servers as a whole: the paths of each, their access, and their description.
 
 use actix_web::http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::http::{Method, StatusCode};
@@ -10,22 +10,22 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lock::tests::lock;
-use super::lock::{RequiredAccess, not_found};
-use super::server::admin_routes;
-use super::{api, openapi};
 use crate::auth::Scope;
+use crate::http::middleware::auth::tests::test_authorizer;
+use crate::http::middleware::auth::{RequiredAccess, not_found};
+use crate::http::router::{ADMIN_ROUTES, CONSOLE_ROUTES, PUBLIC_ROUTES, RouteInfo, admin_routes, openapi_document, public_routes};
+use crate::http::schema::query::RecommendationQuery;
 
 type Routes = fn(&mut ServiceConfig);
 
-/// The patterns of a door, asked of the router itself, which shows them to a debugger only.
-pub(super) async fn served_paths(routes: Routes) -> BTreeSet<String> {
+/// The patterns that a server registers, from the debug output of its router.
+pub(in crate::http) async fn served_paths(routes: Routes) -> BTreeSet<String> {
     let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
     let app = init_service(App::new().configure(routes).default_service(shown)).await;
     let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
     let map = String::from_utf8(map.to_vec()).unwrap();
     let (mut found, mut within, mut last, mut rest) = (BTreeSet::new(), Vec::new(), String::new(), map.as_str());
-    // The patterns of a scope come in brackets after its own, and are below it.
+    // A scope's own pattern precedes the patterns inside it, which are in brackets.
     let marks = ["Single(\"", "nodes: Some([", "}])"];
     while let Some((at, mark)) = marks.iter().filter_map(|mark| Some((rest.find(mark)?, *mark))).min() {
         rest = &rest[at + mark.len()..];
@@ -43,55 +43,27 @@ pub(super) async fn served_paths(routes: Routes) -> BTreeSet<String> {
     found
 }
 
-/// What each path of the public API needs. One that is not here must be put here: so nobody forgets
-/// to ask who may come there.
-const PUBLIC: [(&str, RequiredAccess); 23] = [
-    ("/v1/events", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/events/validate", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/track", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/page", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/screen", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/identify", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/alias", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/group", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/batch", RequiredAccess::Scope(Scope::Write)),
-    // As `identify` and `alias` do, and a beacon at a sign-in.
-    ("/v1/users/{user}/merge", RequiredAccess::Scope(Scope::Write)),
-    ("/v1/users/{user}", RequiredAccess::Scope(Scope::Users)),
-    ("/v1/users/{user}/consent", RequiredAccess::Scope(Scope::Users)),
-    ("/v1/users/{user}/recommendations", RequiredAccess::Scope(Scope::Read)),
-    ("/v1/users/{user}/recommendations/stream", RequiredAccess::Scope(Scope::Read)),
-    ("/v1/recommendations", RequiredAccess::Scope(Scope::Read)),
-    ("/v1/items/{item}/similar", RequiredAccess::Scope(Scope::Read)),
-    ("/v1/trending", RequiredAccess::Scope(Scope::Read)),
-    ("/v1/items", RequiredAccess::Scope(Scope::Items)),
-    ("/v1/items/{item}", RequiredAccess::Scope(Scope::Items)),
-    ("/v1/capture.js", RequiredAccess::Public),
-    ("/openapi.json", RequiredAccess::Public),
-    ("/docs", RequiredAccess::Public),
-    ("/nowhere", RequiredAccess::AnyKey),
-];
-
-/// What a path of the admin endpoint needs.
-fn private(path: &str) -> RequiredAccess {
-    match path {
-        "/healthz" | "/readyz" => RequiredAccess::Public,
-        "/metrics" => RequiredAccess::Scope(Scope::Metrics),
-        "/nowhere" | "/console/nowhere" => RequiredAccess::AnyKey,
-        _ => RequiredAccess::Scope(Scope::Admin),
-    }
+/// The access that every path of a server needs, by the route table, with paths that do not exist.
+fn required_access(routes: &[&[RouteInfo]], unknown: &[&str]) -> BTreeMap<String, RequiredAccess> {
+    let known = routes.iter().flat_map(|routes| routes.iter()).map(|route| (route.path.to_owned(), route.access));
+    known.chain(unknown.iter().map(|path| ((*path).to_owned(), RequiredAccess::AnyKey))).collect()
 }
 
-/// Every operation that a description has of these paths.
+/// The OpenAPI document as JSON.
+fn described(requires_key: bool) -> Value {
+    serde_json::to_value(openapi_document(requires_key)).unwrap()
+}
+
+/// The operations that a document describes for a path.
 fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d String, &'d Value)> {
     document["paths"][path].as_object().unwrap().iter()
 }
 
-/// Asks a locked door for everything that it serves, by every method, with every kind of key and
-/// with none.
-async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
-    let (lock, keys) = lock(true, &Scope::ALL);
-    let app = App::new().app_data(Data::new(lock.clone())).configure(routes).default_service(web::to(not_found));
+/// Sends every method to every path, with every kind of key and without one, and checks who is
+/// refused.
+async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
+    let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
+    let app = App::new().app_data(Data::new(authorizer.clone())).configure(routes).default_service(web::to(not_found));
     let app = init_service(app).await;
     let ask = async |method: &str, path: &str, key: Option<&str>| {
         let request = TestRequest::default().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
@@ -99,9 +71,9 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
         call_service(&app, request.to_request()).await
     };
     let revoked = {
-        let (_, secret) = lock.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
-        let id = lock.keys.key_ring().find(secret.reveal()).unwrap().id.clone();
-        lock.keys.revoke(&id).unwrap();
+        let (_, secret) = authorizer.keys.create("gone", "write,read,items,users,metrics,admin".parse().unwrap(), None, 0).unwrap();
+        let id = authorizer.keys.key_ring().find(secret.reveal()).unwrap().id.clone();
+        authorizer.keys.revoke(&id).unwrap();
         secret.reveal().to_owned()
     };
     let strangers = [None, Some("a-key-that-never-was"), Some(revoked.as_str())];
@@ -138,20 +110,36 @@ async fn hold(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
 }
 
 #[actix_web::test]
-async fn the_public_api_opens_to_whom_it_should() {
-    let needs: BTreeMap<_, _> = PUBLIC.into_iter().map(|(path, needs)| (path.to_owned(), needs)).collect();
-    let mut served = served_paths(api::public_routes).await;
-    assert!(served.is_superset(&openapi::tests::described_paths()));
-    served.insert("/nowhere".to_owned());
-    assert_eq!(served, needs.keys().cloned().collect(), "PUBLIC says who may come where");
-    hold(api::public_routes, &needs).await;
+async fn public_api_checks_the_access_of_the_table() {
+    let access = required_access(&[PUBLIC_ROUTES], &["/nowhere"]);
+    assert_eq!(served_paths(public_routes).await, PUBLIC_ROUTES.iter().map(|route| route.path.to_owned()).collect());
+    check_access(public_routes, &access).await;
 }
 
 #[test]
-fn the_description_says_who_may_come_where() {
+fn public_table_grants_the_documented_access() {
+    // Only the script and the description are public; everything else needs the scope of its data.
+    let access = required_access(&[PUBLIC_ROUTES], &[]);
+    let public: Vec<_> = access.iter().filter(|(_, access)| **access == RequiredAccess::Public).map(|(path, _)| path.as_str()).collect();
+    assert_eq!(public, ["/docs", "/openapi.json", "/v1/capture.js"]);
+    for (path, scope) in [
+        ("/v1/events", Scope::Write),
+        ("/v1/batch", Scope::Write),
+        ("/v1/users/{user}/merge", Scope::Write),
+        ("/v1/users/{user}", Scope::Users),
+        ("/v1/users/{user}/consent", Scope::Users),
+        ("/v1/users/{user}/recommendations", Scope::Read),
+        ("/v1/items/{item}", Scope::Items),
+    ] {
+        assert_eq!(access[path], RequiredAccess::Scope(scope), "{path}");
+    }
+}
+
+#[test]
+fn document_states_the_security_of_every_operation() {
     for locked in [true, false] {
-        let document = openapi::tests::openapi_json(locked);
-        for (path, needs) in PUBLIC.into_iter().filter(|(_, needs)| *needs != RequiredAccess::AnyKey) {
+        let document = described(locked);
+        for RouteInfo { path, access: needs, .. } in PUBLIC_ROUTES.iter().copied() {
             let wanted = match needs {
                 RequiredAccess::Scope(scope) => {
                     let ways = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
@@ -170,12 +158,12 @@ fn the_description_says_who_may_come_where() {
 }
 
 #[actix_web::test]
-async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
-    let (lock, keys) = lock(true, &Scope::ALL);
-    let app = init_service(App::new().app_data(Data::new(lock)).configure(api::public_routes)).await;
-    let document = openapi::tests::openapi_json(true);
+async fn accepts_a_key_only_as_documented() {
+    let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
+    let app = init_service(App::new().app_data(Data::new(authorizer)).configure(public_routes)).await;
+    let document = described(true);
     for (path, scope) in
-        PUBLIC.into_iter().filter_map(|(path, needs)| if let RequiredAccess::Scope(scope) = needs { Some((path, scope)) } else { None })
+        PUBLIC_ROUTES.iter().filter_map(|route| if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None })
     {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
         for (method, operation) in operations(&document, path) {
@@ -200,19 +188,25 @@ async fn a_key_is_taken_as_it_is_described_and_in_no_other_way() {
 }
 
 #[actix_web::test]
-async fn the_admin_endpoint_opens_to_whom_it_should() {
-    let served = served_paths(admin_routes).await;
-    assert!(served.len() > 30 && served.contains("/console/sessions/{user}"), "{served:?}");
-    let more = ["/nowhere", "/console/nowhere"].map(str::to_owned);
-    let needs = served.into_iter().chain(more).map(|path| (path.clone(), private(&path))).collect();
-    hold(admin_routes, &needs).await;
+async fn admin_endpoint_checks_the_access_of_the_table() {
+    let access = required_access(&[ADMIN_ROUTES, CONSOLE_ROUTES], &[]);
+    assert_eq!(served_paths(admin_routes).await, access.keys().cloned().collect());
+    for (path, access) in &access {
+        let expected = match path.as_str() {
+            "/healthz" | "/readyz" => RequiredAccess::Public,
+            "/metrics" => RequiredAccess::Scope(Scope::Metrics),
+            _ => RequiredAccess::Scope(Scope::Admin),
+        };
+        assert_eq!(*access, expected, "{path}");
+    }
+    check_access(admin_routes, &required_access(&[ADMIN_ROUTES, CONSOLE_ROUTES], &["/nowhere", "/console/nowhere"])).await;
 }
 
 #[actix_web::test]
-async fn neither_door_serves_what_is_the_others() {
-    for (here, there) in [(api::public_routes as Routes, admin_routes as Routes), (admin_routes, api::public_routes)] {
-        let lock = lock(false, &[]).0;
-        let app = init_service(App::new().app_data(Data::new(lock)).configure(here).default_service(web::to(not_found))).await;
+async fn neither_server_serves_the_paths_of_the_other() {
+    for (here, there) in [(public_routes as Routes, admin_routes as Routes), (admin_routes, public_routes)] {
+        let authorizer = test_authorizer(false, &[]).0;
+        let app = init_service(App::new().app_data(Data::new(authorizer)).configure(here).default_service(web::to(not_found))).await;
         for path in served_paths(there).await {
             let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
@@ -221,4 +215,39 @@ async fn neither_door_serves_what_is_the_others() {
             }
         }
     }
+}
+
+/// The methods that the document describes for each path.
+fn paths(document: &Value) -> Vec<(String, Vec<String>)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths.map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect())).collect()
+}
+
+#[actix_web::test]
+async fn every_route_is_described_and_every_described_route_exists() {
+    let paths = paths(&described(true));
+    assert_eq!(served_paths(public_routes).await, paths.iter().map(|(path, _)| path.clone()).collect());
+
+    let app = init_service(App::new().app_data(Data::new(test_authorizer(false, &[]).0)).configure(public_routes)).await;
+    for (path, methods) in paths {
+        let ask = async |method: &str| {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            call_service(&app, TestRequest::default().method(method).uri(&path).to_request()).await
+        };
+        for method in &methods {
+            assert_ne!(ask(method).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        }
+        let refused = ask("BREW").await;
+        let allowed = refused.headers().get(ALLOW).unwrap().to_str().unwrap();
+        assert_eq!(allowed.split(", ").collect::<BTreeSet<_>>(), methods.iter().map(String::as_str).collect(), "{path}");
+    }
+}
+
+#[test]
+fn every_parameter_of_a_recommendation_is_described() {
+    let document = described(true);
+    let parameters = document["paths"]["/v1/users/{user}/recommendations"]["get"]["parameters"].as_array().unwrap();
+    let named = parameters.iter().filter(|one| one["in"] == "query").map(|one| one["name"].as_str().unwrap());
+    let known = RecommendationQuery::PARAMETER_NAMES.into_iter().chain(["recommendation_id", "offset"]);
+    assert_eq!(named.collect::<BTreeSet<_>>(), known.collect());
 }

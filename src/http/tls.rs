@@ -46,14 +46,14 @@ type CertificateVersion = Option<(SystemTime, u64)>;
 
 /// The certificate in force.
 #[derive(Debug)]
-pub(super) struct TlsCertificate {
+pub(in crate::http) struct TlsCertificate {
     files: TlsFiles,
     current: ArcSwap<CertifiedKey>,
     seen: Mutex<[CertificateVersion; 2]>,
 }
 
 impl TlsCertificate {
-    pub(super) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
+    pub(in crate::http) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         let seen = stamps(files);
         Ok(Arc::new(Self { current: ArcSwap::from_pointee(read(files)?), seen: Mutex::new(seen), files: files.clone() }))
     }
@@ -62,7 +62,7 @@ impl TlsCertificate {
     ///
     /// # Errors
     /// If that cannot be used: once for each change, and what was in force stays.
-    pub(super) fn reload_if_changed(&self) -> Result<bool, TlsError> {
+    pub(in crate::http) fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.files);
         if *seen == stamps {
@@ -74,7 +74,7 @@ impl TlsCertificate {
     }
 
     /// What a server is made with.
-    pub(super) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
+    pub(in crate::http) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         Ok(versions.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
     }

@@ -3,23 +3,23 @@
 use maud::{Markup, html};
 
 /// A line through points, from left to right.
-pub(super) struct ChartLine<'a> {
+pub(in crate::http) struct ChartLine<'a> {
     /// As the legend says it.
-    pub(super) name: &'a str,
-    pub(super) points: Vec<(f64, f64)>,
+    pub(in crate::http) name: &'a str,
+    pub(in crate::http) points: Vec<(f64, f64)>,
 }
 
 /// What a chart shows.
-pub(super) struct TimeChart<'a> {
+pub(in crate::http) struct TimeChart<'a> {
     /// Tells it from the others on its page, also when it is drawn anew.
-    pub(super) id: &'a str,
-    pub(super) title: &'a str,
+    pub(in crate::http) id: &'a str,
+    pub(in crate::http) title: &'a str,
     /// What lies along the horizontal axis, and how it is written.
-    pub(super) x_axis: (&'a str, &'a dyn Fn(f64) -> String),
+    pub(in crate::http) x_axis: (&'a str, &'a dyn Fn(f64) -> String),
     /// How the figures are written.
-    pub(super) format_y: &'a dyn Fn(f64) -> String,
+    pub(in crate::http) format_y: &'a dyn Fn(f64) -> String,
     /// At most two.
-    pub(super) lines: Vec<ChartLine<'a>>,
+    pub(in crate::http) lines: Vec<ChartLine<'a>>,
 }
 
 /// The most rows of the table: enough to follow the line.
@@ -30,7 +30,7 @@ const HEIGHT: f64 = 160.0;
 
 impl TimeChart<'_> {
     /// The chart, which is drawn anew as the service goes on.
-    pub(super) fn render(&self) -> Markup {
+    pub(in crate::http) fn render(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
         let top = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));

@@ -6,10 +6,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::domain::Timestamp;
 
 /// What stands where there is no figure.
-pub(super) const NO_VALUE: &str = "–";
+pub(in crate::http) const NO_VALUE: &str = "–";
 
 /// A whole number, its thousands apart.
-pub(super) fn format_count(number: u64) -> String {
+pub(in crate::http) fn format_count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -22,7 +22,7 @@ pub(super) fn format_count(number: u64) -> String {
 }
 
 /// A number of bytes, in decimal units.
-pub(super) fn format_bytes(number: u64) -> String {
+pub(in crate::http) fn format_bytes(number: u64) -> String {
     let mut number = number as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if number < 1000.0 {
@@ -34,12 +34,12 @@ pub(super) fn format_bytes(number: u64) -> String {
 }
 
 /// How much a second.
-pub(super) fn format_rate(number: f64) -> String {
+pub(in crate::http) fn format_rate(number: f64) -> String {
     if number >= 100.0 { format_count(number.round() as u64) } else { format!("{number:.1}") }
 }
 
 /// A duration in seconds.
-pub(super) fn format_seconds(number: f64) -> String {
+pub(in crate::http) fn format_seconds(number: f64) -> String {
     match number {
         number if number <= 0.0 => "0 s".to_owned(),
         number if number < 0.001 => format!("{:.0} µs", number * 1e6),
@@ -52,12 +52,12 @@ pub(super) fn format_seconds(number: f64) -> String {
 }
 
 /// A share, to four places.
-pub(super) fn format_ratio(number: f64) -> String {
+pub(in crate::http) fn format_ratio(number: f64) -> String {
     format!("{number:.4}")
 }
 
 /// A moment, in UTC; what cannot be one is shown as it is.
-pub(super) fn format_timestamp(at: Timestamp) -> String {
+pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
     Moment::from_millisecond(at).map_or_else(|_| at.to_string(), |moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
@@ -65,7 +65,7 @@ pub(super) fn format_timestamp(at: Timestamp) -> String {
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The page of a user or an item: `within` is `/console/items`, say.
-pub(super) fn detail_path(within: &str, id: &str) -> String {
+pub(in crate::http) fn detail_path(within: &str, id: &str) -> String {
     format!("{within}/{}", utf8_percent_encode(id, PLAIN))
 }
 

@@ -4,18 +4,18 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 
-use super::format::{NO_VALUE, format_count, detail_path, format_timestamp};
-use super::layout::{share_bar, page, tile};
-use super::sessions::heat_strip;
+use crate::http::console::format::{NO_VALUE, format_count, detail_path, format_timestamp};
+use crate::http::console::layout::{share_bar, page, tile};
+use crate::http::console::sessions::heat_strip;
 use crate::domain::Item;
-use crate::http::admin::items::{ItemSummary, ItemSearchQuery, ItemView, ItemSearchResult};
-use crate::http::api::ApiState;
-use crate::http::problem::Problem;
+use crate::http::routes::admin::items::{ItemSummary, ItemSearchQuery, ItemView, ItemSearchResult};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
 
 /// Where the items' pages are.
 const HERE: &str = "/console/items";
 
-pub(super) async fn list_page(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> HttpResponse {
+pub(in crate::http) async fn list_page(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> HttpResponse {
     page("Items", "Items", listed(api, wanted.into_inner()).await)
 }
 
@@ -75,7 +75,7 @@ fn state(item: Option<&Item>) -> Markup {
     } }
 }
 
-pub(super) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
+pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) -> HttpResponse {
     let item = item.into_inner();
     let title = format!("Item {item}");
     page("Items", &title, ItemView::read(api, item).await.map(|view| shown(&view)))

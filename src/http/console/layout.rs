@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, ResponseError};
 use maud::{DOCTYPE, Markup, html};
 
-use crate::http::problem::Problem;
+use crate::http::schema::problem::Problem;
 
 /// The pages that the navigation leads to.
 const PLACES: [(&str, &str); 6] = [
@@ -16,7 +16,7 @@ const PLACES: [(&str, &str); 6] = [
 ];
 
 /// A page at one of the places, or what went wrong on the way to it.
-pub(super) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
+pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
         Ok(content) => written(HttpResponse::Ok(), place, title, content),
         Err(problem) => self::problem_page(&problem),
@@ -24,7 +24,7 @@ pub(super) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -
 }
 
 /// A problem, for people.
-pub(super) fn problem_page(problem: &Problem) -> HttpResponse {
+pub(in crate::http) fn problem_page(problem: &Problem) -> HttpResponse {
     let content = html! {
         section.card {
             p { (problem.detail()) }
@@ -78,7 +78,7 @@ fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &st
 }
 
 /// A figure with its name. `live` is its place in the status and how it is written, if it moves.
-pub(super) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
+pub(in crate::http) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
     html! {
         div.tile {
             dt { (name) }
@@ -90,7 +90,7 @@ pub(super) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &s
 
 /// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it
 /// tells nothing to who listens.
-pub(super) fn share_bar(share: f64) -> Markup {
+pub(in crate::http) fn share_bar(share: f64) -> Markup {
     let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
     html! {
         svg.meter viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" focusable="false" {
@@ -102,7 +102,7 @@ pub(super) fn share_bar(share: f64) -> Markup {
 
 /// A form that acts: what it sends is JSON, and `script` says what became of it. `done` may name
 /// members of the answer in braces.
-pub(super) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
+pub(in crate::http) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {
             div.fields { (content) }

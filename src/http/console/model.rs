@@ -4,16 +4,16 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{ChartLine, TimeChart};
-use super::format::{NO_VALUE, format_bytes, format_count, format_timestamp, format_seconds};
-use super::layout::{act, page as written, tile};
-use super::overview::format_clock_time;
-use crate::http::admin::model::{ModelStatus, model_status};
-use crate::http::admin::status::{ServiceHistory, ServiceStatus};
-use crate::http::api::ApiState;
-use crate::http::problem::Problem;
+use crate::http::console::chart::{ChartLine, TimeChart};
+use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_timestamp, format_seconds};
+use crate::http::console::layout::{act, page as written, tile};
+use crate::http::console::overview::format_clock_time;
+use crate::http::routes::admin::model::{ModelStatus, model_status};
+use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
 
-pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
+pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Model", "Model", content(api).await)
 }
 

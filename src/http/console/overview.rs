@@ -4,15 +4,15 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::chart::{ChartLine, TimeChart};
-use super::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
-use super::layout::{page as written, tile};
-use crate::http::admin::status::{ServiceHistory, ServiceStatus};
-use crate::http::api::ApiState;
-use crate::http::problem::Problem;
-use crate::http::pulse::StatusSample;
+use crate::http::console::chart::{ChartLine, TimeChart};
+use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
+use crate::http::console::layout::{page as written, tile};
+use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
+use crate::http::status::history::StatusSample;
 
-pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
+pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Overview", "Overview", content(&api).await)
 }
 
@@ -56,7 +56,7 @@ fn readiness(ready: bool) -> &'static str {
 }
 
 fn quality_chart(history: &ServiceHistory) -> Markup {
-    let points = |figure: &dyn Fn(&crate::http::admin::status::QualityPoint) -> f64| -> Vec<(f64, f64)> {
+    let points = |figure: &dyn Fn(&crate::http::status::service_status::QualityPoint) -> f64| -> Vec<(f64, f64)> {
         // A stretch of a few tests says nothing.
         history.quality.iter().filter(|stretch| stretch.steps >= 20).map(|stretch| (stretch.from as f64, figure(stretch))).collect()
     };
@@ -74,8 +74,8 @@ fn quality_chart(history: &ServiceHistory) -> Markup {
 }
 
 /// The time of day, in UTC.
-pub(super) fn format_clock_time(at: f64) -> String {
-    super::format::format_timestamp(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
+pub(in crate::http) fn format_clock_time(at: f64) -> String {
+    crate::http::console::format::format_timestamp(at as i64).split_once(' ').map_or(String::new(), |(_, time)| time.to_owned())
 }
 
 /// What was added between one moment and the next, a second.

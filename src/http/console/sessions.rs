@@ -5,12 +5,12 @@ use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
-use super::format::{NO_VALUE, format_count, detail_path, format_timestamp, format_seconds};
-use super::layout::{share_bar, page, tile};
+use crate::http::console::format::{NO_VALUE, format_count, detail_path, format_timestamp, format_seconds};
+use crate::http::console::layout::{share_bar, page, tile};
 use crate::domain::RecommendedItem;
-use crate::http::admin::sessions::{RecommendationPreview, CandidatesView, HiddenStateView, RankedCandidate, SequenceStep, SessionsQuery, SessionSummary, SessionList, SessionInspection};
-use crate::http::api::ApiState;
-use crate::http::problem::Problem;
+use crate::http::routes::admin::sessions::{RecommendationPreview, CandidatesView, HiddenStateView, RankedCandidate, SequenceStep, SessionsQuery, SessionSummary, SessionList, SessionInspection};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
 use crate::ingest::IdKind;
 
 /// Where the X-rays are.
@@ -18,7 +18,7 @@ const HERE: &str = "/console/sessions";
 /// Places shown of each source's list.
 const PLACES: usize = 10;
 
-pub(super) async fn list_page(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
+pub(in crate::http) async fn list_page(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
     page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
 }
 
@@ -73,7 +73,7 @@ fn item_link(item: &str) -> Markup {
     html! { a href=(detail_path("/console/items", item)) { (item) } }
 }
 
-pub(super) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
+pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
     page("Sessions", &title, SessionInspection::read(api, user).await.map(|xray| shown(&xray)))
@@ -159,7 +159,7 @@ fn heat(hidden: &HiddenStateView) -> Markup {
 }
 
 /// A row of numbers as cells: red-free, so that nobody has to tell red from green.
-pub(super) fn heat_strip(name: &str, values: &[f32]) -> Markup {
+pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
     let (least, most) = values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
     let label = format!("{name}: {} values from {least:.3} to {most:.3}", values.len());

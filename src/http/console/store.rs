@@ -4,13 +4,13 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use super::format::{format_bytes, format_count, format_timestamp};
-use super::layout::{act, page as written, tile};
-use crate::http::admin::store::{QuarantineView, StoreView};
-use crate::http::api::ApiState;
-use crate::http::problem::Problem;
+use crate::http::console::format::{format_bytes, format_count, format_timestamp};
+use crate::http::console::layout::{act, page as written, tile};
+use crate::http::routes::admin::store::{QuarantineView, StoreView};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
 
-pub(super) async fn page(api: Data<ApiState>) -> HttpResponse {
+pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Store", "Store", content(api).await)
 }
 

@@ -1,0 +1,117 @@
+//! What the sources of candidates remember, and the map of the items.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use maud::{Markup, html};
+
+use crate::http::console::format::{NO_VALUE, format_bytes, format_count, detail_path};
+use crate::http::console::layout::{share_bar, page as written};
+use crate::http::routes::admin::candidates::{ClusterView, CandidateSourcesView};
+use crate::http::state::ApiState;
+
+/// Clusters that the table shows.
+const SHOWN: usize = 50;
+/// The map, in its own units.
+const SIDE: f32 = 600.0;
+/// The room that is left around it.
+const MARGIN: f32 = 24.0;
+
+pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
+    written("Recall", "Recall", CandidateSourcesView::read(api).await.map(|recall| content(&recall)))
+}
+
+fn content(recall: &CandidateSourcesView) -> Markup {
+    html! {
+        p.lead { "Where candidates come from, and how the weights of version " (format_count(recall.weights_version)) " have laid out the items." }
+        section.card {
+            h2 { "Sources" }
+            (sources(recall))
+        }
+        section.card {
+            h2 { "Map" }
+            p.note {
+                "Embeddings on the plane in which they are spread the widest: " span.key-pos { (format_count(recall.clusters.len() as u64)) " clusters" } ", by their size, and the "
+                span.key-neg { (format_count(recall.items.len() as u64)) " items" } " chosen most lately."
+            }
+            @if recall.items.is_empty() { p.empty { "The network knows no item yet." } } @else { (map(recall)) }
+        }
+        section.card {
+            h2 { "Clusters" }
+            @if recall.clusters.is_empty() {
+                p.empty { "The items have not been clustered yet; that happens every " code { "clusters.every" } " entries." }
+            } @else {
+                p.note { "The largest " (recall.clusters.len().min(SHOWN)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
+                (clusters(recall.clusters.get(..SHOWN).unwrap_or(&recall.clusters)))
+            }
+        }
+    }
+}
+
+fn sources(recall: &CandidateSourcesView) -> Markup {
+    let largest = recall.sources.iter().map(|source| source.bytes).max().unwrap_or(0).max(1) as f64;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Sources" {
+            table {
+                thead { tr { th scope="col" { "Source" } th.number scope="col" { "Entries" } th scope="col" { "Memory" } } }
+                tbody {
+                    @for source in &recall.sources {
+                        tr {
+                            th scope="row" { (source.source.as_str()) }
+                            // The network and its clusters are weights, not counts.
+                            @if source.bytes == 0 && source.entries == 0 { td.number { (NO_VALUE) } td { (NO_VALUE) } } @else {
+                                td.number { (format_count(source.entries as u64)) }
+                                td.metered { (share_bar(source.bytes as f64 / largest)) span { (format_bytes(source.bytes as u64)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn map(recall: &CandidateSourcesView) -> Markup {
+    let points = || recall.clusters.iter().map(|cluster| cluster.position).chain(recall.items.iter().map(|item| item.position));
+    let extent = |axis: usize| {
+        let along = || points().filter_map(move |at| at.get(axis).copied());
+        (along().fold(f32::INFINITY, f32::min), along().fold(f32::NEG_INFINITY, f32::max))
+    };
+    let ((left, right), (low, high)) = (extent(0), extent(1));
+    let scale = (SIDE - 2.0 * MARGIN) / (right - left).max(high - low).max(f32::MIN_POSITIVE);
+    let x = |at: [f32; 2]| format!("{:.1}", MARGIN + (at[0] - left) * scale);
+    let y = |at: [f32; 2]| format!("{:.1}", MARGIN + (high - at[1]) * scale);
+    let (width, height) = (2.0 * MARGIN + (right - left) * scale, 2.0 * MARGIN + (high - low) * scale);
+    let largest = recall.clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f32;
+    let label =
+        format!("A map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
+    html! {
+        svg.map viewBox=(format!("0 0 {width:.0} {height:.0}")) role="img" aria-label=(label) {
+            @for item in &recall.items { circle.item cx=(x(item.position)) cy=(y(item.position)) r="1.8" { title { (item.item) } } }
+            @for cluster in &recall.clusters {
+                circle.cluster cx=(x(cluster.position)) cy=(y(cluster.position)) r=(format!("{:.1}", 2.0 + 12.0 * (cluster.size as f32 / largest).sqrt())) {
+                    title { "Cluster " (cluster.cluster) ": " (cluster.size) " items, such as " (cluster.top_items.join(", ")) }
+                }
+            }
+        }
+    }
+}
+
+fn clusters(clusters: &[ClusterView]) -> Markup {
+    let largest = clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f64;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Clusters" {
+            table {
+                thead { tr { th.number scope="col" { "Cluster" } th scope="col" { "Items" } th scope="col" { "Most popular" } } }
+                tbody {
+                    @for cluster in clusters {
+                        tr {
+                            th.number scope="row" { (cluster.cluster) }
+                            td.metered { (share_bar(cluster.size as f64 / largest)) span { (format_count(cluster.size as u64)) } }
+                            td { span.tags { @for item in &cluster.top_items { a.tag href=(detail_path("/console/items", item)) { (item) } } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The span of a request, as OpenTelemetry's conventions for HTTP want it
+//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): but for its address, which may
+//! name a user.
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::{Method, StatusCode};
+use tracing::Span;
+use tracing::field::Empty;
+
+use crate::http::middleware::request_id::RequestId;
+use crate::telemetry::{self, span};
+
+/// The methods by name. A method may be any word, and one that is not known says no more than that:
+/// it might say who somebody is.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
+    }
+}
+
+/// The span of a request that has come; it goes on the sender's trace, if the request names one.
+pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &RequestId) -> Span {
+    let span = span!(
+        "server",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = name(request.method()),
+        http.route = Empty,
+        http.response.status_code = Empty,
+        "error.type" = Empty,
+        sequor.request_id = id.as_str(),
+    );
+    if !span.is_disabled()
+        && let Some(parent) = request.headers().get("traceparent").and_then(|parent| parent.to_str().ok())
+    {
+        telemetry::set_remote_parent(&span, parent);
+    }
+    span
+}
+
+/// Tells a request's span how it was answered, and where, by the `pattern` of its path.
+pub(in crate::http) fn finish_request_span(span: &Span, method: &Method, pattern: Option<&str>, status: StatusCode) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR").record("error.type", status.as_str());
+    }
+    if let Some(pattern) = pattern {
+        span.record("http.route", pattern);
+    }
+    telemetry::rename_span(span, || match pattern {
+        Some(pattern) => format!("{} {pattern}", name(method)),
+        None => name(method).replace("_OTHER", "HTTP"),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_is_not_known_has_no_name() {
+        assert_eq!((name(&Method::PATCH), name(&Method::from_bytes(b"ANN").unwrap())), ("PATCH", "_OTHER"));
+    }
+}

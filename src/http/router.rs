@@ -1,0 +1,229 @@
+//! The route table: every path of the public API, of the admin endpoint and of the admin pages.
+//!
+//! A row names the path, the access that it needs, the metric label of its requests and one handler
+//! per method. To add an endpoint, write its handler below [`crate::http::routes`] and add a row.
+//! From the table follow the configuration of both servers, the label that the measuring middleware
+//! records, the `Allow` header of a 405, and the operations and security of the OpenAPI document.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{Error, HttpResponse, Resource};
+use std::sync::LazyLock;
+use utoipa::OpenApi;
+
+use crate::auth::Scope;
+use crate::http::console;
+use crate::http::middleware::auth::{self, RequiredAccess};
+use crate::http::routes::openapi::DocumentSource;
+use crate::http::routes::{
+    admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users,
+};
+use crate::http::schema;
+use crate::http::schema::problem::Problem;
+use crate::metrics::Endpoint;
+
+/// One path: a row of the route table without its handlers.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct RouteInfo {
+    pub(in crate::http) path: &'static str,
+    /// Its methods, as in an `Allow` header.
+    pub(in crate::http) methods: &'static str,
+    pub(in crate::http) access: RequiredAccess,
+}
+
+/// The access that a row names: `Public`, or the scope of the key that the path needs.
+macro_rules! access {
+    (Public) => {
+        RequiredAccess::Public
+    };
+    ($scope:ident) => {
+        RequiredAccess::Scope(Scope::$scope)
+    };
+}
+
+/// Rows as [`RouteInfo`].
+macro_rules! infos {
+    ($( $path:literal $access:ident $label:ident => $first:ident $($head:ident)::+ $(, $method:ident $($handler:ident)::+)*; )*) => {
+        &[$( RouteInfo {
+            path: $path,
+            methods: concat!(stringify!($first) $(, ", ", stringify!($method))*),
+            access: access!($access),
+        } ),*]
+    };
+}
+
+/// Registers rows, in a scope that begins with `$prefix`.
+macro_rules! register {
+    ($config:ident, $prefix:literal, $infos:ident, $( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
+        let mut rows = $infos.iter();
+        $( if let Some(info) = rows.next() {
+            $config.service(resource(info, $prefix)$(.route(web::method(Method::$method).to($($handler)::+)))+);
+        } )*
+    };
+}
+
+/// The metric label of a path.
+macro_rules! label {
+    ($pattern:ident, $( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
+        match $pattern {
+            $( $path => Some(Endpoint::$label), )*
+            _ => None,
+        }
+    };
+}
+
+/// The operations of the rows, described by the attributes of their handlers.
+macro_rules! operations {
+    ($( $path:literal $access:ident $label:ident => $($method:ident $($handler:ident)::+),+; )*) => {
+        /// The operations of the public API.
+        #[derive(OpenApi)]
+        #[openapi(paths($($($($handler)::+),+),*))]
+        struct PublicOperations;
+    };
+}
+
+macro_rules! route_table {
+    (public { $($public:tt)* } admin { $($admin:tt)* } console { $($console:tt)* }) => {
+        /// The paths of the public API.
+        pub(in crate::http) const PUBLIC_ROUTES: &[RouteInfo] = infos!($($public)*);
+        /// The paths of the admin endpoint, without its pages.
+        pub(in crate::http) const ADMIN_ROUTES: &[RouteInfo] = infos!($($admin)*);
+        /// The admin pages.
+        pub(in crate::http) const CONSOLE_ROUTES: &[RouteInfo] = infos!($($console)*);
+
+        operations!($($public)*);
+
+        /// Registers the public API.
+        pub(in crate::http) fn public_routes(config: &mut ServiceConfig) {
+            config.app_data(Data::new(DocumentSource(openapi_json)));
+            config.configure(beacon::provide_script);
+            register!(config, "", PUBLIC_ROUTES, $($public)*);
+        }
+
+        /// Registers the admin endpoint and its pages.
+        pub(in crate::http) fn admin_routes(config: &mut ServiceConfig) {
+            register!(config, "", ADMIN_ROUTES, $($admin)*);
+            console::register(config, console_routes);
+        }
+
+        fn console_routes(config: &mut ServiceConfig) {
+            register!(config, "/console", CONSOLE_ROUTES, $($console)*);
+        }
+
+        /// The metric label of a path of either server; `None` if it is in no row.
+        pub(in crate::http) fn endpoint_label(pattern: &str) -> Option<Endpoint> {
+            label!(pattern, $($public)* $($admin)* $($console)*)
+        }
+    };
+}
+
+route_table! {
+    public {
+        "/v1/events" Write Events => POST events::ingest_events;
+        "/v1/events/validate" Write Other => POST events::validate_events;
+        "/v1/users/{user}/recommendations" Read Recommendations => GET recommendations::get_recommendations;
+        "/v1/users/{user}/recommendations/stream" Read Streams => GET stream::stream_recommendations;
+        "/v1/recommendations" Read InlineRecommendations => POST recommendations::recommend_inline;
+        "/v1/items/{item}/similar" Read NonPersonalised => GET recommendations::get_similar_items;
+        "/v1/trending" Read NonPersonalised => GET recommendations::get_trending_items;
+        "/v1/items" Items Items => POST items::change_items;
+        "/v1/items/{item}" Items Items => GET items::get_item, PUT items::put_item, PATCH items::patch_item, DELETE items::delete_item;
+        "/v1/users/{user}/merge" Write Other => POST merges::merge_users;
+        "/v1/users/{user}" Users Other => GET users::export_user, DELETE users::erase_user;
+        "/v1/users/{user}/consent" Users Other => GET consents::get_consent, PUT consents::set_consent;
+        "/v1/track" Write Segment => POST segment::track;
+        "/v1/page" Write Segment => POST segment::page;
+        "/v1/screen" Write Segment => POST segment::screen;
+        "/v1/identify" Write Segment => POST segment::identify;
+        "/v1/alias" Write Segment => POST segment::alias;
+        "/v1/group" Write Segment => POST segment::group;
+        "/v1/batch" Write Segment => POST segment::take_segment_batch;
+        "/v1/capture.js" Public Other => GET beacon::get_beacon_script;
+        "/openapi.json" Public Other => GET openapi::get_description;
+        "/docs" Public Other => GET openapi::get_docs;
+    }
+    admin {
+        "/" Admin Admin => GET console::home;
+        "/metrics" Metrics Admin => GET admin::probes::exposition, HEAD admin::probes::exposition;
+        "/healthz" Public Admin => GET admin::probes::alive, HEAD admin::probes::alive;
+        "/readyz" Public Admin => GET admin::probes::ready, HEAD admin::probes::ready;
+        "/admin/model" Admin Admin => GET admin::model::model, HEAD admin::model::model;
+        "/admin/model/checkpoint" Admin Admin => POST admin::model::checkpoint;
+        "/admin/model/rollback" Admin Admin => POST admin::model::rollback;
+        "/admin/model/pause" Admin Admin => POST admin::model::pause;
+        "/admin/model/resume" Admin Admin => POST admin::model::resume;
+        "/admin/model/learning-rate" Admin Admin => POST admin::model::learning_rate;
+        "/admin/recall/recluster" Admin Admin => POST admin::model::recluster;
+        "/admin/settings" Admin Admin => GET admin::settings::settings, HEAD admin::settings::settings;
+        "/admin/settings/reload" Admin Admin => POST admin::settings::reload;
+        "/admin/log-level" Admin Admin => POST admin::settings::log_level;
+        "/admin/drain" Admin Admin => POST admin::settings::drain;
+        "/admin/keys" Admin Admin => GET admin::keys::list, POST admin::keys::create;
+        "/admin/keys/{id}" Admin Admin => DELETE admin::keys::revoke;
+        "/admin/status" Admin Admin => GET admin::status::status, HEAD admin::status::status;
+        "/admin/history" Admin Admin => GET admin::status::history;
+        "/admin/stream" Admin Admin => GET admin::status::listen;
+        "/admin/store" Admin Admin => GET admin::store::store;
+        "/admin/quarantine" Admin Admin => GET admin::store::quarantine, HEAD admin::store::quarantine;
+        "/admin/backup" Admin Admin => POST admin::store::backup;
+        "/admin/store/compact" Admin Admin => POST admin::store::compact;
+        "/admin/erasures" Admin Admin => GET admin::store::erasures;
+        "/admin/journal" Admin Admin => GET admin::store::journal;
+        "/admin/sessions" Admin Admin => GET admin::sessions::list;
+        "/admin/sessions/{user}" Admin Admin => GET admin::sessions::look;
+        "/admin/items" Admin Admin => GET admin::items::list;
+        "/admin/items/{item}" Admin Admin => GET admin::items::look;
+        "/admin/recall" Admin Admin => GET admin::candidates::look;
+    }
+    console {
+        "/console" Admin Admin => GET console::overview::page;
+        "/console/sessions" Admin Admin => GET console::sessions::list_page;
+        "/console/sessions/{user}" Admin Admin => GET console::sessions::session_page;
+        "/console/items" Admin Admin => GET console::items::list_page;
+        "/console/items/{item}" Admin Admin => GET console::items::item_page;
+        "/console/model" Admin Admin => GET console::model::page;
+        "/console/recall" Admin Admin => GET console::candidates::page;
+        "/console/store" Admin Admin => GET console::store::page;
+        "/console/console.css" Admin Admin => GET console::style_sheet;
+        "/console/console.js" Admin Admin => GET console::script;
+        "/console/icon.svg" Admin Admin => GET console::icon;
+    }
+}
+
+/// A path without its handlers: it checks the access and answers other methods with 405.
+fn resource(
+    info: &RouteInfo,
+    prefix: &str,
+) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + use<>> {
+    let RouteInfo { path, methods, access } = *info;
+    web::resource(path.strip_prefix(prefix).unwrap_or(path))
+        .default_service(web::to(move || async move { Err::<HttpResponse, _>(Problem::method_not_allowed(methods)) }))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| auth::require_access(access, request, next)))
+}
+
+/// The scope that a path of the public API needs.
+fn scope_of(path: &str) -> Option<Scope> {
+    match PUBLIC_ROUTES.iter().find(|route| route.path == path)?.access {
+        RequiredAccess::Scope(scope) => Some(scope),
+        RequiredAccess::Public | RequiredAccess::AnyKey => None,
+    }
+}
+
+/// The OpenAPI document of a public API that asks for keys, or of one that does not.
+pub(in crate::http) fn openapi_document(requires_key: bool) -> utoipa::openapi::OpenApi {
+    schema::openapi::document(PublicOperations::openapi(), requires_key, scope_of)
+}
+
+/// The same as JSON, rendered once.
+fn openapi_json(requires_key: bool) -> Bytes {
+    static WITHOUT_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(false));
+    static WITH_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(true));
+    Bytes::clone(if requires_key { &WITH_KEYS } else { &WITHOUT_KEYS })
+}
+
+fn to_json(requires_key: bool) -> Bytes {
+    openapi_document(requires_key).to_json().unwrap_or_default().into()
+}

@@ -1,0 +1,85 @@
+//! What the sources of candidates remember, and how the network has laid out the items.
+
+use actix_web::web::{self, Data, Json};
+use serde::Serialize;
+
+use crate::domain::{ItemIx, SourceName};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
+use crate::learner::{ItemMapCluster, item_map};
+
+/// The most points of the map.
+const POINTS: usize = 2000;
+
+/// The candidate sources.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct CandidateSourcesView {
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) sources: Vec<SourceSize>,
+    /// The largest first.
+    pub(in crate::http) clusters: Vec<ClusterView>,
+    /// The most popular items, on the same plane as the clusters' centres.
+    pub(in crate::http) items: Vec<MapItem>,
+}
+
+/// What a source remembers; the network and its clusters remember weights, which are counted
+/// elsewhere.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct SourceSize {
+    pub(in crate::http) source: SourceName,
+    /// Rows, contexts, sessions or items.
+    pub(in crate::http) entries: usize,
+    pub(in crate::http) bytes: usize,
+}
+
+/// A cluster of items.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ClusterView {
+    pub(in crate::http) cluster: usize,
+    pub(in crate::http) size: usize,
+    /// Its most popular items.
+    #[serde(rename = "top")]
+    pub(in crate::http) top_items: Vec<String>,
+    /// Where its centre lies on the map.
+    #[serde(rename = "at")]
+    pub(in crate::http) position: [f32; 2],
+}
+
+/// An item on the map.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct MapItem {
+    pub(in crate::http) item: String,
+    #[serde(rename = "at")]
+    pub(in crate::http) position: [f32; 2],
+}
+
+impl CandidateSourcesView {
+    /// Looks at all of it.
+    ///
+    /// # Errors
+    /// A problem only if the service is being torn down.
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+        let look = move || {
+            let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
+            let map = item_map(&snapshot, POINTS);
+            let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
+            let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {
+                cluster,
+                size,
+                top_items: top.into_iter().filter_map(named).collect(),
+                position: at,
+            };
+            Self {
+                weights_version: snapshot.weights_version(),
+                sources: snapshot.source_sizes().map(|(source, entries, bytes)| SourceSize { source, entries, bytes }).collect(),
+                clusters: map.clusters.into_iter().map(cluster).collect(),
+                items: map.items.into_iter().filter_map(|(item, at)| Some(MapItem { item: named(item)?, position: at })).collect(),
+            }
+        };
+        web::block(look).await.map_err(|_| Problem::internal())
+    }
+}
+
+pub(in crate::http) async fn look(api: Data<ApiState>) -> Result<Json<CandidateSourcesView>, Problem> {
+    Ok(Json(CandidateSourcesView::read(api).await?))
+}

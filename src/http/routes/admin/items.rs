@@ -1,0 +1,122 @@
+//! The items: which there are, and what is known of one.
+
+use actix_web::web::{self, Data, Json, Path, Query};
+use serde::{Deserialize, Serialize};
+
+use crate::http::routes::admin::query::ListLimit;
+use crate::domain::{Item, ItemIx, RecommendedItem};
+use crate::http::state::ApiState;
+use crate::services::recommendation::to_recommended_item;
+use crate::http::schema::problem::Problem;
+use crate::learner::{ItemCounts, RankedItem};
+
+/// Which items.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::http) struct ItemSearchQuery {
+    pub(in crate::http) limit: ListLimit,
+    /// What their ids hold, in letters of either case.
+    pub(in crate::http) query: String,
+}
+
+/// Some items, the most popular first.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ItemSearchResult {
+    pub(in crate::http) items: Vec<ItemSummary>,
+    /// How many there are in all.
+    pub(in crate::http) matching: usize,
+}
+
+/// One item in a list.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ItemSummary {
+    pub(in crate::http) item: String,
+    /// Absent for a deleted one.
+    pub(in crate::http) attributes: Option<Item>,
+    /// Absent for one that nobody chose yet.
+    pub(in crate::http) counts: Option<ItemCounts>,
+}
+
+impl ItemSearchResult {
+    /// Looks through all of them.
+    ///
+    /// # Errors
+    /// A problem if the limit is out of range.
+    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
+        let (limit, query) = (wanted.limit.validate()?, wanted.query.to_lowercase());
+        let look = move || {
+            let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
+            let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
+            let mut found: Vec<(f32, ItemIx)> = numbers
+                .filter(|item| query.is_empty() || dictionary.name(*item).is_some_and(|name| name.to_lowercase().contains(&query)))
+                .map(|item| (snapshot.item_counts(item).map_or(-1.0, |counts| counts.day), item))
+                .collect();
+            let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+            let matching = found.len();
+            if limit < matching {
+                found.select_nth_unstable_by(limit, best_first);
+                found.truncate(limit);
+            }
+            found.sort_unstable_by(best_first);
+            let catalog = api.system.catalog();
+            let line = |item| {
+                let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
+                Some(ItemSummary { item: dictionary.name(item)?.to_string(), attributes, counts })
+            };
+            Self { items: found.into_iter().filter_map(|(_, item)| line(item)).collect(), matching }
+        };
+        web::block(look).await.map_err(|_| Problem::internal())
+    }
+}
+
+/// What is known of one item.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ItemView {
+    pub(in crate::http) item: String,
+    /// Items are numbered as the journal first names them.
+    pub(in crate::http) number: ItemIx,
+    /// Absent for a deleted one.
+    pub(in crate::http) attributes: Option<Item>,
+    /// Absent for one that nobody chose yet.
+    pub(in crate::http) counts: Option<ItemCounts>,
+    /// The cluster that it is in, or would be.
+    pub(in crate::http) cluster: Option<usize>,
+    /// What the network holds of it; absent if it does not know it yet.
+    pub(in crate::http) embedding: Option<Vec<f32>>,
+    pub(in crate::http) similar: Vec<RecommendedItem>,
+}
+
+/// Similar items that are shown.
+const SIMILAR: usize = 20;
+
+impl ItemView {
+    /// Looks at one item.
+    ///
+    /// # Errors
+    /// A problem if it is not known.
+    pub(in crate::http) async fn read(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
+        let number = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+        let look = move || {
+            let (snapshot, now) = (api.system.snapshot(), api.clock.now());
+            let similar = api.system.similar(number, SIMILAR, now).into_iter();
+            Self {
+                item,
+                number,
+                attributes: api.system.catalog().get(number).cloned(),
+                counts: snapshot.item_counts(number),
+                cluster: snapshot.cluster_of(number),
+                embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
+                similar: similar.filter_map(|candidate| to_recommended_item(&api.system, RankedItem::from(candidate))).collect(),
+            }
+        };
+        web::block(look).await.map_err(|_| Problem::internal())
+    }
+}
+
+pub(in crate::http) async fn list(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> Result<Json<ItemSearchResult>, Problem> {
+    Ok(Json(ItemSearchResult::read(api, &wanted).await?))
+}
+
+pub(in crate::http) async fn look(api: Data<ApiState>, item: Path<String>) -> Result<Json<ItemView>, Problem> {
+    Ok(Json(ItemView::read(api, item.into_inner()).await?))
+}

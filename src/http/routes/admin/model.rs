@@ -1,0 +1,167 @@
+//! The model: how it does, and what can be done to it.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::http::routes::admin::query::EmptyBody;
+use crate::actors::error::SystemError;
+use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
+use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
+
+/// Where the model stands.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ModelStatus {
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) learning_rate: Option<f32>,
+    pub(in crate::http) paused: bool,
+    /// Over all trainings, in nats.
+    pub(in crate::http) mean_loss: Option<f64>,
+    /// How it is doing against how it usually does.
+    #[serde(rename = "now")]
+    pub(in crate::http) current_health: HealthMark,
+    /// How it did.
+    #[serde(rename = "marks")]
+    pub(in crate::http) health_history: Vec<HealthMark>,
+    /// Where it can go back to, ascending.
+    pub(in crate::http) checkpoints: Vec<CheckpointView>,
+    /// What was done to it last, newest first.
+    #[serde(rename = "acts")]
+    pub(in crate::http) operations: Vec<ModelOperationView>,
+}
+
+/// A state that the model can go back to.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct CheckpointView {
+    /// The first entry that it does not contain.
+    pub(in crate::http) offset: Offset,
+    pub(in crate::http) bytes: u64,
+    pub(in crate::http) written_at: Timestamp,
+    /// A rollback went back behind it.
+    pub(in crate::http) discarded: bool,
+}
+
+/// Something that was done to the model.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct ModelOperationView {
+    pub(in crate::http) offset: Offset,
+    pub(in crate::http) timestamp: Timestamp,
+    #[serde(rename = "act")]
+    pub(in crate::http) operation: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "to")]
+    pub(in crate::http) rollback_to: Option<Offset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) value: Option<f32>,
+    pub(in crate::http) reason: &'static str,
+}
+
+impl ModelOperationView {
+    fn new((offset, change): &(Offset, ModelChange)) -> Self {
+        let (mut to, mut value) = (None, None);
+        match change.operation {
+            ModelOperation::Rollback { to: offset } => to = Some(offset),
+            ModelOperation::LearningRate { value: rate } => value = Some(rate),
+            ModelOperation::Pause | ModelOperation::Resume | ModelOperation::Recluster => {}
+        }
+        Self { offset: *offset, timestamp: change.timestamp, operation: change.operation.name(), rollback_to: to, value, reason: change.cause.name() }
+    }
+}
+
+/// How the model stands, asked of the model actor.
+///
+/// # Errors
+/// If that or the disk does not answer.
+pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus, Problem> {
+    let standing = api.system.learner_status().await?;
+    let points = api.system.store().list_restore_points().map_err(SystemError::from)?;
+    let vitals: &ModelHealth = &standing.health;
+    Ok(ModelStatus {
+        weights_version: api.system.snapshot().weights_version(),
+        learning_rate: standing.report.learning_rate,
+        paused: standing.report.paused,
+        mean_loss: standing.report.training.mean_loss(),
+        current_health: *vitals.current(),
+        health_history: vitals.marks().copied().collect(),
+        checkpoints: points
+            .into_iter()
+            .map(|point| CheckpointView {
+                offset: point.offset,
+                bytes: point.bytes,
+                written_at: point.written_at,
+                discarded: is_rolled_back(point.offset, &standing.operations),
+            })
+            .collect(),
+        operations: standing.operations.iter().rev().map(ModelOperationView::new).collect(),
+    })
+}
+
+pub(in crate::http) async fn model(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(model_status(&api).await?))
+}
+
+pub(in crate::http) async fn checkpoint(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct RollbackRequest {
+    to: Option<Offset>,
+}
+
+/// Back to where it was asked, or to the newest checkpoint that was not itself rolled back.
+pub(in crate::http) async fn rollback(api: Data<ApiState>, Json(RollbackRequest { to }): Json<RollbackRequest>) -> Result<HttpResponse, Problem> {
+    let to = match to {
+        Some(to) => to,
+        None => {
+            let known = model_status(&api).await?.checkpoints;
+            let newest = known.iter().rev().find(|kept| !kept.discarded).map(|kept| kept.offset);
+            newest.ok_or_else(|| Problem::conflict("There is no checkpoint to go back to yet."))?
+        }
+    };
+    let offset = steer(&api, ModelOperation::Rollback { to }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "offset": offset, "to": to })))
+}
+
+pub(in crate::http) async fn pause(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelOperation::Pause).await?)
+}
+
+pub(in crate::http) async fn resume(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelOperation::Resume).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct LearningRateRequest {
+    value: f32,
+}
+
+pub(in crate::http) async fn learning_rate(
+    api: Data<ApiState>,
+    Json(LearningRateRequest { value }): Json<LearningRateRequest>,
+) -> Result<HttpResponse, Problem> {
+    if !(value > 0.0 && value <= 1000.0) {
+        return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
+    }
+    done(steer(&api, ModelOperation::LearningRate { value }).await?)
+}
+
+pub(in crate::http) async fn recluster(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    done(steer(&api, ModelOperation::Recluster).await?)
+}
+
+/// Does something to the model because somebody asked for it.
+pub(in crate::http) async fn steer(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
+    let offset = api.system.steer(act, ModelChangeCause::Operator, api.clock.now()).await?;
+    tracing::info!(offset, act = act.name(), "the model is steered");
+    Ok(offset)
+}
+
+fn done(offset: Offset) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({ "offset": offset })))
+}

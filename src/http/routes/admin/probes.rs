@@ -1,0 +1,34 @@
+//! Metrics, liveness and readiness.
+
+use actix_web::HttpResponse;
+use actix_web::rt::time::timeout;
+use actix_web::web::Data;
+use serde_json::json;
+use std::time::Duration;
+
+use crate::http::state::ApiState;
+use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::http::status::readiness::not_ready_reason;
+
+/// The longest wait of the metrics for the readiness of the learner. After it, the service counts as
+/// not ready.
+const READY_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
+    let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
+    api.metrics().ready.set(f64::from(u8::from(ready)));
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.refresh_metrics().render())
+}
+
+pub(in crate::http) async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "alive" }))
+}
+
+/// Ready if learning works and the journal accepts writes.
+pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    match not_ready_reason(&api.system, &api.system.learner_status().await?) {
+        Some(reason) => Err(Problem::not_ready(reason, RETRY_DELAY)),
+        None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
+    }
+}
+

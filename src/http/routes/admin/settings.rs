@@ -1,0 +1,52 @@
+//! The settings in force, and what can be changed while the daemon runs.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::http::routes::admin::query::EmptyBody;
+use crate::http::state::ApiState;
+use crate::http::schema::problem::Problem;
+use crate::settings::LogLevel;
+
+pub(in crate::http) async fn settings(api: Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "settings": api.live_settings.effective_settings() }))
+}
+
+pub(in crate::http) async fn reload(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    let reloaded = api.live_settings.reload().map_err(|error| Problem::conflict(format!("The settings stay as they were: {error}.")))?;
+    tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again");
+    Ok(HttpResponse::Ok().json(reloaded))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct LogLevelRequest {
+    level: LogLevel,
+}
+
+pub(in crate::http) async fn log_level(api: Data<ApiState>, Json(LogLevelRequest { level }): Json<LogLevelRequest>) -> HttpResponse {
+    api.live_settings.set_log_level(level);
+    HttpResponse::Ok().json(json!({ "level": level }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct DrainRequest {
+    #[serde(default = "yes")]
+    on: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Nothing is taken any more, and what was is brought to the disk with all that was learned of it:
+/// the daemon can be stopped, and starts again at once. Or the other way round.
+pub(in crate::http) async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
+    api.system.set_draining(on);
+    tracing::info!(on, "draining");
+    let offset = if on { Some(api.system.persist().await?) } else { None };
+    Ok(HttpResponse::Ok().json(json!({ "draining": on, "offset": offset })))
+}

@@ -1,0 +1,35 @@
+//! The status of the service: now, over time, and as a stream.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use actix_web::web::{Bytes, Data, Json};
+use futures_util::stream;
+
+use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::http::state::ApiState;
+use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
+
+pub(in crate::http) async fn history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
+    Ok(Json(ServiceHistory::read(&api).await?))
+}
+
+pub(in crate::http) async fn status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
+    Ok(Json(ServiceStatus::read(&api).await?))
+}
+
+/// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service
+/// does.
+pub(in crate::http) async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    let listening = api.status_sampler.subscribe().ok_or_else(|| Problem::over_capacity(RETRY_DELAY))?;
+    let events = stream::unfold(listening, |(mut status, permit)| async move {
+        status.changed().await.ok()?;
+        let event = Bytes::from(format!("event: status\ndata: {}\n\n", *status.borrow_and_update()));
+        Some((Ok::<_, Problem>(event), (status, permit)))
+    });
+    // Packed, an event would wait in the packer for the next ones.
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .streaming(events))
+}

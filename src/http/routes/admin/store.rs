@@ -1,0 +1,160 @@
+//! The store: what is in quarantine, the journal's lines, backups and compactions.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data, Json, Query};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::http::routes::admin::query::EmptyBody;
+use crate::actors::error::SystemError;
+use crate::actors::system::{QuarantinedEntry, RestorePoint};
+use crate::domain::{Entry, Offset};
+use crate::http::schema::problem::RETRY_DELAY;
+use crate::http::state::ApiState;
+use crate::http::routes::journal_export;
+use crate::http::schema::problem::Problem;
+use crate::ingest::{ENTRY_KINDS, entry_kind_name};
+
+/// An entry that somebody passes over, with what it holds.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct QuarantinedEntryView {
+    #[serde(flatten)]
+    pub(in crate::http) record: QuarantinedEntry,
+    /// Absent once the journal does not keep it any more.
+    pub(in crate::http) entry: Option<Entry>,
+}
+
+/// The entries that somebody passes over.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct QuarantineView {
+    pub(in crate::http) entries: Vec<QuarantinedEntryView>,
+}
+
+impl QuarantineView {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A problem if they cannot be read.
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+        let look = move || {
+            let store = api.system.store();
+            let entries = store.quarantine().all()?.into_iter().map(|noted| {
+                let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
+                QuarantinedEntryView { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), record: noted }
+            });
+            Ok::<_, SystemError>(Self { entries: entries.collect() })
+        };
+        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+    }
+}
+
+pub(in crate::http) async fn quarantine(api: Data<ApiState>) -> Result<Json<QuarantineView>, Problem> {
+    Ok(Json(QuarantineView::read(api).await?))
+}
+
+/// What lies in the data directory.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct StoreView {
+    /// The data directory.
+    pub(in crate::http) directory: PathBuf,
+    /// Of the database.
+    pub(in crate::http) bytes_on_disk: u64,
+    pub(in crate::http) journal: JournalOffsets,
+    /// The newest first.
+    pub(in crate::http) checkpoints: Vec<RestorePoint>,
+    pub(in crate::http) quarantined: usize,
+    pub(in crate::http) sessions: usize,
+}
+
+/// The entries that the journal has.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct JournalOffsets {
+    /// The first.
+    pub(in crate::http) begin: Offset,
+    /// The offset that the next will have.
+    pub(in crate::http) end: Offset,
+}
+
+impl StoreView {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// A problem if the store cannot be read.
+    pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
+        let look = move || {
+            let store = api.system.store();
+            Ok::<_, SystemError>(Self {
+                directory: store.dir().to_owned(),
+                bytes_on_disk: store.size_on_disk()?,
+                journal: JournalOffsets { begin: store.journal().first_offset()?, end: store.journal().next_offset()? },
+                checkpoints: store.list_restore_points()?.into_iter().rev().collect(),
+                quarantined: store.quarantine().count()?,
+                sessions: store.sessions().count()?,
+            })
+        };
+        Ok(web::block(look).await.map_err(|_| Problem::internal())??)
+    }
+}
+
+pub(in crate::http) async fn store(api: Data<ApiState>) -> Result<Json<StoreView>, Problem> {
+    Ok(Json(StoreView::read(api).await?))
+}
+
+/// What is to be backed up where.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct BackupRequest {
+    target: PathBuf,
+}
+
+/// Makes a backup while everything goes on; the answer comes when it is whole.
+pub(in crate::http) async fn backup(api: Data<ApiState>, Json(BackupRequest { target }): Json<BackupRequest>) -> Result<HttpResponse, Problem> {
+    if !target.is_absolute() {
+        return Err(Problem::invalid_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
+    }
+    let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
+    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
+}
+
+/// Writes the database anew while everything goes on; the answer comes when the disk is given back.
+pub(in crate::http) async fn compact(api: Data<ApiState>, Json(EmptyBody {}): Json<EmptyBody>) -> Result<HttpResponse, Problem> {
+    let compacted = web::block(move || api.system.compact()).await.map_err(|_| Problem::internal())?;
+    compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
+}
+
+fn not_copied(error: SystemError) -> Problem {
+    match error {
+        SystemError::MaintenanceRunning => Problem::not_ready("A backup or a compaction is under way.", RETRY_DELAY),
+        SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
+        SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
+        other => other.into(),
+    }
+}
+
+/// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
+pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    let look = move || api.system.store().erasures().erased_users().map_err(SystemError::from);
+    let done = web::block(look).await.map_err(|_| Problem::internal())??;
+    let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked }))).collect();
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct JournalRange {
+    from: Option<Offset>,
+    to: Option<Offset>,
+    only: Option<String>,
+}
+
+/// The journal as lines of JSON, up to where it ends when this is asked.
+pub(in crate::http) async fn journal(api: Data<ApiState>, Query(JournalRange { from, to, only }): Query<JournalRange>) -> Result<HttpResponse, Problem> {
+    if let Some(only) = only.as_deref().filter(|only| !ENTRY_KINDS.contains(only)) {
+        return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
+    }
+    let wanted = move |entry: &Entry| only.as_deref().is_none_or(|only| only == entry_kind_name(entry));
+    Ok(journal_export::answer(journal_export::export_journal(api, from, to, Arc::new(wanted))?))
+}

@@ -1,0 +1,161 @@
+//! Ingestion and validation of events.
+
+use actix_web::web::{Bytes, Data, Json};
+use actix_web::{Error, HttpResponse};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Scope;
+use crate::domain::{Entry, Recommendation, WithConsent};
+use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
+use crate::http::schema::receipt::IngestReceipt;
+use crate::http::schema::responses::{BadRequestResponse, EventsBody, InvalidBodyResponse, UnavailableResponse};
+use crate::http::state::ApiState;
+use crate::ingest::{ParsedBatch, ValidationError, read_events};
+use crate::metrics::{EventOutcome, RecommendationOutcome};
+use crate::services::ingest::{WhenFull, ingest, record_events};
+use crate::telemetry::span;
+
+/// The query of a request for events: recommendations to return with the receipt.
+#[derive(Debug, Default, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RecommendQuery {
+    /// The number of recommendations to return.
+    #[param(minimum = 1, maximum = 1000)]
+    recommend: Option<usize>,
+    /// The user to recommend to. Default: the user of the last event.
+    user: Option<String>,
+}
+
+impl RecommendQuery {
+    fn read(query: &[(String, String)]) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        for (name, value) in query {
+            match name.as_str() {
+                "recommend" => parsed.recommend = Some(query::validate_list_length(name, query::parse_integer(name, value)?)?),
+                "user" => parsed.user = Some(value.clone()),
+                // The API key, which the authorizer reads.
+                "key" => {}
+                other => return Err(query::unknown_parameter(other, &["recommend", "user"])),
+            }
+        }
+        if parsed.user.is_some() && parsed.recommend.is_none() {
+            let detail = "`user` names the user to recommend to; also send `recommend` with the number of items.";
+            return Err(Problem::invalid_parameter("user", detail));
+        }
+        Ok(parsed)
+    }
+}
+
+fn read(api: &ApiState, body: Result<Bytes, Error>) -> Result<ParsedBatch<WithConsent>, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    Ok(span!("capture").in_scope(|| read_events(&body, &api.rules, api.clock.now()))?)
+}
+
+/// Ingest events
+///
+/// Returns once the events are durable. Invalid events are reported in `rejected`; the others are
+/// stored. With `recommend`, the receipt includes recommendations for the user of the last event;
+/// this also needs the scope `read`.
+#[utoipa::path(post, path = "/v1/events", operation_id = "events", tag = "events", params(RecommendQuery),
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event per line."),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt),
+        (status = 400, description = "No event is valid, or the request cannot be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
+        InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn ingest_events(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    query: QueryPairs,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
+    let RecommendQuery { recommend, user } = RecommendQuery::read(&query)?;
+    if recommend.is_some() {
+        access.require_scope(Scope::Read)?;
+    }
+    let user = user.map(|user| query::validate_user_id(&api, user)).transpose()?;
+    let batch = read(&api, body)?;
+    access.charge_batch(batch.records.len())?;
+    let (mut events, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
+    for event in batch.records {
+        match event {
+            Ok(event) => events.push(event),
+            Err(error) => rejected.push(error),
+        }
+    }
+    let target = recommend.zip(user.or_else(|| Some(events.last()?.value.user_id.clone())));
+    let target = target.map(|(limit, user)| (limit, api.recommendations.events_without_consent(&user, &events), user));
+    let entries: Vec<_> = events.into_iter().map(|event| event.map(Entry::Event)).collect();
+    api.metrics().events.with_label(EventOutcome::Rejected).increment(rejected.len() as u64);
+    let outcome = ingest(&api.system, entries, WhenFull::Fail).await?;
+    record_events(&api.system, outcome.events);
+    let mut receipt = IngestReceipt::new(outcome, rejected, batch.warnings);
+    if let (true, Some((limit, events, user))) = (receipt.is_success(), target) {
+        let query = RecommendationQuery { limit, ..RecommendationQuery::default() };
+        let list = match events {
+            Some(events) => query.to_request(&api).map(|request| api.recommendations.recommend_without_consent(&events, &request)),
+            None => recommend_for_user(&api, user, &query).await,
+        };
+        // The events are stored even if the recommendation fails, so the receipt is a success.
+        if list.is_err() {
+            api.metrics().recommendations.with_label(RecommendationOutcome::Overloaded).increment(1);
+        }
+        receipt.recommendations = Some(list.ok());
+    }
+    Ok(receipt.into_response())
+}
+
+async fn recommend_for_user(api: &ApiState, user: String, query: &RecommendationQuery) -> Result<Recommendation, Problem> {
+    let request = query.to_request_after_offset(api).await?;
+    Ok(api.recommendations.recommend(user, query.consent, request).await?)
+}
+
+/// The result of a validation. Nothing is stored.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Verdict)]
+pub(in crate::http) struct ValidationReport {
+    /// The number of valid events. Ingestion would store them, except those whose id was seen
+    /// before.
+    acceptable: usize,
+    /// The invalid events, each with its error.
+    rejected: Vec<ValidationError>,
+    /// Probable mistakes in valid events.
+    warnings: Vec<ValidationError>,
+}
+
+/// Validate events
+///
+/// Checks events as ingestion would. Nothing is stored.
+#[utoipa::path(post, path = "/v1/events/validate", operation_id = "validate", tag = "events",
+    request_body(content((EventsBody = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event per line."),
+    responses((status = 200, description = "The result of the validation.", body = ValidationReport), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn validate_events(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    body: Result<Bytes, Error>,
+) -> Result<Json<ValidationReport>, Problem> {
+    let ParsedBatch { records, warnings } = read(&api, body)?;
+    access.charge_batch(records.len())?;
+    let acceptable = records.iter().filter(|event| event.is_ok()).count();
+    Ok(Json(ValidationReport { acceptable, rejected: records.into_iter().filter_map(Result::err).collect(), warnings }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_recommend_query() {
+        let read = |pairs: &[(&str, &str)]| {
+            RecommendQuery::read(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]), Ok(RecommendQuery::default()));
+        let both = RecommendQuery { recommend: Some(3), user: Some("ann".to_owned()) };
+        assert_eq!(read(&[("recommend", "3"), ("user", "ann")]), Ok(both));
+        for wrong in [("recommend", "0"), ("recommend", "1001"), ("recommend", "few"), ("user", "ann"), ("limit", "3")] {
+            assert!(read(&[wrong]).is_err(), "{wrong:?}");
+        }
+    }
+}

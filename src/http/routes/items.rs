@@ -1,0 +1,112 @@
+//! The catalog.
+
+use actix_web::web::{Bytes, Data, Json, Path};
+use actix_web::{Error, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{Entry, Item, ItemChange, ItemOperation};
+use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::receipt::IngestReceipt;
+use crate::http::schema::responses::{
+    BadRequestResponse, IdString, InvalidBodyResponse, ItemAttributesBody, ItemsBody, NotFoundResponse, UnavailableResponse,
+};
+use crate::http::state::ApiState;
+use crate::ingest::{ValidationError, check_id, read_item, read_item_patch, read_items};
+use crate::services::ingest::{WhenFull, ingest};
+use crate::telemetry::span;
+
+/// Change many items
+///
+/// Each object has an `item_id`, attributes, and the operation `op`. Invalid objects are reported in
+/// `rejected`.
+#[utoipa::path(post, path = "/v1/items", operation_id = "bulk", tag = "catalog",
+    request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of items, or one item per line."),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt),
+        (status = 400, description = "No item is valid, or the request cannot be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
+        InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn change_items(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let batch = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
+    access.charge_batch(batch.records.len())?;
+    let (mut entries, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
+    for change in batch.records {
+        match change {
+            Ok(change) => entries.push(Entry::Item(change)),
+            Err(error) => rejected.push(error),
+        }
+    }
+    let outcome = ingest(&api.system, entries, WhenFull::Fail).await?;
+    Ok(IngestReceipt::new(outcome, rejected, batch.warnings).into_response())
+}
+
+/// Put an item
+///
+/// Replaces all attributes of the item.
+#[utoipa::path(put, path = "/v1/items/{item}", operation_id = "put", tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn put_item(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    change(&api, item.into_inner(), body, read_item).await
+}
+
+/// Change attributes of an item
+///
+/// An absent attribute keeps its value; `null` removes it.
+#[utoipa::path(patch, path = "/v1/items/{item}", operation_id = "patch", tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn patch_item(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    find(&api, &item)?;
+    change(&api, item.into_inner(), body, read_item_patch).await
+}
+
+/// Delete an item
+///
+/// The item is no longer recommended until it is put again.
+#[utoipa::path(delete, path = "/v1/items/{item}", operation_id = "delete", tag = "catalog", params(("item" = IdString, Path, description = "The item.")),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
+pub(in crate::http) async fn delete_item(api: Data<ApiState>, item: Path<String>) -> Result<HttpResponse, Problem> {
+    find(&api, &item)?;
+    let change = ItemChange { item_id: item.into_inner(), timestamp: api.clock.now(), operation: ItemOperation::Delete };
+    append(&api, change, Vec::new()).await
+}
+
+/// An item of the catalog.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Described)]
+pub(in crate::http) struct CatalogItemBody {
+    /// The item.
+    item_id: String,
+    #[serde(flatten)]
+    item: Item,
+}
+
+/// Get an item
+#[utoipa::path(get, path = "/v1/items/{item}", operation_id = "get", tag = "catalog", params(("item" = String, Path, description = "The item.")),
+    responses((status = 200, description = "The item.", body = CatalogItemBody), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
+pub(in crate::http) async fn get_item(api: Data<ApiState>, item: Path<String>) -> Result<Json<CatalogItemBody>, Problem> {
+    let found = find(&api, &item)?;
+    Ok(Json(CatalogItemBody { item_id: item.into_inner(), item: found }))
+}
+
+/// The attributes of an item that an event or a catalog change has named.
+fn find(api: &ApiState, item: &str) -> Result<Item, Problem> {
+    let number = api.system.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
+    api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
+}
+
+type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
+
+async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, parse: ItemBodyParser) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let mut warnings = Vec::new();
+    let item_id = check_id("item_id", item).map_err(|error| Problem::invalid_item(&error))?;
+    let operation = parse(&body, &mut |warning| warnings.push(warning)).map_err(|error| Problem::invalid_item(&error))?;
+    append(api, ItemChange { item_id, timestamp: api.clock.now(), operation }, warnings).await
+}
+
+async fn append(api: &ApiState, change: ItemChange, warnings: Vec<ValidationError>) -> Result<HttpResponse, Problem> {
+    let outcome = ingest(&api.system, [Entry::Item(change)], WhenFull::Fail).await?;
+    Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
+}

@@ -1,0 +1,45 @@
+//! Merging of two user ids.
+
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{Error, HttpResponse};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::domain::Entry;
+use crate::http::schema::error_mapping::unreadable_body;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::receipt::IngestReceipt;
+use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
+use crate::http::state::ApiState;
+use crate::services::ingest::{WhenFull, ingest};
+
+/// The user id to merge.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Other)]
+pub(in crate::http) struct MergeRequest {
+    /// The id that becomes an alias of the user.
+    #[schema(value_type = IdString)]
+    from: String,
+}
+
+/// Merge two users
+///
+/// The history of `from` becomes the history of this user. Any content type is accepted, because a
+/// beacon cannot set one.
+#[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
+    responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn merge_users(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
+    let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
+    let into = user.into_inner();
+    if from == into {
+        return Err(Problem::out_of_range("from", "the user itself", "another user"));
+    }
+    let merge = api
+        .rules
+        .validate_merge(["from", "user"], from.into(), into.into(), api.clock.now())
+        .map_err(|error| Problem::invalid_message(&error))?;
+    let outcome = ingest(&api.system, [Entry::Merge(merge)], WhenFull::Fail).await?;
+    Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
+}

@@ -1,0 +1,178 @@
+//! Personalised, inline, similar and trending recommendations.
+
+use actix_web::web::{Data, Json, Path};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Candidate, Offset, Recommendation, RecommendedItem};
+use crate::http::schema::problem::Problem;
+use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
+use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, NotFoundResponse, UnavailableResponse};
+use crate::http::state::ApiState;
+use crate::learner::RankedItem;
+use crate::services::recommendation::{PageRequest, to_recommended_item};
+
+/// The largest number of items in an inline session.
+const MAX_INLINE: usize = 1000;
+
+/// The query for a user's recommendations: a new recommendation or a later page.
+enum RecommendationsQuery {
+    New(RecommendationQuery),
+    Next(PageRequest),
+}
+
+impl RecommendationsQuery {
+    const PAGE: [&str; 2] = ["recommendation_id", "offset"];
+
+    fn read(pairs: &[(String, String)]) -> Result<Self, Problem> {
+        let (mut parsed, mut recommendation_id, mut offset) = (RecommendationQuery::default(), None, None);
+        for (name, value) in pairs {
+            match name.as_str() {
+                "recommendation_id" => recommendation_id = Some(value.clone()),
+                "offset" => offset = Some(query::parse_integer(name, value)?),
+                other if parsed.set_parameter(other, value)? => {}
+                other => return Err(query::unknown_parameter(other, &[&RecommendationQuery::PARAMETER_NAMES[..], &Self::PAGE].concat())),
+            }
+        }
+        let Some(recommendation_id) = recommendation_id else {
+            let detail = "`offset` is relative to an earlier recommendation; also send its `recommendation_id`.";
+            return if offset.is_some() { Err(Problem::invalid_parameter("offset", detail)) } else { Ok(Self::New(parsed)) };
+        };
+        if parsed != (RecommendationQuery { limit: parsed.limit, ..RecommendationQuery::default() }) {
+            let detail = "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
+            return Err(Problem::invalid_parameter("recommendation_id", detail));
+        }
+        Ok(Self::Next(PageRequest { recommendation_id, offset, limit: query::validate_limit(parsed.limit)? }))
+    }
+}
+
+/// Recommend items to a user
+///
+/// Best first. The list is journalled as an impression. With `recommendation_id`, it returns a later
+/// page of a recent recommendation.
+#[utoipa::path(get, path = "/v1/users/{user}/recommendations", operation_id = "recommendations", tag = "recommendations",
+    params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
+        ("recommendation_id" = Option<String>, Query, description = "The recommendation to continue with a later page."),
+        ("offset" = Option<usize>, Query, description = "The place in that recommendation where the page starts. Default: right after it.", minimum = 0)),
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
+pub(in crate::http) async fn get_recommendations(
+    api: Data<ApiState>,
+    user: Path<String>,
+    pairs: QueryPairs,
+) -> Result<Json<Recommendation>, Problem> {
+    let user = query::validate_user_id(&api, user.into_inner())?;
+    match RecommendationsQuery::read(&pairs)? {
+        RecommendationsQuery::New(query) => {
+            let request = query.to_request_after_offset(&api).await?;
+            Ok(Json(api.recommendations.recommend(user, query.consent, request).await?))
+        }
+        RecommendationsQuery::Next(page) => api.recommendations.next_page(&user, &page).map(Json).ok_or_else(Problem::unknown_recommendation),
+    }
+}
+
+/// A session to recommend from, and the parameters of the list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Inline)]
+pub(in crate::http) struct InlineRequest {
+    /// The items of the session, oldest first.
+    #[schema(max_items = 1000)]
+    items: Vec<String>,
+    /// The length of the list.
+    #[schema(minimum = 1, maximum = 1000, default = 20)]
+    limit: Option<usize>,
+    /// Items to exclude.
+    #[schema(max_items = 1000)]
+    exclude: Option<Vec<String>>,
+    /// Exclude the items of the session.
+    exclude_seen: Option<bool>,
+    /// An expression on attributes that every item must satisfy.
+    filter: Option<String>,
+    /// The largest number of items per category.
+    #[schema(minimum = 1, maximum = 1000)]
+    diversity: Option<usize>,
+    /// Explain each item: the evidence of every source, and the event that raised its rank most.
+    explain: Option<bool>,
+    /// Waits until the model and the sessions include every entry before this offset: the `offset`
+    /// of a receipt.
+    #[schema(value_type = Option<u64>)]
+    min_offset: Option<Offset>,
+}
+
+/// Recommend items for a session in the request
+///
+/// Nothing is stored.
+#[utoipa::path(post, path = "/v1/recommendations", operation_id = "inline", tag = "recommendations", request_body = InlineRequest,
+    responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+pub(in crate::http) async fn recommend_inline(api: Data<ApiState>, body: Json<InlineRequest>) -> Result<Json<Recommendation>, Problem> {
+    let InlineRequest { items, limit, exclude, exclude_seen, filter, diversity, explain, min_offset } = body.into_inner();
+    if items.len() > MAX_INLINE {
+        return Err(Problem::out_of_range("items", format!("a list of {}", items.len()), "a list of at most 1000"));
+    }
+    let default = RecommendationQuery::default();
+    let query = RecommendationQuery {
+        limit: limit.unwrap_or(default.limit),
+        exclude: exclude.unwrap_or_default(),
+        exclude_seen: exclude_seen.unwrap_or_default(),
+        filter,
+        diversity,
+        explain: explain.unwrap_or_default(),
+        min_offset: min_offset.unwrap_or_default(),
+        consent: None,
+    };
+    Ok(Json(api.recommendations.recommend_inline(&items, &query.to_request_after_offset(&api).await?)))
+}
+
+/// A list that is not personalised.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Listing)]
+pub(in crate::http) struct ItemListResponse {
+    /// Best first.
+    items: Vec<RecommendedItem>,
+}
+
+impl ItemListResponse {
+    fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
+        let items = list.into_iter().filter_map(|candidate| to_recommended_item(&api.system, RankedItem::from(candidate)));
+        Json(Self { items: items.collect() })
+    }
+}
+
+/// List similar items
+///
+/// The item may be one that was deleted from the catalog.
+#[utoipa::path(get, path = "/v1/items/{item}/similar", operation_id = "similar", tag = "recommendations",
+    params(("item" = String, Path, description = "The item."), ("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000)),
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
+pub(in crate::http) async fn get_similar_items(
+    api: Data<ApiState>,
+    item: Path<String>,
+    pairs: QueryPairs,
+) -> Result<Json<ItemListResponse>, Problem> {
+    let mut limit = RecommendationQuery::default().limit;
+    for (name, value) in pairs.iter() {
+        match name.as_str() {
+            "limit" => limit = query::parse_integer(name, value)?,
+            other => return Err(query::unknown_parameter(other, &["limit"])),
+        }
+    }
+    let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+    Ok(ItemListResponse::new(&api, api.system.similar(item, query::validate_limit(limit)?, api.clock.now())))
+}
+
+/// List trending items
+#[utoipa::path(get, path = "/v1/trending", operation_id = "trending", tag = "recommendations",
+    params(("limit" = Option<usize>, Query, description = "The length of the list. Default: 20.", minimum = 1, maximum = 1000),
+        ("category" = Option<String>, Query, description = "Only items of this category.")),
+    responses((status = 200, description = "The list.", body = ItemListResponse), BadRequestResponse, UnavailableResponse))]
+pub(in crate::http) async fn get_trending_items(api: Data<ApiState>, pairs: QueryPairs) -> Result<Json<ItemListResponse>, Problem> {
+    let (mut limit, mut category) = (RecommendationQuery::default().limit, None);
+    for (name, value) in pairs.iter() {
+        match name.as_str() {
+            "limit" => limit = query::parse_integer(name, value)?,
+            "category" => category = Some(value.as_str()),
+            other => return Err(query::unknown_parameter(other, &["limit", "category"])),
+        }
+    }
+    Ok(ItemListResponse::new(&api, api.system.trending(category, query::validate_limit(limit)?, api.clock.now())))
+}

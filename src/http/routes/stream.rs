@@ -1,0 +1,109 @@
+//! A user's recommendations as server-sent events [HTML Living Standard, 9.2].
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING};
+use actix_web::rt::time::timeout;
+use actix_web::web::{Bytes, Data, Path};
+use futures_util::stream;
+use metrics::Gauge;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tracing::Instrument;
+
+use crate::domain::{Offset, Recommendation};
+use crate::http::middleware::auth::GrantedAccess;
+use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::http::schema::query::{self, QueryPairs, RecommendationQuery};
+use crate::http::schema::responses::{BadRequestResponse, IdString, UnavailableResponse};
+use crate::http::state::ApiState;
+use crate::telemetry::span;
+
+/// The longest silence of a stream. After it a comment is sent, so that proxies keep the connection
+/// open and a closed connection is noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// One open stream. The gauge counts it until it is dropped.
+struct StreamSubscription {
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    user: String,
+    query: RecommendationQuery,
+    updates: watch::Receiver<Offset>,
+    _permit: OwnedSemaphorePermit,
+    open_streams: Gauge,
+}
+
+impl Drop for StreamSubscription {
+    fn drop(&mut self) {
+        self.open_streams.decrement(1.0);
+    }
+}
+
+impl StreamSubscription {
+    /// The next event of the stream; `None` at its end.
+    async fn next(&mut self) -> Option<String> {
+        let update = timeout(HEARTBEAT, self.updates.changed()).await;
+        if !self.access.is_still_valid() {
+            return None;
+        }
+        match update {
+            Err(_) => return Some(":\n\n".to_owned()),
+            Ok(update) => update.ok()?,
+        }
+        let offset = *self.updates.borrow_and_update();
+        Some(match self.recommend().instrument(span!("stream")).await {
+            Ok(list) => format!("id: {offset}\ndata: {}\n\n", serde_json::to_string(&list).ok()?),
+            Err(problem) => format!("event: problem\ndata: {}\n\n", serde_json::to_string(&problem).ok()?),
+        })
+    }
+
+    async fn recommend(&self) -> Result<Recommendation, Problem> {
+        let request = self.query.to_request_after_offset(&self.api).await?;
+        Ok(self.api.recommendations.recommend(self.user.clone(), self.query.consent, request).await?)
+    }
+}
+
+/// Stream a user's recommendations
+///
+/// Server-sent events: the current list, then a new list after each event of the user. The id of an
+/// event is an offset: the session includes every entry before it. The data is the list. An event
+/// named `problem` reports why there is no list this time. Comments keep the connection open. The
+/// stream ends when the service stops or the key is revoked.
+#[utoipa::path(get, path = "/v1/users/{user}/recommendations/stream", operation_id = "follow", tag = "recommendations",
+    params(("user" = IdString, Path, description = "The user."), RecommendationQuery),
+    responses((status = 200, description = "The lists.", body = String, content_type = "text/event-stream"), BadRequestResponse, UnavailableResponse))]
+pub(in crate::http) async fn stream_recommendations(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    user: Path<String>,
+    pairs: QueryPairs,
+) -> Result<HttpResponse, Problem> {
+    let user = query::validate_user_id(&api, user.into_inner())?;
+    let mut query = RecommendationQuery::default();
+    for (name, value) in pairs.iter() {
+        if !query.set_parameter(name, value)? {
+            return Err(query::unknown_parameter(name, &RecommendationQuery::PARAMETER_NAMES));
+        }
+    }
+    // Errors in the query become a status code, so they are found before the stream begins.
+    query.to_request_after_offset(&api).await?;
+    let permit = Arc::clone(&api.stream_permits).try_acquire_owned().map_err(|_| Problem::over_capacity(RETRY_DELAY))?;
+    let mut updates = api.system.subscribe(user.clone()).await?;
+    // Sends the current list at once.
+    updates.mark_changed();
+    let open_streams = api.metrics().streams.clone();
+    open_streams.increment(1.0);
+    let subscription = StreamSubscription { api, access, user, query, updates, _permit: permit, open_streams };
+    let events = stream::unfold(subscription, |mut subscription| async move {
+        let event = subscription.next().await?;
+        Some((Ok::<_, Problem>(Bytes::from(event)), subscription))
+    });
+    // Compression and proxy buffers would hold events back.
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_ENCODING, "identity"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(events))
+}

@@ -1,0 +1,37 @@
+//! The OpenAPI 3.1 document: general information, operations and security.
+
+use utoipa::OpenApi;
+
+use crate::auth::Scope;
+use crate::http::schema::security;
+
+/// The document without its operations.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Sequor", description = "Events in, recommendations out. Request bodies may be compressed with gzip, zstd, br or deflate (`Content-Encoding`); responses are compressed if \
+        `Accept-Encoding` allows it. Every response has an `x-request-id`: the one of the request, or a new one. Errors are `application/problem+json` (RFC 9457). \
+        A service on a loopback address requires no API key unless it is configured to; on any other address it requires a key with the scope that the operation names."),
+    servers((url = "/", description = "This service.")),
+    tags(
+        (name = "events", description = "User events."),
+        (name = "recommendations", description = "Recommendations."),
+        (name = "users", description = "A user's data and consent, and their erasure."),
+        (name = "catalog", description = "Item attributes."),
+        (name = "segment", description = "Segment's tracking API."),
+        (name = "description", description = "The description of this API."),
+    )
+)]
+struct ApiInfo;
+
+/// The document of these operations, for an API that requires keys or not. `scope_of` is the scope
+/// that a path needs; `None` for a public one.
+pub(in crate::http) fn document(
+    operations: utoipa::openapi::OpenApi,
+    requires_key: bool,
+    scope_of: fn(&str) -> Option<Scope>,
+) -> utoipa::openapi::OpenApi {
+    let mut document = ApiInfo::openapi();
+    document.merge(operations);
+    security::add_security(&mut document, requires_key, scope_of);
+    document
+}

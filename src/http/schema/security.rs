@@ -1,0 +1,42 @@
+//! The security of the OpenAPI document: key schemes, and the scope of every operation.
+
+use utoipa::IntoResponses;
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, OpenApi};
+
+use crate::http::schema::responses::AccessDeniedResponse;
+use crate::auth::Scope;
+
+/// The ways to send a key, as [`crate::http::middleware::auth`] takes them.
+const BEARER: &str = "bearer";
+const BASIC: &str = "basic";
+const QUERY: &str = "query";
+
+/// Adds the key schemes, and the required scope to every operation. If the API does not require a
+/// key, every operation may go without.
+pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, scope_of: fn(&str) -> Option<Scope>) {
+    let http = |scheme, description: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build());
+    let query = ApiKeyValue::with_description("key", "The key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.");
+    let components = document.components.get_or_insert_with(Components::default);
+    components.add_security_schemes_from_iter([
+        (BEARER, http(HttpAuthScheme::Bearer, "A key that `sequor key create` made.")),
+        (BASIC, http(HttpAuthScheme::Basic, "The key as user name, as Segment's libraries send it, or as password.")),
+        (QUERY, SecurityScheme::ApiKey(ApiKey::Query(query))),
+    ]);
+    for (path, item) in &mut document.paths.paths {
+        let Some(scope) = scope_of(path) else { continue };
+        let PathItem { get, put, post, patch, delete, .. } = item;
+        for operation in [get, put, post, patch, delete].into_iter().flatten() {
+            let ways = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
+            let mut security: Vec<_> = ways.iter().map(|way| SecurityRequirement::new(*way, [scope.as_str()])).collect();
+            if requires_key {
+                operation.responses.responses.extend(AccessDeniedResponse::responses());
+            } else {
+                // An empty requirement makes the key optional.
+                security.push(SecurityRequirement::default());
+            }
+            operation.security = Some(security);
+        }
+    }
+}

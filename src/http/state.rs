@@ -1,0 +1,40 @@
+//! The state that every handler shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+use crate::actors::system::System;
+use crate::auth::KeyStore;
+use crate::clock::Clock;
+use crate::http::status::history::StatusSampler;
+use crate::ingest::ValidationRules;
+use crate::metrics::Metrics;
+use crate::services::id_generator::IdGenerator;
+use crate::services::recommendation::RecommendationService;
+use crate::settings::LiveSettings;
+
+/// The state that every handler shares.
+#[derive(Clone)]
+pub(in crate::http) struct ApiState {
+    pub(in crate::http) system: System,
+    pub(in crate::http) recommendations: RecommendationService,
+    pub(in crate::http) rules: ValidationRules,
+    pub(in crate::http) clock: Clock,
+    pub(in crate::http) request_ids: Arc<IdGenerator>,
+    pub(in crate::http) status_sampler: StatusSampler,
+    pub(in crate::http) max_body_bytes: usize,
+    /// The longest wait of a read for its `min_offset`.
+    pub(in crate::http) read_wait: Duration,
+    /// One permit per open stream.
+    pub(in crate::http) stream_permits: Arc<Semaphore>,
+    pub(in crate::http) live_settings: Arc<LiveSettings>,
+    pub(in crate::http) key_store: Arc<KeyStore>,
+}
+
+impl ApiState {
+    /// The metrics, to record in.
+    pub(in crate::http) fn metrics(&self) -> &Metrics {
+        self.system.metrics()
+    }
+}

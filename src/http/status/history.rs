@@ -1,0 +1,196 @@
+//! Samples of the status since the start, current rates, and the latest status for subscribers.
+
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::domain::{Offset, Timestamp};
+use crate::metrics::{HistogramBuckets, MetricsSnapshot};
+
+/// The interval between samples.
+pub(in crate::http) const INTERVAL: Duration = Duration::from_secs(1);
+/// The number of samples that rates and latencies cover.
+const WINDOW: usize = 10;
+/// The largest number of stored samples. When it is reached, every second sample is dropped and the
+/// sampling interval doubles.
+const MAX_SAMPLES: usize = 360;
+/// The largest number of subscribers.
+const MAX_SUBSCRIBERS: usize = 32;
+
+/// The measurements at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(in crate::http) struct StatusSample {
+    /// The time of the sample.
+    pub(in crate::http) at: Timestamp,
+    /// Events accepted since the start.
+    pub(in crate::http) events: f64,
+    /// Recommendations since the start.
+    pub(in crate::http) lists: f64,
+    /// The journal's next offset.
+    pub(in crate::http) journal: Offset,
+    /// Journal entries that the learner has not learned yet.
+    pub(in crate::http) lag: u64,
+    /// Median and 99th percentile of the duration of recent recommendations, in seconds; `None` if
+    /// there were none.
+    pub(in crate::http) latency: Option<[f64; 2]>,
+    /// The loss of the latest batch, in nats; `None` before the first batch.
+    pub(in crate::http) loss: Option<f64>,
+}
+
+/// The counters at one moment. Rates are differences of two readings.
+#[derive(Debug, Clone, Default)]
+struct CounterReading {
+    at: Timestamp,
+    events: f64,
+    lists: f64,
+    latency: HistogramBuckets,
+}
+
+/// Rates and latencies over the latest samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(in crate::http) struct StatusRates {
+    /// Accepted events per second.
+    pub(in crate::http) events_per_second: f64,
+    /// Recommendations per second.
+    pub(in crate::http) recommendations_per_second: f64,
+    /// The median duration of a recommendation, in seconds; absent if there were none.
+    pub(in crate::http) latency_p50: Option<f64>,
+    /// The 99th percentile, in seconds.
+    pub(in crate::http) latency_p99: Option<f64>,
+}
+
+#[derive(Debug, Default)]
+struct StatusHistory {
+    latest: VecDeque<CounterReading>,
+    samples: Vec<StatusSample>,
+    /// The number of readings per stored sample.
+    every: u64,
+    readings: u64,
+}
+
+/// The shared history and the latest status. Clones share both.
+#[derive(Clone)]
+pub(in crate::http) struct StatusSampler {
+    history: Arc<Mutex<StatusHistory>>,
+    status: watch::Receiver<Arc<str>>,
+    subscribers: Arc<Semaphore>,
+}
+
+/// Publishes the status to subscribers. Dropping it ends their streams.
+pub(in crate::http) type StatusPublisher = watch::Sender<Arc<str>>;
+
+impl StatusSampler {
+    /// An empty history and its publisher.
+    pub(in crate::http) fn new() -> (Self, StatusPublisher) {
+        let (publisher, status) = watch::channel(Arc::from("{}"));
+        (Self { history: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }, publisher)
+    }
+
+    /// A receiver that yields the latest status first; `None` if there are too many subscribers. The
+    /// caller holds the permit as long as it is subscribed.
+    pub(in crate::http) fn subscribe(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.subscribers).try_acquire_owned().ok()?;
+        let mut status = self.status.clone();
+        status.mark_changed();
+        Some((status, permit))
+    }
+
+    /// The stored samples, oldest first. The longer the service runs, the coarser they are.
+    pub(in crate::http) fn samples(&self) -> Vec<StatusSample> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).samples.clone()
+    }
+
+    /// The rates over the latest samples.
+    pub(in crate::http) fn current_rates(&self) -> StatusRates {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).rates()
+    }
+
+    /// The age in seconds of the oldest journal entry that the published weights do not include; 0 if
+    /// they include all.
+    pub(in crate::http) fn weights_lag_seconds(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = history.samples.iter().find(|sample| sample.journal > known).map_or(now, |sample| sample.at);
+        if end > known { (now - first).max(0) as f64 / 1000.0 } else { 0.0 }
+    }
+
+    /// Adds a sample: the metrics at `now`, the journal's next offset, the entries that the learner
+    /// lags behind, and the latest loss.
+    pub(in crate::http) fn add(&self, metrics: &MetricsSnapshot, now: Timestamp, journal: Offset, lag: u64, loss: Option<f64>) {
+        let sum = |name: &str, label: &str, values: &[&str]| -> f64 {
+            values.iter().map(|value| metrics.value(&format!("{name}{{{label}=\"{value}\"}}"))).sum()
+        };
+        let reading = CounterReading {
+            at: now,
+            events: sum("sequor_events_total", "outcome", &["accepted"]),
+            lists: sum("sequor_recommendations_total", "outcome", &["answered", "cold"]),
+            latency: metrics.buckets("sequor_request_seconds", "endpoint", "recommendations"),
+        };
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.add(reading, journal, lag, loss);
+    }
+}
+
+impl StatusHistory {
+    fn add(&mut self, reading: CounterReading, journal: Offset, lag: u64, loss: Option<f64>) {
+        let (at, events, lists) = (reading.at, reading.events, reading.lists);
+        if self.latest.len() > WINDOW {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(reading);
+        self.every = self.every.max(1);
+        if self.readings.is_multiple_of(self.every) {
+            let rates = self.rates();
+            self.samples.push(StatusSample {
+                at,
+                events,
+                lists,
+                journal,
+                lag,
+                latency: rates.latency_p50.zip(rates.latency_p99).map(|(half, most)| [half, most]),
+                loss,
+            });
+        }
+        self.readings += 1;
+        if self.samples.len() >= MAX_SAMPLES {
+            let mut place = 0;
+            self.samples.retain(|_| {
+                place += 1;
+                place % 2 == 1
+            });
+            self.every *= 2;
+        }
+    }
+
+    fn rates(&self) -> StatusRates {
+        let (Some(first), Some(last)) = (self.latest.front(), self.latest.back()) else { return StatusRates::default() };
+        let seconds = ((last.at - first.at) as f64 / 1000.0).max(INTERVAL.as_secs_f64());
+        let latency = last.latency.since(&first.latency);
+        StatusRates {
+            events_per_second: (last.events - first.events) / seconds,
+            recommendations_per_second: (last.lists - first.lists) / seconds,
+            latency_p50: latency.quantile(0.5),
+            latency_p99: latency.quantile(0.99),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_the_resolution_when_the_history_is_full() {
+        let mut history = StatusHistory::default();
+        for second in 0..5000_u32 {
+            let reading = CounterReading { at: i64::from(second) * 1000, events: f64::from(second) * 5.0, ..CounterReading::default() };
+            history.add(reading, u64::from(second), 0, None);
+        }
+        let at: Vec<_> = history.samples.iter().map(|sample| sample.at).collect();
+        assert!((MAX_SAMPLES / 2..MAX_SAMPLES).contains(&at.len()), "{}", at.len());
+        // 360 at 1 s are 180 at 2 s, …: after 5,000 s every sixteenth second is kept.
+        assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
+        assert_eq!(history.rates().events_per_second, 5.0);
+    }
+}

@@ -1,0 +1,166 @@
+//! The status of the whole service, and its history.
+
+use serde::Serialize;
+
+use crate::actors::error::SystemError;
+use crate::domain::Offset;
+use crate::http::state::ApiState;
+use crate::http::status::history::{StatusRates, StatusSample};
+use crate::http::status::readiness::not_ready_reason;
+use crate::metrics::MetricsSnapshot;
+
+/// How everything stands.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct ServiceStatus {
+    pub(in crate::http) version: &'static str,
+    /// Whether it learns and takes events.
+    pub(in crate::http) ready: bool,
+    pub(in crate::http) journal: JournalStatus,
+    pub(in crate::http) learning: LearningStatus,
+    pub(in crate::http) quality: QualityStatus,
+    pub(in crate::http) catalog: CatalogStatus,
+    pub(in crate::http) users: usize,
+    pub(in crate::http) in_flight: AdmissionStatus,
+    #[serde(rename = "pace")]
+    pub(in crate::http) rates: StatusRates,
+    /// Entries that somebody passes over.
+    pub(in crate::http) quarantined: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct JournalStatus {
+    pub(in crate::http) next_offset: Offset,
+    pub(in crate::http) bytes_on_disk: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct LearningStatus {
+    pub(in crate::http) next_offset: Offset,
+    pub(in crate::http) lag_entries: u64,
+    /// How long ago the oldest entry came that the weights in use were not trained on.
+    pub(in crate::http) weights_lag_seconds: f64,
+    pub(in crate::http) failed: bool,
+    pub(in crate::http) weights_version: u64,
+    pub(in crate::http) batches: u64,
+    pub(in crate::http) skipped_batches: u64,
+    pub(in crate::http) examples: u64,
+    /// Over all trainings, in nats.
+    pub(in crate::http) mean_loss: Option<f64>,
+    /// Of the latest, in nats.
+    pub(in crate::http) latest_loss: Option<f64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct QualityStatus {
+    pub(in crate::http) steps: u64,
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+    pub(in crate::http) ndcg_at_20: f64,
+    /// Over all steps: from two of these follows the quality between them.
+    pub(in crate::http) total: TotalQuality,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct TotalQuality {
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+    pub(in crate::http) ndcg_at_20: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct CatalogStatus {
+    pub(in crate::http) items: usize,
+    pub(in crate::http) clusters: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct AdmissionStatus {
+    pub(in crate::http) entries: usize,
+    pub(in crate::http) bound: usize,
+}
+
+impl ServiceStatus {
+    /// How everything stands now.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
+        Self::from_metrics(api, &api.system.refresh_metrics().snapshot()).await
+    }
+
+    /// The same, with the metrics as they were read.
+    ///
+    /// # Errors
+    /// As [`ServiceStatus::read`].
+    pub(in crate::http) async fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
+        let standing = api.system.learner_status().await?;
+        let (report, store) = (&standing.report, api.system.store());
+        let end = store.journal().next_offset().unwrap_or_default();
+        let known = api.system.snapshot().trained_through();
+        let loss = reading.value("sequor_training_loss");
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: not_ready_reason(&api.system, &standing).is_none(),
+            journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
+            learning: LearningStatus {
+                next_offset: standing.next,
+                lag_entries: end.saturating_sub(standing.next),
+                weights_lag_seconds: api.status_sampler.weights_lag_seconds(known, end, api.clock.now()),
+                failed: standing.failed,
+                weights_version: api.system.snapshot().weights_version(),
+                batches: report.training.batches,
+                skipped_batches: report.training.skipped,
+                examples: report.training.examples,
+                mean_loss: report.training.mean_loss(),
+                latest_loss: Some(loss).filter(|loss| loss.is_finite()),
+            },
+            quality: QualityStatus {
+                steps: report.total.steps,
+                recall_at_20: report.live.recall(),
+                mrr_at_20: report.live.mrr(),
+                ndcg_at_20: report.live.ndcg(),
+                total: TotalQuality { recall_at_20: report.total.recall(), mrr_at_20: report.total.mrr(), ndcg_at_20: report.total.ndcg() },
+            },
+            catalog: CatalogStatus { items: report.items, clusters: report.clusters },
+            users: report.users,
+            in_flight: AdmissionStatus { entries: api.system.admission().in_flight(), bound: api.system.admission().bound() },
+            rates: api.status_sampler.current_rates(),
+            quarantined: store.quarantine().count().unwrap_or_default(),
+        })
+    }
+}
+
+/// How it went so far.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct ServiceHistory {
+    /// What was measured since the start, oldest first: every second at first, coarser the longer
+    /// the service runs.
+    #[serde(rename = "moments")]
+    pub(in crate::http) samples: Vec<StatusSample>,
+    /// Quality along the stream, since the journal's first event.
+    pub(in crate::http) quality: Vec<QualityPoint>,
+}
+
+/// Quality within a stretch of events, each tested before it was learned.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::http) struct QualityPoint {
+    /// The number of its first event.
+    pub(in crate::http) from: u64,
+    pub(in crate::http) steps: u64,
+    pub(in crate::http) recall_at_20: f64,
+    pub(in crate::http) mrr_at_20: f64,
+}
+
+impl ServiceHistory {
+    /// What is remembered.
+    ///
+    /// # Errors
+    /// [`SystemError::Gone`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
+        let curve = api.system.learner_status().await?.report.curve;
+        let points = curve.points().iter();
+        let quality = points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
+        Ok(Self { samples: api.status_sampler.samples(), quality })
+    }
+}
+

@@ -1,0 +1,85 @@
+//! Ingestion: applies consent, reserves admission and appends to the journal.
+
+use crate::actors::error::SystemError;
+use crate::actors::system::{ConsentedEntries, System};
+use crate::domain::{Entry, Offset, WithConsent};
+use crate::metrics::EventOutcome;
+
+/// The reaction to a full admission queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Return [`SystemError::Busy`] at once.
+    Fail,
+    /// Wait until there is room.
+    Wait,
+}
+
+/// The outcome of one request's entries, all kinds together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IngestOutcome {
+    /// Entries that are now in the journal.
+    pub accepted: usize,
+    /// Entries that changed nothing, because their id was seen before.
+    pub duplicates: usize,
+    /// Entries that consent does not allow to be stored.
+    pub withheld: usize,
+    /// The journal's next offset after these entries; `None` if there was nothing to append.
+    pub offset: Option<Offset>,
+    /// The events among them.
+    pub events: EventCounts,
+}
+
+/// The outcome of one request's events. `withheld` also counts other entries that consent dropped
+/// before the append.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventCounts {
+    /// Events that are now in the journal.
+    pub accepted: usize,
+    /// Events whose id was seen before.
+    pub duplicates: usize,
+    /// Entries that consent does not allow to be stored.
+    pub withheld: usize,
+}
+
+/// Appends the entries that consent allows. Returns once they are durable.
+///
+/// # Errors
+/// [`SystemError`] if there is no room or the journal does not accept writes.
+pub async fn ingest(
+    system: &System,
+    entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,
+    when_full: WhenFull,
+) -> Result<IngestOutcome, SystemError> {
+    let ConsentedEntries { entries, withheld } = system.apply_consent(entries.into_iter().map(Into::into));
+    let mut outcome = IngestOutcome { withheld, ..IngestOutcome::default() };
+    outcome.events.withheld = withheld;
+    if entries.is_empty() {
+        return Ok(outcome);
+    }
+    let is_event: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
+    let permit = match when_full {
+        WhenFull::Fail => system.try_admit(entries.len())?,
+        WhenFull::Wait => system.admit(entries.len()).await?,
+    };
+    let receipt = system.append(entries, permit).await?;
+    let count_events = |places: &[usize]| places.iter().filter(|place| is_event.get(**place) == Some(&true)).count();
+    let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
+    outcome.accepted = receipt.accepted;
+    outcome.duplicates = receipt.duplicates.len();
+    outcome.withheld += receipt.withheld.len();
+    outcome.offset = Some(receipt.offset);
+    outcome.events = EventCounts {
+        accepted: is_event.iter().filter(|event| **event).count() - duplicates - late,
+        duplicates,
+        withheld: withheld + late,
+    };
+    Ok(outcome)
+}
+
+/// Records the outcome of a request's events in the metrics.
+pub fn record_events(system: &System, events: EventCounts) {
+    let metrics = &system.metrics().events;
+    metrics.with_label(EventOutcome::Withheld).increment(events.withheld as u64);
+    metrics.with_label(EventOutcome::Accepted).increment(events.accepted as u64);
+    metrics.with_label(EventOutcome::Duplicate).increment(events.duplicates as u64);
+}

@@ -1,0 +1,81 @@
+//! The cache of recent rankings that later pages are cut from.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::{Candidate, Consent};
+
+/// The number of rankings in the cache. Each has at most
+/// [`crate::learner::RecommendationRequest::MAX_LIMIT`] places of 12 bytes.
+const CAPACITY: usize = 1024;
+
+/// The rankings of the latest recommendations, by recommendation id.
+///
+/// A later page is cut from the same ranking as the first, so that no item repeats or is skipped,
+/// even if the model has learned in between. The cache is bounded and not durable: after an eviction
+/// or a restart the client has to ask for a new recommendation.
+#[derive(Debug, Default)]
+pub struct PaginationCache {
+    rankings: Mutex<VecDeque<(String, CachedRanking)>>,
+}
+
+/// A recommendation and the rest of its ranking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CachedRanking {
+    /// The user.
+    pub user: String,
+    /// The whole ranking, best first.
+    pub ranking: Arc<[Candidate]>,
+    /// The place in the ranking where the page starts.
+    pub page_start: usize,
+    /// The number of places that the page covers.
+    pub page_len: usize,
+    /// The version of the weights that ranked it.
+    pub weights_version: u64,
+    /// The consent of the request.
+    pub consent: Consent,
+}
+
+impl PaginationCache {
+    /// Stores a ranking. A full cache evicts its oldest one.
+    pub fn insert(&self, recommendation_id: String, ranking: CachedRanking) {
+        let mut rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+        if rankings.len() >= CAPACITY {
+            rankings.pop_front();
+        }
+        rankings.push_back((recommendation_id, ranking));
+    }
+
+    /// Removes the rankings of users.
+    pub fn remove_users(&self, ids: &[String]) {
+        self.rankings.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, ranking)| !ids.contains(&ranking.user));
+    }
+
+    /// The ranking of a recommendation, if it was for this user and is still cached.
+    #[must_use]
+    pub fn get(&self, recommendation_id: &str, user: &str) -> Option<CachedRanking> {
+        let rankings = self.rankings.lock().unwrap_or_else(PoisonError::into_inner);
+        rankings.iter().rev().find(|(id, ranking)| id == recommendation_id && ranking.user == user).map(|(_, ranking)| ranking.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_latest_rankings_by_user() {
+        let cache = PaginationCache::default();
+        let ranking = |page_start| CachedRanking {
+            user: "ann".to_owned(),
+            ranking: Arc::new([]),
+            page_start,
+            page_len: 0,
+            weights_version: 0,
+            consent: Consent::Full,
+        };
+        (0..=CAPACITY).for_each(|number| cache.insert(format!("r{number}"), ranking(number)));
+        assert_eq!(cache.get("r0", "ann"), None, "the oldest was evicted");
+        assert_eq!((cache.get("r1", "ann"), cache.get("r1", "bob")), (Some(ranking(1)), None));
+    }
+}

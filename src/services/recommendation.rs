@@ -1,0 +1,217 @@
+//! Recommendations: consent check, ranking, impression and later pages.
+
+use actix::spawn;
+use std::sync::Arc;
+use tracing::Instrument;
+
+use crate::actors::error::SystemError;
+use crate::actors::system::System;
+use crate::clock::Clock;
+use crate::domain::{
+    Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Recommendation,
+    RecommendedItem, RemovalCounts, SourceName, WithConsent,
+};
+use crate::learner::{Explanation, RankedAnswer, RankedItem, RecommendationRequest};
+use crate::metrics::RecommendationOutcome;
+use crate::services::id_generator::IdGenerator;
+use crate::services::pagination::{CachedRanking, PaginationCache};
+use crate::telemetry::span;
+
+/// Recommends to users and remembers what later pages need.
+#[derive(Clone)]
+pub struct RecommendationService {
+    system: System,
+    clock: Clock,
+    ids: Arc<IdGenerator>,
+    cache: Arc<PaginationCache>,
+}
+
+/// A later page of an earlier recommendation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The earlier recommendation.
+    pub recommendation_id: String,
+    /// The place after its start where the page begins; `None`: right after it.
+    pub offset: Option<usize>,
+    /// The length of the page.
+    pub limit: usize,
+}
+
+impl RecommendationService {
+    /// A service with an empty cache.
+    #[must_use]
+    pub fn new(system: System, clock: Clock) -> Self {
+        let ids = Arc::new(IdGenerator::new('r', clock.now()));
+        Self { system, clock, ids, cache: Arc::default() }
+    }
+
+    /// Recommends to a user, journals the impression and caches the ranking for later pages.
+    ///
+    /// If nothing of the user may be stored, it recommends from an empty session instead.
+    ///
+    /// # Errors
+    /// [`SystemError`] if the user's shard does not answer.
+    pub async fn recommend(
+        &self,
+        user: String,
+        sender: Option<Consent>,
+        request: RecommendationRequest,
+    ) -> Result<Recommendation, SystemError> {
+        let consent = self.system.consent(&user, sender);
+        if consent == Consent::None {
+            return Ok(self.recommend_without_consent(&[], &request));
+        }
+        let answer = self.system.recommend(user.clone(), request).await?;
+        let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
+        let (page_len, weights_version) = (answer.items.len(), answer.weights_version);
+        Ok(self.show(CachedRanking { user, ranking, page_start: 0, page_len, weights_version, consent }, answer))
+    }
+
+    /// Recommends from the events of the request alone. Stores nothing and has no later page.
+    #[must_use]
+    pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
+        self.finish(self.system.recommend_events(events, request))
+    }
+
+    /// Recommends from a session of items that the request brings. Stores nothing.
+    #[must_use]
+    pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
+        self.finish(self.system.recommend_inline(items, request))
+    }
+
+    /// The events of a request that alone may determine the recommendation to `user`; `None` if the
+    /// user's stored session may be used.
+    ///
+    /// The stored session is not used if the user, or one of these events, does not consent to
+    /// storage.
+    #[must_use]
+    pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
+        let of_user = || events.iter().filter(|event| event.value.user_id == user);
+        let is_none = |sender| self.system.consent(user, sender) == Consent::None;
+        (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
+    }
+
+    /// A later page of a recommendation; `None` if the recommendation is unknown, evicted, or if
+    /// the user has withdrawn consent since.
+    #[must_use]
+    pub fn next_page(&self, user: &str, page: &PageRequest) -> Option<Recommendation> {
+        let first = self.cache.get(&page.recommendation_id, user)?;
+        if self.system.consent(user, Some(first.consent)) == Consent::None {
+            return None;
+        }
+        let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len)).min(first.ranking.len());
+        let (items, removed) = self.available(first.ranking.get(page_start..).unwrap_or_default(), page.limit);
+        let page = CachedRanking { page_start, page_len: items.len() + removed.unavailable, ..first };
+        let answer = RankedAnswer { weights_version: page.weights_version, items, removed, ..RankedAnswer::default() };
+        Some(self.show(page, answer))
+    }
+
+    /// Removes the cached rankings of users.
+    pub fn forget(&self, ids: &[String]) {
+        self.cache.remove_users(ids);
+    }
+
+    /// Gives an answer its id, caches its ranking and journals the impression if consent allows it.
+    fn show(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
+        let list = self.with_id(answer);
+        if self.system.consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
+            self.journal_impression(ranking.user.clone(), &list);
+        }
+        self.record(&list);
+        self.cache.insert(list.recommendation_id.clone(), ranking);
+        list
+    }
+
+    /// Gives an answer its id and counts it.
+    fn finish(&self, answer: RankedAnswer) -> Recommendation {
+        let list = self.with_id(answer);
+        self.record(&list);
+        list
+    }
+
+    /// The first `limit` candidates that can be recommended now, and the number of those skipped.
+    fn available(&self, ranking: &[Candidate], limit: usize) -> (Vec<RankedItem>, RemovalCounts) {
+        let (catalog, now) = (self.system.catalog(), self.clock.now());
+        let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
+        for candidate in ranking {
+            if items.len() >= limit {
+                break;
+            }
+            match catalog.get_recommendable(candidate.item, now) {
+                Some(_) => items.push(RankedItem::from(*candidate)),
+                None => removed.unavailable += 1,
+            }
+        }
+        (items, removed)
+    }
+
+    /// The answer with item ids instead of item numbers.
+    fn with_id(&self, answer: RankedAnswer) -> Recommendation {
+        let recommendation_id = self.ids.next();
+        for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
+            self.system.metrics().candidates.with_label(source).increment(count as u64);
+        }
+        let items = answer.items.into_iter().filter_map(|item| to_recommended_item(&self.system, item));
+        let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
+        Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
+    }
+
+    /// Appends the impression in the background: the answer does not wait for it. If the journal has
+    /// no room, the impression is counted as lost, and clicks on it are not attributed.
+    fn journal_impression(&self, user_id: String, list: &Recommendation) {
+        if list.items.is_empty() {
+            return;
+        }
+        let Ok(permit) = self.system.try_admit(1) else {
+            self.system.metrics().impressions_lost.increment(1);
+            return;
+        };
+        let impression = Entry::Impression(Impression {
+            recommendation_id: list.recommendation_id.clone(),
+            user_id,
+            timestamp: self.clock.now(),
+            weights_version: list.weights_version,
+            items: list.items.iter().map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source }).collect(),
+        });
+        let system = self.system.clone();
+        let append = async move {
+            if system.append(vec![impression], permit).await.is_err() {
+                system.metrics().impressions_lost.increment(1);
+            }
+        };
+        spawn(append.instrument(span!("impression")));
+    }
+
+    /// Counts a recommendation and its items in the metrics.
+    fn record(&self, list: &Recommendation) {
+        let metrics = self.system.metrics();
+        let outcome = match list.fallback {
+            Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,
+            Fallback::None | Fallback::FilteredOut => RecommendationOutcome::Answered,
+        };
+        metrics.recommendations.with_label(outcome).increment(1);
+        for item in &list.items {
+            metrics.recommended_items.with_label(item.source).increment(1);
+        }
+    }
+}
+
+/// A ranked item with its id; `None` if the dictionary does not know its number.
+#[must_use]
+pub fn to_recommended_item(system: &System, RankedItem { candidate, interest, explanation }: RankedItem) -> Option<RecommendedItem> {
+    let item_id = system.dictionary().name(candidate.item)?.to_string();
+    let explanation = explanation.map(|explanation| to_item_explanation(system, &explanation));
+    Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
+}
+
+fn to_item_explanation(system: &System, explanation: &Explanation) -> ItemExplanation {
+    let dictionary = system.dictionary();
+    let moved_by = explanation.influence.map(|moved| InfluentialEvent {
+        item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
+        kind: system.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
+        events_back: moved.events_back,
+        rank: moved.rank,
+        rank_without: moved.rank_without,
+    });
+    ItemExplanation { sources: explanation.sources.iter().map(|(source, share)| (SourceName::as_str(*source), *share)).collect(), moved_by }
+}
