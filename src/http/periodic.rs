@@ -5,8 +5,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::state::ApiState;
 use crate::http::rate_limits::RateLimits;
+use crate::http::state::ApiState;
 use crate::http::tls::TlsCertificate;
 use crate::metrics::ReloadTarget;
 

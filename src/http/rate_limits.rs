@@ -174,7 +174,8 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (limits, clock) = limits(1, 1, 0);
         let known = key(None);
-        let many = |from: u32, count: u32| (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)));
+        let many =
+            |from: u32, count: u32| (from..from + count).for_each(|bits| drop(limits.check_address(Ipv4Addr::from_bits(bits).into(), 1)));
         let held = || limits.addresses.as_ref().unwrap().len();
         let _ = limits.check_key(&known, 1);
         many(1 << 24, ADDRESSES as u32);

@@ -18,9 +18,7 @@ use crate::auth::Scope;
 use crate::http::console;
 use crate::http::middleware::auth::{self, RequiredAccess};
 use crate::http::routes::openapi::DocumentSource;
-use crate::http::routes::{
-    admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users,
-};
+use crate::http::routes::{admin, beacon, consents, events, items, merges, openapi, recommendations, segment, stream, users};
 use crate::http::schema;
 use crate::http::schema::problem::Problem;
 use crate::metrics::Endpoint;

@@ -16,30 +16,30 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use crate::http::state::ApiState;
+use crate::http::listener::{self, ConnectionLimits};
+use crate::http::middleware::auth::Authorizer;
+use crate::http::middleware::body_timeout::BodyTimeout;
+use crate::http::middleware::host_check::AllowedHosts;
+use crate::http::middleware::measure::EndpointLabels;
+use crate::http::periodic::PeriodicTasks;
+use crate::http::rate_limits::{RateLimitSettings, RateLimits};
 use crate::http::router::{self, admin_routes, public_routes};
 use crate::http::schema::error_mapping::json_problem;
+use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
+use crate::http::status::history::StatusSampler;
 use crate::http::status::sampler::spawn_sampler;
+use crate::http::tls::{TlsCertificate, TlsError, TlsFiles};
 use crate::services::id_generator::IdGenerator;
 use crate::services::recommendation::RecommendationService;
-use crate::http::periodic::PeriodicTasks;
-use crate::http::middleware::host_check::AllowedHosts;
-use crate::http::rate_limits::{RateLimitSettings, RateLimits};
-use crate::http::middleware::auth::Authorizer;
-use crate::http::listener::{self, ConnectionLimits};
-use crate::http::schema::problem::Problem;
-use crate::http::status::history::StatusSampler;
-use crate::http::middleware::body_timeout::BodyTimeout;
-use crate::http::tls::{TlsCertificate, TlsError, TlsFiles};
-use crate::http::middleware::measure::EndpointLabels;
 
-use crate::http::middleware::check_request;
-use crate::http::middleware::host_check;
-use crate::http::middleware::auth;
-use crate::http::middleware::measure;
 use crate::actors::system::System;
 use crate::auth::{KeyError, KeyStore};
 use crate::clock::Clock;
+use crate::http::middleware::auth;
+use crate::http::middleware::check_request;
+use crate::http::middleware::host_check;
+use crate::http::middleware::measure;
 use crate::ingest::ValidationRules;
 use crate::metrics::Endpoint;
 use crate::settings::LiveSettings;
@@ -223,7 +223,12 @@ impl HttpServers {
             rate_limits: limits,
             refusal_counters: Arc::clone(&refused),
         };
-        let side = |otherwise, lock| EndpointSetup { api: shared.clone(), default_endpoint: otherwise, authorizer: lock, certificate: certificate.clone() };
+        let side = |otherwise, lock| EndpointSetup {
+            api: shared.clone(),
+            default_endpoint: otherwise,
+            authorizer: lock,
+            certificate: certificate.clone(),
+        };
         let servers = [
             serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, public_routes),
             // Whoever looks after the service is let in also when it is busy.
@@ -292,7 +297,8 @@ fn serve(
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
     let EndpointSetup { api, default_endpoint, authorizer, certificate } = side;
-    let (max_body, shared, origins, body_timeout) = (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
+    let (max_body, shared, origins, body_timeout) =
+        (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
         App::new()
             .app_data(Data::clone(&shared))

@@ -162,8 +162,9 @@ async fn accepts_a_key_only_as_documented() {
     let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
     let app = init_service(App::new().app_data(Data::new(authorizer)).configure(public_routes)).await;
     let document = described(true);
-    for (path, scope) in
-        PUBLIC_ROUTES.iter().filter_map(|route| if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None })
+    for (path, scope) in PUBLIC_ROUTES
+        .iter()
+        .filter_map(|route| if let RequiredAccess::Scope(scope) = route.access { Some((route.path, scope)) } else { None })
     {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
         for (method, operation) in operations(&document, path) {

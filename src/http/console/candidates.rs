@@ -4,9 +4,9 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use maud::{Markup, html};
 
-use crate::http::console::format::{NO_VALUE, format_bytes, format_count, detail_path};
-use crate::http::console::layout::{share_bar, page as written};
-use crate::http::routes::admin::candidates::{ClusterView, CandidateSourcesView};
+use crate::http::console::format::{NO_VALUE, detail_path, format_bytes, format_count};
+use crate::http::console::layout::{page as written, share_bar};
+use crate::http::routes::admin::candidates::{CandidateSourcesView, ClusterView};
 use crate::http::state::ApiState;
 
 /// Clusters that the table shows.

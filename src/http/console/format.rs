@@ -77,7 +77,10 @@ mod tests {
     fn figures_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(format_count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 999, 1000, 2_500_000].map(format_bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
-        assert_eq!([0.0, 0.00025, 0.0123, 35.0, 600.0, 7200.0].map(format_seconds), ["0 s", "250 µs", "12.3 ms", "35.0 s", "10 min", "2.0 h"]);
+        assert_eq!(
+            [0.0, 0.00025, 0.0123, 35.0, 600.0, 7200.0].map(format_seconds),
+            ["0 s", "250 µs", "12.3 ms", "35.0 s", "10 min", "2.0 h"]
+        );
         assert_eq!([0.04, 99.94, 12_345.6].map(format_rate), ["0.0", "99.9", "12,346"]);
         assert_eq!(format_timestamp(0), "1970-01-01 00:00:00");
     }

@@ -4,13 +4,13 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 
-use crate::http::console::format::{NO_VALUE, format_count, detail_path, format_timestamp};
-use crate::http::console::layout::{share_bar, page, tile};
-use crate::http::console::sessions::heat_strip;
 use crate::domain::Item;
-use crate::http::routes::admin::items::{ItemSummary, ItemSearchQuery, ItemView, ItemSearchResult};
-use crate::http::state::ApiState;
+use crate::http::console::format::{NO_VALUE, detail_path, format_count, format_timestamp};
+use crate::http::console::layout::{page, share_bar, tile};
+use crate::http::console::sessions::heat_strip;
+use crate::http::routes::admin::items::{ItemSearchQuery, ItemSearchResult, ItemSummary, ItemView};
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 
 /// Where the items' pages are.
 const HERE: &str = "/console/items";

@@ -5,13 +5,13 @@ use actix_web::web::Data;
 use maud::{Markup, html};
 
 use crate::http::console::chart::{ChartLine, TimeChart};
-use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_timestamp, format_seconds};
+use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_seconds, format_timestamp};
 use crate::http::console::layout::{act, page as written, tile};
 use crate::http::console::overview::format_clock_time;
 use crate::http::routes::admin::model::{ModelStatus, model_status};
-use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
+use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Model", "Model", content(api).await)

@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use crate::http::console::chart::{ChartLine, TimeChart};
 use crate::http::console::format::{NO_VALUE, format_bytes, format_count, format_rate, format_ratio, format_seconds};
 use crate::http::console::layout::{page as written, tile};
-use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::http::status::history::StatusSample;
+use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Overview", "Overview", content(&api).await)

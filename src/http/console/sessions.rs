@@ -5,12 +5,15 @@ use actix_web::web::{Data, Path, Query};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
-use crate::http::console::format::{NO_VALUE, format_count, detail_path, format_timestamp, format_seconds};
-use crate::http::console::layout::{share_bar, page, tile};
 use crate::domain::RecommendedItem;
-use crate::http::routes::admin::sessions::{RecommendationPreview, CandidatesView, HiddenStateView, RankedCandidate, SequenceStep, SessionsQuery, SessionSummary, SessionList, SessionInspection};
-use crate::http::state::ApiState;
+use crate::http::console::format::{NO_VALUE, detail_path, format_count, format_seconds, format_timestamp};
+use crate::http::console::layout::{page, share_bar, tile};
+use crate::http::routes::admin::sessions::{
+    CandidatesView, HiddenStateView, RankedCandidate, RecommendationPreview, SequenceStep, SessionInspection, SessionList, SessionSummary,
+    SessionsQuery,
+};
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::ingest::IdKind;
 
 /// Where the X-rays are.

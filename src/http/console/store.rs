@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use crate::http::console::format::{format_bytes, format_count, format_timestamp};
 use crate::http::console::layout::{act, page as written, tile};
 use crate::http::routes::admin::store::{QuarantineView, StoreView};
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
     written("Store", "Store", content(api).await)

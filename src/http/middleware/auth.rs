@@ -14,10 +14,10 @@ use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::auth::{ApiKey, KeyStore, Scope};
+use crate::http::middleware::body_timeout;
 use crate::http::rate_limits::{RateExceeded, RateLimits};
 use crate::http::schema::problem::Problem;
-use crate::http::middleware::body_timeout;
-use crate::auth::{ApiKey, KeyStore, Scope};
 use crate::metrics::{LabeledMetric, RefusalReason};
 
 /// What a path needs.

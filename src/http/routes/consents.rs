@@ -40,12 +40,18 @@ pub(in crate::http) struct ConsentState {
 /// Applies to all later events; an event cannot exceed it. Data stored before is kept.
 #[utoipa::path(put, path = "/v1/users/{user}/consent", operation_id = "say", tag = "users", params(("user" = IdString, Path, description = "The user.")), request_body(content = ConsentRequest),
     responses((status = 200, description = "The receipt. Setting the current level again counts as a duplicate.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn set_consent(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn set_consent(
+    api: Data<ApiState>,
+    user: Path<String>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let ConsentRequest { consent } =
         serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"consent": "session"}"#))?;
-    let change =
-        api.rules.validate_consent(user.into_inner().into(), &consent, api.clock.now()).map_err(|error| Problem::invalid_message(&error))?;
+    let change = api
+        .rules
+        .validate_consent(user.into_inner().into(), &consent, api.clock.now())
+        .map_err(|error| Problem::invalid_message(&error))?;
     let outcome = ingest(&api.system, [Entry::Consent(change)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }

@@ -27,7 +27,11 @@ use crate::telemetry::span;
     responses((status = 200, description = "The receipt.", body = IngestReceipt),
         (status = 400, description = "No item is valid, or the request cannot be read.", content((IngestReceipt = "application/json"), (Problem = "application/problem+json"))),
         InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn change_items(api: Data<ApiState>, access: GrantedAccess, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn change_items(
+    api: Data<ApiState>,
+    access: GrantedAccess,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let batch = span!("capture").in_scope(|| read_items(&body, api.rules.max_events, api.clock.now()))?;
     access.charge_batch(batch.records.len())?;
@@ -47,7 +51,11 @@ pub(in crate::http) async fn change_items(api: Data<ApiState>, access: GrantedAc
 /// Replaces all attributes of the item.
 #[utoipa::path(put, path = "/v1/items/{item}", operation_id = "put", tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn put_item(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn put_item(
+    api: Data<ApiState>,
+    item: Path<String>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     change(&api, item.into_inner(), body, read_item).await
 }
 
@@ -56,7 +64,11 @@ pub(in crate::http) async fn put_item(api: Data<ApiState>, item: Path<String>, b
 /// An absent attribute keeps its value; `null` removes it.
 #[utoipa::path(patch, path = "/v1/items/{item}", operation_id = "patch", tag = "catalog", params(("item" = IdString, Path, description = "The item.")), request_body = ItemAttributesBody,
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, NotFoundResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn patch_item(api: Data<ApiState>, item: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn patch_item(
+    api: Data<ApiState>,
+    item: Path<String>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     find(&api, &item)?;
     change(&api, item.into_inner(), body, read_item_patch).await
 }

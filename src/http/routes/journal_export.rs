@@ -5,10 +5,10 @@ use actix_web::web::{self, Bytes, Data};
 use futures_util::stream::{self, Stream};
 use std::sync::Arc;
 
-use crate::http::state::ApiState;
-use crate::http::schema::problem::Problem;
 use crate::actors::error::SystemError;
 use crate::domain::{Entry, Offset};
+use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::ingest::write_entry;
 
 /// Says which entries are wanted.

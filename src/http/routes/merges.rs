@@ -29,7 +29,11 @@ pub(in crate::http) struct MergeRequest {
 /// beacon cannot set one.
 #[utoipa::path(post, path = "/v1/users/{user}/merge", operation_id = "merge", tag = "events", params(("user" = IdString, Path, description = "The user that remains.")), request_body(content = MergeRequest),
     responses((status = 200, description = "The receipt.", body = IngestReceipt), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
-pub(in crate::http) async fn merge_users(api: Data<ApiState>, user: Path<String>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn merge_users(
+    api: Data<ApiState>,
+    user: Path<String>,
+    body: Result<Bytes, Error>,
+) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let MergeRequest { from } = serde_json::from_slice(&body).map_err(|error| Problem::invalid_json(&error, r#"{"from": "…"}"#))?;
     let into = user.into_inner();

@@ -39,7 +39,8 @@ impl RecommendationsQuery {
             return if offset.is_some() { Err(Problem::invalid_parameter("offset", detail)) } else { Ok(Self::New(parsed)) };
         };
         if parsed != (RecommendationQuery { limit: parsed.limit, ..RecommendationQuery::default() }) {
-            let detail = "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
+            let detail =
+                "A later page uses the parameters of the first one; with `recommendation_id` only `offset` and `limit` are allowed.";
             return Err(Problem::invalid_parameter("recommendation_id", detail));
         }
         Ok(Self::Next(PageRequest { recommendation_id, offset, limit: query::validate_limit(parsed.limit)? }))
@@ -66,7 +67,9 @@ pub(in crate::http) async fn get_recommendations(
             let request = query.to_request_after_offset(&api).await?;
             Ok(Json(api.recommendations.recommend(user, query.consent, request).await?))
         }
-        RecommendationsQuery::Next(page) => api.recommendations.next_page(&user, &page).map(Json).ok_or_else(Problem::unknown_recommendation),
+        RecommendationsQuery::Next(page) => {
+            api.recommendations.next_page(&user, &page).map(Json).ok_or_else(Problem::unknown_recommendation)
+        }
     }
 }
 

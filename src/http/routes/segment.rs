@@ -6,16 +6,15 @@ use actix_web::{Error, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::http::state::ApiState;
-use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::middleware::auth::GrantedAccess;
-use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};
+use crate::http::schema::error_mapping::unreadable_body;
 use crate::http::schema::problem::Problem;
-use crate::services::ingest::{WhenFull, ingest, record_events};
+use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, SegmentBatchBody, SegmentMessageBody, UnavailableResponse};
+use crate::http::state::ApiState;
 use crate::ingest::{ParsedSegmentBatch, SegmentCall, ValidationError, read_segment_batch, read_segment_call};
-use crate::metrics::{SegmentMessageOutcome};
+use crate::metrics::SegmentMessageOutcome;
+use crate::services::ingest::{WhenFull, ingest, record_events};
 use crate::telemetry::span;
-
 
 /// The answer that Segment gives, and what it cannot say.
 #[derive(Debug, Serialize, ToSchema)]

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::http::state::ApiState;
-use crate::http::routes::journal_export;
-use crate::http::schema::responses::{BadRequestResponse, InvalidBodyResponse, IdString, UnavailableResponse};
-use crate::http::schema::problem::Problem;
-use crate::http::schema::query;
 use crate::actors::error::SystemError;
 use crate::actors::system::ErasedEntryCounts;
 use crate::domain::{Entry, Offset, Timestamp};
+use crate::http::routes::journal_export;
+use crate::http::schema::problem::Problem;
+use crate::http::schema::query;
+use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
+use crate::http::state::ApiState;
 
 /// How long an answer waits for an erasure to be carried out.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -45,7 +45,9 @@ impl From<SystemError> for Problem {
             SystemError::NoRestorePoint { .. } => Self::conflict(format!("{error}.")),
             SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
             SystemError::Store(source) => Self::not_ready(format!("The journal does not accept writes: {source}."), RETRY_DELAY),
-            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => Self::not_ready(format!("{error}."), RETRY_DELAY),
+            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => {
+                Self::not_ready(format!("{error}."), RETRY_DELAY)
+            }
             SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
             // A retry does not help against these.
             SystemError::Model(_)

@@ -1,7 +1,7 @@
 //! What went wrong, as RFC 9457 `application/problem+json`.
 
-use crate::http::middleware::request_id::RequestId;
 use crate::auth::Scope;
+use crate::http::middleware::request_id::RequestId;
 use crate::ingest::{BodyError, ValidationError};
 use crate::learner::ItemFilterError;
 use actix_web::body::BoxBody;
@@ -221,7 +221,8 @@ impl Problem {
     /// 404: no event of this user was ever taken.
     #[must_use]
     pub fn unknown_user() -> Self {
-        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.").with_field("user")
+        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.")
+            .with_field("user")
     }
 
     /// 404: there is no such key.
@@ -281,7 +282,9 @@ impl Problem {
     /// 503: what was learned does not reach as far yet as the request wants it to.
     #[must_use]
     pub fn offset_not_reached(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail).with_field("min_offset").retry_after(retry_after)
+        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with_field("min_offset")
+            .retry_after(retry_after)
     }
 
     /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be

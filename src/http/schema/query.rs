@@ -4,10 +4,10 @@ use actix_web::web::Query;
 use std::str::FromStr;
 use utoipa::IntoParams;
 
-use crate::http::state::ApiState;
+use crate::domain::{Consent, ItemIx, Offset};
 use crate::http::schema::consent::ConsentBody;
 use crate::http::schema::problem::Problem;
-use crate::domain::{Consent, ItemIx, Offset};
+use crate::http::state::ApiState;
 use crate::learner::{ItemFilter, RecommendationRequest};
 
 /// The most items that one request may exclude.
@@ -66,7 +66,8 @@ impl Default for RecommendationQuery {
 
 impl RecommendationQuery {
     /// The parameters of a query that are wishes.
-    pub(in crate::http) const PARAMETER_NAMES: [&str; 8] = ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
+    pub(in crate::http) const PARAMETER_NAMES: [&str; 8] =
+        ["limit", "exclude", "exclude_seen", "filter", "diversity", "explain", "min_offset", "consent"];
 
     /// Takes a parameter of a query; `false` if it is no wish.
     ///

@@ -5,8 +5,8 @@ use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 
-use crate::http::schema::responses::AccessDeniedResponse;
 use crate::auth::Scope;
+use crate::http::schema::responses::AccessDeniedResponse;
 
 /// The ways to send a key, as [`crate::http::middleware::auth`] takes them.
 const BEARER: &str = "bearer";
@@ -17,7 +17,10 @@ const QUERY: &str = "query";
 /// key, every operation may go without.
 pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, scope_of: fn(&str) -> Option<Scope>) {
     let http = |scheme, description: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build());
-    let query = ApiKeyValue::with_description("key", "The key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.");
+    let query = ApiKeyValue::with_description(
+        "key",
+        "The key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.",
+    );
     let components = document.components.get_or_insert_with(Components::default);
     components.add_security_schemes_from_iter([
         (BEARER, http(HttpAuthScheme::Bearer, "A key that `sequor key create` made.")),

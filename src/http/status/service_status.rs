@@ -159,8 +159,8 @@ impl ServiceHistory {
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         let curve = api.system.learner_status().await?.report.curve;
         let points = curve.points().iter();
-        let quality = points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
+        let quality =
+            points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
         Ok(Self { samples: api.status_sampler.samples(), quality })
     }
 }
-

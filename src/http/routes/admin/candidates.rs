@@ -4,8 +4,8 @@ use actix_web::web::{self, Data, Json};
 use serde::Serialize;
 
 use crate::domain::{ItemIx, SourceName};
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::learner::{ItemMapCluster, item_map};
 
 /// The most points of the map.

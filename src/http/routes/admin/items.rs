@@ -3,12 +3,12 @@
 use actix_web::web::{self, Data, Json, Path, Query};
 use serde::{Deserialize, Serialize};
 
-use crate::http::routes::admin::query::ListLimit;
 use crate::domain::{Item, ItemIx, RecommendedItem};
-use crate::http::state::ApiState;
-use crate::services::recommendation::to_recommended_item;
+use crate::http::routes::admin::query::ListLimit;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::learner::{ItemCounts, RankedItem};
+use crate::services::recommendation::to_recommended_item;
 
 /// Which items.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 
 /// A key as it is shown: nothing of its secret, not even the digest.
 fn shown(key: &ApiKey) -> Value {

@@ -5,11 +5,11 @@ use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::http::routes::admin::query::EmptyBody;
 use crate::actors::error::SystemError;
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
-use crate::http::state::ApiState;
+use crate::http::routes::admin::query::EmptyBody;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
 
 /// Where the model stands.
@@ -67,7 +67,14 @@ impl ModelOperationView {
             ModelOperation::LearningRate { value: rate } => value = Some(rate),
             ModelOperation::Pause | ModelOperation::Resume | ModelOperation::Recluster => {}
         }
-        Self { offset: *offset, timestamp: change.timestamp, operation: change.operation.name(), rollback_to: to, value, reason: change.cause.name() }
+        Self {
+            offset: *offset,
+            timestamp: change.timestamp,
+            operation: change.operation.name(),
+            rollback_to: to,
+            value,
+            reason: change.cause.name(),
+        }
     }
 }
 
@@ -114,7 +121,10 @@ pub(in crate::http) struct RollbackRequest {
 }
 
 /// Back to where it was asked, or to the newest checkpoint that was not itself rolled back.
-pub(in crate::http) async fn rollback(api: Data<ApiState>, Json(RollbackRequest { to }): Json<RollbackRequest>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn rollback(
+    api: Data<ApiState>,
+    Json(RollbackRequest { to }): Json<RollbackRequest>,
+) -> Result<HttpResponse, Problem> {
     let to = match to {
         Some(to) => to,
         None => {

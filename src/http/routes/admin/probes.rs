@@ -6,8 +6,8 @@ use actix_web::web::Data;
 use serde_json::json;
 use std::time::Duration;
 
-use crate::http::state::ApiState;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::http::state::ApiState;
 use crate::http::status::readiness::not_ready_reason;
 
 /// The longest wait of the metrics for the readiness of the learner. After it, the service counts as
@@ -31,4 +31,3 @@ pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, 
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
     }
 }
-

@@ -6,14 +6,14 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::http::routes::admin::query::ListLimit;
 use crate::actors::error::SystemError;
 use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
-use crate::http::state::ApiState;
-use crate::services::recommendation::to_recommended_item;
+use crate::http::routes::admin::query::ListLimit;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::ingest::IdKind;
 use crate::learner::{InspectedCandidate, InspectedPosition, RankingInspection, RecommendationRequest};
+use crate::services::recommendation::to_recommended_item;
 
 /// Which users.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::http::routes::admin::query::EmptyBody;
-use crate::http::state::ApiState;
 use crate::http::schema::problem::Problem;
+use crate::http::state::ApiState;
 use crate::settings::LogLevel;
 
 pub(in crate::http) async fn settings(api: Data<ApiState>) -> HttpResponse {

@@ -7,14 +7,14 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::http::routes::admin::query::EmptyBody;
 use crate::actors::error::SystemError;
 use crate::actors::system::{QuarantinedEntry, RestorePoint};
 use crate::domain::{Entry, Offset};
-use crate::http::schema::problem::RETRY_DELAY;
-use crate::http::state::ApiState;
+use crate::http::routes::admin::query::EmptyBody;
 use crate::http::routes::journal_export;
 use crate::http::schema::problem::Problem;
+use crate::http::schema::problem::RETRY_DELAY;
+use crate::http::state::ApiState;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
 
 /// An entry that somebody passes over, with what it holds.
@@ -110,9 +110,15 @@ pub(in crate::http) struct BackupRequest {
 }
 
 /// Makes a backup while everything goes on; the answer comes when it is whole.
-pub(in crate::http) async fn backup(api: Data<ApiState>, Json(BackupRequest { target }): Json<BackupRequest>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn backup(
+    api: Data<ApiState>,
+    Json(BackupRequest { target }): Json<BackupRequest>,
+) -> Result<HttpResponse, Problem> {
     if !target.is_absolute() {
-        return Err(Problem::invalid_parameter("target", "Give a path from the root of this machine's file system, such as /backups/monday."));
+        return Err(Problem::invalid_parameter(
+            "target",
+            "Give a path from the root of this machine's file system, such as /backups/monday.",
+        ));
     }
     let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
     copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
@@ -151,7 +157,10 @@ pub(in crate::http) struct JournalRange {
 }
 
 /// The journal as lines of JSON, up to where it ends when this is asked.
-pub(in crate::http) async fn journal(api: Data<ApiState>, Query(JournalRange { from, to, only }): Query<JournalRange>) -> Result<HttpResponse, Problem> {
+pub(in crate::http) async fn journal(
+    api: Data<ApiState>,
+    Query(JournalRange { from, to, only }): Query<JournalRange>,
+) -> Result<HttpResponse, Problem> {
     if let Some(only) = only.as_deref().filter(|only| !ENTRY_KINDS.contains(only)) {
         return Err(Problem::out_of_range("only", only, ENTRY_KINDS.join(", ")));
     }
