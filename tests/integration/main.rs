@@ -24,6 +24,7 @@ mod event_retention;
 mod fuzz;
 mod fuzz_http;
 mod http_protocol;
+mod import_cycles;
 mod journal_dump;
 mod journal_retention;
 mod metrics;
