@@ -1,7 +1,7 @@
 //! A server that speaks HTTP/1.1 and, to who begins with its preface, HTTP/2: without TLS.
 //!
 //! It is `HttpServer::listen_auto_h2c` of actix-web with a bound on the wait for the first bytes,
-//! which that has not: whoever connects and says nothing would hold a connection for ever.
+//! so that a silent client cannot hold a connection for ever.
 
 use actix_http::body::MessageBody;
 use actix_http::{HttpService, Protocol, Request, Response};

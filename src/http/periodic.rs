@@ -1,4 +1,4 @@
-//! What a door does every second, whoever comes.
+//! Tasks that the servers run every second.
 
 use actix_web::rt;
 use std::error::Error;

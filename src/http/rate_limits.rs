@@ -84,8 +84,7 @@ impl<C: Clock + Clone> RateLimits<C> {
         RateExceeded(until.wait_time_from(self.clock.now()))
     }
 
-    /// Forgets whoever has their whole allowance again, and keys that are gone. To be called every
-    /// second.
+    /// Removes callers whose allowance is full again, and revoked keys. Called every second.
     pub(in crate::http) fn evict_idle(&self, ring: &KeyRing) {
         self.keys.pin().retain(|id, _| ring.get(id).is_some());
         if let Some(addresses) = &self.addresses {

@@ -150,11 +150,12 @@ pub struct HttpServers {
     /// Where.
     pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
-    /// The pulse and the look at the keys. Ended first: whoever listens would else be waited for.
+    /// The status sampler and the periodic tasks. They stop first, so that their subscribers are not
+    /// waited for.
     upkeep: [JoinHandle<()>; 2],
 }
 
-/// Whether whoever comes to an address needs a key.
+/// Whether requests to an address need a key.
 fn asks(settings: &ServerOptions, address: SocketAddr) -> bool {
     settings.requires_key || !address.ip().to_canonical().is_loopback()
 }
@@ -231,7 +232,7 @@ impl HttpServers {
         };
         let servers = [
             serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, public_routes),
-            // Whoever looks after the service is let in also when it is busy.
+            // The admin endpoint has workers of its own, so that it answers when the API is busy.
             serve(
                 private,
                 side(Endpoint::Admin, lock(addresses.admin, None)),

@@ -12,8 +12,8 @@ const CAPACITY: usize = 1024;
 /// The rankings of the latest recommendations, by recommendation id.
 ///
 /// A later page is cut from the same ranking as the first, so that no item repeats or is skipped,
-/// even if the model has learned in between. The cache is bounded and not durable: after an eviction
-/// or a restart the client has to ask for a new recommendation.
+/// even if the model has learned in between. The cache is bounded and not durable: after an
+/// eviction or a restart the client has to ask for a new recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,

@@ -156,8 +156,8 @@ impl RecommendationService {
         Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
     }
 
-    /// Appends the impression in the background: the answer does not wait for it. If the journal has
-    /// no room, the impression is counted as lost, and clicks on it are not attributed.
+    /// Appends the impression in the background: the answer does not wait for it. If the journal
+    /// has no room, the impression is counted as lost, and clicks on it are not attributed.
     fn journal_impression(&self, user_id: String, list: &Recommendation) {
         if list.items.is_empty() {
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import: the arrows of ARCHITECTURE.md.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("metrics", &["domain"]),
@@ -21,7 +21,8 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("recommender", &["domain", "nn", "evaluation", "learner"]),
     ("settings", &["domain", "nn", "candidates", "ranking", "learner"]),
     ("actors", &["domain", "nn", "learner", "store", "clock", "metrics", "telemetry"]),
-    ("http", &["domain", "ingest", "learner", "settings", "auth", "actors", "clock", "metrics", "telemetry"]),
+    ("services", &["domain", "learner", "actors", "clock", "metrics", "telemetry"]),
+    ("http", &["domain", "ingest", "learner", "settings", "auth", "services", "actors", "clock", "metrics", "telemetry"]),
     (
         "cli",
         &[

@@ -59,7 +59,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
         section.card id="quarantine" data-fresh {
             h2 { "Quarantine" }
             @if quarantine.entries.is_empty() { p.empty { "No entry is passed over." } } @else {
-                p.note { "These stay in the journal; whoever is named passes over them." }
+                p.note { "These entries stay in the journal; the named reader skips them." }
                 div.scroll tabindex="0" role="region" aria-label="Quarantine" {
                     table {
                         thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Passed over by" } th scope="col" { "Reason" } th scope="col" { "Entry" } } }

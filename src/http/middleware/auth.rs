@@ -47,7 +47,7 @@ pub(in crate::http) struct Authorizer {
 type AccessRefusal = (RefusalReason, Problem);
 
 impl Authorizer {
-    /// Who asks, if that may be.
+    /// Identifies the caller and checks the access.
     ///
     /// # Errors
     /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or
@@ -64,7 +64,7 @@ impl Authorizer {
 
     fn judge(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
         let address = request.peer_addr().map(|peer| peer.ip());
-        // Before anything else: also whoever tries keys has a limit.
+        // Counted first, so that guessing keys is limited too.
         self.count_address(address, 1)?;
         let access = self.recognise(request, needs, address)?;
         self.count_key(access.key.as_deref(), 1)?;
@@ -117,7 +117,7 @@ fn sent(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
     sent
 }
 
-/// Who asks, and what they may.
+/// The caller's key and address, and the access that they grant.
 #[derive(Clone)]
 pub(in crate::http) struct GrantedAccess {
     key: Option<Arc<ApiKey>>,
@@ -165,7 +165,7 @@ impl FromRequest for GrantedAccess {
     }
 }
 
-/// Lets through whoever may: what [`crate::http::middleware::measure::path`] puts before every path.
+/// Checks the access of a request before its handler runs.
 ///
 /// # Errors
 /// Whatever `next` says.

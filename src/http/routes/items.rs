@@ -20,8 +20,8 @@ use crate::telemetry::span;
 
 /// Change many items
 ///
-/// Each object has an `item_id`, attributes, and the operation `op`. Invalid objects are reported in
-/// `rejected`.
+/// Each object has an `item_id`, attributes, and the operation `op`. Invalid objects are reported
+/// in `rejected`.
 #[utoipa::path(post, path = "/v1/items", operation_id = "bulk", tag = "catalog",
     request_body(content((ItemsBody = "application/json"), (String = "application/x-ndjson")), description = "One item, an array of items, or one item per line."),
     responses((status = 200, description = "The receipt.", body = IngestReceipt),

@@ -49,8 +49,8 @@ impl RecommendationsQuery {
 
 /// Recommend items to a user
 ///
-/// Best first. The list is journalled as an impression. With `recommendation_id`, it returns a later
-/// page of a recent recommendation.
+/// Best first. The list is journalled as an impression. With `recommendation_id`, it returns a
+/// later page of a recent recommendation.
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations", operation_id = "recommendations", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The recommendation to continue with a later page."),

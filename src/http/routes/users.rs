@@ -50,7 +50,7 @@ struct UserStepBody<'k> {
 /// journal is looked through for it. What was learned from them is in none of these lines: it is
 /// not kept by user.
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "Whose.")),
-    responses((status = 200, description = "Lines of JSON; none for a user of whom nothing is known.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
+    responses((status = 200, description = "Lines of JSON; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
     let ids = api.system.ids_of(&user);
@@ -121,7 +121,7 @@ impl From<ErasedEntryCounts> for EraseOutcome {
 /// Erases a user
 ///
 /// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing
-/// is left, in the journal only blank places. Whoever comes under the id afterwards is a new user.
+/// is left, in the journal only blank places. Later events under the id belong to a new user.
 /// What was counted and trained from the user along with everybody else carries its influence on,
 /// unless it is asked to be unlearned: then everything is learned again from the journal in the
 /// background, and takes the place of what is there by a restart of a moment. Backups made before

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use crate::domain::Consent;
 
-/// A consent level. `none`: nothing of the user is stored. `session`: the events serve the user's own
-/// recommendations only. `full`: the model also learns from them.
+/// A consent level. `none`: nothing of the user is stored. `session`: the events serve the user's
+/// own recommendations only. `full`: the model also learns from them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Consent)]

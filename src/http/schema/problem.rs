@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 /// The delay after which a client may retry.
 pub(in crate::http) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A problem that is answered to whoever asked (RFC 9457).
+/// A problem response (RFC 9457).
 ///
 /// `detail` never repeats what identifies a person: it may be logged.
 // It is an error for handlers to return, and a responder.
@@ -331,7 +331,7 @@ impl Problem {
         self
     }
 
-    /// Rounds up: who comes back a moment early is refused again.
+    /// Rounds up, so that a client does not retry too early.
     fn retry_after(mut self, retry_after: Duration) -> Self {
         self.members.retry_after = Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0));
         self

@@ -154,7 +154,7 @@ pub(in crate::http) enum InvalidBodyResponse {
     UnsupportedMediaType(Problem),
 }
 
-/// Who asks may not come in.
+/// Access denied.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AccessDeniedResponse {
     #[response(

@@ -88,8 +88,8 @@ impl StatusSampler {
         (Self { history: Arc::default(), status, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }, publisher)
     }
 
-    /// A receiver that yields the latest status first; `None` if there are too many subscribers. The
-    /// caller holds the permit as long as it is subscribed.
+    /// A receiver that yields the latest status first; `None` if there are too many subscribers.
+    /// The caller holds the permit as long as it is subscribed.
     pub(in crate::http) fn subscribe(&self) -> Option<(watch::Receiver<Arc<str>>, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.subscribers).try_acquire_owned().ok()?;
         let mut status = self.status.clone();
@@ -107,8 +107,8 @@ impl StatusSampler {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).rates()
     }
 
-    /// The age in seconds of the oldest journal entry that the published weights do not include; 0 if
-    /// they include all.
+    /// The age in seconds of the oldest journal entry that the published weights do not include; 0
+    /// if they include all.
     pub(in crate::http) fn weights_lag_seconds(&self, known: Offset, end: Offset, now: Timestamp) -> f64 {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let first = history.samples.iter().find(|sample| sample.journal > known).map_or(now, |sample| sample.at);

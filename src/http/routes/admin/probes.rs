@@ -10,8 +10,8 @@ use crate::http::schema::problem::{Problem, RETRY_DELAY};
 use crate::http::state::ApiState;
 use crate::http::status::readiness::not_ready_reason;
 
-/// The longest wait of the metrics for the readiness of the learner. After it, the service counts as
-/// not ready.
+/// The longest wait of the metrics for the readiness of the learner. After it, the service counts
+/// as not ready.
 const READY_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
