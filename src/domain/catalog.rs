@@ -20,12 +20,12 @@ enum CatalogSlot {
 /// not changed.
 ///
 /// ```
-/// use sequor::domain::{Catalog, Item, ItemAct};
+/// use sequor::domain::{Catalog, Item, ItemOperation};
 ///
 /// let mut catalog = Catalog::default();
-/// catalog.apply(7, &ItemAct::Put(Item { price: Some(2.5), ..Item::default() }));
+/// catalog.apply(7, &ItemOperation::Put(Item { price: Some(2.5), ..Item::default() }));
 /// let published = catalog.clone();
-/// catalog.apply(7, &ItemAct::Delete);
+/// catalog.apply(7, &ItemOperation::Delete);
 /// assert_eq!(published.get(7).and_then(|item| item.price), Some(2.5));
 /// assert!(catalog.get(7).is_none());
 /// ```

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// a newer one mean the same item by it.
 ///
 /// ```
-/// let items = sequor::domain::Dictionary::default();
+/// let items = sequor::domain::ItemDictionary::default();
 /// assert_eq!(items.intern("kettle"), 0);
 /// assert_eq!(items.intern("cup"), 1);
 /// assert_eq!(items.intern("kettle"), 0);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// changed since the last one, not to the size of the table.
 ///
 /// ```
-/// let mut table = sequor::domain::Pages::<u32, 64>::default();
+/// let mut table = sequor::domain::PagedVec::<u32, 64>::default();
 /// table.grow(100, || 0);
 /// let published = table.clone();
 /// *table.get_mut(7).unwrap() = 5;

@@ -21,7 +21,7 @@ impl RankingMetrics {
     /// was not in the list.
     ///
     /// ```
-    /// let mut quality = sequor::evaluation::Quality::default();
+    /// let mut quality = sequor::evaluation::RankingMetrics::default();
     /// quality.count(Some(1));
     /// quality.count(Some(4));
     /// quality.count(Some(21));

@@ -16,10 +16,10 @@ impl TrainTestSplit {
     /// number of the earlier ones is rounded down.
     ///
     /// ```
-    /// use sequor::evaluation::Split;
+    /// use sequor::evaluation::TrainTestSplit;
     ///
-    /// let split = Split::by_time(vec![vec![]; 21], 0.1);
-    /// assert_eq!((split.earlier.len(), split.later.len()), (18, 3));
+    /// let split = TrainTestSplit::by_time(vec![vec![]; 21], 0.1);
+    /// assert_eq!((split.train.len(), split.test.len()), (18, 3));
     /// ```
     #[must_use]
     pub fn by_time(mut sessions: Vec<Vec<Step>>, fraction: f64) -> Self {
@@ -44,7 +44,8 @@ impl TrainTestSplit {
 ///
 /// ```
 /// let scores = [0.5, 2.0, 0.5, f32::NAN];
-/// assert_eq!([0, 1, 2, 3, 4].map(|item| sequor::evaluation::rank_of(&scores, item)), [Some(2), Some(1), Some(3), None, None]);
+/// let ranks = [0, 1, 2, 3, 4].map(|item| sequor::evaluation::rank_of(&scores, item));
+/// assert_eq!(ranks, [Some(2), Some(1), Some(3), None, None]);
 /// ```
 #[must_use]
 pub fn rank_of(scores: &[f32], item: ItemIx) -> Option<usize> {

@@ -51,12 +51,13 @@ pub struct Trend {
 ///
 /// ```
 /// use sequor::domain::Entry;
-/// use sequor::simulation::{Shop, ShopSettings};
+/// use sequor::simulation::{ShopSettings, ShopSimulator};
 ///
-/// let entries: Vec<_> = Shop::new(ShopSettings { items: 100, ..ShopSettings::default() })?.take(150).collect();
+/// let settings = ShopSettings { items: 100, ..ShopSettings::default() };
+/// let entries: Vec<_> = ShopSimulator::new(settings)?.take(150).collect();
 /// assert!(entries.iter().take(100).all(|entry| matches!(entry, Entry::Item(_))));
 /// assert!(entries.iter().skip(100).all(|entry| entry.as_event().is_some()));
-/// # Ok::<(), sequor::simulation::ShopError>(())
+/// # Ok::<(), sequor::simulation::ShopSettingsError>(())
 /// ```
 #[derive(Debug)]
 pub struct ShopSimulator {

@@ -36,9 +36,9 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` is there, [`StoreError::JournalTruncated`] if the journal lacks
-    /// entries that it had, or what reading this store or writing the backup says: then nothing is
-    /// left of it.
+    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::JournalTruncated`] if entries
+    /// of the journal are missing, or an error of reading this store or writing the backup. Nothing
+    /// of the backup is left then.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         let absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
@@ -71,9 +71,9 @@ impl Store {
     /// entries are copied, and of how many.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `dir` is there, [`StoreError::JournalTruncated`] if the journal lacks entries
-    /// that it had, or what reading this store or writing the copy says: then what was copied so
-    /// far is left.
+    /// [`StoreError::AlreadyExists`] if `dir` exists, [`StoreError::JournalTruncated`] if entries of
+    /// the journal are missing, or an error of reading this store or writing the copy. What was
+    /// copied so far is left then.
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         self.check_journal_end()?;
         let copy = self.create_copy(dir)?;

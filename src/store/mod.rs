@@ -1,26 +1,26 @@
-//! What outlives the process: the journal, the session records, the item names and the checkpoints
-//! of what was learned.
+//! Durable state: the journal, session records, item names and checkpoints.
 //!
 //! ```text
-//! <data-dir>/lock           held while a process has the store open
-//! <data-dir>/store/         the embedded database (sled): one log, in it the trees; after a compaction and until the next start `store.1` or another number
-//!     journal               offset of a record's first entry ‖ piece → the record, cut into pieces
-//!     sessions              user id → steps, hidden state, the first offset not yet in them
+//! <data-dir>/lock           locked while a process has the store open
+//! <data-dir>/store/         the embedded database (sled): one log with the trees below; after a
+//!                           compaction, until the next start, `store.1` or another number
+//!     journal               offset of a record's first entry ‖ piece → a piece of the record
+//!     sessions              user id → steps, hidden state, the first offset that it lacks
 //!     items                 number of the first name → names
-//!     consents              user id → how far the user's consent goes, and which entry says so
-//!     quarantine            offset of an entry ‖ who passes over it → why
-//!     links                 offset of a merge → who was merged into whom
-//!     erasures              who is to be erased, and digests of who was; what was kept long enough
-//! <data-dir>/checkpoints/   one file per checkpoint, named by the journal offset that it contains
-//! <data-dir>/end            how far the journal is known to reach, so that a journal that lost its end is told from one that never went on
-//! <data-dir>/ids            from a clean stop to the next start: the event ids that are remembered, so that they need not be read from the journal
-//! <data-dir>/origin         what learning began with before the journal's first entry, if not with nothing; in the form of a checkpoint
+//!     consents              user id → the user's consent and the offset of its entry
+//!     quarantine            offset of an entry ‖ the reader that skips it → the reason
+//!     links                 offset of a merge → the merged id and its target
+//!     erasures              pending erasures, digests of erased users, expiries
+//! <data-dir>/checkpoints/   one file per checkpoint, named after the journal offset that it holds
+//! <data-dir>/end            the known end of the journal, which reveals a truncated journal
+//! <data-dir>/ids            the window of event ids, from a clean stop to the next start
+//! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
 //!
-//! The journal is the truth. Everything else is a fold of it that says how far it reaches, so that
-//! a restart folds only the tail. All trees share one log and a restart finds a prefix of it: what
-//! was written first is there if what was written later is. So a fold writes its values first and
-//! how far they reach last, and needs no transaction.
+//! The journal is the truth. All other state is derived from it and stores the offset that it
+//! contains, so that a restart applies only the tail. All trees share one log, and a restart finds a
+//! prefix of it. So derived state writes its values first and its offset last, and needs no
+//! transaction.
 
 mod alias_tree;
 mod archive;
