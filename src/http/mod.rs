@@ -2,7 +2,7 @@
 //!
 //! Imports point down this list.
 //!
-//! - [`server`]: opens both servers; `listener`, `tls` and `periodic` help it.
+//! - `server`: opens both servers; `listener`, `tls` and `periodic` help it.
 //! - `router`: the route table.
 //! - `routes`, `console`: handlers of the API, of the admin endpoint and of the admin pages.
 //! - `middleware`: authorization, checks, metrics and traces.

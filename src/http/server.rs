@@ -165,7 +165,7 @@ impl HttpServers {
     /// started.
     ///
     /// # Errors
-    /// [`DoorError::Keys`], or [`DoorError::NoKey`].
+    /// [`ServerError::ReadKeys`], or [`ServerError::MissingKey`].
     pub fn load_keys(settings: &ServerOptions, data_dir: &Path) -> Result<Arc<KeyStore>, ServerError> {
         let keys = KeyStore::open(data_dir)?;
         let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
@@ -180,7 +180,7 @@ impl HttpServers {
     /// Opens both. Must be called within an actix system.
     ///
     /// # Errors
-    /// [`DoorError`] if an address cannot be listened on or written down.
+    /// [`ServerError`] if an address cannot be listened on or written down.
     pub fn open(
         system: System,
         rules: ValidationRules,

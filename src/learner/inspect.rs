@@ -54,7 +54,7 @@ pub struct InspectedCandidate {
     pub features: Vec<(&'static str, f32)>,
 }
 
-/// Answers as [`recommend`](super::recommend) does, and shows how. The follower stays as it is.
+/// Answers as [`recommend`] does, and reports how. The sequence state is not changed.
 #[must_use]
 pub fn inspect(
     snapshot: &ModelSnapshot,

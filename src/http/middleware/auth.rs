@@ -50,7 +50,7 @@ impl Authorizer {
     /// Identifies the caller and checks the access.
     ///
     /// # Errors
-    /// [`Problem::no_key`], [`Problem::wrong_key`], [`Problem::other_scope`] or
+    /// [`Problem::missing_key`], [`Problem::invalid_key`], [`Problem::insufficient_scope`] or
     /// [`Problem::too_many_requests`].
     pub(in crate::http) fn authorize(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
         self.judge(request, needs).map_err(|turned| self.turn(turned))
@@ -129,7 +129,7 @@ impl GrantedAccess {
     /// Whether they may do something more than their path needs.
     ///
     /// # Errors
-    /// [`Problem::other_scope`].
+    /// [`Problem::insufficient_scope`].
     pub(in crate::http) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
         self.check(scope).map_err(|turned| self.authorizer.turn(turned))
     }

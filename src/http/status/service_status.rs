@@ -83,7 +83,7 @@ impl ServiceStatus {
     /// How everything stands now.
     ///
     /// # Errors
-    /// [`SystemError::Gone`] if nobody can tell.
+    /// [`SystemError::ActorStopped`] if nobody can tell.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         Self::from_metrics(api, &api.system.refresh_metrics().snapshot()).await
     }
@@ -155,7 +155,7 @@ impl ServiceHistory {
     /// What is remembered.
     ///
     /// # Errors
-    /// [`SystemError::Gone`] if nobody can tell.
+    /// [`SystemError::ActorStopped`] if nobody can tell.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
         let curve = api.system.learner_status().await?.report.curve;
         let points = curve.points().iter();
