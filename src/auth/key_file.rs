@@ -191,7 +191,7 @@ mod tests {
         let file = KeyFile::in_dir(home.path());
         for text in ["", "{}", r#"{"format":2,"keys":[]}"#, r#"{"format":1,"keys":[{"id":"x"}]}"#] {
             fs::write(file.path(), text).unwrap();
-            assert!(file.read().unwrap_err().to_string().contains("holds no keys"), "{text}");
+            assert!(file.read().unwrap_err().to_string().contains("is no valid key file"), "{text}");
             assert!(file.create("k", scopes(), None, 0).is_err());
             assert_eq!(fs::read_to_string(file.path()).unwrap(), text);
         }

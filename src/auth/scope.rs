@@ -141,7 +141,7 @@ mod tests {
         assert!(scopes.allows(Scope::Read) && !scopes.allows(Scope::Items));
         assert!(serde_json::from_str::<Scopes>("[]").is_err());
         let said = "write,all".parse::<Scopes>().unwrap_err().to_string();
-        assert_eq!(said, r#"there is no scope "all"; there are write, read, items, users, metrics, admin"#);
+        assert_eq!(said, r#"unknown scope "all"; known scopes: write, read, items, users, metrics, admin"#);
         for scope in Scope::ALL {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
         }

@@ -295,7 +295,7 @@ fn packed_bodies_are_unpacked() {
         let answer = packed("gzip", torn);
         let told = json!({
             "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400,
-            "detail": "The body is not what its Content-Encoding says, or a part of it is missing.",
+            "detail": "The body is incomplete, or is not encoded as its Content-Encoding says.",
         });
         assert_problem(&answer, &told);
     }

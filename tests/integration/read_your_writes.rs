@@ -86,7 +86,7 @@ fn a_read_waits_until_what_it_wants_is_learned_and_not_for_ever() {
         (refused.status, &refused.json()["type"], refused.headers["retry-after"].to_str().unwrap()),
         (503, &json!("/problems/not-yet"), "1")
     );
-    assert!(refused.json()["detail"].as_str().unwrap().ends_with("not from all before 1000."), "{}", refused.body);
+    assert!(refused.json()["detail"].as_str().unwrap().ends_with("not all before 1000."), "{}", refused.body);
     assert_eq!(daemon.get("/v1/users/ann/recommendations?min_offset=3").status, 200, "what was learned before the start counts");
 }
 
