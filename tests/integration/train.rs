@@ -247,7 +247,7 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     daemon.terminate();
     home.start(&[&begin]).terminate();
     let said = refused(&home.start_expecting_failure(&[&begin_otherwise]));
-    assert!(said.contains("began with another network"), "{said}");
+    assert!(said.contains("started with a different pretrained network"), "{said}");
     let said = refused(&home.start_expecting_failure(&["network.layers=2"]));
     assert!(said.contains("network.layers = 2") && said.contains("the checkpoint was made with 1"), "{said}");
 
