@@ -43,10 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let network = NetworkSettings { hidden: 32, ..NetworkSettings::default() };
     let mut training = OfflineTraining::new(settings, network, kinds.clone(), &corpus)?;
     while !training.is_finished() {
-        let report = training.epoch(&corpus, |_| ())?;
+        let report = training.train_epoch(&corpus, |_| ())?;
         println!("loss {:.4}", report.loss);
     }
     let scores = score_sessions(&training.best_weights(), &corpus.test, &kinds);
-    println!("test sessions: Recall@20 {:.3}, MRR@20 {:.3}", scores.quality.recall(), scores.quality.mrr());
+    println!("test sessions: Recall@20 {:.3}, MRR@20 {:.3}", scores.metrics.recall(), scores.metrics.mrr());
     Ok(())
 }

@@ -63,7 +63,7 @@ pub struct Recommender {
 struct NoHistory;
 
 impl StateHistory for NoHistory {
-    fn recall(&mut self, _: &LearnerState, _: Offset) -> Result<LearnerState, StateHistoryError> {
+    fn state_at(&mut self, _: &LearnerState, _: Offset) -> Result<LearnerState, StateHistoryError> {
         Err("an in-memory recommender keeps no earlier states".into())
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
     room: Arc<Semaphore>,
-    bound: usize,
+    limit: usize,
 }
 
 /// Room held by entries on their way; given back when dropped.
@@ -18,17 +18,17 @@ pub struct AdmissionPermit(#[expect(dead_code, reason = "held for its drop")] Ow
 
 /// There is no room now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{bound} entries are already on their way")]
+#[error("{limit} entries are already on their way")]
 pub struct AdmissionFull {
     /// The bound.
-    pub bound: usize,
+    pub limit: usize,
 }
 
 impl AdmissionControl {
     /// A gate with room for `bound` entries.
     #[must_use]
     pub fn new(bound: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(bound)), bound }
+        Self { room: Arc::new(Semaphore::new(bound)), limit: bound }
     }
 
     /// Room for `entries`, at once or not at all.
@@ -36,8 +36,8 @@ impl AdmissionControl {
     /// # Errors
     /// [`AdmissionFull`] if there is none.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
-        let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { bound: self.bound })?;
-        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
+        let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { limit: self.limit })?;
+        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
     }
 
     /// Room for `entries` as soon as there is some: for a source that can wait, such as a file.
@@ -46,20 +46,20 @@ impl AdmissionControl {
     /// # Errors
     /// [`AdmissionFull`] only if the gate is being torn down.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
-        let wanted = u32::try_from(entries.min(self.bound)).map_err(|_| AdmissionFull { bound: self.bound })?;
-        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { bound: self.bound })
+        let wanted = u32::try_from(entries.min(self.limit)).map_err(|_| AdmissionFull { limit: self.limit })?;
+        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
     }
 
     /// How many entries are on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.bound.saturating_sub(self.room.available_permits())
+        self.limit.saturating_sub(self.room.available_permits())
     }
 
     /// The bound.
     #[must_use]
-    pub fn bound(&self) -> usize {
-        self.bound
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use super::state_history::decode;
+use super::state_history::decode_checkpoint;
 use crate::domain::Offset;
 use crate::learner::LearnerState;
 use crate::store::{Checkpoints, Store, StoreError};
@@ -21,7 +21,7 @@ impl CheckpointPreload {
         let checkpoints = Checkpoints::in_data_dir(data_dir);
         Self(std::thread::spawn(move || {
             let newest = checkpoints.newest(Offset::MAX).ok()??;
-            Some((newest.offset(), decode(newest)?))
+            Some((newest.offset(), decode_checkpoint(newest)?))
         }))
     }
 

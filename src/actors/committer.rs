@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::admission::AdmissionPermit;
-use super::catalog::LiveCatalog;
-use super::guard::{catch_panic, inject_fault};
 use super::learner::{AdvanceLearner, LearnerActor};
+use super::live_catalog::LiveCatalog;
+use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{SessionOp, SessionUpdate};
 use super::shard::{DeliverEntries, ShardActor, shard_of};
 use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
@@ -64,7 +64,7 @@ impl CommitterActor {
 
     /// Follows up to which offset entries were put before their sessions.
     #[must_use]
-    pub fn delivered(&self) -> watch::Receiver<Offset> {
+    pub fn delivered_watermark(&self) -> watch::Receiver<Offset> {
         self.delivered.subscribe()
     }
 
@@ -211,15 +211,15 @@ impl Handler<CommitBatch> for CommitterActor {
 /// Forgets the ids of events that were erased.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ForgetUsers {
+pub struct ForgetEventIds {
     /// The ids.
     pub ids: Vec<String>,
 }
 
-impl Handler<ForgetUsers> for CommitterActor {
+impl Handler<ForgetEventIds> for CommitterActor {
     type Result = ();
 
-    fn handle(&mut self, ForgetUsers { ids }: ForgetUsers, _: &mut Self::Context) {
+    fn handle(&mut self, ForgetEventIds { ids }: ForgetEventIds, _: &mut Self::Context) {
         self.core.forget_event_ids(ids.iter().map(String::as_str));
     }
 }
@@ -229,13 +229,13 @@ impl Handler<ForgetUsers> for CommitterActor {
 #[rtype(result = "Result<(), Arc<StoreError>>")]
 pub struct PersistIndexes {
     /// Nothing more is to be committed.
-    pub for_good: bool,
+    pub is_final: bool,
 }
 
 impl Handler<PersistIndexes> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
-    fn handle(&mut self, PersistIndexes { for_good }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, PersistIndexes { is_final: for_good }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
         if for_good { self.core.prepare_for_shutdown() } else { self.core.persist_indexes() }.map_err(Arc::new)
     }
 }

@@ -33,7 +33,7 @@ impl ErasureProgress {
     }
 
     /// Waits for a request.
-    pub(super) async fn requested(&self) {
+    pub(super) async fn wait_for_request(&self) {
         self.shared.requested.notified().await;
     }
 
@@ -46,7 +46,7 @@ impl ErasureProgress {
 
     /// Waits until all these users are erased and returns the sum of what was removed. `None` if it
     /// takes longer than `timeout`.
-    pub(super) async fn wait(&self, users: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
+    pub(super) async fn wait_for_outcomes(&self, users: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         let wait = async {
             let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
             loop {
@@ -68,7 +68,7 @@ impl ErasureProgress {
     }
 
     /// Publishes the outcomes of finished erasures.
-    pub(super) fn finish(&self, removed_by_user: &HashMap<String, ErasedEntryCounts>) {
+    pub(super) fn publish_outcomes(&self, removed_by_user: &HashMap<String, ErasedEntryCounts>) {
         let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.extend(removed_by_user.iter().map(|(user, counts)| (ErasedUserDigest::from_user_id(user), *counts)));
         let surplus = outcomes.len().saturating_sub(MAX_OUTCOMES);

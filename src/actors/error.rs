@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::admission::AdmissionFull;
-use super::guard::CaughtPanic;
+use super::panic_guard::CaughtPanic;
 use crate::domain::Offset;
 use crate::learner::{JobLost, LearnerError};
 use crate::store::StoreError;
@@ -20,7 +20,7 @@ pub enum SystemError {
     Learner(#[from] LearnerError),
     /// The learner actor could not write its state.
     #[error("the learned state could not be written")]
-    Model(#[source] Arc<LearnerActorError>),
+    LearnerActor(#[source] Arc<LearnerActorError>),
     /// The data directory started with a different pretrained network.
     #[error("{} started with a different pretrained network; use an empty data directory for another one", dir.display())]
     PretrainedMismatch {

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::background_worker::BackgroundWorker;
 use super::error::LearnerActorError;
-use super::guard::{catch_panic, inject_fault};
 use super::jobs::maintenance::StoreMaintenance;
+use super::panic_guard::{catch_panic, inject_fault};
 use crate::domain::{Entry, ItemDictionary, ModelChange, Offset};
 use crate::learner::{Learner, LearnerError, LearningReport, ModelHealth, ModelSnapshot};
 use crate::metrics::{ActorKind, Metrics};
@@ -48,29 +48,29 @@ pub struct LearnerActor {
     /// The offset of the snapshot published last.
     learned: watch::Sender<Offset>,
     published_at: Instant,
-    checkpointing: CheckpointPolicy,
-    upkeep: StoreMaintenance,
+    checkpoint_policy: CheckpointPolicy,
+    maintenance: StoreMaintenance,
     /// The offset of the last checkpoint that was begun.
-    checkpointed: Offset,
+    checkpoint_started_offset: Offset,
     /// The offset of the last one that is on the disk.
-    written: Offset,
+    checkpoint_written_offset: Offset,
     /// Writes checkpoints while learning goes on.
     writer: BackgroundWorker<Result<CheckpointWritten, StoreError>>,
     /// The user up to whom session records were looked through.
-    swept: Option<String>,
+    swept_through: Option<String>,
     /// Acts upon the model from this entry on are still to be counted.
-    uncounted: Offset,
+    uncounted_from: Offset,
     failed: bool,
     /// The fold is not to be trusted, and another could not be made.
-    broken: bool,
-    reported: LearningReport,
+    needs_reload: bool,
+    last_report: LearningReport,
 }
 
 impl LearnerActor {
     /// Entries folded between two looks into the mailbox.
     const STRETCH: usize = 2048;
     /// Session records that are looked through after a checkpoint, for those to be forgotten.
-    const SWEPT: usize = 50_000;
+    const SWEEP_LIMIT: usize = 50_000;
     /// How often a fold that could not be made is tried again.
     const PATIENCE: Duration = Duration::from_secs(1);
     /// The shortest time between two publications while the journal runs ahead.
@@ -111,16 +111,16 @@ impl LearnerActor {
             learned: watch::Sender::new(published.load().offset()),
             published,
             published_at: Instant::now(),
-            checkpointing,
-            upkeep,
-            checkpointed: at,
-            written: at,
+            checkpoint_policy: checkpointing,
+            maintenance: upkeep,
+            checkpoint_started_offset: at,
+            checkpoint_written_offset: at,
             writer,
-            swept: None,
-            uncounted,
+            swept_through: None,
+            uncounted_from: uncounted,
             failed: false,
-            broken: false,
-            reported,
+            needs_reload: false,
+            last_report: reported,
         };
         actor.read_quarantine()?;
         Ok(actor)
@@ -173,8 +173,8 @@ impl LearnerActor {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "a checkpoint could not be written; learning goes on, and the next one is tried in its turn");
         }
-        if self.checkpointing.every > 0
-            && self.learner.next_offset() >= self.checkpointed + self.checkpointing.every
+        if self.checkpoint_policy.interval > 0
+            && self.learner.next_offset() >= self.checkpoint_started_offset + self.checkpoint_policy.interval
             && !self.writer.is_busy()
         {
             self.begin_checkpoint()?;
@@ -227,7 +227,7 @@ impl LearnerActor {
     /// Begins again at the newest checkpoint; the second time for the same entry, without it.
     fn heal(&mut self, at: Offset, reason: String) -> Result<(), LearnerActorError> {
         // Whatever fails below: this fold is not gone on with.
-        self.broken = true;
+        self.needs_reload = true;
         if self.stumbled.replace(at) == Some(at) {
             tracing::error!(offset = at, reason, "an entry cannot be learned from and is put into quarantine");
             self.store.quarantine().put(&QuarantinedEntry { offset: at, reader: QuarantineReader::Learner, reason })?;
@@ -240,15 +240,16 @@ impl LearnerActor {
     fn reload(&mut self) -> Result<(), LearnerActorError> {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
-        self.broken = false;
-        (self.at, self.checkpointed, self.reported) = (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
+        self.needs_reload = false;
+        (self.at, self.checkpoint_started_offset, self.last_report) =
+            (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
         Ok(())
     }
 
     /// Retries after a failure. The `learning_failed` gauge stays at 1 until a retry succeeds, so
     /// it does not flap. Returns whether more entries wait.
     fn try_again(&mut self) -> bool {
-        if self.broken
+        if self.needs_reload
             && let Err(error) = self.reload()
         {
             self.stand(Err(error));
@@ -308,9 +309,9 @@ pub struct GetStatus;
 #[derive(Debug, Clone)]
 pub struct LearnerStatus {
     /// The next entry to be folded.
-    pub next: Offset,
+    pub next_offset: Offset,
     /// Whether learning has stopped for an error.
-    pub failed: bool,
+    pub has_failed: bool,
     /// What was measured and trained.
     pub report: LearningReport,
     /// What was done to the model last, oldest first, with where it stands in the journal.
@@ -325,8 +326,8 @@ impl Handler<GetStatus> for LearnerActor {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         let learner = &self.learner;
         MessageResult(LearnerStatus {
-            next: learner.next_offset(),
-            failed: self.failed,
+            next_offset: learner.next_offset(),
+            has_failed: self.failed,
             report: learner.report(),
             operations: learner.operations().copied().collect(),
             health: learner.health().clone(),

@@ -7,16 +7,16 @@
 
 pub mod admission;
 pub mod background_worker;
-pub mod catalog;
 pub mod checkpoint_preload;
 pub mod committer;
 pub mod erasure_progress;
 pub mod error;
 pub mod flush_progress;
-pub mod guard;
 pub mod jobs;
 pub mod learner;
+pub mod live_catalog;
 pub mod liveness;
+pub mod panic_guard;
 pub mod pretrained;
 pub mod session;
 pub mod shard;

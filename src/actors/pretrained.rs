@@ -43,14 +43,14 @@ pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(),
     let items = store.items().load()?;
     let stored = items.len();
     // A start that died on the way may have left a part of them.
-    if stored < pretrained.names().len() && store.journal().next_offset()? == 0 {
-        for name in pretrained.names() {
+    if stored < pretrained.item_names().len() && store.journal().next_offset()? == 0 {
+        for name in pretrained.item_names() {
             items.intern(name);
         }
         store.items().append(&items, ItemIx::try_from(stored).unwrap_or(ItemIx::MAX), 0)?;
         store.sync(Durability::PowerLoss)?;
     }
-    if (0 as ItemIx..).zip(pretrained.names()).any(|(number, name)| items.get(name) != Some(number)) {
+    if (0 as ItemIx..).zip(pretrained.item_names()).any(|(number, name)| items.get(name) != Some(number)) {
         return Err(SystemError::PretrainedItemsMismatch { dir: store.dir().to_owned() });
     }
     Ok(())

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::admission::AdmissionPermit;
-use super::guard::{catch_panic, inject_fault};
+use super::panic_guard::{catch_panic, inject_fault};
 use crate::domain::{Catalog, Entry, EventKinds, ExpiryCutoffs, ItemDictionary, Offset, Step, UserSequence};
 use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
 use crate::metrics::{ActorKind, Metrics};
@@ -37,7 +37,7 @@ pub struct SessionContext {
 
 impl SessionContext {
     /// The name of the item that an event is about.
-    pub(super) fn item_of(&self, happened: &SessionUpdate) -> Option<Arc<str>> {
+    pub(super) fn item_name(&self, happened: &SessionUpdate) -> Option<Arc<str>> {
         let SessionOp::Step { step, .. } = &happened.op else { return None };
         self.dictionary.name(step.item?)
     }
@@ -75,14 +75,14 @@ impl SessionActor {
         let around = Rc::clone(&self.surroundings);
         let before = self.follower.sequence.clone();
         let applied = catch_panic(&around.metrics, ActorKind::Session, || {
-            inject_fault("session", || around.item_of(event));
+            inject_fault("session", || around.item_name(event));
             let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
             match &event.op {
                 SessionOp::Step { step, session_id } => {
                     let network = &mut workspace.network;
                     self.follower.advance(event.offset, *step, session_id.as_deref(), &around.sequence_params, snapshot.weights(), network);
                 }
-                SessionOp::Merge { session, .. } => self.follower.merge(session, &around.sequence_params),
+                SessionOp::Merge { sequence: session, .. } => self.follower.merge(session, &around.sequence_params),
                 SessionOp::Forget => self.follower = SequenceState::default(),
             }
         });
@@ -151,7 +151,7 @@ pub enum SessionOp {
         from: String,
         /// The merged user's sequence up to the merge. The shard that forwards the update fills it
         /// in.
-        session: UserSequence,
+        sequence: UserSequence,
     },
     /// The user is to be forgotten.
     Forget,
@@ -164,7 +164,7 @@ impl SessionUpdate {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
-                let act = SessionOp::Merge { from: merge.from, session: UserSequence::default() };
+                let act = SessionOp::Merge { from: merge.from, sequence: UserSequence::default() };
                 return Some((merge.into, Self { offset, op: act }));
             }
             Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, op: SessionOp::Forget })),
@@ -268,13 +268,13 @@ impl Handler<GetRecord> for SessionActor {
 #[rtype(result = "()")]
 pub struct ExpireSteps {
     /// What.
-    pub expired: Arc<ExpiryCutoffs>,
+    pub cutoffs: Arc<ExpiryCutoffs>,
 }
 
 impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ExpireSteps { expired }: ExpireSteps, _: &mut Self::Context) {
+    fn handle(&mut self, ExpireSteps { cutoffs: expired }: ExpireSteps, _: &mut Self::Context) {
         self.follower.expire(&expired);
     }
 }

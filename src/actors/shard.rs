@@ -11,21 +11,21 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
-mod expiring;
+mod expiry;
 mod flushing;
 mod inspection;
 mod merging;
 mod recovery;
 mod subscriptions;
 
-pub use expiring::{ExpireSessions, ExpiryScan};
+pub use expiry::{ExpireSessions, ExpiryScan};
 pub use flushing::FlushSessions;
 pub use inspection::{GetSessionView, ListLiveSessions};
 pub use subscriptions::{CloseSubscribers, Subscribe};
 
 use super::admission::AdmissionPermit;
 use super::flush_progress::FlushProgress;
-use super::guard::{catch_panic, inject_fault};
+use super::panic_guard::{catch_panic, inject_fault};
 use super::session::{ApplySessionUpdate, RecommendForSession, SessionActor, SessionContext, SessionUpdate, Stop};
 use crate::domain::{Catalog, EventKinds, ExpiryCutoffs, ItemDictionary, Offset};
 use crate::learner::{ModelSnapshot, RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceParams, SequenceState, recommend};
@@ -43,9 +43,9 @@ pub fn shard_of(user: &str, shards: usize) -> usize {
 
 struct ActiveSession {
     actor: Addr<SessionActor>,
-    dirty: bool,
+    is_dirty: bool,
     /// Its record is on the way to the store.
-    saving: bool,
+    is_saving: bool,
     /// The tick of the last event or question.
     last_tick: u64,
 }
@@ -53,7 +53,7 @@ struct ActiveSession {
 impl ActiveSession {
     /// Whether all that it holds is stored.
     fn may_rest(&self) -> bool {
-        !self.dirty && !self.saving
+        !self.is_dirty && !self.is_saving
     }
 }
 
@@ -79,7 +79,7 @@ pub struct ShardContext {
     /// How far each shard's records are stored.
     pub flush_progress: Arc<FlushProgress>,
     /// How long an idle session actor lives.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// How many session actors may live in this shard; beyond it those unused longest rest first.
     pub max_live_sessions: usize,
 }
@@ -90,25 +90,25 @@ pub struct ShardContext {
 /// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins
 /// again with what is stored and the journal's tail.
 pub struct ShardActor {
-    share: ShardContext,
-    surroundings: Rc<SessionContext>,
-    active: FxHashMap<String, ActiveSession>,
+    context: ShardContext,
+    session_context: Rc<SessionContext>,
+    active_sessions: FxHashMap<String, ActiveSession>,
     /// Told when the session of a user moves whom somebody listens to.
-    listeners: FxHashMap<String, watch::Sender<Offset>>,
+    subscribers: FxHashMap<String, watch::Sender<Offset>>,
     delivered: Offset,
     /// The opening of the store that holds what counts as stored.
-    opening: u64,
+    store_generation: u64,
     /// The journal could not be read when the sessions were to be begun again: they do not hold all
     /// that was delivered.
-    ill: bool,
+    needs_recovery: bool,
     /// Users who were merged into one of this shard's, with the offset, whose records are still to
     /// be removed.
-    merged: Vec<(Offset, String)>,
+    merged_users: Vec<(Offset, String)>,
     /// What was kept long enough, as it was said last: a record that is not yet looked at may hold
     /// some of it.
-    expired: Option<Arc<ExpiryCutoffs>>,
+    cutoffs: Option<Arc<ExpiryCutoffs>>,
     /// What the journal has beyond the records, once a merge wanted it.
-    tail: merging::JournalTail,
+    journal_tail: merging::JournalTail,
     /// A flush begun by an earlier tick is under way.
     flushing: bool,
     tick: u64,
@@ -119,7 +119,7 @@ impl ShardActor {
     /// How often changed sessions are stored.
     pub const TICK: Duration = Duration::from_secs(1);
     /// The most questions that wait for a shard.
-    pub const QUESTIONS: usize = 4096;
+    pub const MAX_PENDING_REQUESTS: usize = 4096;
 
     /// An empty shard.
     #[must_use]
@@ -135,18 +135,18 @@ impl ShardActor {
         });
         let delivered = share.flush_progress.get(share.number.0);
         let opening = share.store.generation().unwrap_or_default();
-        let idle_ticks = share.idle.as_secs().max(1) / Self::TICK.as_secs();
+        let idle_ticks = share.idle_timeout.as_secs().max(1) / Self::TICK.as_secs();
         Self {
-            share,
-            surroundings,
-            active: FxHashMap::default(),
-            listeners: FxHashMap::default(),
+            context: share,
+            session_context: surroundings,
+            active_sessions: FxHashMap::default(),
+            subscribers: FxHashMap::default(),
             delivered,
-            opening,
-            ill: false,
-            merged: Vec::new(),
-            expired: None,
-            tail: merging::JournalTail::default(),
+            store_generation: opening,
+            needs_recovery: false,
+            merged_users: Vec::new(),
+            cutoffs: None,
+            journal_tail: merging::JournalTail::default(),
             flushing: false,
             tick: 0,
             idle_ticks,
@@ -156,11 +156,11 @@ impl ShardActor {
     /// The user's actor: the one at work, or one started from what is stored. `None` for a user
     /// never seen, unless `make`.
     fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
-        if !self.active.contains_key(user) {
-            let record = match self.share.store.sessions().get(user) {
+        if !self.active_sessions.contains_key(user) {
+            let record = match self.context.store.sessions().get(user) {
                 Err(StoreError::DamagedValue { reason, .. }) => {
                     tracing::error!(
-                        shard = self.share.number.0,
+                        shard = self.context.number.0,
                         reason,
                         "a session record is damaged; the session is folded anew from the journal"
                     );
@@ -173,7 +173,7 @@ impl ShardActor {
             }
             self.start(user, record);
         }
-        let mut active = self.active.get_mut(user);
+        let mut active = self.active_sessions.get_mut(user);
         if let Some(active) = &mut active {
             active.last_tick = self.tick;
         }
@@ -181,33 +181,38 @@ impl ShardActor {
     }
 
     fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
-        let metrics = &self.share.metrics;
+        let metrics = &self.context.metrics;
         let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
         history.increment(1);
         metrics.live_sessions.increment(1.0);
         // A scan of stored records skips live sessions, so what is removed here has yet to be
         // stored.
-        let dirty = match (&mut record, &self.expired) {
-            (Some(record), Some(expired)) => expiring::expire_steps(record, expired),
+        let dirty = match (&mut record, &self.cutoffs) {
+            (Some(record), Some(expired)) => expiry::expire_steps(record, expired),
             _ => false,
         };
-        let actor = SessionActor::new(record, Rc::clone(&self.surroundings)).start();
-        let active = ActiveSession { actor, dirty, saving: false, last_tick: self.tick };
-        self.active.entry(user.to_owned()).insert_entry(active).into_mut()
+        let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
+        let active = ActiveSession { actor, is_dirty: dirty, is_saving: false, last_tick: self.tick };
+        self.active_sessions.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
     /// Stops session actors that are idle for too long and, above the limit of live actors, the
     /// least recently used ones. Only clean sessions stop: their record is stored.
     fn rest(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
-        let mut surplus = self.active.len().saturating_sub(self.share.max_live_sessions);
-        let mut ticks: Vec<_> =
-            self.active.values().filter(|_| surplus > 0).filter(|active| active.may_rest()).map(|active| active.last_tick).collect();
+        let mut surplus = self.active_sessions.len().saturating_sub(self.context.max_live_sessions);
+        let mut ticks: Vec<_> = self
+            .active_sessions
+            .values()
+            .filter(|_| surplus > 0)
+            .filter(|active| active.may_rest())
+            .map(|active| active.last_tick)
+            .collect();
         // Beyond the bar all go; of those at the bar as many as are left to go.
         let bar = surplus.min(ticks.len()).checked_sub(1).map(|place| *ticks.select_nth_unstable(place).1);
         surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < bar).count());
-        let before = self.active.len();
-        self.active.retain(|_, active| {
+        let before = self.active_sessions.len();
+        self.active_sessions.retain(|_, active| {
             let at_bar = Some(active.last_tick) == bar && surplus > 0;
             let rests = active.may_rest() && (active.last_tick < oldest || Some(active.last_tick) < bar || at_bar);
             if rests {
@@ -216,15 +221,15 @@ impl ShardActor {
             }
             !rests
         });
-        let resting = before - self.active.len();
-        self.share.metrics.sessions_passivated.increment(resting as u64);
-        self.share.metrics.live_sessions.decrement(resting as f64);
+        let resting = before - self.active_sessions.len();
+        self.context.metrics.sessions_passivated.increment(resting as u64);
+        self.context.metrics.live_sessions.decrement(resting as f64);
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
         self.rest();
-        self.forget_merged();
+        self.remove_merged_records();
         self.drop_closed_subscribers();
         // Where the store is slower than the events come, one flush takes what several would have.
         if self.flushing {
@@ -236,12 +241,16 @@ impl ShardActor {
             match outcome {
                 Ok(0) => {}
                 Ok(gone) => {
-                    tracing::error!(shard = shard.share.number.0, gone, "session actors are gone");
-                    shard.share.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
+                    tracing::error!(shard = shard.context.number.0, gone, "session actors are gone");
+                    shard.context.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
                     shard.recover();
                 }
                 Err(error) => {
-                    tracing::error!(shard = shard.share.number.0, error = &error as &dyn std::error::Error, "sessions could not be stored");
+                    tracing::error!(
+                        shard = shard.context.number.0,
+                        error = &error as &dyn std::error::Error,
+                        "sessions could not be stored"
+                    );
                 }
             }
         });
@@ -251,11 +260,11 @@ impl ShardActor {
 
     /// Does a piece of work; if it panics, begins again with what is stored.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
-        let metrics = Arc::clone(&self.share.metrics);
+        let metrics = Arc::clone(&self.context.metrics);
         if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err()
             && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err()
         {
-            tracing::error!(shard = self.share.number.0, "a shard could not be healed; its sessions begin as they are stored");
+            tracing::error!(shard = self.context.number.0, "a shard could not be healed; its sessions begin as they are stored");
         }
     }
 
@@ -265,7 +274,7 @@ impl ShardActor {
         for (user, mut happened) in events {
             if let Err(error) = self.attach_merged_record(&mut happened, None) {
                 // All that was delivered is delivered again once the store can be read.
-                self.ill = true;
+                self.needs_recovery = true;
                 return tracing::error!(error = &error as &dyn std::error::Error, "a user who was merged could not be looked up");
             }
             by_user.entry(user).or_default().push(happened);
@@ -274,7 +283,7 @@ impl ShardActor {
             let through = events.last().map_or(0, |last| last.offset + 1);
             match self.actor(&user, true) {
                 Ok(Some(active)) => {
-                    active.dirty = true;
+                    active.is_dirty = true;
                     // Bounded by the gate, see the committer.
                     active.actor.do_send(ApplySessionUpdate { updates: events, permits: permits.map(Arc::clone) });
                     self.notify_subscribers(&user, through);
@@ -300,7 +309,7 @@ impl ShardActor {
             }
             None => {
                 let _span = span!(parent: &ask.span, "answer").entered();
-                let around = &self.surroundings;
+                let around = &self.session_context;
                 let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
                 let _ = ask.reply.send(recommend(
                     &snapshot,
@@ -319,7 +328,7 @@ impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(Self::QUESTIONS);
+        context.set_mailbox_capacity(Self::MAX_PENDING_REQUESTS);
         context.run_interval(Self::TICK, |shard, context| shard.guarded(|shard| shard.tick(context)));
     }
 }
@@ -343,7 +352,7 @@ impl Handler<DeliverEntries> for ShardActor {
 
     fn handle(&mut self, deliver: DeliverEntries, _: &mut Self::Context) {
         let DeliverEntries { events, from, through, permits } = deliver;
-        self.share.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
+        self.context.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
         // Raised first: what a panic leaves undelivered is read from the journal again.
         self.delivered = self.delivered.max(through);
@@ -351,7 +360,7 @@ impl Handler<DeliverEntries> for ShardActor {
             if gap {
                 return shard.recover();
             }
-            events.iter().for_each(|(_, happened)| inject_fault("shard", || shard.surroundings.item_of(happened)));
+            events.iter().for_each(|(_, happened)| inject_fault("shard", || shard.session_context.item_name(happened)));
             shard.deliver(events, permits.as_ref());
         });
     }

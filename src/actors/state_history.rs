@@ -29,7 +29,7 @@ impl StoredStateHistory {
 
     /// The state of exactly that offset, if it is on the disk.
     fn find(&self, places: &[&Checkpoints], at: Offset) -> Option<LearnerState> {
-        places.iter().find_map(|place| place.get(at).and_then(decode).filter(|state| state.matches_settings(&self.settings)))
+        places.iter().find_map(|place| place.get(at).and_then(decode_checkpoint).filter(|state| state.matches_settings(&self.settings)))
     }
 
     /// Folds the journal up to `to`, from the nearest state before it.
@@ -56,7 +56,7 @@ impl StoredStateHistory {
 }
 
 impl StateHistory for StoredStateHistory {
-    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
+    fn state_at(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let at = present.next_offset();
         if to > at {
             return Err("it lies in the future".into());
@@ -101,7 +101,7 @@ pub fn replay_up_to(learner: &mut Learner, store: &Store, to: Offset, mut observ
 }
 
 /// What a checkpoint holds, if it is one that this build can read.
-pub fn decode(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
+pub fn decode_checkpoint(mut checkpoint: CheckpointReader) -> Option<LearnerState> {
     let length = checkpoint.remaining();
     let read = codec::decode_from(&mut checkpoint, length);
     read.inspect_err(|error| {

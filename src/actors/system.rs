@@ -1,8 +1,8 @@
 //! The whole, put together: what `serve` and `replay` both run.
 
 mod consent;
-mod erasing;
-mod expiring;
+mod erasure;
+mod expiry;
 mod inline_session;
 mod inspection;
 mod recovery;
@@ -22,7 +22,6 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::admission::{AdmissionControl, AdmissionFull, AdmissionPermit};
-use super::catalog::LiveCatalog;
 use super::checkpoint_preload::CheckpointPreload;
 use super::committer::{AppendEntries, CommitterActor, PersistIndexes};
 use super::erasure_progress::ErasureProgress;
@@ -30,6 +29,7 @@ use super::error::{LearnerActorError, SystemError};
 use super::flush_progress::FlushProgress;
 use super::jobs::maintenance::StoreMaintenance;
 use super::learner::{CheckpointPolicy, GetStatus, LearnerActor, LearnerStatus};
+use super::live_catalog::LiveCatalog;
 use super::liveness::LivenessPing;
 use super::pretrained::{number_items, read_pretrained};
 use super::shard::{FlushSessions, RecommendForUser, ShardActor, ShardContext, shard_of};
@@ -39,7 +39,7 @@ use crate::metrics::{Metrics, QueueName};
 use crate::store::{BackupSummary, Committer, CommitterSettings, CompactionSummary, Durability, Store};
 pub use crate::store::{ErasedEntryCounts, QuarantinedEntry, RestorePoint};
 use crate::telemetry::span;
-use recovery::{loader, recover};
+use recovery::{deliver_journal_tail, learner_loader};
 use watermarks::Watermarks;
 
 pub use crate::store::CommitReceipt;
@@ -56,7 +56,7 @@ pub struct SystemSettings {
     /// Arbiters that share the users.
     pub shards: usize,
     /// How long an idle session actor lives.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// How many session actors may live; beyond it those unused longest rest first.
     pub max_live_sessions: usize,
     /// How often the learned state is written.
@@ -67,22 +67,22 @@ pub struct SystemSettings {
 #[derive(Clone)]
 pub struct System {
     store: Store,
-    gate: AdmissionControl,
+    admission: AdmissionControl,
     dictionary: Arc<ItemDictionary>,
-    links: Arc<UserAliases>,
+    aliases: Arc<UserAliases>,
     consents: Arc<UserConsents>,
     /// How far the consent of users goes who said nothing of it.
-    usual_consent: Consent,
+    default_consent: Consent,
     published: Arc<ArcSwap<ModelSnapshot>>,
     catalog: Arc<ArcSwap<Catalog>>,
     committer: Addr<CommitterActor>,
     shards: Vec<Addr<ShardActor>>,
-    model: Addr<LearnerActor>,
-    fold: Arc<LearnerConfig>,
+    learner: Addr<LearnerActor>,
+    learner_config: Arc<LearnerConfig>,
     metrics: Arc<Metrics>,
-    upkeep: StoreMaintenance,
-    erasing: ErasureProgress,
-    reach: Watermarks,
+    maintenance: StoreMaintenance,
+    erasure_progress: ErasureProgress,
+    watermarks: Watermarks,
     /// Nothing is taken any more.
     draining: Arc<AtomicBool>,
 }
@@ -102,12 +102,12 @@ fn publish_limits(metrics: &Metrics, settings: &SystemSettings) {
     for (queue, limit) in [
         (QueueName::Committer, settings.max_in_flight),
         (QueueName::Shards, settings.max_in_flight),
-        (QueueName::SessionRequests, ShardActor::QUESTIONS * settings.shards),
+        (QueueName::SessionRequests, ShardActor::MAX_PENDING_REQUESTS * settings.shards),
     ] {
         metrics.queue_limit.with_label(queue).set(limit as f64);
     }
     metrics.live_sessions_limit.set(settings.max_live_sessions as f64);
-    metrics.checkpoint_interval_entries.set(settings.checkpoints.every as f64);
+    metrics.checkpoint_interval_entries.set(settings.checkpoints.interval as f64);
 }
 
 impl System {
@@ -137,7 +137,7 @@ impl System {
         let core = Committer::open(store.clone(), settings.committer.clone())?;
         let (dictionary, links, consents, end) = (core.dictionary(), core.aliases(), core.consents(), core.next_offset());
         let fold = Arc::new(settings.learner.clone());
-        let mut load = loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, ahead);
+        let mut load = learner_loader(&store, &dictionary, settings.learner.clone(), settings.checkpoints.keep, &metrics, ahead);
         let learner = load()?;
         let published = Arc::new(ArcSwap::from_pointee(learner.snapshot()));
         let live = LiveCatalog::recover(&store, &dictionary, Arc::clone(&published))?;
@@ -155,11 +155,11 @@ impl System {
             kinds: fold.kinds.clone(),
             sequence_params: fold.sequence,
             flush_progress: Arc::clone(&stored),
-            idle: settings.idle,
+            idle_timeout: settings.idle_timeout,
             max_live_sessions: settings.max_live_sessions.div_ceil(settings.shards.max(1)),
         };
         let shards = start_shards(&context);
-        recover(&store, &dictionary, &fold, &shards, &metrics, through)?;
+        deliver_journal_tail(&store, &dictionary, &fold, &shards, &metrics, through)?;
         publish_limits(&metrics, &settings);
 
         let upkeep = StoreMaintenance::new(store.clone(), Arc::clone(&metrics));
@@ -173,32 +173,32 @@ impl System {
             Arc::clone(&published),
             settings.checkpoints,
         )
-        .map_err(|error| SystemError::Model(Arc::new(error)))?;
+        .map_err(|error| SystemError::LearnerActor(Arc::new(error)))?;
         let learned = model.learned_watermark();
         let model = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| model);
         let committer = CommitterActor::new(core, fold.kinds.clone(), live, Arc::clone(&metrics), shards.clone(), model.clone());
-        let reach = Watermarks { delivered: committer.delivered(), learned };
+        let reach = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
         let (gate, draining) = (AdmissionControl::new(settings.max_in_flight), Arc::default());
         let usual_consent = settings.committer.default_consent;
         let erasing = ErasureProgress::default();
         Ok(Self {
             store,
-            gate,
+            admission: gate,
             dictionary,
-            links,
+            aliases: links,
             consents,
-            usual_consent,
+            default_consent: usual_consent,
             published,
             catalog,
             committer,
             shards,
-            model,
-            fold,
+            learner: model,
+            learner_config: fold,
             metrics,
-            upkeep,
-            erasing,
-            reach,
+            maintenance: upkeep,
+            erasure_progress: erasing,
+            watermarks: reach,
             draining,
         })
     }
@@ -209,7 +209,7 @@ impl System {
     /// [`SystemError::Busy`] if there is none, [`SystemError::Draining`] if nothing is taken any
     /// more.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
-        if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.gate.try_admit(entries)?) }
+        if self.is_draining() { Err(SystemError::Draining) } else { Ok(self.admission.try_admit(entries)?) }
     }
 
     /// Room for entries, waited for.
@@ -217,7 +217,7 @@ impl System {
     /// # Errors
     /// [`SystemError::Busy`] only while the system is being torn down.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, SystemError> {
-        Ok(self.gate.admit(entries).await?)
+        Ok(self.admission.admit(entries).await?)
     }
 
     /// Makes entries durable and puts them before their sessions.
@@ -234,7 +234,7 @@ impl System {
 
     /// The user whom an id leads to, and the shard that the user is on.
     fn shard(&self, user: String) -> Result<(String, &Addr<ShardActor>), SystemError> {
-        let user = self.links.resolve(&user).map_or(user, |known| (*known).to_owned());
+        let user = self.aliases.resolve(&user).map_or(user, |known| (*known).to_owned());
         let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(SystemError::ActorStopped("shard"))?;
         Ok((user, shard))
     }
@@ -246,7 +246,7 @@ impl System {
     pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, SystemError> {
         let (user, shard) = self.shard(user)?;
         let (reply, told) = oneshot::channel();
-        let busy = || SystemError::Busy(AdmissionFull { bound: self.gate.bound() });
+        let busy = || SystemError::Busy(AdmissionFull { limit: self.admission.limit() });
         let _asked = PendingRequestGuard::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
         let span = span!("recommend");
         shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
@@ -255,13 +255,13 @@ impl System {
 
     /// Items like one.
     #[must_use]
-    pub fn similar(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
-        similar_items(&self.published.load(), &self.catalog.load(), item, limit, &self.fold.sequence, now)
+    pub fn similar_items(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        similar_items(&self.published.load(), &self.catalog.load(), item, limit, &self.learner_config.sequence, now)
     }
 
     /// What is trending, of one category or of all.
     #[must_use]
-    pub fn trending(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+    pub fn trending_items(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
         trending_items(&self.published.load(), &self.catalog.load(), category, limit, now)
     }
 
@@ -286,13 +286,13 @@ impl System {
     /// The kinds of event in force.
     #[must_use]
     pub fn kinds(&self) -> &EventKinds {
-        &self.fold.kinds
+        &self.learner_config.kinds
     }
 
     /// The gate.
     #[must_use]
     pub fn admission(&self) -> &AdmissionControl {
-        &self.gate
+        &self.admission
     }
 
     /// The metrics, to record with.
@@ -306,8 +306,8 @@ impl System {
     pub fn refresh_metrics(&self) -> &Metrics {
         let end = self.store.journal().next_offset().unwrap_or_default() as f64;
         let metrics = &self.metrics;
-        metrics.in_flight_events.set(self.gate.in_flight() as f64);
-        metrics.in_flight_events_limit.set(self.gate.bound() as f64);
+        metrics.in_flight_events.set(self.admission.in_flight() as f64);
+        metrics.in_flight_events_limit.set(self.admission.limit() as f64);
         let published = self.published.load();
         metrics.learner_lag_entries.set(end - published.offset() as f64);
         metrics.weights_lag_entries.set(end - published.trained_through() as f64);
@@ -340,7 +340,7 @@ impl System {
     /// [`SystemError::MaintenanceRunning`] while another one or a compaction is under way,
     /// [`SystemError::Store`] for what kept it from being made.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
-        self.upkeep.backup(target)
+        self.maintenance.backup(target)
     }
 
     /// Gives disk back while everything goes on, see [`Store::compact`]. Blocks until it is done.
@@ -350,12 +350,12 @@ impl System {
     /// [`SystemError::Stopping`] if it was broken off for that, [`SystemError::Store`] for what
     /// kept it from being done.
     pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
-        self.upkeep.compact()
+        self.maintenance.compact()
     }
 
     /// Breaks off what would keep a stop waiting and loses nothing by it.
     pub fn cancel_long_tasks(&self) {
-        self.upkeep.cancel();
+        self.maintenance.cancel();
         self.close_subscribers();
     }
 
@@ -364,7 +364,7 @@ impl System {
     /// # Errors
     /// [`SystemError::ActorStopped`] if the model actor is.
     pub async fn learner_status(&self) -> Result<LearnerStatus, SystemError> {
-        self.model.send(GetStatus).await.map_err(|_| SystemError::ActorStopped("model actor"))
+        self.learner.send(GetStatus).await.map_err(|_| SystemError::ActorStopped("model actor"))
     }
 
     /// Waits until every actor has had its turn.
@@ -373,7 +373,7 @@ impl System {
     /// [`SystemError::ActorStopped`] if one is.
     pub async fn check_liveness(&self) -> Result<(), SystemError> {
         self.committer.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("committer"))?;
-        self.model.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("model actor"))?;
+        self.learner.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("model actor"))?;
         for shard in &self.shards {
             shard.send(LivenessPing).await.map_err(|_| SystemError::ActorStopped("shard"))?;
         }
@@ -393,7 +393,7 @@ impl System {
     pub(super) async fn persist_with(&self, for_good: bool) -> Result<Offset, SystemError> {
         self.flush().await?;
         self.committer
-            .send(PersistIndexes { for_good })
+            .send(PersistIndexes { is_final: for_good })
             .await
             .map_err(|_| SystemError::ActorStopped("committer"))?
             .map_err(SystemError::Store)?;

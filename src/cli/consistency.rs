@@ -20,7 +20,8 @@ const ENTRIES_PER_PASS: u64 = 2_000_000;
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = read_pretrained(store);
-    let first_names = pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.names().to_vec()).unwrap_or_default();
+    let first_names =
+        pretrained.as_ref().ok().and_then(Option::as_ref).map(|pretrained| pretrained.item_names().to_vec()).unwrap_or_default();
     let (mut findings, names) = store.verify(&first_names, &mut |entries| progress.update(entries));
     progress.finish();
     if let Err(error) = &pretrained
@@ -141,7 +142,7 @@ impl SessionReplayer<'_> {
                 let act = match happened.op {
                     SessionOp::Merge { from, .. } => {
                         let gone = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
-                        SessionOp::Merge { from, session: gone }
+                        SessionOp::Merge { from, sequence: gone }
                     }
                     other => other,
                 };
@@ -163,7 +164,7 @@ impl SessionReplayer<'_> {
                 match act {
                     _ if passed_over.contains(&offset) => {}
                     SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                    SessionOp::Merge { session: gone, .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Merge { sequence: gone, .. } => session.merge(&gone, idle_gap_ms),
                     SessionOp::Forget => {
                         *session = UserSequence::default();
                         user.is_removed = true;

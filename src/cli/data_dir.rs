@@ -42,8 +42,8 @@ pub(super) fn open_store(
 /// were set to something else.
 pub(super) fn apply_pretrained_network(layers: &SettingsLayers<Settings>, settings: &mut Settings, store: &Store) -> anyhow::Result<()> {
     if let Some(pretrained) = read_pretrained(store)? {
-        flags::ensure_compatible(layers, "network", &settings.network, pretrained.network(), &[])?;
-        settings.network = pretrained.network().clone();
+        flags::ensure_compatible(layers, "network", &settings.network, pretrained.network_settings(), &[])?;
+        settings.network = pretrained.network_settings().clone();
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ impl Evaluate {
         let mut training = training_checkpoint::read(&self.checkpoint)?;
         let idle_gap_ms = self.idle_gap.map_or(training.idle_gap_ms(), Period::as_millis);
         let read = recording::read(&self.file, training.kinds(), idle_gap_ms)?;
-        let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.names());
+        let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.item_names());
         if test.is_empty() {
             bail!(
                 "{} has no session to test on: none of those kept back has two events of items that were learned; see --test",
@@ -53,7 +53,7 @@ impl Evaluate {
             file: self.file.display().to_string(),
             checkpoint: self.checkpoint.display().to_string(),
             epoch: training.best_epoch(),
-            items: training.names().len(),
+            items: training.item_names().len(),
             test_sessions: test.len(),
             figures: EvaluationFigures::new(&scores),
         };
@@ -100,7 +100,7 @@ pub(super) struct EvaluationFigures {
 
 impl EvaluationFigures {
     pub(super) fn new(scores: &OfflineScores) -> Self {
-        let quality = &scores.quality;
+        let quality = &scores.metrics;
         Self {
             evaluated_steps: quality.steps,
             recall_at_20: quality.recall(),

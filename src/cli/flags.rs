@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use super::pseudonym_secret;
-use crate::actors::jobs::retention::RetentionJob;
+use crate::actors::jobs::retention::RetentionPolicy;
 use crate::actors::learner::CheckpointPolicy;
 use crate::actors::system::SystemSettings;
 use crate::domain::EventKind;
@@ -209,13 +209,13 @@ pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> Syste
         max_in_flight: settings.server.max_in_flight_events,
         shards: or_one_a_processor(settings.session.shards),
         max_live_sessions: settings.session.live_max,
-        idle: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
+        idle_timeout: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
         checkpoints: CheckpointPolicy {
-            every: settings.store.checkpoint_every,
+            interval: settings.store.checkpoint_every,
             keep: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
             // The ids of the window are read from the journal when a daemon starts.
-            retain: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {
+            journal_retention: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {
                 entries: settings.store.retain_entries.max(settings.store.dedup_window),
                 period_ms: (settings.store.retain_for != Period::OFF).then(|| settings.store.retain_for.as_millis()),
             }),
@@ -225,11 +225,11 @@ pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> Syste
 }
 
 /// For how long what is kept.
-pub(super) fn retention_job(settings: &Settings) -> RetentionJob {
+pub(super) fn retention_job(settings: &Settings) -> RetentionPolicy {
     let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
     let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();
-    RetentionJob { events, impressions_ms: kept(settings.events.retain_impressions) }
+    RetentionPolicy { events, impressions_ms: kept(settings.events.retain_impressions) }
 }
 
 /// What the door is opened with.

@@ -67,8 +67,8 @@ impl Rebuild {
             );
         }
         if let Some(pretrained) = read_pretrained(&store)? {
-            flags::ensure_compatible(&layers, "network", &settings.network, pretrained.network(), &[])?;
-            settings.network = pretrained.network().clone();
+            flags::ensure_compatible(&layers, "network", &settings.network, pretrained.network_settings(), &[])?;
+            settings.network = pretrained.network_settings().clone();
         }
         let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.create_copy(&stage.path().join("data"))?;

@@ -35,7 +35,7 @@ pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow:
             }
         }
     }
-    if recording.events() == 0 {
+    if recording.event_count() == 0 {
         bail!("{} holds no event", file.display());
     }
     Ok(ParsedRecording { recording, rejected })

@@ -159,7 +159,7 @@ impl Replay {
         }
         store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
         let mut system_settings = flags::system_settings(settings, fold);
-        system_settings.checkpoints.every = 0;
+        system_settings.checkpoints.interval = 0;
         let system = System::start(store, system_settings, metrics)?;
         let progress = ProgressDisplay::new(events, "events learned");
         let began = Instant::now();
@@ -184,11 +184,11 @@ impl Replay {
         let end = system.store().journal().next_offset()?;
         let standing = loop {
             let standing = system.learner_status().await?;
-            if standing.failed {
-                bail!("learning stopped at entry {}; the log names the reason", standing.next);
+            if standing.has_failed {
+                bail!("learning stopped at entry {}; the log names the reason", standing.next_offset);
             }
-            progress.update(standing.next);
-            if standing.next >= end {
+            progress.update(standing.next_offset);
+            if standing.next_offset >= end {
                 break standing;
             }
             actix::clock::sleep(Duration::from_millis(20)).await;

@@ -55,10 +55,10 @@ impl ReplayReport {
             file: file.display().to_string(),
             events,
             rejected,
-            evaluated_steps: learned.counted.steps,
-            recall_at_20: learned.counted.recall(),
-            mrr_at_20: learned.counted.mrr(),
-            ndcg_at_20: learned.counted.ndcg(),
+            evaluated_steps: learned.evaluated.steps,
+            recall_at_20: learned.evaluated.recall(),
+            mrr_at_20: learned.evaluated.mrr(),
+            ndcg_at_20: learned.evaluated.ndcg(),
             sources: SourceName::ALL
                 .into_iter()
                 .zip(&learned.by_source)
@@ -69,7 +69,7 @@ impl ReplayReport {
                     ndcg_at_20: quality.ndcg(),
                 })
                 .collect(),
-            interest_mse: learned.interest.mean(),
+            interest_mse: learned.interest_error.mean(),
             items: learned.items,
             users: learned.users,
             training_examples: learned.training.examples,

@@ -15,8 +15,8 @@ use super::flags::{self, RuntimeFlags};
 use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
 use crate::actors::jobs::erasure::run_erasures;
-use crate::actors::jobs::retention::expire;
-use crate::actors::jobs::watchdog::watch;
+use crate::actors::jobs::retention::run_retention;
+use crate::actors::jobs::watchdog::run_watchdog;
 use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
 use crate::clock::Clock;
@@ -79,10 +79,10 @@ impl Serve {
             let scheme = door.scheme();
             let door = HttpServers::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
             let asked_to_stop = shutdown_signal()?;
-            actix::spawn(watch(system.clone(), Arc::clone(live.safety()), Clock::system()));
+            actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
             actix::spawn(run_erasures(system.clone()));
-            actix::spawn(expire(system.clone(), flags::retention_job(&settings), Clock::system()));
+            actix::spawn(run_retention(system.clone(), flags::retention_job(&settings), Clock::system()));
             let unlearned = unlearn::prepare_when_pending(system.store().clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",

@@ -90,7 +90,7 @@ impl Train {
         while !training.is_finished() {
             // The scores that end the epoch are no part of its training.
             let (began, mut took) = (Instant::now(), Duration::ZERO);
-            let report = training.epoch(&corpus, |underway| {
+            let report = training.train_epoch(&corpus, |underway| {
                 took = began.elapsed();
                 table.show(underway);
             })?;
@@ -126,7 +126,7 @@ impl Train {
         };
         let mut training = training_checkpoint::read(file)?;
         flags::ensure_compatible(layers, "train", &settings.train, training.settings(), &["epochs"])?;
-        flags::ensure_compatible(layers, "network", &settings.network, training.network(), &[])?;
+        flags::ensure_compatible(layers, "network", &settings.network, training.network_settings(), &[])?;
         if !settings.events.kinds.is_empty() && settings.events.resolved_kinds() != *training.kinds() {
             bail!("events.kinds: the checkpoint was made with other kinds");
         }
@@ -184,8 +184,8 @@ impl EpochTable {
             ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         let (learned, validated, tested) = (corpus.training.len(), corpus.validation.len(), corpus.test.len());
-        println!("{} items; {learned} sessions to learn from, {validated} to choose by, {tested} to test on", corpus.names.len());
-        let with_interest = training.network().interest_weight > 0.0;
+        println!("{} items; {learned} sessions to learn from, {validated} to choose by, {tested} to test on", corpus.item_names.len());
+        let with_interest = training.network_settings().interest_weight > 0.0;
         let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
         let on = if corpus.validation.is_empty() { "test" } else { "validation" };
         let interest = if with_interest { "  interest MSE" } else { "" };
@@ -200,13 +200,13 @@ impl EpochTable {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("epoch {}", underway.epoch));
-                bar.set_length(underway.of as u64);
+                bar.set_length(underway.batch_count as u64);
                 bar.set_position(underway.batches as u64);
                 bar.set_message(format!("{:.4}", underway.loss));
             }
             None if self.last_printed_at.elapsed() >= Self::LINE_INTERVAL => {
                 self.last_printed_at = Instant::now();
-                eprintln!("epoch {}: {} of {} batches, loss {:.4}", underway.epoch, underway.batches, underway.of, underway.loss);
+                eprintln!("epoch {}: {} of {} batches, loss {:.4}", underway.epoch, underway.batches, underway.batch_count, underway.loss);
             }
             None => {}
         }
@@ -222,7 +222,7 @@ impl EpochTable {
             skipped_batches: report.skipped,
             examples_per_second: took.map(|took| report.examples as f64 / took.as_secs_f64().max(1e-9)),
         };
-        let quality = &report.scores.quality;
+        let quality = &report.scores.metrics;
         let interest =
             if self.with_interest { format!("  {:>12.4}", report.scores.interest_mse().unwrap_or(f64::NAN)) } else { String::new() };
         let speed = row.examples_per_second.map_or("-".to_owned(), |speed| format!("{speed:.0}"));
@@ -283,7 +283,7 @@ impl TrainReport {
         Self {
             file: train.file.display().to_string(),
             rejected,
-            items: corpus.names.len(),
+            items: corpus.item_names.len(),
             training_sessions: corpus.training.len(),
             validation_sessions: corpus.validation.len(),
             test_sessions: corpus.test.len(),

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 /// Places of a list that are told apart: the first, the second and third, the fourth to tenth, and
 /// those after.
-pub const PLACES: [&str; 4] = ["1", "2-3", "4-10", "11+"];
+pub const POSITION_BUCKETS: [&str; 4] = ["1", "2-3", "4-10", "11+"];
 
 /// Items shown and items then chosen, by source and by place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClickThrough {
-    /// Shown, in the order of [`SourceName::ALL`] and [`PLACES`].
-    pub shown: [[u64; PLACES.len()]; SourceName::ALL.len()],
+    /// Shown, in the order of [`SourceName::ALL`] and [`POSITION_BUCKETS`].
+    pub displayed: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
     /// Chosen within the window after being shown, in the same order.
-    pub clicked: [[u64; PLACES.len()]; SourceName::ALL.len()],
+    pub clicked: [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()],
 }
 
 /// What one user was shown lately.
@@ -48,7 +48,7 @@ impl RecentImpressions {
             self.shown.remove(0);
         }
         self.shown.push(ImpressionSlot { item, source, place, at });
-        bump(&mut counts.shown, source, place);
+        bump(&mut counts.displayed, source, place);
     }
 
     /// Takes in what another user was shown who turns out to be this one.
@@ -74,7 +74,7 @@ impl RecentImpressions {
     }
 }
 
-fn bump(counts: &mut [[u64; PLACES.len()]; SourceName::ALL.len()], source: SourceName, place: u8) {
+fn bump(counts: &mut [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()], source: SourceName, place: u8) {
     let source = SourceName::ALL.iter().position(|other| *other == source).unwrap_or_default();
     if let Some(count) = counts.get_mut(source).and_then(|places| places.get_mut(usize::from(place))) {
         *count += 1;
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(counts.clicked[0], [0; 4]);
         display.attribute_click(7, 20_000, 10_000, &mut counts);
         assert_eq!(counts.clicked[0], [0; 4], "the window is over");
-        assert_eq!(counts.shown[0], [1, 0, 0, 0]);
+        assert_eq!(counts.displayed[0], [1, 0, 0, 0]);
     }
 
     #[test]
@@ -106,6 +106,6 @@ mod tests {
             display.record(item, SourceName::New, 20, 0, &mut counts);
         }
         assert_eq!(display.shown.len(), RecentImpressions::MOST);
-        assert_eq!(counts.shown[5][3], 1_000);
+        assert_eq!(counts.displayed[5][3], 1_000);
     }
 }

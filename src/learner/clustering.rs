@@ -7,7 +7,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::background::BackgroundJobs;
+use super::background_jobs::BackgroundJobs;
 
 /// What a clustering hands back.
 pub type ClusteringResult = Result<Clusters, ClusterError>;

@@ -21,7 +21,7 @@ pub struct RankingInspection {
     /// Items that the sources gathered, before the cut.
     pub generated: usize,
     /// Candidates that were ranked.
-    pub kept: usize,
+    pub retained: usize,
     /// Each source's best candidates by its own measure, and where they ended.
     pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
     /// The best of the ranking with what the ranker saw of each.
@@ -81,7 +81,7 @@ pub fn inspect(
     let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
     let (gathered, kept) = (slate.gathered_count(), slate.len());
     let answer = recommend(snapshot, catalog, &mut follower, pace, request, &mut workspace);
-    RankingInspection { hidden_version, hidden, generated: gathered, kept, sources, ranking, answer }
+    RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer }
 }
 
 fn hidden(

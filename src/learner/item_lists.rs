@@ -19,7 +19,7 @@ const COMPARED: usize = 200;
 
 /// Hands the items that the terms allow, and that have not been passed over before, to `next` with
 /// their popularity, the most popular first, until it says `false`.
-pub(super) fn popular(
+pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
     terms: &EligibilityRules<'_>,
     passed: &mut FxHashSet<ItemIx>,
@@ -44,7 +44,7 @@ pub(super) fn popular(
 }
 
 fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
-    let items = snapshot.items;
+    let items = snapshot.item_count;
     (items.saturating_sub(SCANNED)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
@@ -55,7 +55,7 @@ pub fn trending_items(snapshot: &ModelSnapshot, catalog: &Catalog, category: Opt
     let filter = category.map(ItemFilter::category);
     let terms = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
-    popular(snapshot, &terms, &mut FxHashSet::default(), &mut |item, popularity| {
+    visit_popular_items(snapshot, &terms, &mut FxHashSet::default(), &mut |item, popularity| {
         list.push(Candidate { item, score: popularity, source: SourceName::Trending });
         list.len() < limit
     });

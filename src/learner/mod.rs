@@ -2,7 +2,7 @@
 //! actors and `replay` drive the same one.
 
 mod attribution;
-mod background;
+mod background_jobs;
 mod clustering;
 mod error;
 mod explain;
@@ -25,12 +25,12 @@ mod source_affinities;
 mod state;
 mod state_history;
 mod training;
+mod training_window;
 mod user_table;
 mod vocabulary;
-mod window;
 
-pub use attribution::{ClickThrough, PLACES, RecentImpressions};
-pub use background::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
+pub use attribution::{ClickThrough, POSITION_BUCKETS, RecentImpressions};
+pub use background_jobs::{BackgroundJob, BackgroundJobs, InlineJobs, JobLost};
 pub use clustering::{ClusteringResult, ClusteringSchedule};
 pub use error::{LearnerError, StateHistoryError};
 pub use explain::{EventInfluence, Explanation};

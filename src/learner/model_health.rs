@@ -46,7 +46,8 @@ pub struct HealthMark {
     /// The mean loss of a training, in nats.
     pub loss: HealthAverages,
     /// The share of a training's mini-batches whose loss or gradient was not finite.
-    pub wasted: f64,
+    #[serde(rename = "wasted")]
+    pub non_finite_share: f64,
 }
 
 /// Follows quality and loss, and remembers how they were every so many entries.
@@ -81,7 +82,7 @@ impl ModelHealth {
         let earlier = std::mem::replace(&mut self.trained, *all);
         let (batches, skipped) = (all.batches - earlier.batches, all.skipped - earlier.skipped);
         if batches + skipped > 0 {
-            self.now.wasted += (skipped as f64 / (batches + skipped) as f64 - self.now.wasted) / Self::RECENTLY.1;
+            self.now.non_finite_share += (skipped as f64 / (batches + skipped) as f64 - self.now.non_finite_share) / Self::RECENTLY.1;
         }
         if batches > 0 {
             self.now.loss.take((all.loss - earlier.loss) / batches as f64, Self::RECENTLY.1, Self::USUALLY.1, Self::LOSS_MOST);
@@ -104,7 +105,7 @@ impl ModelHealth {
     pub fn restart_from(&mut self, to: Offset) {
         self.now.quality.recent = self.now.quality.usual;
         self.now.loss.recent = self.now.loss.usual;
-        self.now.wasted = 0.0;
+        self.now.non_finite_share = 0.0;
         self.marks.retain(|mark| mark.offset <= to);
     }
 

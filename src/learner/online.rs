@@ -9,7 +9,7 @@ use crate::candidates::ClusterSettings;
 use crate::domain::{Entry, Event, Impression, ItemChange, ItemDictionary, ItemIx, ModelChange, Offset, Step};
 use std::sync::Arc;
 
-use super::background::{BackgroundJobs, JobLost};
+use super::background_jobs::{BackgroundJobs, JobLost};
 use super::clustering::ClusteringResult;
 use super::error::LearnerError;
 use super::model_health::ModelHealth;
@@ -80,9 +80,10 @@ impl Learner {
             other => {
                 let mut state = LearnerState::new(settings, pretrained)?;
                 if let Some(other) = other.filter(|_| first > 0) {
-                    (state.catalog, state.vocabulary, state.items) = (other.catalog, other.vocabulary, other.items.max(state.items));
+                    (state.catalog, state.vocabulary, state.item_count) =
+                        (other.catalog, other.vocabulary, other.item_count.max(state.item_count));
                 }
-                state.next = first;
+                state.next_offset = first;
                 state
             }
         };
@@ -104,7 +105,7 @@ impl Learner {
     /// The offset of the next entry to apply.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.state.next
+        self.state.next_offset
     }
 
     /// Applies one entry.
@@ -120,13 +121,13 @@ impl Learner {
             Entry::Event(event) => self.learn_event(offset, event),
             Entry::Impression(impression) => self.record_impression(offset, impression),
             Entry::Item(change) => self.change_item(change),
-            Entry::Model(change) => self.steer(offset, change)?,
-            Entry::Merge(merge) => self.merge(offset, merge),
-            Entry::Erase(erasure) => self.erase(&erasure.user_id),
-            Entry::Expire(expiry) => self.expire(expiry),
+            Entry::Model(change) => self.apply_model_change(offset, change)?,
+            Entry::Merge(merge) => self.merge_users(offset, merge),
+            Entry::Erase(erasure) => self.erase_user(&erasure.user_id),
+            Entry::Expire(expiry) => self.apply_expiry(expiry),
             Entry::Private(_) | Entry::Consent(_) | Entry::Tombstone => {}
         }
-        self.state.next = offset + 1;
+        self.state.next_offset = offset + 1;
         self.advance_boundary(true)
     }
 
@@ -136,12 +137,12 @@ impl Learner {
     /// As [`Learner::apply`].
     pub fn skip(&mut self, offset: Offset) -> Result<(), LearnerError> {
         self.check_order(offset)?;
-        self.state.next = offset + 1;
+        self.state.next_offset = offset + 1;
         self.advance_boundary(false)
     }
 
     fn check_order(&self, offset: Offset) -> Result<(), LearnerError> {
-        let expected = self.state.next;
+        let expected = self.state.next_offset;
         if offset == expected { Ok(()) } else { Err(LearnerError::OutOfOrder { expected, got: offset }) }
     }
 
@@ -182,11 +183,11 @@ impl Learner {
         let state = &self.state;
         let boundary = state.training.as_ref().map_or(0, OnlineTraining::trained_boundary);
         ModelSnapshot {
-            offset: state.next,
+            offset: state.next_offset,
             trained_through: boundary * state.settings.learning.interval,
             weights: state.training.as_ref().map(|training| Arc::clone(training.weights())),
             clusters: state.clustering.current().cloned(),
-            items: state.items,
+            item_count: state.item_count,
             catalog: state.catalog.clone(),
             sources: state.sources.clone(),
             ranker: state.ranker.clone(),
@@ -198,14 +199,18 @@ impl Learner {
     /// What was measured and trained so far.
     #[must_use]
     pub fn report(&self) -> LearningReport {
-        LearningReport { hits_by_source: self.monitoring.hits(), live_by_source: self.monitoring.live(), ..self.state.report() }
+        LearningReport {
+            hits_by_source: self.monitoring.hits_by_source(),
+            live_by_source: self.monitoring.live_by_source(),
+            ..self.state.report()
+        }
     }
 
     /// Applies a catalog change. A new item enters the candidate sources; its embedding starts at
     /// the mean of the items that share its attributes.
     fn change_item(&mut self, change: &ItemChange) {
         let Some(item) = self.dictionary.get(&change.item_id) else { return };
-        let LearnerState { items, catalog, vocabulary, sources, training, .. } = &mut self.state;
+        let LearnerState { item_count: items, catalog, vocabulary, sources, training, .. } = &mut self.state;
         catalog.apply(item, &change.operation);
         let is_new = item as usize >= *items;
         *items = (*items).max(item as usize + 1);
@@ -242,7 +247,7 @@ impl Learner {
         let kind = kinds.id(&event.kind)?;
         let rule = kinds.rule(kind);
         let item = event.item_id.as_deref().and_then(|name| self.dictionary.get(name));
-        self.state.items = self.state.items.max(item.map_or(0, |item| item as usize + 1));
+        self.state.item_count = self.state.item_count.max(item.map_or(0, |item| item as usize + 1));
         let value = event.value.unwrap_or(rule.value);
         Some((Step { item, kind, starts_session: false, at: event.timestamp, value }, item.filter(|_| rule.target)))
     }
@@ -255,7 +260,7 @@ impl Learner {
         state.health.record_test(rank);
         state.curve.count(number, rank);
         if number >= state.settings.evaluate_from {
-            state.counted.count(rank);
+            state.evaluated.count(rank);
         }
     }
 
@@ -263,7 +268,7 @@ impl Learner {
     /// at the boundary before and begins the next one if it `may_begin`. Clusterings follow the same
     /// scheme with a longer lag.
     fn advance_boundary(&mut self, may_begin: bool) -> Result<(), LearnerError> {
-        let LearnerState { settings, next, items, training, clustering, health, .. } = &mut self.state;
+        let LearnerState { settings, next_offset: next, item_count: items, training, clustering, health, .. } = &mut self.state;
         health.advance(*next);
         let Some(training) = training else { return Ok(()) };
         if next.is_multiple_of(settings.learning.interval) {
@@ -272,7 +277,7 @@ impl Learner {
             training.apply_finished(self.training.as_mut()).map_err(lost)?;
             health.record_training(training.total());
             if may_begin {
-                training.begin(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
+                training.begin_training(boundary, *items, &settings.kinds, &settings.learning, self.training.as_mut()).map_err(lost)?;
                 self.training_begun_after = next.saturating_sub(1);
             } else {
                 training.clear_touched();

@@ -25,13 +25,13 @@ impl PretrainedNetwork {
 
     /// The settings that the network was made with: those of the fold that begins with it.
     #[must_use]
-    pub fn network(&self) -> &NetworkSettings {
+    pub fn network_settings(&self) -> &NetworkSettings {
         self.trainer.settings()
     }
 
     /// The names of the items by number.
     #[must_use]
-    pub fn names(&self) -> &[Arc<str>] {
+    pub fn item_names(&self) -> &[Arc<str>] {
         &self.names
     }
 
@@ -39,7 +39,7 @@ impl PretrainedNetwork {
     /// made with, and kinds that it knows if it reads them.
     #[must_use]
     pub fn matches_settings(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
-        self.network() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))
+        self.network_settings() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))
     }
 
     pub(super) fn into_trainer(self) -> Box<Trainer> {

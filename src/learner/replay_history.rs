@@ -7,7 +7,7 @@ use rand_xoshiro::rand_core::RngCore;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-use super::window::training_window;
+use super::training_window::training_window;
 
 /// The last sessions' steps, numbered in the order in which the sessions began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

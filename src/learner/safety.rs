@@ -63,7 +63,7 @@ impl SafetySettings {
         let loses = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
         let falls = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance;
         match () {
-            () if self.loss_rise > 0.0 && (loses || mark.wasted > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
+            () if self.loss_rise > 0.0 && (loses || mark.non_finite_share > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
             () if self.quality_drop > 0.0 && falls => Some(ModelChangeCause::Quality),
             () => None,
         }
@@ -77,7 +77,7 @@ impl SafetySettings {
     ///
     /// # Errors
     /// What kept `points` from being told, which are asked for only if they are needed.
-    pub fn judge<E>(
+    pub fn decide_operations<E>(
         &self,
         vitals: &ModelHealth,
         past: &[(Offset, ModelChange)],
@@ -146,7 +146,7 @@ mod tests {
         past: &[(Offset, ModelChange)],
         points: &[Offset],
     ) -> Vec<(ModelOperation, ModelChangeCause)> {
-        settings.judge(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
+        settings.decide_operations(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
     }
 
     fn judged(vitals: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {

@@ -46,7 +46,7 @@ pub struct Scorer<'a> {
     pub(super) clusters: Option<&'a Clusters>,
     pub(super) sources: &'a CandidateSources,
     pub(super) ranker: &'a Ranker,
-    pub(super) settings: &'a ClusterSettings,
+    pub(super) cluster_settings: &'a ClusterSettings,
     pub(super) now: Offset,
 }
 
@@ -91,10 +91,10 @@ impl Scorer<'_> {
     /// The network's best: of the whole catalog while that is small, else of the clusters nearest
     /// to the query and of the items too new to be in one.
     fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
-        match self.clusters.filter(|_| weights.item_count() > self.settings.exact_up_to) {
+        match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
             None => weights.top(query, LISTED, scratch),
             Some(clusters) => {
-                let probed = clusters.probe(query, self.settings.probes);
+                let probed = clusters.probe(query, self.cluster_settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
                 weights.top_among(query, members.chain(newer), LISTED, scratch)

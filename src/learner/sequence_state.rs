@@ -4,7 +4,7 @@ use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
 use serde::{Deserialize, Serialize};
 
-use super::window::step_input;
+use super::training_window::step_input;
 
 /// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep
 /// the same one, each its own.

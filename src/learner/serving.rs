@@ -6,7 +6,7 @@ use crate::nn::Weights;
 use crate::ranking::{EligibilityRules, ItemFilter, ResultSelection};
 
 use super::explain::{Explanation, explain};
-use super::item_lists::popular;
+use super::item_lists::visit_popular_items;
 use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
@@ -25,7 +25,7 @@ pub struct RecommendationRequest {
     /// What is asked of the items' attributes.
     pub filter: Option<ItemFilter>,
     /// The most items of one category.
-    pub diversity: Option<usize>,
+    pub max_per_category: Option<usize>,
     /// Whether to say why.
     pub explain: bool,
 }
@@ -37,12 +37,12 @@ impl RecommendationRequest {
     /// Asks for a list without further wishes.
     #[must_use]
     pub fn new(limit: usize, now: Timestamp) -> Self {
-        Self { limit, now, exclude: Vec::new(), exclude_seen: false, filter: None, diversity: None, explain: false }
+        Self { limit, now, exclude: Vec::new(), exclude_seen: false, filter: None, max_per_category: None, explain: false }
     }
 
     /// How many candidates are ranked: more where many of them will not be let through.
     fn breadth(&self) -> usize {
-        if self.filter.is_some() || self.diversity.is_some() { SIFTED } else { KEPT.max(2 * self.limit) }
+        if self.filter.is_some() || self.max_per_category.is_some() { SIFTED } else { KEPT.max(2 * self.limit) }
     }
 }
 
@@ -110,7 +110,7 @@ pub fn recommend(
         exclude,
         seen: &seen,
         filter,
-        max_per_category: request.diversity,
+        max_per_category: request.max_per_category,
         ..EligibilityRules::new(catalog, request.now)
     };
     let mut selection = ResultSelection::new(terms, request.limit, RecommendationRequest::MAX_LIMIT);
@@ -124,7 +124,7 @@ pub fn recommend(
             now: snapshot.offset,
         };
         let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed_items()).collect();
-        popular(snapshot, &terms, &mut passed, &mut |item, _| {
+        visit_popular_items(snapshot, &terms, &mut passed, &mut |item, _| {
             // Below all that was ranked: popularity and the ranker's scores cannot be compared.
             let score = selection.selected().last().map_or(0.0, |last| last.score - 1.0);
             selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
@@ -134,7 +134,7 @@ pub fn recommend(
 
     let removed = selection.removal_counts();
     let fallback = match () {
-        () if snapshot.items == 0 => Fallback::EmptyCatalog,
+        () if snapshot.item_count == 0 => Fallback::EmptyCatalog,
         () if selection.selected().is_empty() => Fallback::FilteredOut,
         () if steps.is_empty() => Fallback::UnknownUser,
         () if short && removed.total() > 0 => Fallback::FilteredOut,

@@ -18,7 +18,7 @@ pub struct ModelSnapshot {
     pub(super) weights: Option<Arc<Weights>>,
     pub(super) clusters: Option<Arc<Clusters>>,
     /// Items that are known.
-    pub(super) items: usize,
+    pub(super) item_count: usize,
     pub(super) catalog: Catalog,
     pub(super) sources: CandidateSources,
     pub(super) ranker: Ranker,
@@ -70,8 +70,8 @@ impl ModelSnapshot {
 
     /// How many items are known.
     #[must_use]
-    pub fn items(&self) -> usize {
-        self.items
+    pub fn item_count(&self) -> usize {
+        self.item_count
     }
 
     /// The cluster that an item is in, or would be; `None` before there are any, or if the network
@@ -89,7 +89,7 @@ impl ModelSnapshot {
             clusters: self.clusters.as_deref(),
             sources: &self.sources,
             ranker: &self.ranker,
-            settings: &self.cluster_settings,
+            cluster_settings: &self.cluster_settings,
             now: self.offset,
         }
     }

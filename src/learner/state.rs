@@ -36,7 +36,7 @@ pub struct LearnerConfig {
     pub sequence: SequenceParams,
     /// The counting sources, and which sources are left out.
     pub candidates: CandidateSettings,
-    /// The number of the event from which on steps count towards [`LearningReport::counted`].
+    /// The number of the event from which on steps count towards [`LearningReport::evaluated`].
     pub evaluate_from: u64,
     /// Of the counted steps, measure every source alone too.
     pub evaluate_sources: bool,
@@ -67,13 +67,13 @@ pub struct LearningReport {
     /// Quality over the last steps.
     pub live: RankingMetrics,
     /// Quality over the steps from `evaluate_from` on.
-    pub counted: RankingMetrics,
+    pub evaluated: RankingMetrics,
     /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no
     /// steps unless asked for.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
     /// How far the interest head was off, in squared units of the events' values, over the counted
     /// steps; none if the head is off.
-    pub interest: SquaredError,
+    pub interest_error: SquaredError,
     /// Items shown and chosen.
     pub clickthrough: ClickThrough,
     /// Quality along the stream.
@@ -83,19 +83,19 @@ pub struct LearningReport {
     /// The network's step size; none without a network.
     pub learning_rate: Option<f32>,
     /// Nothing is learned at present.
-    pub paused: bool,
+    pub is_paused: bool,
 }
 
 /// All that is learned: what a checkpoint holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LearnerState {
     pub(super) settings: LearnerConfig,
-    pub(super) next: Offset,
-    pub(super) events: u64,
-    pub(super) items: usize,
+    pub(super) next_offset: Offset,
+    pub(super) event_count: u64,
+    pub(super) item_count: usize,
     pub(super) catalog: Catalog,
     pub(super) vocabulary: AttributeVocabulary,
-    pub(super) sessions: SessionIx,
+    pub(super) next_session: SessionIx,
     pub(super) users: UserTable<SourceAffinity>,
     pub(super) affinities: SourceAffinities,
     pub(super) session_owners: SessionOwnerIndex,
@@ -105,12 +105,12 @@ pub struct LearnerState {
     pub(super) clustering: ClusteringSchedule,
     pub(super) total: RankingMetrics,
     pub(super) live: SlidingRankingMetrics,
-    pub(super) counted: RankingMetrics,
+    pub(super) evaluated: RankingMetrics,
     pub(super) by_source: [RankingMetrics; SourceName::ALL.len()],
-    pub(super) interest: SquaredError,
+    pub(super) interest_error: SquaredError,
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
-    pub(super) paused: bool,
+    pub(super) is_paused: bool,
     /// What was done to the model last, with where it stands in the journal.
     pub(super) operations: VecDeque<(Offset, ModelChange)>,
     pub(super) health: ModelHealth,
@@ -126,7 +126,7 @@ impl LearnerState {
     /// The next entry to be folded.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.next
+        self.next_offset
     }
 
     pub(super) fn new(settings: LearnerConfig, pretrained: Option<PretrainedNetwork>) -> Result<Self, LearnerError> {
@@ -134,7 +134,7 @@ impl LearnerState {
         if pretrained.as_ref().is_some_and(|pretrained| !pretrained.matches_settings(&settings.network, &settings.kinds)) {
             return Err(LearnerError::PretrainedMismatch);
         }
-        let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.names().len());
+        let items = pretrained.as_ref().map_or(0, |pretrained| pretrained.item_names().len());
         let with_network = !settings.candidates.without.contains(&SourceName::Network);
         let training = match pretrained.map(PretrainedNetwork::into_trainer) {
             _ if !with_network => None,
@@ -142,12 +142,12 @@ impl LearnerState {
             None => Some(OnlineTraining::new(settings.network.clone(), settings.kinds.len(), learning)?),
         };
         Ok(Self {
-            next: 0,
-            events: 0,
-            items,
+            next_offset: 0,
+            event_count: 0,
+            item_count: items,
             catalog: Catalog::default(),
             vocabulary: AttributeVocabulary::new(settings.network.attributes_max),
-            sessions: 0,
+            next_session: 0,
             affinities: SourceAffinities::default(),
             session_owners: SessionOwnerIndex::new(settings.learning.history.max(settings.candidates.sessions)),
             users: UserTable::new(learning.hidden_kept, learning.users_kept),
@@ -157,12 +157,12 @@ impl LearnerState {
             clustering: ClusteringSchedule::default(),
             total: RankingMetrics::default(),
             live: SlidingRankingMetrics::new(learning.live_window),
-            counted: RankingMetrics::default(),
+            evaluated: RankingMetrics::default(),
             by_source: Default::default(),
-            interest: SquaredError::default(),
+            interest_error: SquaredError::default(),
             clickthrough: ClickThrough::default(),
             curve: LearningCurve::new(1000),
-            paused: false,
+            is_paused: false,
             operations: VecDeque::new(),
             health: ModelHealth::default(),
             settings,
@@ -173,22 +173,22 @@ impl LearnerState {
     pub(super) fn report(&self) -> LearningReport {
         let state = self;
         LearningReport {
-            events: state.events,
-            items: state.items,
+            events: state.event_count,
+            items: state.item_count,
             users: state.users.count(),
             clusters: state.clustering.current().map_or(0, |clusters| clusters.len()),
             total: state.total,
             hits_by_source: Default::default(),
             live_by_source: Default::default(),
             live: state.live.metrics(),
-            counted: state.counted,
+            evaluated: state.evaluated,
             by_source: state.by_source,
-            interest: state.interest,
+            interest_error: state.interest_error,
             clickthrough: state.clickthrough,
             curve: state.curve.clone(),
             training: state.training.as_ref().map(|training| *training.total()).unwrap_or_default(),
             learning_rate: state.training.as_ref().map(OnlineTraining::learning_rate),
-            paused: state.paused,
+            is_paused: state.is_paused,
         }
     }
 }

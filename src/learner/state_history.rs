@@ -13,5 +13,5 @@ pub trait StateHistory: Send {
     ///
     /// # Errors
     /// The cause, if the state cannot be reconstructed.
-    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError>;
+    fn state_at(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError>;
 }

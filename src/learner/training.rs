@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::background::{BackgroundJobs, JobLost};
+use super::background_jobs::{BackgroundJobs, JobLost};
 use super::replay_history::ReplayHistory;
 use super::settings::LearningSettings;
 
@@ -221,7 +221,7 @@ impl OnlineTraining {
     ///
     /// # Errors
     /// [`JobLost`] if the one before was not taken up.
-    pub fn begin(
+    pub fn begin_training(
         &mut self,
         border: u64,
         items: usize,

@@ -57,7 +57,7 @@ impl RecommendationService {
         sender: Option<Consent>,
         request: RecommendationRequest,
     ) -> Result<Recommendation, SystemError> {
-        let consent = self.system.consent(&user, sender);
+        let consent = self.system.effective_consent(&user, sender);
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
         }
@@ -70,13 +70,13 @@ impl RecommendationService {
     /// Recommends from the events of the request alone. Stores nothing and has no later page.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.system.recommend_events(events, request))
+        self.finish(self.system.recommend_for_events(events, request))
     }
 
     /// Recommends from a session of items that the request brings. Stores nothing.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.system.recommend_inline(items, request))
+        self.finish(self.system.recommend_for_items(items, request))
     }
 
     /// The events of a request that alone may determine the recommendation to `user`; `None` if the
@@ -87,7 +87,7 @@ impl RecommendationService {
     #[must_use]
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
         let of_user = || events.iter().filter(|event| event.value.user_id == user);
-        let is_none = |sender| self.system.consent(user, sender) == Consent::None;
+        let is_none = |sender| self.system.effective_consent(user, sender) == Consent::None;
         (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
@@ -96,7 +96,7 @@ impl RecommendationService {
     #[must_use]
     pub fn next_page(&self, user: &str, page: &PageRequest) -> Option<Recommendation> {
         let first = self.cache.get(&page.recommendation_id, user)?;
-        if self.system.consent(user, Some(first.consent)) == Consent::None {
+        if self.system.effective_consent(user, Some(first.consent)) == Consent::None {
             return None;
         }
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len)).min(first.ranking.len());
@@ -114,7 +114,7 @@ impl RecommendationService {
     /// Gives an answer its id, caches its ranking and journals the impression if consent allows it.
     fn show(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
         let list = self.with_id(answer);
-        if self.system.consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
+        if self.system.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
             self.journal_impression(ranking.user.clone(), &list);
         }
         self.record(&list);

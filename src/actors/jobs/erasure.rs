@@ -18,7 +18,7 @@ pub async fn run_erasures(system: System) {
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = system.erasing().requested() => {}
+            () = system.erasure_progress().wait_for_request() => {}
         }
         match erase_pending(&system).await {
             Ok(()) | Err(SystemError::NotReached { .. } | SystemError::MaintenanceRunning) => {}
@@ -36,7 +36,7 @@ async fn erase_pending(system: &System) -> Result<(), SystemError> {
     let due = store.erasures().in_progress()?;
     let Some((last, _)) = due.last() else {
         // A compaction that an earlier pass could not run.
-        let maintenance = system.upkeep().clone();
+        let maintenance = system.maintenance().clone();
         let is_pending = store.erasures().is_pending(PendingTask::Compaction)?;
         return if is_pending { run_blocking(move || rewrite_database(&maintenance)).await } else { Ok(()) };
     };
@@ -46,7 +46,7 @@ async fn erase_pending(system: &System) -> Result<(), SystemError> {
     if reached < beyond {
         return Err(SystemError::NotReached { wanted: beyond, reached });
     }
-    let (maintenance, users) = (system.upkeep().clone(), due.len());
+    let (maintenance, users) = (system.maintenance().clone(), due.len());
     let summary = run_blocking(move || {
         let summary = store.erase_users(&due)?;
         rewrite_database(&maintenance)?;
@@ -54,8 +54,8 @@ async fn erase_pending(system: &System) -> Result<(), SystemError> {
     })
     .await?;
     tracing::info!(users, "users were erased");
-    system.forget_ids(summary.event_ids).await?;
-    system.erasing().finish(&summary.removed_by_user);
+    system.forget_event_ids(summary.event_ids).await?;
+    system.erasure_progress().publish_outcomes(&summary.removed_by_user);
     Ok(())
 }
 

@@ -15,14 +15,14 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For how long what is kept; what is not named, for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RetentionJob {
+pub struct RetentionPolicy {
     /// Events, by kind, in milliseconds.
     pub events: Vec<(EventKind, i64)>,
     /// What was recommended, in milliseconds.
     pub impressions_ms: Option<i64>,
 }
 
-impl RetentionJob {
+impl RetentionPolicy {
     /// What is too old at a time; `None` if everything is kept for good.
     #[must_use]
     pub fn expiry_at(&self, now: Timestamp) -> Option<Expiry> {
@@ -48,7 +48,7 @@ impl RetentionJob {
 /// Looks, for as long as the system runs, whether something was kept long enough, and takes it out:
 /// first of the journal, by an entry that says so to everything that is folded from it, then of the
 /// sessions. What was begun is gone on with by the next start.
-pub async fn expire(system: System, keeping: RetentionJob, clock: Clock) {
+pub async fn run_retention(system: System, keeping: RetentionPolicy, clock: Clock) {
     let mut every = actix::clock::interval(TICK);
     let mut looked: Option<Instant> = None;
     loop {
@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn the_shortest_time_says_how_often_it_is_looked() {
-        let keeping = |events: &[i64], impressions_ms| RetentionJob {
+        let keeping = |events: &[i64], impressions_ms| RetentionPolicy {
             events: events.iter().map(|kept| (EventKind::Search, *kept)).collect(),
             impressions_ms,
         };
-        assert_eq!((RetentionJob::default().interval(), RetentionJob::default().expiry_at(5)), (LOOK_AT_LEAST, None));
+        assert_eq!((RetentionPolicy::default().interval(), RetentionPolicy::default().expiry_at(5)), (LOOK_AT_LEAST, None));
         assert_eq!(keeping(&[3_600_000, 60_000], None).interval(), Duration::from_secs(6));
         assert_eq!(keeping(&[3_600_000_000], Some(1)).interval(), TICK);
         assert_eq!(keeping(&[i64::MAX], None).interval(), LOOK_AT_LEAST);

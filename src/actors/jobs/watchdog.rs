@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Watches over the model for as long as the system runs. What it does stands in the journal, as
 /// what an operator does.
-pub async fn watch(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
+pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, clock: Clock) {
     let mut every = actix::clock::interval(EVERY);
     loop {
         every.tick().await;
@@ -30,12 +30,12 @@ async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result
     let standing = system.learner_status().await?;
     // What is old was judged when it was new, and what was done then may still lie ahead of the
     // fold.
-    let lag = system.store().journal().next_offset()?.saturating_sub(standing.next);
-    if standing.report.paused || standing.failed || lag > system.admission().bound() as u64 {
+    let lag = system.store().journal().next_offset()?.saturating_sub(standing.next_offset);
+    if standing.report.is_paused || standing.has_failed || lag > system.admission().limit() as u64 {
         return Ok(());
     }
     let points = || Ok::<_, SystemError>(system.store().list_restore_points()?.into_iter().map(|point| point.offset).collect());
-    for (act, cause) in safety.judge(&standing.health, &standing.operations, points)? {
+    for (act, cause) in safety.decide_operations(&standing.health, &standing.operations, points)? {
         let now = standing.health.current();
         tracing::error!(
             act = act.name(),
@@ -44,7 +44,7 @@ async fn look(system: &System, safety: &SafetySettings, clock: &Clock) -> Result
             usual_mrr = now.quality.usual,
             loss = now.loss.recent,
             usual_loss = now.loss.usual,
-            not_finite = now.wasted,
+            not_finite = now.non_finite_share,
             "the model does worse than it did and is taken back"
         );
         system.steer(act, cause, clock.now()).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::LearnerActor;
 use crate::actors::error::LearnerActorError;
-use crate::actors::guard::catch_panic;
+use crate::actors::panic_guard::catch_panic;
 use crate::domain::Offset;
 use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
@@ -15,11 +15,11 @@ use crate::store::{JournalRetention, StoreError, codec};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckpointPolicy {
     /// Entries between two checkpoints; 0: only at the end.
-    pub every: u64,
+    pub interval: u64,
     /// How many are kept.
     pub keep: usize,
     /// After each, how much of the journal is kept at least; `None`: all.
-    pub retain: Option<JournalRetention>,
+    pub journal_retention: Option<JournalRetention>,
     /// After each, how many times what is in it the database may take on the disk; 0: any.
     pub compact_ratio: f64,
     /// Session records are forgotten after so many entries without one of their user.
@@ -31,7 +31,7 @@ pub(super) struct CheckpointWritten {
     offset: Offset,
     bytes: u64,
     /// The user up to whom session records were looked through.
-    swept: Option<String>,
+    swept_through: Option<String>,
 }
 
 impl LearnerActor {
@@ -39,9 +39,9 @@ impl LearnerActor {
     pub(super) fn begin_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
-        self.checkpointed = offset;
-        let (store, upkeep, swept) = (self.store.clone(), self.upkeep.clone(), self.swept.take());
-        let CheckpointPolicy { keep: kept, retain, forget_after, compact_ratio, .. } = self.checkpointing;
+        self.checkpoint_started_offset = offset;
+        let (store, upkeep, swept) = (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
+        let CheckpointPolicy { keep: kept, journal_retention: retain, forget_after, compact_ratio, .. } = self.checkpoint_policy;
         self.writer.start(Box::new(move || {
             // A directory that cannot be used is a checkpoint that failed, and nothing that
             // learning stops for.
@@ -51,9 +51,9 @@ impl LearnerActor {
             if let Some(begin) = begin {
                 tracing::debug!(begin, "where the journal begins");
             }
-            let swept = store.sessions().remove_stale(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEPT)?;
+            let swept = store.sessions().remove_stale(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEEP_LIMIT)?;
             upkeep.compact_if_due(compact_ratio);
-            Ok(CheckpointWritten { offset, bytes, swept })
+            Ok(CheckpointWritten { offset, bytes, swept_through: swept })
         }));
         Ok(())
     }
@@ -65,11 +65,11 @@ impl LearnerActor {
     ) -> Result<(), LearnerActorError> {
         match outcome {
             None => Ok(()),
-            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept }))) => {
-                self.swept = swept;
+            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept_through: swept }))) => {
+                self.swept_through = swept;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
-                self.written = offset;
+                self.checkpoint_written_offset = offset;
                 Ok(())
             }
             Some(Ok(Err(error))) => {
@@ -89,7 +89,7 @@ impl LearnerActor {
             let written = self.writer.finish();
             self.record_written(Some(written))?;
         }
-        if !self.broken && (self.written != self.learner.next_offset() || self.written == 0) {
+        if !self.needs_reload && (self.checkpoint_written_offset != self.learner.next_offset() || self.checkpoint_written_offset == 0) {
             self.begin_checkpoint()?;
             let written = self.writer.finish();
             self.record_written(Some(written))?;
@@ -113,6 +113,6 @@ impl Handler<WriteCheckpoint> for LearnerActor {
             Err(struck) => return Err(Arc::new(LearnerActorError::Panicked(struck))),
         }
         // That of a fold that is not to be trusted is not written.
-        Ok(self.written)
+        Ok(self.checkpoint_written_offset)
     }
 }

@@ -2,17 +2,17 @@
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
-use crate::learner::PLACES;
+use crate::learner::POSITION_BUCKETS;
 use crate::metrics::ListPosition;
 
 /// Counts by source and place.
-type MetricsGrid = [[u64; PLACES.len()]; SourceName::ALL.len()];
+type MetricsGrid = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
 
 impl LearnerActor {
     /// Tells the metrics what was learned since the last time.
     pub(super) fn report_metrics(&mut self) {
         let (metrics, report) = (&self.metrics, self.learner.report());
-        let (new, old) = (&report.training, &self.reported.training);
+        let (new, old) = (&report.training, &self.last_report.training);
         metrics.training_batches.increment(new.batches - old.batches);
         metrics.training_skipped_batches.increment(new.skipped - old.skipped);
         metrics.training_examples.increment(new.examples - old.examples);
@@ -21,36 +21,36 @@ impl LearnerActor {
             metrics.training_loss.set((new.loss - old.loss) / batches);
             metrics.training_gradient_norm.set((new.gradient_norm - old.gradient_norm) / batches);
         }
-        metrics.evaluated_steps.increment(report.total.steps - self.reported.total.steps);
-        metrics.evaluated_hits.increment(report.total.hits() - self.reported.total.hits());
+        metrics.evaluated_steps.increment(report.total.steps - self.last_report.total.steps);
+        metrics.evaluated_hits.increment(report.total.hits() - self.last_report.total.hits());
         if report.live.steps > 0 {
             metrics.live_recall_at_20.set(report.live.recall());
             metrics.live_mrr_at_20.set(report.live.mrr());
             metrics.live_ndcg_at_20.set(report.live.ndcg());
         }
-        if let Some(error) = report.interest.recent() {
+        if let Some(error) = report.interest_error.recent() {
             metrics.live_interest_mse.set(error);
         }
-        let (new, old) = (&report.clickthrough, &self.reported.clickthrough);
+        let (new, old) = (&report.clickthrough, &self.last_report.clickthrough);
         for (number, source) in SourceName::ALL.into_iter().enumerate() {
             for (column, place) in ListPosition::ALL.into_iter().enumerate() {
                 let grown = |new: &MetricsGrid, old: &MetricsGrid| new[number][column] - old[number][column];
-                let (shown, chosen) = (grown(&new.shown, &old.shown), grown(&new.clicked, &old.clicked));
+                let (shown, chosen) = (grown(&new.displayed, &old.displayed), grown(&new.clicked, &old.clicked));
                 metrics.shown_items.with_label(source).increment(shown);
                 metrics.shown_items_by_place.with_label(place).increment(shown);
                 metrics.credited_choices.with_label(source).increment(chosen);
                 metrics.credited_choices_by_place.with_label(place).increment(chosen);
             }
         }
-        for (_, change) in self.learner.operations().filter(|(offset, _)| *offset >= self.uncounted) {
+        for (_, change) in self.learner.operations().filter(|(offset, _)| *offset >= self.uncounted_from) {
             if matches!(change.operation, ModelOperation::Rollback { .. }) {
                 metrics.rollbacks.with_label(change.cause).increment(1);
             }
         }
-        self.uncounted = self.uncounted.max(self.learner.next_offset());
-        metrics.learning_paused.set(f64::from(u8::from(report.paused)));
+        self.uncounted_from = self.uncounted_from.max(self.learner.next_offset());
+        metrics.learning_paused.set(f64::from(u8::from(report.is_paused)));
         metrics.learning_rate.set(report.learning_rate.map_or(f64::NAN, f64::from));
-        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.reported.hits_by_source)) {
+        for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.last_report.hits_by_source)) {
             metrics.evaluated_hits_by_source.with_label(source).increment(new - old);
         }
         for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
@@ -62,6 +62,6 @@ impl LearnerActor {
         metrics.item_clusters.set(report.clusters as f64);
         metrics.weights_version.set(self.published.load().weights_version() as f64);
         metrics.learner_offset.set(self.learner.next_offset() as f64);
-        self.reported = report;
+        self.last_report = report;
     }
 }

@@ -15,16 +15,16 @@ impl ShardActor {
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
         let ready = self.reload_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
-        for (user, active) in self.active.iter_mut().filter(|_| ready.is_ok()) {
-            if std::mem::take(&mut active.dirty) {
-                active.saving = true;
+        for (user, active) in self.active_sessions.iter_mut().filter(|_| ready.is_ok()) {
+            if std::mem::take(&mut active.is_dirty) {
+                active.is_saving = true;
                 saves.push((user.clone(), active.actor.send(SaveSession)));
                 users.push(user.clone());
             }
         }
-        let opening = self.opening;
+        let opening = self.store_generation;
         let (store, stored, number, delivered) =
-            (self.share.store.clone(), Arc::clone(&self.share.flush_progress), self.share.number.0, self.delivered);
+            (self.context.store.clone(), Arc::clone(&self.context.flush_progress), self.context.number.0, self.delivered);
         let put = async move {
             ready?;
             let asked = saves.len();
@@ -45,9 +45,9 @@ impl ShardActor {
     /// be.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         for user in users {
-            if let Some(active) = self.active.get_mut(user) {
-                active.saving = false;
-                active.dirty |= outcome.is_err();
+            if let Some(active) = self.active_sessions.get_mut(user) {
+                active.is_saving = false;
+                active.is_dirty |= outcome.is_err();
             }
         }
     }

@@ -12,19 +12,19 @@ impl ShardActor {
     /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it,
     /// and nobody counts as used by it.
     fn show(&self, GetSessionView { user, reply }: GetSessionView) {
-        match self.active.get(&user) {
+        match self.active_sessions.get(&user) {
             Some(active) => {
                 let _ = active.actor.try_send(GetRecord { reply });
             }
             // The asker may have gone meanwhile.
-            None => drop(reply.send(self.share.store.sessions().get(&user).map_err(Arc::new))),
+            None => drop(reply.send(self.context.store.sessions().get(&user).map_err(Arc::new))),
         }
     }
 
     /// Of the sessions at work whose user's id begins so, those used last, and how many ticks ago
     /// that was.
     fn live(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
-        let matching = self.active.iter().filter(|(user, _)| user.starts_with(prefix));
+        let matching = self.active_sessions.iter().filter(|(user, _)| user.starts_with(prefix));
         let mut list: Vec<_> = matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
         if limit < list.len() {
             list.select_nth_unstable(limit);

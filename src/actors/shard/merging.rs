@@ -68,16 +68,16 @@ impl ShardActor {
     /// what the journal has beyond it, or, `from` an offset of the journal, from that alone. Nobody
     /// is asked and nobody waits, so that what is found does not depend on who is how far.
     pub(super) fn attach_merged_record(&mut self, happened: &mut SessionUpdate, from: Option<Offset>) -> Result<(), StoreError> {
-        if let SessionOp::Merge { from: user, session } = &mut happened.op {
+        if let SessionOp::Merge { from: user, sequence: session } = &mut happened.op {
             *session = self.session_before(user, happened.offset, from)?;
-            self.merged.push((happened.offset, user.clone()));
+            self.merged_users.push((happened.offset, user.clone()));
         }
         Ok(())
     }
 
     /// A user's sequence as of an offset.
     fn session_before(&mut self, user: &str, until: Offset, from: Option<Offset>) -> Result<UserSequence, StoreError> {
-        let share = self.share.clone();
+        let share = self.context.clone();
         let shard = shard_of(user, share.number.1);
         let noted = share.store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
         let passed_over: Vec<Offset> = noted.map(|noted| noted.offset).collect();
@@ -99,7 +99,7 @@ impl ShardActor {
             };
             // A pass over all of the journal is nothing to keep.
             let mut passing = JournalTail::default();
-            let tail = if from.is_some() { &mut passing } else { &mut self.tail };
+            let tail = if from.is_some() { &mut passing } else { &mut self.journal_tail };
             let happened = tail.of(user, share.store.generation()?, (from.unwrap_or(stored), until), read)?;
             let mut is_steady = true;
             for SessionUpdate { offset, op: act } in happened {
@@ -127,14 +127,14 @@ impl ShardActor {
 
     /// Removes the records of users who were merged, once every record reaches beyond that: until
     /// then they may be needed again.
-    pub(super) fn forget_merged(&mut self) {
-        self.tail.let_go(self.share.flush_progress.min());
-        if self.merged.is_empty() {
+    pub(super) fn remove_merged_records(&mut self) {
+        self.journal_tail.let_go(self.context.flush_progress.min());
+        if self.merged_users.is_empty() {
             return;
         }
-        let sessions = self.share.store.sessions();
+        let sessions = self.context.store.sessions();
         let forgotten = sessions.watermark().and_then(|through| {
-            for (offset, user) in self.merged.iter().filter(|(offset, _)| *offset < through) {
+            for (offset, user) in self.merged_users.iter().filter(|(offset, _)| *offset < through) {
                 // Who was erased after the merge may have come back as a new user.
                 if !matches!(sessions.get(user), Ok(Some(record)) if record.applied_through > *offset) {
                     sessions.remove([user.as_str()])?;
@@ -143,7 +143,7 @@ impl ShardActor {
             Ok(through)
         });
         match forgotten {
-            Ok(through) => self.merged.retain(|(offset, _)| *offset >= through),
+            Ok(through) => self.merged_users.retain(|(offset, _)| *offset >= through),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "users who were merged could not be forgotten yet"),
         }
     }

@@ -9,14 +9,14 @@ use crate::domain::Offset;
 impl ShardActor {
     /// Notifies a user's subscribers that the session holds every entry before an offset.
     pub(super) fn notify_subscribers(&self, user: &str, through: Offset) {
-        if let Some(listened) = self.listeners.get(user) {
+        if let Some(listened) = self.subscribers.get(user) {
             listened.send_replace(through);
         }
     }
 
     /// Forgets the users whom nobody listens to any more.
     pub(super) fn drop_closed_subscribers(&mut self) {
-        self.listeners.retain(|_, listened| listened.receiver_count() > 0);
+        self.subscribers.retain(|_, listened| listened.receiver_count() > 0);
     }
 }
 
@@ -34,7 +34,7 @@ impl Handler<Subscribe> for ShardActor {
 
     fn handle(&mut self, Subscribe { user }: Subscribe, _: &mut Self::Context) -> Self::Result {
         let delivered = self.delivered;
-        actix::MessageResult(self.listeners.entry(user).or_insert_with(|| watch::Sender::new(delivered)).subscribe())
+        actix::MessageResult(self.subscribers.entry(user).or_insert_with(|| watch::Sender::new(delivered)).subscribe())
     }
 }
 
@@ -47,6 +47,6 @@ impl Handler<CloseSubscribers> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, _: CloseSubscribers, _: &mut Self::Context) {
-        self.listeners.clear();
+        self.subscribers.clear();
     }
 }

@@ -16,7 +16,7 @@ impl System {
     /// What a user said of consent, if anything.
     #[must_use]
     pub fn recorded_consent(&self, user: &str) -> Option<Consent> {
-        match self.links.resolve(user) {
+        match self.aliases.resolve(user) {
             Some(known) => self.consents.get(&known),
             None => self.consents.get(user),
         }
@@ -25,10 +25,10 @@ impl System {
     /// How far a user's consent goes for what its sender says so much of: the lesser of what the
     /// two say, and what is usual where neither says anything.
     #[must_use]
-    pub fn consent(&self, user: &str, sender: Option<Consent>) -> Consent {
+    pub fn effective_consent(&self, user: &str, sender: Option<Consent>) -> Consent {
         match (self.recorded_consent(user), sender) {
             (Some(user), Some(sender)) => user.min(sender),
-            (user, sender) => user.or(sender).unwrap_or(self.usual_consent),
+            (user, sender) => user.or(sender).unwrap_or(self.default_consent),
         }
     }
 
@@ -48,14 +48,14 @@ impl System {
 
     fn let_in(&self, entry: Entry, sender: Option<Consent>) -> Option<Entry> {
         match entry {
-            Entry::Event(event) | Entry::Private(event) => match self.consent(&event.user_id, sender) {
+            Entry::Event(event) | Entry::Private(event) => match self.effective_consent(&event.user_id, sender) {
                 Consent::None => None,
                 Consent::Session => Some(Entry::Private(event)),
                 Consent::Full => Some(Entry::Event(event)),
             },
             // It would keep the ids of both.
             Entry::Merge(merge) => {
-                let least = self.consent(&merge.from, sender).min(self.consent(&merge.into, sender));
+                let least = self.effective_consent(&merge.from, sender).min(self.effective_consent(&merge.into, sender));
                 (least > Consent::None).then_some(Entry::Merge(merge))
             }
             entry => Some(entry),

@@ -9,9 +9,9 @@ use crate::telemetry::span;
 impl System {
     /// Recommends for a session that is given by its items alone. Nothing is stored.
     #[must_use]
-    pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
-        let kind = self.fold.kinds.id(&EventKind::View).unwrap_or_default();
-        let value = self.fold.kinds.rule(kind).value;
+    pub fn recommend_for_items(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
+        let kind = self.learner_config.kinds.id(&EventKind::View).unwrap_or_default();
+        let value = self.learner_config.kinds.rule(kind).value;
         let known = items.iter().filter_map(|name| self.dictionary.get(name));
         let steps = known.map(|item| (Step { item: Some(item), kind, starts_session: false, at: request.now, value }, None));
         let mut answer = self.recommend_after(steps, request);
@@ -23,9 +23,9 @@ impl System {
 
     /// Recommends for a session that is given by these events alone. Nothing is stored.
     #[must_use]
-    pub fn recommend_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
+    pub fn recommend_for_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
         let happened = |event: &Event| {
-            let (_, happened) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.fold.kinds)?;
+            let (_, happened) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.learner_config.kinds)?;
             let SessionOp::Step { step, session_id } = happened.op else { return None };
             Some((step, session_id))
         };
@@ -37,8 +37,8 @@ impl System {
         let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
         let mut follower = SequenceState::default();
         for (step, session_id) in steps {
-            follower.advance(0, step, session_id.as_deref(), &self.fold.sequence, snapshot.weights(), &mut workspace.network);
+            follower.advance(0, step, session_id.as_deref(), &self.learner_config.sequence, snapshot.weights(), &mut workspace.network);
         }
-        recommend(&snapshot, &catalog, &mut follower, &self.fold.sequence, request, &mut workspace)
+        recommend(&snapshot, &catalog, &mut follower, &self.learner_config.sequence, request, &mut workspace)
     }
 }

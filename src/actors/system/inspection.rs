@@ -19,9 +19,9 @@ impl System {
     /// # Errors
     /// [`SystemError::Busy`] if the user's shard has too many questions waiting,
     /// [`SystemError::Store`] if the record cannot be read.
-    pub async fn session(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
+    pub async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, SystemError> {
         let (reply, told) = oneshot::channel();
-        let busy = || SystemError::Busy(AdmissionFull { bound: self.gate.bound() });
+        let busy = || SystemError::Busy(AdmissionFull { limit: self.admission.limit() });
         let (user, shard) = self.shard(user)?;
         shard.try_send(GetSessionView { user, reply }).map_err(|_| busy())?;
         told.await.map_err(|_| busy())?.map_err(SystemError::Store)
@@ -30,8 +30,8 @@ impl System {
     /// How a session would be answered, stage by stage. Takes about as long as ten answers, on the
     /// thread that asks; nothing is kept of it.
     #[must_use]
-    pub fn inspect(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
-        inspect(&self.published.load(), &self.catalog.load(), &sequence_state(record), &self.fold.sequence, request)
+    pub fn inspect_ranking(&self, record: SessionRecord, request: &RecommendationRequest) -> RankingInspection {
+        inspect(&self.published.load(), &self.catalog.load(), &sequence_state(record), &self.learner_config.sequence, request)
     }
 
     /// Of the users whose session is in memory and whose id begins so those who were there last,

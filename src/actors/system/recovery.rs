@@ -9,7 +9,7 @@ use crate::actors::error::SystemError;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
-use crate::actors::state_history::{StoredStateHistory, decode};
+use crate::actors::state_history::{StoredStateHistory, decode_checkpoint};
 use crate::domain::{ItemDictionary, Offset};
 use crate::learner::{Learner, LearnerConfig, LearnerDeps, LearnerState};
 use crate::metrics::{ActorKind, Metrics, QueueName};
@@ -19,7 +19,7 @@ use crate::telemetry::span;
 /// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one
 /// made under other settings. Its threads last from one to the next. What was read
 /// `checkpoint_preload` spares the first one the reading.
-pub(super) fn loader(
+pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
     settings: LearnerConfig,
@@ -56,7 +56,7 @@ pub(super) fn loader(
 /// under others does. One that this build cannot read is passed over.
 fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
     let mut other = None;
-    for state in store.checkpoints(kept)?.newest_first(store.journal().next_offset()?)?.filter_map(decode) {
+    for state in store.checkpoints(kept)?.newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint) {
         if state.matches_settings(settings) {
             return Ok(Some(state));
         }
@@ -66,7 +66,7 @@ fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option
 }
 
 /// Puts the journal's tail before the sessions: what their stored records do not hold yet.
-pub(super) fn recover(
+pub(super) fn deliver_journal_tail(
     store: &Store,
     dictionary: &ItemDictionary,
     fold: &LearnerConfig,

@@ -26,7 +26,7 @@ impl System {
             }
         }
         let change = Entry::Model(ModelChange { timestamp: now, operation: act, cause });
-        let receipt = self.append(vec![change], self.gate.try_admit(1)?).await?;
+        let receipt = self.append(vec![change], self.admission.try_admit(1)?).await?;
         // One that takes longer is done all the same.
         let _ = self.wait_for_offset(receipt.offset, PATIENCE).await;
         Ok(receipt.offset.saturating_sub(1))
@@ -37,7 +37,7 @@ impl System {
     /// # Errors
     /// What kept it from being written.
     pub async fn checkpoint(&self) -> Result<Offset, SystemError> {
-        self.model.send(WriteCheckpoint).await.map_err(|_| SystemError::ActorStopped("model actor"))?.map_err(SystemError::Model)
+        self.learner.send(WriteCheckpoint).await.map_err(|_| SystemError::ActorStopped("model actor"))?.map_err(SystemError::LearnerActor)
     }
 
     /// From now on nothing is taken, or, `on` being false, again everything is. Questions are

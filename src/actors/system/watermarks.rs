@@ -22,14 +22,14 @@ impl System {
     /// # Errors
     /// [`SystemError::NotReached`] if that takes longer than `patience`.
     pub async fn wait_for_offset(&self, wanted: Offset, patience: Duration) -> Result<(), SystemError> {
-        let Watermarks { mut delivered, mut learned } = self.reach.clone();
+        let Watermarks { mut delivered, mut learned } = self.watermarks.clone();
         let both = async {
             // The wait also ends if the sender is gone, so the offset is checked again below.
             let _ = delivered.wait_for(|offset| *offset >= wanted).await;
             let _ = learned.wait_for(|offset| *offset >= wanted).await;
         };
         let _ = actix::clock::timeout(patience, both).await;
-        let reached = (*self.reach.delivered.borrow()).min(*self.reach.learned.borrow());
+        let reached = (*self.watermarks.delivered.borrow()).min(*self.watermarks.learned.borrow());
         if reached >= wanted { Ok(()) } else { Err(SystemError::NotReached { wanted, reached }) }
     }
 }

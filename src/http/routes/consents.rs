@@ -62,5 +62,5 @@ pub(in crate::http) async fn set_consent(
 pub(in crate::http) async fn get_consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<ConsentState>, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
     let recorded = api.system.recorded_consent(&user);
-    Ok(Json(ConsentState { consent: api.system.consent(&user, None).into(), said: recorded.is_some() }))
+    Ok(Json(ConsentState { consent: api.system.effective_consent(&user, None).into(), said: recorded.is_some() }))
 }

@@ -160,7 +160,7 @@ pub(in crate::http) async fn get_similar_items(
         }
     }
     let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(ItemListResponse::new(&api, api.system.similar(item, query::validate_limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.similar_items(item, query::validate_limit(limit)?, api.clock.now())))
 }
 
 /// List trending items
@@ -177,5 +177,5 @@ pub(in crate::http) async fn get_trending_items(api: Data<ApiState>, pairs: Quer
             other => return Err(query::unknown_parameter(other, &["limit", "category"])),
         }
     }
-    Ok(ItemListResponse::new(&api, api.system.trending(category, query::validate_limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.trending_items(category, query::validate_limit(limit)?, api.clock.now())))
 }

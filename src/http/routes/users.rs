@@ -53,9 +53,9 @@ struct UserStepBody<'k> {
     responses((status = 200, description = "Lines of JSON; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
-    let ids = api.system.ids_of(&user);
+    let ids = api.system.ids_of_user(&user);
     let mut first = Vec::new();
-    if let Some(record) = api.system.session(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
+    if let Some(record) = api.system.session_record(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
         let kinds: Vec<_> = api.system.kinds().names().collect();
         let steps = record.sequence.steps.iter().map(|step| UserStepBody {
             item_id: step.item.and_then(|item| api.system.item_name(item)),
@@ -137,7 +137,7 @@ pub(in crate::http) async fn erase_user(api: Data<ApiState>, user: Path<String>,
         );
         return Err(Problem::invalid_parameter("unlearn", detail));
     }
-    let ids = api.system.ids_of(&user);
+    let ids = api.system.ids_of_user(&user);
     let offset = api.system.erase(user, unlearn, api.clock.now()).await?;
     api.recommendations.forget(&ids);
     let gone = api.system.wait_for_erasure(&ids, PATIENCE).await;

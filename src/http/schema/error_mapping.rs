@@ -48,9 +48,9 @@ impl From<SystemError> for Problem {
             SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => {
                 Self::not_ready(format!("{error}."), RETRY_DELAY)
             }
-            SystemError::Model(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
+            SystemError::LearnerActor(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
             // A retry does not help against these.
-            SystemError::Model(_)
+            SystemError::LearnerActor(_)
             | SystemError::Learner(_)
             | SystemError::PretrainedMismatch { .. }
             | SystemError::PretrainedItemsMismatch { .. }

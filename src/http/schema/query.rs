@@ -118,7 +118,7 @@ impl RecommendationQuery {
             exclude,
             exclude_seen: self.exclude_seen,
             filter,
-            diversity: self.diversity,
+            max_per_category: self.diversity,
             explain: self.explain,
             ..RecommendationRequest::new(validate_limit(self.limit)?, api.clock.now())
         })

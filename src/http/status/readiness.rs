@@ -5,7 +5,7 @@ use crate::actors::system::System;
 
 /// The reason why the service is not ready; `None` if it is ready.
 pub(in crate::http) fn not_ready_reason(system: &System, learner: &LearnerStatus) -> Option<&'static str> {
-    if learner.failed {
+    if learner.has_failed {
         return Some("learning has stopped for an error and is tried again; the log names it");
     }
     if system.is_draining() {

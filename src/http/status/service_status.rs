@@ -103,10 +103,10 @@ impl ServiceStatus {
             ready: not_ready_reason(&api.system, &standing).is_none(),
             journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
             learning: LearningStatus {
-                next_offset: standing.next,
-                lag_entries: end.saturating_sub(standing.next),
+                next_offset: standing.next_offset,
+                lag_entries: end.saturating_sub(standing.next_offset),
                 weights_lag_seconds: api.status_sampler.weights_lag_seconds(known, end, api.clock.now()),
-                failed: standing.failed,
+                failed: standing.has_failed,
                 weights_version: api.system.snapshot().weights_version(),
                 batches: report.training.batches,
                 skipped_batches: report.training.skipped,
@@ -123,7 +123,7 @@ impl ServiceStatus {
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
-            in_flight: AdmissionStatus { entries: api.system.admission().in_flight(), bound: api.system.admission().bound() },
+            in_flight: AdmissionStatus { entries: api.system.admission().in_flight(), bound: api.system.admission().limit() },
             rates: api.status_sampler.current_rates(),
             quarantined: store.quarantine().count().unwrap_or_default(),
         })

@@ -49,13 +49,13 @@ impl Recording {
 
     /// How many events were taken.
     #[must_use]
-    pub fn events(&self) -> u64 {
+    pub fn event_count(&self) -> u64 {
         self.events
     }
 
     /// How many sessions they make.
     #[must_use]
-    pub fn sessions(&self) -> usize {
+    pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
@@ -96,7 +96,7 @@ impl Recording {
             }
         }
         inner.retain_known_items(|item| learned.get(item as usize).copied().unwrap_or(false));
-        Corpus { idle_gap_ms: self.idle_gap_ms, names, training: inner.train, validation: inner.test, test: outer.test }
+        Corpus { idle_gap_ms: self.idle_gap_ms, item_names: names, training: inner.train, validation: inner.test, test: outer.test }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Corpus {
     /// Milliseconds without an event after which a new session began.
     pub idle_gap_ms: i64,
     /// The names of the items by number: those of all sessions but the test's.
-    pub names: Vec<Arc<str>>,
+    pub item_names: Vec<Arc<str>>,
     /// What is learned from.
     pub training: Vec<Vec<Step>>,
     /// What chooses the best epoch: later than what is learned from.
@@ -154,7 +154,7 @@ pub(super) mod tests {
             recording.add(&event(user, item, at), &kinds);
         }
         recording.add(&Event { kind: EventKind::Custom("wink".to_owned()), ..event("ann", "cup", 104) }, &kinds);
-        assert_eq!((recording.events(), recording.sessions()), (5, 3));
+        assert_eq!((recording.event_count(), recording.session_count()), (5, 3));
         assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
         assert!(
             recording
@@ -172,7 +172,7 @@ pub(super) mod tests {
             recording.add(&event(user, item, 0), &EventKinds::default());
         }
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
-        assert_eq!(corpus.names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
+        assert_eq!(corpus.item_names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
         assert_eq!(items(&corpus.training), [[0, 1]]);
         assert_eq!(items(&corpus.validation), Vec::<Vec<u32>>::new(), "y was not learned, and one event is no session");
         assert_eq!(items(&corpus.test), [[2, 0]]);

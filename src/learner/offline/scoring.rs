@@ -7,13 +7,13 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
-use super::super::window::step_input;
+use super::super::training_window::step_input;
 
 /// What the steps gave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct OfflineScores {
     /// Of the next-item head.
-    pub quality: RankingMetrics,
+    pub metrics: RankingMetrics,
     /// The sum of the interest head's squared errors at the items that came; `None` if the head is
     /// off.
     interest: Option<f64>,
@@ -24,7 +24,7 @@ impl OfflineScores {
     /// there was no step.
     #[must_use]
     pub fn interest_mse(&self) -> Option<f64> {
-        self.interest.filter(|_| self.quality.steps > 0).map(|sum| sum / self.quality.steps as f64)
+        self.interest.filter(|_| self.metrics.steps > 0).map(|sum| sum / self.metrics.steps as f64)
     }
 }
 
@@ -51,10 +51,10 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
                 let error = weights.interest(&interest, item).unwrap_or_default() - next.value;
                 *sum += f64::from(error) * f64::from(error);
             }
-            table.ask(&query, item, &mut scores.quality);
+            table.ask(&query, item, &mut scores.metrics);
         }
     }
-    table.answer(&mut scores.quality);
+    table.answer(&mut scores.metrics);
     scores
 }
 
@@ -151,7 +151,7 @@ mod tests {
             }
         }
         assert!(quality.steps > 128);
-        assert_eq!(found.quality, quality);
+        assert_eq!(found.metrics, quality);
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
         assert!((found.interest_mse().unwrap() - mean).abs() < 1e-9 * mean);
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::pretrained::PretrainedNetwork;
-use super::super::window::training_window;
+use super::super::training_window::training_window;
 use super::corpus::Corpus;
 use super::scoring::{OfflineScores, score_sessions};
 use super::settings::{OfflineSettings, OfflineSettingsError};
@@ -45,7 +45,7 @@ pub enum OfflineError {
     #[error(
         "the checkpoint was trained on another recording, or on another part of it: {} items and {} positions, not {} and {}", .was.0, .was.1, .is.0, .is.1
     )]
-    OtherCorpus {
+    CorpusMismatch {
         /// Items and positions of the one before.
         was: (usize, u64),
         /// Those of the one given.
@@ -78,7 +78,7 @@ pub struct EpochProgress {
     /// Mini-batches done.
     pub batches: usize,
     /// Of so many.
-    pub of: usize,
+    pub batch_count: usize,
     /// The mean loss so far, in nats.
     pub loss: f64,
 }
@@ -113,11 +113,11 @@ impl OfflineTraining {
     /// Settings that cannot run, or a corpus that has nothing to learn.
     pub fn new(settings: OfflineSettings, network: NetworkSettings, kinds: EventKinds, corpus: &Corpus) -> Result<Self, OfflineError> {
         settings.check()?;
-        if corpus.names.len() < 2 {
-            return Err(OfflineError::TooFewItems(corpus.names.len()));
+        if corpus.item_names.len() < 2 {
+            return Err(OfflineError::TooFewItems(corpus.item_names.len()));
         }
         let mut trainer = Trainer::new(network, kinds.len(), settings.seed)?;
-        trainer.grow_items(corpus.names.len());
+        trainer.grow_items(corpus.item_names.len());
         let mut positions = 0;
         for item in targets(&corpus.training, &kinds) {
             trainer.count_target(item);
@@ -130,7 +130,7 @@ impl OfflineTraining {
             settings,
             kinds,
             idle_gap_ms: corpus.idle_gap_ms,
-            names: corpus.names.clone(),
+            names: corpus.item_names.clone(),
             positions,
             trainer: Box::new(trainer),
             best: None,
@@ -142,12 +142,12 @@ impl OfflineTraining {
     /// many epochs there are to be.
     ///
     /// # Errors
-    /// [`OfflineError::OtherCorpus`] if they differ.
+    /// [`OfflineError::CorpusMismatch`] if they differ.
     pub fn resume(&mut self, epochs: usize, corpus: &Corpus) -> Result<(), OfflineError> {
         let positions = targets(&corpus.training, &self.kinds).count() as u64;
-        if corpus.names != self.names || positions != self.positions {
-            let (was, is) = ((self.names.len(), self.positions), (corpus.names.len(), positions));
-            return Err(OfflineError::OtherCorpus { was, is });
+        if corpus.item_names != self.names || positions != self.positions {
+            let (was, is) = ((self.names.len(), self.positions), (corpus.item_names.len(), positions));
+            return Err(OfflineError::CorpusMismatch { was, is });
         }
         self.settings.epochs = epochs;
         Ok(())
@@ -161,7 +161,7 @@ impl OfflineTraining {
 
     /// The settings of the network.
     #[must_use]
-    pub fn network(&self) -> &NetworkSettings {
+    pub fn network_settings(&self) -> &NetworkSettings {
         self.trainer.settings()
     }
 
@@ -179,13 +179,13 @@ impl OfflineTraining {
 
     /// The names of the items by number.
     #[must_use]
-    pub fn names(&self) -> &[Arc<str>] {
+    pub fn item_names(&self) -> &[Arc<str>] {
         &self.names
     }
 
     /// Positions that an epoch learns from.
     #[must_use]
-    pub fn positions(&self) -> u64 {
+    pub fn position_count(&self) -> u64 {
         self.positions
     }
 
@@ -226,17 +226,17 @@ impl OfflineTraining {
     ///
     /// # Errors
     /// [`OfflineError::Diverged`] if no mini-batch could be learned from.
-    pub fn epoch(&mut self, corpus: &Corpus, mut tell: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
+    pub fn train_epoch(&mut self, corpus: &Corpus, mut tell: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
         let number = self.epochs.len();
         if let (None, Some(last)) = (&self.best, self.epochs.last().filter(|_| !corpus.validation.is_empty())) {
-            self.best = Some(BestEpoch { epoch: number, recall: last.scores.quality.recall(), trainer: self.trainer.clone() });
+            self.best = Some(BestEpoch { epoch: number, recall: last.scores.metrics.recall(), trainer: self.trainer.clone() });
         }
         let mut report = self.learn(corpus, &mut tell)?;
         let weights = self.trainer.publish(number as u64 + 1);
         let held_out = if corpus.validation.is_empty() { &corpus.test } else { &corpus.validation };
         report.scores = score_sessions(&weights, held_out, &self.kinds);
         self.epochs.push(report);
-        self.best.take_if(|best| report.scores.quality.recall() > best.recall);
+        self.best.take_if(|best| report.scores.metrics.recall() > best.recall);
         Ok(report)
     }
 
@@ -266,7 +266,7 @@ impl OfflineTraining {
                 loss += done.loss * done.examples as f64;
                 report.loss = loss / report.examples as f64;
             }
-            tell(EpochProgress { epoch: epoch + 1, batches: place + 1, of, loss: report.loss });
+            tell(EpochProgress { epoch: epoch + 1, batches: place + 1, batch_count: of, loss: report.loss });
         }
         if report.batches == 0 {
             return Err(OfflineError::Diverged { epoch: epoch + 1, batches: report.skipped, rate });

@@ -56,9 +56,9 @@ impl Learner {
     /// Learns one event. An event of a kind that is no longer configured has no effect.
     pub(super) fn learn_event(&mut self, offset: Offset, event: &Event) {
         let Some((step, target)) = self.step(event) else { return };
-        let number = self.state.events;
+        let number = self.state.event_count;
         let measured = self.event_pass(offset, event, step, target).run();
-        self.state.events += 1;
+        self.state.event_count += 1;
         if let Some(rank) = measured {
             self.count_test(number, rank);
         }
@@ -67,7 +67,7 @@ impl Learner {
     /// Borrows what one event touches.
     fn event_pass<'l>(&'l mut self, offset: Offset, event: &'l Event, step: Step, target: Option<ItemIx>) -> EventPass<'l> {
         let state = &mut self.state;
-        let (settings, number) = (&state.settings, state.events);
+        let (settings, number) = (&state.settings, state.event_count);
         let with_clusters = !settings.candidates.without.contains(&SourceName::Clusters);
         EventPass {
             offset,
@@ -75,7 +75,7 @@ impl Learner {
             number,
             step,
             target,
-            is_frozen: state.paused || settings.freeze_from.is_some_and(|from| number >= from),
+            is_frozen: state.is_paused || settings.freeze_from.is_some_and(|from| number >= from),
             is_tested: is_sampled(offset, settings.learning.evaluate_every),
             is_trained: is_sampled(offset, settings.learning.teach_every),
             settings,
@@ -85,12 +85,12 @@ impl Learner {
             user: state.users.get_or_create(&event.user_id, offset),
             affinities: &mut state.affinities,
             session_owners: &mut state.session_owners,
-            next_session: &mut state.sessions,
+            next_session: &mut state.next_session,
             sources: &mut state.sources,
             ranker: &mut state.ranker,
             training: &mut state.training,
             by_source: &mut state.by_source,
-            interest: &mut state.interest,
+            interest: &mut state.interest_error,
             clickthrough: &mut state.clickthrough,
             monitoring: &mut self.monitoring,
             workspace: &mut self.workspace,
@@ -133,7 +133,7 @@ impl EventPass<'_> {
             clusters: self.clusters.as_deref(),
             sources: self.sources,
             ranker: self.ranker,
-            settings: self.cluster_settings,
+            cluster_settings: self.cluster_settings,
             now: self.offset,
         };
         scorer.score(&mut user.state, user.session_ix, &user.affinity, &self.settings.sequence, self.workspace);

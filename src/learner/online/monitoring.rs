@@ -38,12 +38,12 @@ impl MonitoredCounters {
     }
 
     /// The hits by source.
-    pub(super) fn hits(&self) -> [u64; SourceName::ALL.len()] {
+    pub(super) fn hits_by_source(&self) -> [u64; SourceName::ALL.len()] {
         self.hits
     }
 
     /// The quality of each source alone.
-    pub(super) fn live(&self) -> [RankingMetrics; SourceName::ALL.len()] {
+    pub(super) fn live_by_source(&self) -> [RankingMetrics; SourceName::ALL.len()] {
         self.live.each_ref().map(SlidingRankingMetrics::metrics)
     }
 }

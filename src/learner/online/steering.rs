@@ -11,10 +11,10 @@ const ACTS: usize = 64;
 
 impl Learner {
     /// The model is steered.
-    pub(super) fn steer(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
+    pub(super) fn apply_model_change(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
         match change.operation {
-            ModelOperation::Pause => self.state.paused = true,
-            ModelOperation::Resume => self.state.paused = false,
+            ModelOperation::Pause => self.state.is_paused = true,
+            ModelOperation::Resume => self.state.is_paused = false,
             ModelOperation::LearningRate { value } => {
                 if let Some(training) = &mut self.state.training {
                     training.set_learning_rate(value);
@@ -35,9 +35,9 @@ impl Learner {
     /// again: their rows may not know it.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
-        let earlier = self.state_history.recall(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
-        let LearnerState { settings, next, items, catalog, vocabulary, training, health, .. } = &mut self.state;
-        let known_then = earlier.items;
+        let earlier = self.state_history.state_at(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
+        let LearnerState { settings, next_offset: next, item_count: items, catalog, vocabulary, training, health, .. } = &mut self.state;
+        let known_then = earlier.item_count;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);
             for item in (0..*items).filter_map(|item| ItemIx::try_from(item).ok()) {

@@ -61,7 +61,7 @@ type Told = Arc<Mutex<Vec<Entry>>>;
 struct Again(Arc<ItemDictionary>, Told);
 
 impl StateHistory for Again {
-    fn recall(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
+    fn state_at(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let journal = self.1.lock().unwrap()[..to as usize].to_vec();
         let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
         shop.fold(&journal);
@@ -131,9 +131,9 @@ fn what_is_private_leaves_nothing_but_its_place() {
     let before = shop.learner.state().unwrap().clone();
     shop.fold(&[private(7, "i3"), private(99, "never seen")]);
     let mut after = shop.learner.state().unwrap().clone();
-    assert_eq!(after.next, before.next + 2);
+    assert_eq!(after.next_offset, before.next_offset + 2);
     // Where the journal has come to, and nothing of what stands there.
-    (after.next, after.health) = (before.next, before.health.clone());
+    (after.next_offset, after.health) = (before.next_offset, before.health.clone());
     assert!(bytes(&after) == bytes(&before));
     // Over many borders, too: as if nothing had stood there.
     let [one, other] = [true, false].map(|is_private| {
@@ -391,7 +391,7 @@ fn nothing_is_learned_while_it_is_paused() {
     };
     let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
     shop.fold(&journal[400..500]);
-    assert!(learned(&mut shop) == before && shop.learner.report().paused);
+    assert!(learned(&mut shop) == before && shop.learner.report().is_paused);
     assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
     shop.fold(&[steered(ModelOperation::Resume)]);
     shop.fold(&journal[500..]);
@@ -469,7 +469,7 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     shop.fold(&[Entry::Impression(impression.clone())]);
     shop.fold(&entries);
     let old_and_others = |shop: &mut Shop| {
-        let LearnerState { users, sources, sessions, .. } = &mut shop.learner.state;
+        let LearnerState { users, sources, next_session: sessions, .. } = &mut shop.learner.state;
         let (mut old, mut others) = (0, 0);
         for user in 0..40 {
             let steps = &users.get_mut(&format!("u{user}")).unwrap().state.sequence.steps;

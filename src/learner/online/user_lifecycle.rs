@@ -8,7 +8,7 @@ use crate::ranking::SourceAffinity;
 impl Learner {
     /// One user where there were two. What was counted and trained stays as it was; the sequence
     /// goes on as if it had been one.
-    pub(super) fn merge(&mut self, offset: Offset, merge: &UserMerge) {
+    pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
         let LearnerState { settings, users, affinities: moods, .. } = &mut self.state;
         let gone = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
@@ -20,7 +20,7 @@ impl Learner {
 
     /// A user is no more: nothing that is remembered one by one is left. What was counted and
     /// trained carries its influence, which fades as others come.
-    pub(super) fn erase(&mut self, user: &str) {
+    pub(super) fn erase_user(&mut self, user: &str) {
         let LearnerState { users, affinities: moods, session_owners: owners, sources, training, .. } = &mut self.state;
         users.remove(user);
         for (session, begun) in owners.remove_user(user) {
@@ -34,7 +34,7 @@ impl Learner {
 
     /// Some kinds of event were kept long enough: they are no more in what is remembered one by
     /// one, and sessions that held such on an item find nobody as a neighbour any more.
-    pub(super) fn expire(&mut self, expiry: &Expiry) {
+    pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
         let LearnerState { settings, users, session_owners: owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
         users.expire(&expired);

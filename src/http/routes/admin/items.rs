@@ -98,7 +98,7 @@ impl ItemView {
         let number = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
             let (snapshot, now) = (api.system.snapshot(), api.clock.now());
-            let similar = api.system.similar(number, SIMILAR, now).into_iter();
+            let similar = api.system.similar_items(number, SIMILAR, now).into_iter();
             Self {
                 item,
                 number,

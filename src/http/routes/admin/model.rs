@@ -89,7 +89,7 @@ pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus,
     Ok(ModelStatus {
         weights_version: api.system.snapshot().weights_version(),
         learning_rate: standing.report.learning_rate,
-        paused: standing.report.paused,
+        paused: standing.report.is_paused,
         mean_loss: standing.report.training.mean_loss(),
         current_health: *vitals.current(),
         health_history: vitals.marks().copied().collect(),

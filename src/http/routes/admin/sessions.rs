@@ -225,7 +225,7 @@ impl SessionInspection {
     /// A problem if the user is not known, or the session cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
-        let record = api.system.session(user.clone()).await.map_err(|error| match error {
+        let record = api.system.session_record(user.clone()).await.map_err(|error| match error {
             SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
             other => other.into(),
         })?;
@@ -233,13 +233,13 @@ impl SessionInspection {
         let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(SHOWN, api.clock.now()) };
         let look = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
-            Self::new(&api, user, session, applied, api.system.inspect(record, &request))
+            Self::new(&api, user, session, applied, api.system.inspect_ranking(record, &request))
         };
         web::block(look).await.map_err(|_| Problem::internal())
     }
 
     fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inside: RankingInspection) -> Self {
-        let RankingInspection { hidden_version, hidden, generated: gathered, kept, sources, ranking, answer } = inside;
+        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } = inside;
         let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| HiddenStateView {
             weights_version,

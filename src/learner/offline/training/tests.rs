@@ -21,7 +21,7 @@ fn network() -> NetworkSettings {
 
 fn run(training: &mut OfflineTraining, corpus: &Corpus) {
     while !training.is_finished() {
-        training.epoch(corpus, |_| {}).unwrap();
+        training.train_epoch(corpus, |_| {}).unwrap();
     }
 }
 
@@ -52,7 +52,7 @@ fn a_ring_is_learned_and_the_best_epoch_is_kept() {
     let mut training = OfflineTraining::new(settings, network(), EventKinds::default(), &corpus).unwrap();
     run(&mut training, &corpus);
     let best = training.epochs()[training.best_epoch() - 1].scores;
-    assert!(training.epochs().iter().all(|epoch| epoch.scores.quality.recall() <= best.quality.recall()));
+    assert!(training.epochs().iter().all(|epoch| epoch.scores.metrics.recall() <= best.metrics.recall()));
     assert_eq!(training.epochs().len(), training.best_epoch() + 2, "once Recall@20 is 1 it cannot rise");
     let weights = training.best_weights();
     assert_eq!(score_sessions(&weights, &corpus.validation, training.kinds()), best, "the weights are those of the best epoch");
@@ -64,7 +64,7 @@ fn a_ring_is_learned_and_the_best_epoch_is_kept() {
     )
     .unwrap();
     run(&mut longer, &corpus);
-    assert!(longer.epochs().last().unwrap().scores.quality.mrr() > 0.8, "{:?}", longer.epochs().last());
+    assert!(longer.epochs().last().unwrap().scores.metrics.mrr() > 0.8, "{:?}", longer.epochs().last());
 }
 
 #[test]

@@ -15,20 +15,20 @@ const RECORDS: usize = 500;
 impl ShardActor {
     /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored
     /// ones.
-    fn expire(&mut self, ExpireSessions { expired, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
+    fn expire(&mut self, ExpireSessions { cutoffs: expired, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
         if after.is_none() {
-            for active in self.active.values_mut() {
-                active.actor.do_send(ExpireSteps { expired: Arc::clone(&expired) });
-                active.dirty = true;
+            for active in self.active_sessions.values_mut() {
+                active.actor.do_send(ExpireSteps { cutoffs: Arc::clone(&expired) });
+                active.is_dirty = true;
             }
-            self.expired = Some(Arc::clone(&expired));
+            self.cutoffs = Some(Arc::clone(&expired));
         }
-        let (own, shards) = self.share.number;
-        let sessions = self.share.store.sessions();
+        let (own, shards) = self.context.number;
+        let sessions = self.context.store.sessions();
         let page = sessions.page(after.as_deref(), RECORDS)?;
         let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == RECORDS);
         // Those at work are stored when they are.
-        let at_rest = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active.contains_key(user));
+        let at_rest = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active_sessions.contains_key(user));
         // Of a damaged record nothing is told; the session is folded anew from a journal that has
         // nothing of it any more.
         let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
@@ -53,7 +53,7 @@ pub(super) fn expire_steps(record: &mut SessionRecord, expired: &ExpiryCutoffs) 
 #[rtype(result = "Result<ExpiryScan, Arc<StoreError>>")]
 pub struct ExpireSessions {
     /// What.
-    pub expired: Arc<ExpiryCutoffs>,
+    pub cutoffs: Arc<ExpiryCutoffs>,
     /// The last user whose record was looked at; none at the beginning.
     pub after: Option<String>,
 }

@@ -14,11 +14,11 @@ impl System {
     /// # Errors
     /// What the store says: then some may hold it still.
     pub(in crate::actors) async fn expire_sessions(&self, expiry: &Expiry) -> Result<usize, SystemError> {
-        let (expired, mut sessions) = (Arc::new(expiry.cutoffs(&self.fold.kinds)), 0);
+        let (expired, mut sessions) = (Arc::new(expiry.cutoffs(&self.learner_config.kinds)), 0);
         for shard in &self.shards {
             let mut after = None;
             loop {
-                let asked = ExpireSessions { expired: Arc::clone(&expired), after };
+                let asked = ExpireSessions { cutoffs: Arc::clone(&expired), after };
                 let ExpiryScan { changed, last } =
                     shard.send(asked).await.map_err(|_| SystemError::ActorStopped("shard"))?.map_err(SystemError::Store)?;
                 sessions += changed;
