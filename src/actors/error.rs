@@ -1,4 +1,4 @@
-//! Errors of the actor system.
+//! Errors of the actor system, one type per kind of operation.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use crate::domain::Offset;
 use crate::learner::{JobLost, LearnerError};
 use crate::store::StoreError;
 
-/// Why the system did not start or a request failed.
+/// Why the system did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum SystemError {
+pub enum StartError {
     /// The store failed.
     #[error("the store failed")]
-    Store(#[source] Arc<StoreError>),
+    Store(#[from] StoreError),
     /// The learner rejected its settings or the pretrained network.
     #[error("the learner could not start")]
     Learner(#[from] LearnerError),
-    /// The learner actor could not write its state.
-    #[error("the learned state could not be written")]
-    LearnerActor(#[source] Arc<LearnerActorError>),
+    /// The learner actor could not read the quarantine.
+    #[error("the learner actor could not start")]
+    LearnerActor(#[from] Box<LearnerActorError>),
     /// The data directory started with a different pretrained network.
     #[error("{} started with a different pretrained network; use an empty data directory for another one", dir.display())]
     PretrainedMismatch {
@@ -33,17 +33,17 @@ pub enum SystemError {
         /// The data directory.
         dir: PathBuf,
     },
+}
+
+/// Why a read or a write of entries failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Arc<StoreError>),
     /// A bounded queue is full.
     #[error("too many entries are in flight: {0}")]
     Busy(#[from] AdmissionFull),
-    /// No restore point exists at the requested offset.
-    #[error("no state of offset {to} is kept; kept are: {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
-    NoRestorePoint {
-        /// The requested offset.
-        to: Offset,
-        /// The offsets that a rollback can go to.
-        points: Vec<Offset>,
-    },
     /// A read waited for an offset that answers do not contain yet.
     #[error("answers contain the entries before offset {reached} so far, not all before {wanted}")]
     NotReached {
@@ -55,20 +55,57 @@ pub enum SystemError {
     /// The daemon is being drained.
     #[error("the daemon is being drained and accepts no new entries")]
     Draining,
-    /// A backup or a compaction is running.
-    #[error("a backup or a compaction is running")]
-    MaintenanceRunning,
-    /// The operation was cancelled by a stop.
-    #[error("the daemon is stopping")]
-    Stopping,
     /// An actor is not running.
     #[error("the {0} is not running")]
     ActorStopped(&'static str),
 }
 
-impl From<StoreError> for SystemError {
+impl From<StoreError> for RequestError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+/// Why an operation on the store or the model as a whole failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] Arc<StoreError>),
+    /// The learner could not write a checkpoint.
+    #[error("the learned state could not be written")]
+    Checkpoint(#[source] Arc<LearnerActorError>),
+    /// No restore point exists at the requested offset.
+    #[error("no state of offset {to} is kept; kept are: {}", points.iter().map(Offset::to_string).collect::<Vec<_>>().join(", "))]
+    NoRestorePoint {
+        /// The requested offset.
+        to: Offset,
+        /// The offsets that a rollback can go to.
+        points: Vec<Offset>,
+    },
+    /// A backup or a compaction is running.
+    #[error("a backup or a compaction is running")]
+    Running,
+    /// The operation was cancelled by a stop.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// A read or a write of entries failed on the way.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+impl From<StoreError> for MaintenanceError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<RequestError> for MaintenanceError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Store(error) => Self::Store(error),
+            error => Self::Request(error),
+        }
     }
 }
 
@@ -92,7 +129,7 @@ pub enum LearnerActorError {
     Writer(#[source] JobLost),
     /// No replacement for a failed learner could be loaded.
     #[error("learning could not restart")]
-    Load(#[source] Box<SystemError>),
+    Load(#[source] Box<StartError>),
     /// The journal could not be read or a checkpoint could not be written.
     #[error("the store failed while learning")]
     Store(#[from] StoreError),

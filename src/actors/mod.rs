@@ -1,9 +1,9 @@
-//! The shells: each holds an address, a mailbox and a pure core. No mathematics here.
+//! Actors: thin shells that give a pure core an address and a mailbox.
 //!
-//! An event goes one way: the [`admission`] admits it, the [`committer`] makes it durable, hands it
-//! to the [`shard`] of its user, acknowledges it and wakes the [`learner`] actor, which reads the
-//! journal. Nothing asks back: an acknowledged event has already been put before its session, so
-//! that the answer which follows knows of it.
+//! An event flows one way. [`admission`] admits it, and the [`committer`] writes it to the journal,
+//! delivers it to the [`shard`] of its user, acknowledges it and notifies the [`learner`], which
+//! reads the journal. An acknowledged event has already been delivered to its session, so the next
+//! recommendation takes it into account. [`handles`] are the API of the running [`system`].
 
 pub mod admission;
 pub mod background_worker;
@@ -12,6 +12,7 @@ pub mod committer;
 pub mod erasure_progress;
 pub mod error;
 pub mod flush_progress;
+pub mod handles;
 pub mod jobs;
 pub mod learner;
 pub mod live_catalog;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::error::SystemError;
+use super::error::StartError;
 use crate::domain::ItemIx;
 use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};
@@ -11,8 +11,8 @@ use crate::store::{Durability, Store, StoreError, codec};
 /// learned nothing.
 ///
 /// # Errors
-/// [`SystemError::Store`] if it cannot be read.
-pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, SystemError> {
+/// [`StartError::Store`] if it cannot be read.
+pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, StartError> {
     let Some(mut file) = store.pretrained_state()? else { return Ok(None) };
     let length = file.remaining();
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
@@ -22,14 +22,14 @@ pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, Syste
 /// already.
 ///
 /// # Errors
-/// [`SystemError::PretrainedMismatch`] if it begins with another, [`SystemError::Store`] if there are
+/// [`StartError::PretrainedMismatch`] if it begins with another, [`StartError::Store`] if there are
 /// events already, or if it cannot be written.
-pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
+pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     if let Some(mut file) = store.pretrained_state()? {
         let mut kept = Vec::new();
         file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
         let given = codec::encode(pretrained).map_err(StoreError::from)?;
-        return if kept == given { Ok(()) } else { Err(SystemError::PretrainedMismatch { dir: store.dir().to_owned() }) };
+        return if kept == given { Ok(()) } else { Err(StartError::PretrainedMismatch { dir: store.dir().to_owned() }) };
     }
     Ok(store.set_pretrained_state::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }
@@ -38,8 +38,8 @@ pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result
 /// ones.
 ///
 /// # Errors
-/// [`SystemError::PretrainedItemsMismatch`] if other items have them, or what the store says.
-pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), SystemError> {
+/// [`StartError::PretrainedItemsMismatch`] if other items have them, or what the store says.
+pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     let items = store.items().load()?;
     let stored = items.len();
     // A start that died on the way may have left a part of them.
@@ -51,7 +51,7 @@ pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(),
         store.sync(Durability::PowerLoss)?;
     }
     if (0 as ItemIx..).zip(pretrained.item_names()).any(|(number, name)| items.get(name) != Some(number)) {
-        return Err(SystemError::PretrainedItemsMismatch { dir: store.dir().to_owned() });
+        return Err(StartError::PretrainedItemsMismatch { dir: store.dir().to_owned() });
     }
     Ok(())
 }

@@ -225,7 +225,7 @@ pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> Syste
 }
 
 /// For how long what is kept.
-pub(super) fn retention_job(settings: &Settings) -> RetentionPolicy {
+pub(super) fn retention_policy(settings: &Settings) -> RetentionPolicy {
     let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
     let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();

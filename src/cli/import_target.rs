@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::data_dir;
 use super::event_sender::{EventSender, SendReceipt};
 use super::flags::{self, RuntimeFlags};
-use crate::actors::system::{ConsentedEntries, System};
+use crate::actors::system::System;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::ValidationRules;
 use crate::metrics::Metrics;
+use crate::services::ingest::{WhenFull, ingest};
 use crate::store::Store;
 
 /// Takes entries and says once they are durable.
@@ -48,8 +49,8 @@ impl ImportTarget {
             Self::Directory(directory) => {
                 let DirectoryTarget { runner, system, .. } = *directory;
                 runner.block_on(async {
-                    system.cancel_long_tasks();
-                    system.persist().await
+                    system.maintenance.cancel_long_tasks();
+                    system.maintenance.persist().await
                 })?;
                 Ok(())
             }
@@ -72,16 +73,12 @@ impl DirectoryTarget {
         Ok(Self { runner, system, rules })
     }
 
-    fn append(&self, said: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
-        let ConsentedEntries { entries, withheld } = self.system.apply_consent(said);
-        let receipt = self.runner.block_on(async {
-            let permit = self.system.admit(entries.len()).await?;
-            self.system.append(entries, permit).await
-        })?;
+    fn append(&self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
+        let outcome = self.runner.block_on(ingest(&self.system.ingest, entries, WhenFull::Wait))?;
         Ok(SendReceipt {
-            accepted: receipt.accepted as u64,
-            duplicates: receipt.duplicates.len() as u64,
-            withheld: (withheld + receipt.withheld.len()) as u64,
+            accepted: outcome.accepted as u64,
+            duplicates: outcome.duplicates as u64,
+            withheld: outcome.withheld as u64,
             rejected: Vec::new(),
         })
     }

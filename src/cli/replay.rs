@@ -11,10 +11,11 @@ use super::flags::{self, RuntimeFlags};
 use super::progress_display::ProgressDisplay;
 use super::replay_report::{ReplayReport, write_plot};
 use crate::actors::system::System;
-use crate::domain::{Entry, SourceName, WithConsent};
+use crate::domain::{Entry, SourceName};
 use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
+use crate::services::ingest::{WhenFull, ingest};
 use crate::settings::{CommitDurability, Period, Settings};
 use crate::store::Store;
 
@@ -176,14 +177,14 @@ impl Replay {
                 }
             }
             if batch.len() >= BATCH_EVENTS {
-                send(&system, &mut batch).await?;
-                progress.update(system.snapshot().offset());
+                ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
+                progress.update(system.recommender.snapshot().offset());
             }
         }
-        send(&system, &mut batch).await?;
-        let end = system.store().journal().next_offset()?;
+        ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
+        let end = system.store.journal().next_offset()?;
         let standing = loop {
-            let standing = system.learner_status().await?;
+            let standing = system.model.status().await?;
             if standing.has_failed {
                 bail!("learning stopped at entry {}; the log names the reason", standing.next_offset);
             }
@@ -195,16 +196,7 @@ impl Replay {
         };
         let elapsed = began.elapsed();
         progress.finish();
-        let journal_bytes = system.store().size_on_disk()?;
+        let journal_bytes = system.store.size_on_disk()?;
         Ok(ReplayReport::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
     }
-}
-
-async fn send(system: &System, batch: &mut Vec<WithConsent<Entry>>) -> anyhow::Result<()> {
-    if !batch.is_empty() {
-        let entries = system.apply_consent(std::mem::take(batch)).entries;
-        let permit = system.admit(entries.len()).await?;
-        system.append(entries, permit).await?;
-    }
-    Ok(())
 }

@@ -14,8 +14,7 @@ use tokio::sync::oneshot;
 use super::flags::{self, RuntimeFlags};
 use super::{data_dir, supervisor, training_checkpoint, unlearn};
 use crate::actors::checkpoint_preload::CheckpointPreload;
-use crate::actors::jobs::erasure::run_erasures;
-use crate::actors::jobs::retention::run_retention;
+use crate::actors::jobs::removal::run_removals;
 use crate::actors::jobs::watchdog::run_watchdog;
 use crate::actors::pretrained::store_pretrained;
 use crate::actors::system::System;
@@ -81,9 +80,8 @@ impl Serve {
             let asked_to_stop = shutdown_signal()?;
             actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system()));
             actix::spawn(heed(live));
-            actix::spawn(run_erasures(system.clone()));
-            actix::spawn(run_retention(system.clone(), flags::retention_job(&settings), Clock::system()));
-            let unlearned = unlearn::prepare_when_pending(system.store().clone(), settings.clone());
+            actix::spawn(run_removals(system.clone(), flags::retention_policy(&settings), Clock::system()));
+            let unlearned = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
                 door.addresses.api,
@@ -104,10 +102,10 @@ impl Serve {
                 supervisor::notify_stopping();
             }
             tracing::info!("stopping: finishing what is under way");
-            system.cancel_long_tasks();
+            system.maintenance.cancel_long_tasks();
             door.close().await;
-            let offset = system.persist().await?;
-            if let Err(error) = system.store().prepare_for_shutdown() {
+            let offset = system.maintenance.persist().await?;
+            if let Err(error) = system.store.prepare_for_shutdown() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the next start takes longer: the database could not be opened once more"

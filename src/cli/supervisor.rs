@@ -35,7 +35,7 @@ pub(super) fn notify_ready(system: System, serving: &str) {
         loop {
             every.tick().await;
             // One that answers later than this would be too late for the watchdog.
-            match actix::clock::timeout(period, system.check_liveness()).await {
+            match actix::clock::timeout(period, system.inspection.check_liveness()).await {
                 Ok(Ok(())) => {
                     let status = status(&system, &serving);
                     tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
@@ -55,8 +55,8 @@ pub(super) fn notify_stopping() {
 }
 
 fn status(system: &System, serving: &str) -> String {
-    let journal = system.store().journal().next_offset().unwrap_or_default();
-    let lag = journal.saturating_sub(system.snapshot().offset());
-    let journal_takes = if system.store().has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
+    let journal = system.store.journal().next_offset().unwrap_or_default();
+    let lag = journal.saturating_sub(system.recommender.snapshot().offset());
+    let journal_takes = if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
     format!("{serving}; {journal} entries, {lag} yet to be learned; {journal_takes}")
 }

@@ -196,9 +196,9 @@ impl HttpServers {
             listener.local_addr().map_err(|source| ServerError::Listen { address: String::new(), flag, source })
         };
         let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
-        let recommendations = RecommendationService::new(system.clone(), clock.clone());
+        let recommendations = RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
-        system.metrics().streams_limit.set(settings.max_streams as f64);
+        system.metrics.streams_limit.set(settings.max_streams as f64);
         let (status_sampler, publisher) = StatusSampler::new();
         let shared = ApiState {
             system,

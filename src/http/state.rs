@@ -35,6 +35,6 @@ pub(in crate::http) struct ApiState {
 impl ApiState {
     /// The metrics, to record in.
     pub(in crate::http) fn metrics(&self) -> &Metrics {
-        self.system.metrics()
+        &self.system.metrics
     }
 }

@@ -1,14 +1,14 @@
 //! Ingestion: applies consent, reserves admission and appends to the journal.
 
-use crate::actors::error::SystemError;
-use crate::actors::system::{ConsentedEntries, System};
+use crate::actors::error::RequestError;
+use crate::actors::handles::{ConsentedEntries, IngestHandle};
 use crate::domain::{Entry, Offset, WithConsent};
 use crate::metrics::EventOutcome;
 
 /// The reaction to a full admission queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Return [`SystemError::Busy`] at once.
+    /// Return [`RequestError::Busy`] at once.
     Fail,
     /// Wait until there is room.
     Wait,
@@ -44,13 +44,13 @@ pub struct EventCounts {
 /// Appends the entries that consent allows. Returns once they are durable.
 ///
 /// # Errors
-/// [`SystemError`] if there is no room or the journal does not accept writes.
+/// [`RequestError`] if there is no room or the journal does not accept writes.
 pub async fn ingest(
-    system: &System,
+    handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,
     when_full: WhenFull,
-) -> Result<IngestOutcome, SystemError> {
-    let ConsentedEntries { entries, withheld } = system.apply_consent(entries.into_iter().map(Into::into));
+) -> Result<IngestOutcome, RequestError> {
+    let ConsentedEntries { entries, withheld } = handle.apply_consent(entries.into_iter().map(Into::into));
     let mut outcome = IngestOutcome { withheld, ..IngestOutcome::default() };
     outcome.events.withheld = withheld;
     if entries.is_empty() {
@@ -58,10 +58,10 @@ pub async fn ingest(
     }
     let is_event: Vec<_> = entries.iter().map(|entry| entry.as_event().is_some()).collect();
     let permit = match when_full {
-        WhenFull::Fail => system.try_admit(entries.len())?,
-        WhenFull::Wait => system.admit(entries.len()).await?,
+        WhenFull::Fail => handle.try_admit(entries.len())?,
+        WhenFull::Wait => handle.admit(entries.len()).await?,
     };
-    let receipt = system.append(entries, permit).await?;
+    let receipt = handle.append(entries, permit).await?;
     let count_events = |places: &[usize]| places.iter().filter(|place| is_event.get(**place) == Some(&true)).count();
     let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
     outcome.accepted = receipt.accepted;
@@ -77,8 +77,8 @@ pub async fn ingest(
 }
 
 /// Records the outcome of a request's events in the metrics.
-pub fn record_events(system: &System, events: EventCounts) {
-    let metrics = &system.metrics().events;
+pub fn record_events(handle: &IngestHandle, events: EventCounts) {
+    let metrics = &handle.metrics().events;
     metrics.with_label(EventOutcome::Withheld).increment(events.withheld as u64);
     metrics.with_label(EventOutcome::Accepted).increment(events.accepted as u64);
     metrics.with_label(EventOutcome::Duplicate).increment(events.duplicates as u64);

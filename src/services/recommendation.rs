@@ -4,8 +4,8 @@ use actix::spawn;
 use std::sync::Arc;
 use tracing::Instrument;
 
-use crate::actors::error::SystemError;
-use crate::actors::system::System;
+use crate::actors::error::RequestError;
+use crate::actors::handles::{IngestHandle, RecommenderHandle};
 use crate::clock::Clock;
 use crate::domain::{
     Candidate, Consent, Entry, Event, Fallback, Impression, ImpressionItem, InfluentialEvent, ItemExplanation, Recommendation,
@@ -20,7 +20,8 @@ use crate::telemetry::span;
 /// Recommends to users and remembers what later pages need.
 #[derive(Clone)]
 pub struct RecommendationService {
-    system: System,
+    ingest: IngestHandle,
+    recommender: RecommenderHandle,
     clock: Clock,
     ids: Arc<IdGenerator>,
     cache: Arc<PaginationCache>,
@@ -40,9 +41,9 @@ pub struct PageRequest {
 impl RecommendationService {
     /// A service with an empty cache.
     #[must_use]
-    pub fn new(system: System, clock: Clock) -> Self {
+    pub fn new(ingest: IngestHandle, recommender: RecommenderHandle, clock: Clock) -> Self {
         let ids = Arc::new(IdGenerator::new('r', clock.now()));
-        Self { system, clock, ids, cache: Arc::default() }
+        Self { ingest, recommender, clock, ids, cache: Arc::default() }
     }
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
@@ -50,18 +51,18 @@ impl RecommendationService {
     /// If nothing of the user may be stored, it recommends from an empty session instead.
     ///
     /// # Errors
-    /// [`SystemError`] if the user's shard does not answer.
+    /// [`RequestError`] if the user's shard does not answer.
     pub async fn recommend(
         &self,
         user: String,
         sender: Option<Consent>,
         request: RecommendationRequest,
-    ) -> Result<Recommendation, SystemError> {
-        let consent = self.system.effective_consent(&user, sender);
+    ) -> Result<Recommendation, RequestError> {
+        let consent = self.ingest.effective_consent(&user, sender);
         if consent == Consent::None {
             return Ok(self.recommend_without_consent(&[], &request));
         }
-        let answer = self.system.recommend(user.clone(), request).await?;
+        let answer = self.recommender.recommend(user.clone(), request).await?;
         let ranking = answer.items.iter().map(|item| item.candidate).chain(answer.remainder.iter().copied()).collect();
         let (page_len, weights_version) = (answer.items.len(), answer.weights_version);
         Ok(self.show(CachedRanking { user, ranking, page_start: 0, page_len, weights_version, consent }, answer))
@@ -70,13 +71,13 @@ impl RecommendationService {
     /// Recommends from the events of the request alone. Stores nothing and has no later page.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.system.recommend_for_events(events, request))
+        self.finish(self.recommender.recommend_for_events(events, request))
     }
 
     /// Recommends from a session of items that the request brings. Stores nothing.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
-        self.finish(self.system.recommend_for_items(items, request))
+        self.finish(self.recommender.recommend_for_items(items, request))
     }
 
     /// The events of a request that alone may determine the recommendation to `user`; `None` if the
@@ -87,7 +88,7 @@ impl RecommendationService {
     #[must_use]
     pub fn events_without_consent(&self, user: &str, events: &[WithConsent]) -> Option<Vec<Event>> {
         let of_user = || events.iter().filter(|event| event.value.user_id == user);
-        let is_none = |sender| self.system.effective_consent(user, sender) == Consent::None;
+        let is_none = |sender| self.ingest.effective_consent(user, sender) == Consent::None;
         (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
@@ -96,7 +97,7 @@ impl RecommendationService {
     #[must_use]
     pub fn next_page(&self, user: &str, page: &PageRequest) -> Option<Recommendation> {
         let first = self.cache.get(&page.recommendation_id, user)?;
-        if self.system.effective_consent(user, Some(first.consent)) == Consent::None {
+        if self.ingest.effective_consent(user, Some(first.consent)) == Consent::None {
             return None;
         }
         let page_start = first.page_start.saturating_add(page.offset.unwrap_or(first.page_len)).min(first.ranking.len());
@@ -114,7 +115,7 @@ impl RecommendationService {
     /// Gives an answer its id, caches its ranking and journals the impression if consent allows it.
     fn show(&self, ranking: CachedRanking, answer: RankedAnswer) -> Recommendation {
         let list = self.with_id(answer);
-        if self.system.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
+        if self.ingest.effective_consent(&ranking.user, Some(ranking.consent)) == Consent::Full {
             self.journal_impression(ranking.user.clone(), &list);
         }
         self.record(&list);
@@ -131,7 +132,7 @@ impl RecommendationService {
 
     /// The first `limit` candidates that can be recommended now, and the number of those skipped.
     fn available(&self, ranking: &[Candidate], limit: usize) -> (Vec<RankedItem>, RemovalCounts) {
-        let (catalog, now) = (self.system.catalog(), self.clock.now());
+        let (catalog, now) = (self.recommender.catalog(), self.clock.now());
         let (mut items, mut removed) = (Vec::new(), RemovalCounts::default());
         for candidate in ranking {
             if items.len() >= limit {
@@ -149,9 +150,9 @@ impl RecommendationService {
     fn with_id(&self, answer: RankedAnswer) -> Recommendation {
         let recommendation_id = self.ids.next();
         for (source, count) in SourceName::ALL.into_iter().zip(answer.candidates_by_source) {
-            self.system.metrics().candidates.with_label(source).increment(count as u64);
+            self.ingest.metrics().candidates.with_label(source).increment(count as u64);
         }
-        let items = answer.items.into_iter().filter_map(|item| to_recommended_item(&self.system, item));
+        let items = answer.items.into_iter().filter_map(|item| to_recommended_item(&self.recommender, item));
         let (weights_version, fallback, removed) = (answer.weights_version, answer.fallback, answer.removed);
         Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
     }
@@ -162,8 +163,8 @@ impl RecommendationService {
         if list.items.is_empty() {
             return;
         }
-        let Ok(permit) = self.system.try_admit(1) else {
-            self.system.metrics().impressions_lost.increment(1);
+        let Ok(permit) = self.ingest.try_admit(1) else {
+            self.ingest.metrics().impressions_lost.increment(1);
             return;
         };
         let impression = Entry::Impression(Impression {
@@ -173,10 +174,10 @@ impl RecommendationService {
             weights_version: list.weights_version,
             items: list.items.iter().map(|item| ImpressionItem { item_id: item.item_id.clone(), source: item.source }).collect(),
         });
-        let system = self.system.clone();
+        let ingest = self.ingest.clone();
         let append = async move {
-            if system.append(vec![impression], permit).await.is_err() {
-                system.metrics().impressions_lost.increment(1);
+            if ingest.append(vec![impression], permit).await.is_err() {
+                ingest.metrics().impressions_lost.increment(1);
             }
         };
         spawn(append.instrument(span!("impression")));
@@ -184,7 +185,7 @@ impl RecommendationService {
 
     /// Counts a recommendation and its items in the metrics.
     fn record(&self, list: &Recommendation) {
-        let metrics = self.system.metrics();
+        let metrics = self.ingest.metrics();
         let outcome = match list.fallback {
             Fallback::UnknownUser | Fallback::UnknownItems | Fallback::EmptyCatalog => RecommendationOutcome::ColdStart,
             Fallback::None | Fallback::FilteredOut => RecommendationOutcome::Answered,
@@ -198,17 +199,20 @@ impl RecommendationService {
 
 /// A ranked item with its id; `None` if the dictionary does not know its number.
 #[must_use]
-pub fn to_recommended_item(system: &System, RankedItem { candidate, interest, explanation }: RankedItem) -> Option<RecommendedItem> {
-    let item_id = system.dictionary().name(candidate.item)?.to_string();
-    let explanation = explanation.map(|explanation| to_item_explanation(system, &explanation));
+pub fn to_recommended_item(
+    recommender: &RecommenderHandle,
+    RankedItem { candidate, interest, explanation }: RankedItem,
+) -> Option<RecommendedItem> {
+    let item_id = recommender.dictionary().name(candidate.item)?.to_string();
+    let explanation = explanation.map(|explanation| to_item_explanation(recommender, &explanation));
     Some(RecommendedItem { item_id, score: candidate.score, source: candidate.source, interest, explanation })
 }
 
-fn to_item_explanation(system: &System, explanation: &Explanation) -> ItemExplanation {
-    let dictionary = system.dictionary();
+fn to_item_explanation(recommender: &RecommenderHandle, explanation: &Explanation) -> ItemExplanation {
+    let dictionary = recommender.dictionary();
     let moved_by = explanation.influence.map(|moved| InfluentialEvent {
         item_id: moved.step.item.and_then(|item| dictionary.name(item)).map(|name| name.to_string()),
-        kind: system.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
+        kind: recommender.kinds().names().nth(usize::from(moved.step.kind)).unwrap_or_default().to_owned(),
         events_back: moved.events_back,
         rank: moved.rank,
         rank_without: moved.rank_without,

@@ -1,31 +1,31 @@
-//! What is done to the store as a whole while everything goes on: backups and compactions, one at a
-//! time.
+//! Backups and compactions of the running store, one at a time.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use crate::actors::error::SystemError;
+use crate::actors::error::MaintenanceError;
 use crate::metrics::Metrics;
 use crate::store::{BackupSummary, CompactionSummary, Store};
 
-/// Copies the store; cheap to clone. Everything here blocks: it belongs on a thread that may wait.
+/// Backs up and compacts the store. Cheap to clone. Every method blocks, so it must run on a thread
+/// that may block.
 #[derive(Clone)]
 pub struct StoreMaintenance {
     store: Store,
     metrics: Arc<Metrics>,
-    /// Held by the copy under way.
-    copying: Arc<Mutex<()>>,
-    /// No compaction is gone on with.
+    /// Locked while a backup or a compaction runs.
+    running: Arc<Mutex<()>>,
+    /// Cancels a running compaction and prevents further ones.
     stopping: Arc<AtomicBool>,
 }
 
 impl StoreMaintenance {
-    /// For that store.
+    /// Maintenance of `store`.
     #[must_use]
     pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
-        Self { store, metrics, copying: Arc::default(), stopping: Arc::default() }
+        Self { store, metrics, running: Arc::default(), stopping: Arc::default() }
     }
 
     /// The store.
@@ -34,43 +34,43 @@ impl StoreMaintenance {
         &self.store
     }
 
-    fn one_at_a_time(&self) -> Result<MutexGuard<'_, ()>, SystemError> {
-        match self.copying.try_lock() {
+    fn lock(&self) -> Result<MutexGuard<'_, ()>, MaintenanceError> {
+        match self.running.try_lock() {
             Ok(held) => Ok(held),
-            // There is nothing in it that a panic could have spoilt.
+            // The mutex guards no data that a panic could leave inconsistent.
             Err(TryLockError::Poisoned(held)) => Ok(held.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(SystemError::MaintenanceRunning),
+            Err(TryLockError::WouldBlock) => Err(MaintenanceError::Running),
         }
     }
 
-    /// Makes a backup, see [`Store::backup`].
+    /// Writes a backup, see [`Store::backup`].
     ///
     /// # Errors
-    /// [`SystemError::MaintenanceRunning`] while something else is under way here, [`SystemError::Store`] for
-    /// what kept it from being made.
-    pub fn backup(&self, target: &Path) -> Result<BackupSummary, SystemError> {
-        let _one_at_a_time = self.one_at_a_time()?;
+    /// [`MaintenanceError::Running`] if a backup or a compaction is running,
+    /// [`MaintenanceError::Store`] if it could not be written.
+    pub fn backup(&self, target: &Path) -> Result<BackupSummary, MaintenanceError> {
+        let _lock = self.lock()?;
         Ok(self.store.backup(target, &mut |_, _| {})?)
     }
 
-    /// Gives disk back, see [`Store::compact`].
+    /// Compacts the database, see [`Store::compact`].
     ///
     /// # Errors
-    /// [`SystemError::MaintenanceRunning`] while something else is under way here, [`SystemError::Stopping`]
-    /// if it was broken off, [`SystemError::Store`] for what kept it from being done.
-    pub fn compact(&self) -> Result<CompactionSummary, SystemError> {
-        let _one_at_a_time = self.one_at_a_time()?;
-        let goes_on = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let compacted = self.store.compact(&mut |_, _| goes_on())?.ok_or(SystemError::Stopping)?;
+    /// [`MaintenanceError::Running`] if a backup or a compaction is running,
+    /// [`MaintenanceError::Stopping`] if it was cancelled, [`MaintenanceError::Store`] if it failed.
+    pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
+        let _lock = self.lock()?;
+        let control = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let compacted = self.store.compact(&mut |_, _| control())?.ok_or(MaintenanceError::Stopping)?;
         self.metrics.compactions.increment(1);
         let CompactionSummary { bytes_before, bytes_after } = compacted;
-        tracing::info!(bytes_before, bytes_after, "the database was written anew");
+        tracing::info!(bytes_before, bytes_after, "the database was compacted");
         Ok(compacted)
     }
 
-    /// Gives disk back if the database's files take more than `ratio` times what is in them (0:
-    /// never), see [`Store::needs_compaction`]. What keeps it from being done is told to the log:
-    /// it is tried again after the next checkpoint.
+    /// Compacts the database if its files take more than `ratio` times their live data (0: never),
+    /// see [`Store::needs_compaction`]. Logs a failure; the learner tries again after the next
+    /// checkpoint.
     pub fn compact_if_due(&self, ratio: f64) {
         if self.stopping.load(Ordering::Relaxed) {
             return;
@@ -81,11 +81,11 @@ impl StoreMaintenance {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be written anew; it goes on as it is");
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be compacted; it stays in use as it is");
         }
     }
 
-    /// Breaks off a compaction under way, and begins no other.
+    /// Cancels a running compaction and prevents further ones.
     pub fn cancel(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }

@@ -1,11 +1,11 @@
-//! From what is stored to where the journal ends.
+//! Recovery: loads the learner from its newest checkpoint and replays the journal's tail.
 
 use actix::Addr;
 use std::sync::Arc;
 
 use crate::actors::background_worker::BackgroundWorker;
 use crate::actors::checkpoint_preload::CheckpointPreload;
-use crate::actors::error::SystemError;
+use crate::actors::error::StartError;
 use crate::actors::pretrained::read_pretrained;
 use crate::actors::session::SessionUpdate;
 use crate::actors::shard::{DeliverEntries, ShardActor, shard_of};
@@ -16,17 +16,17 @@ use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::Store;
 use crate::telemetry::span;
 
-/// Makes the fold as its newest checkpoint left it, or at its begin if there is none, or only one
-/// made under other settings. Its threads last from one to the next. What was read
-/// `checkpoint_preload` spares the first one the reading.
+/// Returns a function that loads the learner from its newest checkpoint. Without a checkpoint under
+/// these settings, the learner starts at the beginning of the journal. All learners share the
+/// background threads. The first one takes the `preload`, if it is valid.
 pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
     settings: LearnerConfig,
     kept: usize,
     metrics: &Metrics,
-    mut ahead: Option<CheckpointPreload>,
-) -> impl FnMut() -> Result<Learner, SystemError> + use<> {
+    mut preload: Option<CheckpointPreload>,
+) -> impl FnMut() -> Result<Learner, StartError> + use<> {
     let (store, dictionary) = (store.clone(), Arc::clone(dictionary));
     let training = BackgroundWorker::start(
         || span!("training"),
@@ -39,22 +39,23 @@ pub(super) fn learner_loader(
         metrics.panics.with_label(ActorKind::Candidates).clone(),
     );
     move || {
-        let past = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
-        let aides = LearnerDeps {
+        let history = StoredStateHistory::new(store.clone(), Arc::clone(&dictionary), settings.clone());
+        let deps = LearnerDeps {
             training: Box::new(training.new_replacement()),
             clustering: Box::new(clustering.new_replacement()),
-            state_history: Box::new(past),
+            state_history: Box::new(history),
         };
-        let read = ahead.take().map_or(Ok(None), |ahead| ahead.into_state(&store))?.filter(|state| state.matches_settings(&settings));
+        let preloaded =
+            preload.take().map_or(Ok(None), |preload| preload.into_state(&store))?.filter(|state| state.matches_settings(&settings));
         let (state, first) =
-            (read.map_or_else(|| newest(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
-        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, aides)?)
+            (preloaded.map_or_else(|| newest_state(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
+        Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, deps)?)
     }
 }
 
-/// What the newest checkpoint under these settings holds; if there is none, what the newest one
-/// under others does. One that this build cannot read is passed over.
-fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, SystemError> {
+/// The state of the newest checkpoint under these settings; if there is none, of the newest one
+/// under other settings. Skips checkpoints that this build cannot read.
+fn newest_state(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
     let mut other = None;
     for state in store.checkpoints(kept)?.newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint) {
         if state.matches_settings(settings) {
@@ -65,26 +66,26 @@ fn newest(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option
     Ok(other)
 }
 
-/// Puts the journal's tail before the sessions: what their stored records do not hold yet.
+/// Delivers the journal's tail to the sessions: the entries that their stored records lack.
 pub(super) fn deliver_journal_tail(
     store: &Store,
     dictionary: &ItemDictionary,
-    fold: &LearnerConfig,
+    config: &LearnerConfig,
     shards: &[Addr<ShardActor>],
     metrics: &Metrics,
-    through: Offset,
-) -> Result<(), SystemError> {
-    let mut next = through;
+    flushed_through: Offset,
+) -> Result<(), StartError> {
+    let mut next = flushed_through;
     loop {
         let entries = store.journal().read(next, 4096)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         let from = std::mem::replace(&mut next, last + 1);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = shards.iter().map(|_| Vec::new()).collect();
         for (offset, entry) in entries {
-            if let Some((user, happened)) = SessionUpdate::from_entry(offset, entry, dictionary, &fold.kinds)
+            if let Some((user, update)) = SessionUpdate::from_entry(offset, entry, dictionary, &config.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, shards.len()))
             {
-                events.push((user, happened));
+                events.push((user, update));
             }
         }
         for (shard, events) in shards.iter().zip(by_shard) {

@@ -42,7 +42,7 @@ pub(in crate::http) async fn measure_request(
     // The pattern, because the path may contain a user id.
     trace::finish_request_span(&traced, &method, pattern.as_deref(), status);
     span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
-    let metrics = api.system.metrics();
+    let metrics = &api.system.metrics;
     metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
     metrics.request_seconds.with_label(endpoint).record(seconds);
     if is_overload(status) {

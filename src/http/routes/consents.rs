@@ -52,7 +52,7 @@ pub(in crate::http) async fn set_consent(
         .rules
         .validate_consent(user.into_inner().into(), &consent, api.clock.now())
         .map_err(|error| Problem::invalid_message(&error))?;
-    let outcome = ingest(&api.system, [Entry::Consent(change)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Consent(change)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }
 
@@ -61,6 +61,6 @@ pub(in crate::http) async fn set_consent(
     responses((status = 200, description = "The consent.", body = ConsentState), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_consent(api: Data<ApiState>, user: Path<String>) -> Result<Json<ConsentState>, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
-    let recorded = api.system.recorded_consent(&user);
-    Ok(Json(ConsentState { consent: api.system.effective_consent(&user, None).into(), said: recorded.is_some() }))
+    let recorded = api.system.ingest.recorded_consent(&user);
+    Ok(Json(ConsentState { consent: api.system.ingest.effective_consent(&user, None).into(), said: recorded.is_some() }))
 }

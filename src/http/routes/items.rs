@@ -42,7 +42,7 @@ pub(in crate::http) async fn change_items(
             Err(error) => rejected.push(error),
         }
     }
-    let outcome = ingest(&api.system, entries, WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, rejected, batch.warnings).into_response())
 }
 
@@ -104,8 +104,8 @@ pub(in crate::http) async fn get_item(api: Data<ApiState>, item: Path<String>) -
 
 /// The attributes of an item that an event or a catalog change has named.
 fn find(api: &ApiState, item: &str) -> Result<Item, Problem> {
-    let number = api.system.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
-    api.system.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
+    let number = api.system.recommender.dictionary().get(item).ok_or_else(Problem::unknown_item)?;
+    api.system.recommender.catalog().get(number).cloned().ok_or_else(Problem::unknown_item)
 }
 
 type ItemBodyParser = fn(&[u8], &mut dyn FnMut(ValidationError)) -> Result<ItemOperation, ValidationError>;
@@ -119,6 +119,6 @@ async fn change(api: &ApiState, item: String, body: Result<Bytes, Error>, parse:
 }
 
 async fn append(api: &ApiState, change: ItemChange, warnings: Vec<ValidationError>) -> Result<HttpResponse, Problem> {
-    let outcome = ingest(&api.system, [Entry::Item(change)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Item(change)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), warnings).into_response())
 }

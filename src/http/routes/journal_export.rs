@@ -5,7 +5,7 @@ use actix_web::web::{self, Bytes, Data};
 use futures_util::stream::{self, Stream};
 use std::sync::Arc;
 
-use crate::actors::error::SystemError;
+use crate::actors::error::RequestError;
 use crate::domain::{Entry, Offset};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
@@ -34,10 +34,10 @@ pub(in crate::http) fn export_journal(
     to: Option<Offset>,
     wanted: JournalEntryFilter,
 ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<>, Problem> {
-    let journal = api.system.store().journal();
-    let end = journal.next_offset().map_err(SystemError::from)?;
+    let journal = api.system.store.journal();
+    let end = journal.next_offset().map_err(RequestError::from)?;
     let end = to.map_or(end, |to| to.min(end));
-    let begin = journal.first_offset().map_err(SystemError::from)?;
+    let begin = journal.first_offset().map_err(RequestError::from)?;
     Ok(stream::try_unfold(from.unwrap_or(0).max(begin), move |next| {
         let (api, wanted) = (api.clone(), Arc::clone(&wanted));
         async move {
@@ -52,7 +52,7 @@ pub(in crate::http) fn export_journal(
 
 /// The next lines, and the offset after them.
 fn read(api: &ApiState, from: Offset, end: Offset, wanted: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
-    let entries = api.system.store().journal().read(from, STRETCH).map_err(|error| {
+    let entries = api.system.store.journal().read(from, STRETCH).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the journal could not be read on");
         Problem::internal()
     })?;

@@ -44,6 +44,6 @@ pub(in crate::http) async fn merge_users(
         .rules
         .validate_merge(["from", "user"], from.into(), into.into(), api.clock.now())
         .map_err(|error| Problem::invalid_message(&error))?;
-    let outcome = ingest(&api.system, [Entry::Merge(merge)], WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, [Entry::Merge(merge)], WhenFull::Fail).await?;
     Ok(IngestReceipt::new(outcome, Vec::new(), Vec::new()).into_response())
 }

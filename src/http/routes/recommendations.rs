@@ -136,7 +136,7 @@ pub(in crate::http) struct ItemListResponse {
 
 impl ItemListResponse {
     fn new(api: &ApiState, list: Vec<Candidate>) -> Json<Self> {
-        let items = list.into_iter().filter_map(|candidate| to_recommended_item(&api.system, RankedItem::from(candidate)));
+        let items = list.into_iter().filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)));
         Json(Self { items: items.collect() })
     }
 }
@@ -159,8 +159,8 @@ pub(in crate::http) async fn get_similar_items(
             other => return Err(query::unknown_parameter(other, &["limit"])),
         }
     }
-    let item = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
-    Ok(ItemListResponse::new(&api, api.system.similar_items(item, query::validate_limit(limit)?, api.clock.now())))
+    let item = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+    Ok(ItemListResponse::new(&api, api.system.recommender.similar_items(item, query::validate_limit(limit)?, api.clock.now())))
 }
 
 /// List trending items
@@ -177,5 +177,5 @@ pub(in crate::http) async fn get_trending_items(api: Data<ApiState>, pairs: Quer
             other => return Err(query::unknown_parameter(other, &["limit", "category"])),
         }
     }
-    Ok(ItemListResponse::new(&api, api.system.trending_items(category, query::validate_limit(limit)?, api.clock.now())))
+    Ok(ItemListResponse::new(&api, api.system.recommender.trending_items(category, query::validate_limit(limit)?, api.clock.now())))
 }

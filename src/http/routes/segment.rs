@@ -95,7 +95,7 @@ async fn take(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentRes
     let ParsedSegmentBatch { entries, errors: faults, unmapped: unknown, ignored, accepted: taken } = messages;
     let metrics = api.metrics();
     let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
-    let outcome = ingest(&api.system, entries, WhenFull::Fail).await?;
+    let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
     for (outcome, count) in [
         (SegmentMessageOutcome::Accepted, taken),
         (SegmentMessageOutcome::Ignored, ignored),
@@ -104,6 +104,6 @@ async fn take(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentRes
     ] {
         metrics.segment_messages.with_label(outcome).increment(count);
     }
-    record_events(&api.system, outcome.events);
+    record_events(&api.system.ingest, outcome.events);
     Ok(SegmentResponse { success, rejected: faults, warnings: unknown })
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::actors::error::SystemError;
-use crate::actors::system::ErasedEntryCounts;
+use crate::actors::error::RequestError;
 use crate::domain::{Entry, Offset, Timestamp};
 use crate::http::routes::journal_export;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
+use crate::store::ErasedEntryCounts;
 
 /// How long an answer waits for an erasure to be carried out.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,12 +53,12 @@ struct UserStepBody<'k> {
     responses((status = 200, description = "Lines of JSON; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
-    let ids = api.system.ids_of_user(&user);
+    let ids = api.system.inspection.ids_of_user(&user);
     let mut first = Vec::new();
-    if let Some(record) = api.system.session_record(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
-        let kinds: Vec<_> = api.system.kinds().names().collect();
+    if let Some(record) = api.system.inspection.session_record(user).await?.filter(|record| !record.sequence.steps.is_empty()) {
+        let kinds: Vec<_> = api.system.recommender.kinds().names().collect();
         let steps = record.sequence.steps.iter().map(|step| UserStepBody {
-            item_id: step.item.and_then(|item| api.system.item_name(item)),
+            item_id: step.item.and_then(|item| api.system.recommender.dictionary().name(item)),
             r#type: kinds.get(usize::from(step.kind)).copied().unwrap_or_default(),
             value: step.value,
             timestamp: step.at,
@@ -130,17 +130,17 @@ impl From<ErasedEntryCounts> for EraseOutcome {
     responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn erase_user(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (query::validate_user_id(&api, user.into_inner())?, how.unlearn);
-    let begin = api.system.store().journal().first_offset().map_err(SystemError::from)?;
+    let begin = api.system.store.journal().first_offset().map_err(RequestError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(
             "Only from a whole journal can everything be learned anew, and of this one the entries before offset {begin} were dropped. Erase without it."
         );
         return Err(Problem::invalid_parameter("unlearn", detail));
     }
-    let ids = api.system.ids_of_user(&user);
-    let offset = api.system.erase(user, unlearn, api.clock.now()).await?;
+    let ids = api.system.inspection.ids_of_user(&user);
+    let offset = api.system.maintenance.erase(user, unlearn, api.clock.now()).await?;
     api.recommendations.forget(&ids);
-    let gone = api.system.wait_for_erasure(&ids, PATIENCE).await;
+    let gone = api.system.maintenance.wait_for_erasure(&ids, PATIENCE).await;
     let learned = if unlearn {
         "It will be learned anew without the user."
     } else {

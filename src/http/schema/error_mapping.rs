@@ -3,9 +3,10 @@
 use actix_web::Error;
 use actix_web::error::{JsonPayloadError, PayloadError};
 
-use crate::actors::error::SystemError;
+use crate::actors::error::{MaintenanceError, RequestError};
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
+use crate::store::StoreError;
 
 /// The problem of a body that could not be received.
 pub(in crate::http) fn unreadable_body(error: &Error, max_body_bytes: usize) -> Problem {
@@ -37,27 +38,41 @@ pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: us
     }
 }
 
-impl From<SystemError> for Problem {
-    fn from(error: SystemError) -> Self {
+fn store_problem(error: &StoreError) -> Problem {
+    if error.is_disk_full() {
+        Problem::disk_full(error.to_string(), RETRY_DELAY)
+    } else {
+        Problem::not_ready(format!("The journal does not accept writes: {error}."), RETRY_DELAY)
+    }
+}
+
+/// The problem of a failure that a retry does not help against.
+fn internal_problem(error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::error!(error, "a request failed");
+    Problem::internal()
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
         match error {
-            SystemError::Busy(_) => Self::over_capacity(RETRY_DELAY),
-            SystemError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),
-            SystemError::NoRestorePoint { .. } => Self::conflict(format!("{error}.")),
-            SystemError::Store(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
-            SystemError::Store(source) => Self::not_ready(format!("The journal does not accept writes: {source}."), RETRY_DELAY),
-            SystemError::Draining | SystemError::MaintenanceRunning | SystemError::Stopping => {
-                Self::not_ready(format!("{error}."), RETRY_DELAY)
-            }
-            SystemError::LearnerActor(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
-            // A retry does not help against these.
-            SystemError::LearnerActor(_)
-            | SystemError::Learner(_)
-            | SystemError::PretrainedMismatch { .. }
-            | SystemError::PretrainedItemsMismatch { .. }
-            | SystemError::ActorStopped(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
-                Self::internal()
-            }
+            RequestError::Busy(_) => Self::over_capacity(RETRY_DELAY),
+            RequestError::NotReached { .. } => Self::offset_not_reached(format!("{error}."), RETRY_DELAY),
+            RequestError::Store(source) => store_problem(&source),
+            RequestError::Draining => Self::not_ready(format!("{error}."), RETRY_DELAY),
+            RequestError::ActorStopped(_) => internal_problem(&error),
+        }
+    }
+}
+
+impl From<MaintenanceError> for Problem {
+    fn from(error: MaintenanceError) -> Self {
+        match error {
+            MaintenanceError::Request(error) => error.into(),
+            MaintenanceError::NoRestorePoint { .. } => Self::conflict(format!("{error}.")),
+            MaintenanceError::Store(source) => store_problem(&source),
+            MaintenanceError::Running | MaintenanceError::Stopping => Self::not_ready(format!("{error}."), RETRY_DELAY),
+            MaintenanceError::Checkpoint(source) if source.is_disk_full() => Self::disk_full(source.to_string(), RETRY_DELAY),
+            MaintenanceError::Checkpoint(_) => internal_problem(&error),
         }
     }
 }

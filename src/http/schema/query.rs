@@ -95,7 +95,7 @@ impl RecommendationQuery {
     /// 400 if one of them is out of its range or no filter, 503 if `min_offset` is too far.
     pub(in crate::http) async fn to_request_after_offset(&self, api: &ApiState) -> Result<RecommendationRequest, Problem> {
         let request = self.to_request(api)?;
-        api.system.wait_for_offset(self.min_offset, api.read_wait).await?;
+        api.system.recommender.wait_for_offset(self.min_offset, api.read_wait).await?;
         Ok(RecommendationRequest { now: api.clock.now(), ..request })
     }
 
@@ -110,7 +110,7 @@ impl RecommendationQuery {
         if let Some(diversity) = self.diversity.filter(|most| !(1..=RecommendationRequest::MAX_LIMIT).contains(most)) {
             return Err(Problem::out_of_range("diversity", diversity, "1 to 1000"));
         }
-        let dictionary = api.system.dictionary();
+        let dictionary = api.system.recommender.dictionary();
         let mut exclude: Vec<ItemIx> = self.exclude.iter().filter_map(|item| dictionary.get(item)).collect();
         exclude.sort_unstable();
         let filter = self.filter.as_deref().map(ItemFilter::parse).transpose().map_err(|fault| Problem::invalid_filter(&fault))?;

@@ -13,7 +13,7 @@ pub(in crate::http) fn spawn_sampler(api: ApiState, publisher: StatusPublisher) 
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            let metrics = api.system.refresh_metrics().snapshot();
+            let metrics = api.system.inspection.refresh_metrics().snapshot();
             let Ok(status) = ServiceStatus::from_metrics(&api, &metrics).await else { continue };
             let (journal, learning) = (&status.journal, &status.learning);
             api.status_sampler.add(&metrics, api.clock.now(), journal.next_offset, learning.lag_entries, learning.latest_loss);

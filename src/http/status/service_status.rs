@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::actors::error::SystemError;
+use crate::actors::error::RequestError;
 use crate::domain::Offset;
 use crate::http::state::ApiState;
 use crate::http::status::history::{StatusRates, StatusSample};
@@ -83,20 +83,20 @@ impl ServiceStatus {
     /// How everything stands now.
     ///
     /// # Errors
-    /// [`SystemError::ActorStopped`] if nobody can tell.
-    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
-        Self::from_metrics(api, &api.system.refresh_metrics().snapshot()).await
+    /// [`RequestError::ActorStopped`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
+        Self::from_metrics(api, &api.system.inspection.refresh_metrics().snapshot()).await
     }
 
     /// The same, with the metrics as they were read.
     ///
     /// # Errors
     /// As [`ServiceStatus::read`].
-    pub(in crate::http) async fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, SystemError> {
-        let standing = api.system.learner_status().await?;
-        let (report, store) = (&standing.report, api.system.store());
+    pub(in crate::http) async fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, RequestError> {
+        let standing = api.system.model.status().await?;
+        let (report, store) = (&standing.report, &api.system.store);
         let end = store.journal().next_offset().unwrap_or_default();
-        let known = api.system.snapshot().trained_through();
+        let known = api.system.recommender.snapshot().trained_through();
         let loss = reading.value("sequor_training_loss");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -107,7 +107,7 @@ impl ServiceStatus {
                 lag_entries: end.saturating_sub(standing.next_offset),
                 weights_lag_seconds: api.status_sampler.weights_lag_seconds(known, end, api.clock.now()),
                 failed: standing.has_failed,
-                weights_version: api.system.snapshot().weights_version(),
+                weights_version: api.system.recommender.snapshot().weights_version(),
                 batches: report.training.batches,
                 skipped_batches: report.training.skipped,
                 examples: report.training.examples,
@@ -123,7 +123,7 @@ impl ServiceStatus {
             },
             catalog: CatalogStatus { items: report.items, clusters: report.clusters },
             users: report.users,
-            in_flight: AdmissionStatus { entries: api.system.admission().in_flight(), bound: api.system.admission().limit() },
+            in_flight: AdmissionStatus { entries: api.system.ingest.admission().in_flight(), bound: api.system.ingest.admission().limit() },
             rates: api.status_sampler.current_rates(),
             quarantined: store.quarantine().count().unwrap_or_default(),
         })
@@ -155,9 +155,9 @@ impl ServiceHistory {
     /// What is remembered.
     ///
     /// # Errors
-    /// [`SystemError::ActorStopped`] if nobody can tell.
-    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, SystemError> {
-        let curve = api.system.learner_status().await?.report.curve;
+    /// [`RequestError::ActorStopped`] if nobody can tell.
+    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
+        let curve = api.system.model.status().await?.report.curve;
         let points = curve.points().iter();
         let quality =
             points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();

@@ -60,7 +60,7 @@ impl CandidateSourcesView {
     /// A problem only if the service is being torn down.
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
-            let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
+            let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let map = item_map(&snapshot, POINTS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
             let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {

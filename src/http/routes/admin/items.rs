@@ -45,7 +45,7 @@ impl ItemSearchResult {
     pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &ItemSearchQuery) -> Result<Self, Problem> {
         let (limit, query) = (wanted.limit.validate()?, wanted.query.to_lowercase());
         let look = move || {
-            let (snapshot, dictionary) = (api.system.snapshot(), api.system.dictionary());
+            let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
             let numbers = (0..dictionary.len()).filter_map(|number| ItemIx::try_from(number).ok());
             let mut found: Vec<(f32, ItemIx)> = numbers
                 .filter(|item| query.is_empty() || dictionary.name(*item).is_some_and(|name| name.to_lowercase().contains(&query)))
@@ -58,7 +58,7 @@ impl ItemSearchResult {
                 found.truncate(limit);
             }
             found.sort_unstable_by(best_first);
-            let catalog = api.system.catalog();
+            let catalog = api.system.recommender.catalog();
             let line = |item| {
                 let (attributes, counts) = (catalog.get(item).cloned(), snapshot.item_counts(item));
                 Some(ItemSummary { item: dictionary.name(item)?.to_string(), attributes, counts })
@@ -95,18 +95,20 @@ impl ItemView {
     /// # Errors
     /// A problem if it is not known.
     pub(in crate::http) async fn read(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
-        let number = api.system.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
+        let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
-            let (snapshot, now) = (api.system.snapshot(), api.clock.now());
-            let similar = api.system.similar_items(number, SIMILAR, now).into_iter();
+            let (snapshot, now) = (api.system.recommender.snapshot(), api.clock.now());
+            let similar = api.system.recommender.similar_items(number, SIMILAR, now).into_iter();
             Self {
                 item,
                 number,
-                attributes: api.system.catalog().get(number).cloned(),
+                attributes: api.system.recommender.catalog().get(number).cloned(),
                 counts: snapshot.item_counts(number),
                 cluster: snapshot.cluster_of(number),
                 embedding: snapshot.weights().and_then(|weights| weights.embedding(number)).map(<[f32]>::to_vec),
-                similar: similar.filter_map(|candidate| to_recommended_item(&api.system, RankedItem::from(candidate))).collect(),
+                similar: similar
+                    .filter_map(|candidate| to_recommended_item(&api.system.recommender, RankedItem::from(candidate)))
+                    .collect(),
             }
         };
         web::block(look).await.map_err(|_| Problem::internal())

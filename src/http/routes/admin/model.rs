@@ -5,7 +5,7 @@ use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::actors::error::SystemError;
+use crate::actors::error::RequestError;
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::http::routes::admin::query::EmptyBody;
 use crate::http::schema::problem::Problem;
@@ -83,11 +83,11 @@ impl ModelOperationView {
 /// # Errors
 /// If that or the disk does not answer.
 pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus, Problem> {
-    let standing = api.system.learner_status().await?;
-    let points = api.system.store().list_restore_points().map_err(SystemError::from)?;
+    let standing = api.system.model.status().await?;
+    let points = api.system.store.list_restore_points().map_err(RequestError::from)?;
     let vitals: &ModelHealth = &standing.health;
     Ok(ModelStatus {
-        weights_version: api.system.snapshot().weights_version(),
+        weights_version: api.system.recommender.snapshot().weights_version(),
         learning_rate: standing.report.learning_rate,
         paused: standing.report.is_paused,
         mean_loss: standing.report.training.mean_loss(),
@@ -111,7 +111,7 @@ pub(in crate::http) async fn model(api: Data<ApiState>) -> Result<HttpResponse, 
 }
 
 pub(in crate::http) async fn checkpoint(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.checkpoint().await? })))
+    Ok(HttpResponse::Ok().json(json!({ "offset": api.system.model.checkpoint().await? })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,7 +167,7 @@ pub(in crate::http) async fn recluster(api: Data<ApiState>, _: Json<EmptyBody>) 
 
 /// Does something to the model because somebody asked for it.
 pub(in crate::http) async fn steer(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
-    let offset = api.system.steer(act, ModelChangeCause::Operator, api.clock.now()).await?;
+    let offset = api.system.model.apply(act, ModelChangeCause::Operator, api.clock.now()).await?;
     tracing::info!(offset, act = act.name(), "the model is steered");
     Ok(offset)
 }

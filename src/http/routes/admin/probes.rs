@@ -17,7 +17,7 @@ const READY_PATIENCE: Duration = Duration::from_secs(5);
 pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
     let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.refresh_metrics().render())
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.inspection.refresh_metrics().render())
 }
 
 pub(in crate::http) async fn alive() -> HttpResponse {
@@ -26,7 +26,7 @@ pub(in crate::http) async fn alive() -> HttpResponse {
 
 /// Ready if learning works and the journal accepts writes.
 pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    match not_ready_reason(&api.system, &api.system.learner_status().await?) {
+    match not_ready_reason(&api.system, &api.system.model.status().await?) {
         Some(reason) => Err(Problem::not_ready(reason, RETRY_DELAY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
     }

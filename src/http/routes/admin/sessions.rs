@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::actors::error::SystemError;
+use crate::actors::error::RequestError;
 use crate::domain::{Fallback, ItemIx, Offset, RecommendedItem, RemovalCounts, SourceName, Step, Timestamp, UserSequence};
 use crate::http::routes::admin::query::ListLimit;
 use crate::http::schema::problem::Problem;
@@ -55,17 +55,17 @@ impl SessionList {
     pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &SessionsQuery) -> Result<Self, Problem> {
         let (limit, mut prefix) = (wanted.limit.validate()?, wanted.user.clone());
         // What was typed may begin a pseudonym, or be the whole of an id that has one.
-        let is_pseudonym = |prefix: &str| Ok::<_, SystemError>(api.system.store().sessions().iter_prefix(prefix)?.next().is_some());
+        let is_pseudonym = |prefix: &str| Ok::<_, RequestError>(api.system.store.sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
             && api.rules.pseudonymiser.is_some()
-            && api.system.live_sessions(&prefix, 1).await?.is_empty()
+            && api.system.inspection.live_sessions(&prefix, 1).await?.is_empty()
             && !is_pseudonym(&prefix)?
         {
             prefix = api.rules.internal_id(IdKind::User, prefix);
         }
-        let live = api.system.live_sessions(&prefix, limit + 1).await?;
+        let live = api.system.inspection.live_sessions(&prefix, limit + 1).await?;
         let read = web::block(move || {
-            let stored = api.system.store().sessions();
+            let stored = api.system.store.sessions();
             let mut lines = Vec::new();
             let mut known = FxHashSet::default();
             // A record that is damaged is named by `verify` and healed when its user comes back;
@@ -86,7 +86,7 @@ impl SessionList {
             }
             let more = lines.len() > limit;
             lines.truncate(limit);
-            Ok::<_, SystemError>(Self { sessions: lines, has_more: more })
+            Ok::<_, RequestError>(Self { sessions: lines, has_more: more })
         });
         Ok(read.await.map_err(|_| Problem::internal())??)
     }
@@ -225,15 +225,15 @@ impl SessionInspection {
     /// A problem if the user is not known, or the session cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
-        let record = api.system.session_record(user.clone()).await.map_err(|error| match error {
-            SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
+        let record = api.system.inspection.session_record(user.clone()).await.map_err(|error| match error {
+            RequestError::Store(reason) => Problem::conflict(format!("{reason}.")),
             other => other.into(),
         })?;
         let record = record.ok_or_else(Problem::unknown_user)?;
         let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(SHOWN, api.clock.now()) };
         let look = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
-            Self::new(&api, user, session, applied, api.system.inspect_ranking(record, &request))
+            Self::new(&api, user, session, applied, api.system.inspection.inspect_ranking(record, &request))
         };
         web::block(look).await.map_err(|_| Problem::internal())
     }
@@ -271,7 +271,7 @@ impl SessionInspection {
                 weights_version: answer.weights_version,
                 fallback: answer.fallback,
                 removed: answer.removed,
-                items: answer.items.into_iter().filter_map(|pick| to_recommended_item(&api.system, pick)).collect(),
+                items: answer.items.into_iter().filter_map(|pick| to_recommended_item(&api.system.recommender, pick)).collect(),
             },
         }
     }
@@ -282,13 +282,13 @@ fn norm(values: &[f32]) -> f32 {
 }
 
 fn named(api: &ApiState, item: ItemIx) -> Option<String> {
-    api.system.dictionary().name(item).map(|name| name.to_string())
+    api.system.recommender.dictionary().name(item).map(|name| name.to_string())
 }
 
 fn sequence_step(api: &ApiState, step: &Step) -> SequenceStep {
     SequenceStep {
         item: step.item.and_then(|item| named(api, item)),
-        kind: api.system.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
+        kind: api.system.recommender.kinds().names().nth(usize::from(step.kind)).unwrap_or_default().to_owned(),
         at: step.at,
         value: step.value,
         starts_session: step.starts_session,

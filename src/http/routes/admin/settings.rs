@@ -45,8 +45,8 @@ fn yes() -> bool {
 /// Nothing is taken any more, and what was is brought to the disk with all that was learned of it:
 /// the daemon can be stopped, and starts again at once. Or the other way round.
 pub(in crate::http) async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
-    api.system.set_draining(on);
+    api.system.maintenance.set_draining(on);
     tracing::info!(on, "draining");
-    let offset = if on { Some(api.system.persist().await?) } else { None };
+    let offset = if on { Some(api.system.maintenance.persist().await?) } else { None };
     Ok(HttpResponse::Ok().json(json!({ "draining": on, "offset": offset })))
 }

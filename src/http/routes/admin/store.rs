@@ -7,8 +7,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::actors::error::SystemError;
-use crate::actors::system::{QuarantinedEntry, RestorePoint};
+use crate::actors::error::{MaintenanceError, RequestError};
 use crate::domain::{Entry, Offset};
 use crate::http::routes::admin::query::EmptyBody;
 use crate::http::routes::journal_export;
@@ -16,6 +15,7 @@ use crate::http::schema::problem::Problem;
 use crate::http::schema::problem::RETRY_DELAY;
 use crate::http::state::ApiState;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
+use crate::store::{QuarantinedEntry, RestorePoint};
 
 /// An entry that somebody passes over, with what it holds.
 #[derive(Debug, Serialize)]
@@ -39,12 +39,12 @@ impl QuarantineView {
     /// A problem if they cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
-            let store = api.system.store();
+            let store = &api.system.store;
             let entries = store.quarantine().all()?.into_iter().map(|noted| {
                 let held = store.journal().read(noted.offset, 1).ok().and_then(|mut read| read.pop());
                 QuarantinedEntryView { entry: held.filter(|(offset, _)| *offset == noted.offset).map(|(_, entry)| entry), record: noted }
             });
-            Ok::<_, SystemError>(Self { entries: entries.collect() })
+            Ok::<_, RequestError>(Self { entries: entries.collect() })
         };
         Ok(web::block(look).await.map_err(|_| Problem::internal())??)
     }
@@ -84,8 +84,8 @@ impl StoreView {
     /// A problem if the store cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
-            let store = api.system.store();
-            Ok::<_, SystemError>(Self {
+            let store = &api.system.store;
+            Ok::<_, RequestError>(Self {
                 directory: store.dir().to_owned(),
                 bytes_on_disk: store.size_on_disk()?,
                 journal: JournalOffsets { begin: store.journal().first_offset()?, end: store.journal().next_offset()? },
@@ -120,28 +120,28 @@ pub(in crate::http) async fn backup(
             "Give a path from the root of this machine's file system, such as /backups/monday.",
         ));
     }
-    let copied = web::block(move || api.system.backup(&target)).await.map_err(|_| Problem::internal())?;
+    let copied = web::block(move || api.system.maintenance.backup(&target)).await.map_err(|_| Problem::internal())?;
     copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
 }
 
 /// Writes the database anew while everything goes on; the answer comes when the disk is given back.
 pub(in crate::http) async fn compact(api: Data<ApiState>, Json(EmptyBody {}): Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    let compacted = web::block(move || api.system.compact()).await.map_err(|_| Problem::internal())?;
+    let compacted = web::block(move || api.system.maintenance.compact()).await.map_err(|_| Problem::internal())?;
     compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
 }
 
-fn not_copied(error: SystemError) -> Problem {
+fn not_copied(error: MaintenanceError) -> Problem {
     match error {
-        SystemError::MaintenanceRunning => Problem::not_ready("A backup or a compaction is under way.", RETRY_DELAY),
-        SystemError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
-        SystemError::Store(reason) => Problem::conflict(format!("{reason}.")),
+        MaintenanceError::Running => Problem::not_ready("A backup or a compaction is under way.", RETRY_DELAY),
+        MaintenanceError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
+        MaintenanceError::Store(reason) => Problem::conflict(format!("{reason}.")),
         other => other.into(),
     }
 }
 
 /// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
 pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let look = move || api.system.store().erasures().erased_users().map_err(SystemError::from);
+    let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
     let lines: String = done.iter().map(|(erased, asked)| format!("{}\n", json!({ "erased": erased.to_hex(), "asked": asked }))).collect();
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))

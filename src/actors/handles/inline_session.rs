@@ -1,13 +1,13 @@
-//! Answers that follow from what the request tells, and from nothing that is kept of the user.
+//! Recommendations for a session that the request itself contains. Nothing is stored.
 
-use super::System;
+use super::recommender::RecommenderHandle;
 use crate::actors::session::{SessionOp, SessionUpdate};
 use crate::domain::{Entry, Event, EventKind, Fallback, Step};
 use crate::learner::{RankedAnswer, RecommendationRequest, ScoringWorkspace, SequenceState, recommend};
 use crate::telemetry::span;
 
-impl System {
-    /// Recommends for a session that is given by its items alone. Nothing is stored.
+impl RecommenderHandle {
+    /// Recommends for a session of item ids, each taken as a view.
     #[must_use]
     pub fn recommend_for_items(&self, items: &[String], request: &RecommendationRequest) -> RankedAnswer {
         let kind = self.learner_config.kinds.id(&EventKind::View).unwrap_or_default();
@@ -21,24 +21,24 @@ impl System {
         answer
     }
 
-    /// Recommends for a session that is given by these events alone. Nothing is stored.
+    /// Recommends for a session of events.
     #[must_use]
     pub fn recommend_for_events(&self, events: &[Event], request: &RecommendationRequest) -> RankedAnswer {
-        let happened = |event: &Event| {
-            let (_, happened) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.learner_config.kinds)?;
-            let SessionOp::Step { step, session_id } = happened.op else { return None };
+        let to_step = |event: &Event| {
+            let (_, update) = SessionUpdate::from_entry(0, Entry::Private(event.clone()), &self.dictionary, &self.learner_config.kinds)?;
+            let SessionOp::Step { step, session_id } = update.op else { return None };
             Some((step, session_id))
         };
-        self.recommend_after(events.iter().filter_map(happened), request)
+        self.recommend_after(events.iter().filter_map(to_step), request)
     }
 
     fn recommend_after(&self, steps: impl Iterator<Item = (Step, Option<String>)>, request: &RecommendationRequest) -> RankedAnswer {
         let _span = span!("answer").entered();
         let (snapshot, catalog, mut workspace) = (self.published.load(), self.catalog.load(), ScoringWorkspace::default());
-        let mut follower = SequenceState::default();
+        let mut sequence = SequenceState::default();
         for (step, session_id) in steps {
-            follower.advance(0, step, session_id.as_deref(), &self.learner_config.sequence, snapshot.weights(), &mut workspace.network);
+            sequence.advance(0, step, session_id.as_deref(), &self.learner_config.sequence, snapshot.weights(), &mut workspace.network);
         }
-        recommend(&snapshot, &catalog, &mut follower, &self.learner_config.sequence, request, &mut workspace)
+        recommend(&snapshot, &catalog, &mut sequence, &self.learner_config.sequence, request, &mut workspace)
     }
 }

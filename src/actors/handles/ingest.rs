@@ -1,0 +1,136 @@
+//! Consent, admission and the journal append.
+
+use actix::Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use crate::actors::admission::{AdmissionControl, AdmissionPermit};
+use crate::actors::committer::{AppendEntries, CommitterActor};
+use crate::actors::error::RequestError;
+use crate::domain::{Consent, Entry, UserAliases, UserConsents, WithConsent};
+use crate::metrics::{Metrics, QueueName};
+use crate::store::CommitReceipt;
+use crate::telemetry::span;
+
+/// The entries of a request that consent allows.
+#[derive(Debug, Default)]
+pub struct ConsentedEntries {
+    /// Entries that may be journalled.
+    pub entries: Vec<Entry>,
+    /// Number of entries that were dropped.
+    pub withheld: usize,
+}
+
+/// Appends entries to the journal, within the bounds of admission and consent.
+#[derive(Clone)]
+pub struct IngestHandle {
+    pub(in crate::actors) admission: AdmissionControl,
+    pub(in crate::actors) committer: Addr<CommitterActor>,
+    pub(in crate::actors) aliases: Arc<UserAliases>,
+    pub(in crate::actors) consents: Arc<UserConsents>,
+    /// The consent of users who have not recorded one.
+    pub(in crate::actors) default_consent: Consent,
+    pub(in crate::actors) metrics: Arc<Metrics>,
+    pub(in crate::actors) draining: Arc<AtomicBool>,
+}
+
+impl IngestHandle {
+    /// Reserves room for `entries` without waiting.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] if there is no room, [`RequestError::Draining`] if the daemon is being
+    /// drained.
+    pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, RequestError> {
+        if self.is_draining() { Err(RequestError::Draining) } else { Ok(self.admission.try_admit(entries)?) }
+    }
+
+    /// Reserves room for `entries`, and waits until there is some.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] only while the system is being torn down.
+    pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, RequestError> {
+        Ok(self.admission.admit(entries).await?)
+    }
+
+    /// Writes entries to the journal and delivers them to their sessions. Returns once they are
+    /// durable.
+    ///
+    /// # Errors
+    /// [`RequestError::Store`] if the write failed: then no entry was stored.
+    pub async fn append(&self, entries: Vec<Entry>, permit: AdmissionPermit) -> Result<CommitReceipt, RequestError> {
+        let (reply, receipt) = oneshot::channel();
+        let span = span!("commit", sequor.entries = entries.len() as i64);
+        self.metrics.queue_depth.with_label(QueueName::Committer).increment(entries.len() as f64);
+        self.committer.do_send(AppendEntries { entries, permit, reply });
+        receipt.instrument(span).await.map_err(|_| RequestError::ActorStopped("committer"))?.map_err(RequestError::Store)
+    }
+
+    /// The admission bound that all entries in flight share.
+    #[must_use]
+    pub fn admission(&self) -> &AdmissionControl {
+        &self.admission
+    }
+
+    /// The metrics, to record in.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether the daemon is being drained and accepts no new entries.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// The consent that a user has recorded, if any.
+    #[must_use]
+    pub fn recorded_consent(&self, user: &str) -> Option<Consent> {
+        match self.aliases.resolve(user) {
+            Some(canonical) => self.consents.get(&canonical),
+            None => self.consents.get(user),
+        }
+    }
+
+    /// The consent in force for a user: the lesser of the recorded consent and the sender's, or the
+    /// configured default if neither is given.
+    #[must_use]
+    pub fn effective_consent(&self, user: &str, sender: Option<Consent>) -> Consent {
+        match (self.recorded_consent(user), sender) {
+            (Some(user), Some(sender)) => user.min(sender),
+            (user, sender) => user.or(sender).unwrap_or(self.default_consent),
+        }
+    }
+
+    /// Drops the entries that consent does not allow. The committer checks again, because a consent
+    /// change may be committed in between.
+    #[must_use]
+    pub fn apply_consent(&self, entries: impl IntoIterator<Item = WithConsent<Entry>>) -> ConsentedEntries {
+        let mut consented = ConsentedEntries::default();
+        for WithConsent { value, consent } in entries {
+            match self.consented_entry(value, consent) {
+                Some(entry) => consented.entries.push(entry),
+                None => consented.withheld += 1,
+            }
+        }
+        consented
+    }
+
+    fn consented_entry(&self, entry: Entry, sender: Option<Consent>) -> Option<Entry> {
+        match entry {
+            Entry::Event(event) | Entry::Private(event) => match self.effective_consent(&event.user_id, sender) {
+                Consent::None => None,
+                Consent::Session => Some(Entry::Private(event)),
+                Consent::Full => Some(Entry::Event(event)),
+            },
+            // A merge stores both ids, so both users must consent.
+            Entry::Merge(merge) => {
+                let least = self.effective_consent(&merge.from, sender).min(self.effective_consent(&merge.into, sender));
+                (least > Consent::None).then_some(Entry::Merge(merge))
+            }
+            entry => Some(entry),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Backups, compaction, removal of user data, drain and stop.
+
+use actix::Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::ingest::IngestHandle;
+use super::model::ModelHandle;
+use super::shards::ShardRouter;
+use crate::actors::committer::{CommitterActor, ForgetEventIds, PersistIndexes};
+use crate::actors::erasure_progress::ErasureProgress;
+use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::jobs::maintenance::StoreMaintenance;
+use crate::actors::shard::{ExpireSessions, ExpiryScan};
+use crate::domain::{Entry, EventKinds, Expiry, Offset, Timestamp, UserErasure};
+use crate::store::{BackupSummary, CompactionSummary, Durability, ErasedEntryCounts, Store};
+
+/// Operates on the store as a whole and removes user data.
+#[derive(Clone)]
+pub struct MaintenanceHandle {
+    pub(in crate::actors) store: Store,
+    pub(in crate::actors) router: ShardRouter,
+    pub(in crate::actors) committer: Addr<CommitterActor>,
+    pub(in crate::actors) kinds: EventKinds,
+    pub(in crate::actors) ingest: IngestHandle,
+    pub(in crate::actors) model: ModelHandle,
+    pub(in crate::actors) store_maintenance: StoreMaintenance,
+    pub(in crate::actors) erasure_progress: ErasureProgress,
+}
+
+impl MaintenanceHandle {
+    /// Writes a backup that contains every entry acknowledged before the call, see
+    /// [`Store::backup`]. Blocks until it is complete.
+    ///
+    /// # Errors
+    /// [`MaintenanceError::Running`] if a backup or a compaction is running,
+    /// [`MaintenanceError::Store`] if it could not be written.
+    pub fn backup(&self, target: &Path) -> Result<BackupSummary, MaintenanceError> {
+        self.store_maintenance.backup(target)
+    }
+
+    /// Compacts the database, see [`Store::compact`]. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`MaintenanceError::Running`] if a backup or a compaction is running,
+    /// [`MaintenanceError::Stopping`] if the stop cancelled it, [`MaintenanceError::Store`] if it
+    /// failed.
+    pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
+        self.store_maintenance.compact()
+    }
+
+    /// Cancels a compaction and ends subscriptions, so that a stop does not wait for them.
+    pub fn cancel_long_tasks(&self) {
+        self.store_maintenance.cancel();
+        self.router.close_subscribers();
+    }
+
+    /// Starts or ends draining. While the daemon drains, it accepts no new entries, answers
+    /// requests, and has closed all subscriptions.
+    pub fn set_draining(&self, is_draining: bool) {
+        self.ingest.draining.store(is_draining, Ordering::SeqCst);
+        if is_draining {
+            self.router.close_subscribers();
+        }
+    }
+
+    /// Stores all derived state: sessions, indexes and a checkpoint. The next start then has
+    /// nothing to replay. Returns the checkpoint's offset.
+    ///
+    /// # Errors
+    /// The first failure; no acknowledged entry is lost by it.
+    pub async fn persist(&self) -> Result<Offset, MaintenanceError> {
+        self.persist_with(true).await
+    }
+
+    /// As [`Self::persist`]; `is_final` if no entry follows.
+    async fn persist_with(&self, is_final: bool) -> Result<Offset, MaintenanceError> {
+        self.router.flush().await?;
+        self.committer
+            .send(PersistIndexes { is_final })
+            .await
+            .map_err(|_| RequestError::ActorStopped("committer"))?
+            .map_err(MaintenanceError::Store)?;
+        // The database buffers its last writes, and the process exits without closing it.
+        self.store.sync(Durability::PowerLoss)?;
+        self.model.checkpoint().await
+    }
+
+    /// Waits until all derived state contains the entry at `offset`, and stores that state.
+    ///
+    /// # Errors
+    /// [`RequestError::NotReached`] if the learner has not come that far within `timeout`.
+    pub(in crate::actors) async fn persist_through(&self, offset: Offset, timeout: Duration) -> Result<(), MaintenanceError> {
+        let wanted = offset + 1;
+        self.model.recommender.wait_for_offset(wanted, timeout).await?;
+        let reached = self.persist_with(false).await?;
+        if reached < wanted { Err(RequestError::NotReached { wanted, reached }.into()) } else { Ok(()) }
+    }
+
+    /// Requests the erasure of a user with all its aliases. Once this returns, the request is in the
+    /// journal and survives a crash. Returns the offset after it.
+    ///
+    /// # Errors
+    /// The journal's error: then nothing is erased.
+    pub async fn erase(&self, user_id: String, unlearn: bool, timestamp: Timestamp) -> Result<Offset, RequestError> {
+        let permit = self.ingest.try_admit(1)?;
+        let receipt = self.ingest.append(vec![Entry::Erase(UserErasure { user_id, unlearn, timestamp })], permit).await?;
+        self.erasure_progress.request();
+        Ok(receipt.offset)
+    }
+
+    /// Waits until users are erased under all their ids. Returns the counts of what was removed;
+    /// `None` on timeout.
+    pub async fn wait_for_erasure(&self, ids: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
+        self.erasure_progress.wait_for_outcomes(ids, timeout).await
+    }
+
+    /// Removes the ids of erased events from the duplicate filter.
+    pub(in crate::actors) async fn forget_event_ids(&self, ids: Vec<String>) -> Result<(), RequestError> {
+        self.committer.send(ForgetEventIds { ids }).await.map_err(|_| RequestError::ActorStopped("committer"))
+    }
+
+    /// Removes expired steps from all sessions, live and stored. Returns the number of stored
+    /// sessions that changed.
+    ///
+    /// # Errors
+    /// The store's error: then some sessions may still contain expired steps.
+    pub(in crate::actors) async fn expire_sessions(&self, expiry: &Expiry) -> Result<usize, RequestError> {
+        let (cutoffs, mut sessions) = (Arc::new(expiry.cutoffs(&self.kinds)), 0);
+        for shard in self.router.shards.iter() {
+            let mut after = None;
+            loop {
+                let request = ExpireSessions { cutoffs: Arc::clone(&cutoffs), after };
+                let ExpiryScan { changed, last } =
+                    shard.send(request).await.map_err(|_| RequestError::ActorStopped("shard"))?.map_err(RequestError::Store)?;
+                sessions += changed;
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        self.router.flush().await?;
+        Ok(sessions)
+    }
+}

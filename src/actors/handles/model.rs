@@ -1,0 +1,63 @@
+//! Learner status, checkpoints and model operations.
+
+use actix::Addr;
+use std::time::Duration;
+
+use super::ingest::IngestHandle;
+use super::recommender::RecommenderHandle;
+use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::learner::{GetStatus, LearnerActor, LearnerStatus, WriteCheckpoint};
+use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
+use crate::store::Store;
+
+/// The longest wait for the learner to apply an operation.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads the learner's status and changes the model.
+#[derive(Clone)]
+pub struct ModelHandle {
+    pub(in crate::actors) learner: Addr<LearnerActor>,
+    pub(in crate::actors) store: Store,
+    pub(in crate::actors) ingest: IngestHandle,
+    pub(in crate::actors) recommender: RecommenderHandle,
+}
+
+impl ModelHandle {
+    /// The status of learning.
+    ///
+    /// # Errors
+    /// [`RequestError::ActorStopped`] if the learner is not running.
+    pub async fn status(&self) -> Result<LearnerStatus, RequestError> {
+        self.learner.send(GetStatus).await.map_err(|_| RequestError::ActorStopped("learner"))
+    }
+
+    /// Journals a model operation and waits up to 30 s until the learner has applied it. Returns the
+    /// operation's offset. The learner applies it even if the wait times out.
+    ///
+    /// # Errors
+    /// [`MaintenanceError::NoRestorePoint`] if a rollback names an offset without a restore point,
+    /// or the journal's error: then the model is unchanged.
+    pub async fn apply(&self, operation: ModelOperation, cause: ModelChangeCause, now: Timestamp) -> Result<Offset, MaintenanceError> {
+        if let ModelOperation::Rollback { to } = operation {
+            let points: Vec<_> = self.store.list_restore_points()?.into_iter().map(|point| point.offset).collect();
+            if !points.contains(&to) {
+                return Err(MaintenanceError::NoRestorePoint { to, points });
+            }
+        }
+        let change = Entry::Model(ModelChange { timestamp: now, operation, cause });
+        // An operator may change the model while the daemon drains.
+        let permit = self.ingest.admission().try_admit(1).map_err(RequestError::from)?;
+        let receipt = self.ingest.append(vec![change], permit).await?;
+        let _ = self.recommender.wait_for_offset(receipt.offset, APPLY_TIMEOUT).await;
+        Ok(receipt.offset.saturating_sub(1))
+    }
+
+    /// Writes a checkpoint of the learned state. Returns its offset.
+    ///
+    /// # Errors
+    /// [`MaintenanceError::Checkpoint`] if it could not be written.
+    pub async fn checkpoint(&self) -> Result<Offset, MaintenanceError> {
+        let written = self.learner.send(WriteCheckpoint).await.map_err(|_| RequestError::ActorStopped("learner"))?;
+        written.map_err(MaintenanceError::Checkpoint)
+    }
+}

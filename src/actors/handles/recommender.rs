@@ -1,0 +1,138 @@
+//! Recommendations, similar and trending items, session subscriptions.
+
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
+
+use super::shards::ShardRouter;
+use crate::actors::admission::AdmissionFull;
+use crate::actors::error::RequestError;
+use crate::actors::shard::{RecommendForUser, Subscribe};
+use crate::domain::{Candidate, Catalog, EventKinds, ItemDictionary, ItemIx, Offset, Timestamp};
+use crate::learner::{LearnerConfig, ModelSnapshot, RankedAnswer, RecommendationRequest, similar_items, trending_items};
+use crate::metrics::{Metrics, QueueName};
+use crate::telemetry::span;
+
+/// Progress of the journal's readers. A read with `min_offset` waits for both.
+#[derive(Clone)]
+pub struct Watermarks {
+    /// Every entry before this offset was delivered to its session.
+    pub(in crate::actors) delivered: watch::Receiver<Offset>,
+    /// Every entry before this offset is in the published snapshot.
+    pub(in crate::actors) learned: watch::Receiver<Offset>,
+}
+
+/// Recommends from the published snapshot and the users' sessions.
+#[derive(Clone)]
+pub struct RecommenderHandle {
+    pub(in crate::actors) router: ShardRouter,
+    pub(in crate::actors) published: Arc<ArcSwap<ModelSnapshot>>,
+    pub(in crate::actors) catalog: Arc<ArcSwap<Catalog>>,
+    pub(in crate::actors) dictionary: Arc<ItemDictionary>,
+    pub(in crate::actors) learner_config: Arc<LearnerConfig>,
+    pub(in crate::actors) watermarks: Watermarks,
+    pub(in crate::actors) admission_limit: usize,
+    pub(in crate::actors) metrics: Arc<Metrics>,
+    pub(in crate::actors) draining: Arc<AtomicBool>,
+}
+
+impl RecommenderHandle {
+    /// Ranks items for a user's current session.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] if the mailbox of the user's shard is full.
+    pub async fn recommend(&self, user: String, request: RecommendationRequest) -> Result<RankedAnswer, RequestError> {
+        let (user, shard) = self.router.route(user)?;
+        let (reply, answer) = oneshot::channel();
+        let busy = || RequestError::Busy(AdmissionFull { limit: self.admission_limit });
+        let _pending = PendingRequestGuard::over(self.metrics.queue_depth.with_label(QueueName::SessionRequests));
+        let span = span!("recommend");
+        shard.try_send(RecommendForUser { user, request, reply, span: span.clone() }).map_err(|_| busy())?;
+        answer.instrument(span).await.map_err(|_| busy())
+    }
+
+    /// Items similar to one item.
+    #[must_use]
+    pub fn similar_items(&self, item: ItemIx, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        similar_items(&self.published.load(), &self.catalog.load(), item, limit, &self.learner_config.sequence, now)
+    }
+
+    /// Trending items, of one category or of the whole catalog.
+    #[must_use]
+    pub fn trending_items(&self, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
+        trending_items(&self.published.load(), &self.catalog.load(), category, limit, now)
+    }
+
+    /// The dictionary of item ids and numbers.
+    #[must_use]
+    pub fn dictionary(&self) -> &ItemDictionary {
+        &self.dictionary
+    }
+
+    /// The catalog, with every acknowledged change.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// The published snapshot of the model.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<ModelSnapshot> {
+        self.published.load_full()
+    }
+
+    /// The configured event kinds.
+    #[must_use]
+    pub fn kinds(&self) -> &EventKinds {
+        &self.learner_config.kinds
+    }
+
+    /// Waits until the sessions and the published snapshot contain every entry before an offset.
+    ///
+    /// # Errors
+    /// [`RequestError::NotReached`] if that takes longer than `timeout`.
+    pub async fn wait_for_offset(&self, wanted: Offset, timeout: Duration) -> Result<(), RequestError> {
+        let Watermarks { mut delivered, mut learned } = self.watermarks.clone();
+        let both = async {
+            // The wait also ends if the sender is gone, so the offset is checked again below.
+            let _ = delivered.wait_for(|offset| *offset >= wanted).await;
+            let _ = learned.wait_for(|offset| *offset >= wanted).await;
+        };
+        let _ = actix::clock::timeout(timeout, both).await;
+        let reached = (*self.watermarks.delivered.borrow()).min(*self.watermarks.learned.borrow());
+        if reached >= wanted { Ok(()) } else { Err(RequestError::NotReached { wanted, reached }) }
+    }
+
+    /// Subscribes to a user's session. The receiver holds the session's offset, the one after its
+    /// last entry, and changes with each of the user's events. It closes when the daemon drains.
+    ///
+    /// # Errors
+    /// [`RequestError::Draining`] if the daemon is being drained, [`RequestError::ActorStopped`] if
+    /// the user's shard is not running.
+    pub async fn subscribe(&self, user: String) -> Result<watch::Receiver<Offset>, RequestError> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(RequestError::Draining);
+        }
+        let (user, shard) = self.router.route(user)?;
+        shard.send(Subscribe { user }).await.map_err(|_| RequestError::ActorStopped("shard"))
+    }
+}
+
+/// Counts a request as pending until it is dropped, also if its client disconnects.
+struct PendingRequestGuard<'m>(&'m metrics::Gauge);
+
+impl<'m> PendingRequestGuard<'m> {
+    fn over(depth: &'m metrics::Gauge) -> Self {
+        depth.increment(1.0);
+        Self(depth)
+    }
+}
+
+impl Drop for PendingRequestGuard<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

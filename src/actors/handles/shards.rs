@@ -1,0 +1,37 @@
+//! Routing of users to shards.
+
+use actix::Addr;
+use std::sync::Arc;
+
+use crate::actors::error::RequestError;
+use crate::actors::shard::{CloseSubscribers, FlushSessions, ShardActor, shard_of};
+use crate::domain::UserAliases;
+
+/// The shard actors, addressed by user id.
+#[derive(Clone)]
+pub struct ShardRouter {
+    pub(in crate::actors) shards: Arc<[Addr<ShardActor>]>,
+    pub(in crate::actors) aliases: Arc<UserAliases>,
+}
+
+impl ShardRouter {
+    /// The canonical id of a user and the address of its shard.
+    pub(super) fn route(&self, user: String) -> Result<(String, &Addr<ShardActor>), RequestError> {
+        let user = self.aliases.resolve(&user).map_or(user, |canonical| (*canonical).to_owned());
+        let shard = self.shards.get(shard_of(&user, self.shards.len())).ok_or(RequestError::ActorStopped("shard"))?;
+        Ok((user, shard))
+    }
+
+    /// Stores every session that changed since its last write.
+    pub(super) async fn flush(&self) -> Result<(), RequestError> {
+        for shard in self.shards.iter() {
+            shard.send(FlushSessions).await.map_err(|_| RequestError::ActorStopped("shard"))?.map_err(RequestError::Store)?;
+        }
+        Ok(())
+    }
+
+    /// Ends all session subscriptions.
+    pub(super) fn close_subscribers(&self) {
+        self.shards.iter().for_each(|shard| shard.do_send(CloseSubscribers));
+    }
+}
