@@ -7,7 +7,7 @@ use super::admission::AdmissionFull;
 use super::panic_guard::CaughtPanic;
 use crate::domain::Offset;
 use crate::learner::{JobLost, LearnerError};
-use crate::store::StoreError;
+pub use crate::store::StoreError;
 
 /// Why the system did not start.
 #[derive(Debug, thiserror::Error)]

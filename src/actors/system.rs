@@ -156,14 +156,14 @@ impl System {
         let watermarks = Watermarks { delivered: committer.delivered_watermark(), learned };
         let committer = CommitterActor::start_in_arbiter(&Arbiter::new().handle(), move |_| committer);
 
-        let (admission, draining) = (AdmissionControl::new(settings.max_in_flight), Arc::<AtomicBool>::default());
-        let router = ShardRouter { shards, aliases: Arc::clone(&aliases) };
+        let admission = AdmissionControl::new(settings.max_in_flight);
+        let (router, draining) = (ShardRouter { shards, aliases: Arc::clone(&aliases) }, Arc::<AtomicBool>::default());
         let recommender = RecommenderHandle {
-            router: router.clone(),
+            router,
             published,
             catalog,
             dictionary,
-            learner_config: Arc::clone(&learner_config),
+            learner_config,
             watermarks,
             admission_limit: admission.limit(),
             metrics: Arc::clone(&metrics),
@@ -171,20 +171,32 @@ impl System {
         };
         let ingest = IngestHandle {
             admission,
-            committer: committer.clone(),
+            committer,
             aliases,
             consents,
             default_consent: settings.committer.default_consent,
             metrics: Arc::clone(&metrics),
             draining,
         };
+        Ok(Self::assemble(store, metrics, ingest, recommender, learner, store_maintenance))
+    }
+
+    /// Builds the remaining handles from the first two.
+    fn assemble(
+        store: Store,
+        metrics: Arc<Metrics>,
+        ingest: IngestHandle,
+        recommender: RecommenderHandle,
+        learner: Addr<LearnerActor>,
+        store_maintenance: StoreMaintenance,
+    ) -> Self {
         let model =
             ModelHandle { learner: learner.clone(), store: store.clone(), ingest: ingest.clone(), recommender: recommender.clone() };
         let maintenance = MaintenanceHandle {
             store: store.clone(),
-            router,
-            committer,
-            kinds: learner_config.kinds.clone(),
+            router: recommender.router.clone(),
+            committer: ingest.committer.clone(),
+            kinds: recommender.learner_config.kinds.clone(),
             ingest: ingest.clone(),
             model: model.clone(),
             store_maintenance,
@@ -197,6 +209,6 @@ impl System {
             ingest: ingest.clone(),
             recommender: recommender.clone(),
         };
-        Ok(Self { store, metrics, ingest, recommender, model, maintenance, inspection })
+        Self { store, metrics, ingest, recommender, model, maintenance, inspection }
     }
 }

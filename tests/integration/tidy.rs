@@ -36,6 +36,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "settings",
             "auth",
             "simulation",
+            "services",
             "store",
             "actors",
             "http",

@@ -20,3 +20,5 @@ pub use maintenance::MaintenanceHandle;
 pub use model::ModelHandle;
 pub use recommender::{RecommenderHandle, Watermarks};
 pub use shards::ShardRouter;
+
+pub use crate::store::{ErasedEntryCounts, QuarantinedEntry, RestorePoint};

@@ -11,13 +11,13 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::actors::error::RequestError;
+use crate::actors::handles::ErasedEntryCounts;
 use crate::domain::{Entry, Offset, Timestamp};
 use crate::http::routes::journal_export;
 use crate::http::schema::problem::Problem;
 use crate::http::schema::query;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
-use crate::store::ErasedEntryCounts;
 
 /// How long an answer waits for an erasure to be carried out.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 use actix_web::Error;
 use actix_web::error::{JsonPayloadError, PayloadError};
 
+use crate::actors::error::StoreError;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::http::middleware::body_timeout::is_body_timeout;
 use crate::http::schema::problem::{Problem, RETRY_DELAY};
-use crate::store::StoreError;
 
 /// The problem of a body that could not be received.
 pub(in crate::http) fn unreadable_body(error: &Error, max_body_bytes: usize) -> Problem {

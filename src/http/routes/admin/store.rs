@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::actors::error::{MaintenanceError, RequestError};
+use crate::actors::handles::{QuarantinedEntry, RestorePoint};
 use crate::domain::{Entry, Offset};
 use crate::http::routes::admin::query::EmptyBody;
 use crate::http::routes::journal_export;
@@ -15,7 +16,6 @@ use crate::http::schema::problem::Problem;
 use crate::http::schema::problem::RETRY_DELAY;
 use crate::http::state::ApiState;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
-use crate::store::{QuarantinedEntry, RestorePoint};
 
 /// An entry that somebody passes over, with what it holds.
 #[derive(Debug, Serialize)]
