@@ -1,4 +1,4 @@
-//! The command line in, an exit code out.
+//! The `sequor` binary: parses the command line, runs the command and sets the exit code.
 
 use clap::Parser;
 use sequor::cli::{Cli, RejectedRowsError};
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sequor: {error:#}");
+            // Exit code 2 means that some rows were rejected and all others were accepted.
             if error.is::<RejectedRowsError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

@@ -1,4 +1,4 @@
-//! `sequor backup`: a copy that can be served, made while the daemon runs.
+//! `sequor backup`: copies a data directory, also while a daemon serves it.
 
 use clap::Args;
 use serde_json::json;
@@ -13,18 +13,19 @@ use crate::store::{BackupSummary, Store};
 /// Arguments of `sequor backup`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sequor backup /backups/monday --url http://127.0.0.1:9090   through the running daemon, which goes on taking events\n  \
-    sequor backup monday.tar.gz --data-dir sequor-data           of a stopped one\n\n\
-    The backup holds every event that was acknowledged before it began. A directory can be served as it is: `sequor serve --data-dir /backups/monday`. It is written under \
-    another name until it is whole, and nothing that is there is overwritten."
+    after_help = "The backup contains every event that was acknowledged before it started. A backup directory can be served directly: `sequor serve --data-dir /backups/monday`. \
+    The backup gets its name once it is complete. Existing files are never overwritten.\n\n\
+    Examples:\n  sequor backup /backups/monday --url http://127.0.0.1:9090   a running daemon, which keeps accepting events\n  \
+    sequor backup monday.tar.gz --data-dir sequor-data           a stopped daemon"
 )]
 pub(super) struct Backup {
-    /// A new directory, or a new file that ends in .tar.gz. Through a daemon it is written on the
-    /// daemon's machine, by the daemon's user.
+    /// The backup to create: a directory, or a file that ends in .tar.gz. With --url, the daemon
+    /// writes it on its own machine, as its own user.
     target: PathBuf,
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
+    /// URL of the admin endpoint of a running daemon, such as http://127.0.0.1:9090. Without it,
+    /// the command reads the data directory of a stopped daemon.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
@@ -33,30 +34,30 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let copied = match &self.url {
-            Some(url) => self.through(url)?,
-            None => self.of_a_directory()?,
+        let summary = match &self.url {
+            Some(url) => self.back_up_daemon(url)?,
+            None => self.back_up_data_dir()?,
         };
         println!("{}", self.target.display());
-        println!("  journal entries   {:>12}", copied.entries);
-        println!("  item names        {:>12}", copied.items);
-        println!("  session records   {:>12}", copied.sessions);
-        println!("  checkpoint        {:>12}", copied.checkpoint.map_or_else(|| "none".to_owned(), |offset| format!("at {offset}")));
+        println!("  journal entries   {:>12}", summary.entries);
+        println!("  item names        {:>12}", summary.items);
+        println!("  session records   {:>12}", summary.sessions);
+        println!("  checkpoint        {:>12}", summary.checkpoint.map_or_else(|| "none".to_owned(), |offset| format!("at {offset}")));
         Ok(())
     }
 
-    fn through(&self, url: &str) -> anyhow::Result<BackupSummary> {
+    fn back_up_daemon(&self, url: &str) -> anyhow::Result<BackupSummary> {
         let target = std::path::absolute(&self.target)?;
         Ok(AdminClient::new(url, &self.auth)?.post("/admin/backup", &json!({ "target": target }))?.read_json()?)
     }
 
-    fn of_a_directory(&self) -> anyhow::Result<BackupSummary> {
+    fn back_up_data_dir(&self) -> anyhow::Result<BackupSummary> {
         let layers = data_dir::load_settings(&self.flags)?;
         let command = format!("sequor backup {}", self.target.display());
         let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), Some(&command))?;
         let progress = ProgressDisplay::new(store.journal().next_offset()?, "entries copied");
-        let copied = store.backup(&self.target, &mut |done, _| progress.update(done))?;
+        let summary = store.backup(&self.target, &mut |done, _| progress.update(done))?;
         progress.finish();
-        Ok(copied)
+        Ok(summary)
     }
 }

@@ -1,4 +1,4 @@
-//! What a command shows at a daemon's doors, and by what it knows the daemon.
+//! API key and trusted certificates for commands that connect to a daemon.
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -10,31 +10,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// Flags of every command that speaks to a daemon.
+/// Flags of every command that connects to a daemon.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ClientAuth {
-    /// The key that the daemon asks for, where it does (`sequor key create`); better set in the
-    /// environment, where other users of the machine do not see it.
+    /// API key, if the daemon requires one (`sequor key create`). Prefer the environment variable:
+    /// other users of the machine can read command lines.
     #[arg(long, value_name = "KEY", env = "SEQUOR_KEY", hide_env_values = true, global = true)]
     key: Option<String>,
-    /// Certificates in PEM, one of which must have signed that of a daemon at https:// [default:
-    /// those of the authorities that browsers know].
+    /// PEM file with the CA certificates to trust for https:// URLs [default: the built-in Mozilla
+    /// root certificates].
     #[arg(long, value_name = "FILE", env = "SEQUOR_CA", global = true)]
     ca: Option<PathBuf>,
 }
 
 impl ClientAuth {
-    /// What is sent as `Authorization`, if anything.
+    /// The value of the `Authorization` header, if a key is set.
     pub(super) fn authorization_header(&self) -> Option<String> {
         self.key.as_ref().map(|key| format!("Bearer {key}"))
     }
 
-    /// The certificates that the command line names; `None`: those that browsers know.
+    /// The certificates of `--ca`; `None` selects the built-in Mozilla roots.
     fn roots(&self) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
         let Some(file) = &self.ca else { return Ok(None) };
         let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let roots = read.with_context(|| format!("--ca {} cannot be read as PEM", file.display()))?;
-        ensure!(!roots.is_empty(), "--ca {} holds no certificate", file.display());
+        let roots = read.with_context(|| format!("cannot read --ca {} as PEM", file.display()))?;
+        ensure!(!roots.is_empty(), "--ca {} contains no certificate", file.display());
         Ok(Some(roots))
     }
 
@@ -51,7 +51,7 @@ impl ClientAuth {
         match self.roots()? {
             Some(roots) => {
                 for root in roots {
-                    store.add(root).context("--ca holds what is no authority's certificate")?;
+                    store.add(root).context("--ca contains an invalid CA certificate")?;
                 }
             }
             None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),

@@ -1,5 +1,4 @@
-//! `sequor compact`: the database written anew, so that the disk that it no longer needs is given
-//! back.
+//! `sequor compact`: rewrites the database without unused space.
 
 use anyhow::Context;
 use clap::Args;
@@ -15,15 +14,16 @@ use crate::store::{CompactionSummary, Store};
 /// Arguments of `sequor compact`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sequor compact --url http://127.0.0.1:9090   through the running daemon, which goes on taking events\n  \
-    sequor compact --data-dir sequor-data        of a stopped one\n\n\
-    Everything is copied into a fresh database, which then takes the place of the old one; nothing is changed before. There must be room for three times what is in it. A daemon does the same \
-    by itself once the database takes more than store.compact_ratio times what is in it."
+    after_help = "Copies the live data to a new database, compares both, and then replaces the old database. Until then, nothing changes. The disk needs free space of three times the \
+    live data. A daemon compacts by itself once the database is larger than store.compact_ratio times its live data.\n\n\
+    Examples:\n  sequor compact --url http://127.0.0.1:9090   a running daemon, which keeps accepting events\n  \
+    sequor compact --data-dir sequor-data        a stopped daemon"
 )]
 pub(super) struct Compact {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
+    /// URL of the admin endpoint of a running daemon, such as http://127.0.0.1:9090. Without it,
+    /// the command opens the data directory of a stopped daemon.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
     #[command(flatten)]
@@ -34,21 +34,21 @@ impl Compact {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let CompactionSummary { bytes_before, bytes_after } = match &self.url {
             Some(url) => AdminClient::new(url, &self.auth)?.post("/admin/store/compact", &json!({}))?.read_json()?,
-            None => self.a_directory()?,
+            None => self.compact_data_dir()?,
         };
         println!("bytes before   {bytes_before:>15}");
         println!("bytes after    {bytes_after:>15}");
         Ok(())
     }
 
-    fn a_directory(&self) -> anyhow::Result<CompactionSummary> {
+    fn compact_data_dir(&self) -> anyhow::Result<CompactionSummary> {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
         data_dir::silence_panics();
         let open = || data_dir::open_store(settings, |dir, options| Store::open_existing(dir, options), Some("sequor compact"));
         let store = open()?;
         store.check_journal_end()?;
-        // Everything is read twice: copied, and held against its copy.
+        // All data is read twice: to copy it and to compare the copies.
         let progress = ProgressDisplay::new(2 * store.live_bytes()?, "bytes copied and compared");
         let compacted = store.compact(&mut |done, _| {
             progress.update(done);
@@ -56,8 +56,9 @@ impl Compact {
         })?;
         progress.finish();
         store.close()?;
-        // An opening gives the new database the old one's name, and shows that it can be opened.
+        // Opening the store completes the replacement and proves that the new database can be
+        // opened.
         open()?.close()?;
-        compacted.context("broken off")
+        compacted.context("the compaction did not finish")
     }
 }

@@ -1,4 +1,4 @@
-//! A store held against what its journal says, and the words for what was found.
+//! Consistency check of a store against its journal, and the report of its findings.
 
 use serde::Serialize;
 use std::fmt;
@@ -13,10 +13,11 @@ use crate::settings::Settings;
 use crate::store::{DamageFinding, DamageRemedy, FORMAT, QuarantineReader, Store, StoreCounts, StoreError, VerificationReport, keys};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Entries for which one pass over the journal keeps the sessions in memory.
+/// Journal entries per pass. A pass keeps the sessions of one part of the users in memory; more
+/// entries mean more passes.
 const ENTRIES_PER_PASS: u64 = 2_000_000;
 
-/// Everything that can be held against something else in a store is.
+/// Checks all records of a store, and compares derived state with the journal.
 pub(super) fn check_consistency(store: &Store, settings: &Settings) -> ConsistencyReport {
     let progress = ProgressDisplay::new(store.journal().next_offset().unwrap_or_default(), "entries verified");
     let pretrained = read_pretrained(store);
@@ -27,9 +28,9 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     if let Err(error) = &pretrained
         && store.pretrained_state().is_ok()
     {
-        findings.add("origin", format!("it cannot be read: {error}"), DamageRemedy::Backup);
+        findings.add("origin", format!("cannot be read: {error}"), DamageRemedy::Backup);
     }
-    // Held against a damaged journal, sessions would only repeat its damage.
+    // With a damaged journal, comparing the sessions would only repeat its damage.
     if findings.is_journal_intact()
         && let Err(error) = check_sessions(store, &names, settings, &mut findings)
     {
@@ -40,26 +41,26 @@ pub(super) fn check_consistency(store: &Store, settings: &Settings) -> Consisten
     ConsistencyReport { data_dir: store.dir().to_owned(), format, counts, damages }
 }
 
-/// A user's events, folded.
+/// The session of a user, replayed from the journal.
 #[derive(Debug, Default)]
 pub(super) struct ReplayedSession {
-    /// The sequence.
+    /// The sequence of the events before `stop_at`.
     pub(super) sequence: UserSequence,
-    /// The first offset that is not in it; 0 if nothing is.
+    /// The first offset after the applied events; 0 if there are none.
     pub(super) applied_through: Offset,
-    /// Where to stop.
+    /// The offset before which events are applied to `sequence`.
     stop_at: Offset,
-    /// The first event from there on.
+    /// The offset of the first event from `stop_at` on.
     first_unapplied: Option<Offset>,
-    /// The last event of all.
+    /// The offset of the last event.
     last_offset: Offset,
-    /// The sequence after all events, where that is another one.
+    /// The sequence after all events, if it differs from `sequence`.
     full_sequence: Option<UserSequence>,
-    /// The user is no more: merged into another one, or erased.
+    /// Whether the user was merged into another one, or erased.
     pub(super) is_removed: bool,
 }
 
-/// Which users become one in the end: each user who is merged, with one into whom.
+/// Union of merged users: maps each merged user to the user merged into.
 #[derive(Debug, Default)]
 struct UserMergeMap(FxHashMap<String, String>);
 
@@ -86,14 +87,14 @@ impl UserMergeMap {
 }
 
 impl ReplayedSession {
-    /// The sequence of a user who is merged into another one.
+    /// Marks the user as merged into another one, and returns the sequence to merge.
     fn mark_merged(&mut self) -> UserSequence {
         self.is_removed = true;
         self.full_sequence.as_ref().unwrap_or(&self.sequence).clone()
     }
 }
 
-/// The journal of a store, and what makes sessions of it.
+/// Replays the journal of a store into sessions.
 pub(super) struct SessionReplayer<'s> {
     pub(super) store: &'s Store,
     pub(super) names: &'s ItemDictionary,
@@ -102,52 +103,52 @@ pub(super) struct SessionReplayer<'s> {
 }
 
 impl SessionReplayer<'_> {
-    /// Folds every user's events before the offset that `stop_at` says for the user, and gives them
-    /// to `folded`, of each pass over the journal one part of the users after another.
+    /// Replays each user's events before the offset `until(user)`. Calls `visit` once per pass,
+    /// with the users of that pass and a predicate that tells whether a user belongs to it.
     pub(super) fn replay_sessions(
         &self,
-        what: &'static str,
+        label: &'static str,
         until: impl Fn(&str) -> Offset,
-        folded: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        visit: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let passes = usize::try_from(self.store.journal().next_offset()? / ENTRIES_PER_PASS + 1).unwrap_or(1);
-        self.replay_in_passes(passes, what, until, folded)
+        self.replay_in_passes(passes, label, until, visit)
     }
 
-    /// The same in so many passes.
+    /// Replays in a given number of passes.
     fn replay_in_passes(
         &self,
         passes: usize,
-        what: &'static str,
+        label: &'static str,
         until: impl Fn(&str) -> Offset,
-        mut folded: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
+        mut visit: impl FnMut(FxHashMap<String, ReplayedSession>, &dyn Fn(&str) -> bool) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let &Self { store, names, kinds, idle_gap_ms } = self;
         let (begin, end) = (store.journal().first_offset()?, store.journal().next_offset()?);
-        let passed_over = store.quarantine().all()?.into_iter().filter(|noted| noted.reader == QuarantineReader::Session);
-        let passed_over: FxHashSet<Offset> = passed_over.map(|noted| noted.offset).collect();
-        // Users who become one belong into one part.
+        let quarantined = store.quarantine().all()?.into_iter().filter(|entry| entry.reader == QuarantineReader::Session);
+        let quarantined: FxHashSet<Offset> = quarantined.map(|entry| entry.offset).collect();
+        // Users who are merged must be in the same pass.
         let merged = if passes > 1 { UserMergeMap::load(store)? } else { UserMergeMap::default() };
         let part = |user: &str| shard_of(merged.resolve(user), passes);
-        let progress = ProgressDisplay::new(end * passes as u64, what);
+        let progress = ProgressDisplay::new(end * passes as u64, label);
         for pass in 0..passes {
             let mut users: FxHashMap<String, ReplayedSession> = FxHashMap::default();
             for entry in store.journal().entries(begin)? {
                 let (offset, entry) = entry?;
                 progress.update(pass as u64 * end + offset);
-                let Some((user, happened)) = SessionUpdate::from_entry(offset, entry, names, kinds) else { continue };
+                let Some((user, update)) = SessionUpdate::from_entry(offset, entry, names, kinds) else { continue };
                 if part(&user) != pass {
                     continue;
                 }
-                let act = match happened.op {
+                let op = match update.op {
                     SessionOp::Merge { from, .. } => {
-                        let gone = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
-                        SessionOp::Merge { from, sequence: gone }
+                        let merged_sequence = users.get_mut(&from).map(ReplayedSession::mark_merged).unwrap_or_default();
+                        SessionOp::Merge { from, sequence: merged_sequence }
                     }
                     other => other,
                 };
                 let user = match users.get_mut(&user) {
-                    Some(known) if !known.is_removed => known,
+                    Some(existing) if !existing.is_removed => existing,
                     _ => {
                         let new = ReplayedSession { stop_at: until(&user), ..ReplayedSession::default() };
                         users.entry(user).insert_entry(new).into_mut()
@@ -161,24 +162,25 @@ impl SessionReplayer<'_> {
                     user.first_unapplied.get_or_insert(offset);
                     user.full_sequence.get_or_insert_with(|| user.sequence.clone())
                 };
-                match act {
-                    _ if passed_over.contains(&offset) => {}
+                match op {
+                    _ if quarantined.contains(&offset) => {}
                     SessionOp::Step { step, session_id } => drop(session.push(offset, step, session_id.as_deref(), idle_gap_ms)),
-                    SessionOp::Merge { sequence: gone, .. } => session.merge(&gone, idle_gap_ms),
+                    SessionOp::Merge { sequence: merged_sequence, .. } => session.merge(&merged_sequence, idle_gap_ms),
                     SessionOp::Forget => {
                         *session = UserSequence::default();
                         user.is_removed = true;
                     }
                 }
             }
-            folded(users, &|user| part(user) == pass)?;
+            visit(users, &|user| part(user) == pass)?;
         }
         progress.finish();
         Ok(())
     }
 }
 
-/// Every session record against the fold of its user's events, as far as it says to reach.
+/// Compares every session record with the replay of its user's events, up to the offset in the
+/// record.
 fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, findings: &mut VerificationReport) -> Result<(), StoreError> {
     let (kinds, idle_gap_ms) = (&settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
     let sessions = store.sessions();
@@ -186,63 +188,74 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
     let through = sessions.watermark().unwrap_or(0);
     let expired = store.expiries().last_begun()?.map(|expiry| expiry.cutoffs(kinds));
     let until = |user: &str| sessions.get(user).ok().flatten().map_or(0, |record| record.applied_through);
-    let recorded = SessionReplayer { store, names, kinds, idle_gap_ms };
-    recorded.replay_sessions("entries held against the sessions", until, |mut users, is_of_this_pass| {
+    let replayer = SessionReplayer { store, names, kinds, idle_gap_ms };
+    replayer.replay_sessions("entries compared with the sessions", until, |mut users, is_in_pass| {
         for record in sessions.iter()? {
-            // A record that cannot be read was told of.
+            // `Store::verify` has already reported unreadable records.
             let Ok((user, record)) = record else { continue };
-            if !is_of_this_pass(&user) {
+            if !is_in_pass(&user) {
                 continue;
             }
-            let place = format!("sessions, {}", keys::redacted(&user));
-            let Some(folded) = users.remove(&user) else {
-                // All that is known of this user may lie in a head that was dropped.
+            let location = format!("sessions, {}", keys::redacted(&user));
+            let Some(replayed) = users.remove(&user) else {
+                // All events of this user may be in the dropped head of the journal.
                 if begin > 0 && record.applied_through <= begin {
                     continue;
                 }
-                findings.add(place, "the journal has no event of this user", DamageRemedy::Settings);
+                findings.add(location, "the journal contains no event of this user", DamageRemedy::Settings);
                 continue;
             };
-            if folded.first_unapplied.is_some_and(|next| next < through) {
-                let reason = format!("it reaches offset {}, and all should reach {through}", record.applied_through);
-                findings.add(&place, reason, DamageRemedy::Rebuild);
+            if replayed.first_unapplied.is_some_and(|next| next < through) {
+                let reason = format!("the record ends at offset {}; all records should reach {through}", record.applied_through);
+                findings.add(&location, reason, DamageRemedy::Rebuild);
             }
-            if (folded.applied_through, &folded.sequence) == (record.applied_through, &record.sequence) {
+            if (replayed.applied_through, &replayed.sequence) == (record.applied_through, &record.sequence) {
                 continue;
             }
-            let bare = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
-            // Of a journal whose head was dropped the end of a sequence is all that can be folded.
-            if begin > 0 && folded.applied_through == record.applied_through && bare(&record.sequence).ends_with(&bare(&folded.sequence)) {
+            let items_and_times = |session: &UserSequence| session.steps.iter().map(|step| (step.item, step.at)).collect::<Vec<_>>();
+            // If the head of the journal was dropped, the replay yields only the end of a sequence.
+            if begin > 0
+                && replayed.applied_through == record.applied_through
+                && items_and_times(&record.sequence).ends_with(&items_and_times(&replayed.sequence))
+            {
                 continue;
             }
-            // Where something was kept long enough neither tells of it, and borders are where it
-            // was not known. A sequence that is folded from what is left may reach further back.
+            // Expired events may be missing on either side. Session starts are not compared,
+            // because they depend on expired events. The replay may contain older events than the
+            // record.
             if let Some(expired) = &expired {
-                let left = |session: &UserSequence| -> Vec<_> {
-                    let kept = |step: &&Step| !expired.covers(step.kind, step.at);
-                    session.steps.iter().filter(kept).map(|step| (step.item, step.at)).collect()
+                let retained = |session: &UserSequence| -> Vec<_> {
+                    let is_kept = |step: &&Step| !expired.covers(step.kind, step.at);
+                    session.steps.iter().filter(is_kept).map(|step| (step.item, step.at)).collect()
                 };
-                if folded.applied_through <= record.applied_through && left(&folded.sequence).ends_with(&left(&record.sequence)) {
+                if replayed.applied_through <= record.applied_through && retained(&replayed.sequence).ends_with(&retained(&record.sequence))
+                {
                     continue;
                 }
             }
-            if folded.applied_through == record.applied_through && bare(&folded.sequence) == bare(&record.sequence) {
-                findings.add(place, "its borders, kinds or values are not those that the settings give", DamageRemedy::Settings);
+            if replayed.applied_through == record.applied_through
+                && items_and_times(&replayed.sequence) == items_and_times(&record.sequence)
+            {
+                findings.add(
+                    location,
+                    "session starts, kinds or values differ from the replay under these settings",
+                    DamageRemedy::Settings,
+                );
             } else {
-                findings.add(place, "its sequence is not that of the user's events in the journal", DamageRemedy::Rebuild);
+                findings.add(location, "the sequence differs from the user's events in the journal", DamageRemedy::Rebuild);
             }
         }
-        for (user, folded) in users {
-            let is_kept = folded.last_offset.saturating_add(settings.learning.users_kept) >= end;
-            // Of one who is no more nothing need be left.
-            if is_kept
-                && !folded.is_removed
-                && folded.first_unapplied.is_some_and(|next| next < through)
+        for (user, replayed) in users {
+            let must_exist = replayed.last_offset.saturating_add(settings.learning.users_kept) >= end;
+            // A removed user needs no record.
+            if must_exist
+                && !replayed.is_removed
+                && replayed.first_unapplied.is_some_and(|next| next < through)
                 && matches!(sessions.get(&user), Ok(None))
             {
                 findings.add(
                     format!("sessions, {}", keys::redacted(&user)),
-                    format!("there is no record, and all should reach {through}"),
+                    format!("the record is missing; all records should reach {through}"),
                     DamageRemedy::Rebuild,
                 );
             }
@@ -251,7 +264,7 @@ fn check_sessions(store: &Store, names: &ItemDictionary, settings: &Settings, fi
     })
 }
 
-/// What was found, to be shown.
+/// Report of a consistency check.
 #[derive(Debug, Serialize)]
 pub(super) struct ConsistencyReport {
     data_dir: PathBuf,
@@ -261,13 +274,13 @@ pub(super) struct ConsistencyReport {
 }
 
 impl ConsistencyReport {
-    /// A store that could not even be opened.
+    /// A report for a store that cannot be opened.
     pub(super) fn from_open_error(dir: &Path, error: &StoreError) -> Self {
         let damage = DamageFinding { location: "store".to_owned(), reason: error.to_string(), remedy: DamageRemedy::Backup };
         Self { data_dir: dir.to_owned(), format: FORMAT, counts: StoreCounts::default(), damages: vec![damage] }
     }
 
-    /// As of another directory, where it will stand.
+    /// The same report for another directory, the target of a restore.
     pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         self.data_dir = dir.to_owned();
         self
@@ -277,13 +290,12 @@ impl ConsistencyReport {
         &self.damages
     }
 
-    /// An error if there is any damage; it is for the exit code, the damage itself having been
-    /// shown.
+    /// Fails if there is any damage, for the exit code. The report lists the damages.
     pub(super) fn ensure_undamaged(&self) -> anyhow::Result<()> {
         match self.damages.len() {
             0 => Ok(()),
             1 => anyhow::bail!("{} is damaged in one place", self.data_dir.display()),
-            places => anyhow::bail!("{} is damaged in {places} places", self.data_dir.display()),
+            count => anyhow::bail!("{} is damaged in {count} places", self.data_dir.display()),
         }
     }
 }
@@ -333,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn users_who_become_one_are_folded_alike_however_many_passes_it_takes() {
+    fn the_number_of_passes_does_not_change_the_replay_of_merged_users() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), &StoreOptions::default()).unwrap();
         let names = ItemDictionary::default();
@@ -341,13 +353,13 @@ mod tests {
             names.intern(&format!("item{item}"));
         }
         let (kinds, users) = (EventKinds::default(), 40);
-        // The journal names who a user is by then.
+        // Events after a merge carry the id of the remaining user.
         let mut merged = UserMergeMap::default();
         let mut entries = Vec::new();
         for round in 0..400_i64 {
             entries.push(event(round, merged.resolve(&format!("user{}", round * 17 % users))));
-            // Chains: each is merged into the next one, who is merged later; and every eighth
-            // stays, and goes on.
+            // Chains of merges: each user is merged into the next one, who is merged later. Every
+            // eighth user remains.
             let from = round / 10;
             if round % 10 == 9 && from % 8 != 7 {
                 let (from, into) = (format!("user{from}"), format!("user{}", from + 1));
@@ -356,32 +368,32 @@ mod tests {
             }
         }
         store.journal().append(&entries, Durability::ProcessCrash).unwrap();
-        let recorded = SessionReplayer { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
-        let fold = |passes: usize| {
+        let replayer = SessionReplayer { store: &store, names: &names, kinds: &kinds, idle_gap_ms: 30 * 60_000 };
+        let replay = |passes: usize| {
             let mut all = BTreeMap::new();
-            let take = |users: FxHashMap<String, ReplayedSession>, is_of_this_pass: &dyn Fn(&str) -> bool| {
-                for (user, folded) in users {
-                    assert!(is_of_this_pass(&user), "{user}");
-                    // Up to an offset, and beyond it.
-                    let told = (
-                        folded.sequence,
-                        folded.applied_through,
-                        folded.first_unapplied,
-                        folded.last_offset,
-                        folded.full_sequence,
-                        folded.is_removed,
+            let take = |users: FxHashMap<String, ReplayedSession>, is_in_pass: &dyn Fn(&str) -> bool| {
+                for (user, replayed) in users {
+                    assert!(is_in_pass(&user), "{user}");
+                    // State up to the offset, and beyond it.
+                    let state = (
+                        replayed.sequence,
+                        replayed.applied_through,
+                        replayed.first_unapplied,
+                        replayed.last_offset,
+                        replayed.full_sequence,
+                        replayed.is_removed,
                     );
-                    assert!(all.insert(user.clone(), told).is_none(), "{user} is of two passes");
+                    assert!(all.insert(user.clone(), state).is_none(), "{user} is in two passes");
                 }
                 Ok(())
             };
-            recorded.replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
+            replayer.replay_in_passes(passes, "entries", |user| if user == "user23" { 200 } else { Offset::MAX }, take).unwrap();
             all
         };
-        let once = fold(1);
-        assert!(once.values().filter(|told| told.5).count() > 10 && once.values().any(|told| told.4.is_some()), "{once:?}");
+        let once = replay(1);
+        assert!(once.values().filter(|state| state.5).count() > 10 && once.values().any(|state| state.4.is_some()), "{once:?}");
         for passes in [2, 3, 7] {
-            assert_eq!(fold(passes), once, "{passes} passes");
+            assert_eq!(replay(passes), once, "{passes} passes");
         }
     }
 }

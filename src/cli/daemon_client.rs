@@ -1,4 +1,5 @@
-//! A daemon over HTTP, asked by one thread that has many requests under way. Connections stay open.
+//! Asynchronous HTTP client of a daemon. One thread can have many requests in flight; connections
+//! stay open.
 
 use anyhow::{Context, bail};
 use awc::http::header::AUTHORIZATION;
@@ -13,23 +14,23 @@ use super::client_auth::ClientAuth;
 use crate::domain::{Entry, WithConsent};
 use crate::ingest::{write_entry, write_entry_with_consent};
 
-/// An answer that takes longer is not waited for.
+/// Time limit for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Until what was turned away is sent again.
+/// Delay before a request is retried that the daemon rejected as overloaded.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The largest answer that is read: pages of lists and of metrics are far smaller.
+/// Size limit of a response; pages of recommendations and metrics are far smaller.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
-/// A daemon. To be used within an actix system; clones share the connections.
+/// Client of one daemon. Must be used within an actix system. Clones share the connections.
 #[derive(Clone)]
 pub(super) struct DaemonClient {
     client: Client,
     api: String,
-    /// `None` if nothing is known of it.
+    /// URL of the admin endpoint, if known.
     admin: Option<String>,
 }
 
-/// What is asked of a daemon.
+/// A request to a daemon.
 #[derive(Debug, Clone)]
 pub(super) struct ApiRequest {
     method: Method,
@@ -46,29 +47,29 @@ impl ApiRequest {
         Self { method: Method::POST, path: path.to_owned(), body }
     }
 
-    /// Tells events, a line each.
+    /// A request that sends events, one JSON line each.
     pub(super) fn events<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/events", lines(entries)?))
     }
 
-    /// Tells events with what is said of consent, a line each.
-    pub(super) fn events_with_consent(said: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
+    /// A request that sends events with their consent levels, one JSON line each.
+    pub(super) fn events_with_consent(entries: &[WithConsent<Entry>]) -> anyhow::Result<Self> {
         let mut body = Vec::new();
-        said.iter().try_for_each(|said| write_entry_with_consent(said, &mut body))?;
+        entries.iter().try_for_each(|entry| write_entry_with_consent(entry, &mut body))?;
         Ok(Self::post("/v1/events", body))
     }
 
-    /// Tells changes of items, a line each.
+    /// A request that sends item changes, one JSON line each.
     pub(super) fn items<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Self> {
         Ok(Self::post("/v1/items", lines(entries)?))
     }
 
-    /// Asks what a user may want next.
+    /// A request for the recommendations of a user.
     pub(super) fn recommendations(user: &str, limit: usize) -> Self {
         Self::get(&format!("/v1/users/{}/recommendations?limit={limit}", utf8_percent_encode(user, NON_ALPHANUMERIC)))
     }
 
-    /// Asks what is wanted by many.
+    /// A request for trending items.
     pub(super) fn trending(limit: usize) -> Self {
         Self::get(&format!("/v1/trending?limit={limit}"))
     }
@@ -82,47 +83,47 @@ fn lines<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> anyhow::Result<Vec
     Ok(body)
 }
 
-/// A list of items as it is answered.
+/// A list of recommended items.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct RecommendationList {
     pub(super) items: Vec<RecommendationListItem>,
 }
 
-/// One of its items.
+/// An item of a [`RecommendationList`].
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct RecommendationListItem {
     pub(super) item_id: String,
 }
 
-/// What the demo and the bench read of `/admin/status`.
+/// The part of `/admin/status` that the demo and the benchmark use.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct DaemonStatus {
     pub(super) learning: LearningFigures,
     pub(super) quality: QualityFigures,
 }
 
-/// How far learning is.
+/// Learning progress.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct LearningFigures {
     pub(super) lag_entries: u64,
     pub(super) failed: bool,
 }
 
-/// The quality over all steps so far.
+/// Ranking quality over all evaluated steps.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct QualityFigures {
     pub(super) steps: u64,
     pub(super) total: QualityMeans,
 }
 
-/// The means of it.
+/// Mean ranking metrics.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct QualityMeans {
     pub(super) recall_at_20: f64,
     pub(super) mrr_at_20: f64,
 }
 
-/// What the daemon's process has taken so far.
+/// Resource usage of the daemon process since its start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProcessUsage {
     pub(super) cpu_seconds: f64,
@@ -130,13 +131,13 @@ pub(super) struct ProcessUsage {
 }
 
 impl DaemonClient {
-    /// The daemon with these addresses, such as `http://127.0.0.1:8080`, over so many connections
-    /// at most.
-    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, knock: &ClientAuth) -> anyhow::Result<Self> {
+    /// A client for the daemon at these URLs, such as `http://127.0.0.1:8080`, with at most
+    /// `connections` connections.
+    pub(super) fn new(api: &str, admin: Option<&str>, connections: usize, auth: &ClientAuth) -> anyhow::Result<Self> {
         let connector =
-            Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(RESPONSE_TIMEOUT).rustls_0_23(knock.awc_tls_config()?);
+            Connector::new().limit(connections).conn_lifetime(Duration::MAX).timeout(RESPONSE_TIMEOUT).rustls_0_23(auth.awc_tls_config()?);
         let client = Client::builder().connector(connector).timeout(RESPONSE_TIMEOUT).disable_redirects();
-        let client = match knock.authorization_header() {
+        let client = match auth.authorization_header() {
             Some(authorization) => client.add_default_header((AUTHORIZATION, authorization)).finish(),
             None => client.finish(),
         };
@@ -144,50 +145,54 @@ impl DaemonClient {
         Ok(Self { client, api: trimmed(api), admin: admin.map(trimmed) })
     }
 
-    /// Asks the API and reads the answer to its end.
-    pub(super) async fn request(&self, question: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        self.send(&self.api, question).await
+    /// Sends a request to the API and reads the whole response.
+    pub(super) async fn request(&self, request: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        self.send(&self.api, request).await
     }
 
     async fn send(&self, address: &str, ApiRequest { method, path, body }: ApiRequest) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        let request = self.client.request(method, format!("{address}{path}")).no_decompress();
-        let answer = if body.is_empty() { request.send() } else { request.content_type("application/x-ndjson").send_body(body) };
-        // What the client says of its errors is not to be shared between threads: its words are.
-        let mut answer = answer.await.map_err(|error| anyhow::anyhow!("{address} does not answer: {error}"))?;
-        let body =
-            answer.body().limit(MAX_RESPONSE_BYTES).await.map_err(|error| anyhow::anyhow!("{address} broke off its answer: {error}"))?;
-        Ok((answer.status(), body.to_vec()))
+        let outgoing = self.client.request(method, format!("{address}{path}")).no_decompress();
+        let response = if body.is_empty() { outgoing.send() } else { outgoing.content_type("application/x-ndjson").send_body(body) };
+        // The errors of `awc` are not `Send`; only their messages are kept.
+        let mut response = response.await.map_err(|error| anyhow::anyhow!("{address} does not answer: {error}"))?;
+        let body = response
+            .body()
+            .limit(MAX_RESPONSE_BYTES)
+            .await
+            .map_err(|error| anyhow::anyhow!("cannot read the whole response of {address}: {error}"))?;
+        Ok((response.status(), body.to_vec()))
     }
 
-    /// Asks the API for what it must be able to answer.
-    pub(super) async fn request_json<T: DeserializeOwned>(&self, question: ApiRequest) -> anyhow::Result<T> {
-        let path = question.path.clone();
-        read(&path, self.request(question).await?)
+    /// Sends a request to the API and parses the JSON response. An error status is an error.
+    pub(super) async fn request_json<T: DeserializeOwned>(&self, request: ApiRequest) -> anyhow::Result<T> {
+        let path = request.path.clone();
+        parse_response(&path, self.request(request).await?)
     }
 
-    /// Tells something that must be taken, again and again while the daemon is at its bound.
-    pub(super) async fn send_until_accepted(&self, question: ApiRequest) -> anyhow::Result<()> {
+    /// Sends a request, and retries while the daemon answers 503 (overloaded).
+    pub(super) async fn send_until_accepted(&self, request: ApiRequest) -> anyhow::Result<()> {
         loop {
-            let path = question.path.clone();
-            match self.request(question.clone()).await? {
+            let path = request.path.clone();
+            match self.request(request.clone()).await? {
                 (StatusCode::SERVICE_UNAVAILABLE, _) => actix::clock::sleep(RETRY_DELAY).await,
-                answer => return read::<IgnoredAny>(&path, answer).map(|_| ()),
+                response => return parse_response::<IgnoredAny>(&path, response).map(|_| ()),
             }
         }
     }
 
-    /// How everything stands.
+    /// Reads the status of the daemon.
     pub(super) async fn status(&self) -> anyhow::Result<DaemonStatus> {
-        let admin = self.admin.as_deref().context("no admin endpoint is known")?;
-        read("/admin/status", self.send(admin, ApiRequest::get("/admin/status")).await?)
+        let admin = self.admin.as_deref().context("the URL of the admin endpoint is not known")?;
+        parse_response("/admin/status", self.send(admin, ApiRequest::get("/admin/status")).await?)
     }
 
-    /// Waits until all that was taken is learned, if the daemon can be asked.
+    /// Waits until all accepted entries are learned. Returns at once if the admin endpoint is not
+    /// known.
     pub(super) async fn wait_until_learned(&self) -> anyhow::Result<()> {
         while self.admin.is_some() {
             let status = self.status().await?;
             if status.learning.failed {
-                bail!("learning has stopped for an error; the daemon's log names it");
+                bail!("learning stopped after an error; see the log of the daemon");
             }
             if status.learning.lag_entries == 0 {
                 break;
@@ -197,13 +202,13 @@ impl DaemonClient {
         Ok(())
     }
 
-    /// What the daemon's process says that it took; `None` where it cannot say, or no admin
-    /// endpoint is known.
+    /// Reads the resource usage of the daemon process. `None` if the platform or the admin endpoint
+    /// does not provide it.
     pub(super) async fn process_usage(&self) -> anyhow::Result<Option<ProcessUsage>> {
         let Some(admin) = self.admin.as_deref() else { return Ok(None) };
         let (status, text) = self.send(admin, ApiRequest::get("/metrics")).await?;
         if !status.is_success() {
-            bail!("{admin}/metrics answers {status}; is it the address of an admin endpoint?");
+            bail!("{admin}/metrics answers {status}; check that this is the URL of an admin endpoint");
         }
         let text = String::from_utf8_lossy(&text);
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
@@ -212,9 +217,9 @@ impl DaemonClient {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &str, (status, body): (StatusCode, Vec<u8>)) -> anyhow::Result<T> {
+fn parse_response<T: DeserializeOwned>(path: &str, (status, body): (StatusCode, Vec<u8>)) -> anyhow::Result<T> {
     if !status.is_success() {
         bail!("{path} answers {status}: {}", String::from_utf8_lossy(&body));
     }
-    serde_json::from_slice(&body).with_context(|| format!("{path} answers something else than was expected"))
+    serde_json::from_slice(&body).with_context(|| format!("unexpected response to {path}"))
 }

@@ -1,5 +1,4 @@
-//! A daemon of a command's own: another process of the same executable, on a directory of its own,
-//! that ends with the command.
+//! A temporary daemon: a child process that runs the same executable and ends with the command.
 
 use anyhow::{Context, bail};
 use std::fs::{self, File};
@@ -13,75 +12,78 @@ use super::client_auth::ClientAuth;
 use super::data_dir::{AdminClient, daemon_addresses};
 use super::flags::RuntimeFlags;
 
-/// A start that takes longer has failed.
+/// Time limit for a start.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// How often it is looked whether the daemon is there, or has gone.
+/// Interval of checks whether the daemon is ready or has exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Lines of the log that are shown of a daemon that did not start.
+/// Number of last log lines in an error message.
 const LOG_TAIL_LINES: usize = 5;
 
-/// A running daemon; asked to stop, and waited for, when dropped.
+/// A running daemon. Dropping it stops the daemon and waits for its exit.
 pub(super) struct DaemonProcess {
     process: process::Child,
     /// The public API's address, as `http://host:port`.
     pub(super) api: String,
     /// The admin endpoint's address, as `http://host:port`.
     pub(super) admin: String,
-    /// Where it logs.
+    /// The log file of the daemon.
     log: PathBuf,
     /// Removed once the daemon has stopped.
     _temp_dir: Option<TempDir>,
 }
 
 impl DaemonProcess {
-    /// Starts a daemon and waits until it is ready. `more` are settings that stand above those of
-    /// the flags. Without a data directory it gets one that is removed at the end.
+    /// Starts a daemon and waits until it is ready. The settings in `overrides` take precedence
+    /// over `flags`. Without `--data-dir`, the daemon uses a temporary directory.
     ///
     /// # Errors
-    /// If the directory holds something already, or the daemon does not start; the last lines of
-    /// its log say why.
-    pub(super) fn start(flags: &RuntimeFlags, more: &[(&str, String)]) -> anyhow::Result<Self> {
-        // Wrong settings are told before anything is made.
+    /// If the directory is not empty or the daemon does not start. The error contains the last
+    /// lines of the log.
+    pub(super) fn start(flags: &RuntimeFlags, overrides: &[(&str, String)]) -> anyhow::Result<Self> {
+        // Validates the settings before creating any file.
         let settings = flags.layers(&[])?.validated()?.clone();
-        let (dir, rehearsal) = if flags.has_data_dir() {
+        let (dir, temp_dir) = if flags.has_data_dir() {
             (settings.store.data_dir, None)
         } else {
-            let made = tempfile::Builder::new().prefix("sequor-").tempdir().context("cannot make a directory; name one with --data-dir")?;
-            (made.path().to_owned(), Some(made))
+            let created = tempfile::Builder::new()
+                .prefix("sequor-")
+                .tempdir()
+                .context("cannot create a temporary directory; name a directory with --data-dir")?;
+            (created.path().to_owned(), Some(created))
         };
         if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
             bail!(
-                "{} is not empty, and what is made up does not belong among real data; name an empty directory with --data-dir",
+                "{} is not empty, and simulated events must not mix with real data; name an empty directory with --data-dir",
                 dir.display()
             );
         }
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let log = dir.join("daemon.log");
-        let written = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let executable = std::env::current_exe().context("cannot tell where this executable is")?;
+        let log_file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let executable = std::env::current_exe().context("cannot find the path of this executable")?;
         let mut command = Command::new(executable);
         command.arg("serve").args(flags.to_settings_arguments()).arg("--data-dir").arg(&dir);
-        for (key, value) in more {
+        for (key, value) in overrides {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        // What it says may be shown in an error.
+        // Errors may quote the log, so it must contain no escape sequences.
         command.env("NO_COLOR", "1");
-        // Ctrl-C is for this process; the daemon hears of the end by its standard input, however
-        // this process ends.
-        command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(written);
-        let process = command.spawn().context("cannot start a daemon")?;
-        let mut child = Self { process, api: String::new(), admin: String::new(), log, _temp_dir: rehearsal };
-        child.wait(&dir)?;
+        // Ctrl-C must reach only this process. The daemon stops when its standard input ends, which
+        // happens however this process ends.
+        command.arg("--until-eof").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log_file);
+        let process = command.spawn().context("cannot start the daemon")?;
+        let mut child = Self { process, api: String::new(), admin: String::new(), log, _temp_dir: temp_dir };
+        child.wait_until_ready(&dir)?;
         Ok(child)
     }
 
-    fn wait(&mut self, dir: &Path) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < START_TIMEOUT {
+    fn wait_until_ready(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < START_TIMEOUT {
             if let Some(status) = self.process.try_wait()? {
-                bail!("the daemon did not start ({status}){}", self.last_words());
+                bail!("the daemon did not start ({status}){}", self.log_tail());
             }
-            // While it is being written it is no JSON yet.
+            // A partly written file does not parse; the next round reads it again.
             if let Some((api, admin)) = daemon_addresses(dir)
                 && AdminClient::new(&admin, &ClientAuth::default()).and_then(|admin| admin.get("/readyz")).is_ok()
             {
@@ -90,30 +92,32 @@ impl DaemonProcess {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        bail!("the daemon is not ready after {} s{}", START_TIMEOUT.as_secs(), self.last_words());
+        bail!("the daemon is not ready after {} s{}", START_TIMEOUT.as_secs(), self.log_tail());
     }
 
-    /// What came of talking to it; if that failed since it has ended, with what it said last.
+    /// Returns `result`. If it is an error and the daemon has exited, adds the exit status and the
+    /// last log lines.
     pub(super) fn add_exit_context<T>(&mut self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         result.map_err(|error| match self.process.try_wait() {
-            Ok(Some(status)) => error.context(format!("the daemon has ended ({status}){}", self.last_words())),
+            Ok(Some(status)) => error.context(format!("the daemon exited ({status}){}", self.log_tail())),
             _ => error,
         })
     }
 
-    /// What it said last, to be put after a sentence.
-    fn last_words(&self) -> String {
+    /// The last lines of the log, formatted as the end of an error message.
+    fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(LOG_TAIL_LINES)..).unwrap_or_default().join("\n");
-        if last.is_empty() { String::new() } else { format!("; it said last:\n{last}\n") }
+        let tail = lines.get(lines.len().saturating_sub(LOG_TAIL_LINES)..).unwrap_or_default().join("\n");
+        if tail.is_empty() { String::new() } else { format!("; its last log lines:\n{tail}\n") }
     }
 }
 
 impl Drop for DaemonProcess {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
-        // It is not there any more, or it ends: what it has taken it puts away first.
+        // Either the daemon has already exited, or it exits after it has stored all accepted
+        // events.
         let _ = self.process.wait();
     }
 }

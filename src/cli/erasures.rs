@@ -1,4 +1,4 @@
-//! `sequor erasures`: who was erased, so that a restored backup forgets them, too.
+//! `sequor erasures`: lists the erased users, so that a restored backup can erase them again.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -16,15 +16,17 @@ use crate::store::{Committer, CommitterSettings, Durability, ErasedUserDigest, S
 /// Arguments of `sequor erasures`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each line stands for an id that was erased, by its SHA-256, with when that was asked. A backup made before still holds what was erased: keep this list apart from it, and give it to \
-    the restoring.\n\nExample:\n  sequor erasures --url http://127.0.0.1:9090 > erasures.ndjson\n  sequor restore monday.tar.gz --data-dir sequor-data --erasures erasures.ndjson"
+    after_help = "Each line of JSON holds the SHA-256 digest of an erased user id and the time of the request. A backup from before the erasure still contains the user's data. Keep the \
+    list apart from the backups, and pass it to `sequor restore --erasures`.\n\nExample:\n  sequor erasures --url http://127.0.0.1:9090 > erasures.ndjson\n  \
+    sequor restore monday.tar.gz --data-dir sequor-data --erasures erasures.ndjson"
 )]
 pub(super) struct ListErasures {
     #[command(flatten)]
     flags: RuntimeFlags,
     #[command(flatten)]
     auth: ClientAuth,
-    /// The admin endpoint of the running daemon, such as http://127.0.0.1:9090.
+    /// URL of the admin endpoint of a running daemon, such as http://127.0.0.1:9090. Without it,
+    /// the command reads the data directory of a stopped daemon.
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     url: Option<String>,
 }
@@ -47,7 +49,7 @@ impl ListErasures {
     }
 }
 
-/// A line of the list.
+/// A line of the erasure list.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ErasureLine {
@@ -55,44 +57,44 @@ struct ErasureLine {
     erased: String,
 }
 
-/// The list in a file.
+/// Reads an erasure list from a file.
 pub(super) fn read_list(file: &Path) -> anyhow::Result<Vec<(ErasedUserDigest, Timestamp)>> {
-    let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    let source = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
     let mut list = Vec::new();
-    for (number, line) in (1..).zip(BufReader::new(opened).lines()) {
+    for (number, line) in (1..).zip(BufReader::new(source).lines()) {
         let place = || format!("{}, line {number}", file.display());
         let ErasureLine { asked, erased } = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
         let Some(erased) = ErasedUserDigest::from_hex(&erased) else {
-            bail!("{}: {erased:?} is no SHA-256 in hexadecimal digits", place())
+            bail!("{}: {erased:?} is not a SHA-256 digest in hexadecimal digits", place())
         };
         list.push((erased, asked));
     }
     Ok(list)
 }
 
-/// Asks a store to forget whom the list names, unless it did so itself when that was asked. The
-/// daemon's first start carries it out. Says how many ids were found.
+/// Appends an erasure to the journal for each listed user who occurs in it, except erasures that
+/// the store already recorded. The daemon carries them out at its next start. Returns their number.
 pub(super) fn apply_list(store: &Store, list: &[(ErasedUserDigest, Timestamp)]) -> anyhow::Result<usize> {
     let mut asked: FxHashMap<_, _> = list.iter().copied().collect();
-    for (erased, then) in store.erasures().erased_users()? {
-        if asked.get(&erased).is_some_and(|asked| *asked <= then) {
+    for (erased, recorded) in store.erasures().erased_users()? {
+        if asked.get(&erased).is_some_and(|asked| *asked <= recorded) {
             asked.remove(&erased);
         }
     }
-    let (mut looked_at, mut found) = (FxHashSet::default(), Vec::new());
-    for read in store.journal().entries(store.journal().first_offset()?)? {
-        let (_, entry) = read?;
+    let (mut checked, mut requests) = (FxHashSet::default(), Vec::new());
+    for entry in store.journal().entries(store.journal().first_offset()?)? {
+        let (_, entry) = entry?;
         for user in entry.users() {
-            if looked_at.insert(user.to_owned())
+            if checked.insert(user.to_owned())
                 && let Some(timestamp) = asked.get(&ErasedUserDigest::from_user_id(user))
             {
-                found.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
+                requests.push(Entry::Erase(UserErasure { user_id: user.to_owned(), unlearn: false, timestamp: *timestamp }));
             }
         }
     }
-    let count = found.len();
+    let count = requests.len();
     if count > 0 {
-        Committer::open(store.clone(), CommitterSettings::default())?.commit(vec![found])?;
+        Committer::open(store.clone(), CommitterSettings::default())?.commit(vec![requests])?;
     }
     store.erasures().record_erased(list)?;
     store.sync(Durability::PowerLoss)?;

@@ -1,4 +1,4 @@
-//! `sequor evaluate`: a trained network against sessions that it never learned from.
+//! `sequor evaluate`: evaluates a trained network on sessions that it was not trained on.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -13,27 +13,27 @@ use crate::settings::Period;
 /// Arguments of `sequor evaluate`.
 #[derive(Debug, Args)]
 pub(super) struct Evaluate {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
-    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
+    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
     file: PathBuf,
-    /// The checkpoint of a training.
+    /// Checkpoint from `sequor train --checkpoint`.
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// The last sessions that are tested on, as a share of all from 0.0 to 1.0. Without it, what
-    /// the training kept back.
+    /// Share of the sessions to test on, the most recent ones, from 0.0 to 1.0 [default: the share
+    /// that the training held out].
     #[arg(long, value_name = "FRACTION", value_parser = share)]
     test: Option<f64>,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it,
-    /// what the training took.
+    /// Time without events after which a new session starts, such as 30m [default: that of the
+    /// training].
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
-    /// Write the figures as JSON.
+    /// Write the metrics to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "give a share from 0.0 to 1.0".to_owned())
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be a number from 0.0 to 1.0".to_owned())
 }
 
 impl Evaluate {
@@ -44,7 +44,7 @@ impl Evaluate {
         let test = read.recording.into_test(self.test.unwrap_or(training.settings().test), training.item_names());
         if test.is_empty() {
             bail!(
-                "{} has no session to test on: none of those kept back has two events of items that were learned; see --test",
+                "{} has no session to test on: no held-out session has two events on known items; try a larger --test",
                 self.file.display()
             );
         }
@@ -62,7 +62,7 @@ impl Evaluate {
     }
 }
 
-/// Writes figures as JSON.
+/// Writes a report to a file as JSON.
 pub(super) fn write_json<T: Serialize>(file: &Path, figures: &T) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(figures)? + "\n";
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -87,14 +87,14 @@ impl fmt::Display for EvaluationReport {
     }
 }
 
-/// What the steps of the test gave.
+/// Ranking metrics over the test steps.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct EvaluationFigures {
     evaluated_steps: u64,
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
-    /// Of the interest head, in squared values; `None` if it is off.
+    /// Mean squared error of the interest head; `None` if the head is disabled.
     interest_mse: Option<f64>,
 }
 

@@ -1,4 +1,5 @@
-//! From flags, environment and file to the settings of each room.
+//! Command-line flags for settings, logging setup, and the mapping of settings to the parameters of
+//! each module.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -26,25 +27,26 @@ use crate::settings::{
 use crate::store::{self, CommitterSettings, JournalRetention, StoreOptions};
 use crate::telemetry::{SPAN_TARGET, SpanLayer, TelemetryExporter};
 
-/// Flags that set settings. They stand above the environment (`SEQUOR_SERVER__LISTEN`), which
-/// stands above the file.
+/// Flags that override settings. They take precedence over the environment
+/// (`SEQUOR_SERVER__LISTEN`), which takes precedence over the file.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SettingFlags {
-    /// Settings in TOML.
+    /// Settings file (TOML). Environment variables such as SEQUOR_SERVER__LISTEN override it; flags
+    /// override both.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Any setting by its key, such as `network.hidden=64`; may be given more than once.
+    /// Set any setting by its key, such as `network.hidden=64`. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// A command's own flags, by the key of the setting.
+/// Flags of a command that set settings, by setting key.
 type FlagOverrides<'a> = &'a [(&'a str, Option<String>)];
 
 impl SettingFlags {
-    /// The settings in force, over the defaults that the command `prefers`.
-    pub(super) fn layers(&self, prefers: &[(&str, &str)], more: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
-        let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(prefers)?;
+    /// The effective settings. `defaults` replaces the defaults of some settings for this command.
+    pub(super) fn layers(&self, defaults: &[(&str, &str)], overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+        let mut layers = SettingsLayers::<Settings>::new()?.override_defaults(defaults)?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
         }
@@ -53,7 +55,7 @@ impl SettingFlags {
             let (key, value) = pair.split_once('=').with_context(|| format!("--set {pair}: write KEY=VALUE"))?;
             layers = layers.flag(key.trim(), value.trim())?;
         }
-        for (key, value) in more {
+        for (key, value) in overrides {
             if let Some(value) = value {
                 layers = layers.flag(key, value)?;
             }
@@ -63,24 +65,23 @@ impl SettingFlags {
     }
 }
 
-/// Flags that every command takes which runs the actors.
+/// Flags of every command that opens a data directory.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct RuntimeFlags {
     #[command(flatten)]
     settings: SettingFlags,
-    /// The folder that holds everything that is kept [default: ./sequor-data; of a replay one that
-    /// is removed at its end].
+    /// Data directory [default: ./sequor-data; replay, demo and bench use a temporary one].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 impl RuntimeFlags {
-    /// Whether the command line names the data directory.
+    /// Whether the command line names a data directory.
     pub(super) fn has_data_dir(&self) -> bool {
         self.data_dir.is_some()
     }
 
-    /// The settings as they were given, for another command that takes them.
+    /// The settings flags as arguments for a child process.
     pub(super) fn to_settings_arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
         if let Some(file) = &self.settings.config {
@@ -92,58 +93,58 @@ impl RuntimeFlags {
         arguments
     }
 
-    /// The data directory that the command line names.
+    /// The data directory from the command line.
     pub(super) fn data_dir(&self) -> Option<&Path> {
         self.data_dir.as_deref()
     }
 
-    /// The settings in force; `more` are flags of the command's own, by key.
-    pub(super) fn layers(&self, more: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
+    /// The effective settings. `overrides` are the command's own flags, by setting key.
+    pub(super) fn layers(&self, overrides: FlagOverrides<'_>) -> anyhow::Result<SettingsLayers<Settings>> {
         let folder = self.data_dir.as_ref().map(|folder| folder.to_string_lossy().into_owned());
-        self.settings.layers(&[], &[more, &[("store.data_dir", folder)]].concat())
+        self.settings.layers(&[], &[overrides, &[("store.data_dir", folder)]].concat())
     }
 }
 
-/// Refuses a setting of a section that was set to something else than what a checkpoint was made
-/// with; one that nobody set gives way.
+/// Checks the settings of a section against those of a checkpoint. A setting that was set
+/// explicitly must match; a default gives way.
 pub(super) fn ensure_compatible<T: Serialize>(
     layers: &SettingsLayers<Settings>,
     section: &str,
-    ours: &T,
-    theirs: &T,
+    configured: &T,
+    stored: &T,
     except: &[&str],
 ) -> anyhow::Result<()> {
-    let (ours, theirs) = (toml::Table::try_from(ours)?, toml::Table::try_from(theirs)?);
-    for (name, value) in ours.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
+    let (configured, stored) = (toml::Table::try_from(configured)?, toml::Table::try_from(stored)?);
+    for (name, value) in configured.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
         let key = format!("{section}.{name}");
         let origin = layers.origin(&key);
-        if let Some(other) = theirs.get(name).filter(|other| *other != value && origin != SettingOrigin::Default) {
+        if let Some(other) = stored.get(name).filter(|other| *other != value && origin != SettingOrigin::Default) {
             bail!("{key} = {value} (from {origin}): the checkpoint was made with {other}");
         }
     }
     Ok(())
 }
 
-/// Sets the level of the log.
+/// Changes the log level.
 pub(super) type LogLevelControl = Box<dyn Fn(LogLevel) + Send + Sync>;
 
-/// What sends spans, if the settings say where to.
+/// Starts the exporter of trace spans, if the settings name a collector.
 pub(super) fn span_exporter(layers: &SettingsLayers<Settings>, metrics: &Metrics) -> anyhow::Result<Option<TelemetryExporter>> {
     let TelemetrySettings { endpoint, sample } = &layers.validated()?.telemetry;
     if endpoint.is_empty() {
         return Ok(None);
     }
     let exporter = TelemetryExporter::start(endpoint, *sample, metrics.spans.clone());
-    let place = || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin("telemetry.endpoint"));
-    exporter.with_context(place).map(Some)
+    let error_context = || format!("telemetry.endpoint = {endpoint:?} (from {})", layers.origin("telemetry.endpoint"));
+    exporter.with_context(error_context).map(Some)
 }
 
-/// Starts logging to standard error. What is returned changes the level.
+/// Starts logging to standard error. Returns a control for the level.
 pub(super) fn init_logging(settings: &LogSettings) -> anyhow::Result<LogLevelControl> {
     init_logging_with_spans(settings, None)
 }
 
-/// Starts logging to standard error, and what takes `spans`.
+/// Starts logging to standard error, and the layer that collects `spans`.
 pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<SpanLayer>) -> anyhow::Result<LogLevelControl> {
     // The level applies to Sequor's own lines. Below a warning, libraries may log whole requests
     // with keys and user ids. actix_http logs malformed requests as errors, which lets any client
@@ -159,17 +160,17 @@ pub(super) fn init_logging_with_spans(settings: &LogSettings, spans: Option<Span
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    // Each has a filter of its own: the level is the log's, not that of the spans.
+    // The level filter applies to the log layer only, not to the spans.
     let started = tracing_subscriber::registry().with(spans).with(lines.with_filter(level)).try_init();
-    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     Ok(Box::new(move |level| {
         if let Err(error) = handle.reload(filter(level)) {
-            tracing::error!(error = &error as &dyn std::error::Error, "the level of the log stays as it was");
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot change the log level; it is unchanged");
         }
     }))
 }
 
-/// What the fold is governed by.
+/// Parameters of the learner.
 pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
     LearnerConfig {
         learning: settings.learning.clone(),
@@ -188,33 +189,34 @@ pub(super) fn learner_config(settings: &Settings) -> LearnerConfig {
     }
 }
 
-/// What the store is opened with.
+/// Parameters of the store.
 pub(super) fn store_options(settings: &Settings) -> StoreOptions {
     StoreOptions { cache_bytes: settings.store.cache_bytes }
 }
 
-/// What every actor is started with.
-pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> SystemSettings {
+/// Parameters of the actors.
+pub(super) fn system_settings(settings: &Settings, learner: LearnerConfig) -> SystemSettings {
     let durability = match settings.store.durability {
         CommitDurability::PowerLoss => store::Durability::PowerLoss,
         CommitDurability::ProcessCrash => store::Durability::ProcessCrash,
     };
     SystemSettings {
-        learner: fold,
+        learner,
         committer: CommitterSettings {
             durability,
             dedup_window: settings.store.dedup_window as usize,
             default_consent: settings.privacy.consent,
         },
         max_in_flight: settings.server.max_in_flight_events,
-        shards: or_one_a_processor(settings.session.shards),
+        shards: or_processor_count(settings.session.shards),
         max_live_sessions: settings.session.live_max,
         idle_timeout: settings.session.passivate_after.get().unwrap_or(Duration::MAX),
         checkpoints: CheckpointPolicy {
             interval: settings.store.checkpoint_every,
             keep: settings.store.checkpoints_kept,
             forget_after: settings.learning.users_kept,
-            // The ids of the window are read from the journal when a daemon starts.
+            // A starting daemon reads the ids of the deduplication window from the journal, so
+            // these entries must stay.
             journal_retention: (settings.store.retain_entries > 0 || settings.store.retain_for != Period::OFF).then(|| JournalRetention {
                 entries: settings.store.retain_entries.max(settings.store.dedup_window),
                 period_ms: (settings.store.retain_for != Period::OFF).then(|| settings.store.retain_for.as_millis()),
@@ -224,20 +226,20 @@ pub(super) fn system_settings(settings: &Settings, fold: LearnerConfig) -> Syste
     }
 }
 
-/// For how long what is kept.
+/// Retention periods of events and impressions.
 pub(super) fn retention_policy(settings: &Settings) -> RetentionPolicy {
-    let kept = |period: Period| (period != Period::OFF).then(|| period.as_millis());
+    let retention_ms = |period: Period| (period != Period::OFF).then(|| period.as_millis());
     let events = settings.events.kinds.iter();
-    let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), kept(kind.retain_for?)?))).collect();
-    RetentionPolicy { events, impressions_ms: kept(settings.events.retain_impressions) }
+    let events = events.filter_map(|(name, kind)| Some((EventKind::from_name(name), retention_ms(kind.retain_for?)?))).collect();
+    RetentionPolicy { events, impressions_ms: retention_ms(settings.events.retain_impressions) }
 }
 
-/// What the door is opened with.
+/// Parameters of the HTTP servers.
 pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     ServerOptions {
         listen: settings.server.listen,
         admin_listen: settings.server.admin_listen,
-        workers: or_one_a_processor(settings.server.workers),
+        workers: or_processor_count(settings.server.workers),
         max_body_bytes: settings.server.max_body_bytes,
         read_wait: settings.server.read_wait.get().unwrap_or_default(),
         max_streams: settings.server.streams_max,
@@ -258,7 +260,7 @@ pub(super) fn server_options(settings: &Settings) -> ServerOptions {
     }
 }
 
-/// What events are held against at the door of a data directory, where users get their pseudonyms.
+/// Validation rules for a data directory. Here users get their pseudonyms.
 pub(super) fn server_validation_rules(settings: &Settings) -> anyhow::Result<ValidationRules> {
     let drop_properties = settings.privacy.properties == PropertiesPolicy::Drop;
     Ok(ValidationRules {
@@ -268,18 +270,18 @@ pub(super) fn server_validation_rules(settings: &Settings) -> anyhow::Result<Val
     })
 }
 
-/// What events are held against on their way to a daemon.
+/// Validation rules for events that are sent to a daemon, which assigns the pseudonyms itself.
 pub(super) fn client_validation_rules(settings: &Settings) -> ValidationRules {
-    let names = SegmentEventMapping::with_overrides(settings.segment.event_overrides());
+    let segment_events = SegmentEventMapping::with_overrides(settings.segment.event_overrides());
     ValidationRules {
         kinds: settings.events.resolved_kinds(),
         max_events: settings.server.max_batch,
-        segment_events: names,
+        segment_events,
         consent_if_refused: settings.segment.consent.clone(),
         ..ValidationRules::default()
     }
 }
 
-fn or_one_a_processor(count: usize) -> usize {
+fn or_processor_count(count: usize) -> usize {
     if count > 0 { count } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }

@@ -1,4 +1,4 @@
-//! `sequor health`: whether a daemon can be sent traffic, as an exit code.
+//! `sequor health`: reports whether a daemon is ready, as an exit code.
 
 use clap::Args;
 use std::time::Duration;
@@ -8,28 +8,31 @@ use super::data_dir::AdminClient;
 
 /// Arguments of `sequor health`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0: the daemon is ready. 1: it is not, or does not answer; standard error tells why.\n\nExamples:\n  \
-    sequor health                                    of the daemon of this machine\n  \
-    sequor health --alive --url http://10.0.0.5:9090 whether the process answers at all, ready or not")]
+#[command(
+    after_help = "Exit codes: 0, the daemon is ready; 1, it is not ready or does not answer, and standard error names the reason.\n\nExamples:\n  \
+    sequor health                                      the daemon on this machine\n  \
+    sequor health --alive --url http://10.0.0.5:9090   liveness only, for restart decisions"
+)]
 pub(super) struct Health {
-    /// The admin endpoint of the running daemon.
+    /// URL of the admin endpoint.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     url: String,
     #[command(flatten)]
     auth: ClientAuth,
-    /// Ask only whether it is there, not whether it learns and takes events.
+    /// Check only that the process answers (/healthz), not that it learns and accepts events
+    /// (/readyz).
     #[arg(long)]
     alive: bool,
-    /// How many seconds to wait for the answer.
+    /// Time limit for the answer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
 
 impl Health {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (path, said) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
+        let (path, state) = if self.alive { ("/healthz", "alive") } else { ("/readyz", "ready") };
         AdminClient::with_timeout(&self.url, &self.auth, Duration::from_secs(self.timeout))?.get(path)?;
-        println!("{} is {said}", self.url);
+        println!("{} is {state}", self.url);
         Ok(())
     }
 }

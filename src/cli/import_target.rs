@@ -1,4 +1,4 @@
-//! Where entries go: to a running daemon, or into the data directory of a stopped one.
+//! The target of an import: a running daemon, or the data directory of a stopped one.
 
 use actix::SystemRunner;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::metrics::Metrics;
 use crate::services::ingest::{WhenFull, ingest};
 use crate::store::Store;
 
-/// Takes entries and says once they are durable.
+/// Target that stores entries durably before it acknowledges them.
 pub(super) enum ImportTarget {
-    /// Through a daemon's API.
+    /// The API of a running daemon.
     Daemon(Box<EventSender>),
-    /// Through actors of this process's own.
+    /// Actors in this process, on a data directory.
     Directory(Box<DirectoryTarget>),
 }
 
-/// A data directory that is served by nobody else meanwhile.
+/// An open data directory, which no daemon serves meanwhile.
 pub(super) struct DirectoryTarget {
     runner: SystemRunner,
     system: System,
@@ -29,7 +29,7 @@ pub(super) struct DirectoryTarget {
 }
 
 impl ImportTarget {
-    /// Takes a batch: what was acknowledged is durable.
+    /// Appends a batch. Acknowledged entries are durable.
     pub(super) fn append(&mut self, entries: Vec<WithConsent<Entry>>) -> anyhow::Result<SendReceipt> {
         match self {
             Self::Daemon(sender) => sender.send(&entries),
@@ -37,12 +37,13 @@ impl ImportTarget {
         }
     }
 
-    /// What rows are held against, if not by whom they are sent to.
+    /// The validation rules of the data directory. `None` for a daemon, which validates the entries
+    /// itself.
     pub(super) fn validation_rules(&self) -> Option<&ValidationRules> {
         if let Self::Directory(directory) = self { Some(&directory.rules) } else { None }
     }
 
-    /// Brings everything to rest.
+    /// Stores all state and closes the target.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Daemon(_) => Ok(()),
@@ -59,7 +60,7 @@ impl ImportTarget {
 }
 
 impl DirectoryTarget {
-    /// Opens the directory that the flags name, or makes it.
+    /// Opens the data directory in `flags`, or creates it.
     pub(super) fn open(flags: &RuntimeFlags) -> anyhow::Result<Self> {
         let layers = data_dir::load_settings(flags)?;
         let mut settings = layers.validated()?.clone();

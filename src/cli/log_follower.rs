@@ -1,9 +1,8 @@
-//! A log that is followed through its rotations, line by line, from a place that outlives the
-//! process.
+//! Follows a log file line by line through its rotations, from a position that survives restarts.
 //!
-//! The place names the inode, the byte, and a digest of what stands before that byte: so a file is
-//! known again after it was renamed, copied or packed, and one that was emptied is seen to be
-//! another.
+//! A position consists of the inode, the byte offset, and a digest of the bytes before the offset.
+//! The digest identifies the file after it was renamed, copied or compressed, and reveals a file
+//! that was truncated and rewritten.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -15,86 +14,85 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::ingest::{DecompressedFile, KeyedDigest};
 
-/// The longest line, in bytes; one that is longer is given out without its text.
+/// Length limit of a line in bytes. A longer line is returned without its text.
 const MAX_LINE_BYTES: usize = 64 * 1024;
-/// How many bytes before a place its mark stands for.
+/// Number of bytes before a position that its digest covers.
 const MARK_BYTES: usize = 256;
-/// How long a file is read after another one took its name: its writer may not have noticed the
-/// rotation yet.
+/// Time for which a renamed file is still read: its writer may not have reopened the log yet.
 const ROTATION_GRACE: Duration = Duration::from_secs(1);
 
-/// A place in a log.
+/// A position in a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LogPosition {
     inode: u64,
-    /// In the content, unpacked.
+    /// Byte offset in the uncompressed content.
     offset: u64,
-    /// Stands for the bytes before the offset, at most 256.
+    /// Digest of the bytes before the offset, at most [`MARK_BYTES`].
     mark: String,
 }
 
 /// A line of a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogLine {
-    /// Where it begins in its file.
+    /// Byte offset of the start of the line in its file.
     pub(super) offset: u64,
-    /// Its bytes without the line's end; `None` if there are too many.
+    /// The text without the line terminator; `None` if the line is too long.
     pub(super) text: Option<Vec<u8>>,
 }
 
-/// A log that is followed.
+/// Reads a log and its rotated files.
 pub(super) struct LogFollower {
     base: PathBuf,
-    /// What the rotated files of this log are called.
+    /// Pattern of the names of rotated files.
     rotated: Regex,
     source: Option<LogFileReader>,
-    /// Since when another file has the log's name.
+    /// When another file took the name of the log.
     replaced_since: Option<Instant>,
 }
 
-/// The log's file without the ending of a rotation: `access.log` for `access.log.2.gz`.
+/// The path of the log without a rotation suffix: `access.log` for `access.log.2.gz`.
 pub(super) fn base_log_path(file: &Path) -> PathBuf {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let ending = Regex::new(r"[.\-_]\d[\d.\-_]*(\.(gz|zst))?$").ok();
-    let name = ending.map_or(name.clone(), |ending| ending.replace(&name, "").into_owned());
+    let suffix = Regex::new(r"[.\-_]\d[\d.\-_]*(\.(gz|zst))?$").ok();
+    let name = suffix.map_or(name.clone(), |suffix| suffix.replace(&name, "").into_owned());
     file.with_file_name(name)
 }
 
 impl LogFollower {
-    /// Follows a log from a place, or from its beginning. `false` with it if the place is not to be
-    /// found any more.
-    pub(super) fn new(base: &Path, place: Option<&LogPosition>) -> anyhow::Result<(Self, bool)> {
+    /// Starts at a position, or at the start of the log. The flag is `false` if the position is in
+    /// none of the files.
+    pub(super) fn new(base: &Path, position: Option<&LogPosition>) -> anyhow::Result<(Self, bool)> {
         let name = base.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let rotated = Regex::new(&format!(r"^{}[.\-_]\d[\d.\-_]*(\.(gz|zst))?$", regex::escape(&name)))?;
-        let mut followed = Self { base: base.to_owned(), rotated, source: None, replaced_since: None };
-        let found = match place {
-            Some(place) => followed.find(place)?,
+        let mut follower = Self { base: base.to_owned(), rotated, source: None, replaced_since: None };
+        let found = match position {
+            Some(position) => follower.find(position)?,
             None => true,
         };
-        followed.open()?;
-        Ok((followed, found))
+        follower.open()?;
+        Ok((follower, found))
     }
 
-    /// The place behind the last line that was read.
+    /// The position after the last line read.
     pub(super) fn position(&self) -> Option<LogPosition> {
         self.source.as_ref().map(LogFileReader::position)
     }
 
-    /// How many bytes of the present file were read from the disk.
+    /// Bytes of the current file that were read from the disk.
     pub(super) fn bytes_read(&self) -> u64 {
         self.source.as_ref().map_or(0, |source| source.decompressed.bytes_read())
     }
 
-    /// Which file is read.
+    /// The file that is being read.
     pub(super) fn current_file(&self) -> &Path {
         self.source.as_ref().map_or(&self.base, |source| &source.path)
     }
 
-    /// At most so many lines; none at the end of what there is.
-    pub(super) fn read_lines(&mut self, most: usize) -> io::Result<Vec<LogLine>> {
+    /// Reads up to `limit` complete lines. The result is empty at the end of the file.
+    pub(super) fn read_lines(&mut self, limit: usize) -> io::Result<Vec<LogLine>> {
         let mut lines = Vec::new();
         if let Some(source) = &mut self.source {
-            while lines.len() < most
+            while lines.len() < limit
                 && let Some(line) = source.next()?
             {
                 lines.push(line);
@@ -103,13 +101,14 @@ impl LogFollower {
         Ok(lines)
     }
 
-    /// The line without an end at the end of a file that nobody writes any more.
+    /// Takes the last line of a file that is no longer written, if it has no terminator.
     pub(super) fn take_unterminated_line(&mut self) -> Option<LogLine> {
         self.source.as_mut()?.take_unterminated_line()
     }
 
-    /// Whether what was read is still what stands there. If the file was emptied, it goes on with
-    /// the copy that was made of it, or, without one, at its beginning: then the answer is `false`.
+    /// Checks that the file still contains the lines that were read. If it was truncated, continues
+    /// in the rotated copy. Without a copy, restarts at the beginning of the file and returns
+    /// `false`.
     pub(super) fn recover_from_truncation(&mut self) -> io::Result<bool> {
         let Some(source) = &self.source else {
             self.open()?;
@@ -118,30 +117,30 @@ impl LogFollower {
         if source.is_intact()? {
             return Ok(true);
         }
-        let place = source.position();
+        let position = source.position();
         self.source = None;
-        let found = place.offset == 0 || self.find_copy(&place)?;
+        let found = position.offset == 0 || self.find_copy(&position)?;
         self.open()?;
         Ok(found)
     }
 
-    /// At the end of a file, moves on to the next one, if there is one. If `patient`, it first
-    /// waits until the writer of this file must have noticed the rotation. Returns the unterminated
-    /// last line of the file that it leaves.
-    pub(super) fn advance_to_next_file(&mut self, patient: bool) -> io::Result<(bool, Option<LogLine>)> {
+    /// At the end of a file, moves to the next file, if there is one. If `wait_for_writer`, it
+    /// first waits until the writer of this file must have noticed the rotation. Returns whether it
+    /// moved, and the unterminated last line of the old file.
+    pub(super) fn advance_to_next_file(&mut self, wait_for_writer: bool) -> io::Result<(bool, Option<LogLine>)> {
         let Some(source) = &self.source else { return Ok((self.open()?, None)) };
-        let there = metadata(&self.base)?;
-        if source.path == self.base && there.as_ref().is_none_or(|there| there.ino() == source.inode) {
+        let base = metadata(&self.base)?;
+        if source.path == self.base && base.as_ref().is_none_or(|base| base.ino() == source.inode) {
             self.replaced_since = None;
             return Ok((false, None));
         }
         let later = self.later_than(source.decompressed.file().metadata()?.modified()?, source.inode)?;
         let next = later.into_iter().next();
         if next.is_none() {
-            let is_fresh = patient
+            let must_wait = wait_for_writer
                 && !source.decompressed.is_compressed
                 && self.replaced_since.get_or_insert_with(Instant::now).elapsed() < ROTATION_GRACE;
-            if there.is_none() || is_fresh {
+            if base.is_none() || must_wait {
                 return Ok((false, None));
             }
         }
@@ -154,7 +153,8 @@ impl LogFollower {
         Ok((true, last))
     }
 
-    /// Opens the log at its beginning, if it is there and nothing else is open.
+    /// Opens the log at its beginning if it exists and no file is open. Returns whether a file is
+    /// open.
     fn open(&mut self) -> io::Result<bool> {
         if self.source.is_none() {
             self.source = LogFileReader::open(&self.base, &LogPosition::default())?;
@@ -162,22 +162,22 @@ impl LogFollower {
         Ok(self.source.is_some())
     }
 
-    /// Finds the file that a place is in: the log itself, or one of its rotated files.
-    fn find(&mut self, place: &LogPosition) -> io::Result<bool> {
-        if metadata(&self.base)?.is_some_and(|there| there.ino() == place.inode || place.offset > 0) {
-            let source = LogFileReader::open(&self.base, place)?;
-            self.source = source.filter(|source| place.offset > 0 || source.inode == place.inode);
+    /// Opens the file that contains a position: the log itself or one of its rotated files.
+    fn find(&mut self, position: &LogPosition) -> io::Result<bool> {
+        if metadata(&self.base)?.is_some_and(|found| found.ino() == position.inode || position.offset > 0) {
+            let source = LogFileReader::open(&self.base, position)?;
+            self.source = source.filter(|source| position.offset > 0 || source.inode == position.inode);
             if self.source.is_some() {
                 return Ok(true);
             }
         }
-        self.find_copy(place)
+        self.find_copy(position)
     }
 
-    /// Finds the rotated file that a place is in.
-    fn find_copy(&mut self, place: &LogPosition) -> io::Result<bool> {
+    /// Opens the rotated file that contains a position.
+    fn find_copy(&mut self, position: &LogPosition) -> io::Result<bool> {
         for (_, path) in self.rotated_files()?.into_iter().rev() {
-            self.source = LogFileReader::open(&path, place)?.filter(|source| place.offset > 0 || source.inode == place.inode);
+            self.source = LogFileReader::open(&path, position)?.filter(|source| position.offset > 0 || source.inode == position.inode);
             if self.source.is_some() {
                 return Ok(true);
             }
@@ -185,11 +185,11 @@ impl LogFollower {
         Ok(false)
     }
 
-    /// The rotated files that were written after that moment, oldest first.
-    fn later_than(&self, moment: SystemTime, inode: u64) -> io::Result<Vec<PathBuf>> {
+    /// The rotated files modified after `time`, except the one with `inode`, oldest first.
+    fn later_than(&self, time: SystemTime, inode: u64) -> io::Result<Vec<PathBuf>> {
         let mut later = Vec::new();
         for (modified, path) in self.rotated_files()? {
-            if modified > moment && metadata(&path)?.is_some_and(|there| there.ino() != inode) {
+            if modified > time && metadata(&path)?.is_some_and(|found| found.ino() != inode) {
                 later.push(path);
             }
         }
@@ -203,9 +203,9 @@ impl LogFollower {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if self.rotated.is_match(&entry.file_name().to_string_lossy())
-                && let Some(there) = metadata(&entry.path())?
+                && let Some(found) = metadata(&entry.path())?
             {
-                files.push((there.modified()?, entry.path()));
+                files.push((found.modified()?, entry.path()));
             }
         }
         files.sort();
@@ -213,61 +213,63 @@ impl LogFollower {
     }
 }
 
-/// What is known of a file; `None` if it is not there.
+/// The metadata of a file; `None` if it does not exist.
 fn metadata(file: &Path) -> io::Result<Option<Metadata>> {
     match fs::metadata(file) {
-        Ok(there) => Ok(Some(there)),
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A file that is read.
+/// Reader of one file.
 struct LogFileReader {
     path: PathBuf,
     decompressed: DecompressedFile,
     inode: u64,
-    /// Where the next line begins.
+    /// Byte offset of the next line.
     offset: u64,
-    /// The bytes before it, at most [`MARK_BYTES`].
+    /// The bytes before the offset, at most [`MARK_BYTES`].
     preceding_bytes: Vec<u8>,
-    /// What is there of the next line.
+    /// The part of the next line that was read so far.
     partial: Vec<u8>,
-    /// How many bytes of it were dropped, since it is too long.
+    /// Number of dropped bytes of the next line, which is too long.
     dropped_bytes: u64,
 }
 
 impl LogFileReader {
-    /// Opens a file at a place; `None` if it is not there, or the place is not in it.
-    fn open(path: &Path, place: &LogPosition) -> io::Result<Option<Self>> {
-        let mut unpacked = match DecompressedFile::open(path) {
-            Ok(unpacked) => unpacked,
+    /// Opens a file at a position. `None` if the file does not exist or does not contain the
+    /// position.
+    fn open(path: &Path, position: &LogPosition) -> io::Result<Option<Self>> {
+        let mut decompressed = match DecompressedFile::open(path) {
+            Ok(decompressed) => decompressed,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let inode = unpacked.file().metadata()?.ino();
-        let marked = place.offset.min(MARK_BYTES as u64);
-        let mut before = Vec::new();
-        // A packed file that is not whole has not that place.
-        let read = unpacked.skip(place.offset - marked).and_then(|()| (&mut unpacked.reader).take(marked).read_to_end(&mut before));
-        let is_there = read.is_ok() && before.len() as u64 == marked && (marked == 0 || mark(&before) == place.mark);
+        let inode = decompressed.file().metadata()?.ino();
+        let marked = position.offset.min(MARK_BYTES as u64);
+        let mut preceding = Vec::new();
+        // A truncated compressed file does not contain the position.
+        let read =
+            decompressed.skip(position.offset - marked).and_then(|()| (&mut decompressed.reader).take(marked).read_to_end(&mut preceding));
+        let is_match = read.is_ok() && preceding.len() as u64 == marked && (marked == 0 || mark(&preceding) == position.mark);
         let source = Self {
             path: path.to_owned(),
-            decompressed: unpacked,
+            decompressed,
             inode,
-            offset: place.offset,
-            preceding_bytes: before,
+            offset: position.offset,
+            preceding_bytes: preceding,
             partial: Vec::new(),
             dropped_bytes: 0,
         };
-        Ok(is_there.then_some(source))
+        Ok(is_match.then_some(source))
     }
 
     fn position(&self) -> LogPosition {
         LogPosition { inode: self.inode, offset: self.offset, mark: mark(&self.preceding_bytes) }
     }
 
-    /// Whether the bytes before the place are still those that were read. What is packed does not
+    /// Whether the bytes before the offset are still those that were read. Compressed files do not
     /// change.
     fn is_intact(&self) -> io::Result<bool> {
         if self.decompressed.is_compressed {
@@ -295,7 +297,7 @@ impl LogFileReader {
                 return Ok(None);
             }
             if self.partial.len() > MAX_LINE_BYTES {
-                // Its last bytes stay, for the mark.
+                // Keeps the last bytes for the digest.
                 let dropped = self.partial.len() - MARK_BYTES;
                 self.dropped_bytes += dropped as u64;
                 self.partial.drain(..dropped);
@@ -313,14 +315,14 @@ impl LogFileReader {
         self.offset += self.dropped_bytes + text.len() as u64;
         self.preceding_bytes.extend_from_slice(&text);
         self.preceding_bytes.drain(..self.preceding_bytes.len().saturating_sub(MARK_BYTES));
-        let is_whole = std::mem::take(&mut self.dropped_bytes) == 0 && text.len() <= MAX_LINE_BYTES;
+        let is_complete = std::mem::take(&mut self.dropped_bytes) == 0 && text.len() <= MAX_LINE_BYTES;
         text.truncate(text.trim_ascii_end().len());
-        LogLine { offset, text: is_whole.then_some(text) }
+        LogLine { offset, text: is_complete.then_some(text) }
     }
 }
 
-fn mark(before: &[u8]) -> String {
-    KeyedDigest::of_parts(&[0; 16], &[before])
+fn mark(preceding: &[u8]) -> String {
+    KeyedDigest::of_parts(&[0; 16], &[preceding])
 }
 
 #[cfg(test)]
@@ -337,16 +339,16 @@ mod tests {
         lines.into_iter().map(|line| String::from_utf8(line.text.unwrap()).unwrap()).collect()
     }
 
-    /// Everything up to the end of the file that has the log's name.
+    /// All lines up to the end of the current log.
     fn drain(log: &mut LogFollower) -> Vec<String> {
         let mut read = Vec::new();
         loop {
             log.recover_from_truncation().unwrap();
             let lines = log.read_lines(3).unwrap();
             if lines.is_empty() {
-                let (turned, last) = log.advance_to_next_file(false).unwrap();
+                let (has_moved, last) = log.advance_to_next_file(false).unwrap();
                 read.extend(texts(last.into_iter().collect()));
-                if !turned {
+                if !has_moved {
                     return read;
                 }
             }
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_once_it_is_whole() {
+    fn a_line_is_read_once_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\nthr");
@@ -372,37 +374,37 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_found_again_in_a_renamed_a_copied_and_a_packed_file() {
+    fn a_position_is_found_in_a_renamed_a_copied_and_a_compressed_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
         let (mut log, _) = LogFollower::new(&file, None).unwrap();
         assert_eq!(texts(log.read_lines(1).unwrap()), ["one"]);
-        let place = log.position().unwrap();
-        for way in ["renamed", "copied", "packed"] {
+        let position = log.position().unwrap();
+        for method in ["renamed", "copied", "compressed"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("access.log");
-            let rotated = folder.path().join(if way == "packed" { "access.log.1.gz" } else { "access.log-20261124" });
-            match way {
-                "packed" => {
-                    let mut packed = GzEncoder::new(fs::File::create(&rotated).unwrap(), Compression::fast());
-                    packed.write_all(b"one\ntwo\n").unwrap();
-                    packed.finish().unwrap();
+            let rotated = folder.path().join(if method == "compressed" { "access.log.1.gz" } else { "access.log-20261124" });
+            match method {
+                "compressed" => {
+                    let mut encoder = GzEncoder::new(fs::File::create(&rotated).unwrap(), Compression::fast());
+                    encoder.write_all(b"one\ntwo\n").unwrap();
+                    encoder.finish().unwrap();
                 }
                 _ => append(&rotated, "one\ntwo\n"),
             }
             append(&file, "three\n");
-            append(&folder.path().join("access.log.sequor"), "nothing of the log\n");
-            let (mut again, found) = LogFollower::new(&file, Some(&place)).unwrap();
-            assert!(found, "{way}");
-            assert_eq!(drain(&mut again), ["two", "three"], "{way}");
+            append(&folder.path().join("access.log.sequor"), "another file\n");
+            let (mut again, found) = LogFollower::new(&file, Some(&position)).unwrap();
+            assert!(found, "{method}");
+            assert_eq!(drain(&mut again), ["two", "three"], "{method}");
         }
-        let (_, found) = LogFollower::new(&folder.path().join("other.log"), Some(&place)).unwrap();
+        let (_, found) = LogFollower::new(&folder.path().join("other.log"), Some(&position)).unwrap();
         assert!(!found);
     }
 
     #[test]
-    fn a_file_that_was_emptied_is_read_from_its_copy_and_then_anew() {
+    fn a_truncated_file_is_read_from_its_copy_and_then_from_its_start() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\ntwo\n");
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn several_rotations_are_read_in_their_order() {
+    fn several_rotations_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         append(&file, "one\n");
@@ -424,7 +426,7 @@ mod tests {
         assert_eq!(drain(&mut log), ["one"]);
         append(&file, "two\nthr");
         fs::rename(&file, folder.path().join("access.log.2")).unwrap();
-        // What was renamed goes on being the log until there is another.
+        // The renamed file remains the log until a new one exists.
         assert_eq!(drain(&mut log), ["two"]);
         append(&folder.path().join("access.log.2"), "ee");
         std::thread::sleep(Duration::from_millis(20));
@@ -434,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_rotated_file() {
+    fn the_base_path_of_a_rotated_file() {
         for name in ["access.log", "access.log.1", "access.log.2.gz", "access.log-20261124.gz", "access.log-20261124-1200"] {
             assert_eq!(base_log_path(&Path::new("/var").join(name)), Path::new("/var/access.log"), "{name}");
         }

@@ -1,4 +1,4 @@
-//! `sequor migrate`: a store of an earlier version, brought to the present format.
+//! `sequor migrate`: migrates a data directory to the current format.
 
 use clap::Args;
 
@@ -9,8 +9,8 @@ use crate::store::{FORMAT, Store};
 /// Arguments of `sequor migrate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "`sequor serve` does the same when it starts; this does it beforehand, and says what it did. There is no way back to an earlier format: make a backup with the \
-    earlier version first. A store of a newer version is refused."
+    after_help = "`sequor serve` migrates at its start, too; this command does it beforehand and reports the result. A migration cannot be undone: first make a backup with the \
+    earlier version. A data directory of a newer version is an error.\n\nExample:\n  sequor migrate --data-dir sequor-data"
 )]
 pub(super) struct Migrate {
     #[command(flatten)]
@@ -23,7 +23,7 @@ impl Migrate {
         let store = data_dir::open_store(layers.validated()?, |dir, options| Store::open_existing(dir, options), None)?;
         let (dir, found) = (store.dir().display(), store.format_found()?);
         if found == FORMAT {
-            println!("{dir} has format {FORMAT}, the present one; nothing was to be done");
+            println!("{dir} has format {FORMAT}, the current one; there is nothing to do");
         } else {
             println!("{dir} was migrated from format {found} to {FORMAT}");
         }

@@ -1,4 +1,4 @@
-//! One file per command.
+//! Command-line interface: one module per command, plus shared flags, clients and reports.
 
 mod admin;
 mod backup;
@@ -43,10 +43,10 @@ use clap::{Parser, Subcommand};
 
 pub use rejects::RejectedRowsError;
 
-/// A real-time recommender daemon: it captures what users do, learns from every event as it
-/// arrives, and answers "what next?".
+/// A real-time recommender daemon. It ingests user events over HTTP, learns from each event as it
+/// arrives, and serves recommendations.
 #[derive(Debug, Parser)]
-#[command(name = "sequor", version, about, after_help = "See it learn: `sequor demo`. Then start with `sequor serve`.")]
+#[command(name = "sequor", version, about, after_help = "Start with `sequor demo`, which needs no data. `sequor serve` runs the daemon.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,46 +54,46 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// See it learn: a daemon of its own, with the visitors of a made-up shop or of a recording,
-    /// before your eyes.
+    /// Demonstrate online learning: run a temporary daemon on the traffic of a simulated shop or on
+    /// a recording.
     Demo(demo::Demo),
-    /// Run the daemon: events in over HTTP, recommendations out.
+    /// Run the daemon: the HTTP API for events and recommendations, and the admin endpoint.
     Serve(serve::Serve),
-    /// Look into a running daemon and steer it, through its admin endpoint.
+    /// Inspect and control a running daemon through its admin endpoint.
     Admin(admin::AdminCommand),
-    /// Make, list and revoke the keys that a daemon asks for.
+    /// Create, list and revoke API keys.
     Key(key::KeyCommand),
-    /// Ask a running daemon whether it is ready.
+    /// Check whether a running daemon is ready; the exit code is the answer.
     Health(health::Health),
-    /// Follow web servers' access logs and send what visitors do to a running daemon.
+    /// Follow access logs of web servers and send matching requests to a running daemon as events.
     Tail(tail::Tail),
-    /// Bring recorded behaviour, or a catalog, into a daemon or a data directory, each row once.
+    /// Import recorded events or a catalog into a daemon or a data directory, each row once.
     Import(import::Import),
-    /// Run recorded behaviour through the daemon's own actors, testing each event before learning
-    /// from it, and report how good the answers were.
+    /// Replay recorded events through the daemon's actors and report ranking quality. Each event is
+    /// evaluated before it is learned (test-then-train).
     Replay(replay::Replay),
-    /// Train the network on recorded behaviour, epoch by epoch, and test it on the last sessions,
-    /// which it never learns from.
+    /// Train the network offline on recorded events and evaluate it on held-out sessions, the most
+    /// recent ones.
     Train(train::Train),
-    /// Test a trained network on the last sessions of recorded behaviour.
+    /// Evaluate a trained network on the most recent sessions of a recording.
     Evaluate(evaluate::Evaluate),
-    /// Measure how fast a daemon answers at a given rate of requests.
+    /// Measure the latency of a daemon at a constant request rate.
     Bench(bench::Bench),
-    /// Verify a data directory: every checksum, every reference, every count.
+    /// Verify a data directory: checksums, references, counts and derived state.
     Verify(verify::Verify),
-    /// Back a data directory up, into a directory or a .tar.gz, also while a daemon serves it.
+    /// Back up a data directory to a directory or a .tar.gz file; a running daemon keeps serving.
     Backup(backup::Backup),
-    /// Give back the disk that the database no longer needs, also while a daemon serves it.
+    /// Compact the database to free unused disk space; a running daemon keeps serving.
     Compact(compact::Compact),
-    /// List who was erased, for a backup that is restored to forget them, too.
+    /// List the erased user ids as digests, so that a restored backup can erase them again.
     Erasures(erasures::ListErasures),
-    /// Make a data directory of a backup.
+    /// Restore a backup into a new data directory.
     Restore(restore::Restore),
-    /// Write the journal as lines of JSON, in the shapes that the API takes.
+    /// Export the journal as JSON lines, in the format of the API.
     Export(export::Export),
-    /// Make item names, session records and what was learned anew from the journal.
+    /// Rebuild item names, session records and the learned state from the journal.
     Rebuild(rebuild::Rebuild),
-    /// Bring a data directory of an earlier version to the present format.
+    /// Migrate a data directory to the current format.
     Migrate(migrate::Migrate),
 }
 
@@ -101,13 +101,13 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever kept it from ending well, with its causes.
+    /// The error that made the command fail, with its causes.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Demo(demo) => demo.run(),
             Command::Serve(serve) => serve.run(),
-            Command::Admin(steer) => steer.run(),
-            Command::Key(keys) => keys.run(),
+            Command::Admin(admin) => admin.run(),
+            Command::Key(key) => key.run(),
             Command::Health(health) => health.run(),
             Command::Tail(tail) => tail.run(),
             Command::Import(import) => import.run(),

@@ -1,23 +1,23 @@
-//! Curves, as SVG.
+//! Line plots as SVG.
 
 use anyhow::Context;
 use plotters::prelude::*;
 use std::path::Path;
 
-/// A named line through points.
+/// A named series of points.
 pub(super) struct PlotLine {
-    /// As the legend says it.
+    /// Name in the legend.
     pub(super) name: &'static str,
-    /// From left to right.
+    /// Points by ascending x.
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// Colours that those who do not see all colours tell apart, too [Okabe & Ito 2008].
+/// Colour-blind-safe palette [Okabe & Ito 2008].
 const COLOURS: [RGBColor; 4] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
-/// Draws lines over what `x` names; the vertical axis begins at 0.
+/// Draws a line plot with the axis labels `x` and `y`. The vertical axis starts at 0.
 pub(super) fn draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {
-    try_draw(file, title, x, y, lines).with_context(|| format!("cannot draw {}", file.display()))
+    try_draw(file, title, x, y, lines).with_context(|| format!("cannot write the plot {}", file.display()))
 }
 
 fn try_draw(file: &Path, title: &str, x: &str, y: &str, lines: &[PlotLine]) -> anyhow::Result<()> {

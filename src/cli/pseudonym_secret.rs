@@ -1,4 +1,4 @@
-//! The secret under which users have their pseudonyms.
+//! Loads the secret of the user pseudonyms.
 
 use anyhow::{Context, bail};
 use std::ffi::OsString;
@@ -7,34 +7,35 @@ use std::sync::Arc;
 use crate::ingest::Pseudonymiser;
 use crate::settings::PrivacySettings;
 
-/// Where the secret is looked for first.
+/// Environment variable of the secret; it takes precedence over the file.
 const SECRET_VARIABLE: &str = "SEQUOR_PRIVACY_SECRET";
 
-/// The pseudonyms that the settings ask for. Neither the secret nor a part of it is ever said.
+/// Creates the pseudonymiser, if the settings enable it. Error messages contain no part of the
+/// secret.
 pub(super) fn load_pseudonymiser(settings: &PrivacySettings) -> anyhow::Result<Option<Arc<Pseudonymiser>>> {
     if !settings.pseudonymise {
         return Ok(None);
     }
     let file = &settings.secret_file;
-    let (secret, place) = match std::env::var_os(SECRET_VARIABLE) {
+    let (secret, origin) = match std::env::var_os(SECRET_VARIABLE) {
         Some(secret) => (OsString::into_encoded_bytes(secret), SECRET_VARIABLE.to_owned()),
         None if file.as_os_str().is_empty() => {
             bail!(
-                "privacy.pseudonymise = true needs a secret: name its file by privacy.secret_file, or set {SECRET_VARIABLE}; `openssl rand -base64 48` makes one"
+                "privacy.pseudonymise = true needs a secret: set privacy.secret_file to its file, or set {SECRET_VARIABLE}; `openssl rand -base64 48` creates one"
             )
         }
         None => {
-            (std::fs::read(file).with_context(|| format!("the secret cannot be read from {}", file.display()))?, file.display().to_string())
+            (std::fs::read(file).with_context(|| format!("cannot read the secret from {}", file.display()))?, file.display().to_string())
         }
     };
     let secret = secret.trim_ascii_end();
-    let pseudonyms = Pseudonymiser::new(secret);
-    let pseudonyms = pseudonyms.with_context(|| {
+    let pseudonymiser = Pseudonymiser::new(secret);
+    let pseudonymiser = pseudonymiser.with_context(|| {
         format!(
-            "the secret in {place} has {} bytes; it needs at least {}, such as `openssl rand -base64 48` makes",
+            "the secret in {origin} has {} bytes; it needs at least {}, for example from `openssl rand -base64 48`",
             secret.len(),
             Pseudonymiser::MIN_SECRET_BYTES
         )
     })?;
-    Ok(Some(Arc::new(pseudonyms)))
+    Ok(Some(Arc::new(pseudonymiser)))
 }

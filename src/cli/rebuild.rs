@@ -1,4 +1,4 @@
-//! `sequor rebuild`: everything that is a fold of the journal, made anew from it.
+//! `sequor rebuild`: recomputes all derived state from the journal.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -25,18 +25,19 @@ use crate::telemetry::span;
 /// Arguments of `sequor rebuild`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Item names, session records and what was learned are folds of the journal: they are folded again, under the settings given (give those of the daemon), \
-    into a new database beside the old one, which then takes its place. Until then nothing is changed, and there must be room for both. The same journal and the same settings \
-    give the same bytes, so that a daemon goes on as if nothing had been. The daemon must be stopped; its next start has nothing left to learn.\n\n\
-    A journal that is damaged or lacks entries is refused: restore a backup. Where there is none, --accept-loss goes on with the entries before the damage."
+    after_help = "Item names, session records and the learned state are derived from the journal. This command recomputes them in a new database next to the old one, \
+    and then replaces the old one. Until then, nothing changes. The disk must have space for both.\n\n\
+    The daemon must be stopped. Use its settings (--config, --set): the same journal and the same settings give the same bytes. The next start of the daemon has nothing left to learn.\n\n\
+    If the journal is damaged or incomplete, the command fails: restore a backup. If there is none, --accept-loss keeps the entries before the damage.\n\n\
+    Example:\n  sequor rebuild --data-dir sequor-data --config sequor.toml"
 )]
 pub(super) struct Rebuild {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Give up the journal's entries from the first damage on, for good.
+    /// Drop the journal entries from the first damaged one on, permanently.
     #[arg(long)]
     accept_loss: bool,
-    /// Write what the final verification found as JSON.
+    /// Write the report of the final verification to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -45,7 +46,7 @@ impl Rebuild {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let layers = data_dir::load_settings(&self.flags)?;
         let mut settings = layers.validated()?.clone();
-        let way_out = "the journal itself is damaged: restore a backup, or go on with what comes before the damage by --accept-loss";
+        let hint = "the journal is damaged: restore a backup, or keep only the entries before the damage with --accept-loss";
         let store = if self.accept_loss {
             data_dir::open_store(&settings, |dir, options| Store::open_for_inspection(dir, options), None)?
         } else {
@@ -53,7 +54,7 @@ impl Rebuild {
                 data_dir::open_store(&settings, |dir, options| Store::open_existing(dir, options), None).map_err(|error| match error
                     .downcast_ref::<StoreError>(
                 ) {
-                    Some(StoreError::DamagedRecord { .. }) => error.context(way_out),
+                    Some(StoreError::DamagedRecord { .. }) => error.context(hint),
                     _ => error,
                 })?;
             store.check_journal_end()?;
@@ -62,7 +63,7 @@ impl Rebuild {
         let begin = store.journal().first_offset()?;
         if begin > 0 {
             bail!(
-                "the journal in {} begins at offset {begin}: what came before it was dropped (store.retain_entries), and only a whole journal can be folded anew",
+                "the journal in {} starts at offset {begin}: the part before it was dropped (store.retain_entries). A rebuild needs the complete journal",
                 store.dir().display()
             );
         }
@@ -70,7 +71,7 @@ impl Rebuild {
             flags::ensure_compatible(&layers, "network", &settings.network, pretrained.network_settings(), &[])?;
             settings.network = pretrained.network_settings().clone();
         }
-        let stage = stage_in(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
+        let stage = create_stage(store.dir()).with_context(|| format!("cannot write to {}", store.dir().display()))?;
         let copy = store.create_copy(&stage.path().join("data"))?;
         if let Some(pretrained) = read_pretrained(&copy)? {
             number_items(&copy, &pretrained)?;
@@ -79,38 +80,39 @@ impl Rebuild {
         let end = store.journal().next_offset()?;
         let progress = ProgressDisplay::new(end, "entries copied");
         match store.copy_journal(&copy, end, &mut |done, _| progress.update(done)) {
-            Err(error) if self.accept_loss => eprintln!("given up from here on: {error}"),
-            copied => copied.context(way_out)?,
+            Err(error) if self.accept_loss => eprintln!("the entries from here on are dropped: {error}"),
+            copied => copied.context(hint)?,
         }
         progress.finish();
 
         let names = rebuild_items(&copy)?;
         rebuild_sessions(&copy, &names, &settings)?;
-        let fold = flags::learner_config(&settings);
+        let config = flags::learner_config(&settings);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        let offset = relearn(copy.clone(), names, fold, &metrics)?;
+        let offset = relearn(copy.clone(), names, config, &metrics)?;
         copy.sync(Durability::PowerLoss)?;
 
-        let learned = checkpoint(copy.dir(), offset);
+        let new_checkpoint = checkpoint_path(copy.dir(), offset);
         store.replace_with(copy)?;
         let checkpoints = store.checkpoints(usize::MAX)?;
-        std::fs::rename(&learned, checkpoint(store.dir(), offset)).with_context(|| format!("cannot move {}", learned.display()))?;
+        std::fs::rename(&new_checkpoint, checkpoint_path(store.dir(), offset))
+            .with_context(|| format!("cannot move {}", new_checkpoint.display()))?;
         checkpoints.keep_only(offset)?;
-        // They may be of entries that were given up.
+        // Restore points may contain dropped entries.
         store.restore_points_read_only().keep_only(Offset::MAX)?;
 
-        let found = check_consistency(&store, &settings);
-        println!("{found}");
+        let report = check_consistency(&store, &settings);
+        println!("{report}");
         if let Some(file) = &self.json {
-            write_json(file, &found)?;
+            write_json(file, &report)?;
         }
-        found.ensure_undamaged()
+        report.ensure_undamaged()
     }
 }
 
-/// A directory to build in, which is removed in the end; what an earlier rebuild left that died is
-/// removed now: the store is held, so nobody is at work there.
-fn stage_in(dir: &Path) -> std::io::Result<TempDir> {
+/// Creates a temporary directory in `dir` for the new database. It also removes those of earlier
+/// rebuilds that were killed: the caller holds the lock of the store, so none is in use.
+fn create_stage(dir: &Path) -> std::io::Result<TempDir> {
     const PREFIX: &str = "rebuild.unfinished-";
     for entry in dir.read_dir()? {
         let entry = entry?;
@@ -121,39 +123,41 @@ fn stage_in(dir: &Path) -> std::io::Result<TempDir> {
     tempfile::Builder::new().prefix(PREFIX).tempdir_in(dir)
 }
 
-/// The file of a checkpoint in a data directory.
-fn checkpoint(dir: &Path, offset: Offset) -> PathBuf {
+/// The path of a checkpoint file in a data directory.
+fn checkpoint_path(dir: &Path, offset: Offset) -> PathBuf {
     dir.join(format!("checkpoints/{offset:020}.checkpoint"))
 }
 
-/// The items as the journal numbers them, stored.
+/// Rebuilds the item dictionary in journal order and stores it.
 pub(super) fn rebuild_items(store: &Store) -> anyhow::Result<Arc<ItemDictionary>> {
     let mut committer = Committer::open(store.clone(), CommitterSettings { dedup_window: 0, ..CommitterSettings::default() })?;
     committer.persist_indexes()?;
     Ok(committer.dictionary())
 }
 
-/// Every user's sequence, stored. Its hidden state is computed afresh when the user comes back.
+/// Rebuilds and stores the sequence of every user. Hidden states stay empty; each one is recomputed
+/// when its user returns.
 pub(super) fn rebuild_sessions(store: &Store, names: &ItemDictionary, settings: &Settings) -> anyhow::Result<()> {
     let (sessions, end) = (store.sessions(), store.journal().next_offset()?);
     let (kinds, idle_gap_ms) = (settings.events.resolved_kinds(), settings.session.idle_gap.as_millis());
-    let recorded = SessionReplayer { store, names, kinds: &kinds, idle_gap_ms };
-    recorded.replay_sessions(
-        "entries folded into sessions",
+    let replayer = SessionReplayer { store, names, kinds: &kinds, idle_gap_ms };
+    replayer.replay_sessions(
+        "entries replayed into sessions",
         |_| Offset::MAX,
         |users, _| {
-            let record = |(user, folded): (String, super::consistency::ReplayedSession)| {
-                (user, SessionRecord { applied_through: folded.applied_through, sequence: folded.sequence, hidden_state: Vec::new() })
+            let record = |(user, session): (String, super::consistency::ReplayedSession)| {
+                (user, SessionRecord { applied_through: session.applied_through, sequence: session.sequence, hidden_state: Vec::new() })
             };
-            let records: Vec<_> = users.into_iter().filter(|(_, folded)| !folded.is_removed).map(record).collect();
+            let records: Vec<_> = users.into_iter().filter(|(_, session)| !session.is_removed).map(record).collect();
             sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 0)
         },
     )?;
     Ok(sessions.put([], end)?)
 }
 
-/// What the journal teaches, written as the checkpoint of its end.
-pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerConfig, metrics: &Metrics) -> anyhow::Result<Offset> {
+/// Learns the whole journal and writes a checkpoint at its end. Returns the offset of the
+/// checkpoint.
+pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, config: LearnerConfig, metrics: &Metrics) -> anyhow::Result<Offset> {
     actix::System::new().block_on(async move {
         let training = BackgroundWorker::start(
             || span!("training"),
@@ -166,11 +170,12 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerCon
             metrics.panics.with_label(ActorKind::Candidates).clone(),
         );
         let pretrained = read_pretrained(&store)?;
-        let past = StoredStateHistory::new(store.clone(), Arc::clone(&names), fold.clone());
-        let aides = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), state_history: Box::new(past) };
-        let mut learner = Learner::new(fold, names, None, 0, pretrained, aides)?;
-        let (reply, told) = oneshot::channel();
-        // On a thread of its own: this one hands jobs on to those of training and clustering.
+        let state_history = StoredStateHistory::new(store.clone(), Arc::clone(&names), config.clone());
+        let deps = LearnerDeps { training: Box::new(training), clustering: Box::new(clustering), state_history: Box::new(state_history) };
+        let mut learner = Learner::new(config, names, None, 0, pretrained, deps)?;
+        let (reply, outcome) = oneshot::channel();
+        // The learner blocks its thread, while this one must pass jobs to the training and
+        // clustering workers. Therefore the learner gets a thread of its own.
         std::thread::spawn(move || {
             let learn = || -> anyhow::Result<Offset> {
                 let end = store.journal().next_offset()?;
@@ -183,9 +188,9 @@ pub(super) fn relearn(store: Store, names: Arc<ItemDictionary>, fold: LearnerCon
             };
             let _ = reply.send({ learn }());
         });
-        match told.await {
+        match outcome.await {
             Ok(learned) => learned,
-            Err(_) => bail!("learning died; its last words stand in the log"),
+            Err(_) => bail!("the learning thread panicked; its message is on standard error"),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! A file of recorded behaviour, read whole.
+//! Reads a recording (a file of events) into memory.
 
 use anyhow::bail;
 use std::path::Path;
@@ -7,30 +7,30 @@ use crate::domain::{Consent, EventKinds};
 use crate::ingest::{EventFileReader, ValidationRules};
 use crate::learner::Recording;
 
-/// Rows that are refused are told, but not more than so many.
+/// Number of rejected rows to print.
 const MAX_PRINTED_REJECTS: u64 = 10;
 
-/// A recording, and how many of its rows were refused.
+/// A recording and the number of its rejected rows.
 pub(super) struct ParsedRecording {
     pub(super) recording: Recording,
     pub(super) rejected: u64,
 }
 
-/// Reads a file's events into sessions, and tells the first bad rows on standard error.
+/// Reads the events of a file into sessions. Prints the first rejected rows to standard error.
 pub(super) fn read(file: &Path, kinds: &EventKinds, idle_gap_ms: i64) -> anyhow::Result<ParsedRecording> {
     let rules = ValidationRules { kinds: kinds.clone(), ..ValidationRules::default() };
     let mut recording = Recording::new(idle_gap_ms);
     let mut rejected = 0;
     for event in EventFileReader::open(file, &rules, i64::MAX / 2)? {
         match event? {
-            // What is not to be learned from is not; who made the recording answers for the rest of
-            // it.
+            // Events whose consent is below `full` are not learned. Consent for events without a
+            // level is the responsibility of the recording's owner.
             Ok(event) if event.consent.is_some_and(|consent| consent < Consent::Full) => {}
             Ok(event) => recording.add(&event.value, kinds),
-            Err(fault) => {
+            Err(error) => {
                 rejected += 1;
                 if rejected <= MAX_PRINTED_REJECTS {
-                    eprintln!("{}: {fault}", file.display());
+                    eprintln!("{}: {error}", file.display());
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Rows and lines that cannot be taken: told one by one up to a bound, counted, and written down as
-//! a whole if that is wished.
+//! Report of rejected rows and lines: the first ones go to standard error, all are counted, and all
+//! can be written to a file.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -11,36 +11,37 @@ use std::path::{Path, PathBuf};
 use super::event_sender::SendRejection;
 use crate::ingest::{FileError, ValidationError};
 
-/// What was taken is taken, but not everything could be.
+/// Some rows were rejected; all others were accepted. The exit code is 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} faulty; everything else was taken")]
+#[error("rows rejected: {0}; all other rows were accepted")]
 pub struct RejectedRowsError(pub u64);
 
-/// Arguments of a command that tells faults.
+/// Flags of a command that reports rejected rows.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RejectFlags {
-    /// Tell so many faults on standard error; the rest is only counted.
+    /// Number of rejected rows to print to standard error; further ones are only counted.
     #[arg(long, value_name = "N", default_value_t = 20)]
     show: u64,
-    /// Write every fault into this file, as one JSON object a line.
+    /// Write every rejected row to this file, one JSON object per line (file, line or byte, field,
+    /// code, reason).
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 }
 
-/// The faults so far.
+/// Counts and reports rejected rows.
 pub(super) struct RejectReport {
     max_shown: u64,
     count: u64,
     output: Option<(PathBuf, BufWriter<File>)>,
 }
 
-/// Where in a file a fault stands.
+/// Location of a rejected row in its file.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RowLocation {
-    /// In this line, from 1.
+    /// Line number, from 1.
     Line(u64),
-    /// In the line that begins at this byte, from 0.
+    /// Byte offset of the start of the line, from 0.
     Byte(u64),
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for RowLocation {
     }
 }
 
-/// One fault, as it is written down.
+/// A rejected row in the file of `--faults`.
 #[derive(Debug, Serialize)]
 struct RejectLine<'f> {
     file: String,
@@ -73,41 +74,47 @@ impl RejectReport {
         Ok(Self { max_shown: flags.show, count: 0, output: flags.faults.as_ref().map(open).transpose()? })
     }
 
-    /// A line that cannot be read.
-    pub(super) fn record_invalid(&mut self, file: &Path, spot: RowLocation, fault: &ValidationError) -> anyhow::Result<()> {
-        self.record(file, spot, fault.field, serde_json::to_value(fault.code)?, &fault.reason)
+    /// Reports a row that fails validation.
+    pub(super) fn record_invalid(&mut self, file: &Path, location: RowLocation, error: &ValidationError) -> anyhow::Result<()> {
+        self.record(file, location, error.field, serde_json::to_value(error.code)?, &error.reason)
     }
 
-    /// A line that the daemon did not take.
-    pub(super) fn record_rejected(&mut self, file: &Path, spot: RowLocation, rejected: &SendRejection) -> anyhow::Result<()> {
-        self.record(file, spot, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
+    /// Reports a row that the daemon rejected.
+    pub(super) fn record_rejected(&mut self, file: &Path, location: RowLocation, rejected: &SendRejection) -> anyhow::Result<()> {
+        self.record(file, location, rejected.field.as_deref(), rejected.code.as_str().into(), &rejected.reason)
     }
 
-    /// A line that is not even looked at.
-    pub(super) fn record_too_long(&mut self, file: &Path, spot: RowLocation) -> anyhow::Result<()> {
-        self.record(file, spot, None, "too_long".into(), "the line is too long")
+    /// Reports a line that exceeds the length limit.
+    pub(super) fn record_too_long(&mut self, file: &Path, location: RowLocation) -> anyhow::Result<()> {
+        self.record(file, location, None, "too_long".into(), "the line is too long")
     }
 
-    /// A file that breaks off.
+    /// Reports an unreadable or truncated file.
     pub(super) fn record_unreadable(&mut self, file: &Path, line: u64, error: &FileError) -> anyhow::Result<()> {
         let code = if matches!(error, FileError::Truncated { .. }) { "truncated" } else { "unreadable" };
-        // The error names file and line itself.
+        // The message starts with file and line, which the report adds itself.
         let reason = error.to_string();
         let reason = reason.strip_prefix(&format!("{}:{line}: ", file.display())).unwrap_or(&reason);
         self.record(file, RowLocation::Line(line), None, code.into(), reason)
     }
 
-    fn record(&mut self, file: &Path, spot: RowLocation, field: Option<&str>, code: serde_json::Value, reason: &str) -> anyhow::Result<()> {
+    fn record(
+        &mut self,
+        file: &Path,
+        location: RowLocation,
+        field: Option<&str>,
+        code: serde_json::Value,
+        reason: &str,
+    ) -> anyhow::Result<()> {
         self.count += 1;
         if self.count <= self.max_shown {
-            eprintln!("{}:{spot}: {reason}", file.display());
+            eprintln!("{}:{location}: {reason}", file.display());
         } else if self.count == self.max_shown + 1 {
-            eprintln!("more faults are only counted (--show, --faults FILE)");
+            eprintln!("further rejected rows are only counted; --show N prints more, --faults FILE writes all");
         }
         if let Some((path, all)) = &mut self.output {
-            let written =
-                serde_json::to_writer(&mut *all, &RejectLine { file: file.display().to_string(), location: spot, field, code, reason });
-            written
+            let result = serde_json::to_writer(&mut *all, &RejectLine { file: file.display().to_string(), location, field, code, reason });
+            result
                 .map_err(std::io::Error::from)
                 .and_then(|()| all.write_all(b"\n"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
@@ -115,17 +122,17 @@ impl RejectReport {
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of rejected rows.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Brings what is written down onto the disk.
+    /// Flushes the file of `--faults`.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         self.output.as_mut().map_or(Ok(()), |(path, all)| all.flush().with_context(|| format!("cannot write {}", path.display())))
     }
 
-    /// The end: an error that makes the exit code 2 if there were any.
+    /// Closes the report. If rows were rejected, returns the error that sets exit code 2.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
         if self.count > 0 { Err(RejectedRowsError(self.count).into()) } else { Ok(()) }

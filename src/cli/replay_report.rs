@@ -1,4 +1,4 @@
-//! What a replay found, as a table, as JSON, as a picture.
+//! Report of a replay: table, JSON and plot.
 
 use serde::Serialize;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::evaluation::CurvePoint;
 use crate::learner::LearningReport;
 use crate::metrics::ProcessStats;
 
-/// The figures of a replay.
+/// Quality and cost of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ReplayReport {
     file: String,
@@ -21,9 +21,9 @@ pub(super) struct ReplayReport {
     recall_at_20: f64,
     mrr_at_20: f64,
     ndcg_at_20: f64,
-    /// Every source alone, over the same steps.
+    /// Quality of each candidate source alone, over the same steps.
     sources: Vec<SourceQualityReport>,
-    /// `None` while the interest head is off.
+    /// Mean squared error of the interest head; `None` if the head is disabled.
     interest_mse: Option<f64>,
     items: usize,
     users: usize,
@@ -39,7 +39,7 @@ pub(super) struct ReplayReport {
     curve: Vec<CurvePoint>,
 }
 
-/// One source's own list.
+/// Ranking quality of a candidate source alone.
 #[derive(Debug, Clone, Serialize)]
 struct SourceQualityReport {
     source: SourceName,
@@ -49,19 +49,19 @@ struct SourceQualityReport {
 }
 
 impl ReplayReport {
-    pub(super) fn new(file: &Path, learned: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
+    pub(super) fn new(file: &Path, learning: &LearningReport, events: u64, rejected: u64, elapsed: Duration, journal_bytes: u64) -> Self {
         let process = ProcessStats::read();
         Self {
             file: file.display().to_string(),
             events,
             rejected,
-            evaluated_steps: learned.evaluated.steps,
-            recall_at_20: learned.evaluated.recall(),
-            mrr_at_20: learned.evaluated.mrr(),
-            ndcg_at_20: learned.evaluated.ndcg(),
+            evaluated_steps: learning.evaluated.steps,
+            recall_at_20: learning.evaluated.recall(),
+            mrr_at_20: learning.evaluated.mrr(),
+            ndcg_at_20: learning.evaluated.ndcg(),
             sources: SourceName::ALL
                 .into_iter()
-                .zip(&learned.by_source)
+                .zip(&learning.by_source)
                 .map(|(source, quality)| SourceQualityReport {
                     source,
                     recall_at_20: quality.recall(),
@@ -69,18 +69,18 @@ impl ReplayReport {
                     ndcg_at_20: quality.ndcg(),
                 })
                 .collect(),
-            interest_mse: learned.interest_error.mean(),
-            items: learned.items,
-            users: learned.users,
-            training_examples: learned.training.examples,
-            training_batches: learned.training.batches,
-            skipped_batches: learned.training.skipped,
+            interest_mse: learning.interest_error.mean(),
+            items: learning.items,
+            users: learning.users,
+            training_examples: learning.training.examples,
+            training_batches: learning.training.batches,
+            skipped_batches: learning.training.skipped,
             events_per_second: events as f64 / elapsed.as_secs_f64().max(1e-9),
             elapsed_seconds: elapsed.as_secs_f64(),
             cpu_seconds: process.map_or(0.0, |process| process.cpu_seconds),
             peak_rss_bytes: process.map_or(0, |process| process.peak_resident_bytes),
             journal_bytes,
-            curve: learned.curve.points().to_vec(),
+            curve: learning.curve.points().to_vec(),
         }
     }
 }
@@ -93,9 +93,13 @@ impl fmt::Display for ReplayReport {
         writeln!(out, "  Recall@20         {:>12.4}", self.recall_at_20)?;
         writeln!(out, "  MRR@20            {:>12.4}", self.mrr_at_20)?;
         writeln!(out, "  NDCG@20           {:>12.4}", self.ndcg_at_20)?;
-        for alone in &self.sources {
-            let name = alone.source.as_str();
-            writeln!(out, "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of its own list", alone.recall_at_20, alone.mrr_at_20)?;
+        for source in &self.sources {
+            let name = source.source.as_str();
+            writeln!(
+                out,
+                "    {name:<14}  {:>12.4} / {:.4}   Recall@20 / MRR@20 of this source alone",
+                source.recall_at_20, source.mrr_at_20
+            )?;
         }
         if let Some(error) = self.interest_mse {
             writeln!(out, "  interest MSE      {error:>12.4}")?;
@@ -113,12 +117,12 @@ impl fmt::Display for ReplayReport {
     }
 }
 
-/// Draws Recall@20 and MRR@20 over the stream.
+/// Plots Recall@20 and MRR@20 over the replayed events.
 pub(super) fn write_plot(report: &ReplayReport, file: &Path) -> anyhow::Result<()> {
     let line = |name, value: fn(&CurvePoint) -> f64| {
         let points = report.curve.iter().map(|point| (point.from as f64, value(point)));
         PlotLine { name, points: points.collect() }
     };
     let lines = [line("Recall@20", |point| point.recall), line("MRR@20", |point| point.mrr)];
-    plot::draw(file, &format!("{}: learning as it goes", report.file), "events", "within each stretch", &lines)
+    plot::draw(file, &format!("{}: learning curve", report.file), "events", "mean per interval", &lines)
 }

@@ -1,4 +1,4 @@
-//! `sequor serve`: the daemon.
+//! `sequor serve`: runs the daemon.
 
 use anyhow::Context;
 use clap::Args;
@@ -27,126 +27,132 @@ use crate::telemetry::TelemetryExporter;
 
 /// Arguments of `sequor serve`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The daemon stores all data in the data directory, which a single daemon can use at a time. Without a settings file, the defaults apply.\n\n\
+    Signals: SIGTERM and Ctrl-C stop the daemon after all accepted events are stored; SIGHUP reloads the settings.\n\n\
+    Examples:\n  sequor serve\n  sequor serve --config sequor.toml --data-dir /var/lib/sequor\n  sequor serve --listen 0.0.0.0:8080 --set log.level=debug"
+)]
 pub(super) struct Serve {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Where the public API listens; port 0 takes a free one [default: 127.0.0.1:8080].
+    /// Address of the public API; port 0 selects a free port [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Where the admin endpoint listens; port 0 takes a free one [default: 127.0.0.1:9090].
+    /// Address of the admin endpoint; port 0 selects a free port [default: 127.0.0.1:9090].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
-    /// Begin with the network of this checkpoint, from `sequor train --checkpoint`, before the
-    /// first event. The data directory keeps it.
+    /// Start with the pretrained network of this checkpoint from `sequor train --checkpoint`. The
+    /// data directory must not contain events yet; it keeps the network.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Stop, too, when standard input ends: for a process that starts a daemon of its own, which
-    /// must not outlive it.
+    /// Also stop when standard input ends, so that the daemon does not outlive a parent process.
     #[arg(long)]
     until_eof: bool,
 }
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let more = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
-        let layers = self.flags.layers(&more)?;
+        let overrides = [("server.listen", self.listen), ("server.admin_listen", self.admin_listen)];
+        let layers = self.flags.layers(&overrides)?;
         let mut settings = layers.validated()?.clone();
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
         let exporter = flags::span_exporter(&layers, &metrics)?;
         let set_level = flags::init_logging_with_spans(&settings.log, exporter.as_ref().map(TelemetryExporter::layer))?;
-        let read = {
-            let (flags, more) = (self.flags.clone(), more.clone());
-            move || flags.layers(&more).map_err(Into::into)
+        let reload = {
+            let (flags, overrides) = (self.flags.clone(), overrides.clone());
+            move || flags.layers(&overrides).map_err(Into::into)
         };
-        let live = Arc::new(LiveSettings::new(&layers, &settings, Box::new(read), set_level));
-        let ended: anyhow::Result<bool> = actix::System::new().block_on(async move {
+        let live = Arc::new(LiveSettings::new(&layers, &settings, Box::new(reload), set_level));
+        let must_restart: anyhow::Result<bool> = actix::System::new().block_on(async move {
             let data_dir = settings.store.data_dir.clone();
-            let door = flags::server_options(&settings);
-            let keys = HttpServers::load_keys(&door, &data_dir)?;
-            let ahead = CheckpointPreload::read(&data_dir);
+            let options = flags::server_options(&settings);
+            let keys = HttpServers::load_keys(&options, &data_dir)?;
+            let preload = CheckpointPreload::read(&data_dir);
             let store = Store::open(&data_dir, &flags::store_options(&settings))?;
             if let Some(file) = &self.checkpoint {
                 let pretrained = training_checkpoint::read(file)?.into_pretrained();
-                store_pretrained(&store, &pretrained).with_context(|| format!("{} cannot be begun with", file.display()))?;
+                store_pretrained(&store, &pretrained).with_context(|| format!("cannot start with the checkpoint {}", file.display()))?;
             }
-            // What was learned anew is another checkpoint than the one read ahead.
-            let ahead = if unlearn::apply_finished(&store)? { None } else { Some(ahead) };
+            // The preloaded checkpoint is obsolete if a finished unlearning has replaced it.
+            let preload = if unlearn::apply_finished(&store)? { None } else { Some(preload) };
             let rules = data_dir::checked_validation_rules(&settings, &store)?;
             data_dir::apply_pretrained_network(&layers, &mut settings, &store)?;
-            actix::spawn(keep_up(Arc::clone(&metrics)));
-            let system = System::start_with(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics, ahead)?;
-            let scheme = door.scheme();
-            let door = HttpServers::open(system.clone(), rules, Clock::system(), &door, Arc::clone(&live), keys, &data_dir)?;
-            let asked_to_stop = shutdown_signal()?;
+            actix::spawn(drain_histograms(Arc::clone(&metrics)));
+            let system = System::start_with(store, flags::system_settings(&settings, flags::learner_config(&settings)), metrics, preload)?;
+            let scheme = options.scheme();
+            let servers = HttpServers::open(system.clone(), rules, Clock::system(), &options, Arc::clone(&live), keys, &data_dir)?;
+            let shutdown = shutdown_signal()?;
             actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system()));
-            actix::spawn(heed(live));
+            actix::spawn(reload_on_sighup(live));
             actix::spawn(run_removals(system.clone(), flags::retention_policy(&settings), Clock::system()));
-            let unlearned = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
+            let unlearning = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
-                door.addresses.api,
-                door.addresses.admin,
+                servers.addresses.api,
+                servers.addresses.admin,
                 data_dir.display()
             );
             supervisor::notify_ready(
                 system.clone(),
-                &format!("API {scheme}://{}, admin {scheme}://{}", door.addresses.api, door.addresses.admin),
+                &format!("API {scheme}://{}, admin {scheme}://{}", servers.addresses.api, servers.addresses.admin),
             );
-            let starts_again = tokio::select! {
-                () = asked_to_stop => false,
-                () = input_ended(), if self.until_eof => false,
-                () = unlearned => true,
+            let restarts = tokio::select! {
+                () = shutdown => false,
+                () = stdin_closed(), if self.until_eof => false,
+                () = unlearning => true,
             };
-            // A supervisor that was told of a stop would see to it that it is one.
-            if !starts_again {
+            // After a stop notification, a service manager would not accept a restart.
+            if !restarts {
                 supervisor::notify_stopping();
             }
-            tracing::info!("stopping: finishing what is under way");
+            tracing::info!("stopping: completing requests in progress");
             system.maintenance.cancel_long_tasks();
-            door.close().await;
+            servers.close().await;
             let offset = system.maintenance.persist().await?;
             if let Err(error) = system.store.prepare_for_shutdown() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the next start takes longer: the database could not be opened once more"
+                    "cannot reopen the database for shutdown; the next start takes longer"
                 );
             }
             tracing::info!(offset, "stopped");
-            Ok(starts_again)
+            Ok(restarts)
         });
         if let Some(exporter) = exporter {
             exporter.stop();
         }
-        // The process becomes a new one of the same program, with the same arguments, number and
+        // Replaces the process image: the new one has the same arguments, process id and
         // supervisor.
-        match ended? {
+        match must_restart? {
             false => Ok(()),
-            true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot start again"),
+            true => Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec()).context("cannot restart"),
         }
     }
 }
 
-/// Sorts the histograms' samples every few seconds: where nobody scrapes they would pile up.
-async fn keep_up(metrics: Arc<Metrics>) {
-    let mut every = actix::clock::interval(Duration::from_secs(5));
+/// Drains the samples of the histograms periodically. Without scrapes, they would accumulate.
+async fn drain_histograms(metrics: Arc<Metrics>) {
+    let mut ticks = actix::clock::interval(Duration::from_secs(5));
     loop {
-        every.tick().await;
+        ticks.tick().await;
         metrics.run_upkeep();
     }
 }
 
-/// Reads the settings again at each SIGHUP.
-async fn heed(live: Arc<LiveSettings>) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return tracing::warn!("SIGHUP is not listened for") };
+/// Reloads the settings at each SIGHUP.
+async fn reload_on_sighup(live: Arc<LiveSettings>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return tracing::warn!("cannot listen for SIGHUP; the settings cannot be reloaded by signal");
+    };
     while hangups.recv().await.is_some() {
         match live.reload() {
-            Ok(reloaded) => tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again"),
-            Err(error) => tracing::error!(error = &*error as &dyn std::error::Error, "the settings stay as they were"),
+            Ok(reloaded) => tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "settings reloaded"),
+            Err(error) => tracing::error!(error = &*error as &dyn std::error::Error, "cannot reload the settings; they are unchanged"),
         }
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM, which from the call on no longer end the process by themselves.
+/// Waits for Ctrl-C or SIGTERM. From the call on, these signals no longer terminate the process.
 pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -158,14 +164,14 @@ pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Waits for the end of standard input. The thread that reads it has nothing to lose, whenever the
-/// process ends.
-async fn input_ended() {
-    let (ended, hears) = oneshot::channel::<()>();
+/// Waits for the end of standard input. The reading thread holds no state, so the process can exit
+/// at any time.
+async fn stdin_closed() {
+    let (ended, end) = oneshot::channel::<()>();
     std::thread::spawn(move || {
-        // An input that cannot be read has ended, too.
+        // A read error counts as the end.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         drop(ended);
     });
-    let _ = hears.await;
+    let _ = end.await;
 }

@@ -1,62 +1,64 @@
-//! What the daemon tells the supervisor that started it, if that asked to be told by
-//! `NOTIFY_SOCKET`, as systemd does [sd_notify(3)].
+//! Reports the state of the daemon to its service manager, such as systemd, over the socket in
+//! `NOTIFY_SOCKET` [sd_notify(3)].
 
 use sd_notify::NotifyState;
 use std::time::Duration;
 
 use crate::actors::system::System;
 
-/// How often the state is told where no watchdog wants it more often.
+/// Interval of status reports if no watchdog is enabled.
 const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Whether anybody listens.
-fn is_asked() -> bool {
+/// Whether the service manager expects notifications.
+fn is_enabled() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn send(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "the supervisor was not told");
+        tracing::debug!(%error, "cannot notify the service manager");
     }
 }
 
-/// The daemon serves: from here on it tells how it stands, and keeps the watchdog quiet while the
-/// actors answer. Must be called within an actix system.
-pub(super) fn notify_ready(system: System, serving: &str) {
-    if !is_asked() {
+/// Reports that the daemon is ready. From then on, it reports the status periodically and resets
+/// the watchdog while all actors answer. Must be called within an actix system.
+pub(super) fn notify_ready(system: System, endpoints: &str) {
+    if !is_enabled() {
         return;
     }
-    tell(&[NotifyState::Ready, NotifyState::Status(serving)]);
+    send(&[NotifyState::Ready, NotifyState::Status(endpoints)]);
     let watchdog = sd_notify::watchdog_enabled();
     let period = watchdog.map_or(DEFAULT_STATUS_INTERVAL, |limit| limit / 2);
-    let serving = serving.to_owned();
+    let endpoints = endpoints.to_owned();
     actix::spawn(async move {
-        let mut every = actix::clock::interval(period.max(Duration::from_millis(1)));
+        let mut ticks = actix::clock::interval(period.max(Duration::from_millis(1)));
         loop {
-            every.tick().await;
-            // One that answers later than this would be too late for the watchdog.
+            ticks.tick().await;
+            // A later answer would miss the deadline of the watchdog.
             match actix::clock::timeout(period, system.inspection.check_liveness()).await {
                 Ok(Ok(())) => {
-                    let status = status(&system, &serving);
-                    tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+                    let status = status(&system, &endpoints);
+                    send(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
                 }
-                Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the watchdog is not told to wait"),
-                Err(_) => tracing::error!("an actor does not answer; the watchdog is not told to wait"),
+                Ok(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the liveness check failed; the watchdog is not reset")
+                }
+                Err(_) => tracing::error!("an actor does not answer; the watchdog is not reset"),
             }
         }
     });
 }
 
-/// The daemon stops.
+/// Reports that the daemon is stopping.
 pub(super) fn notify_stopping() {
-    if is_asked() {
-        tell(&[NotifyState::Stopping, NotifyState::Status("finishing what is under way")]);
+    if is_enabled() {
+        send(&[NotifyState::Stopping, NotifyState::Status("completing requests in progress")]);
     }
 }
 
-fn status(system: &System, serving: &str) -> String {
-    let journal = system.store.journal().next_offset().unwrap_or_default();
-    let lag = journal.saturating_sub(system.recommender.snapshot().offset());
-    let journal_takes = if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
-    format!("{serving}; {journal} entries, {lag} yet to be learned; {journal_takes}")
+fn status(system: &System, endpoints: &str) -> String {
+    let entries = system.store.journal().next_offset().unwrap_or_default();
+    let lag = entries.saturating_sub(system.recommender.snapshot().offset());
+    let write_state = if system.store.has_failed() { "the journal takes no writes" } else { "the journal takes writes" };
+    format!("{endpoints}; {entries} entries, {lag} yet to be learned; {write_state}")
 }

@@ -1,4 +1,4 @@
-//! `sequor train`: the network learned from recorded behaviour, epoch by epoch.
+//! `sequor train`: trains the network offline on a recording.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -20,50 +20,50 @@ use crate::settings::{Period, SettingOrigin, Settings, SettingsLayers};
 /// Arguments of `sequor train`.
 #[derive(Debug, Args)]
 pub(super) struct Train {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
-    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
+    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
     file: PathBuf,
     #[command(flatten)]
     flags: SettingFlags,
-    /// The most epochs (train.epochs).
+    /// Maximum number of epochs (train.epochs) [default: 10].
     #[arg(long, value_name = "COUNT")]
     epochs: Option<usize>,
-    /// Session windows a mini-batch (train.batch).
+    /// Session windows per mini-batch (train.batch) [default: 64].
     #[arg(long, value_name = "COUNT")]
     batch: Option<usize>,
-    /// Epochs without a better one after which training ends (train.patience).
+    /// Epochs without improvement after which training stops (train.patience) [default: 3].
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
-    /// The last sessions that are kept back to be tested on, as a share of all (train.test).
+    /// Test set: share of all sessions, the most recent ones (train.test) [default: 0.1].
     #[arg(long, value_name = "FRACTION")]
     test: Option<f64>,
-    /// The last of the other sessions, by whose Recall@20 the best epoch is chosen, as a share of
-    /// those; 0: all epochs, and the last is kept (train.validation).
+    /// Validation set: share of the other sessions, the most recent ones (train.validation). Its
+    /// Recall@20 selects the best epoch; 0 selects the last epoch [default: 0.02].
     #[arg(long, value_name = "FRACTION")]
     validation: Option<f64>,
-    /// Everything random follows from it (train.seed).
+    /// Seed of all random draws (train.seed) [default: 42].
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it
-    /// one `user` is one session.
+    /// Time without events after which a new session starts, such as 30m [default: each `user` is
+    /// one session].
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
-    /// Write the training here after every epoch: for `--resume`, for `sequor evaluate`, for
-    /// `sequor serve --checkpoint`.
+    /// Write the training state to this file after every epoch, for `--resume`, `sequor evaluate`
+    /// and `sequor serve --checkpoint`.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Go on from the checkpoint, with the settings that it was begun with.
+    /// Continue from the checkpoint, with its settings.
     #[arg(long, requires = "checkpoint")]
     resume: bool,
-    /// Write the figures as JSON.
+    /// Write the metrics to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the figures of every epoch as SVG.
+    /// Write a plot of the metrics per epoch to this file, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
-/// What training from a recording prefers to what is best on a stream.
+/// Defaults for offline training that differ from those for online learning.
 const OFFLINE_DEFAULTS: [(&str, &str); 4] =
     [("network.hidden", "100"), ("network.negatives", "2048"), ("network.input_dropout", "0.5"), ("network.hidden_dropout", "0.5")];
 
@@ -82,25 +82,25 @@ impl Train {
             ],
         )?;
         drop(flags::init_logging(&layers.validated()?.log)?);
-        // Told now, not after the first epoch.
-        [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| in_a_folder(file))?;
-        let began = Instant::now();
-        let (mut training, corpus, rejected) = self.begin(&layers)?;
+        // Reports a missing folder now, not after the first epoch.
+        [&self.checkpoint, &self.json, &self.plot].into_iter().flatten().try_for_each(|file| ensure_folder_exists(file))?;
+        let start = Instant::now();
+        let (mut training, corpus, rejected) = self.start_or_resume(&layers)?;
         let mut table = EpochTable::new(&training, &corpus);
         while !training.is_finished() {
-            // The scores that end the epoch are no part of its training.
-            let (began, mut took) = (Instant::now(), Duration::ZERO);
-            let report = training.train_epoch(&corpus, |underway| {
-                took = began.elapsed();
-                table.show(underway);
+            // The evaluation at the end of the epoch does not count as training time.
+            let (epoch_start, mut training_time) = (Instant::now(), Duration::ZERO);
+            let report = training.train_epoch(&corpus, |progress| {
+                training_time = epoch_start.elapsed();
+                table.show(progress);
             })?;
-            table.row(training.epochs().len(), &report, Some(took));
+            table.row(training.epochs().len(), &report, Some(training_time));
             if let Some(file) = &self.checkpoint {
                 training_checkpoint::write(file, &training)?;
             }
         }
         let scores = score_sessions(&training.best_weights(), &corpus.test, training.kinds());
-        let report = TrainReport::new(&self, &training, &corpus, rejected, EvaluationFigures::new(&scores), table, began.elapsed());
+        let report = TrainReport::new(&self, &training, &corpus, rejected, EvaluationFigures::new(&scores), table, start.elapsed());
         println!("{report}");
         if let Some(file) = &self.json {
             write_json(file, &report)?;
@@ -111,9 +111,9 @@ impl Train {
         Ok(())
     }
 
-    /// A training that begins, or the one of the checkpoint to be gone on with; and what it learns
-    /// from.
-    fn begin(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
+    /// Starts a training, or resumes the one of the checkpoint. Returns it with its corpus and the
+    /// number of rejected rows.
+    fn start_or_resume(&self, layers: &SettingsLayers<Settings>) -> anyhow::Result<(OfflineTraining, Corpus, u64)> {
         let settings = layers.validated()?;
         let gap = self.idle_gap.map(Period::as_millis);
         let Some(file) = self.checkpoint.as_ref().filter(|_| self.resume) else {
@@ -121,17 +121,17 @@ impl Train {
             let read = recording::read(&self.file, &kinds, gap.unwrap_or(i64::MAX))?;
             let corpus = read.recording.into_corpus(&settings.train);
             let training = OfflineTraining::new(settings.train.clone(), settings.network.clone(), kinds, &corpus)
-                .with_context(|| format!("{} cannot be learned from", self.file.display()))?;
+                .with_context(|| format!("cannot train on {}", self.file.display()))?;
             return Ok((training, corpus, read.rejected));
         };
         let mut training = training_checkpoint::read(file)?;
         flags::ensure_compatible(layers, "train", &settings.train, training.settings(), &["epochs"])?;
         flags::ensure_compatible(layers, "network", &settings.network, training.network_settings(), &[])?;
         if !settings.events.kinds.is_empty() && settings.events.resolved_kinds() != *training.kinds() {
-            bail!("events.kinds: the checkpoint was made with other kinds");
+            bail!("events.kinds differs from the kinds that the checkpoint was made with");
         }
         if gap.is_some_and(|gap| gap != training.idle_gap_ms()) {
-            bail!("--idle-gap: the checkpoint was made with another");
+            bail!("--idle-gap differs from the one that the checkpoint was made with");
         }
         let read = recording::read(&self.file, training.kinds(), training.idle_gap_ms())?;
         let corpus = read.recording.into_corpus(training.settings());
@@ -144,7 +144,7 @@ impl Train {
     }
 }
 
-fn in_a_folder(file: &Path) -> anyhow::Result<()> {
+fn ensure_folder_exists(file: &Path) -> anyhow::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         Some(folder) => bail!("cannot write {}: there is no folder {}", file.display(), folder.display()),
@@ -152,7 +152,8 @@ fn in_a_folder(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// One line an epoch; while it is under way a bar on a terminal, and otherwise a line now and then.
+/// Table with one row per epoch. During an epoch, it shows a progress bar on a terminal, or prints
+/// progress periodically elsewhere.
 struct EpochTable {
     bar: Option<ProgressBar>,
     with_interest: bool,
@@ -160,7 +161,7 @@ struct EpochTable {
     rows: Vec<EpochRow>,
 }
 
-/// An epoch as it is written.
+/// A row of the table and of the JSON report.
 #[derive(Debug, Clone, Serialize)]
 struct EpochRow {
     epoch: usize,
@@ -170,12 +171,12 @@ struct EpochRow {
     learning_rate: f32,
     examples: u64,
     skipped_batches: u64,
-    /// Of this process alone: `None` for the epochs before it went on.
+    /// Training speed; `None` for epochs before a resume.
     examples_per_second: Option<f64>,
 }
 
 impl EpochTable {
-    /// Between two lines of an epoch under way.
+    /// Interval of progress messages.
     const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
     fn new(training: &OfflineTraining, corpus: &Corpus) -> Self {
@@ -183,36 +184,39 @@ impl EpochTable {
             let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} batches  {eta} left  loss {msg}");
             ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        let (learned, validated, tested) = (corpus.training.len(), corpus.validation.len(), corpus.test.len());
-        println!("{} items; {learned} sessions to learn from, {validated} to choose by, {tested} to test on", corpus.item_names.len());
+        let (training_sessions, validation_sessions, test_sessions) = (corpus.training.len(), corpus.validation.len(), corpus.test.len());
+        println!(
+            "{} items; {training_sessions} sessions to train on, {validation_sessions} to validate on, {test_sessions} to test on",
+            corpus.item_names.len()
+        );
         let with_interest = training.network_settings().interest_weight > 0.0;
         let mut table = Self { bar, with_interest, last_printed_at: Instant::now(), rows: Vec::new() };
-        let on = if corpus.validation.is_empty() { "test" } else { "validation" };
+        let evaluated_on = if corpus.validation.is_empty() { "test" } else { "validation" };
         let interest = if with_interest { "  interest MSE" } else { "" };
-        table.print(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({on})"));
-        for (place, report) in training.epochs().iter().enumerate() {
-            table.row(place + 1, report, None);
+        table.print(&format!("epoch    loss  Recall@20  MRR@20  NDCG@20{interest}  examples/s  skipped    ({evaluated_on})"));
+        for (index, report) in training.epochs().iter().enumerate() {
+            table.row(index + 1, report, None);
         }
         table
     }
 
-    fn show(&mut self, underway: EpochProgress) {
+    fn show(&mut self, progress: EpochProgress) {
         match &self.bar {
             Some(bar) => {
-                bar.set_prefix(format!("epoch {}", underway.epoch));
-                bar.set_length(underway.batch_count as u64);
-                bar.set_position(underway.batches as u64);
-                bar.set_message(format!("{:.4}", underway.loss));
+                bar.set_prefix(format!("epoch {}", progress.epoch));
+                bar.set_length(progress.batch_count as u64);
+                bar.set_position(progress.batches as u64);
+                bar.set_message(format!("{:.4}", progress.loss));
             }
             None if self.last_printed_at.elapsed() >= Self::LINE_INTERVAL => {
                 self.last_printed_at = Instant::now();
-                eprintln!("epoch {}: {} of {} batches, loss {:.4}", underway.epoch, underway.batches, underway.batch_count, underway.loss);
+                eprintln!("epoch {}: {} of {} batches, loss {:.4}", progress.epoch, progress.batches, progress.batch_count, progress.loss);
             }
             None => {}
         }
     }
 
-    fn row(&mut self, epoch: usize, report: &EpochReport, took: Option<Duration>) {
+    fn row(&mut self, epoch: usize, report: &EpochReport, training_time: Option<Duration>) {
         let row = EpochRow {
             epoch,
             loss: report.loss,
@@ -220,7 +224,7 @@ impl EpochTable {
             learning_rate: report.learning_rate,
             examples: report.examples,
             skipped_batches: report.skipped,
-            examples_per_second: took.map(|took| report.examples as f64 / took.as_secs_f64().max(1e-9)),
+            examples_per_second: training_time.map(|time| report.examples as f64 / time.as_secs_f64().max(1e-9)),
         };
         let quality = &report.scores.metrics;
         let interest =
@@ -246,7 +250,7 @@ impl EpochTable {
     }
 }
 
-/// What a training gave.
+/// Report of a training.
 #[derive(Debug, Serialize)]
 struct TrainReport {
     file: String,
@@ -308,7 +312,7 @@ impl TrainReport {
             line("MRR@20", EvaluationFigures::mrr),
             line("NDCG@20", EvaluationFigures::ndcg),
         ];
-        plot::draw(file, &format!("{}: epoch by epoch", self.file), "epochs", "on sessions that are not learned from", &lines)
+        plot::draw(file, &format!("{}: metrics per epoch", self.file), "epoch", "on held-out sessions", &lines)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sequor verify`: whether a data directory is what was written.
+//! `sequor verify`: checks a data directory for damage.
 
 use clap::Args;
 use std::path::PathBuf;
@@ -12,15 +12,16 @@ use crate::store::{Store, StoreError};
 /// Arguments of `sequor verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Reads every journal record, item name, session record and checkpoint: checksums, references, counts, and whether items and sessions are what the \
-    journal makes of them. Each damage is told with its place, its reason and a remedy. The exit code is 0 if there is none, else 1.\n\n\
-    The daemon must be stopped; while it runs, verify a backup: `sequor backup`, then `sequor verify --data-dir` on it. Opening a database whose log is torn cuts off \
-    what stands behind: of the only copy of a damaged directory, make another first."
+    after_help = "Reads every journal record, item name, session record and checkpoint. Checks checksums, references and counts, and compares items and sessions with the journal. \
+    Reports each damage with location, reason and remedy. Exit codes: 0, no damage; 1, damage or an error.\n\n\
+    The daemon must be stopped. To verify a running daemon's data, verify a backup: `sequor backup`, then `sequor verify --data-dir`. Opening a database with a torn log truncates the log: \
+    before you verify the only copy of a damaged directory, copy it.\n\n\
+    Example:\n  sequor verify --data-dir sequor-data --config sequor.toml"
 )]
 pub(super) struct Verify {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Write what was found as JSON.
+    /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -30,17 +31,17 @@ impl Verify {
         let layers = data_dir::load_settings(&self.flags)?;
         let settings = layers.validated()?;
         data_dir::silence_panics();
-        let found = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings)) {
+        let report = match Store::open_for_inspection(&settings.store.data_dir, &super::flags::store_options(settings)) {
             Ok(store) => check_consistency(&store, settings),
             Err(error @ (StoreError::Locked { .. } | StoreError::NotFound { .. } | StoreError::NewerFormat { .. })) => {
                 return Err(error.into());
             }
             Err(error) => ConsistencyReport::from_open_error(&settings.store.data_dir, &error),
         };
-        println!("{found}");
+        println!("{report}");
         if let Some(file) = &self.json {
-            write_json(file, &found)?;
+            write_json(file, &report)?;
         }
-        found.ensure_undamaged()
+        report.ensure_undamaged()
     }
 }

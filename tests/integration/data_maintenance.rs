@@ -394,7 +394,7 @@ fn entries_that_are_gone_are_given_up_only_when_told_to() {
 fn a_present_store_needs_no_migration() {
     let home = DaemonHome::new();
     let data = stopped(&home);
-    assert!(succeeds(on(&data, &["migrate"])).contains("has format 5, the present one; nothing was to be done"));
+    assert!(succeeds(on(&data, &["migrate"])).contains("has format 5, the current one; there is nothing to do"));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn a_store_of_the_first_format_is_migrated_once_and_sound() {
         std::fs::copy(fixture.join(file), home.data_dir().join("store").join(file)).unwrap();
     }
     assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("was migrated from format 1 to 5"));
-    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("nothing was to be done"));
+    assert!(succeeds(on(&home.data_dir(), &["migrate"])).contains("there is nothing to do"));
     assert!(succeeds(on(&home.data_dir(), &["verify"])).contains("journal entries            121"));
     let daemon = home.start(&STRIDES);
     daemon.wait_until_learned(121);
