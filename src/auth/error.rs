@@ -1,9 +1,9 @@
-//! Errors of API keys.
+//! Errors of reading and changing API keys.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why keys cannot be read or changed. None repeats a key.
+/// Errors of reading and changing API keys. No message contains a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
@@ -11,16 +11,16 @@ pub enum KeyError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The file is not what it should be.
-    #[error("{} is no valid key file: {reason}; move it away and create new keys", file.display())]
+    /// The file is not a valid key file.
+    #[error("{} is not a valid key file: {reason}; move it away and create new keys", file.display())]
     Malformed {
         /// The file.
         file: PathBuf,
-        /// Where and why.
+        /// The syntax error or the unsupported format.
         reason: String,
     },
     /// The file cannot be written.
@@ -28,14 +28,14 @@ pub enum KeyError {
     Write {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The system's random source failed.
     #[error("the system's random source failed: {0}")]
     RandomSource(String),
-    /// A scope that does not exist.
+    /// The name is not that of a scope.
     #[error("unknown scope {name:?}; known scopes: {known}")]
     UnknownScope {
         /// The unknown name.
@@ -43,22 +43,22 @@ pub enum KeyError {
         /// The names of all scopes.
         known: String,
     },
-    /// A key that would open nothing.
+    /// The list of scopes is empty.
     #[error("a key needs at least one scope; known scopes: {known}")]
     EmptyScopes {
         /// The names of all scopes.
         known: String,
     },
-    /// A name that says nothing, or too much.
+    /// The name is empty, too long or contains control characters.
     #[error("invalid key name: it must have 1 to 64 characters and no control characters")]
     InvalidName,
-    /// A key that is not there.
+    /// No key has this id.
     #[error("there is no key {0}; `sequor key list` lists the keys")]
     NotFound(String),
-    /// An id that no key can have.
+    /// The text does not have the form of a key id.
     #[error("invalid key id: it must have 8 hexadecimal digits, such as 1a2b3c4d (the part of the key between the two underscores)")]
     InvalidId,
-    /// More keys than are kept.
-    #[error("there are already {0} keys, the most allowed; revoke some")]
+    /// The file already holds the largest allowed number of keys.
+    #[error("there are already {0} keys, which is the limit; revoke a key first")]
     TooManyKeys(usize),
 }

@@ -1,4 +1,4 @@
-//! One key: what is kept of it, and what is given out once.
+//! An API key: the stored record and the secret, which is shown once.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -9,16 +9,16 @@ use subtle::ConstantTimeEq;
 use super::{KeyError, Scopes};
 use crate::domain::Timestamp;
 
-/// What every key begins with, so that scanners for secrets know one when they see it.
+/// Prefix of every key, by which secret scanners recognise keys.
 const PREFIX: &str = "sq";
-/// Bytes of an id.
-const ID: usize = 4;
-/// Bytes of a secret: 192 bits.
-const SECRET: usize = 24;
-/// Characters of a name, at most.
-const NAME: usize = 64;
+/// Length of an id, in bytes.
+const ID_BYTES: usize = 4;
+/// Length of a secret, in bytes: 192 bits.
+const SECRET_BYTES: usize = 24;
+/// Largest length of a name, in characters.
+const MAX_NAME_CHARS: usize = 64;
 
-/// What a key is called: 8 hexadecimal digits. It is no secret.
+/// The public id of a key: 8 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyId(String);
@@ -33,7 +33,7 @@ impl FromStr for KeyId {
     type Err = KeyError;
 
     fn from_str(id: &str) -> Result<Self, KeyError> {
-        let is_id = id.len() == 2 * ID && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = id.len() == 2 * ID_BYTES && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if is_id { Ok(Self(id.to_owned())) } else { Err(KeyError::InvalidId) }
     }
 }
@@ -51,7 +51,7 @@ impl TryFrom<String> for KeyId {
 pub struct Secret(String);
 
 impl Secret {
-    /// The key in clear.
+    /// The key in clear text.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -64,7 +64,7 @@ impl Debug for Secret {
     }
 }
 
-/// SHA-256 of a whole key; as 64 hexadecimal digits where it is written.
+/// SHA-256 of a whole key. Serialises as 64 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct KeyDigest([u8; 32]);
@@ -76,8 +76,8 @@ impl KeyDigest {
 }
 
 impl From<KeyDigest> for String {
-    fn from(fingerprint: KeyDigest) -> Self {
-        hex(&fingerprint.0)
+    fn from(digest: KeyDigest) -> Self {
+        hex(&digest.0)
     }
 }
 
@@ -85,32 +85,32 @@ impl TryFrom<String> for KeyDigest {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        let wrong = "a sha256 has 64 hexadecimal digits";
+        let invalid = "a sha256 has 64 hexadecimal digits";
         let mut bytes = [0; 32];
         if text.len() != 2 * bytes.len() || !text.is_ascii() {
-            return Err(wrong);
+            return Err(invalid);
         }
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            let digits = text.get(2 * place..2 * place + 2).ok_or(wrong)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong)?;
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let digits = text.get(2 * index..2 * index + 2).ok_or(invalid)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid)?;
         }
         Ok(Self(bytes))
     }
 }
 
-/// What is kept of a key.
+/// The stored record of a key.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
-    /// Names it.
+    /// The public id.
     pub id: KeyId,
-    /// What people call it.
+    /// The name for operators.
     pub name: String,
-    /// What it opens.
+    /// The granted scopes.
     pub scopes: Scopes,
-    /// When it was made, in milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub created: Timestamp,
-    /// Events and questions a second, 0: any number; `None`: what `server.rate_per_key` says.
+    /// Events and requests per second; 0: unlimited; `None`: `server.rate_per_key` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
     sha256: KeyDigest,
@@ -123,31 +123,33 @@ impl Debug for ApiKey {
 }
 
 impl ApiKey {
-    /// Makes a key, at `now`: what is kept of it, and what is given out.
+    /// Generates a key: the record to store, and the secret to hand out. `now` is the time of
+    /// creation.
     ///
     /// # Errors
-    /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system has no secret to
-    /// give.
+    /// [`KeyError::InvalidName`], or [`KeyError::RandomSource`] if the system's random source
+    /// fails.
     pub fn generate(name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(Self, Secret), KeyError> {
-        if !(1..=NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
             return Err(KeyError::InvalidName);
         }
-        let mut drawn = [0; ID + SECRET];
-        getrandom::fill(&mut drawn).map_err(|error| KeyError::RandomSource(error.to_string()))?;
-        let (id, secret) = drawn.split_at(ID);
+        let mut random = [0; ID_BYTES + SECRET_BYTES];
+        getrandom::fill(&mut random).map_err(|error| KeyError::RandomSource(error.to_string()))?;
+        let (id, secret) = random.split_at(ID_BYTES);
         let id = KeyId(hex(id));
         let secret = Secret(format!("{PREFIX}_{id}_{}", hex(secret)));
         let sha256 = KeyDigest::of(secret.reveal());
         Ok((Self { id, name: name.to_owned(), scopes, created: now, rate, sha256 }, secret))
     }
 
-    /// The id that a key in clear bears, if it looks like one at all.
+    /// The id in a key in clear text; `None` if the text does not have the form of a key.
     pub(super) fn parse_id(key: &str) -> Option<&str> {
         let (id, secret) = key.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
-        (id.len() == 2 * ID && secret.len() == 2 * SECRET).then_some(id)
+        (id.len() == 2 * ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
     }
 
-    /// Whether this is the key. How long it takes tells nothing of how far it is right.
+    /// Whether `key` is this key. The comparison takes constant time, so its duration does not
+    /// reveal how much of the key is right.
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {
         self.sha256.0.ct_eq(&KeyDigest::of(key).0).into()
@@ -156,7 +158,7 @@ impl ApiKey {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -167,39 +169,39 @@ mod tests {
     use super::*;
     use crate::auth::Scope;
 
-    fn drawn() -> (ApiKey, Secret) {
+    fn generate() -> (ApiKey, Secret) {
         ApiKey::generate("shop", Scopes::new([Scope::Write]).unwrap(), None, 7).unwrap()
     }
 
     #[test]
-    fn a_key_is_known_by_its_digest_alone() {
-        let (key, secret) = drawn();
+    fn record_matches_the_key_and_holds_only_its_digest() {
+        let (key, secret) = generate();
         let text = secret.reveal();
         assert_eq!((text.len(), ApiKey::parse_id(text)), (60, Some(key.id.to_string().as_str())));
         assert!(key.matches(text));
-        assert!(!key.matches(&text.to_uppercase()) && !key.matches(&text[..59]) && !key.matches("") && !key.matches(drawn().1.reveal()));
-        let kept = serde_json::to_string(&key).unwrap();
-        let hidden = text.rsplit('_').next().unwrap();
-        assert!(!kept.contains(hidden) && !format!("{key:?} {secret:?}").contains(hidden));
-        // The digest is that of the whole text, so that `sha256sum` can tell it.
-        assert!(kept.contains(&hex(&Sha256::digest(text))));
-        assert!(serde_json::from_str::<ApiKey>(&kept).unwrap().matches(text));
+        assert!(!key.matches(&text.to_uppercase()) && !key.matches(&text[..59]) && !key.matches("") && !key.matches(generate().1.reveal()));
+        let record = serde_json::to_string(&key).unwrap();
+        let secret_part = text.rsplit('_').next().unwrap();
+        assert!(!record.contains(secret_part) && !format!("{key:?} {secret:?}").contains(secret_part));
+        // The digest covers the whole key, so `sha256sum` can reproduce it.
+        assert!(record.contains(&hex(&Sha256::digest(text))));
+        assert!(serde_json::from_str::<ApiKey>(&record).unwrap().matches(text));
     }
 
     #[test]
-    fn what_is_no_key_has_no_id() {
-        for strange in ["", "sq", "sq_1a2b3c4d", "sq_1a2b3c4d_", "sk_1a2b3c4d_00", "write-key", "sq_ü_"] {
-            assert_eq!(ApiKey::parse_id(strange), None, "{strange}");
+    fn rejects_malformed_keys_and_ids() {
+        for malformed in ["", "sq", "sq_1a2b3c4d", "sq_1a2b3c4d_", "sk_1a2b3c4d_00", "write-key", "sq_ü_"] {
+            assert_eq!(ApiKey::parse_id(malformed), None, "{malformed}");
         }
-        for strange in ["", "1A2B3C4D", "1a2b3c4", "1a2b3c4d5", "1a2b3c4ü"] {
-            assert!(strange.parse::<KeyId>().is_err(), "{strange}");
+        for malformed in ["", "1A2B3C4D", "1a2b3c4", "1a2b3c4d5", "1a2b3c4ü"] {
+            assert!(malformed.parse::<KeyId>().is_err(), "{malformed}");
         }
     }
 
     #[test]
-    fn a_name_says_something() {
-        for wrong in ["", "two\nlines", &"x".repeat(65)] {
-            assert!(matches!(ApiKey::generate(wrong, Scopes::new([Scope::Read]).unwrap(), None, 0), Err(KeyError::InvalidName)));
+    fn rejects_invalid_names() {
+        for invalid in ["", "two\nlines", &"x".repeat(65)] {
+            assert!(matches!(ApiKey::generate(invalid, Scopes::new([Scope::Read]).unwrap(), None, 0), Err(KeyError::InvalidName)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The file that keys are kept in.
+//! The file that stores the API keys.
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -10,10 +10,10 @@ use tempfile::NamedTempFile;
 use super::{ApiKey, KeyError, KeyId, KeyRing, Scopes, Secret};
 use crate::domain::Timestamp;
 
-/// The only format so far.
+/// Format version of the file.
 const FORMAT: u32 = 1;
 
-/// The file's content.
+/// Content of the file.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFileContent {
@@ -21,15 +21,15 @@ struct KeyFileContent {
     keys: Vec<ApiKey>,
 }
 
-/// `keys.json` in a data directory: replaced as a whole whenever it changes, readable by its owner
-/// alone. Several processes may change it: they take turns.
+/// `keys.json` in a data directory. Each change replaces the whole file; only its owner can read
+/// it. A lock on the directory serialises changes by several processes.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     dir: PathBuf,
     file: PathBuf,
 }
 
-/// By what it is seen that the file is another one.
+/// Metadata that changes whenever the file is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyFileVersion {
     inode: u64,
@@ -39,51 +39,51 @@ pub(super) struct KeyFileVersion {
 }
 
 impl KeyFile {
-    /// The file of a data directory. Neither needs to be there.
+    /// The key file of a data directory. Neither has to exist.
     #[must_use]
     pub fn in_dir(data_dir: &Path) -> Self {
         Self { dir: data_dir.to_owned(), file: data_dir.join("keys.json") }
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file
     }
 
-    /// `None` while there is no file.
+    /// The version of the file; `None` if there is no file.
     pub(super) fn version(&self) -> Option<KeyFileVersion> {
         let data = fs::metadata(&self.file).ok()?;
         Some(KeyFileVersion { inode: data.ino(), bytes: data.size(), seconds: data.mtime(), nanoseconds: data.mtime_nsec() })
     }
 
-    /// The keys in it; none if there is no file.
+    /// Reads the keys. A missing file holds no keys.
     ///
     /// # Errors
-    /// If it cannot be read, or holds something else.
+    /// If the file cannot be read or is not a valid key file.
     pub fn read(&self) -> Result<KeyRing, KeyError> {
-        KeyRing::new(self.kept()?.keys)
+        KeyRing::new(self.load()?.keys)
     }
 
-    fn kept(&self) -> Result<KeyFileContent, KeyError> {
+    fn load(&self) -> Result<KeyFileContent, KeyError> {
         let text = match fs::read(&self.file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyFileContent { format: FORMAT, keys: Vec::new() }),
             Err(source) => return Err(KeyError::Read { file: self.file.clone(), source }),
         };
-        let unreadable = |reason| KeyError::Malformed { file: self.file.clone(), reason };
-        let kept: KeyFileContent = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-        if kept.format == FORMAT {
-            Ok(kept)
+        let malformed = |reason| KeyError::Malformed { file: self.file.clone(), reason };
+        let content: KeyFileContent = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        if content.format == FORMAT {
+            Ok(content)
         } else {
-            Err(unreadable(format!("it is of format {}, this is a program for {FORMAT}", kept.format)))
+            Err(malformed(format!("format {} is not supported; this version reads format {FORMAT}", content.format)))
         }
     }
 
-    /// Makes a key, at `now`. What is returned is all that there ever is of it in clear.
+    /// Creates a key. The returned secret is the only copy of the key in clear text.
     ///
     /// # Errors
-    /// If the name is none, or the file cannot be read or written.
+    /// If the name is invalid, there are too many keys, or the file cannot be read or written.
     pub fn create(&self, name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(ApiKey, Secret), KeyError> {
         self.change(|keys| {
             if keys.len() >= KeyRing::MAX_KEYS {
@@ -91,7 +91,7 @@ impl KeyFile {
             }
             loop {
                 let (key, secret) = ApiKey::generate(name, scopes.clone(), rate, now)?;
-                // Ids are drawn, and short.
+                // Ids are short and random, so two keys can get the same one.
                 if keys.iter().all(|known| known.id != key.id) {
                     keys.push(key.clone());
                     return Ok((key, secret));
@@ -100,38 +100,38 @@ impl KeyFile {
         })
     }
 
-    /// Takes a key away.
+    /// Revokes a key.
     ///
     /// # Errors
-    /// If there is none, or the file cannot be read or written.
+    /// If no key has the id, or the file cannot be read or written.
     pub fn revoke(&self, id: &KeyId) -> Result<ApiKey, KeyError> {
         self.change(|keys| {
-            let place = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.to_string()))?;
-            Ok(keys.remove(place))
+            let index = keys.iter().position(|key| key.id == *id).ok_or_else(|| KeyError::NotFound(id.to_string()))?;
+            Ok(keys.remove(index))
         })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<ApiKey>) -> Result<T, KeyError>) -> Result<T, KeyError> {
         let failed = |source| KeyError::Write { file: self.file.clone(), source };
         fs::create_dir_all(&self.dir).map_err(failed)?;
-        // The directory stands for the file, which is another one after each change.
+        // The lock is on the directory, because each change replaces the file.
         let dir = File::open(&self.dir).map_err(failed)?;
         dir.lock().map_err(failed)?;
-        let mut kept = self.kept()?;
-        let changed = change(&mut kept.keys)?;
-        self.write(&dir, &kept).map_err(failed)?;
+        let mut content = self.load()?;
+        let changed = change(&mut content.keys)?;
+        self.write(&dir, &content).map_err(failed)?;
         Ok(changed)
     }
 
-    fn write(&self, dir: &File, kept: &KeyFileContent) -> io::Result<()> {
-        // Such a file is readable by its owner alone from the beginning.
+    fn write(&self, dir: &File, content: &KeyFileContent) -> io::Result<()> {
+        // A temporary file is readable by its owner alone.
         let mut file = NamedTempFile::new_in(&self.dir)?;
-        serde_json::to_writer_pretty(&mut file, kept)?;
+        serde_json::to_writer_pretty(&mut file, content)?;
         file.write_all(b"\n")?;
         // The owner of the directory must be able to read the file, even if root created the key.
-        let (ours, theirs) = (file.as_file().metadata()?, dir.metadata()?);
-        if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
-            fchown(file.as_file(), Some(theirs.uid()), Some(theirs.gid()))?;
+        let (file_meta, dir_meta) = (file.as_file().metadata()?, dir.metadata()?);
+        if (file_meta.uid(), file_meta.gid()) != (dir_meta.uid(), dir_meta.gid()) {
+            fchown(file.as_file(), Some(dir_meta.uid()), Some(dir_meta.gid()))?;
         }
         file.as_file().sync_all()?;
         file.persist(&self.file).map_err(|error| error.error)?;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_back_and_go() {
+    fn creates_reads_and_revokes_keys() {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(&home.path().join("data"));
         assert!(file.read().unwrap().all().is_empty() && file.version().is_none());
@@ -163,18 +163,18 @@ mod tests {
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!fs::read_to_string(file.path()).unwrap().contains(secret.reveal()));
 
-        let stamp = file.version();
+        let version = file.version();
         assert_eq!(file.revoke(&key.id).unwrap().name, "shop");
-        assert_ne!(stamp, file.version());
+        assert_ne!(version, file.version());
         assert!(matches!(file.revoke(&key.id), Err(KeyError::NotFound(_))));
         let ring = file.read().unwrap();
         assert!(ring.find(secret.reveal()).is_none() && ring.get(&other.id).is_some());
-        // Nothing else is left in the directory.
+        // No temporary file is left in the directory.
         assert_eq!(fs::read_dir(home.path().join("data")).unwrap().count(), 1);
     }
 
     #[test]
-    fn who_writes_takes_turns() {
+    fn concurrent_changes_are_serialised() {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(home.path());
         thread::scope(|scope| {
@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_told_and_left_alone() {
+    fn rejects_and_keeps_an_invalid_file() {
         let home = tempfile::tempdir().unwrap();
         let file = KeyFile::in_dir(home.path());
         for text in ["", "{}", r#"{"format":2,"keys":[]}"#, r#"{"format":1,"keys":[{"id":"x"}]}"#] {
             fs::write(file.path(), text).unwrap();
-            assert!(file.read().unwrap_err().to_string().contains("is no valid key file"), "{text}");
+            assert!(file.read().unwrap_err().to_string().contains("is not a valid key file"), "{text}");
             assert!(file.create("k", scopes(), None, 0).is_err());
             assert_eq!(fs::read_to_string(file.path()).unwrap(), text);
         }

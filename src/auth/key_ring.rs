@@ -1,21 +1,21 @@
-//! All keys, to be looked up.
+//! Lookup of API keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{ApiKey, KeyError, KeyId, Scope};
 
-/// The keys that there are.
+/// All keys, by id.
 #[derive(Debug, Default)]
 pub struct KeyRing {
     keys: HashMap<String, Arc<ApiKey>>,
 }
 
 impl KeyRing {
-    /// The most keys: each may have a limit of its own, which takes memory.
+    /// Largest number of keys. Each can have its own rate limiter, which takes memory.
     pub const MAX_KEYS: usize = 10_000;
 
-    /// A ring of these keys.
+    /// Creates a ring of keys.
     ///
     /// # Errors
     /// [`KeyError::TooManyKeys`].
@@ -26,19 +26,19 @@ impl KeyRing {
         Ok(Self { keys: keys.into_iter().map(|key| (key.id.to_string(), Arc::new(key))).collect() })
     }
 
-    /// The key that this is, in clear.
+    /// The record of a key in clear text.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Arc<ApiKey>> {
         self.keys.get(ApiKey::parse_id(key)?).filter(|known| known.matches(key))
     }
 
-    /// The key of an id.
+    /// The key with an id.
     #[must_use]
     pub fn get(&self, id: &KeyId) -> Option<&Arc<ApiKey>> {
         self.keys.get(&id.to_string())
     }
 
-    /// Each key, those made first at the beginning.
+    /// All keys, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<&ApiKey> {
         let mut all: Vec<_> = self.keys.values().map(|key| &**key).collect();
@@ -46,11 +46,11 @@ impl KeyRing {
         all
     }
 
-    /// Whether there is a key that opens something of the public API, or of the admin endpoint.
+    /// Whether a key grants access to the public API (`public`) or to the admin endpoint.
     #[must_use]
     pub fn has_key_for(&self, public: bool) -> bool {
-        let serves = |scope: Scope| if public { scope.is_public() } else { scope == Scope::Admin };
-        self.keys.values().any(|key| key.scopes.iter().any(serves))
+        let grants = |scope: Scope| if public { scope.is_public() } else { scope == Scope::Admin };
+        self.keys.values().any(|key| key.scopes.iter().any(grants))
     }
 }
 
@@ -59,26 +59,26 @@ mod tests {
     use super::*;
     use crate::auth::Scopes;
 
-    fn drawn(scope: Scope, now: i64) -> (ApiKey, String) {
+    fn generate(scope: Scope, now: i64) -> (ApiKey, String) {
         let (key, secret) = ApiKey::generate("k", Scopes::new([scope]).unwrap(), None, now).unwrap();
         (key, secret.reveal().to_owned())
     }
 
     #[test]
-    fn a_key_is_found_by_what_it_is_in_clear() {
-        let ((one, first), (two, second)) = (drawn(Scope::Write, 2), drawn(Scope::Admin, 1));
-        let (id, stranger) = (one.id.clone(), drawn(Scope::Write, 0).1);
+    fn finds_a_key_by_its_clear_text() {
+        let ((one, first), (two, second)) = (generate(Scope::Write, 2), generate(Scope::Admin, 1));
+        let (id, unknown) = (one.id.clone(), generate(Scope::Write, 0).1);
         let ring = KeyRing::new(vec![one, two]).unwrap();
         assert_eq!(ring.find(&first).unwrap().id, id);
-        // The id of one with the secret of another.
+        // The id of one key with the secret of another.
         let mixed = format!("sq_{id}_{}", second.rsplit('_').next().unwrap());
-        assert!(ring.find(&mixed).is_none() && ring.find(&stranger).is_none() && ring.find("").is_none());
+        assert!(ring.find(&mixed).is_none() && ring.find(&unknown).is_none() && ring.find("").is_none());
         assert_eq!(ring.all().iter().map(|key| key.created).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
-    fn a_door_is_opened_by_keys_of_its_own() {
-        let ring = |scope| KeyRing::new(vec![drawn(scope, 0).0]).unwrap();
+    fn has_key_for_depends_on_the_scope() {
+        let ring = |scope| KeyRing::new(vec![generate(scope, 0).0]).unwrap();
         assert!(ring(Scope::Read).has_key_for(true) && !ring(Scope::Read).has_key_for(false));
         assert!(!ring(Scope::Admin).has_key_for(true) && ring(Scope::Admin).has_key_for(false));
         assert!(!ring(Scope::Metrics).has_key_for(false) && !KeyRing::default().has_key_for(true));

@@ -8,25 +8,25 @@ use super::key_file::KeyFileVersion;
 use super::{ApiKey, KeyError, KeyFile, KeyId, KeyRing, Scopes, Secret};
 use crate::domain::Timestamp;
 
-/// The keys in force, and the file that they come from.
+/// The keys in force and their file.
 #[derive(Debug)]
 pub struct KeyStore {
     file: KeyFile,
     ring: ArcSwap<KeyRing>,
-    /// Of the file as it was looked at last.
-    seen: Mutex<Option<KeyFileVersion>>,
+    /// The version of the file at the last check.
+    last_version: Mutex<Option<KeyFileVersion>>,
 }
 
 impl KeyStore {
-    /// The keys of a data directory.
+    /// Loads the keys of a data directory.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If the keys cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let file = KeyFile::in_dir(data_dir);
-        // Looked at first: a file that is replaced meanwhile is another one afterwards.
-        let stamp = file.version();
-        Ok(Self { ring: ArcSwap::from_pointee(file.read()?), seen: Mutex::new(stamp), file })
+        // The version is taken before reading, so that a concurrent replacement is noticed at the next check.
+        let version = file.version();
+        Ok(Self { ring: ArcSwap::from_pointee(file.read()?), last_version: Mutex::new(version), file })
     }
 
     /// The keys in force.
@@ -35,33 +35,34 @@ impl KeyStore {
         self.ring.load()
     }
 
-    /// Looks whether the file is another one and takes its keys; whether it was. A file that is
-    /// gone holds none.
+    /// Reloads the keys if the file has changed; returns whether it has. A missing file holds no
+    /// keys.
     ///
     /// # Errors
-    /// If it cannot be read: once for each such file, and the keys stay as they were.
+    /// If the changed file cannot be read. The keys stay as they were, and the error is returned
+    /// once per change.
     pub fn reload_if_changed(&self) -> Result<bool, KeyError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = self.file.version();
-        if *seen == stamp {
+        let mut last_version = self.last_version.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.file.version();
+        if *last_version == version {
             return Ok(false);
         }
-        *seen = stamp;
+        *last_version = version;
         self.ring.store(Arc::new(self.file.read()?));
         Ok(true)
     }
 
-    /// Makes a key, at `now`; it is in force at once.
+    /// Creates a key, which is in force at once.
     ///
     /// # Errors
     /// As [`KeyFile::create`].
     pub fn create(&self, name: &str, scopes: Scopes, rate: Option<u32>, now: Timestamp) -> Result<(ApiKey, Secret), KeyError> {
-        let made = self.file.create(name, scopes, rate, now)?;
+        let created = self.file.create(name, scopes, rate, now)?;
         self.reload_if_changed()?;
-        Ok(made)
+        Ok(created)
     }
 
-    /// Takes a key away, at once.
+    /// Revokes a key at once.
     ///
     /// # Errors
     /// As [`KeyFile::revoke`].
@@ -79,22 +80,22 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_another_process_changes_is_taken_up() {
+    fn reloads_changes_by_another_process() {
         let home = tempfile::tempdir().unwrap();
-        let (keys, elsewhere) = (KeyStore::open(home.path()).unwrap(), KeyFile::in_dir(home.path()));
+        let (keys, other_process) = (KeyStore::open(home.path()).unwrap(), KeyFile::in_dir(home.path()));
         assert!(!keys.reload_if_changed().unwrap());
-        let (key, secret) = elsewhere.create("k", Scopes::new([Scope::Read]).unwrap(), None, 0).unwrap();
+        let (key, secret) = other_process.create("k", Scopes::new([Scope::Read]).unwrap(), None, 0).unwrap();
         assert!(keys.key_ring().find(secret.reveal()).is_none());
         assert!(keys.reload_if_changed().unwrap() && keys.key_ring().find(secret.reveal()).is_some() && !keys.reload_if_changed().unwrap());
 
-        // What cannot be read is told once, and changes nothing.
-        fs::write(elsewhere.path(), "{").unwrap();
+        // An invalid file is reported once and changes nothing.
+        fs::write(other_process.path(), "{").unwrap();
         assert!(keys.reload_if_changed().is_err() && !keys.reload_if_changed().unwrap());
         assert!(keys.key_ring().get(&key.id).is_some());
         // Without a file there are no keys.
-        fs::remove_file(elsewhere.path()).unwrap();
+        fs::remove_file(other_process.path()).unwrap();
         assert!(keys.reload_if_changed().unwrap() && keys.key_ring().get(&key.id).is_none());
-        // One's own changes are in force at once.
+        // Changes through the store are in force at once.
         let (key, secret) = keys.create("k", Scopes::new([Scope::Read]).unwrap(), None, 0).unwrap();
         assert!(keys.key_ring().find(secret.reveal()).is_some());
         keys.revoke(&key.id).unwrap();

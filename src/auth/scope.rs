@@ -1,4 +1,4 @@
-//! What a key opens.
+//! Scopes of API keys.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
@@ -6,29 +6,29 @@ use std::str::FromStr;
 
 use super::KeyError;
 
-/// One of the things that a key may open.
+/// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Telling what users do, and that two of them are one.
+    /// Ingest events and merge users.
     Write,
-    /// Asking for lists.
+    /// Get recommendations.
     Read,
-    /// The catalog.
+    /// Read and change the catalog.
     Items,
-    /// What is known of a user: seeing and erasing it.
+    /// Export and erase a user's data, and manage consent.
     Users,
-    /// The metrics, and nothing else of the admin endpoint.
+    /// Read the metrics on the admin endpoint.
     Metrics,
-    /// The admin endpoint, with all that is there.
+    /// Use the whole admin endpoint.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 6] = [Self::Write, Self::Read, Self::Items, Self::Users, Self::Metrics, Self::Admin];
 
-    /// The name, as keys are made with it.
+    /// The name in settings and key files.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Scope {
         Self::ALL.map(Self::as_str).join(", ")
     }
 
-    /// Whether it opens something of the public API; otherwise something of the admin endpoint.
+    /// Whether the scope belongs to the public API; all others belong to the admin endpoint.
     #[must_use]
     pub const fn is_public(self) -> bool {
         !matches!(self, Self::Metrics | Self::Admin)
@@ -70,16 +70,16 @@ impl FromStr for Scope {
     }
 }
 
-/// Everything that a key opens; in order, each once.
+/// A non-empty set of scopes, sorted and without duplicates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
 pub struct Scopes(Vec<Scope>);
 
 impl Scopes {
-    /// Puts scopes together.
+    /// Creates a set of scopes.
     ///
     /// # Errors
-    /// [`KeyError::EmptyScopes`] if there are none.
+    /// [`KeyError::EmptyScopes`] if the list is empty.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, KeyError> {
         let mut scopes: Vec<_> = scopes.into_iter().collect();
         scopes.sort_unstable();
@@ -93,7 +93,7 @@ impl Scopes {
         self.0.contains(&scope) || scope == Scope::Metrics && self.0.contains(&Scope::Admin)
     }
 
-    /// Each of them.
+    /// The scopes in order.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
     }
@@ -134,21 +134,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_written_as_names() {
+    fn scopes_parse_and_serialise_as_names() {
         let scopes: Scopes = " read, write,read".parse().unwrap();
         assert_eq!(scopes.to_string(), "write,read");
         assert_eq!(serde_json::to_string(&scopes).unwrap(), r#"["write","read"]"#);
         assert!(scopes.allows(Scope::Read) && !scopes.allows(Scope::Items));
         assert!(serde_json::from_str::<Scopes>("[]").is_err());
-        let said = "write,all".parse::<Scopes>().unwrap_err().to_string();
-        assert_eq!(said, r#"unknown scope "all"; known scopes: write, read, items, users, metrics, admin"#);
+        let message = "write,all".parse::<Scopes>().unwrap_err().to_string();
+        assert_eq!(message, r#"unknown scope "all"; known scopes: write, read, items, users, metrics, admin"#);
         for scope in Scope::ALL {
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
         }
     }
 
     #[test]
-    fn the_admin_endpoint_is_no_way_around_the_others() {
+    fn admin_scope_grants_no_public_scope() {
         let admin = Scopes::new([Scope::Admin]).unwrap();
         assert!(admin.allows(Scope::Admin) && admin.allows(Scope::Metrics));
         assert!(Scope::ALL.into_iter().filter(|scope| scope.is_public()).all(|scope| !admin.allows(scope)));

@@ -23,7 +23,7 @@ pub enum EventField {
     Value,
     /// See [`Event::timestamp`](crate::domain::Event::timestamp).
     Time,
-    /// See [`Said::consent`](crate::domain::WithConsent::consent).
+    /// See [`WithConsent::consent`](crate::domain::WithConsent::consent).
     Consent,
 }
 

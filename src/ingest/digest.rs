@@ -3,14 +3,14 @@
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, nobody can recover
-/// the input by trying candidates.
+/// A 128-bit SipHash-2-4 digest [Aumasson & Bernstein 2012]. Without the key, the input cannot be
+/// recovered by trying candidates.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedDigest(SipHasher24);
 
 impl KeyedDigest {
-    /// Creates an empty digest under a key. A key of zeros is no secret, but suffices to tell
-    /// contents apart.
+    /// Creates an empty digest under a key. A key of zeros is not secret, but is enough to compare
+    /// contents.
     #[must_use]
     pub fn new(key: &[u8; 16]) -> Self {
         Self(SipHasher24::new_with_key(key))

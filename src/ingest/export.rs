@@ -42,7 +42,7 @@ pub fn entry_kind_name(entry: &Entry) -> &'static str {
 /// | `expire` | by kind, the time before which events have expired |
 ///
 /// # Errors
-/// If the entry has no JSON form. Every entry that came through a parser has one.
+/// If the entry cannot be written as JSON. Every entry from a parser can.
 pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let name = entry_kind_name(entry);
     match entry {
@@ -61,8 +61,8 @@ pub fn write_entry(offset: Offset, entry: &Entry, lines: &mut Vec<u8>) -> Result
     }
 }
 
-/// Appends an entry to be sent as one JSON line, as [`write_entry`] does, and adds the sender's
-/// consent to an event. The offset is 0.
+/// Appends an entry as one JSON line like [`write_entry`], with the sender's consent and the offset
+/// 0.
 ///
 /// # Errors
 /// As [`write_entry`].

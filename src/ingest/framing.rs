@@ -35,7 +35,7 @@ pub enum BodyError {
 pub(super) enum FramedRecord<'a> {
     /// The text, and its line number if the body is NDJSON.
     Complete(&'a [u8], Option<u64>),
-    /// The array ends wrongly here, for this reason. No record follows.
+    /// The array is malformed here, for this reason. No record follows.
     Malformed(&'static str),
 }
 
@@ -53,7 +53,7 @@ pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usi
             let (elements, rest) = json_scanner::array_elements(inner);
             let malformed = match rest {
                 None => Some("the array never closes"),
-                Some(rest) => (!rest.trim_ascii().is_empty()).then_some("something follows the array"),
+                Some(rest) => (!rest.trim_ascii().is_empty()).then_some("the body continues after the array"),
             };
             check_limit(elements.len())?;
             // The last element of an array that never closes is incomplete.
@@ -70,8 +70,9 @@ pub(super) fn split_records<'a>(body: &'a [u8], record: &'static str, limit: usi
     }
 }
 
-/// Tells NDJSON from a single record that spans several lines; either may be malformed. The body is
-/// NDJSON if its first line is a complete value, or a later line looks like a complete object.
+/// Distinguishes NDJSON from a single record that spans several lines. Either may be malformed. The
+/// body is NDJSON if its first line is a complete value, or a later line looks like a complete
+/// object.
 fn is_ndjson(body: &[u8]) -> bool {
     let mut lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     !json_scanner::is_one_value(body)

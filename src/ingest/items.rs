@@ -196,7 +196,7 @@ fn available(value: &Value) -> Result<bool, ValidationError> {
 }
 
 fn item_timestamp(field: &'static str, value: &Value) -> Result<Option<Timestamp>, ValidationError> {
-    let unreadable = || {
+    let bad_timestamp = || {
         ValidationError::new(
             field,
             ValidationErrorCode::BadTimestamp,
@@ -205,9 +205,9 @@ fn item_timestamp(field: &'static str, value: &Value) -> Result<Option<Timestamp
     };
     let at = match value {
         Value::Null => return Ok(None),
-        Value::String(text) => timestamp::from_rfc3339(text).map_err(|_| unreadable())?,
-        Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| unreadable())?,
-        _ => return Err(unreadable()),
+        Value::String(text) => timestamp::from_rfc3339(text).map_err(|_| bad_timestamp())?,
+        Value::Number(number) => timestamp::from_milliseconds(&number.to_string()).map_err(|_| bad_timestamp())?,
+        _ => return Err(bad_timestamp()),
     };
     if at < 0 { Err(ValidationError::new(field, ValidationErrorCode::TooEarly, format!("`{field}` is before 1970"))) } else { Ok(Some(at)) }
 }

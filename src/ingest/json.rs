@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(batch.records[1].as_ref().unwrap_err().reason, "the array never closes; the rest is not read");
         let batch = read(&format!("[{GOOD}] {GOOD}"));
         assert_eq!(batch.records.len(), 2);
-        assert!(batch.records[1].as_ref().unwrap_err().reason.starts_with("something follows the array"));
+        assert!(batch.records[1].as_ref().unwrap_err().reason.starts_with("the body continues after the array"));
     }
 
     #[test]

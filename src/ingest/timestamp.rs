@@ -37,14 +37,14 @@ pub(super) fn from_rfc3339(text: &str) -> Result<Timestamp, ValidationError> {
 fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationError> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     // `jiff::Timestamp` does not work here: its range ends within the year 9999, and such
-    // timestamps must be reported as too late, not as unreadable.
-    let pieces = PARSER.parse_pieces(text).map_err(|_| unreadable())?;
+    // timestamps must be reported as too late, not as bad_timestamp.
+    let pieces = PARSER.parse_pieces(text).map_err(|_| bad_timestamp())?;
     let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset().or(offset)) else {
-        return Err(unreadable());
+        return Err(bad_timestamp());
     };
     let local = civil::DateTime::from_parts(pieces.date(), time).duration_since(civil::date(1970, 1, 1).at(0, 0, 0, 0));
     let milliseconds = local.as_millis() - i128::from(offset.seconds()) * 1000;
-    Timestamp::try_from(milliseconds).map_err(|_| unreadable())
+    Timestamp::try_from(milliseconds).map_err(|_| bad_timestamp())
 }
 
 /// Parses milliseconds since 1970 from a JSON number. A fraction of a millisecond is truncated.
@@ -53,7 +53,7 @@ fn from_iso(text: &str, offset: Option<Offset>) -> Result<Timestamp, ValidationE
 /// [`ValidationErrorCode::BadTimestamp`] if the text is not a number or its magnitude is 2^53 or
 /// more.
 pub(super) fn from_milliseconds(text: &str) -> Result<Timestamp, ValidationError> {
-    text.parse().or_else(|_| text.parse().map_err(|_| unreadable()).and_then(whole_milliseconds))
+    text.parse().or_else(|_| text.parse().map_err(|_| bad_timestamp()).and_then(whole_milliseconds))
 }
 
 /// Parses a timestamp of unknown unit: seconds since 1970 (with an optional fraction), milliseconds
@@ -76,7 +76,7 @@ pub(super) fn from_column(text: &str) -> Result<Timestamp, ValidationError> {
 pub(super) fn parse_in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, ValidationError> {
     match unit {
         TimeUnit::Auto => from_column(text),
-        TimeUnit::Seconds => text.parse().map_err(|_| unreadable()).and_then(|seconds: f64| whole_milliseconds((seconds * 1000.0).round())),
+        TimeUnit::Seconds => text.parse().map_err(|_| bad_timestamp()).and_then(|seconds: f64| whole_milliseconds((seconds * 1000.0).round())),
         TimeUnit::Milliseconds => from_milliseconds(text),
         TimeUnit::Iso8601 => from_iso(text, Some(Offset::UTC)),
     }
@@ -101,11 +101,11 @@ fn whole_milliseconds(milliseconds: f64) -> Result<Timestamp, ValidationError> {
     if milliseconds.is_finite() && milliseconds.abs() < 9.007_199_254_740_992e15 {
         Ok(milliseconds as Timestamp)
     } else {
-        Err(unreadable())
+        Err(bad_timestamp())
     }
 }
 
-fn unreadable() -> ValidationError {
+fn bad_timestamp() -> ValidationError {
     ValidationError::new(
         "timestamp",
         ValidationErrorCode::BadTimestamp,

@@ -1,4 +1,4 @@
-//! Validation errors of single events and items, addressed to the sender.
+//! Validation errors of single events and items, for the sender.
 
 use serde::Serialize;
 use std::fmt;

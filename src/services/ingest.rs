@@ -5,12 +5,12 @@ use crate::actors::handles::{ConsentedEntries, IngestHandle};
 use crate::domain::{Entry, Offset, WithConsent};
 use crate::metrics::EventOutcome;
 
-/// The reaction to a full admission queue.
+/// What to do if the admission queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     /// Return [`RequestError::Busy`] at once.
     Fail,
-    /// Wait until there is room.
+    /// Wait until the queue has capacity.
     Wait,
 }
 
@@ -19,7 +19,7 @@ pub enum WhenFull {
 pub struct IngestOutcome {
     /// Entries that are now in the journal.
     pub accepted: usize,
-    /// Entries that changed nothing, because their id was seen before.
+    /// Entries without effect, because their id was seen before.
     pub duplicates: usize,
     /// Entries that consent does not allow to be stored.
     pub withheld: usize,
@@ -62,7 +62,7 @@ pub async fn ingest(
         WhenFull::Wait => handle.admit(entries.len()).await?,
     };
     let receipt = handle.append(entries, permit).await?;
-    let count_events = |places: &[usize]| places.iter().filter(|place| is_event.get(**place) == Some(&true)).count();
+    let count_events = |positions: &[usize]| positions.iter().filter(|position| is_event.get(**position) == Some(&true)).count();
     let (duplicates, late) = (count_events(&receipt.duplicates), count_events(&receipt.withheld));
     outcome.accepted = receipt.accepted;
     outcome.duplicates = receipt.duplicates.len();

@@ -1,11 +1,11 @@
 //! Business decisions that every entry point shares: the HTTP API, Segment's API, import and tail.
 //!
-//! A service knows consent, admission, impressions and paging. It knows neither status codes nor
+//! A service handles consent, admission, impressions and paging. It uses neither status codes nor
 //! HTTP types.
 //!
 //! - [`ingest`]: applies consent, reserves admission and appends to the journal.
 //! - [`recommendation`]: recommends to a user, journals the impression and serves later pages.
-//! - [`pagination`]: the cache of recent rankings that later pages are cut from.
+//! - [`pagination`]: the cache of recent rankings, from which later pages are taken.
 //! - [`id_generator`]: ids of recommendations and requests.
 
 pub mod id_generator;

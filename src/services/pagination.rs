@@ -1,4 +1,4 @@
-//! The cache of recent rankings that later pages are cut from.
+//! The cache of recent rankings, from which later pages are taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::domain::{Candidate, Consent};
 
 /// The number of rankings in the cache. Each has at most
-/// [`crate::learner::RecommendationRequest::MAX_LIMIT`] places of 12 bytes.
+/// [`crate::learner::RecommendationRequest::MAX_LIMIT`] candidates of 12 bytes.
 const CAPACITY: usize = 1024;
 
 /// The rankings of the latest recommendations, by recommendation id.
 ///
-/// A later page is cut from the same ranking as the first, so that no item repeats or is skipped,
-/// even if the model has learned in between. The cache is bounded and not durable: after an
-/// eviction or a restart the client has to ask for a new recommendation.
+/// A later page comes from the same ranking as the first. No item repeats or is skipped, even if
+/// the model has learned in between. The cache is bounded and not durable: after an eviction or a
+/// restart, the client must request a new recommendation.
 #[derive(Debug, Default)]
 pub struct PaginationCache {
     rankings: Mutex<VecDeque<(String, CachedRanking)>>,
@@ -26,11 +26,11 @@ pub struct CachedRanking {
     pub user: String,
     /// The whole ranking, best first.
     pub ranking: Arc<[Candidate]>,
-    /// The place in the ranking where the page starts.
+    /// The position in the ranking where the page starts.
     pub page_start: usize,
-    /// The number of places that the page covers.
+    /// The number of candidates that the page covers.
     pub page_len: usize,
-    /// The version of the weights that ranked it.
+    /// The version of the weights that produced the ranking.
     pub weights_version: u64,
     /// The consent of the request.
     pub consent: Consent,

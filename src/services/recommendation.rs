@@ -17,7 +17,7 @@ use crate::services::id_generator::IdGenerator;
 use crate::services::pagination::{CachedRanking, PaginationCache};
 use crate::telemetry::span;
 
-/// Recommends to users and remembers what later pages need.
+/// Recommends to users and caches rankings for later pages.
 #[derive(Clone)]
 pub struct RecommendationService {
     ingest: IngestHandle,
@@ -32,7 +32,7 @@ pub struct RecommendationService {
 pub struct PageRequest {
     /// The earlier recommendation.
     pub recommendation_id: String,
-    /// The place after its start where the page begins; `None`: right after it.
+    /// Offset of the page from the start of the earlier page; `None`: the page after it.
     pub offset: Option<usize>,
     /// The length of the page.
     pub limit: usize,
@@ -48,7 +48,7 @@ impl RecommendationService {
 
     /// Recommends to a user, journals the impression and caches the ranking for later pages.
     ///
-    /// If nothing of the user may be stored, it recommends from an empty session instead.
+    /// If the user does not consent to storage, it recommends from an empty session instead.
     ///
     /// # Errors
     /// [`RequestError`] if the user's shard does not answer.
@@ -68,20 +68,21 @@ impl RecommendationService {
         Ok(self.show(CachedRanking { user, ranking, page_start: 0, page_len, weights_version, consent }, answer))
     }
 
-    /// Recommends from the events of the request alone. Stores nothing and has no later page.
+    /// Recommends from the events of the request alone. Stores nothing; later pages are not
+    /// available.
     #[must_use]
     pub fn recommend_without_consent(&self, events: &[Event], request: &RecommendationRequest) -> Recommendation {
         self.finish(self.recommender.recommend_for_events(events, request))
     }
 
-    /// Recommends from a session of items that the request brings. Stores nothing.
+    /// Recommends from a session of items in the request. Stores nothing.
     #[must_use]
     pub fn recommend_inline(&self, items: &[String], request: &RecommendationRequest) -> Recommendation {
         self.finish(self.recommender.recommend_for_items(items, request))
     }
 
-    /// The events of a request that alone may determine the recommendation to `user`; `None` if the
-    /// user's stored session may be used.
+    /// The events of a request from which alone to recommend to `user`; `None` if the user's stored
+    /// session may be used.
     ///
     /// The stored session is not used if the user, or one of these events, does not consent to
     /// storage.
@@ -92,8 +93,8 @@ impl RecommendationService {
         (is_none(None) || of_user().any(|event| is_none(event.consent))).then(|| of_user().map(|event| event.value.clone()).collect())
     }
 
-    /// A later page of a recommendation; `None` if the recommendation is unknown, evicted, or if
-    /// the user has withdrawn consent since.
+    /// A later page of a recommendation; `None` if the recommendation is unknown or evicted, or the
+    /// user has withdrawn consent since.
     #[must_use]
     pub fn next_page(&self, user: &str, page: &PageRequest) -> Option<Recommendation> {
         let first = self.cache.get(&page.recommendation_id, user)?;
@@ -157,8 +158,9 @@ impl RecommendationService {
         Recommendation { recommendation_id, weights_version, items: items.collect(), fallback, removed }
     }
 
-    /// Appends the impression in the background: the answer does not wait for it. If the journal
-    /// has no room, the impression is counted as lost, and clicks on it are not attributed.
+    /// Appends the impression in the background, so that the response does not wait for it. If the
+    /// queue is full or the append fails, the impression counts as lost, and clicks on it are not
+    /// attributed.
     fn journal_impression(&self, user_id: String, list: &Recommendation) {
         if list.items.is_empty() {
             return;

@@ -91,11 +91,11 @@ pub struct SessionSettings {
     pub idle_gap: Period,
     /// Number of event loops (shards) for session actors, 0..=256; 0: one per processor.
     pub shards: usize,
-    /// A session without event or request for this time is moved from memory to the store, at least
-    /// 1 s; `off`: never.
+    /// Idle time after which a session is moved from memory to the store, at least 1 s; `off`:
+    /// never.
     pub passivate_after: Period,
     /// Largest number of sessions in memory, 1..=100,000,000, about 3 KB each. Beyond it, the least
-    /// recently used sessions leave the memory regardless of `passivate_after`.
+    /// recently used sessions are moved to the store regardless of `passivate_after`.
     pub live_max: usize,
 }
 

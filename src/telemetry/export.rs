@@ -1,5 +1,5 @@
-//! Sending spans by OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>), from a thread of
-//! its own.
+//! Exports spans by OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>) from a background
+//! thread.
 
 use async_trait::async_trait;
 use metrics::Counter;
@@ -26,40 +26,41 @@ use ureq::Agent;
 use super::{SPAN_TARGET, SpanLayer, TelemetryError};
 use crate::metrics::{LabeledMetric, SpanOutcome};
 
-/// Spans that wait to be sent, those under way included; what comes beyond is dropped.
-const QUEUE: usize = 2048;
-/// Spans in one request.
-const BATCH: usize = 512;
-/// How long a span waits at most for others to be sent with it.
-const DELAY: Duration = Duration::from_secs(5);
-/// How long a request to the collector may take, its repetitions included.
+/// Largest number of spans that wait for export, including those being sent. Further spans are
+/// dropped.
+const QUEUE_SPANS: usize = 2048;
+/// Largest number of spans per export request.
+const BATCH_SPANS: usize = 512;
+/// Longest time that a span waits for a batch to fill.
+const BATCH_DELAY: Duration = Duration::from_secs(5);
+/// Time limit of one export request, including retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a stop waits for what is left to be sent.
+/// Time limit for exporting the remaining spans at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest answer that is read; a good one is nearly empty.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// Largest response body that is read. A successful response is nearly empty.
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
-/// What sends spans to a collector until it is stopped.
+/// Exports spans to a collector until it is stopped.
 #[derive(Debug)]
 pub struct TelemetryExporter {
     provider: SdkTracerProvider,
 }
 
 impl TelemetryExporter {
-    /// Begins to send what [`Exporter::layer`] takes to the collector at `endpoint`, to which
-    /// `/v1/traces` is added: a share `sample` of the traces that begin here, and of those that go
-    /// on here the ones that are sampled. What becomes of the spans is counted in `outcomes`.
+    /// Starts exporting the spans of [`Self::layer`] to the collector at `endpoint`, to which
+    /// `/v1/traces` is appended. Of the traces that start in this process, the share `sample` is
+    /// exported; traces continued from a caller follow the caller's sampling decision. `outcomes`
+    /// counts the spans by outcome.
     ///
-    /// What a collector wants to be sent along, a key for example, it takes from the variable
-    /// `OTEL_EXPORTER_OTLP_HEADERS`, and what is to be said of this service beyond its name and
-    /// version from `OTEL_RESOURCE_ATTRIBUTES`.
+    /// The environment variable `OTEL_EXPORTER_OTLP_HEADERS` adds request headers, such as an API
+    /// key. `OTEL_RESOURCE_ATTRIBUTES` adds resource attributes to the service's name and version.
     ///
     /// # Errors
-    /// [`TelemetryError::Exporter`] if the endpoint is none.
+    /// [`TelemetryError::Exporter`] if the endpoint is invalid.
     pub fn start(endpoint: &str, sample: f64, outcomes: LabeledMetric<SpanOutcome, Counter>) -> Result<Self, TelemetryError> {
         let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(EXPORT_TIMEOUT));
         let client = OtlpHttpClient { agent: config.build().into(), failing: AtomicBool::new(false) };
-        let sender = OtlpExporter::builder()
+        let exporter = OtlpExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
@@ -68,9 +69,9 @@ impl TelemetryExporter {
             .build()
             .map_err(|error| TelemetryError::Exporter(error.into()))?;
         let waiting = Arc::new(AtomicUsize::new(0));
-        let counted = CountingSpanExporter { sender, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
-        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_max_export_batch_size(BATCH).with_scheduled_delay(DELAY);
-        let queue = BatchSpanProcessor::builder(counted).with_batch_config(config.build()).build();
+        let counting = CountingSpanExporter { exporter, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
+        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE_SPANS).with_max_export_batch_size(BATCH_SPANS).with_scheduled_delay(BATCH_DELAY);
+        let queue = BatchSpanProcessor::builder(counting).with_batch_config(config.build()).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BoundedSpanProcessor { queue, waiting, outcomes })
@@ -80,41 +81,41 @@ impl TelemetryExporter {
         Ok(Self { provider })
     }
 
-    /// What takes the spans.
+    /// The tracing layer that collects the spans.
     #[must_use]
     pub fn layer(&self) -> SpanLayer {
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("sequor"))
-            // Parents are those of `tracing`; nobody asks OpenTelemetry itself what is current.
+            // `tracing` determines parent spans, and no code reads OpenTelemetry's current context.
             .with_context_activation(false)
             .with_tracked_inactivity(false)
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(filter_fn(|what| what.is_span() && what.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR))
+            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR))
             .boxed()
     }
 
-    /// Sends what is left, as far as the collector takes it soon.
+    /// Exports the remaining spans, within a time limit, and stops.
     pub fn stop(self) {
         if let Err(error) = self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the last spans were not sent");
+            tracing::warn!(error = &error as &dyn std::error::Error, "the last spans were not exported");
         }
     }
 }
 
-/// Makes a span go on from that of a sender, as `traceparent` names it [W3C Trace Context]; one
-/// that is not well-formed says nothing. What `tracestate` says is another system's, and no affair
-/// of ours: it might be anything. Must be called before the span has children.
+/// Sets the parent of a span from a `traceparent` header [W3C Trace Context]. A malformed header is
+/// ignored. The header `tracestate` is not read, because it holds arbitrary data of other systems.
+/// Call it before the span has children.
 pub fn set_remote_parent(span: &Span, traceparent: &str) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &TraceParentHeader(traceparent));
     if parent.span().span_context().is_valid() {
-        // A span that nobody collects has no parent to be told of.
+        // This fails only for a span that no layer collects.
         let _ = span.set_parent(parent);
     }
 }
 
-/// The one header that is read.
+/// The value of the `traceparent` header, the only header that is read.
 struct TraceParentHeader<'a>(&'a str);
 
 impl Extractor for TraceParentHeader<'_> {
@@ -127,7 +128,7 @@ impl Extractor for TraceParentHeader<'_> {
     }
 }
 
-/// Names a span that is under way.
+/// Renames an active span.
 pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
     let context = span.context();
     let span = context.span();
@@ -136,8 +137,8 @@ pub fn rename_span(span: &Span, name: impl FnOnce() -> String) {
     }
 }
 
-/// Lets in as many spans as may wait, and counts the others. The queue behind it has room for as
-/// many, so that none is lost there unseen.
+/// Passes at most [`QUEUE_SPANS`] spans to the queue, and counts the others as dropped. The queue
+/// has the same capacity, so it never drops a span uncounted.
 #[derive(Debug)]
 struct BoundedSpanProcessor {
     queue: BatchSpanProcessor,
@@ -151,7 +152,7 @@ impl SpanProcessor for BoundedSpanProcessor {
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_SPANS {
             self.queue.on_end(span);
         } else {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -172,10 +173,10 @@ impl SpanProcessor for BoundedSpanProcessor {
     }
 }
 
-/// Counts what becomes of the spans that are sent.
+/// Counts exported spans by outcome.
 #[derive(Debug)]
 struct CountingSpanExporter {
-    sender: OtlpExporter,
+    exporter: OtlpExporter,
     waiting: Arc<AtomicUsize>,
     outcomes: LabeledMetric<SpanOutcome, Counter>,
 }
@@ -183,52 +184,51 @@ struct CountingSpanExporter {
 impl SpanExporter for CountingSpanExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        let sent = self.sender.export(batch).await;
+        let sent = self.exporter.export(batch).await;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.outcomes.with_label(if sent.is_ok() { SpanOutcome::Sent } else { SpanOutcome::Failed }).increment(count as u64);
         sent
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.sender.shutdown_with_timeout(timeout)
+        self.exporter.shutdown_with_timeout(timeout)
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.sender.force_flush()
+        self.exporter.force_flush()
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        self.sender.set_resource(resource);
+        self.exporter.set_resource(resource);
     }
 }
 
-/// The HTTP client that the commands have, too. It blocks, on the thread that does nothing but
-/// send.
+/// A blocking HTTP client, as the CLI uses it. It runs on the exporter's own thread.
 #[derive(Debug)]
 struct OtlpHttpClient {
     agent: Agent,
-    /// The collector did not take the last request: that is said once.
+    /// Whether the last request failed, so that a failure is logged once.
     failing: AtomicBool,
 }
 
 impl OtlpHttpClient {
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.agent.run(request.map(|body| body.to_vec()))?;
-        let (head, mut body) = answer.into_parts();
-        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
+        let response = self.agent.run(request.map(|body| body.to_vec()))?;
+        let (head, mut body) = response.into_parts();
+        let body = body.with_config().limit(MAX_RESPONSE_BYTES).read_to_vec()?;
         Ok(Response::from_parts(head, body.into()))
     }
 
-    /// Tells when the collector begins to fail, and when it is well again.
-    fn tell(&self, answer: &Result<Response<Bytes>, HttpError>) {
-        let fault = match answer {
-            Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("the collector answers {}", answer.status())),
+    /// Logs the first failure after a success, and the first success after a failure.
+    fn log_transition(&self, response: &Result<Response<Bytes>, HttpError>) {
+        let fault = match response {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!("the collector responded with {}", response.status())),
             Err(error) => Some(error.to_string()),
         };
         match (fault, self.failing.load(Ordering::Relaxed)) {
-            (Some(fault), false) => tracing::warn!(fault, "the collector does not take spans; this is not said again until it does"),
-            (None, true) => tracing::info!("the collector takes spans again"),
+            (Some(fault), false) => tracing::warn!(fault, "the collector does not accept spans; this is not logged again until it does"),
+            (None, true) => tracing::info!("the collector accepts spans again"),
             (Some(_), true) | (None, false) => return,
         }
         self.failing.fetch_xor(true, Ordering::Relaxed);
@@ -238,8 +238,8 @@ impl OtlpHttpClient {
 #[async_trait]
 impl HttpClient for OtlpHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.send(request);
-        self.tell(&answer);
-        answer
+        let response = self.send(request);
+        self.log_transition(&response);
+        response
     }
 }

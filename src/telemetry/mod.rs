@@ -1,14 +1,12 @@
-//! Spans: what a request, or a piece of work in the background, went through and how long each part
-//! of it took, for a collector that speaks OpenTelemetry's protocol.
+//! Trace spans of requests and background work, for an OpenTelemetry collector.
 //!
-//! They are made by `span!` wherever something is worth to be told apart, and cost a look at a flag
-//! where nobody collects them. They have a target of their own, which the log leaves out, and the
-//! exporter takes nothing else: so no line of a library ever becomes a part of a span. What holds
-//! for the log holds for them, too: a span says of no user who it is, of no key what it is, and has
-//! patterns of paths, never paths.
+//! The macro `span!` creates a span. Without a collector, a span costs one check of a flag. Spans
+//! have their own target: the log excludes it, and the exporter accepts no other, so log events of
+//! libraries never become part of a span. As in the log, a span contains no user ids, no API keys
+//! and no paths, only path patterns.
 //!
-//! What sends them is behind the feature `otel`, so that a program that is not to send any is built
-//! without all that it takes.
+//! The exporter is behind the feature `otel`, so that a build without it needs no OpenTelemetry
+//! dependencies.
 
 #[cfg(feature = "otel")]
 mod export;
@@ -20,12 +18,12 @@ pub use export::{TelemetryExporter, rename_span, set_remote_parent};
 
 use tracing_subscriber::{Layer, Registry};
 
-/// The target of every span, and of nothing else: no module's path begins with it, so that the log
-/// can leave it out and keep all lines.
+/// The target of every span. No module path begins with it, so the log can exclude it without
+/// losing log events.
 pub const SPAN_TARGET: &str = "sequor_spans";
 
-/// A span, as `tracing::span!` makes it, without a level. Names of fields are those of
-/// OpenTelemetry's semantic conventions, or begin with `sequor.`.
+/// Creates a span like `tracing::span!`, without a level. Field names follow OpenTelemetry's
+/// semantic conventions or begin with `sequor.`.
 macro_rules! span {
     // Spans have the level `error`, because the lowest level that any subscriber enables applies to
     // all, and the export of spans must not enable the log lines of libraries.
@@ -33,16 +31,16 @@ macro_rules! span {
 }
 pub(crate) use span;
 
-/// What takes the spans, to be put under everything else that listens to `tracing`.
+/// The layer that collects spans. It must be the innermost layer of the subscriber.
 pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Why no spans can be sent.
+/// Errors of starting the span export.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The program cannot send any.
+    /// The program was built without the feature `otel`.
     #[error("this program was built without OpenTelemetry; build it with `--features otel`, or leave the setting empty")]
     NotBuilt,
-    /// There is nothing to send them with.
-    #[error("spans cannot be sent")]
+    /// The exporter cannot be created.
+    #[error("the span exporter cannot be created")]
     Exporter(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,4 +1,4 @@
-//! A program that sends no spans.
+//! The replacement of the exporter in a build without the feature `otel`.
 
 use metrics::Counter;
 use tracing::Span;
@@ -13,7 +13,7 @@ pub enum DisabledExporter {}
 pub use DisabledExporter as TelemetryExporter;
 
 impl DisabledExporter {
-    /// Nothing can be sent.
+    /// Fails, because the build has no exporter.
     ///
     /// # Errors
     /// [`TelemetryError::NotBuilt`].
@@ -21,20 +21,20 @@ impl DisabledExporter {
         Err(TelemetryError::NotBuilt)
     }
 
-    /// What takes the spans.
+    /// The tracing layer that collects the spans.
     #[must_use]
     pub fn layer(&self) -> SpanLayer {
         match *self {}
     }
 
-    /// Sends what is left.
+    /// Stops the exporter.
     pub fn stop(self) {
         match self {}
     }
 }
 
-/// Makes a span go on from that of a sender: there is none to go on with.
+/// Does nothing, because spans are not exported.
 pub const fn set_remote_parent(_span: &Span, _traceparent: &str) {}
 
-/// Names a span that is under way: nobody reads its name.
+/// Does nothing, because spans are not exported.
 pub fn rename_span(_span: &Span, _name: impl FnOnce() -> String) {}

@@ -316,7 +316,7 @@ fn a_collector_that_hangs_or_is_not_there_keeps_nobody_waiting() {
             (count > 0.0).then_some(())
         });
         if outcome == "failed" {
-            assert_eq!(daemon.logged().matches("the collector does not take spans").count(), 1, "it is said once");
+            assert_eq!(daemon.logged().matches("the collector does not accept spans").count(), 1, "it is logged once");
         }
         let began = std::time::Instant::now();
         assert!(daemon.terminate().success());
