@@ -76,7 +76,9 @@ pub(super) fn from_column(text: &str) -> Result<Timestamp, ValidationError> {
 pub(super) fn parse_in_unit(text: &str, unit: TimeUnit) -> Result<Timestamp, ValidationError> {
     match unit {
         TimeUnit::Auto => from_column(text),
-        TimeUnit::Seconds => text.parse().map_err(|_| bad_timestamp()).and_then(|seconds: f64| whole_milliseconds((seconds * 1000.0).round())),
+        TimeUnit::Seconds => {
+            text.parse().map_err(|_| bad_timestamp()).and_then(|seconds: f64| whole_milliseconds((seconds * 1000.0).round()))
+        }
         TimeUnit::Milliseconds => from_milliseconds(text),
         TimeUnit::Iso8601 => from_iso(text, Some(Offset::UTC)),
     }

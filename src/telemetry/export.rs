@@ -70,7 +70,10 @@ impl TelemetryExporter {
             .map_err(|error| TelemetryError::Exporter(error.into()))?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let counting = CountingSpanExporter { exporter, waiting: Arc::clone(&waiting), outcomes: outcomes.clone() };
-        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE_SPANS).with_max_export_batch_size(BATCH_SPANS).with_scheduled_delay(BATCH_DELAY);
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_SPANS)
+            .with_max_export_batch_size(BATCH_SPANS)
+            .with_scheduled_delay(BATCH_DELAY);
         let queue = BatchSpanProcessor::builder(counting).with_batch_config(config.build()).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkTracerProvider::builder()
@@ -92,7 +95,9 @@ impl TelemetryExporter {
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR))
+            .with_filter(
+                filter_fn(|metadata| metadata.is_span() && metadata.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::ERROR),
+            )
             .boxed()
     }
 
