@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use crate::http::listener::{self, ConnectionLimits};
 use crate::http::middleware::auth::Authorizer;
 use crate::http::middleware::body_timeout::BodyTimeout;
+use crate::http::middleware::decompress::MaxBodyBytes;
 use crate::http::middleware::host_check::AllowedHosts;
 use crate::http::middleware::measure::EndpointLabels;
 use crate::http::periodic::PeriodicTasks;
@@ -310,6 +311,7 @@ fn serve(
             .app_data(PathConfig::default().error_handler(|error, _| Problem::invalid_parameter("path", error.to_string()).into()))
             .app_data(Data::new(authorizer.clone()))
             .app_data(BodyTimeout(body_timeout))
+            .app_data(MaxBodyBytes(max_body))
             .app_data(Data::new(hosts.clone()))
             .wrap(Condition::new(hosts.is_some(), from_fn(host_check::check_host)))
             .wrap(from_fn(check_request::check_request))

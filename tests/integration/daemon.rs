@@ -225,6 +225,15 @@ impl Daemon {
         read(request.send(body))
     }
 
+    /// Sends a request by any method, with headers and a body; `Err` if no response came.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<HttpResponse, ureq::Error> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.api));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(self.agent.run(request.body(body.to_vec()).unwrap()))
+    }
+
     pub(crate) fn post(&self, path: &str, body: &str) -> HttpResponse {
         self.try_post(path, &[("content-type", "application/json")], body.as_bytes()).unwrap()
     }

@@ -12,6 +12,7 @@ mod browser;
 mod byte_compatibility;
 mod catalog;
 mod compaction;
+mod compressed_bodies;
 mod consent;
 mod crash;
 mod daemon;

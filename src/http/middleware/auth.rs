@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::auth::{ApiKey, KeyStore, Scope};
-use crate::http::middleware::body_timeout;
+use crate::http::middleware::{body_timeout, decompress};
 use crate::http::rate_limits::{RateExceeded, RateLimits};
 use crate::http::schema::problem::Problem;
 use crate::metrics::{LabeledMetric, RefusalReason};
@@ -183,6 +183,7 @@ pub(in crate::http) async fn require_access(
         Ok(access) => {
             request.extensions_mut().insert(access);
             body_timeout::apply_body_timeout(&mut request);
+            decompress::decompress_body(&mut request);
             next.call(request).await
         }
         Err(problem) => Ok(request.into_response(problem.error_response())),

@@ -5,10 +5,12 @@
 //! - [`host_check`]: host and origin of requests to the admin endpoint.
 //! - [`auth`]: API keys, scopes and rate limits of a path.
 //! - [`body_timeout`]: the longest time that a body may take.
+//! - [`decompress`]: decompression within the body limit.
 
 pub(in crate::http) mod auth;
 pub(in crate::http) mod body_timeout;
 pub(in crate::http) mod check_request;
+pub(in crate::http) mod decompress;
 pub(in crate::http) mod host_check;
 pub(in crate::http) mod measure;
 pub(in crate::http) mod request_id;

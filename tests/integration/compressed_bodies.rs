@@ -1,0 +1,115 @@
+//! Compressed request bodies: memory stays within the body limit, and a truncated body is rejected.
+
+use std::fs;
+use std::io::Write;
+use std::sync::Barrier;
+use std::thread;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, DaemonHome, event};
+
+const ENCODINGS: [&str; 4] = ["gzip", "deflate", "br", "zstd"];
+
+fn compress(encoding: &str, content: &[u8]) -> Vec<u8> {
+    match encoding {
+        "gzip" => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        }
+        "deflate" => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        }
+        "br" => {
+            let mut compressed = Vec::new();
+            brotli::CompressorWriter::new(&mut compressed, 1 << 16, 5, 24).write_all(content).unwrap();
+            compressed
+        }
+        "zstd" => zstd::encode_all(content, 19).unwrap(),
+        other => panic!("unknown encoding {other}"),
+    }
+}
+
+/// Peak resident memory of the daemon in MiB.
+fn peak_mib(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.process_id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() >> 10
+}
+
+/// Every endpoint with a body, with its method.
+const ENDPOINTS: [(&str, &str); 9] = [
+    ("POST", "/v1/events"),
+    ("POST", "/v1/events/validate"),
+    ("POST", "/v1/recommendations"),
+    ("POST", "/v1/items"),
+    ("PUT", "/v1/items/tea"),
+    ("POST", "/v1/track"),
+    ("POST", "/v1/batch"),
+    ("POST", "/v1/users/ann/merge"),
+    ("PUT", "/v1/users/ann/consent"),
+];
+
+#[test]
+fn decompression_bombs_cost_no_more_than_the_body_limit() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let before = peak_mib(&daemon);
+    for encoding in ENCODINGS {
+        let bomb = compress(encoding, &vec![b' '; 300 << 20]);
+        for (method, path) in ENDPOINTS {
+            let headers = [("content-encoding", encoding), ("content-type", "application/json")];
+            let response = daemon.send(method, path, &headers, &bomb).unwrap();
+            assert_eq!(response.status, 413, "{method} {path} {encoding}: {}", response.body);
+        }
+        // 16 at once.
+        let start = Barrier::new(16);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    start.wait();
+                    let response = daemon.try_post("/v1/events", &[("content-encoding", encoding)], &bomb).unwrap();
+                    assert_eq!(response.status, 413, "{encoding}: {}", response.body);
+                });
+            }
+        });
+    }
+    let grown = peak_mib(&daemon) - before;
+    assert!(grown < 150, "the bombs took {grown} MiB");
+    assert_eq!(daemon.next_offset(), 0);
+    daemon.assert_healthy();
+}
+
+#[test]
+fn truncated_bodies_are_rejected_whole() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&[]);
+    let events: Vec<Value> =
+        (0..900).map(|number| event(&format!("e{number}"), &format!("u{}", number % 50), &format!("item {number}"))).collect();
+    let content = json!(events).to_string().into_bytes();
+    // One event a line: a truncated body would still hold whole events.
+    let lines = events.iter().map(|event| format!("{event}\n")).collect::<String>().into_bytes();
+    for encoding in ENCODINGS {
+        for (kind, content) in [("application/json", &content), ("application/x-ndjson", &lines)] {
+            let complete = compress(encoding, content);
+            for end in [complete.len() * 2 / 5, complete.len() - 3, complete.len() - 1] {
+                let headers = [("content-encoding", encoding), ("content-type", kind)];
+                let response = daemon.send("POST", "/v1/events", &headers, &complete[..end]).unwrap();
+                assert_eq!(
+                    (response.status, &response.json()["type"]),
+                    (400, &json!("/problems/bad-body")),
+                    "{encoding} {end}: {}",
+                    response.body
+                );
+            }
+        }
+        assert_eq!(daemon.next_offset(), 0, "{encoding}");
+    }
+    let response = daemon.try_post("/v1/events", &[("content-encoding", "br")], &compress("br", &content)).unwrap();
+    assert_eq!(response.json()["accepted"], 900, "{}", response.body);
+}
