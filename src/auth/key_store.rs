@@ -24,7 +24,8 @@ impl KeyStore {
     /// If the keys cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, KeyError> {
         let file = KeyFile::in_dir(data_dir);
-        // The version is taken before reading, so that a concurrent replacement is noticed at the next check.
+        // The version is taken before reading, so that the next check notices a concurrent
+        // replacement.
         let version = file.version();
         Ok(Self { ring: ArcSwap::from_pointee(file.read()?), last_version: Mutex::new(version), file })
     }

@@ -1,4 +1,4 @@
-//! How long what was committed waits until it is learned.
+//! Latency from a commit until it is learned.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use crate::domain::Offset;
 
-/// Commits that wait for something, oldest first. Bounded: of too many that wait, the oldest stays
-/// and those after it go uncounted.
+/// Waiting commits, oldest first. The number is bounded: if too many wait, the second oldest is
+/// dropped uncounted, and the oldest stays.
 #[derive(Debug, Default)]
 pub(super) struct CommitLatencyTracker {
     commits: Mutex<VecDeque<(Offset, Instant)>>,
 }
 
 impl CommitLatencyTracker {
-    /// Commits that are remembered.
+    /// Largest number of waiting commits.
     const MAX_COMMITS: usize = 4096;
 
     fn commits(&self) -> MutexGuard<'_, VecDeque<(Offset, Instant)>> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A commit that ended before `through`.
+    /// Adds a commit of entries before `through`.
     pub(super) fn record_commit(&self, through: Offset, now: Instant) {
         let mut commits = self.commits();
         if commits.len() >= Self::MAX_COMMITS {
@@ -30,17 +30,18 @@ impl CommitLatencyTracker {
         commits.push_back((through, now));
     }
 
-    /// Those that lie wholly before `offset` wait no more; `waited` is told how long each did.
-    pub(super) fn complete_until(&self, offset: Offset, now: Instant, waited: impl Fn(Duration)) {
+    /// Completes the commits that lie wholly before `offset`, and calls `record` with the latency
+    /// of each.
+    pub(super) fn complete_until(&self, offset: Offset, now: Instant, record: impl Fn(Duration)) {
         let mut commits = self.commits();
-        while let Some((_, began)) = commits.pop_front_if(|(through, _)| *through <= offset) {
-            waited(now.saturating_duration_since(began));
+        while let Some((_, committed_at)) = commits.pop_front_if(|(through, _)| *through <= offset) {
+            record(now.saturating_duration_since(committed_at));
         }
     }
 
-    /// How long the oldest has waited; no time if none waits.
+    /// The waiting time of the oldest commit; zero if none waits.
     pub(super) fn oldest_wait(&self, now: Instant) -> Duration {
-        self.commits().front().map_or(Duration::ZERO, |(_, began)| now.saturating_duration_since(*began))
+        self.commits().front().map_or(Duration::ZERO, |(_, committed_at)| now.saturating_duration_since(*committed_at))
     }
 }
 
@@ -50,31 +51,31 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
-    fn each_commit_waits_until_what_it_added_is_learned() {
-        let (waiting, start) = (CommitLatencyTracker::default(), Instant::now());
+    fn commit_completes_when_all_its_entries_are_learned() {
+        let (tracker, start) = (CommitLatencyTracker::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        waiting.record_commit(10, at(0));
-        waiting.record_commit(25, at(2));
-        waiting.record_commit(30, at(3));
-        assert_eq!(waiting.oldest_wait(at(4)), Duration::from_secs(4));
-        let waited = RefCell::new(Vec::new());
-        let note = |time: Duration| waited.borrow_mut().push(time.as_secs());
-        waiting.complete_until(9, at(5), note);
-        assert_eq!(*waited.borrow(), Vec::<u64>::new(), "a part of it is not all of it");
-        waiting.complete_until(29, at(5), note);
-        assert_eq!(*waited.borrow(), [5, 3]);
-        assert_eq!(waiting.oldest_wait(at(6)), Duration::from_secs(3));
-        waiting.complete_until(30, at(6), note);
-        assert_eq!(waiting.oldest_wait(at(9)), Duration::ZERO);
+        tracker.record_commit(10, at(0));
+        tracker.record_commit(25, at(2));
+        tracker.record_commit(30, at(3));
+        assert_eq!(tracker.oldest_wait(at(4)), Duration::from_secs(4));
+        let latencies = RefCell::new(Vec::new());
+        let record = |time: Duration| latencies.borrow_mut().push(time.as_secs());
+        tracker.complete_until(9, at(5), record);
+        assert_eq!(*latencies.borrow(), Vec::<u64>::new(), "a commit that is partly learned still waits");
+        tracker.complete_until(29, at(5), record);
+        assert_eq!(*latencies.borrow(), [5, 3]);
+        assert_eq!(tracker.oldest_wait(at(6)), Duration::from_secs(3));
+        tracker.complete_until(30, at(6), record);
+        assert_eq!(tracker.oldest_wait(at(9)), Duration::ZERO);
     }
 
     #[test]
-    fn what_waits_is_bounded_and_the_oldest_stays() {
-        let (waiting, start) = (CommitLatencyTracker::default(), Instant::now());
+    fn tracker_is_bounded_and_keeps_the_oldest_commit() {
+        let (tracker, start) = (CommitLatencyTracker::default(), Instant::now());
         for offset in 0..2 * CommitLatencyTracker::MAX_COMMITS as Offset {
-            waiting.record_commit(offset, start + Duration::from_secs(offset));
+            tracker.record_commit(offset, start + Duration::from_secs(offset));
         }
-        assert_eq!(waiting.commits().len(), CommitLatencyTracker::MAX_COMMITS);
-        assert_eq!(waiting.oldest_wait(start + Duration::from_secs(9_000)), Duration::from_secs(9_000));
+        assert_eq!(tracker.commits().len(), CommitLatencyTracker::MAX_COMMITS);
+        assert_eq!(tracker.oldest_wait(start + Duration::from_secs(9_000)), Duration::from_secs(9_000));
     }
 }

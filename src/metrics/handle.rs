@@ -1,26 +1,26 @@
-//! Handles on metrics, and how one is declared.
+//! Metric handles and the macros that declare them.
 
 use crate::domain::{EventKinds, KindId};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Level, Metadata, Recorder};
 use std::marker::PhantomData;
 
-/// What a metric counts in.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricUnit {
-    /// Things.
+    /// A number of objects.
     Count,
     /// Seconds.
     Seconds,
     /// Bytes.
     Bytes,
-    /// A share, 0 to 1.
+    /// A ratio, 0 to 1.
     Ratio,
-    /// Nothing that has a name.
+    /// No unit.
     None,
 }
 
 impl MetricUnit {
-    /// The name in words; nothing for what has none.
+    /// The name of the unit; empty for [`MetricUnit::None`].
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,12 +33,12 @@ impl MetricUnit {
     }
 }
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricType {
-    /// Only up.
+    /// A value that only increases.
     Counter,
-    /// Up and down.
+    /// A value that goes up and down.
     Gauge,
     /// Samples in buckets.
     Histogram,
@@ -56,36 +56,36 @@ impl MetricType {
     }
 }
 
-/// What is known of a metric before anything is recorded.
+/// The declaration of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricDeclaration {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// How it moves.
+    /// The type.
     pub kind: MetricType,
-    /// What it counts in.
+    /// The unit.
     pub unit: MetricUnit,
-    /// What it tells.
+    /// The help text.
     pub help: &'static str,
-    /// Its label, if it has one.
+    /// The name of its label, if it has one.
     pub label: Option<&'static str>,
-    /// The label's values; none for the kinds of event, which the settings name.
+    /// The label's values. Empty for kinds of event, which the settings define.
     pub values: &'static [&'static str],
 }
 
-/// A closed set of values of one label.
+/// A label with a closed set of values.
 pub trait MetricLabel: Copy {
-    /// The label's name.
+    /// The name of the label.
     const KEY: &'static str;
-    /// Its values.
+    /// The values of the label.
     const VALUES: &'static [&'static str];
-    /// The place of this value among them.
+    /// The index of this value in [`Self::VALUES`].
     fn index(self) -> usize;
 }
 
-/// Something to record with, made once.
+/// A registered metric to record with.
 pub trait MetricHandle: Sized {
-    /// How the metric moves.
+    /// The type of the metric.
     const TYPE: MetricType;
     /// The name of its label, if it has one.
     const LABEL: Option<&'static str> = None;
@@ -101,7 +101,7 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(name, labels.iter().map(|(key, value)| metrics::Label::new(*key, (*value).to_owned())).collect::<Vec<_>>())
 }
 
-/// Tells the recorder what a metric is about, and gives back its name.
+/// Registers the help text of a metric and returns its name.
 pub(super) fn describe<H: MetricHandle>(recorder: &dyn Recorder, name: &'static str, help: &'static str) -> &'static str {
     let (key, help) = (KeyName::from_const_str(name), help.into());
     match H::TYPE {
@@ -112,15 +112,15 @@ pub(super) fn describe<H: MetricHandle>(recorder: &dyn Recorder, name: &'static 
     name
 }
 
-/// One gauge with labels that are known only at the start.
+/// A gauge whose label values are known only at runtime.
 pub(super) fn gauge(recorder: &dyn Recorder, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
     recorder.register_gauge(&key(name, labels), &METADATA)
 }
 
-/// A handle on one series.
+/// A handle of one series.
 trait SeriesHandle: MetricHandle + Clone {
     fn series(recorder: &dyn Recorder, key: &Key) -> Self;
-    /// Records nothing.
+    /// A handle that records nothing.
     fn noop() -> Self;
 }
 
@@ -149,13 +149,13 @@ series!(Counter register_counter, Gauge register_gauge, Histogram register_histo
 #[derive(Debug, Clone)]
 pub struct LabeledMetric<L, H> {
     series: Vec<H>,
-    /// For a place that there is not; what it records goes nowhere.
+    /// The handle for an index out of range. It records nothing.
     fallback: H,
     label: PhantomData<L>,
 }
 
 impl<L: MetricLabel, H> LabeledMetric<L, H> {
-    /// The series of this value.
+    /// The series of a label value.
     #[must_use]
     pub fn with_label(&self, label: L) -> &H {
         self.series.get(label.index()).unwrap_or(&self.fallback)
@@ -172,7 +172,7 @@ impl<L: MetricLabel, H: SeriesHandle> MetricHandle for LabeledMetric<L, H> {
     }
 }
 
-/// One counter for each kind of event that the settings know.
+/// One counter per configured kind of event.
 #[derive(Debug, Clone)]
 pub struct EventKindCounters {
     series: Vec<Counter>,
@@ -180,7 +180,7 @@ pub struct EventKindCounters {
 }
 
 impl EventKindCounters {
-    /// The counter of this kind.
+    /// The counter of a kind.
     pub fn with_label(&self, kind: KindId) -> &Counter {
         self.series.get(usize::from(kind)).unwrap_or(&self.fallback)
     }
@@ -195,7 +195,7 @@ impl MetricHandle for EventKindCounters {
     }
 }
 
-/// Declares a label: an enum whose variants are its values.
+/// Declares a label as an enum whose variants are its values.
 macro_rules! declare_label {
     ($(#[$doc:meta])* $name:ident $key:literal { $($(#[$variant_doc:meta])* $variant:ident $value:literal,)* }) => {
         $(#[$doc])*
@@ -215,11 +215,11 @@ macro_rules! declare_label {
 }
 pub(super) use declare_label;
 
-/// Declares all metrics: the handles, the table of what they are, and their registration, from one
-/// list. The help is the doc comment.
+/// Declares all metrics from one list: the handles, the table of declarations and the registration.
+/// The help text is the doc comment.
 macro_rules! declare_metrics {
     ($($(#[doc = $help:literal])+ $name:literal Unit::$unit:ident $field:ident: $handle:ty,)*) => {
-        /// The handles that everything records with.
+        /// The metric handles of a daemon.
         pub struct Metrics {
             exporter: PrometheusHandle,
             snapshot_latency: CommitLatencyTracker,
@@ -228,7 +228,7 @@ macro_rules! declare_metrics {
         }
 
         impl Metrics {
-            /// What each metric is, in the order of the declaration.
+            /// All metrics in declaration order.
             pub const DECLARATIONS: &'static [MetricDeclaration] = &[$(MetricDeclaration {
                 name: $name,
                 kind: <$handle as MetricHandle>::TYPE,

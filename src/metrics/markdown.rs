@@ -1,4 +1,4 @@
-//! The page that lists every metric.
+//! Renders the reference page of all metrics.
 
 use std::fmt::Write;
 
@@ -6,15 +6,15 @@ use super::handle::{MetricDeclaration, MetricType, MetricUnit};
 use super::{BUILD_INFO, BUILD_INFO_HELP, Metrics, process};
 
 impl Metrics {
-    /// Every metric that the daemon shows, as the table of `ops/METRICS.md`.
+    /// All metrics as a Markdown page, which is `ops/METRICS.md`.
     #[must_use]
     pub fn render_markdown() -> String {
         let mut page = String::from(
-            "# Metrics\n\nWhat `/metrics` on the admin endpoint shows, from the declarations in `src/metrics`. A test holds this page to them:\n\
-             `SEQUOR_WRITE_PAGES=1 cargo test --test integration metrics` writes it anew.\n\n\
-             Histograms have buckets from 50 µs to 600 s for times, and from 1 to 4096 for counts. A label takes the values named, and no others; \
-             `kind` takes the kinds of event, those of the settings included.\n\n\
-             | name | type | unit | labels | |\n|---|---|---|---|---|\n",
+            "# Metrics\n\nThe metrics of `/metrics` on the admin endpoint, generated from the declarations in `src/metrics`. A test compares this page with them;\n\
+             `SEQUOR_WRITE_PAGES=1 cargo test --test integration metrics` regenerates it.\n\n\
+             Histograms of durations have buckets from 50 µs to 600 s, histograms of counts from 1 to 4096. A label has only the listed values; \
+             `kind` has the built-in and the configured kinds of event.\n\n\
+             | name | type | unit | labels | description |\n|---|---|---|---|---|\n",
         );
         for declared in Self::DECLARATIONS {
             row(&mut page, declared.name, declared.kind.as_str(), declared.unit.as_str(), &labels(declared), declared.help);

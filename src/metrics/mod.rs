@@ -1,8 +1,8 @@
-//! The metrics: each declared once, with its name, unit, help and the closed set of its labels, and
-//! registered at the start, so that every series is there, at zero, before anything happens.
+//! The metrics. Each is declared once, with its name, unit, help text and closed set of label
+//! values, and registered at the start. Every series therefore exists from the start, at zero.
 //!
-//! Recording goes through handles that were made then: no name is formatted and no table searched.
-//! A label is never a user, an item or a session.
+//! Recording uses handles created at registration, so it formats no names and searches no table.
+//! Labels never contain users, items or sessions.
 
 mod commit_latency;
 mod handle;
@@ -22,117 +22,117 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use std::time::Instant;
 
 handle::declare_label! {
-    /// What became of an event that arrived.
+    /// Outcome of a received event.
     EventOutcome "outcome" {
-        /// Taken, and durable.
+        /// The event is durable.
         Accepted "accepted",
         /// Its id was seen before.
         Duplicate "duplicate",
-        /// It broke a rule of capture.
+        /// It broke a validation rule.
         Rejected "rejected",
-        /// Its user does not let it be kept.
+        /// Its user does not consent to storage.
         Withheld "withheld",
     }
 }
 
 handle::declare_label! {
-    /// What became of a message of Segment's API.
+    /// Outcome of a message of Segment's API.
     SegmentMessageOutcome "outcome" {
-        /// Something was taken of it.
+        /// It yielded an entry.
         Accepted "taken",
-        /// Nothing is to be taken of it.
+        /// It yields no entry by design.
         Ignored "ignored",
-        /// Its event is not known.
+        /// Its event name is not mapped.
         UnknownEvent "unknown",
-        /// It broke a rule.
+        /// It broke a validation rule.
         Rejected "rejected",
     }
 }
 
 handle::declare_label! {
-    /// What became of a question for recommendations.
+    /// Outcome of a recommendation request.
     RecommendationOutcome "outcome" {
         /// Answered from the user's session.
         Answered "answered",
-        /// Answered without one: nothing is known of the user.
+        /// Answered without a session, because the user is unknown.
         ColdStart "cold",
-        /// The request was at fault.
+        /// The request was invalid.
         InvalidRequest "refused",
-        /// There was no room for it.
+        /// It was rejected with 429 or 503.
         Overloaded "overloaded",
-        /// The service was at fault.
+        /// It failed with another 5xx status.
         Failed "failed",
     }
 }
 
 handle::declare_label! {
-    /// A kind of request.
+    /// Group of endpoints.
     Endpoint "endpoint" {
-        /// Events come in.
+        /// Event ingestion.
         Events "events",
-        /// Messages of Segment's API come in.
+        /// Segment's API.
         Segment "segment",
         /// Recommendations for a user.
         Recommendations "recommendations",
-        /// Recommendations for a session sent along.
+        /// Recommendations for a session in the request.
         InlineRecommendations "inline_recommendations",
-        /// Streams of recommendations, until they begin.
+        /// Recommendation streams, until the stream begins.
         Streams "streams",
-        /// What is trending, and what is like an item.
+        /// Trending and similar items.
         NonPersonalised "lists",
         /// The catalog.
         Items "items",
-        /// Anything on the admin endpoint.
+        /// The admin endpoint.
         Admin "admin",
-        /// Anything else.
+        /// All other requests.
         Other "other",
     }
 }
 
 handle::declare_label! {
-    /// Why a request was not let in.
+    /// Why a request was refused.
     RefusalReason "reason" {
-        /// It brought no key where one is needed.
+        /// It has no key, and the endpoint requires one.
         MissingKey "no_key",
-        /// It brought one that is not known, or was revoked.
+        /// Its key is unknown or revoked.
         UnknownKey "wrong_key",
-        /// It brought one that opens other things.
+        /// Its key lacks the required scope.
         MissingScope "scope",
-        /// Its key has brought as much as it may.
+        /// Its key exceeded the rate limit.
         KeyRate "key_rate",
-        /// Its address has.
+        /// Its address exceeded the rate limit.
         AddressRate "address_rate",
-        /// It asked for the admin endpoint by a name that is not known.
+        /// Its `Host` is not a name of the admin endpoint.
         Host "host",
-        /// A page of another site made a browser send it to the admin endpoint.
+        /// A page of another origin sent it to the admin endpoint.
         Origin "origin",
     }
 }
 
 handle::declare_label! {
-    /// What is read again when its file changes.
+    /// Files that are reloaded when they change.
     ReloadTarget "what" {
-        /// The keys.
+        /// The API keys.
         Keys "keys",
-        /// The certificate, or its key.
+        /// The TLS certificate or its private key.
         Certificate "certificate",
     }
 }
 
 handle::declare_label! {
-    /// What became of a span.
+    /// Outcome of a trace span.
     SpanOutcome "outcome" {
-        /// The collector took it.
+        /// The collector accepted it.
         Sent "sent",
-        /// The collector did not take it.
+        /// The collector did not accept it.
         Failed "failed",
-        /// Too many others waited to be sent.
+        /// The export queue was full.
         Dropped "dropped",
     }
 }
 
 handle::declare_label! {
-    /// The hundreds of a response's status.
+    /// Class of a response's status code.
     StatusClass "class" {
         /// 1xx and 2xx.
         Success "2xx",
@@ -146,7 +146,7 @@ handle::declare_label! {
 }
 
 impl StatusClass {
-    /// The class of a status.
+    /// The class of a status code.
     #[must_use]
     pub fn from_status(status: u16) -> Self {
         match status {
@@ -159,38 +159,38 @@ impl StatusClass {
 }
 
 handle::declare_label! {
-    /// A bounded queue between two parts of the daemon.
+    /// A bounded queue inside the daemon.
     QueueName "queue" {
-        /// Entries on their way to the committer. The bound of the entries in flight is that of
-        /// both queues together.
+        /// Entries that wait for the committer. The limit of entries in flight bounds this queue
+        /// and the next one together.
         Committer "committer",
-        /// Committed events on their way to the shards.
+        /// Committed events that wait for the shards.
         Shards "shards",
-        /// Questions to sessions, those being answered included.
+        /// Requests to sessions, including those being served.
         SessionRequests "questions",
     }
 }
 
 handle::declare_label! {
-    /// An actor, or the thread that works for one.
+    /// An actor, or its background thread.
     ActorKind "actor" {
         /// A user's session.
         Session "session",
-        /// A shard of users.
+        /// A shard of sessions.
         Shard "shard",
         /// The committer.
         Committer "committer",
-        /// The model actor, which learns.
+        /// The learner actor.
         Learner "model",
-        /// The training beside it.
+        /// The training thread.
         Training "training",
-        /// The recall actor, which clusters.
+        /// The clustering thread.
         Candidates "recall",
     }
 }
 
 handle::declare_label! {
-    /// Where in a list an item stood.
+    /// Position of an item in a recommendation.
     ListPosition "place" {
         /// The first.
         First "1",
@@ -204,7 +204,7 @@ handle::declare_label! {
 }
 
 impl ListPosition {
-    /// Every place, in order.
+    /// All positions, in order.
     pub const ALL: [Self; 4] = [Self::First, Self::Top, Self::Middle, Self::Rest];
 }
 
@@ -227,95 +227,95 @@ impl MetricLabel for SourceName {
 }
 
 declare_metrics! {
-    // Capture and the API.
-    /// Events that arrived, by what became of them.
+    // Ingestion and the API.
+    /// Received events, by outcome.
     "sequor_events_total" Unit::Count events: LabeledMetric<EventOutcome, Counter>,
-    /// Events that were taken, by kind.
+    /// Accepted events, by kind.
     "sequor_accepted_events_total" Unit::Count accepted_events: EventKindCounters,
-    /// Messages that came in the shape of Segment's API, by what became of them.
+    /// Messages of Segment's API, by outcome.
     "sequor_segment_messages_total" Unit::Count segment_messages: LabeledMetric<SegmentMessageOutcome, Counter>,
-    /// Changes of the catalog that were taken.
+    /// Accepted catalog changes.
     "sequor_catalog_changes_total" Unit::Count catalog_changes: Counter,
-    /// Questions for recommendations, by what became of them.
+    /// Recommendation requests, by outcome.
     "sequor_recommendations_total" Unit::Count recommendations: LabeledMetric<RecommendationOutcome, Counter>,
-    /// Time from a request's arrival to its answer.
+    /// Time from the arrival of a request to its response.
     "sequor_request_seconds" Unit::Seconds request_seconds: LabeledMetric<Endpoint, Histogram>,
-    /// Answers, by the class of their status.
+    /// Responses, by class of the status code.
     "sequor_responses_total" Unit::Count responses: LabeledMetric<StatusClass, Counter>,
-    /// Requests that were told to come back later, with 429 or 503.
+    /// Requests rejected with 429 or 503, by endpoint.
     "sequor_overloaded_requests_total" Unit::Count overloaded_requests: LabeledMetric<Endpoint, Counter>,
-    /// Requests that failed by the service's own fault: those answered with 5xx, but for 503.
+    /// Requests that failed with a 5xx status other than 503, by endpoint.
     "sequor_failed_requests_total" Unit::Count failed_requests: LabeledMetric<Endpoint, Counter>,
-    /// Requests that were not let in, by why.
+    /// Requests refused by the checks of API key, rate limit, host and origin, by reason.
     "sequor_refused_requests_total" Unit::Count refused_requests: LabeledMetric<RefusalReason, Counter>,
-    /// Times that keys, or a certificate, could not be read again after a change; those before it
-    /// stay in force.
+    /// Failed reloads of a changed key file or certificate. The previous one stays in force.
     "sequor_reload_failures_total" Unit::Count reload_failures: LabeledMetric<ReloadTarget, Counter>,
-    /// Spans for the collector at `telemetry.endpoint`, by what became of them; none without one.
+    /// Trace spans for the collector at `telemetry.endpoint`, by outcome.
     "sequor_spans_total" Unit::Count spans: LabeledMetric<SpanOutcome, Counter>,
-    /// 1 while /readyz says so: learning stands, and the journal takes writes.
+    /// 1 while /readyz succeeds: learning works, the journal accepts writes, and the daemon is not
+    /// draining.
     "sequor_ready" Unit::None ready: Gauge,
-    /// Events taken in and not yet acknowledged.
+    /// Events accepted and not yet acknowledged.
     "sequor_in_flight_events" Unit::Count in_flight_events: Gauge,
-    /// The most events that may be in flight; beyond it requests are told to come back later.
+    /// Largest number of events in flight. Beyond it, requests get 503.
     "sequor_in_flight_events_limit" Unit::Count in_flight_events_limit: Gauge,
-    /// Entries that wait in a queue.
+    /// Entries in a queue.
     "sequor_queue_depth" Unit::Count queue_depth: LabeledMetric<QueueName, Gauge>,
-    /// The most entries that a queue may hold.
+    /// Capacity of a queue, in entries.
     "sequor_queue_limit" Unit::Count queue_limit: LabeledMetric<QueueName, Gauge>,
 
     // Sessions.
-    /// Sessions that are in memory.
+    /// Sessions in memory.
     "sequor_live_sessions" Unit::Count live_sessions: Gauge,
-    /// The most sessions that stay in memory.
+    /// Largest number of sessions in memory.
     "sequor_live_sessions_limit" Unit::Count live_sessions_limit: Gauge,
-    /// Streams of recommendations that somebody listens to.
+    /// Open recommendation streams.
     "sequor_streams" Unit::Count streams: Gauge,
-    /// The most streams at once; beyond it requests are told to come back later.
+    /// Largest number of open recommendation streams. Beyond it, requests get 503.
     "sequor_streams_limit" Unit::Count streams_limit: Gauge,
-    /// Events that sessions took.
+    /// Events applied to sessions.
     "sequor_session_events_total" Unit::Count session_events: Counter,
-    /// Sessions that began.
+    /// Sessions started.
     "sequor_sessions_started_total" Unit::Count sessions_started: Counter,
-    /// Sessions that left the memory for the store.
+    /// Sessions moved from memory to the store.
     "sequor_sessions_passivated_total" Unit::Count sessions_passivated: Counter,
-    /// Sessions that came back from the store.
+    /// Sessions loaded from the store.
     "sequor_sessions_revived_total" Unit::Count sessions_revived: Counter,
 
-    // Healing.
-    /// Panics, by the actor that was struck; each was healed from the store and the journal.
+    // Recovery.
+    /// Panics, by actor. Each actor recovers from the store and the journal.
     "sequor_panics_total" Unit::Count panics: LabeledMetric<ActorKind, Counter>,
-    /// Entries that somebody passes over because they could not be worked on.
+    /// Journal entries that a reader skips because processing them failed.
     "sequor_quarantined_entries" Unit::Count quarantined_entries: Gauge,
 
     // The journal and the store.
     /// Time to make one batch of events durable.
     "sequor_commit_seconds" Unit::Seconds commit_seconds: Histogram,
-    /// Of a commit's time, that in which what was written is handed to the disk; nearly all of it
-    /// with `store.durability = "power_loss"`.
+    /// Part of the commit time that syncs the disk; with `store.durability = "power_loss"`, nearly
+    /// all of it.
     "sequor_sync_seconds" Unit::Seconds sync_seconds: Histogram,
-    /// Events made durable by one commit.
+    /// Events per commit.
     "sequor_commit_batch_events" Unit::Count commit_batch_events: Histogram,
-    /// 1 while the journal takes no writes because one failed.
+    /// 1 while the journal accepts no writes after a failed write.
     "sequor_journal_failed" Unit::None journal_failed: Gauge,
-    /// Commits that the disk refused.
+    /// Failed commits.
     "sequor_commit_failures_total" Unit::Count commit_failures: Counter,
-    /// Impressions that found no room on their way to the journal: their clicks cannot be credited.
+    /// Impressions that were not journalled. Clicks on them are not attributed.
     "sequor_impressions_lost_total" Unit::Count impressions_lost: Counter,
-    /// The offset that the next entry of the journal will have.
+    /// Offset of the next journal entry.
     "sequor_journal_offset" Unit::Count journal_offset: Gauge,
-    /// The first offset that the journal still has.
+    /// Offset of the oldest retained journal entry.
     "sequor_journal_begin" Unit::Count journal_begin: Gauge,
-    /// Space that the data directory takes on the disk.
+    /// Disk usage of the data directory.
     "sequor_store_bytes" Unit::Bytes store_bytes: Gauge,
-    /// What the database holds, in keys and values; 0 until the first checkpoint since the start,
-    /// after which it is counted.
+    /// Size of the keys and values in the database; 0 until the first checkpoint after the start
+    /// measures it.
     "sequor_store_live_bytes" Unit::Bytes store_live_bytes: Gauge,
-    /// Entries of the journal that went since they were kept long enough.
+    /// Journal entries removed by retention.
     "sequor_expired_entries_total" Unit::Count expired_entries: Counter,
-    /// How often the database was written anew to give disk back.
+    /// Compactions of the database.
     "sequor_compactions_total" Unit::Count compactions: Counter,
-    /// Space that is left for the daemon on the disk of the data directory.
+    /// Free space for the daemon on the disk of the data directory.
     "sequor_disk_free_bytes" Unit::Bytes disk_free_bytes: Gauge,
     /// Size of the disk of the data directory.
     "sequor_disk_size_bytes" Unit::Bytes disk_size_bytes: Gauge,
@@ -325,124 +325,121 @@ declare_metrics! {
     "sequor_checkpoint_failures_total" Unit::Count checkpoint_failures: Counter,
     /// Size of the last checkpoint.
     "sequor_checkpoint_bytes" Unit::Bytes checkpoint_bytes: Gauge,
-    /// The journal offset up to which the last checkpoint has learned.
+    /// Journal offset of the last checkpoint.
     "sequor_checkpoint_offset" Unit::Count checkpoint_offset: Gauge,
-    /// Journal entries from one checkpoint to the next, as set; 0: only at the end.
+    /// Configured number of journal entries between checkpoints; 0: checkpoints only at shutdown.
     "sequor_checkpoint_interval_entries" Unit::Count checkpoint_interval_entries: Gauge,
 
     // Learning.
-    /// 1 once learning has stopped for an error.
+    /// 1 while learning is stopped by an error.
     "sequor_learning_failed" Unit::None learning_failed: Gauge,
-    /// The journal offset up to which the learner has learned.
+    /// Journal offset of the learner.
     "sequor_learner_offset" Unit::Count learner_offset: Gauge,
-    /// Journal entries that the learner has yet to learn from.
+    /// Journal entries that the published snapshot does not include.
     "sequor_learner_lag_entries" Unit::Count learner_lag_entries: Gauge,
-    /// Time since the oldest commit of this process that no snapshot has learned from yet; 0 if
+    /// Age of the oldest commit of this process that the published snapshot does not include; 0 if
     /// there is none.
     "sequor_learner_lag_seconds" Unit::Seconds learner_lag_seconds: Gauge,
-    /// Journal entries that the weights in use were not trained on yet.
+    /// Journal entries that the weights in use are not trained on.
     "sequor_weights_lag_entries" Unit::Count weights_lag_entries: Gauge,
-    /// Journal entries that were learned from, after a restart those of the journal's tail once
-    /// more.
+    /// Journal entries learned. After a restart, replayed entries count again.
     "sequor_learned_entries_total" Unit::Count learned_entries: Counter,
-    /// Time from a commit until a snapshot that has learned from it answers.
+    /// Time from a commit until a published snapshot includes it.
     "sequor_event_to_snapshot_seconds" Unit::Seconds event_to_snapshot_seconds: Histogram,
-    /// Time from a commit until weights that were trained on it are in use.
+    /// Time from a commit until the weights in use are trained on it.
     "sequor_event_to_weights_seconds" Unit::Seconds event_to_weights_seconds: Histogram,
-    /// Users that the learner remembers.
+    /// Users in the learner's state.
     "sequor_users" Unit::Count users: Gauge,
-    /// Targets trained on, replayed ones included.
+    /// Training examples, including replayed ones.
     "sequor_training_examples_total" Unit::Count training_examples: Counter,
-    /// Mini-batches trained on.
+    /// Mini-batches trained.
     "sequor_training_batches_total" Unit::Count training_batches: Counter,
-    /// Mini-batches left out because their loss or gradient was not finite.
+    /// Mini-batches skipped because their loss or gradient was not finite.
     "sequor_training_skipped_batches_total" Unit::Count training_skipped_batches: Counter,
-    /// Time to train on what one stretch of the journal touched.
+    /// Duration of a training run in the background.
     "sequor_training_seconds" Unit::Seconds training_seconds: Histogram,
-    /// Loss of the last mini-batch, a mean over its targets.
+    /// Loss of the last mini-batch, averaged over its targets.
     "sequor_training_loss" Unit::None training_loss: Gauge,
     /// Euclidean norm of the last mini-batch's gradient before clipping.
     "sequor_training_gradient_norm" Unit::None training_gradient_norm: Gauge,
-    /// Times that the model was rolled back, by what for.
+    /// Rollbacks of the model, by reason.
     "sequor_rollbacks_total" Unit::Count rollbacks: LabeledMetric<ModelChangeCause, Counter>,
     /// 1 while learning is paused.
     "sequor_learning_paused" Unit::None learning_paused: Gauge,
-    /// Step size of the network's training.
+    /// Learning rate of the network.
     "sequor_learning_rate" Unit::None learning_rate: Gauge,
-    /// Version of the weights that sessions read.
+    /// Version of the weights in use.
     "sequor_weights_version" Unit::None weights_version: Gauge,
     /// Time to publish a snapshot.
     "sequor_snapshot_publish_seconds" Unit::Seconds snapshot_publish_seconds: Histogram,
 
-    // Recall.
-    /// Items that are known.
+    // Candidates and recommendations.
+    /// Known items.
     "sequor_items" Unit::Count items: Gauge,
-    /// Clusters of items in force.
+    /// Item clusters in use.
     "sequor_recall_clusters" Unit::Count item_clusters: Gauge,
     /// Time to cluster the items.
     "sequor_recall_clustering_seconds" Unit::Seconds clustering_seconds: Histogram,
-    /// Time to compute the recommendation of a known user, of the request's time that which is
-    /// neither waiting nor transport.
+    /// Time to compute a recommendation for a known user, without queueing and transport.
     "sequor_recommendation_seconds" Unit::Seconds recommendation_seconds: Histogram,
-    /// Items recommended, by the source that brought them.
+    /// Recommended items, by candidate source.
     "sequor_recommended_items_total" Unit::Count recommended_items: LabeledMetric<SourceName, Counter>,
-    /// Candidates that were ranked for answers, by source; one that several sources brought counts
-    /// in each.
+    /// Ranked candidates, by source. A candidate of several sources counts once per source.
     "sequor_candidates_total" Unit::Count candidates: LabeledMetric<SourceName, Counter>,
-    /// Memory of the candidate sources, about.
+    /// Approximate memory of a candidate source.
     "sequor_recall_bytes" Unit::Bytes candidate_source_bytes: LabeledMetric<SourceName, Gauge>,
 
-    /// Items shown to users, by the source that brought them.
+    /// Items shown to users, by candidate source.
     "sequor_shown_items_total" Unit::Count shown_items: LabeledMetric<SourceName, Counter>,
-    /// Items chosen within the credit window after they were shown, by the source that had brought
-    /// them.
+    /// Clicks attributed to an impression within the credit window, by candidate source.
     "sequor_credited_choices_total" Unit::Count credited_choices: LabeledMetric<SourceName, Counter>,
-    /// Items shown to users, by their place in the list.
+    /// Items shown to users, by position in the list.
     "sequor_shown_items_by_place_total" Unit::Count shown_items_by_place: LabeledMetric<ListPosition, Counter>,
-    /// Items chosen within the credit window after they were shown, by the place at which they had
-    /// stood.
+    /// Clicks attributed to an impression within the credit window, by position in the list.
     "sequor_credited_choices_by_place_total" Unit::Count credited_choices_by_place: LabeledMetric<ListPosition, Counter>,
 
-    // Live quality: every event is a test before it teaches.
-    /// Events that were a test: a target whose user had an earlier event.
+    // Live quality (prequential): each event is evaluated before the model trains on it.
+    /// Evaluated events: target events of users with an earlier event.
     "sequor_evaluated_steps_total" Unit::Count evaluated_steps: Counter,
-    /// Tests whose item was among the first 20.
+    /// Evaluated events whose item was among the first 20.
     "sequor_evaluated_hits_total" Unit::Count evaluated_hits: Counter,
-    /// Tests whose item was among the first 20, by the source that brought it.
+    /// Evaluated events whose item was among the first 20, by candidate source.
     "sequor_evaluated_hits_by_source_total" Unit::Count evaluated_hits_by_source: LabeledMetric<SourceName, Counter>,
-    /// Recall@20 over the latest tests; NaN before the first.
+    /// Recall@20 over the latest evaluated events; NaN before the first.
     "sequor_live_recall_at_20" Unit::Ratio live_recall_at_20: Gauge,
-    /// Recall@20 of each source's own list over the latest tests, of which one in four is drawn;
-    /// NaN before the first.
+    /// Recall@20 of each source's own ranking, over a sample of one in four of the latest evaluated
+    /// events; NaN before the first.
     "sequor_live_recall_at_20_by_source" Unit::Ratio live_recall_at_20_by_source: LabeledMetric<SourceName, Gauge>,
-    /// MRR@20 over the latest tests; NaN before the first.
+    /// MRR@20 over the latest evaluated events; NaN before the first.
     "sequor_live_mrr_at_20" Unit::Ratio live_mrr_at_20: Gauge,
-    /// MRR@20 of each source's own list over the latest tests, of which one in four is drawn; NaN
-    /// before the first.
+    /// MRR@20 of each source's own ranking, over a sample of one in four of the latest evaluated
+    /// events; NaN before the first.
     "sequor_live_mrr_at_20_by_source" Unit::Ratio live_mrr_at_20_by_source: LabeledMetric<SourceName, Gauge>,
-    /// NDCG@20 over the latest tests; NaN before the first.
+    /// NDCG@20 over the latest evaluated events; NaN before the first.
     "sequor_live_ndcg_at_20" Unit::Ratio live_ndcg_at_20: Gauge,
-    /// Mean squared error of the interest head over the latest tests; NaN before the first.
+    /// Mean squared error of the interest head over the latest evaluated events; NaN before the
+    /// first.
     "sequor_live_interest_mse" Unit::None live_interest_mse: Gauge,
 }
 
-/// Bounds of histograms of time, in seconds: from what an answer should take to what learning may
-/// take where little happens.
+/// Bucket bounds of duration histograms, in seconds: from a fast response to learning at low
+/// traffic.
 const SECONDS_BUCKETS: [f64; 19] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0];
 
-/// Bounds of histograms of counts.
+/// Bucket bounds of count histograms.
 const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// The name of the metric that says what runs.
+/// The name of the metric with the version.
 const BUILD_INFO: &str = "sequor_build_info";
-const BUILD_INFO_HELP: &str = "1, and what runs as labels.";
+const BUILD_INFO_HELP: &str = "1, with the version as a label.";
 
 impl Metrics {
-    /// Registers every metric, in a registry of its own: several daemons in one process do not mix.
+    /// Registers every metric in a new registry, so that several daemons in one process do not
+    /// share series.
     ///
     /// # Errors
-    /// If the exporter refuses a histogram's bounds.
+    /// If the exporter rejects the bounds of a histogram.
     pub fn new(kinds: &EventKinds) -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
         for declared in Self::DECLARATIONS.iter().filter(|declared| declared.kind == MetricType::Histogram) {
@@ -456,7 +453,7 @@ impl Metrics {
         let metrics = Self::register(&recorder, kinds);
         let build = handle::describe::<Gauge>(&recorder, BUILD_INFO, BUILD_INFO_HELP);
         handle::gauge(&recorder, build, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-        for unknown in [
+        for gauge in [
             &metrics.training_loss,
             &metrics.training_gradient_norm,
             &metrics.live_recall_at_20,
@@ -464,7 +461,7 @@ impl Metrics {
             &metrics.live_ndcg_at_20,
             &metrics.live_interest_mse,
         ] {
-            unknown.set(f64::NAN);
+            gauge.set(f64::NAN);
         }
         for source in SourceName::ALL {
             metrics.live_recall_at_20_by_source.with_label(source).set(f64::NAN);
@@ -473,22 +470,22 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Entries before `through` are durable.
+    /// Records that the entries before `through` are durable.
     pub fn record_commit(&self, through: Offset) {
         let now = Instant::now();
         self.snapshot_latency.record_commit(through, now);
         self.weights_latency.record_commit(through, now);
     }
 
-    /// A snapshot answers that has learned from everything before `offset`, by weights that were
-    /// trained on everything before `trained`.
+    /// Records that a snapshot is published. It includes all entries before `offset`, and its
+    /// weights are trained on all entries before `trained`.
     pub fn record_publish(&self, offset: Offset, trained: Offset) {
         let now = Instant::now();
-        self.snapshot_latency.complete_until(offset, now, |waited| self.event_to_snapshot_seconds.record(waited));
-        self.weights_latency.complete_until(trained, now, |waited| self.event_to_weights_seconds.record(waited));
+        self.snapshot_latency.complete_until(offset, now, |latency| self.event_to_snapshot_seconds.record(latency));
+        self.weights_latency.complete_until(trained, now, |latency| self.event_to_weights_seconds.record(latency));
     }
 
-    /// All of it, and the process itself, in Prometheus' text format.
+    /// Renders all metrics, including those of the process, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.learner_lag_seconds.set(self.snapshot_latency.oldest_wait(Instant::now()).as_secs_f64());
@@ -499,14 +496,14 @@ impl Metrics {
         text
     }
 
-    /// The values as they stand.
+    /// The current values.
     #[must_use]
     pub fn snapshot(&self) -> MetricsSnapshot {
         MetricsSnapshot::new(self.exporter.render())
     }
 
-    /// Sorts the histograms' latest samples into their buckets. Samples are kept one by one
-    /// until then, so call it every few seconds even if nobody scrapes.
+    /// Sorts new histogram samples into their buckets. Samples stay in memory one by one until
+    /// then, so call it every few seconds even without scrapes.
     pub fn run_upkeep(&self) {
         self.exporter.run_upkeep();
     }

@@ -1,70 +1,69 @@
-//! The process as the operating system sees it.
+//! Resource usage of the process, from the operating system.
 
 use std::fmt::Write;
 use std::fs;
 
-/// The kernel's ticks a second in `/proc`; 100 on every Linux, whatever the kernel's own timer
-/// does.
+/// Clock ticks per second in `/proc`: 100 on every Linux, independent of the kernel's timer
+/// frequency.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What the process takes. Linux only.
+/// Resource usage of the process. Linux only.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcessStats {
-    /// Memory now, in bytes.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// The most memory so far, in bytes.
+    /// Peak resident memory, in bytes.
     pub peak_resident_bytes: u64,
-    /// Processor time so far, user and system, in seconds.
+    /// CPU time, user and system, in seconds.
     pub cpu_seconds: f64,
-    /// When it began, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub start_seconds: f64,
     /// Open file descriptors.
     pub open_fds: u64,
-    /// The most file descriptors that it may open.
+    /// Limit of open file descriptors.
     pub max_fds: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
 }
 
-/// What is shown of the process: name, type and help, under the names that Prometheus' own client
-/// libraries give them.
+/// The process metrics: name, type and help. The names are those of Prometheus' client libraries.
 pub(super) const FAMILIES: [(&str, &str, &str); 7] = [
-    ("process_resident_memory_bytes", "gauge", "Memory of the process."),
-    ("process_peak_resident_memory_bytes", "gauge", "The most memory that the process ever took."),
-    ("process_cpu_seconds_total", "counter", "Processor time of the process, user and system."),
-    ("process_start_time_seconds", "gauge", "When the process began, since 1970."),
+    ("process_resident_memory_bytes", "gauge", "Resident memory of the process."),
+    ("process_peak_resident_memory_bytes", "gauge", "Peak resident memory of the process."),
+    ("process_cpu_seconds_total", "counter", "CPU time of the process, user and system."),
+    ("process_start_time_seconds", "gauge", "Start time of the process, since 1970."),
     ("process_open_fds", "gauge", "Open file descriptors of the process."),
-    ("process_max_fds", "gauge", "The most file descriptors that the process may open."),
+    ("process_max_fds", "gauge", "Limit of open file descriptors of the process."),
     ("process_threads", "gauge", "Threads of the process."),
 ];
 
 impl ProcessStats {
-    /// Asks `/proc`; `None` where there is none.
+    /// Reads `/proc`; `None` if it is not available.
     #[must_use]
     pub fn read() -> Option<Self> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
-        // The process's name, in brackets, may hold anything; the fields after it are numbered from
-        // 3 [proc(5)].
+        // The process name in parentheses can contain any character. The fields after it are
+        // numbered from 3 [proc(5)].
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number.checked_sub(3)?)?.parse::<f64>().ok();
         Some(Self {
             resident_bytes: number_after(&status, "VmRSS:")? * 1024,
             peak_resident_bytes: number_after(&status, "VmHWM:")? * 1024,
             cpu_seconds: (field(14)? + field(15)?) / TICKS_PER_SECOND,
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit many times over")]
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
             start_seconds: number_after(&system, "btime")? as f64 + field(22)? / TICKS_PER_SECOND,
-            // The directory that is being read is one of them.
+            // Reading the directory opens one descriptor itself.
             open_fds: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
-            // Unlimited, in words, is as much as there can be.
+            // The text is `unlimited` if there is no limit.
             max_fds: number_after(&limits, "Max open files").unwrap_or(u64::MAX),
             threads: number_after(&status, "Threads:")?,
         })
     }
 
-    /// Appends the figures in Prometheus' text format.
+    /// Appends the values in Prometheus' text format.
     pub(super) fn render(&self, text: &mut String) {
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 bytes")]
         let values = [
@@ -83,7 +82,7 @@ impl ProcessStats {
     }
 }
 
-/// The number after a name at the beginning of a line.
+/// The number after `name` in the line that begins with it.
 fn number_after(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figures_are_of_this_process() {
+    fn reads_values_of_this_process() {
         let ballast = vec![1_u8; 32 << 20];
         let process = ProcessStats::read().unwrap();
         assert!(process.resident_bytes > ballast.len() as u64, "{process:?}");
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn renders_what_prometheus_reads() {
+    fn renders_prometheus_text() {
         let process = ProcessStats {
             resident_bytes: 1024,
             peak_resident_bytes: 2048,

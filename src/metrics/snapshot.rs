@@ -1,6 +1,6 @@
-//! The values of the metrics, read back from Prometheus' text: handles only write.
+//! Metric values parsed from Prometheus' text format, because handles are write-only.
 
-/// All series as they stood at one moment.
+/// The values of all series at one time.
 #[derive(Debug, Clone, Default)]
 pub struct MetricsSnapshot(String);
 
@@ -9,8 +9,8 @@ impl MetricsSnapshot {
         Self(text)
     }
 
-    /// The value of a series, written as Prometheus does
-    /// (`sequor_events_total{outcome="accepted"}`); 0 if there is none.
+    /// The value of a series in Prometheus' notation (`sequor_events_total{outcome="accepted"}`); 0
+    /// if there is no such series.
     #[must_use]
     pub fn value(&self, series: &str) -> f64 {
         let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
@@ -29,12 +29,12 @@ impl MetricsSnapshot {
     }
 }
 
-/// How many samples of a histogram were at most each bound, ascending.
+/// Cumulative histogram buckets: (upper bound, number of samples up to it), ascending.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HistogramBuckets(Vec<(f64, f64)>);
 
 impl HistogramBuckets {
-    /// The samples that came after an earlier reading.
+    /// The samples since an earlier snapshot.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         if earlier.0.len() != self.0.len() {
@@ -43,16 +43,16 @@ impl HistogramBuckets {
         Self(self.0.iter().zip(&earlier.0).map(|((bound, now), (_, then))| (*bound, (now - then).max(0.0))).collect())
     }
 
-    /// The value that a share of the samples does not exceed, 0 to 1, taken to be spread evenly
-    /// within each bucket, as Prometheus' `histogram_quantile` does; `None` without samples.
+    /// The `share` quantile, 0 to 1; `None` without samples. Samples are assumed to be spread
+    /// evenly within each bucket, as in Prometheus' `histogram_quantile`.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let total = self.0.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;
-        let wanted = total * share.clamp(0.0, 1.0);
+        let target = total * share.clamp(0.0, 1.0);
         let (mut below, mut before) = (0.0, 0.0);
         for (bound, count) in &self.0 {
-            if *count >= wanted {
-                let within = if *count > before { (wanted - before) / (count - before) } else { 0.0 };
+            if *count >= target {
+                let within = if *count > before { (target - before) / (count - before) } else { 0.0 };
                 return Some(if bound.is_finite() { below + within * (bound - below) } else { below });
             }
             (below, before) = (*bound, *count);
@@ -69,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_was_recorded_is_read_back() {
+    fn reads_recorded_values_back() {
         let metrics = Metrics::new(&EventKinds::default()).unwrap();
         metrics.events.with_label(EventOutcome::Accepted).increment(7);
         let before = metrics.snapshot();
@@ -80,10 +80,10 @@ mod tests {
         // Between 5 and 10 ms.
         (0..100).for_each(|_| sample(7));
         let slow = metrics.snapshot();
-        // Of 100 samples spread over that bucket half lie below its middle.
+        // Half of the samples lie below the middle of the bucket.
         assert_eq!(of(&slow).quantile(0.5), Some(0.0075));
         (0..4).for_each(|_| sample(300));
         let later = of(&metrics.snapshot()).since(&of(&slow));
-        assert_eq!(later.quantile(0.5), Some(0.375), "only what came since: between 0.25 and 0.5 s");
+        assert_eq!(later.quantile(0.5), Some(0.375), "only the later samples: between 0.25 and 0.5 s");
     }
 }

@@ -16,7 +16,7 @@ fn names_follow_the_conventions() {
 }
 
 #[test]
-fn every_series_is_there_from_the_start() {
+fn every_series_exists_from_the_start() {
     let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let text = metrics.render();
     for declared in Metrics::DECLARATIONS {
@@ -36,7 +36,7 @@ fn every_series_is_there_from_the_start() {
 }
 
 #[test]
-fn what_is_recorded_is_rendered() {
+fn renders_recorded_values() {
     let kinds = EventKinds::default();
     let metrics = Metrics::new(&kinds).unwrap();
     metrics.events.with_label(EventOutcome::Accepted).increment(3);
@@ -62,12 +62,12 @@ fn what_is_recorded_is_rendered() {
 }
 
 #[test]
-fn a_commit_waits_for_a_snapshot_and_then_for_weights() {
+fn commit_waits_for_a_snapshot_and_then_for_weights() {
     let metrics = Metrics::new(&EventKinds::default()).unwrap();
     let shows = |line: &str| metrics.render().lines().any(|found| found == line);
     assert!(shows("sequor_learner_lag_seconds 0"));
     metrics.record_commit(10);
-    assert!(!shows("sequor_learner_lag_seconds 0"), "it waits");
+    assert!(!shows("sequor_learner_lag_seconds 0"), "the commit waits for a snapshot");
     metrics.record_publish(10, 0);
     assert!(shows("sequor_learner_lag_seconds 0"));
     assert!(shows("sequor_event_to_snapshot_seconds_count 1") && shows("sequor_event_to_weights_seconds_count 0"));
@@ -76,13 +76,13 @@ fn a_commit_waits_for_a_snapshot_and_then_for_weights() {
 }
 
 #[test]
-fn sources_go_by_their_names() {
+fn source_labels_match_source_names() {
     assert_eq!(SourceName::ALL.map(SourceName::as_str), SourceName::VALUES);
     assert!(SourceName::ALL.iter().enumerate().all(|(place, source)| source.index() == place));
 }
 
 #[test]
-fn statuses_have_classes() {
+fn maps_statuses_to_classes() {
     let classes = [200, 304, 404, 503].map(StatusClass::from_status);
     assert_eq!(classes, [StatusClass::Success, StatusClass::Redirect, StatusClass::ClientError, StatusClass::ServerError]);
 }

@@ -44,7 +44,7 @@ pub struct EventCounts {
 /// Appends the entries that consent allows. Returns once they are durable.
 ///
 /// # Errors
-/// [`RequestError`] if there is no room or the journal does not accept writes.
+/// [`RequestError`] if the queue is full or the journal does not accept writes.
 pub async fn ingest(
     handle: &IngestHandle,
     entries: impl IntoIterator<Item = impl Into<WithConsent<Entry>>>,
