@@ -1,4 +1,4 @@
-//! `sequor admin`: what the admin endpoint can do, from the command line.
+//! `sequor admin`: calls the admin endpoint of a daemon.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -10,13 +10,13 @@ use super::data_dir::AdminClient;
 /// Arguments of `sequor admin`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Every answer is JSON. What changes what is learned (rollback, pause, resume, learning-rate, recluster) is written to the journal, so that a rebuild from it \
-    ends where the daemon stands.\n\nExamples:\n  sequor admin status\n  sequor admin rollback            back to the newest checkpoint\n  \
-    sequor admin rollback --to 40000 back, or forward, to that one; `sequor admin model` lists them\n  \
+    after_help = "The output is JSON. Commands that change the learned state (rollback, pause, resume, learning-rate, recluster) are recorded in the journal, so that a rebuild gives the same state.\n\n\
+    Examples:\n  sequor admin status\n  sequor admin rollback              to the newest checkpoint\n  \
+    sequor admin rollback --to 40000   to the checkpoint at offset 40000; `sequor admin model` lists them\n  \
     SEQUOR_KEY=… sequor admin --url http://shop:9090 pause"
 )]
 pub(super) struct AdminCommand {
-    /// The admin endpoint of the running daemon.
+    /// URL of the admin endpoint of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", global = true)]
     url: String,
     #[command(flatten)]
@@ -27,84 +27,84 @@ pub(super) struct AdminCommand {
 
 #[derive(Debug, Subcommand)]
 enum AdminRequest {
-    /// How everything stands.
+    /// Show the status: learning, quality, journal, memory.
     Status,
-    /// The users whose sessions are known.
+    /// List users with known sessions.
     Sessions {
-        /// Only those that begin so.
+        /// Only user ids that start with this prefix.
         #[arg(long, value_name = "PREFIX")]
         user: Option<String>,
-        /// At most so many.
+        /// Maximum number of users.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
     },
-    /// A session looked through: sequence, hidden state, candidates, scores.
+    /// Show a session: sequence, hidden state, candidates and scores.
     Session {
-        /// Whose.
+        /// User id.
         user: String,
     },
-    /// What is known of an item.
+    /// Show an item: attributes, counts and similar items.
     Item {
-        /// Which.
+        /// Item id.
         item: String,
     },
-    /// The model: learning rate, loss, checkpoints, what was done to it.
+    /// Show the model: learning rate, loss, checkpoints and changes.
     Model,
     /// Write a checkpoint now.
     Checkpoint,
-    /// Take network, ranker and clusters back, or forward again, to a checkpoint.
+    /// Roll network, ranker and clusters back, or forward again, to a checkpoint.
     Rollback {
-        /// The checkpoint's offset; without it the newest that was not itself rolled back.
+        /// Offset of the checkpoint [default: the newest that was not itself rolled back].
         #[arg(long, value_name = "OFFSET")]
         to: Option<u64>,
     },
-    /// Learn nothing, while sessions and answers go on.
+    /// Pause learning. Sessions and recommendations continue.
     Pause,
-    /// Learn again.
+    /// Resume learning.
     Resume,
-    /// Set the network's step size.
+    /// Set the learning rate of the network.
     LearningRate {
-        /// Above 0 and at most 1000; network.learning_rate is what it was to begin with.
+        /// Above 0, at most 1000. The initial value is network.learning_rate.
         value: f32,
     },
-    /// The candidate sources and the clusters.
+    /// Show the candidate sources and the clusters.
     Recall,
     /// Cluster the items now.
     Recluster,
-    /// The store: sizes, journal, checkpoints.
+    /// Show the store: sizes, journal and checkpoints.
     Store,
-    /// Give back the disk space that holds nothing any more.
+    /// Compact the database to free unused disk space.
     Compact,
-    /// The entries that somebody passes over, and why.
+    /// List quarantined entries, which a reader skips, with the reasons.
     Quarantine,
-    /// Every setting in force, and where it came from.
+    /// Show all effective settings and their origins.
     Settings,
-    /// Read the settings again, as SIGHUP does.
+    /// Reload the settings, as SIGHUP does.
     Reload,
-    /// Set the least severity that is logged, until the next reload.
+    /// Set the log level until the next reload.
     LogLevel {
-        /// error, warn, info, debug or trace.
+        /// Level: error, warn, info, debug or trace.
         level: String,
     },
-    /// Take nothing any more and bring everything to the disk; answers go on.
+    /// Drain the daemon before a stop: reject writes and store everything. Reads continue.
     Drain {
-        /// Take everything again.
+        /// End draining and accept writes again.
         #[arg(long)]
         off: bool,
     },
 }
 
 impl AdminRequest {
-    /// The path, and the body of what is posted there.
+    /// The path of the request, and the body of a POST request.
     fn path_and_body(&self) -> (String, Option<Value>) {
         let get = |path: &str| (path.to_owned(), None);
         let post = |path: &str, body: Value| (path.to_owned(), Some(body));
         match self {
             Self::Status => get("/admin/status"),
             Self::Sessions { user: None, limit } => get(&format!("/admin/sessions?limit={limit}")),
-            Self::Sessions { user: Some(user), limit } => get(&format!("/admin/sessions?limit={limit}&user={}", segment(user))),
-            Self::Session { user } => get(&format!("/admin/sessions/{}", segment(user))),
-            Self::Item { item } => get(&format!("/admin/items/{}", segment(item))),
+            Self::Sessions { user: Some(user), limit } => get(&format!("/admin/sessions?limit={limit}&user={}", encode_segment(user))),
+            Self::Session { user } => get(&format!("/admin/sessions/{}", encode_segment(user))),
+            Self::Item { item } => get(&format!("/admin/items/{}", encode_segment(item))),
             Self::Model => get("/admin/model"),
             Self::Checkpoint => post("/admin/model/checkpoint", json!({})),
             Self::Rollback { to } => post("/admin/model/rollback", to.map_or_else(|| json!({}), |to| json!({ "to": to }))),
@@ -124,21 +124,21 @@ impl AdminRequest {
     }
 }
 
-/// A name as a part of a URL [RFC 3986, 2.1].
-fn segment(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+/// Percent-encodes a path segment [RFC 3986, 2.1].
+fn encode_segment(name: &str) -> String {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 impl AdminCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let admin = AdminClient::new(&self.url, &self.auth)?;
-        let mut answer = match self.request.path_and_body() {
+        let mut response = match self.request.path_and_body() {
             (path, Some(body)) => admin.post(&path, &body)?,
             (path, None) => admin.get(&path)?,
         };
-        let answer: Value = answer.read_json()?;
-        writeln!(stdout(), "{}", serde_json::to_string_pretty(&answer)?)?;
+        let response: Value = response.read_json()?;
+        writeln!(stdout(), "{}", serde_json::to_string_pretty(&response)?)?;
         Ok(())
     }
 }

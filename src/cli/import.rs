@@ -1,5 +1,5 @@
-//! `sequor import`: recorded behaviour, or a catalog, into a daemon or a data directory, each row
-//! once.
+//! `sequor import`: imports events or a catalog from files into a daemon or a data directory, each
+//! row once.
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -25,61 +25,60 @@ use crate::settings::Period;
 
 /// Arguments of `sequor import`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Files are CSV with a header, or one JSON object a line (.ndjson, .jsonl); with .gz or .zst after the name they are unpacked.\n\n\
-    Each row counts once: its event id is made of the file's digest and the row's line, and FILE.import notes how far everything was acknowledged. So an import that was killed is \
-    started again with the same command and goes on. To import a file again, remove FILE.import; but the daemon still knows the ids of its last store.dedup_window entries.\n\n\
-    Exit code: 0 if every row was taken, 2 if some rows are faulty and all others were taken (or if the command line is wrong), 1 if the import broke off.\n\nExamples:\n  \
+#[command(after_help = "Files are CSV with a header, or NDJSON (.ndjson, .jsonl), optionally compressed (.gz, .zst).\n\n\
+    Each row is imported once: its event id consists of the file's digest and the line number. The progress file FILE.import records the acknowledged lines. To resume a killed import, run \
+    the same command again. To import a file again, remove FILE.import. The daemon still recognises the ids of its last store.dedup_window entries as duplicates.\n\n\
+    Exit codes: 0, all rows were accepted; 2, some rows were rejected and all others accepted (or the command line is invalid); 1, the import failed.\n\nExamples:\n  \
     sequor import events.csv.gz\n  \
     sequor import events.csv --map user=visitorid,item=itemid,time=timestamp,type=event --time-unit ms\n  \
     sequor import plays.ndjson.zst --map user=uid,item=track,time=at --type play --faults faults.ndjson\n  \
     sequor import --items catalog.csv --map item=sku\n  \
-    sequor import events.csv --data-dir sequor-data    while no daemon serves it"
-)]
+    sequor import events.csv --data-dir sequor-data    without a running daemon")]
 pub(super) struct Import {
-    /// What to import, in this order.
+    /// Files to import, in this order.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// The API of the running daemon.
+    /// URL of the API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", conflicts_with = "data_dir")]
     url: String,
     #[command(flatten)]
     auth: ClientAuth,
-    /// The files describe items: CSV with the columns item_id, categories, brand, price, tags,
-    /// available, published, expires (lists with | between their parts), or what POST /v1/items
-    /// takes.
+    /// The files contain items: CSV with the columns item_id, categories, brand, price, tags,
+    /// available, published, expires (lists separated by |), or NDJSON in the format of POST
+    /// /v1/items.
     #[arg(long)]
     items: bool,
-    /// Under which names the files hold what is needed: of user, item, time, type, value, session,
-    /// id; of items `item` and their fields.
+    /// Column or field names in the files, such as user=uid. Events have the fields user, item,
+    /// time, type, value, session, consent, id; items have `item` and their attributes.
     #[arg(long, value_name = "FIELD=NAME", value_delimiter = ',')]
     map: Vec<String>,
-    /// The unit of the timestamps [default: seconds, milliseconds above 1e11, or RFC 3339].
+    /// Unit of the timestamps [default: detected: RFC 3339, milliseconds above 1e11, otherwise
+    /// seconds].
     #[arg(long, value_name = "UNIT", conflicts_with = "items")]
     time_unit: Option<TimestampUnit>,
-    /// The kind of the events that name none.
+    /// Kind of events that name none.
     #[arg(long = "type", value_name = "KIND", conflicts_with = "items")]
     kind: Option<String>,
-    /// Put events that come unsorted in order within this span; what comes later still is sent as
-    /// it comes and counted. `0s` leaves them as they come.
+    /// Sort events by time within this window. Later events are sent in file order and counted as
+    /// late. `0s` disables sorting.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     window: Period,
-    /// The most rows in one request; the daemon's server.max_batch is its bound.
+    /// Maximum rows per request, at most the server.max_batch of the daemon.
     #[arg(long, value_name = "ROWS", default_value_t = 500, value_parser = clap::builder::RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     batch: u64,
-    /// Where it is noted how far a file was acknowledged; for one FILE [default: FILE.import].
+    /// Progress file, for a single FILE [default: FILE.import].
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
     reject_flags: RejectFlags,
-    /// Say what was done as JSON.
+    /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// The unit of a column of timestamps.
+/// Unit of timestamps.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum TimestampUnit {
     /// Seconds since 1970.
@@ -90,78 +89,76 @@ enum TimestampUnit {
     Iso,
 }
 
-/// How far a file was acknowledged, and by whom.
+/// Content of a progress file.
 #[derive(Debug, Serialize, Deserialize)]
 struct ImportState {
     digest: String,
     target: String,
-    /// Every row up to this line is acknowledged.
+    /// All rows up to this line are acknowledged.
     through: u64,
 }
 
-/// What was done.
+/// Summary of an import.
 #[derive(Debug, Default, Serialize)]
 struct ImportSummary {
-    /// Rows that are in the journal now and were not before.
+    /// Rows that were added to the journal.
     taken: u64,
-    /// Rows that it had already.
+    /// Rows that the journal contained already.
     duplicates: u64,
-    /// Rows that were not taken since their users do not let them be kept.
+    /// Rows that were not stored because their users do not consent.
     withheld: u64,
-    /// Rows that an earlier run had brought to the end, and that were not sent again.
+    /// Rows that an earlier run had completed. They were not sent again.
     skipped: u64,
-    /// Rows that came later than the window.
+    /// Rows outside the sorting window.
     late: u64,
     faulty: u64,
 }
 
-/// The bytes of a request's body at which it is full: half of what `server.max_body_bytes` is by
-/// default.
+/// Size limit of a request body: half the default of `server.max_body_bytes`.
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// For how many lines an event may be held back. What is sent again after a kill is no more than
-/// that, well within the ids that the daemon remembers.
+/// Maximum number of lines for which an event is held back for sorting. After a kill, at most this
+/// many lines are sent again, which is within the default deduplication window of the daemon.
 const MAX_HELD_LINES: u64 = 100_000;
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one file; give one FILE, or leave it out");
+        ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one file: name a single FILE, or omit --state");
         let rules = flags::client_validation_rules(self.flags.layers(&[])?.validated()?);
-        let wanted = if self.items { ImportKind::Items(self.names()?) } else { ImportKind::Events(self.shape()?) };
-        let (target, name) = self.target()?;
+        let kind = if self.items { ImportKind::Items(self.item_mapping()?) } else { ImportKind::Events(self.event_mapping()?) };
+        let (target, target_name) = self.target()?;
         let rules = target.validation_rules().cloned().unwrap_or(rules);
-        let faults = RejectReport::new(&self.reject_flags)?;
-        let mut run =
-            ImportRun { import: &self, rules, kind: wanted, target_name: name, target, rejects: faults, summary: ImportSummary::default() };
+        let rejects = RejectReport::new(&self.reject_flags)?;
+        let mut run = ImportRun { import: &self, rules, kind, target_name, target, rejects, summary: ImportSummary::default() };
         for file in &self.files {
-            run.file(file)?;
+            run.import_file(file)?;
         }
-        let ImportRun { target, rejects: faults, mut summary, .. } = run;
+        let ImportRun { target, rejects, mut summary, .. } = run;
         target.finish()?;
-        summary.faulty = faults.count();
+        summary.faulty = rejects.count();
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
         } else {
-            for (what, count) in [
-                ("taken", summary.taken),
-                ("known already", summary.duplicates),
-                ("withheld for want of consent", summary.withheld),
-                ("skipped: acknowledged before", summary.skipped),
-                ("later than the window", summary.late),
-                ("faulty", summary.faulty),
+            for (label, count) in [
+                ("accepted", summary.taken),
+                ("duplicates", summary.duplicates),
+                ("withheld (no consent)", summary.withheld),
+                ("skipped (already imported)", summary.skipped),
+                ("late (outside the window)", summary.late),
+                ("rejected", summary.faulty),
             ] {
-                writeln!(stdout(), "  {what:<30}{count:>12}")?;
+                writeln!(stdout(), "  {label:<30}{count:>12}")?;
             }
         }
-        faults.finish()
+        rejects.finish()
     }
 
-    /// Where to, and what that is called in a state.
+    /// The target, and its name in the progress file.
     fn target(&self) -> anyhow::Result<(ImportTarget, String)> {
         match self.flags.data_dir() {
             Some(dir) => {
                 let directory = DirectoryTarget::open(&self.flags)?;
-                let name = dir.canonicalize().with_context(|| format!("{} cannot be found", dir.display()))?;
+                let name = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
                 Ok((ImportTarget::Directory(Box::new(directory)), name.display().to_string()))
             }
             None => {
@@ -170,51 +167,52 @@ impl Import {
         }
     }
 
-    fn pairs(&self) -> impl Iterator<Item = anyhow::Result<(&str, &str)>> {
-        self.map.iter().map(|pair| pair.split_once('=').with_context(|| format!("--map {pair}: write FIELD=NAME")))
+    fn map_pairs(&self) -> impl Iterator<Item = anyhow::Result<(&str, &str)>> {
+        self.map.iter().map(|pair| pair.split_once('=').with_context(|| format!("invalid --map {pair}: write FIELD=NAME")))
     }
 
-    fn shape(&self) -> anyhow::Result<ColumnMapping> {
+    fn event_mapping(&self) -> anyhow::Result<ColumnMapping> {
         let unit = match self.time_unit {
             None => TimeUnit::Auto,
             Some(TimestampUnit::S) => TimeUnit::Seconds,
             Some(TimestampUnit::Ms) => TimeUnit::Milliseconds,
             Some(TimestampUnit::Iso) => TimeUnit::Iso8601,
         };
-        self.pairs().try_fold(ColumnMapping::new(unit, self.kind.clone()), |shape, pair| {
+        self.map_pairs().try_fold(ColumnMapping::new(unit, self.kind.clone()), |mapping, pair| {
             let (field, name) = pair?;
             let known = EventField::from_name(field);
-            let field =
-                known.with_context(|| format!("--map {field}={name}: there are user, item, time, type, value, session, consent and id"))?;
-            Ok(shape.with_column(field, name.to_owned()))
+            let field = known.with_context(|| {
+                format!("invalid --map {field}={name}: the fields are user, item, time, type, value, session, consent and id")
+            })?;
+            Ok(mapping.with_column(field, name.to_owned()))
         })
     }
 
-    fn names(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        self.pairs()
+    fn item_mapping(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        self.map_pairs()
             .map(|pair| {
                 let (field, name) = pair?;
                 let known = ItemFileReader::field_from_name(field);
-                let field = known.with_context(|| format!("--map {field}={name}: an item has no such field"))?;
+                let field = known.with_context(|| format!("invalid --map {field}={name}: an item has no field `{field}`"))?;
                 Ok((field, name.to_owned()))
             })
             .collect()
     }
 }
 
-/// What the files hold.
+/// Content of the files, with its column mapping.
 enum ImportKind {
     Events(ColumnMapping),
     Items(Vec<(&'static str, String)>),
 }
 
-/// One row.
+/// A parsed row.
 enum ImportRow {
     Event(WithConsent),
     Item(Entry),
 }
 
-/// The rows of a file.
+/// Reader of the rows of a file.
 enum ImportRows<'r> {
     Events(Box<EventFileReader<'r>>),
     Items(Box<ItemFileReader>),
@@ -243,7 +241,7 @@ impl ImportRows<'_> {
     }
 }
 
-/// A request under way: entries and the lines that they stood in.
+/// A batch: entries and their line numbers.
 #[derive(Default)]
 struct ImportBatch {
     lines: Vec<u64>,
@@ -262,17 +260,17 @@ impl ImportBatch {
         Ok(())
     }
 
-    fn is_full(&self, most: u64) -> bool {
-        self.lines.len() as u64 >= most || self.bytes >= MAX_BATCH_BYTES
+    fn is_full(&self, limit: u64) -> bool {
+        self.lines.len() as u64 >= limit || self.bytes >= MAX_BATCH_BYTES
     }
 }
 
-/// An import under way.
+/// A running import.
 struct ImportRun<'i> {
     import: &'i Import,
     rules: ValidationRules,
     kind: ImportKind,
-    /// What the target is called.
+    /// Name of the target in progress files.
     target_name: String,
     target: ImportTarget,
     rejects: RejectReport,
@@ -280,13 +278,13 @@ struct ImportRun<'i> {
 }
 
 impl ImportRun<'_> {
-    fn file(&mut self, file: &Path) -> anyhow::Result<()> {
+    fn import_file(&mut self, file: &Path) -> anyhow::Result<()> {
         let (digest, size) = digest(file)?;
         let state = ProgressFile::for_file(file, ".import", self.import.state.as_deref());
-        let earlier = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.target_name);
-        let mut through = earlier.map_or(0, |state| state.through);
+        let previous = state.read::<ImportState>()?.filter(|state| state.digest == digest && state.target == self.target_name);
+        let mut through = previous.map_or(0, |state| state.through);
         if through > 0 {
-            eprintln!("{}: going on after line {through}, as {} says", file.display(), state.path().display());
+            eprintln!("{}: resuming after line {through}, according to {}", file.display(), state.path().display());
         }
         let rules = self.rules.clone();
         let mut rows = self.open(file, &rules)?;
@@ -305,12 +303,12 @@ impl ImportRun<'_> {
                     }
                 }
                 Ok(Ok(ImportRow::Item(item))) => batch.push(line, item.into())?,
-                Ok(Err(fault)) => self.rejects.record_invalid(file, RowLocation::Line(line), &fault)?,
+                Ok(Err(error)) => self.rejects.record_invalid(file, RowLocation::Line(line), &error)?,
                 Err(error) => self.rejects.record_unreadable(file, line, &error)?,
             }
             if batch.is_full(self.import.batch) {
                 self.send(file, &mut batch)?;
-                // A row that is held back must be read again.
+                // Rows that are held back for sorting must be read again after a kill.
                 through = through.max(reorder.first_held_line().map_or(line, |first| first.saturating_sub(1)));
                 state.write(&ImportState { digest: digest.clone(), target: self.target_name.clone(), through })?;
                 progress.update(rows.bytes_read());
@@ -332,37 +330,39 @@ impl ImportRun<'_> {
     fn open<'r>(&self, file: &Path, rules: &'r ValidationRules) -> anyhow::Result<ImportRows<'r>> {
         let now: Timestamp = Clock::system().now();
         Ok(match &self.kind {
-            ImportKind::Events(shape) => ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, shape.clone(), rules, now)?)),
-            ImportKind::Items(names) => ImportRows::Items(Box::new(ItemFileReader::open(file, names.clone(), now)?)),
+            ImportKind::Events(mapping) => {
+                ImportRows::Events(Box::new(EventFileReader::open_with_mapping(file, mapping.clone(), rules, now)?))
+            }
+            ImportKind::Items(mapping) => ImportRows::Items(Box::new(ItemFileReader::open(file, mapping.clone(), now)?)),
         })
     }
 
-    /// Sends what was gathered and waits until it is acknowledged.
+    /// Sends a batch and waits for its acknowledgement.
     fn send(&mut self, file: &Path, batch: &mut ImportBatch) -> anyhow::Result<()> {
         let ImportBatch { lines, entries, .. } = std::mem::take(batch);
         if lines.is_empty() {
             return Ok(());
         }
-        let told = self.target.append(entries)?;
-        self.summary.taken += told.accepted;
-        self.summary.duplicates += told.duplicates;
-        self.summary.withheld += told.withheld;
-        for rejected in &told.rejected {
-            let Some(line) = lines.get(rejected.index) else { bail!("the daemon refused a row that was not sent: {}", rejected.reason) };
+        let receipt = self.target.append(entries)?;
+        self.summary.taken += receipt.accepted;
+        self.summary.duplicates += receipt.duplicates;
+        self.summary.withheld += receipt.withheld;
+        for rejected in &receipt.rejected {
+            let Some(line) = lines.get(rejected.index) else { bail!("the daemon rejected a row that was not sent: {}", rejected.reason) };
             self.rejects.record_rejected(file, RowLocation::Line(*line), rejected)?;
         }
         Ok(())
     }
 }
 
-/// A file's digest, and its size in bytes.
+/// Computes the digest and the size of a file.
 fn digest(file: &Path) -> anyhow::Result<(String, u64)> {
-    let unreadable = || format!("{}: cannot be read", file.display());
-    let mut source = File::open(file).with_context(unreadable)?;
-    let progress = ProgressDisplay::new(source.metadata().with_context(unreadable)?.len(), "bytes looked through");
+    let error_context = || format!("cannot read {}", file.display());
+    let mut source = File::open(file).with_context(error_context)?;
+    let progress = ProgressDisplay::new(source.metadata().with_context(error_context)?.len(), "bytes hashed");
     let (mut digest, mut size, mut buffer) = (KeyedDigest::new(&[0; 16]), 0, vec![0; 1 << 20]);
     loop {
-        let read = source.read(&mut buffer).with_context(unreadable)?;
+        let read = source.read(&mut buffer).with_context(error_context)?;
         if read == 0 {
             progress.finish();
             return Ok((digest.hex(), size));

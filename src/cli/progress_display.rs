@@ -1,11 +1,11 @@
-//! How far a long command has come, on standard error.
+//! Progress of a long command, on standard error.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// A bar on a terminal, a line every tenth otherwise.
+/// Shows a progress bar on a terminal; elsewhere, prints a line per tenth.
 pub(super) struct ProgressDisplay {
     bar: Option<ProgressBar>,
     total: u64,
@@ -15,16 +15,16 @@ pub(super) struct ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// What is done by then needs no lines.
+    /// Time before the first line; shorter commands print none.
     const SILENT_PERIOD: Duration = Duration::from_secs(2);
 
-    /// Of so many: `label` says of what, and what is done with them, such as "events learned".
-    pub(super) fn new(of: u64, what: &'static str) -> Self {
+    /// Progress towards `total`. `label` names the unit and the action, such as "events learned".
+    pub(super) fn new(total: u64, label: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {prefix}  {per_sec}  {eta} left");
-            ProgressBar::new(of).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(what)
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(label)
         });
-        Self { bar, total: of, label: what, last_tenth: Cell::new(0), started_at: Instant::now() }
+        Self { bar, total, label, last_tenth: Cell::new(0), started_at: Instant::now() }
     }
 
     pub(super) fn update(&self, done: u64) {

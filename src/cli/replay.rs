@@ -1,4 +1,4 @@
-//! `sequor replay`: recorded behaviour through the very same actors, test-then-train.
+//! `sequor replay`: replays recorded events through the daemon's actors, test-then-train.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -21,31 +21,35 @@ use crate::store::Store;
 
 /// Arguments of `sequor replay`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Each event is ranked before it is learned (prequential evaluation). The report contains Recall@20, MRR@20 and NDCG@20 of the ranking and of each candidate source, \
+    and the cost. The replay uses a temporary data directory unless --data-dir names an empty one.\n\n\
+    Examples:\n  sequor replay clicks.csv.gz\n  sequor replay clicks.csv.gz --idle-gap 30m --without network --json report.json\n  sequor replay clicks.csv.gz --set network.hidden=100 --plot curve.svg"
+)]
 pub(super) struct Replay {
-    /// CSV with a header `user,item,event,timestamp[,value][,session]`, or NDJSON by file name
-    /// (.ndjson, .jsonl); with .gz unpacked as it is read.
+    /// Recording to read: CSV with a header `user,item,event,timestamp[,value][,session]`, or
+    /// NDJSON (.ndjson, .jsonl). A further .gz means compressed.
     file: PathBuf,
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// Count the steps of the events from here on: a fraction of the file (0.5) or an event's
-    /// number (40000).
+    /// Evaluate from this event on: a fraction of the file (0.5) or an event number (40000).
     #[arg(long, value_name = "FRACTION|EVENT", default_value = "0.5")]
     evaluate_from: String,
-    /// The idle gap after which a user's next event begins a new session, such as 30m. Without it
-    /// one `user` is one session.
+    /// Time without events after which a new session starts, such as 30m [default: each `user` is
+    /// one session].
     #[arg(long, value_name = "DURATION")]
     idle_gap: Option<Period>,
-    /// Leave a source of candidates out; may be given more than once. `network` leaves the network
-    /// out altogether.
+    /// Disable a candidate source. Can be repeated. `network` disables the network altogether.
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     without: Vec<SourceName>,
-    /// Stop all learning at this event, while sessions go on: what published tables measure.
+    /// Stop learning at this event number, while sessions continue. This matches the protocol of
+    /// published results.
     #[arg(long, value_name = "EVENT")]
     freeze_from: Option<u64>,
-    /// Write the figures as JSON.
+    /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the learning curve as SVG.
+    /// Write a plot of the learning curve to this file, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
@@ -58,20 +62,21 @@ fn source(text: &str) -> Result<SourceName, String> {
         .ok_or_else(|| format!("there is no such source; there are {}", known()))
 }
 
-/// Events sent to the committer at a time.
+/// Events per batch for the committer.
 const BATCH_EVENTS: usize = 512;
 
-/// Begins the names of the directories that replays make for themselves.
+/// Name prefix of temporary data directories.
 const TEMP_DIR_PREFIX: &str = "sequor-replay-";
 
-/// Removes what earlier replays left that were killed: directories of that name whose store nobody
-/// holds. One without a database may be another's that just begins and has no lock yet.
-fn remove_left_behind(folder: &Path) {
-    // Best effort: what cannot be removed is in nobody's way.
+/// Removes temporary directories of killed replays: those whose store lock is free. A directory
+/// without a database may belong to a replay that is starting, so it stays.
+fn remove_stale_temp_dirs(folder: &Path) {
+    // Best effort: failures are ignored.
     for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let is_one = entry.file_name().to_string_lossy().starts_with(TEMP_DIR_PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let has_begun = is_one && entry.path().join("store").exists();
-        let lock = has_begun.then(|| File::open(entry.path().join("lock")).ok()).flatten();
+        let is_replay_dir =
+            entry.file_name().to_string_lossy().starts_with(TEMP_DIR_PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let has_store = is_replay_dir && entry.path().join("store").exists();
+        let lock = has_store.then(|| File::open(entry.path().join("lock")).ok()).flatten();
         if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -83,29 +88,29 @@ impl Replay {
         let mut settings = self.flags.layers(&[])?.validated()?.clone();
         drop(flags::init_logging(&settings.log)?);
         let metrics = Arc::new(Metrics::new(&settings.events.resolved_kinds())?);
-        // A replay is a rehearsal: what a power cut takes can be replayed again.
+        // After a power failure, a replay can be repeated; it does not need durable commits.
         settings.store.durability = CommitDurability::ProcessCrash;
-        // Of its own and gone afterwards unless one is named: the directory of the settings is a
-        // daemon's.
-        let rehearsal;
+        // Uses a temporary directory unless the command line names one: the directory in the
+        // settings belongs to a daemon.
+        let temp_dir;
         if !self.flags.has_data_dir() {
-            remove_left_behind(&std::env::temp_dir());
-            let made = tempfile::Builder::new().prefix(TEMP_DIR_PREFIX).tempdir();
-            rehearsal = made.context("cannot make a directory for the replay; name one with --data-dir")?;
-            settings.store.data_dir = rehearsal.path().to_owned();
+            remove_stale_temp_dirs(&std::env::temp_dir());
+            let created = tempfile::Builder::new().prefix(TEMP_DIR_PREFIX).tempdir();
+            temp_dir = created.context("cannot create a temporary directory; name a directory with --data-dir")?;
+            settings.store.data_dir = temp_dir.path().to_owned();
         }
         if settings.store.data_dir.join("addresses.json").exists() {
-            bail!("{} belongs to a daemon; give the replay a directory of its own with --data-dir", settings.store.data_dir.display());
+            bail!("{} belongs to a daemon; name an empty directory with --data-dir", settings.store.data_dir.display());
         }
         let rules = flags::server_validation_rules(&settings)?;
-        let events = self.count(&rules)?;
-        let mut fold = flags::learner_config(&settings);
-        fold.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
-        fold.evaluate_from = self.first_counted(events)?;
-        fold.evaluate_sources = true;
-        fold.freeze_from = self.freeze_from;
-        fold.candidates.without.extend(&self.without);
-        let report = actix::System::new().block_on(self.drive(&settings, fold, &rules, events, metrics))?;
+        let events = self.count_events(&rules)?;
+        let mut config = flags::learner_config(&settings);
+        config.sequence.idle_gap_ms = self.idle_gap.map_or(i64::MAX, |gap| gap.as_millis());
+        config.evaluate_from = self.first_evaluated(events)?;
+        config.evaluate_sources = true;
+        config.freeze_from = self.freeze_from;
+        config.candidates.without.extend(&self.without);
+        let report = actix::System::new().block_on(self.replay(&settings, config, &rules, events, metrics))?;
         println!("{report}");
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)? + "\n";
@@ -117,9 +122,9 @@ impl Replay {
         Ok(())
     }
 
-    /// How many events the file holds: half of them may have to be known before the first is
-    /// counted.
-    fn count(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
+    /// Counts the valid events of the file. A fractional `--evaluate-from` needs the number before
+    /// the replay starts.
+    fn count_events(&self, rules: &ValidationRules) -> anyhow::Result<u64> {
         let mut events = 0;
         for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
             events += u64::from(event?.is_ok());
@@ -130,7 +135,7 @@ impl Replay {
         Ok(events)
     }
 
-    fn first_counted(&self, events: u64) -> anyhow::Result<u64> {
+    fn first_evaluated(&self, events: u64) -> anyhow::Result<u64> {
         let text = &self.evaluate_from;
         let from = match text.parse::<u64>() {
             Ok(number) if !text.contains('.') => number,
@@ -146,10 +151,10 @@ impl Replay {
         Ok(from)
     }
 
-    async fn drive(
+    async fn replay(
         &self,
         settings: &Settings,
-        fold: LearnerConfig,
+        config: LearnerConfig,
         rules: &ValidationRules,
         events: u64,
         metrics: Arc<Metrics>,
@@ -158,21 +163,21 @@ impl Replay {
         if store.journal().next_offset()? > 0 {
             bail!("{} already holds a journal; give the replay an empty directory with --data-dir", settings.store.data_dir.display());
         }
-        store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonyms| pseudonyms.fingerprint()))?;
-        let mut system_settings = flags::system_settings(settings, fold);
+        store.check_pseudonym_secret(rules.pseudonymiser.as_ref().map(|pseudonymiser| pseudonymiser.fingerprint()))?;
+        let mut system_settings = flags::system_settings(settings, config);
         system_settings.checkpoints.interval = 0;
         let system = System::start(store, system_settings, metrics)?;
         let progress = ProgressDisplay::new(events, "events learned");
-        let began = Instant::now();
-        let mut faults = 0_u64;
+        let start = Instant::now();
+        let mut rejected = 0_u64;
         let mut batch = Vec::with_capacity(BATCH_EVENTS);
         for event in EventFileReader::open(&self.file, rules, i64::MAX / 2)? {
             match event? {
                 Ok(event) => batch.push(event.map(Entry::Event)),
-                Err(fault) => {
-                    faults += 1;
-                    if faults <= 10 {
-                        eprintln!("{}: {fault}", self.file.display());
+                Err(error) => {
+                    rejected += 1;
+                    if rejected <= 10 {
+                        eprintln!("{}: {error}", self.file.display());
                     }
                 }
             }
@@ -183,20 +188,20 @@ impl Replay {
         }
         ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
         let end = system.store.journal().next_offset()?;
-        let standing = loop {
-            let standing = system.model.status().await?;
-            if standing.has_failed {
-                bail!("learning stopped at entry {}; the log names the reason", standing.next_offset);
+        let status = loop {
+            let status = system.model.status().await?;
+            if status.has_failed {
+                bail!("learning stopped at entry {}; see the log", status.next_offset);
             }
-            progress.update(standing.next_offset);
-            if standing.next_offset >= end {
-                break standing;
+            progress.update(status.next_offset);
+            if status.next_offset >= end {
+                break status;
             }
             actix::clock::sleep(Duration::from_millis(20)).await;
         };
-        let elapsed = began.elapsed();
+        let elapsed = start.elapsed();
         progress.finish();
         let journal_bytes = system.store.size_on_disk()?;
-        Ok(ReplayReport::new(&self.file, &standing.report, events, faults, elapsed, journal_bytes))
+        Ok(ReplayReport::new(&self.file, &status.report, events, rejected, elapsed, journal_bytes))
     }
 }

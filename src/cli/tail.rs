@@ -1,4 +1,4 @@
-//! `sequor tail`: the requests in web servers' access logs become events, each once.
+//! `sequor tail`: converts requests in access logs to events, each line once.
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -23,69 +23,71 @@ use crate::ingest::{AccessLogOutcome, AccessLogParser, AccessLogSettings, KeyedD
 /// Arguments of `sequor tail`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A rule is KIND=REGEX on the request's path; the first that matches makes the event. Its groups item, user, value and query say more; a search may go without item.\n\
-    A format of your own is a regular expression with the groups time, request (or method and path), status, and perhaps agent, address, cookie and others for --user field:NAME.\n\
-    Where a request has no such cookie or field, the user is a pseudonym: address and agent under a key that FILE.sequor holds.\n\n\
-    Each line counts once: FILE.sequor notes how far everything was acknowledged, and an event's id is made of the log's name, the line's place and the line. Rotated files \
-    (FILE.1, FILE-20261124, FILE.2.gz) are read to their end before the log goes on.\n\n\
-    Exit code: 0 if every line was read, 2 if some lines are not in the format and all others were taken (or if the command line is wrong), 1 if it broke off.\n\nExamples:\n  \
+    after_help = "A rule KIND=REGEX is matched against the path of a request; the first matching rule determines the kind of the event. Its named groups item, user, value and query set the \
+    fields of the event. Only a search needs no item.\n\n\
+    A custom format is a regular expression with the named groups time, request (or method and path) and status. Further groups, such as agent, address and cookie, are available to \
+    --user field:NAME. If a request lacks the cookie or field, the user is a pseudonym of address and agent under a random key in FILE.sequor.\n\n\
+    Each line is sent once: the event id consists of the log's name, the line's byte offset and the line. The progress file FILE.sequor records the acknowledged position. Rotated files \
+    (FILE.1, FILE-20261124, FILE.2.gz) are read to their end before the next file.\n\n\
+    Exit codes: 0, all lines were read; 2, some lines do not match the format and all others were sent (or the command line is invalid); 1, the command failed.\n\nExamples:\n  \
     sequor tail /var/log/nginx/access.log --rule 'view=^/product/(?P<item>[^/?]+)' --rule 'search=^/search\\?q=(?P<query>[^&]+)'\n  \
     sequor tail access.json --format json --field time=ts --user cookie:uid --rules rules.toml\n  \
     sequor tail --once access.log.*.gz access.log --rules rules.toml"
 )]
 pub(super) struct Tail {
-    /// The logs; they need not be there yet.
+    /// Log files to follow. A file can be created later.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The API of the running daemon.
+    /// URL of the API of the running daemon.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     #[command(flatten)]
     auth: ClientAuth,
-    /// `combined`, `json`, or a regular expression with named groups [default: combined].
+    /// Log format: `combined`, `json`, or a regular expression with named groups [default:
+    /// combined].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Under which name a JSON log has a field, such as time=ts; may be given more than once.
+    /// Name of a field in a JSON log, such as time=ts. Can be repeated.
     #[arg(long = "field", value_name = "FIELD=NAME")]
     fields: Vec<String>,
-    /// Which requests are events, such as `view=^/product/(?P<item>[^/?]+)`; may be given more than
-    /// once.
+    /// Rule that converts requests to events, such as `view=^/product/(?P<item>[^/?]+)`. Can be
+    /// repeated.
     #[arg(long = "rule", value_name = "KIND=REGEX")]
     rules: Vec<String>,
-    /// Who the user is: cookie:NAME, field:NAME or address [default: address].
+    /// Source of the user id: cookie:NAME, field:NAME or address [default: address].
     #[arg(long, value_name = "WHO")]
     user: Option<String>,
-    /// How far consent goes: cookie:NAME or field:NAME holds none, session or full; what the
-    /// settings say where it is absent.
+    /// Source of the consent level (none, session or full): cookie:NAME or field:NAME. If it is
+    /// absent, privacy.consent of the daemon applies.
     #[arg(long, value_name = "WHERE")]
     consent: Option<String>,
-    /// The methods that count, separated by commas [default: GET].
+    /// Methods of requests to convert, separated by commas [default: GET].
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<String>,
-    /// The statuses that count [default: 200-399].
+    /// Range of response statuses to convert [default: 200-399].
     #[arg(long, value_name = "FROM-TO")]
     status: Option<String>,
-    /// Robots count, too.
+    /// Also convert requests of bots.
     #[arg(long)]
     keep_bots: bool,
-    /// Formats and rules as TOML: format, user, consent, methods, status, keep_bots, rules =
-    /// ["view=…"], and a table fields. Flags stand above it.
+    /// TOML file with the keys format, user, consent, methods, status, keep_bots, rules =
+    /// ["view=…"] and the table fields. Flags override it.
     #[arg(long = "rules", value_name = "FILE")]
     rules_file: Option<PathBuf>,
-    /// Read to the end and stop.
+    /// Read all files to their end and exit.
     #[arg(long)]
     once: bool,
-    /// Where it is noted how far a log was acknowledged; for one FILE [default: FILE.sequor].
+    /// Progress file, for a single FILE [default: FILE.sequor].
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     #[command(flatten)]
     reject_flags: RejectFlags,
-    /// Kinds of your own ([events.kinds]) are read from the daemon's settings.
+    /// Custom kinds ([events.kinds]) come from these settings.
     #[command(flatten)]
     flags: SettingFlags,
 }
 
-/// What may stand in the file of rules.
+/// Content of the file of `--rules`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct TailRulesFile {
@@ -99,7 +101,7 @@ struct TailRulesFile {
     keep_bots: bool,
 }
 
-/// How far a log was acknowledged, and under which key its users have their pseudonyms.
+/// Content of a progress file: the acknowledged position, and the key of the user pseudonyms.
 #[derive(Debug, Serialize, Deserialize)]
 struct TailState {
     #[serde(rename = "place")]
@@ -107,24 +109,24 @@ struct TailState {
     key: [u8; 16],
 }
 
-/// Lines sent at a time.
+/// Maximum lines per request.
 const BATCH_LINES: usize = 500;
-/// How often a log is looked at that has come to its end.
+/// Poll interval at the end of a log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A log under way.
+/// A log that is followed.
 struct TailedLog {
-    /// Under which name its lines are told apart from those of other logs.
+    /// Name of the log, which is part of its event ids.
     name: Vec<u8>,
     follower: LogFollower,
     parser: AccessLogParser,
     key: [u8; 16],
     progress_file: ProgressFile,
-    /// It was read to its end, and is not to be followed further.
+    /// The end was reached with `--once`.
     is_finished: bool,
 }
 
-/// What became of the lines.
+/// Counts of the processed lines.
 #[derive(Debug, Default)]
 struct TailSummary {
     accepted: u64,
@@ -135,33 +137,33 @@ struct TailSummary {
 
 impl Tail {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        ensure!(self.state.is_none() || self.files.len() == 1, "--state notes the place in one log; give one FILE, or leave it out");
-        let settings = self.access()?;
+        ensure!(self.state.is_none() || self.files.len() == 1, "--state applies to one log: name a single FILE, or omit --state");
+        let settings = self.access_log_settings()?;
         let rules = flags::client_validation_rules(self.flags.layers(&[], &[])?.validated()?);
         let sender = EventSender::new(&self.url, &self.auth)?;
-        let mut faults = RejectReport::new(&self.reject_flags)?;
+        let mut rejects = RejectReport::new(&self.reject_flags)?;
         let mut summary = TailSummary::default();
         let mut logs = Vec::new();
         for file in &self.files {
             let file = std::path::absolute(file)?;
-            ensure!(!self.once || file.exists(), "{} is not there", file.display());
+            ensure!(!self.once || file.exists(), "{} does not exist", file.display());
             let state = ProgressFile::for_file(&file, ".sequor", self.state.as_deref());
-            let earlier = state.read::<TailState>()?;
-            let key = earlier.as_ref().map_or_else(new_key, |state| state.key);
-            let (followed, found) = LogFollower::new(&file, earlier.and_then(|state| state.position).as_ref())
-                .with_context(|| format!("{} cannot be read", file.display()))?;
+            let previous = state.read::<TailState>()?;
+            let key = previous.as_ref().map_or_else(new_key, |state| state.key);
+            let (follower, found) = LogFollower::new(&file, previous.and_then(|state| state.position).as_ref())
+                .with_context(|| format!("cannot read {}", file.display()))?;
             if !found {
                 eprintln!(
-                    "{}: what {} says was read last is not there any more; going on from the log's beginning",
+                    "{}: the position in {} no longer exists; reading from the beginning of the log",
                     file.display(),
                     state.path().display()
                 );
             }
-            let access = AccessLogParser::new(&settings, key, rules.clone())?;
+            let parser = AccessLogParser::new(&settings, key, rules.clone())?;
             let name = base_log_path(&file).into_os_string().into_encoded_bytes();
-            let log = TailedLog { name, follower: followed, parser: access, key, progress_file: state, is_finished: false };
-            // Before anybody gets a pseudonym under it the key is written down.
-            log.note()?;
+            let log = TailedLog { name, follower, parser, key, progress_file: state, is_finished: false };
+            // Stores the key before the first pseudonym is created with it.
+            log.save_progress()?;
             logs.push(log);
         }
         let total = self.files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
@@ -169,7 +171,7 @@ impl Tail {
         loop {
             let mut idle = true;
             for log in &mut logs {
-                idle &= !log.step(self.once, &sender, &mut faults, &mut summary)?;
+                idle &= !log.step(self.once, &sender, &mut rejects, &mut summary)?;
             }
             if let Some(progress) = &progress {
                 progress.update(logs.iter().map(|log| log.follower.bytes_read()).sum());
@@ -178,49 +180,49 @@ impl Tail {
                 break;
             }
             if idle {
-                faults.flush()?;
+                rejects.flush()?;
                 std::thread::sleep(POLL_INTERVAL);
             }
         }
         if let Some(progress) = progress {
             progress.finish();
         }
-        summary.show(faults.count())?;
-        faults.finish()
+        summary.print(rejects.count())?;
+        rejects.finish()
     }
 
-    /// What flags and file say together.
-    fn access(&self) -> anyhow::Result<AccessLogSettings> {
+    /// Merges the flags and the file of `--rules`.
+    fn access_log_settings(&self) -> anyhow::Result<AccessLogSettings> {
         let file = match &self.rules_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                toml::from_str(&text).with_context(|| format!("{} is no file of rules", file.display()))?
+                toml::from_str(&text).with_context(|| format!("invalid rules file {}", file.display()))?
             }
             None => TailRulesFile::default(),
         };
-        let given = |flags: &[String], file: Vec<String>| if flags.is_empty() { file } else { flags.to_vec() };
+        let prefer_flags = |flags: &[String], file: Vec<String>| if flags.is_empty() { file } else { flags.to_vec() };
         let status = self.status.clone().or(file.status).unwrap_or_else(|| "200-399".to_owned());
         let range = status.split_once('-').and_then(|(from, to)| Some(from.trim().parse().ok()?..=to.trim().parse().ok()?));
         let mut fields: Vec<_> = file.fields.into_iter().collect();
         for pair in &self.fields {
-            let (field, name) = pair.split_once('=').with_context(|| format!("--field {pair}: write FIELD=NAME"))?;
+            let (field, name) = pair.split_once('=').with_context(|| format!("invalid --field {pair}: write FIELD=NAME"))?;
             fields.insert(0, (field.to_owned(), name.to_owned()));
         }
-        let methods = given(&self.methods, file.methods);
+        let methods = prefer_flags(&self.methods, file.methods);
         Ok(AccessLogSettings {
             format: self.format.clone().or(file.format).unwrap_or_else(|| "combined".to_owned()),
             fields,
-            rules: given(&self.rules, file.rules),
+            rules: prefer_flags(&self.rules, file.rules),
             user: self.user.clone().or(file.user).unwrap_or_else(|| "address".to_owned()),
             methods: if methods.is_empty() { vec!["GET".to_owned()] } else { methods },
-            statuses: range.with_context(|| format!("--status {status}: write FROM-TO, such as 200-399"))?,
+            statuses: range.with_context(|| format!("invalid --status {status}: write FROM-TO, such as 200-399"))?,
             keep_bots: self.keep_bots || file.keep_bots,
             consent: self.consent.clone().or(file.consent),
         })
     }
 }
 
-/// A key that nobody knows, from the randomness by which the standard library keys its maps.
+/// Creates a random key, from the entropy that seeds the hash maps of the standard library.
 fn new_key() -> [u8; 16] {
     let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut key = [0; 16];
@@ -231,51 +233,50 @@ fn new_key() -> [u8; 16] {
 }
 
 impl TailedLog {
-    /// Reads and sends what there is, at most a batch; `false` if there was nothing.
-    fn step(&mut self, once: bool, sender: &EventSender, faults: &mut RejectReport, summary: &mut TailSummary) -> anyhow::Result<bool> {
+    /// Reads and sends at most one batch. Returns `false` if there was nothing to read.
+    fn step(&mut self, once: bool, sender: &EventSender, rejects: &mut RejectReport, summary: &mut TailSummary) -> anyhow::Result<bool> {
         if self.is_finished {
             return Ok(false);
         }
         let file = self.follower.current_file().to_owned();
-        let unreadable = || format!("{} cannot be read", file.display());
-        if !self.follower.recover_from_truncation().with_context(unreadable)? {
-            eprintln!("{} was emptied and no copy of it is there; it is read from its beginning", file.display());
+        let error_context = || format!("cannot read {}", file.display());
+        if !self.follower.recover_from_truncation().with_context(error_context)? {
+            eprintln!("{} was truncated and has no rotated copy; reading from its beginning", file.display());
         }
         let file = self.follower.current_file().to_owned();
-        let lines = self.follower.read_lines(BATCH_LINES).with_context(unreadable)?;
+        let lines = self.follower.read_lines(BATCH_LINES).with_context(error_context)?;
         if !lines.is_empty() {
-            self.send(&file, lines, sender, faults, summary)?;
+            self.send(&file, lines, sender, rejects, summary)?;
             return Ok(true);
         }
-        let (turned, last) = self.follower.advance_to_next_file(!once).with_context(unreadable)?;
-        let last = if once && !turned {
+        let (has_moved, last) = self.follower.advance_to_next_file(!once).with_context(error_context)?;
+        let last = if once && !has_moved {
             self.is_finished = true;
             self.follower.take_unterminated_line()
         } else {
             last
         };
         if let Some(last) = last {
-            self.send(&file, vec![last], sender, faults, summary)?;
+            self.send(&file, vec![last], sender, rejects, summary)?;
         }
-        Ok(turned)
+        Ok(has_moved)
     }
 
-    /// Sends the events of some lines and, once they are acknowledged, writes down the place behind
-    /// them.
+    /// Sends the events of some lines. Once they are acknowledged, saves the position after them.
     fn send(
         &self,
         file: &Path,
         lines: Vec<LogLine>,
         sender: &EventSender,
-        faults: &mut RejectReport,
+        rejects: &mut RejectReport,
         summary: &mut TailSummary,
     ) -> anyhow::Result<()> {
         let now = Clock::system().now();
-        let (mut entries, mut places) = (Vec::new(), Vec::new());
+        let (mut entries, mut locations) = (Vec::new(), Vec::new());
         for line in lines {
-            let spot = RowLocation::Byte(line.offset);
+            let location = RowLocation::Byte(line.offset);
             let Some(text) = line.text else {
-                faults.record_too_long(file, spot)?;
+                rejects.record_too_long(file, location)?;
                 continue;
             };
             if text.is_empty() {
@@ -285,38 +286,40 @@ impl TailedLog {
             match self.parser.parse_line(&text, &id, now) {
                 Ok(AccessLogOutcome::Event(event)) => {
                     entries.push(event.map(Entry::Event));
-                    places.push(spot);
+                    locations.push(location);
                 }
-                Ok(AccessLogOutcome::Skipped(other)) => *summary.skipped.entry(other).or_default() += 1,
-                Err(fault) => faults.record_invalid(file, spot, &fault)?,
+                Ok(AccessLogOutcome::Skipped(reason)) => *summary.skipped.entry(reason).or_default() += 1,
+                Err(error) => rejects.record_invalid(file, location, &error)?,
             }
         }
-        let told = sender.send(&entries)?;
-        summary.accepted += told.accepted;
-        summary.duplicates += told.duplicates;
-        summary.withheld += told.withheld;
-        for rejected in &told.rejected {
-            let Some(spot) = places.get(rejected.index) else { bail!("the daemon refused a line that was not sent: {}", rejected.reason) };
-            faults.record_rejected(file, *spot, rejected)?;
+        let receipt = sender.send(&entries)?;
+        summary.accepted += receipt.accepted;
+        summary.duplicates += receipt.duplicates;
+        summary.withheld += receipt.withheld;
+        for rejected in &receipt.rejected {
+            let Some(location) = locations.get(rejected.index) else {
+                bail!("the daemon rejected a line that was not sent: {}", rejected.reason)
+            };
+            rejects.record_rejected(file, *location, rejected)?;
         }
-        self.note()
+        self.save_progress()
     }
 
-    fn note(&self) -> anyhow::Result<()> {
+    fn save_progress(&self) -> anyhow::Result<()> {
         self.progress_file.write(&TailState { position: self.follower.position(), key: self.key })
     }
 }
 
 impl TailSummary {
-    fn show(&self, faulty: u64) -> anyhow::Result<()> {
-        let others = self.skipped.iter().map(|(other, count)| (format!("no event: {}", other.as_str()), *count));
+    fn print(&self, rejected: u64) -> anyhow::Result<()> {
+        let skipped = self.skipped.iter().map(|(reason, count)| (format!("skipped: {}", reason.as_str()), *count));
         let rows = [
-            ("taken".to_owned(), self.accepted),
-            ("known already".to_owned(), self.duplicates),
-            ("withheld for want of consent".to_owned(), self.withheld),
+            ("accepted".to_owned(), self.accepted),
+            ("duplicates".to_owned(), self.duplicates),
+            ("withheld (no consent)".to_owned(), self.withheld),
         ];
-        for (what, count) in rows.into_iter().chain(others).chain([("faulty".to_owned(), faulty)]) {
-            writeln!(stdout(), "  {what:<44}{count:>12}")?;
+        for (label, count) in rows.into_iter().chain(skipped).chain([("rejected".to_owned(), rejected)]) {
+            writeln!(stdout(), "  {label:<44}{count:>12}")?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Learning anew without users who were erased, while a daemon serves: everything that is a fold of
-//! the journal is folded again beside it, from a journal that has no blanks, and takes the place of
-//! what is there when the daemon next starts, which it then does by itself.
+//! Unlearning of erased users while a daemon serves. A background thread rebuilds all derived state
+//! next to the store, from a journal without the erased entries. The daemon then restarts by
+//! itself, and the rebuilt state replaces the old one.
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -16,72 +16,71 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::{Durability, OffsetShift, PendingTask, Store, StoreOptions};
 
-/// The folder in a data directory where it is made.
+/// Folder in the data directory for the rebuilt state.
 const STAGING_DIR: &str = "unlearned";
-/// The file in it that says that it is whole, and how far it reaches.
+/// File in that folder that marks the state as complete; it holds an [`UnlearnManifest`].
 const READY_FILE: &str = "ready";
-/// How often it is looked whether there is something to unlearn.
+/// Poll interval for pending unlearning.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it is waited before another try.
+/// Delay before a retry.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// What is made.
+/// Description of the rebuilt state.
 #[derive(Debug, Serialize, Deserialize)]
 struct UnlearnManifest {
-    /// Where the entries went.
+    /// Mapping from old to new offsets.
     shift: OffsetShift,
-    /// How many users had been erased.
+    /// Number of erased users at the start of the rebuild.
     erased: usize,
 }
 
-fn stage(store: &Store) -> PathBuf {
+fn stage_dir(store: &Store) -> PathBuf {
     store.dir().join(STAGING_DIR)
 }
 
-/// Waits until something is to be unlearned, makes it, and returns: then a start takes it up.
+/// Waits until unlearning is pending, rebuilds the state, and returns once it is complete. The next
+/// start applies it.
 pub(super) async fn prepare_when_pending(store: Store, settings: Settings) {
-    let mut every = actix::clock::interval(POLL_INTERVAL);
+    let mut ticks = actix::clock::interval(POLL_INTERVAL);
     loop {
-        every.tick().await;
+        ticks.tick().await;
         match store.erasures().is_pending(PendingTask::Unlearning) {
             Ok(false) => continue,
             Ok(true) => {}
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "it is not known whether something is to be unlearned");
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot read whether unlearning is pending");
                 continue;
             }
         }
-        let (reply, told) = oneshot::channel();
+        let (reply, outcome) = oneshot::channel();
         let (store, settings) = (store.clone(), settings.clone());
-        // On a thread of its own, for it takes as long as learning everything does.
+        // The rebuild blocks its thread for as long as learning the whole journal takes.
         std::thread::spawn(move || reply.send(prepare(&store, &settings)));
-        match told.await {
+        match outcome.await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::error!("what is to be unlearned is not yet, and is tried again: {error:#}"),
-            Err(_) => tracing::error!("unlearning died; it is tried again"),
+            Ok(Err(error)) => tracing::error!("unlearning failed; it is retried while it is pending: {error:#}"),
+            Err(_) => tracing::error!("unlearning panicked and will be retried"),
         }
         actix::clock::sleep(RETRY_DELAY).await;
     }
 }
 
-/// Folds everything anew beside the store.
+/// Rebuilds all derived state next to the store.
 fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let begin = store.journal().first_offset()?;
     if begin > 0 {
         store.erasures().clear_pending(PendingTask::Unlearning)?;
-        bail!(
-            "it never will be: the journal's entries before offset {begin} were dropped, and only from a whole one can everything be learned anew"
-        );
+        bail!("the journal entries before offset {begin} were dropped, and unlearning needs the complete journal; it is cancelled");
     }
-    let stage = stage(store);
-    discard(&stage)?;
-    std::fs::create_dir(&stage).with_context(|| format!("cannot write {}", stage.display()))?;
+    let stage_dir = stage_dir(store);
+    discard(&stage_dir)?;
+    std::fs::create_dir(&stage_dir).with_context(|| format!("cannot write {}", stage_dir.display()))?;
     let erased = store.erasures().erased_users()?.len();
-    let copy = store.create_copy(&stage.join("data"))?;
+    let copy = store.create_copy(&stage_dir.join("data"))?;
     if let Some(pretrained) = read_pretrained(&copy)? {
         number_items(&copy, &pretrained)?;
     }
-    tracing::info!("everything is learned anew without the users who were erased; answers go on meanwhile");
+    tracing::info!("unlearning: rebuilding the learned state without the erased users; requests are served meanwhile");
     let mut shift = OffsetShift::default();
     store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
     store.copy_quarantine(&copy, |offset| shift.map_offset(offset))?;
@@ -90,51 +89,51 @@ fn prepare(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     relearn(copy.clone(), names, flags::learner_config(settings), &Metrics::new(&settings.events.resolved_kinds())?)?;
     copy.sync(Durability::PowerLoss)?;
     copy.close()?;
-    let ready = stage.join(READY_FILE);
+    let ready = stage_dir.join(READY_FILE);
     let text = serde_json::to_vec(&UnlearnManifest { shift, erased })?;
-    let unfinished = stage.join("ready.unfinished");
-    std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot finish")?;
+    let unfinished = stage_dir.join("ready.unfinished");
+    std::fs::write(&unfinished, text).and_then(|()| std::fs::File::open(&unfinished)?.sync_all()).context("cannot write the manifest")?;
     std::fs::rename(unfinished, ready)?;
     Ok(())
 }
 
-/// Puts what was learned anew in place of what is there, if it is whole and nobody was erased
-/// since. Says whether it did. May be cut short anywhere.
+/// Replaces the state of the store by the rebuilt one, if that is complete and no user was erased
+/// since. Returns whether it did. A crash at any point is safe.
 pub(super) fn apply_finished(store: &Store) -> anyhow::Result<bool> {
-    let stage = stage(store);
-    let Ok(text) = std::fs::read(stage.join(READY_FILE)) else {
-        discard(&stage)?;
+    let stage_dir = stage_dir(store);
+    let Ok(text) = std::fs::read(stage_dir.join(READY_FILE)) else {
+        discard(&stage_dir)?;
         return Ok(false);
     };
-    let (under_way, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
+    let (in_progress, erased) = (store.erasures().in_progress()?, store.erasures().erased_users()?.len());
     let ready: Option<UnlearnManifest> = serde_json::from_slice(&text).ok();
-    let Some(UnlearnManifest { mut shift, .. }) = ready.filter(|ready| under_way.is_empty() && ready.erased == erased) else {
-        discard(&stage)?;
+    let Some(UnlearnManifest { mut shift, .. }) = ready.filter(|ready| in_progress.is_empty() && ready.erased == erased) else {
+        discard(&stage_dir)?;
         return Ok(false);
     };
-    let copy = Store::open_existing(stage.join("data"), &StoreOptions::default())?;
-    // What was copied before a start that was cut short.
+    let copy = Store::open_existing(stage_dir.join("data"), &StoreOptions::default())?;
+    // Accounts for entries that an interrupted start has already copied.
     shift.advance_to(copy.journal().next_offset()?);
     store.copy_without_tombstones(&copy, &mut shift, store.journal().next_offset()?)?;
     copy.sync(Durability::PowerLoss)?;
-    let learned = copy.checkpoints_read_only().offsets()?;
-    // What is there was learned from another numbering of the entries.
+    let checkpoint_offsets = copy.checkpoints_read_only().offsets()?;
+    // The old checkpoints refer to the old offsets.
     store.checkpoints(usize::MAX)?.drop_before(Offset::MAX)?;
     store.restore_points_read_only().drop_before(Offset::MAX)?;
     store.replace_with(copy)?;
-    for offset in learned {
+    for offset in checkpoint_offsets {
         let name = format!("checkpoints/{offset:020}.checkpoint");
-        std::fs::rename(stage.join("data").join(&name), store.dir().join(&name)).with_context(|| format!("cannot move {name}"))?;
+        std::fs::rename(stage_dir.join("data").join(&name), store.dir().join(&name)).with_context(|| format!("cannot move {name}"))?;
     }
-    discard(&stage)?;
-    tracing::info!("what was learned is what follows from a journal that never had the users who were erased");
+    discard(&stage_dir)?;
+    tracing::info!("unlearning finished: the learned state is that of a journal that never had the users who were erased");
     Ok(true)
 }
 
-fn discard(stage: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(stage) {
+fn discard(stage_dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(stage_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", stage.display()))
+            Err(error).with_context(|| format!("cannot remove {}", stage_dir.display()))
         }
         _ => Ok(()),
     }

@@ -57,7 +57,8 @@ fn a_bench_of_a_running_daemon_tells_it_what_it_says() {
         text(&output.stdout)
     };
     let table = bench("events", &["--admin-url", daemon.admin_address()]);
-    for word in ["events: 100 requests/s for 500ms, 64 connections, 3 events a request", "p99.99", "max", "of 100 requests/s", "µs of CPU"]
+    for word in
+        ["events: 100 requests/s for 500ms, 64 connections, 3 events per request", "p99.99", "max", "of 100 requests/s", "µs of CPU"]
     {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }

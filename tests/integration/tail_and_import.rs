@@ -97,7 +97,7 @@ fn a_log_is_followed_through_rotations_and_restarts() {
     fs::remove_file(home.path().join("access.log.sequor")).unwrap();
     let again = run(&["tail", "--once", log.to_str().unwrap(), "--url", &address, "--keep-bots", "--rule", RULE]);
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.success() && said.contains("known already"), "{said}{}", String::from_utf8_lossy(&again.stderr));
+    assert!(again.status.success() && said.contains("duplicates"), "{said}{}", String::from_utf8_lossy(&again.stderr));
     assert_each_once(&daemon, 70);
 }
 

@@ -1,4 +1,4 @@
-//! What the bench measured.
+//! Measurements and report of a benchmark.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -10,12 +10,12 @@ use super::load_generator::RequestKind;
 use crate::cli::daemon_client::ProcessUsage;
 use crate::cli::plot::{self, PlotLine};
 
-/// The longest latency that is told apart, in microseconds.
+/// Upper bound of the latency histograms, in microseconds.
 const MAX_LATENCY_US: u64 = 600_000_000;
-/// Rows of the table.
+/// Percentiles in the table.
 const PERCENTILES: [(&str, f64); 5] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("p99.99", 99.99)];
 
-/// Requests of one sort, and the latencies of those that were answered well, in microseconds.
+/// Counts of one kind of request, and the latencies of the successful ones, in microseconds.
 #[derive(Debug, Clone)]
 struct ResponseStats {
     requests: u64,
@@ -33,59 +33,59 @@ impl ResponseStats {
     }
 }
 
-/// What a stretch of requests came to.
+/// Measurements of a run.
 #[derive(Debug, Clone)]
 pub(super) struct BenchFigures {
     all: ResponseStats,
     events: ResponseStats,
     recommendations: ResponseStats,
-    /// How much later than intended requests left, in microseconds.
+    /// Delay of requests relative to their scheduled departure, in microseconds.
     departure_delay: Histogram<u64>,
-    /// From the first request's departure to the last answer, and not less than was planned.
+    /// Time from the first departure to the last response, at least the planned duration.
     pub(super) elapsed: Duration,
 }
 
 impl BenchFigures {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let late = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)?;
+        let departure_delay = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)?;
         Ok(Self {
             all: ResponseStats::new()?,
             events: ResponseStats::new()?,
             recommendations: ResponseStats::new()?,
-            departure_delay: late,
+            departure_delay,
             elapsed: Duration::ZERO,
         })
     }
 
-    /// Counts one request: whether its answer was good, how much later than intended it left, and
-    /// how long after that moment it was answered.
-    pub(super) fn record(&mut self, sort: RequestKind, good: bool, late: Duration, latency: Duration) {
+    /// Records a request: its kind, whether it succeeded, the delay of its departure, and its
+    /// latency since the scheduled departure.
+    pub(super) fn record(&mut self, kind: RequestKind, is_success: bool, delay: Duration, latency: Duration) {
         let microseconds = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        self.departure_delay.saturating_record(microseconds(late));
-        let of_its_sort = if sort == RequestKind::Events { &mut self.events } else { &mut self.recommendations };
-        for answers in [&mut self.all, of_its_sort] {
-            answers.requests += 1;
-            if good {
-                answers.latency.saturating_record(microseconds(latency));
+        self.departure_delay.saturating_record(microseconds(delay));
+        let of_kind = if kind == RequestKind::Events { &mut self.events } else { &mut self.recommendations };
+        for stats in [&mut self.all, of_kind] {
+            stats.requests += 1;
+            if is_success {
+                stats.latency.saturating_record(microseconds(latency));
             } else {
-                answers.errors += 1;
+                stats.errors += 1;
             }
         }
     }
 }
 
-/// What the bench reports.
+/// Report of a benchmark.
 #[derive(Debug)]
 pub(super) struct BenchReport {
     pub(super) figures: BenchFigures,
-    /// As the first line says it.
+    /// First line of the report.
     pub(super) title: String,
     pub(super) target_rate: f64,
-    /// The server's process before and after.
+    /// Resource usage of the daemon before and after the run.
     pub(super) usage: Option<(ProcessUsage, ProcessUsage)>,
 }
 
-/// The same for machines.
+/// The report as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct BenchReportJson {
     target_rate: f64,
@@ -133,18 +133,18 @@ impl BenchReport {
         }
     }
 
-    /// Draws latency over percentile. The axis counts nines, so that the slowest have as much room
-    /// as the rest.
+    /// Plots latency over percentile. The axis is logarithmic in the tail (the number of nines), so
+    /// that the slowest requests are visible.
     pub(super) fn write_plot(&self, file: &Path) -> anyhow::Result<()> {
-        let BenchFigures { events: told, recommendations: asked, .. } = &self.figures;
-        let of = |name, answers: &ResponseStats| {
-            let points = answers.latency.iter_quantiles(8).map(|point| {
-                let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / answers.latency.len().max(1) as f64);
+        let BenchFigures { events, recommendations, .. } = &self.figures;
+        let line = |name, stats: &ResponseStats| {
+            let points = stats.latency.iter_quantiles(8).map(|point| {
+                let slower = (1.0 - point.quantile_iterated_to()).max(1.0 / stats.latency.len().max(1) as f64);
                 (-slower.log10(), point.value_iterated_to() as f64 / 1_000.0)
             });
             PlotLine { name, points: points.collect() }
         };
-        let lines = [of("events", told), of("recommendations", asked)];
+        let lines = [line("events", events), line("recommendations", recommendations)];
         let lines: Vec<_> = lines.into_iter().filter(|line| !line.points.is_empty()).collect();
         plot::draw(file, &self.title, "nines: 1 is p90, 2 is p99, 3 is p99.9", "latency in ms", &lines)
     }
@@ -152,33 +152,33 @@ impl BenchReport {
 
 impl fmt::Display for BenchReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BenchFigures { all, events: told, recommendations: asked, departure_delay: late, .. } = &self.figures;
-        let columns: Vec<_> = [("all", all), ("events", told), ("recommendations", asked)]
+        let BenchFigures { all, events, recommendations, departure_delay, .. } = &self.figures;
+        let columns: Vec<_> = [("all", all), ("events", events), ("recommendations", recommendations)]
             .into_iter()
-            .filter(|(name, answers)| *name == "all" || (answers.requests > 0 && answers.requests < all.requests))
+            .filter(|(name, stats)| *name == "all" || (stats.requests > 0 && stats.requests < all.requests))
             .collect();
         writeln!(out, "{}", self.title)?;
         let mut row = |name: &str, cell: &dyn Fn(&str, &ResponseStats) -> String| {
             write!(out, "  {name:<12}")?;
-            columns.iter().try_for_each(|(column, answers)| write!(out, " {:>16}", cell(column, answers)))?;
+            columns.iter().try_for_each(|(column, stats)| write!(out, " {:>16}", cell(column, stats)))?;
             writeln!(out)
         };
         row("", &|column, _| column.to_owned())?;
-        row("requests", &|_, answers| answers.requests.to_string())?;
-        row("errors", &|_, answers| answers.errors.to_string())?;
+        row("requests", &|_, stats| stats.requests.to_string())?;
+        row("errors", &|_, stats| stats.errors.to_string())?;
         for (name, percentile) in PERCENTILES {
-            row(name, &|_, answers| format!("{:.2} ms", answers.milliseconds(percentile)))?;
+            row(name, &|_, stats| format!("{:.2} ms", stats.milliseconds(percentile)))?;
         }
-        row("max", &|_, answers| format!("{:.2} ms", answers.latency.max() as f64 / 1_000.0))?;
+        row("max", &|_, stats| format!("{:.2} ms", stats.latency.max() as f64 / 1_000.0))?;
         writeln!(out, "  achieved     {:.1} of {} requests/s", self.achieved_rate(), self.target_rate)?;
         if let (Some(cpu), Some((_, after))) = (self.cpu_us_per_request(), self.usage) {
             let peak = after.peak_rss_bytes as f64 / 1_048_576.0;
-            writeln!(out, "  server       {cpu:.0} µs of CPU a request, with the learning; peak RSS {peak:.0} MiB")?;
+            writeln!(out, "  server       {cpu:.0} µs of CPU per request, including learning; peak RSS {peak:.0} MiB")?;
         }
         write!(
             out,
-            "  generator    left late by {:.2} ms at p99, which is part of the latencies",
-            late.value_at_percentile(99.0) as f64 / 1_000.0
+            "  generator    {:.2} ms departure delay at p99, included in the latencies",
+            departure_delay.value_at_percentile(99.0) as f64 / 1_000.0
         )
     }
 }

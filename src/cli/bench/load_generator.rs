@@ -1,4 +1,4 @@
-//! What the bench asks, one question after the other.
+//! Load generator: an endless sequence of requests from a simulated shop.
 
 use clap::ValueEnum;
 use std::collections::VecDeque;
@@ -8,39 +8,40 @@ use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::simulation::ShopSimulator;
 
-/// Of five questions of the mix, so many tell events.
+/// Number of event requests among five requests of the mix.
 const EVENT_REQUESTS_OF_FIVE: u64 = 4;
-/// Visitors of late, whose recommendations are asked for.
+/// Number of recent visitors to request recommendations for.
 const MAX_RECENT_USERS: usize = 1_024;
-/// From one question to the next the visitor who is asked for is so many further on: far enough
-/// apart to be anybody.
+/// Stride between the visitors of consecutive requests, so that the requests spread over all of
+/// them.
 const USER_STRIDE: usize = 617;
 
-/// What is asked.
+/// The kinds of request to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RequestMix {
-    /// Only events are told.
+    /// Events only.
     Events,
-    /// Only recommendations are asked for.
+    /// Recommendations only.
     Recommendations,
-    /// Of five requests four tell events and one asks for recommendations.
+    /// Four event requests to one recommendation request.
     Mixed,
 }
 
-/// The two questions.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Events,
     Recommendations,
 }
 
-/// An endless line of questions, all from a made-up shop.
+/// Generates requests from a simulated shop.
 pub(super) struct LoadGenerator {
     shop: ShopSimulator,
     mix: RequestMix,
     batch: usize,
     clock: Clock,
-    /// Of this run alone: a daemon that knows the ids of an earlier one would have little to do.
+    /// Prefix of the event ids, unique per run. Otherwise the daemon would skip the events as
+    /// duplicates of an earlier run.
     run_id: String,
     request_count: u64,
     recent_users: VecDeque<String>,
@@ -48,49 +49,49 @@ pub(super) struct LoadGenerator {
 
 impl LoadGenerator {
     pub(super) fn new(shop: ShopSimulator, mix: RequestMix, batch: usize, clock: Clock) -> Self {
-        let run = format!("bench-{}", clock.now());
-        Self { shop, mix, batch, clock, run_id: run, request_count: 0, recent_users: VecDeque::new() }
+        let run_id = format!("bench-{}", clock.now());
+        Self { shop, mix, batch, clock, run_id, request_count: 0, recent_users: VecDeque::new() }
     }
 
-    /// What is told before anything is measured: the items, and so many events.
+    /// The requests before the measurement: all items, and `events` events.
     pub(super) fn history_requests(&mut self, events: u64) -> anyhow::Result<Vec<ApiRequest>> {
-        const AT_A_TIME: usize = 500;
-        let (mut items, mut past) = (Vec::new(), Vec::new());
-        while (past.len() as u64) < events || items.is_empty() {
-            let Some(entry) = self.draw() else { break };
-            if matches!(entry, Entry::Item(_)) { items.push(entry) } else { past.push(entry) }
+        const CHUNK: usize = 500;
+        let (mut items, mut history) = (Vec::new(), Vec::new());
+        while (history.len() as u64) < events || items.is_empty() {
+            let Some(entry) = self.next_entry() else { break };
+            if matches!(entry, Entry::Item(_)) { items.push(entry) } else { history.push(entry) }
         }
-        let items = items.chunks(AT_A_TIME).map(ApiRequest::items);
-        items.chain(past.chunks(AT_A_TIME).map(ApiRequest::events)).collect()
+        let items = items.chunks(CHUNK).map(ApiRequest::items);
+        items.chain(history.chunks(CHUNK).map(ApiRequest::events)).collect()
     }
 
-    /// The next question.
+    /// The next request.
     pub(super) fn next_request(&mut self) -> anyhow::Result<(RequestKind, ApiRequest)> {
         let number = self.request_count;
         self.request_count += 1;
-        let tells = match self.mix {
+        let sends_events = match self.mix {
             RequestMix::Events => true,
             RequestMix::Recommendations => false,
             RequestMix::Mixed => number % 5 < EVENT_REQUESTS_OF_FIVE,
         };
-        let asks_for = (number as usize).wrapping_mul(USER_STRIDE) % self.recent_users.len().max(1);
-        match self.recent_users.get(asks_for).filter(|_| !tells) {
+        let user_index = (number as usize).wrapping_mul(USER_STRIDE) % self.recent_users.len().max(1);
+        match self.recent_users.get(user_index).filter(|_| !sends_events) {
             Some(user) => Ok((RequestKind::Recommendations, ApiRequest::recommendations(user, 20))),
-            None => Ok((RequestKind::Events, self.tell()?)),
+            None => Ok((RequestKind::Events, self.event_request()?)),
         }
     }
 
-    fn tell(&mut self) -> anyhow::Result<ApiRequest> {
+    fn event_request(&mut self) -> anyhow::Result<ApiRequest> {
         let mut events = Vec::with_capacity(self.batch);
         while events.len() < self.batch {
-            // New items are another request; here they are known by their events alone.
-            events.extend(self.draw().filter(|entry| matches!(entry, Entry::Event(_))));
+            // Item changes need another request, so new items are sent only in events.
+            events.extend(self.next_entry().filter(|entry| matches!(entry, Entry::Event(_))));
         }
         ApiRequest::events(&events)
     }
 
-    /// The shop's next entry, as of now.
-    fn draw(&mut self) -> Option<Entry> {
+    /// The next entry of the shop, with the current time.
+    fn next_entry(&mut self) -> Option<Entry> {
         let mut entry = self.shop.next()?;
         match &mut entry {
             Entry::Event(event) => {
@@ -102,7 +103,7 @@ impl LoadGenerator {
                 self.recent_users.push_back(event.user_id.clone());
             }
             Entry::Item(change) => change.timestamp = self.clock.now(),
-            // The shop makes no others.
+            // The shop generates no other entries.
             _ => {}
         }
         Some(entry)

@@ -1,4 +1,4 @@
-//! `sequor bench`: how fast answers come at a given rate.
+//! `sequor bench`: measures latency at a constant request rate.
 
 mod bench_report;
 mod load_generator;
@@ -23,76 +23,77 @@ use load_generator::{LoadGenerator, RequestMix};
 /// Arguments of `sequor bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Requests leave at a constant rate, whether or not earlier ones were answered, and each latency counts from the moment at which the request was to leave. \
-    Latencies are of good answers; all others count as errors. The server's CPU is that of its whole process until everything that it was told is learned.\n\n\
-    Examples:\n  sequor bench                                            a daemon of its own, on a directory that is removed at the end\n  \
+    after_help = "Sends requests at a constant rate, whether or not earlier ones were answered (open loop). Each latency starts at the scheduled departure of its request. Only successful \
+    responses count as latencies; all others count as errors. The server CPU covers the whole process until it has learned all events.\n\n\
+    Without --url, the benchmark starts a daemon on a temporary data directory.\n\n\
+    Examples:\n  sequor bench\n  \
     sequor bench --mix recommendations --rate 2000 --duration 60s --plot latency.svg\n  \
     sequor bench --url http://127.0.0.1:8080 --admin-url http://127.0.0.1:9090 --json\n\n\
-    What a running daemon is told by the bench it keeps and learns: do not aim it at one that serves."
+    A running daemon stores and learns the events of the benchmark. Do not use a production daemon."
 )]
 pub(super) struct Bench {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// The public API of a running daemon, such as http://127.0.0.1:8080 [default: a daemon of its
-    /// own].
+    /// URL of the public API of a running daemon, such as http://127.0.0.1:8080 [default: starts a
+    /// daemon].
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "set", "config"])]
     url: Option<String>,
-    /// Its admin endpoint, such as http://127.0.0.1:9090: without it nothing is said of the
-    /// server's CPU and memory.
+    /// URL of its admin endpoint, such as http://127.0.0.1:9090. Without it, the report lacks CPU
+    /// and memory of the server.
     #[arg(long, value_name = "URL", requires = "url")]
     admin_url: Option<String>,
     #[command(flatten)]
     auth: ClientAuth,
-    /// What is asked.
+    /// Kinds of request.
     #[arg(long, value_enum, default_value_t = RequestMix::Mixed)]
     mix: RequestMix,
-    /// Requests a second, 1 to 200,000.
+    /// Requests per second, 1 to 200,000.
     #[arg(long, value_name = "REQUESTS/S", default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..=200_000))]
     rate: u64,
-    /// How long is measured.
+    /// Duration of the measurement.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     duration: Period,
-    /// How long before that requests are sent at the same rate and not measured.
+    /// Duration of the warm-up at the same rate, which is not measured.
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     warm_up: Period,
-    /// Connections, at most, 1 to 10,000.
+    /// Maximum number of connections, 1 to 10,000.
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<u64>::new().range(1..=10_000))]
     connections: u64,
-    /// Customers of the made-up shop whose visits are sent.
+    /// Customers of the simulated shop.
     #[arg(long, default_value_t = 2_000)]
     users: usize,
-    /// Its items.
+    /// Items of the simulated shop.
     #[arg(long, default_value_t = 2_000)]
     items: usize,
-    /// Events a request, 1 to 1,000.
+    /// Events per request, 1 to 1,000.
     #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000))]
     batch: u64,
-    /// Events that are told, and learned, before anything is measured, 1 to 1,000,000.
+    /// Events to send and learn before the measurement, 1 to 1,000,000.
     #[arg(long, value_name = "EVENTS", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
     history: u64,
-    /// Everything random of the shop follows from it.
+    /// Seed of the simulation.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Print the figures as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Draw latency by percentile as SVG.
+    /// Write a plot of latency over percentile to this file, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
 impl Bench {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let requests = self.requests(self.duration)?;
+        let requests = self.request_count(self.duration)?;
         if requests == 0 {
-            bail!("--duration {} at --rate {} is not one request; measure longer", self.duration, self.rate);
+            bail!("--duration {} at --rate {} gives no request; increase one of them", self.duration, self.rate);
         }
         let clock = Clock::system();
         let shop =
             ShopSettings { seed: self.seed, opens_at: clock.now(), items: self.items, customers: self.users, ..ShopSettings::default() };
         let load = LoadGenerator::new(ShopSimulator::new(shop)?, self.mix, self.batch as usize, clock);
-        let free = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
-        let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free)?) };
+        let free_ports = ["server.listen", "server.admin_listen"].map(|key| (key, "127.0.0.1:0".to_owned()));
+        let mut child = if self.url.is_some() { None } else { Some(DaemonProcess::start(&self.flags, &free_ports)?) };
         let (api, admin) = match (&child, &self.url) {
             (Some(child), _) => (child.api.as_str(), Some(child.admin.as_str())),
             (None, url) => (url.as_deref().unwrap_or_default(), self.admin_url.as_deref()),
@@ -101,7 +102,7 @@ impl Bench {
             let daemon = DaemonClient::new(api, admin, self.connections as usize, &self.auth)?;
             let stopped = shutdown_signal()?;
             tokio::select! {
-                () = stopped => bail!("stopped before the end"),
+                () = stopped => bail!("interrupted"),
                 report = self.measure(&daemon, load, requests) => report,
             }
         });
@@ -120,29 +121,29 @@ impl Bench {
         Ok(())
     }
 
-    /// How many requests that is.
-    fn requests(&self, span: Period) -> anyhow::Result<u64> {
-        let span = span.get().context("a bench ends: give a duration other than off")?;
+    /// The number of requests in a time span.
+    fn request_count(&self, span: Period) -> anyhow::Result<u64> {
+        let span = span.get().context("the duration must not be off")?;
         Ok((span.as_secs_f64() * self.rate as f64).round() as u64)
     }
 
     async fn measure(&self, daemon: &DaemonClient, mut load: LoadGenerator, requests: u64) -> anyhow::Result<BenchReport> {
-        eprintln!("telling the shop's {} items and {} events, and having them learned", self.items, self.history);
-        for question in load.history_requests(self.history)? {
-            daemon.send_until_accepted(question).await?;
+        eprintln!("sending {} items and {} events, and waiting until they are learned", self.items, self.history);
+        for request in load.history_requests(self.history)? {
+            daemon.send_until_accepted(request).await?;
         }
         daemon.wait_until_learned().await?;
         let rate = self.rate as f64;
-        let warm_up = self.requests(self.warm_up)?;
+        let warm_up = self.request_count(self.warm_up)?;
         eprintln!("warming up for {}, then measuring for {}", self.warm_up, self.duration);
         open_loop::run_open_loop(daemon, &mut load, rate, warm_up).await?;
         daemon.wait_until_learned().await?;
         let before = daemon.process_usage().await?;
         let figures = open_loop::run_open_loop(daemon, &mut load, rate, requests).await?;
-        eprintln!("waiting until all of it is learned");
+        eprintln!("waiting until all events are learned");
         daemon.wait_until_learned().await?;
         let usage = before.zip(daemon.process_usage().await?);
-        let batch = if self.batch > 1 { format!(", {} events a request", self.batch) } else { String::new() };
+        let batch = if self.batch > 1 { format!(", {} events per request", self.batch) } else { String::new() };
         let mix = format!("{:?}", self.mix).to_lowercase();
         let title = format!("{mix}: {} requests/s for {}, {} connections{batch}", self.rate, self.duration, self.connections);
         Ok(BenchReport { figures, title, target_rate: rate, usage })

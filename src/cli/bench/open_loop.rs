@@ -1,9 +1,10 @@
-//! An open loop: requests leave when they are due, whether or not earlier ones were answered.
+//! Open-loop load: requests leave at their scheduled times, whether or not earlier ones were
+//! answered.
 //!
-//! A generator that waits for answers before it asks on leaves out just the requests that would
-//! have met a server at its worst ("coordinated omission"). So every latency counts from the moment
-//! at which the request was to leave: what it waited for a connection, or for the generator itself,
-//! is part of it.
+//! A closed-loop generator waits for a response before it sends the next request. It omits exactly
+//! the requests that would have met a slow server ("coordinated omission"). Therefore each latency
+//! starts at the scheduled departure and includes waiting for a connection or for the generator
+//! itself.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,49 +14,49 @@ use super::bench_report::BenchFigures;
 use super::load_generator::LoadGenerator;
 use crate::cli::daemon_client::DaemonClient;
 
-/// Sends so many requests at so many a second, and waits for all their answers.
+/// Sends `count` requests at `rate` per second and waits for all responses.
 pub(super) async fn run_open_loop(daemon: &DaemonClient, load: &mut LoadGenerator, rate: f64, count: u64) -> anyhow::Result<BenchFigures> {
-    let mut due = departures(rate, count);
-    let (answered, mut answers) = mpsc::unbounded_channel();
-    let began = Instant::now();
+    let mut schedule = departures(rate, count);
+    let (outcomes, mut received) = mpsc::unbounded_channel();
+    let start = Instant::now();
     let mut figures = BenchFigures::new()?;
     let send = async {
-        while let Some(intended) = due.recv().await {
-            let (sort, question) = load.next_request()?;
-            let (daemon, answered, late) = (daemon.clone(), answered.clone(), intended.elapsed());
+        while let Some(scheduled) = schedule.recv().await {
+            let (kind, request) = load.next_request()?;
+            let (daemon, outcomes, delay) = (daemon.clone(), outcomes.clone(), scheduled.elapsed());
             actix::spawn(async move {
-                let good = daemon.request(question).await.is_ok_and(|(status, _)| status.is_success());
+                let is_success = daemon.request(request).await.is_ok_and(|(status, _)| status.is_success());
                 // The receiver lives until the last response has arrived.
-                let _ = answered.send((sort, good, late, intended.elapsed()));
+                let _ = outcomes.send((kind, is_success, delay, scheduled.elapsed()));
             });
         }
-        drop(answered);
+        drop(outcomes);
         anyhow::Ok(())
     };
-    let count_answers = async {
-        while let Some((sort, good, late, latency)) = answers.recv().await {
-            figures.record(sort, good, late, latency);
+    let collect = async {
+        while let Some((kind, is_success, delay, latency)) = received.recv().await {
+            figures.record(kind, is_success, delay, latency);
         }
     };
-    let (sent, ()) = tokio::join!(send, count_answers);
+    let (sent, ()) = tokio::join!(send, collect);
     sent?;
-    figures.elapsed = began.elapsed().max(Duration::from_secs_f64(count as f64 / rate));
+    figures.elapsed = start.elapsed().max(Duration::from_secs_f64(count as f64 / rate));
     Ok(figures)
 }
 
-/// The moments at which requests are to leave, each told when it has come. A thread sleeps more
-/// finely than an event loop's timers do.
+/// Sends the scheduled departure times through a channel, each when it is due. A thread sleeps with
+/// a finer resolution than the timers of the event loop.
 fn departures(rate: f64, count: u64) -> mpsc::UnboundedReceiver<Instant> {
-    let (tell, due) = mpsc::unbounded_channel();
+    let (sender, schedule) = mpsc::unbounded_channel();
     thread::spawn(move || {
-        let began = Instant::now();
+        let start = Instant::now();
         for number in 0..count {
-            let intended = began + Duration::from_secs_f64(number as f64 / rate);
-            thread::sleep(intended.saturating_duration_since(Instant::now()));
-            if tell.send(intended).is_err() {
+            let scheduled = start + Duration::from_secs_f64(number as f64 / rate);
+            thread::sleep(scheduled.saturating_duration_since(Instant::now()));
+            if sender.send(scheduled).is_err() {
                 break;
             }
         }
     });
-    due
+    schedule
 }

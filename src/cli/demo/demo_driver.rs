@@ -1,4 +1,4 @@
-//! Plays the source to the daemon and looks on.
+//! Main loop of the demo: sends the source's events to the daemon and polls its status.
 
 use futures_util::future::try_join_all;
 use rustc_hash::FxHasher;
@@ -13,48 +13,54 @@ use crate::cli::serve::shutdown_signal;
 use crate::clock::Clock;
 use crate::domain::{Entry, Event, EventKind};
 
-/// Between two stretches of events.
+/// Interval between batches of events.
 const TICK: Duration = Duration::from_millis(50);
-/// Between two looks at the daemon.
+/// Interval between status polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Items of a list that is shown to a visitor.
+/// Items in a list of recommendations.
 const LIST_LENGTH: usize = 20;
-/// Items of what is trending that are looked at.
+/// Trending items to request.
 const TRENDING_LENGTH: usize = 10;
-/// One visitor in so many is shown recommendations.
+/// One visitor in this many gets recommendations.
 const LIST_EVERY_NTH_VISITOR: u64 = 5;
 
-/// The demo under way.
+/// The running demo.
 pub(super) struct DemoDriver<'s, 'r> {
     daemon: DaemonClient,
     source: &'s mut DemoSource<'r>,
     view: DemoView,
     clock: Clock,
-    /// How long it goes on; without end if `None`.
+    /// Duration; `None` means until Ctrl-C.
     duration: Option<Duration>,
     stats: DemoStats,
     next_poll_at: Duration,
 }
 
 impl<'s, 'r> DemoDriver<'s, 'r> {
-    /// Requests under way at a time, at most.
+    /// Maximum number of concurrent requests.
     pub(super) const MAX_CONCURRENT_REQUESTS: usize = 16;
 
-    pub(super) fn new(daemon: DaemonClient, source: &'s mut DemoSource<'r>, view: DemoView, clock: Clock, lasts: Option<Duration>) -> Self {
-        Self { daemon, source, view, clock, duration: lasts, stats: DemoStats::default(), next_poll_at: POLL_INTERVAL }
+    pub(super) fn new(
+        daemon: DaemonClient,
+        source: &'s mut DemoSource<'r>,
+        view: DemoView,
+        clock: Clock,
+        duration: Option<Duration>,
+    ) -> Self {
+        Self { daemon, source, view, clock, duration, stats: DemoStats::default(), next_poll_at: POLL_INTERVAL }
     }
 
-    /// Goes on until it is over or somebody stops it.
+    /// Runs until the source or the duration ends, or a signal arrives. Returns the summary.
     pub(super) async fn run(mut self) -> anyhow::Result<DemoSummary> {
         let stopped = shutdown_signal()?;
         tokio::pin!(stopped);
         let mut ticks = actix::clock::interval(TICK);
         loop {
-            let go_on = tokio::select! {
+            let has_more = tokio::select! {
                 () = &mut stopped => false,
                 step = async { ticks.tick().await; self.step().await } => step?,
             };
-            if !go_on {
+            if !has_more {
                 break;
             }
         }
@@ -64,27 +70,28 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             () = stopped => {}
             learned = self.daemon.wait_until_learned() => learned?,
         }
-        self.look(elapsed).await?;
+        self.poll(elapsed).await?;
         let summary = self.stats.summary(elapsed);
         self.view.print_summary(&summary)?;
         Ok(summary)
     }
 
-    /// Sends what is due, shows lists, looks on; says whether there is more to come.
+    /// Sends the events that are due, shows recommendations and polls the status. Returns whether
+    /// the source has more events.
     async fn step(&mut self) -> anyhow::Result<bool> {
         let elapsed = self.clock.elapsed();
-        if self.duration.is_some_and(|lasts| elapsed >= lasts) {
+        if self.duration.is_some_and(|duration| elapsed >= duration) {
             return Ok(false);
         }
         let Some(mut entries) = self.source.due_entries(elapsed, self.stats.events)? else { return Ok(false) };
         let now = self.clock.now();
         for entry in &mut entries {
-            // What the daemon is told happens now: so a click is credited to the list that was
-            // shown a moment before.
+            // Events are sent with the current time, so that the daemon attributes a click to the
+            // list shown just before.
             match entry {
                 Entry::Event(event) => event.timestamp = now,
                 Entry::Item(change) => change.timestamp = now,
-                // The shop makes no others.
+                // The shop generates no other entries.
                 _ => {}
             }
         }
@@ -96,22 +103,22 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
             self.daemon.send_until_accepted(ApiRequest::events(&events)?).await?;
         }
         let events: Vec<_> = events.iter().filter_map(Entry::as_event).collect();
-        // Recorded visitors saw other lists than these.
+        // Visitors in a recording did not see the lists of this demo.
         let is_shop = self.source.shop().is_some();
         for event in &events {
             self.stats.record_event(event, is_shop && event.kind == EventKind::Click);
         }
-        self.recommend(&events).await?;
+        self.show_lists(&events).await?;
         if elapsed >= self.next_poll_at {
-            self.look(elapsed).await?;
+            self.poll(elapsed).await?;
             self.next_poll_at = elapsed + POLL_INTERVAL;
             self.view.update(elapsed, &self.stats)?;
         }
         Ok(true)
     }
 
-    /// Shows those of the visitors who are shown recommendations what they may want next.
-    async fn recommend(&mut self, events: &[&Event]) -> anyhow::Result<()> {
+    /// Requests recommendations for the selected visitors and shows them.
+    async fn show_lists(&mut self, events: &[&Event]) -> anyhow::Result<()> {
         let mut users: Vec<&str> = events.iter().map(|event| event.user_id.as_str()).filter(|user| is_shown(user)).collect();
         users.dedup();
         users.truncate(Self::MAX_CONCURRENT_REQUESTS);
@@ -125,7 +132,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
         Ok(())
     }
 
-    async fn look(&mut self, elapsed: Duration) -> anyhow::Result<()> {
+    async fn poll(&mut self, elapsed: Duration) -> anyhow::Result<()> {
         let status = self.daemon.status().await?;
         let trending = self.daemon.request_json(ApiRequest::trending(TRENDING_LENGTH)).await?;
         self.stats.record_poll(elapsed, &status, trending, self.source.shop().as_deref());
@@ -133,7 +140,7 @@ impl<'s, 'r> DemoDriver<'s, 'r> {
     }
 }
 
-/// Whether a visitor is shown recommendations; it does not change.
+/// Whether a visitor gets recommendations. The choice is stable per visitor.
 fn is_shown(user: &str) -> bool {
     let mut hasher = FxHasher::default();
     user.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Where the demo's events come from, and when each is due.
+//! Sources of the demo's events: the simulated shop, or a recording.
 
 use anyhow::Context;
 use rustc_hash::FxHashMap;
@@ -8,25 +8,25 @@ use crate::domain::{Consent, Entry, Event, Timestamp};
 use crate::ingest::EventFileReader;
 use crate::simulation::ShopSimulator;
 
-/// Entries that are sent at a time, at most.
+/// Maximum number of entries per batch.
 const MAX_BATCH: usize = 1_000;
 
-/// A made-up shop, or a file of recorded behaviour.
+/// A source of timed events.
 pub(super) enum DemoSource<'r> {
-    /// So many events a second, whatever the shop's own time says.
+    /// A simulated shop at `rate` events per second, independent of the shop's own clock.
     Shop { shop: Box<ShopSimulator>, rate: f64 },
-    /// As they were recorded, so many times as fast.
+    /// A recording at `speed` times its original speed.
     File { events: Box<RecordedEvents<'r>>, speed: f64 },
 }
 
 impl DemoSource<'_> {
-    /// What is due by a time after the beginning, in its order, of so many events that were sent so
-    /// far; `None` once nothing will ever be due again.
+    /// The entries that are due `elapsed` after the start, in order. `sent` is the number of events
+    /// sent so far. `None` means that the source is exhausted.
     pub(super) fn due_entries(&mut self, elapsed: Duration, sent: u64) -> anyhow::Result<Option<Vec<Entry>>> {
         match self {
             Self::Shop { shop, rate } => {
-                let wanted = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(MAX_BATCH as u64);
-                let end = shop.event_count() + wanted;
+                let due = ((elapsed.as_secs_f64() * *rate) as u64).saturating_sub(sent).min(MAX_BATCH as u64);
+                let end = shop.event_count() + due;
                 let mut entries = Vec::new();
                 while shop.event_count() < end {
                     entries.extend(shop.next());
@@ -37,23 +37,23 @@ impl DemoSource<'_> {
         }
     }
 
-    /// The shop, if it is one.
+    /// The simulated shop, if this is one.
     pub(super) fn shop(&mut self) -> Option<&mut ShopSimulator> {
         if let Self::Shop { shop, .. } = self { Some(shop) } else { None }
     }
 }
 
-/// The events of a file.
+/// The events of a recording.
 pub(super) struct RecordedEvents<'r> {
     events: EventFileReader<'r>,
     idle_gap_ms: i64,
-    /// Read, but not yet due.
+    /// The next event, which is not due yet.
     next: Option<Event>,
-    /// When the first happened.
+    /// Timestamp of the first event.
     first_timestamp: Option<Timestamp>,
     read_count: u64,
-    /// When each user was last there, and in which visit: played faster than it was, idle gaps are
-    /// not seen by the clock.
+    /// Last event time and current visit of each user. At a higher speed, the daemon cannot detect
+    /// idle gaps by its clock.
     visits: FxHashMap<String, (Timestamp, u64)>,
 }
 
@@ -62,31 +62,31 @@ impl<'r> RecordedEvents<'r> {
         Self { events, idle_gap_ms, next: None, first_timestamp: None, read_count: 0, visits: FxHashMap::default() }
     }
 
-    /// What happened up to so many milliseconds after the first event. Bad rows are passed over:
-    /// `sequor replay` names them.
-    fn due_entries(&mut self, after: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
+    /// The events up to `offset_ms` milliseconds after the first one. Skips invalid rows; `sequor
+    /// replay` reports them.
+    fn due_entries(&mut self, offset_ms: Timestamp) -> anyhow::Result<Option<Vec<Entry>>> {
         let mut entries = Vec::new();
         while entries.len() < MAX_BATCH {
             let Some(event) = &self.next else {
                 match self.events.next() {
                     None => return Ok((!entries.is_empty()).then_some(entries)),
-                    // A show needs nobody's data against their will.
+                    // Skips events whose users have not given full consent.
                     Some(event) => {
-                        let event = event.context("the recording cannot be read on")?.ok();
+                        let event = event.context("cannot read the recording")?.ok();
                         self.next = event.filter(|event| event.consent.unwrap_or_default() == Consent::Full).map(|event| event.value);
                     }
                 }
                 continue;
             };
-            let began = *self.first_timestamp.get_or_insert(event.timestamp);
-            let Some(event) = self.next.take_if(|event| event.timestamp.saturating_sub(began) <= after) else { break };
-            entries.push(Entry::Event(self.prepared(event)));
+            let first = *self.first_timestamp.get_or_insert(event.timestamp);
+            let Some(event) = self.next.take_if(|event| event.timestamp.saturating_sub(first) <= offset_ms) else { break };
+            entries.push(Entry::Event(self.with_ids(event)));
         }
         Ok(Some(entries))
     }
 
-    /// With an id, so that it is known if it is sent again, and with its visit.
-    fn prepared(&mut self, mut event: Event) -> Event {
+    /// Adds an event id, for idempotent retries, and a session id.
+    fn with_ids(&mut self, mut event: Event) -> Event {
         let number = self.read_count;
         self.read_count += 1;
         event.event_id.get_or_insert_with(|| format!("demo-{number}"));

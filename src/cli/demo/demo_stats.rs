@@ -1,4 +1,4 @@
-//! What the demo has seen so far, and its sum.
+//! Statistics of the demo, and its summary.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
@@ -8,11 +8,11 @@ use crate::cli::daemon_client::{DaemonStatus, QualityFigures, RecommendationList
 use crate::domain::Event;
 use crate::simulation::{ShopSimulator, Trend};
 
-/// Looks over which a figure of the moment is taken.
+/// Polls over which a current value is computed.
 const WINDOW_POLLS: usize = 5;
-/// Visitors whose way is remembered.
+/// Maximum number of visitors whose visits are remembered.
 const MAX_TRACKED_VISITORS: usize = 4_096;
-/// Items of a visitor's way that are shown.
+/// Items of the example visit to show.
 const EXAMPLE_HISTORY: usize = 4;
 
 /// Recall@20 and MRR@20 over some steps.
@@ -22,7 +22,8 @@ pub(super) struct DemoFigures {
     pub(super) mrr_at_20: f64,
 }
 
-/// Sums over all steps up to a look, from which follow the figures between two looks.
+/// Sums over all steps up to a poll. The difference of two sums gives the metrics between two
+/// polls.
 #[derive(Debug, Clone, Copy, Default)]
 struct DemoSums {
     steps: f64,
@@ -36,7 +37,7 @@ impl DemoSums {
         Self { steps, hits: quality.total.recall_at_20 * steps, reciprocal_ranks: quality.total.mrr_at_20 * steps }
     }
 
-    /// Between an earlier look and this one; `None` if there was no step.
+    /// Metrics since an earlier poll; `None` if there were no steps.
     fn since(&self, earlier: &Self) -> Option<DemoFigures> {
         let steps = self.steps - earlier.steps;
         let share = |now: f64, then: f64| ((now - then) / steps).clamp(0.0, 1.0);
@@ -47,16 +48,16 @@ impl DemoSums {
     }
 }
 
-/// A trend and when the daemon knew of it.
+/// A trend, and when the daemon detected it.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TrendProgress {
     pub(super) items: Vec<String>,
     pub(super) since_event: u64,
-    /// Events from its beginning until its first item was in the daemon's list of what is trending.
+    /// Events from its start until its first item appeared in the daemon's trending list.
     pub(super) found_after_events: Option<u64>,
 }
 
-/// Somebody, what was looked at last, and what is recommended next.
+/// An example visitor: the last viewed items and the recommendations.
 #[derive(Debug, Clone)]
 pub(super) struct ExampleSession {
     pub(super) user: String,
@@ -64,33 +65,33 @@ pub(super) struct ExampleSession {
     pub(super) recommended_items: Vec<String>,
 }
 
-/// Everything seen so far.
+/// Statistics collected so far.
 #[derive(Debug, Default)]
 pub(super) struct DemoStats {
     pub(super) events: u64,
     pub(super) lag_entries: u64,
-    /// What the daemon says is trending, best first.
+    /// The daemon's trending items, best first.
     pub(super) trending: Vec<String>,
     pub(super) trends: Vec<TrendProgress>,
     pub(super) new_item_count: usize,
     pub(super) example: Option<ExampleSession>,
-    /// The look from which on another visitor is the example: what is read must stand still for a
-    /// while.
+    /// Poll from which on another visitor can become the example, so that the example stays
+    /// readable.
     example_until: usize,
     sums: Vec<DemoSums>,
-    /// Events by each of the last looks, with its time.
+    /// Number of sent events at each poll, with its time.
     event_counts: Vec<(Duration, u64)>,
     list_count: u64,
     listed_items: u64,
     listed_new_items: u64,
     recommended_new_items: FxHashSet<String>,
     click_count: u64,
-    /// What each visitor looked at in the visit under way.
+    /// Viewed items of each visitor's current visit.
     visit_paths: FxHashMap<String, (Option<String>, Vec<String>)>,
 }
 
 impl DemoStats {
-    /// An event was taken.
+    /// Records an event that the daemon accepted.
     pub(super) fn record_event(&mut self, event: &Event, clicked: bool) {
         self.events += 1;
         self.click_count += u64::from(clicked);
@@ -98,17 +99,17 @@ impl DemoStats {
         if self.visit_paths.len() >= MAX_TRACKED_VISITORS {
             self.visit_paths.clear();
         }
-        let (visit, way) = self.visit_paths.entry(event.user_id.clone()).or_default();
+        let (visit, path) = self.visit_paths.entry(event.user_id.clone()).or_default();
         if *visit != event.session_id {
             visit.clone_from(&event.session_id);
-            way.clear();
+            path.clear();
         }
-        if way.last() != Some(item) {
-            way.push(item.clone());
+        if path.last() != Some(item) {
+            path.push(item.clone());
         }
     }
 
-    /// A list was answered.
+    /// Records a list of recommendations.
     pub(super) fn record_list(&mut self, user: &str, list: &RecommendationList, shop: Option<&ShopSimulator>) {
         self.list_count += 1;
         self.listed_items += list.items.len() as u64;
@@ -118,20 +119,20 @@ impl DemoStats {
                 self.recommended_new_items.insert(item.item_id.clone());
             }
         }
-        let another = self.example.as_ref().is_none_or(|example| example.user != user);
-        let Some((_, way)) = self.visit_paths.get(user).filter(|(_, way)| way.len() >= 3) else { return };
-        if another && self.sums.len() < self.example_until {
+        let is_new_user = self.example.as_ref().is_none_or(|example| example.user != user);
+        let Some((_, path)) = self.visit_paths.get(user).filter(|(_, path)| path.len() >= 3) else { return };
+        if is_new_user && self.sums.len() < self.example_until {
             return;
         }
-        if another {
+        if is_new_user {
             self.example_until = self.sums.len() + WINDOW_POLLS;
         }
-        let last = way.get(way.len().saturating_sub(EXAMPLE_HISTORY)..).unwrap_or_default().to_vec();
+        let last = path.get(path.len().saturating_sub(EXAMPLE_HISTORY)..).unwrap_or_default().to_vec();
         let next = list.items.iter().take(5).map(|item| item.item_id.clone()).collect();
         self.example = Some(ExampleSession { user: user.to_owned(), recent_items: last, recommended_items: next });
     }
 
-    /// The daemon was asked how it stands.
+    /// Records a status poll.
     pub(super) fn record_poll(
         &mut self,
         elapsed: Duration,
@@ -157,14 +158,14 @@ impl DemoStats {
         }
     }
 
-    /// The figures of the moment, at each look.
+    /// The metrics of the last polls, for each poll.
     pub(super) fn curve(&self) -> Vec<DemoFigures> {
         let start = DemoSums::default();
         let earlier = |look: usize| look.checked_sub(WINDOW_POLLS).and_then(|look| self.sums.get(look)).unwrap_or(&start);
         self.sums.iter().enumerate().filter_map(|(look, sums)| sums.since(earlier(look))).collect()
     }
 
-    /// Events a second at the moment.
+    /// Current events per second.
     pub(super) fn events_per_second(&self) -> f64 {
         let Some((now, events)) = self.event_counts.last() else { return 0.0 };
         let start = (Duration::ZERO, 0);
@@ -173,21 +174,21 @@ impl DemoStats {
         (events - before) as f64 / now.saturating_sub(*then).as_secs_f64().max(1e-9)
     }
 
-    /// New items among all that was recommended.
+    /// Share of new items among all recommended items.
     pub(super) fn new_item_share(&self) -> f64 {
         if self.listed_items == 0 { 0.0 } else { self.listed_new_items as f64 / self.listed_items as f64 }
     }
 
-    /// The figures over the steps from one share of all of them to another, between two looks as if
-    /// the steps had come evenly.
+    /// Metrics over the steps from share `from` to share `to` of all steps. Interpolates linearly
+    /// between polls.
     fn between(&self, from: f64, to: f64) -> Option<DemoFigures> {
         let all = self.sums.last()?.steps;
         let at = |steps: f64| {
             let after = self.sums.partition_point(|sums| sums.steps < steps);
             let later = self.sums.get(after).copied().unwrap_or_default();
             let earlier = after.checked_sub(1).and_then(|look| self.sums.get(look)).copied().unwrap_or_default();
-            let way = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
-            let mean = |earlier: f64, later: f64| earlier + (later - earlier) * way;
+            let share = (steps - earlier.steps) / (later.steps - earlier.steps).max(1e-9);
+            let mean = |earlier: f64, later: f64| earlier + (later - earlier) * share;
             DemoSums {
                 steps,
                 hits: mean(earlier.hits, later.hits),
@@ -197,7 +198,7 @@ impl DemoStats {
         at(all * to).since(&at(all * from))
     }
 
-    /// The sum of it all.
+    /// The summary of the demo.
     pub(super) fn summary(&self, elapsed: Duration) -> DemoSummary {
         DemoSummary {
             events: self.events,
@@ -217,13 +218,13 @@ impl DemoStats {
     }
 }
 
-/// What the demo has shown.
+/// Summary of the demo.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct DemoSummary {
     pub(super) events: u64,
     pub(super) seconds: f64,
     pub(super) events_per_second: f64,
-    /// Events that were a test before they taught.
+    /// Events that were evaluated before they were learned.
     pub(super) steps: u64,
     pub(super) first_tenth: Option<DemoFigures>,
     pub(super) last_tenth: Option<DemoFigures>,
@@ -232,7 +233,7 @@ pub(super) struct DemoSummary {
     pub(super) recommendations: RecommendationSummary,
 }
 
-/// What became of the items that arrived on the way.
+/// New items that arrived during the demo, and how many were recommended.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct NewItemSummary {
     pub(super) arrived: usize,
@@ -240,7 +241,7 @@ pub(super) struct NewItemSummary {
     pub(super) share_of_recommended: f64,
 }
 
-/// Lists shown, and their items that were clicked.
+/// Number of shown lists, and of clicks on their items.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct RecommendationSummary {
     pub(super) answered: u64,
@@ -253,23 +254,23 @@ mod tests {
     use crate::cli::daemon_client::QualityMeans;
 
     #[test]
-    fn figures_between_two_looks_follow_from_the_sums_up_to_each() {
-        let mut tale = DemoStats::default();
+    fn metrics_between_polls_follow_from_the_sums_at_the_polls() {
+        let mut stats = DemoStats::default();
         // 100 steps with 10 hits, then 900 with 450: together 460 of 1,000.
         for (second, steps, recall) in [(1, 100, 0.1), (2, 1_000, 0.46)] {
             let total = QualityMeans { recall_at_20: recall, mrr_at_20: recall / 2.0 };
             let status = DaemonStatus { quality: QualityFigures { steps, total }, ..DaemonStatus::default() };
-            tale.record_poll(Duration::from_secs(second), &status, RecommendationList::default(), None);
+            stats.record_poll(Duration::from_secs(second), &status, RecommendationList::default(), None);
         }
-        let near = |found: Option<DemoFigures>, recall: f64| {
+        let assert_near = |found: Option<DemoFigures>, recall: f64| {
             let found = found.unwrap();
             assert!((found.recall_at_20 - recall).abs() < 1e-9 && (found.mrr_at_20 - recall / 2.0).abs() < 1e-9, "{found:?}");
         };
-        let summary = tale.summary(Duration::from_secs(2));
-        near(summary.first_tenth, 0.1);
-        near(summary.last_tenth, 0.5);
-        near(tale.between(0.0, 0.2), 0.3);
-        assert_eq!(tale.curve().len(), 2);
+        let summary = stats.summary(Duration::from_secs(2));
+        assert_near(summary.first_tenth, 0.1);
+        assert_near(summary.last_tenth, 0.5);
+        assert_near(stats.between(0.0, 0.2), 0.3);
+        assert_eq!(stats.curve().len(), 2);
         assert_eq!(DemoStats::default().summary(Duration::ZERO).last_tenth, None);
     }
 }

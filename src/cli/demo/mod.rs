@@ -1,4 +1,4 @@
-//! `sequor demo`: a daemon that learns before one's eyes.
+//! `sequor demo`: shows online learning on simulated or recorded traffic.
 
 mod demo_driver;
 mod demo_source;
@@ -25,50 +25,49 @@ use demo_view::DemoView;
 /// Arguments of `sequor demo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Starts a daemon of its own on free ports of this machine and sends it, over HTTP, what the visitors of a made-up shop do. One visitor in five is shown \
-    recommendations and clicks some. Recall@20 and MRR@20 are the daemon's own: each event is a test before it teaches. New items arrive all the time, and now and then a few \
-    items that hardly anybody knew are suddenly wanted.\n\nExamples:\n  sequor demo\n  sequor demo --for 60s --json > summary.json\n  \
-    sequor demo --file clicks.csv.gz --speed 500        recorded behaviour instead, 500 times as fast as it happened"
+    after_help = "Starts a daemon on free ports of this machine and sends it, over HTTP, the events of a simulated shop's visitors. One visitor in five gets recommendations and clicks \
+    some of them. The daemon measures Recall@20 and MRR@20 itself: it ranks the items before it learns from each event. New items arrive all the time. From time to time, a few unpopular items \
+    start to trend.\n\nExamples:\n  sequor demo\n  sequor demo --for 60s --json > summary.json\n  \
+    sequor demo --file clicks.csv.gz --speed 500        replays a recording at 500 times its speed"
 )]
 pub(super) struct Demo {
     #[command(flatten)]
     flags: RuntimeFlags,
-    /// End after so long, such as 60s [default: go on until Ctrl-C].
+    /// Duration, such as 60s [default: until Ctrl-C].
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Period>,
-    /// Everything random of the shop follows from it.
+    /// Seed of the simulation.
     #[arg(long, default_value_t = 42, conflicts_with = "file")]
     seed: u64,
-    /// Events a second, 1 to 100,000.
+    /// Events per second, 1 to 100,000.
     #[arg(long, value_name = "EVENTS/S", default_value_t = 300, conflicts_with = "file", value_parser = RangedU64ValueParser::<u64>::new().range(1..=100_000))]
     rate: u64,
-    /// Items of the shop at its beginning, 40 to 100,000.
+    /// Items of the shop at the start, 40 to 100,000.
     #[arg(long, default_value_t = 2_000, conflicts_with = "file")]
     items: usize,
-    /// Recorded behaviour instead of the shop's, as `sequor replay` reads it.
+    /// Replay this recording instead of the simulation. The formats are those of `sequor replay`.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// How many times as fast as it was recorded.
+    /// Speed relative to the recording.
     #[arg(long, value_name = "TIMES", default_value = "100", requires = "file", value_parser = speed)]
     speed: f64,
-    /// Where the daemon's public API listens.
+    /// Address of the public API; port 0 selects a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: String,
-    /// Where the daemon's admin endpoint listens.
+    /// Address of the admin endpoint; port 0 selects a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     admin_listen: String,
-    /// Write the sum as JSON to standard output; what is to be seen meanwhile goes to standard
-    /// error.
+    /// Print the summary as JSON to standard output. The live view goes to standard error.
     #[arg(long)]
     json: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0).ok_or_else(|| "give a number above 0".to_owned())
+    text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 impl Demo {
-    /// Seconds until the first trend, where the demo lasts long enough.
+    /// Seconds until the first trend, if the demo runs long enough.
     const FIRST_TREND_SECONDS: f64 = 20.0;
 
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -87,8 +86,8 @@ impl Demo {
         view.print_addresses(&child.admin, &child.api)?;
         let summary = actix::System::new().block_on(async {
             let daemon = DaemonClient::new(&child.api, Some(&child.admin), DemoDriver::MAX_CONCURRENT_REQUESTS, &ClientAuth::default())?;
-            let lasts = self.duration.and_then(Period::get);
-            DemoDriver::new(daemon, &mut source, view, Clock::system(), lasts).run().await
+            let duration = self.duration.and_then(Period::get);
+            DemoDriver::new(daemon, &mut source, view, Clock::system(), duration).run().await
         });
         let summary = child.add_exit_context(summary)?;
         if self.json {
@@ -98,14 +97,14 @@ impl Demo {
     }
 
     fn shop(&self) -> anyhow::Result<ShopSimulator> {
-        let lasts = self.duration.and_then(Period::get).map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
-        let trend_every = (self.rate as f64 * Self::FIRST_TREND_SECONDS.min(lasts / 3.0)) as u64;
-        let opens = Clock::system().now();
+        let duration = self.duration.and_then(Period::get).map_or(f64::INFINITY, |duration| duration.as_secs_f64());
+        let trend_interval = (self.rate as f64 * Self::FIRST_TREND_SECONDS.min(duration / 3.0)) as u64;
+        let opens_at = Clock::system().now();
         Ok(ShopSimulator::new(ShopSettings {
             seed: self.seed,
-            opens_at: opens,
+            opens_at,
             items: self.items,
-            trend_interval: trend_every.max(100),
+            trend_interval: trend_interval.max(100),
             ..ShopSettings::default()
         })?)
     }
