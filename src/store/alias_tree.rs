@@ -1,5 +1,5 @@
-//! Who was merged into whom: a fold of the journal, kept so that a restart need not fold it all,
-//! and outlives what of the journal is dropped.
+//! The stored aliases of merged users. They are derived from the journal and stored so that a
+//! restart need not read all of it. They also outlive journal entries that retention removes.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -7,8 +7,8 @@ use super::{Store, StoreError, codec};
 use crate::domain::{Offset, UserAlias};
 use std::sync::Arc;
 
-/// The links of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They reach
-/// as far as the item names do.
+/// The aliases of a store: `offset of the merge: u64, big-endian → sealed(from ‖ into)`. They share
+/// the watermark of the item names.
 #[derive(Debug, Clone)]
 pub struct AliasTree {
     store: Store,
@@ -22,35 +22,34 @@ impl AliasTree {
         Self { store }
     }
 
-    /// Writes links, and forgets those of these offsets. They become durable with the next commit
-    /// or [`Store::sync`].
+    /// Stores `aliases` and removes the aliases of the offsets in `removed`. The writes become
+    /// durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn put(&self, links: &[UserAlias], forgotten: &[Offset]) -> Result<(), StoreError> {
+    /// Any I/O or database error.
+    pub fn put(&self, aliases: &[UserAlias], removed: &[Offset]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        for link in links {
-            let key = link.offset.to_be_bytes();
-            let mut envelope = ChecksummedEnvelope::with_capacity(link.from.len() + link.into.len() + 8);
-            codec::encode_to(&(&*link.from, &*link.into), envelope.payload())?;
+        for alias in aliases {
+            let key = alias.offset.to_be_bytes();
+            let mut envelope = ChecksummedEnvelope::with_capacity(alias.from.len() + alias.into.len() + 8);
+            codec::encode_to(&(&*alias.from, &*alias.into), envelope.payload())?;
             engine.insert(&engine.aliases, &key, envelope.seal(&key))?;
         }
-        for offset in forgotten {
+        for offset in removed {
             engine.remove(&engine.aliases, &offset.to_be_bytes())?;
         }
         Ok(())
     }
 
-    /// All that are stored, in the order of the journal.
+    /// Loads all aliases, in journal order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn load(&self) -> Result<Vec<UserAlias>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.aliases.iter(), engine.path())
-            .map(|read| {
-                let (key, value) = read?;
+            .map(|pair| {
+                let (key, value) = pair?;
                 let offset = key.as_ref().try_into().map(Offset::from_be_bytes).unwrap_or_default();
                 let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: offset.to_string(), reason };
                 let payload = envelope::open(&key, &value).map_err(damaged)?;

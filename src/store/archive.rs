@@ -1,4 +1,4 @@
-//! A data directory as one file, `.tar.gz`, and back.
+//! Packs a data directory into a `.tar.gz` file and unpacks it.
 
 use super::{StoreError, switchover};
 use flate2::Compression;
@@ -9,16 +9,16 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType};
 
-/// How much is read or written at once.
+/// Size of the I/O buffers, in bytes.
 const BUFFER: usize = 1 << 18;
 
-/// What of a data directory is worth keeping: the rest is a running daemon's.
+/// The parts of a data directory that a backup contains. The rest belongs to a running daemon.
 pub(super) const PARTS: [&str; 5] = ["store", "checkpoints", "restore-points", "origin", "end"];
 
-/// Packs the data directory `dir`, which no process has open, into a new file, durably.
+/// Durably packs the data directory `dir` into a new file. No process may have `dir` open.
 ///
 /// # Errors
-/// [`StoreError::Io`] if the file is there, or a file cannot be read or written.
+/// [`StoreError::Io`] if the file exists, or if a file cannot be read or written.
 pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
     let written = File::create_new(file).and_then(|archive| {
         let packed = GzEncoder::new(BufWriter::with_capacity(BUFFER, archive), Compression::fast());
@@ -38,11 +38,11 @@ pub(super) fn pack(dir: &Path, file: &Path) -> Result<(), StoreError> {
     written.map_err(StoreError::io("packing", file))
 }
 
-/// Unpacks what [`pack`] packed into a directory that is there and empty, durably.
+/// Durably unpacks an archive of [`pack`] into an existing empty directory.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if it holds anything but files and folders of its own,
-/// [`StoreError::Io`] if it is damaged or not complete, or cannot be written.
+/// [`StoreError::InvalidBackup`] if the archive contains a link, a special file or a path outside
+/// the directory. [`StoreError::Io`] if it is damaged or incomplete, or cannot be written.
 pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("unpacking", file)(source);
     let archive = File::open(file).map_err(failed)?;
@@ -61,25 +61,30 @@ pub(super) fn unpack(file: &Path, dir: &Path) -> Result<(), StoreError> {
                 });
                 written.map_err(StoreError::io("writing", &target))?;
             }
-            _ => return Err(StoreError::InvalidBackup { path: file.to_owned(), reason: format!("it holds {}", path.display()) }),
+            _ => {
+                return Err(StoreError::InvalidBackup {
+                    path: file.to_owned(),
+                    reason: format!("it contains a link, a special file or an outside path: {}", path.display()),
+                });
+            }
         }
     }
-    // The checksum stands behind the archive's end.
+    // The gzip checksum follows the end of the archive: read on to verify it.
     let mut rest = archive.into_inner();
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(failed)?;
     Ok(())
 }
 
-/// Copies the data directory `from` file by file into the directory `to`, which is there and empty,
-/// durably. `from` is only read.
+/// Durably copies the files of the data directory `from` into the existing empty directory `to`.
+/// `from` is only read.
 ///
 /// # Errors
-/// [`StoreError::InvalidBackup`] if it has no store, [`StoreError::Locked`] if a process has it open,
-/// [`StoreError::Io`] if a file cannot be read or written.
+/// [`StoreError::InvalidBackup`] if `from` has no store, [`StoreError::Locked`] if a process has it
+/// open, [`StoreError::Io`] if a file cannot be read or written.
 pub(super) fn copy_data(from: &Path, to: &Path) -> Result<(), StoreError> {
     let store = if from.is_dir() { switchover::current_database(from)? } else { from.join("store") };
     if !store.is_dir() {
-        let reason = "it is neither a `.tar.gz` nor a directory with a store in it".to_owned();
+        let reason = "it is neither a `.tar.gz` file nor a directory with a store".to_owned();
         return Err(StoreError::InvalidBackup { path: from.to_owned(), reason });
     }
     let lock = File::open(from.join("lock")).ok();
@@ -127,7 +132,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_directory_comes_back_and_a_damaged_or_foreign_archive_does_not() {
+    fn a_directory_round_trips_and_damaged_or_foreign_archives_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to, file) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("it.tar.gz"));
         fs::create_dir_all(from.join("store/blobs")).unwrap();
@@ -162,14 +167,14 @@ mod tests {
             assert!(unpack(&damaged, &to).is_err());
         }
 
-        let strange = dir.path().join("strange.tar.gz");
-        let mut builder = Builder::new(GzEncoder::new(File::create(&strange).unwrap(), Compression::fast()));
+        let foreign = dir.path().join("foreign.tar.gz");
+        let mut builder = Builder::new(GzEncoder::new(File::create(&foreign).unwrap(), Compression::fast()));
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(EntryType::Symlink);
         header.set_size(0);
         builder.append_link(&mut header, "store", "/etc").unwrap();
         builder.into_inner().unwrap().finish().unwrap();
-        let refused = unpack(&strange, &dir.path().join("to0")).unwrap_err();
+        let refused = unpack(&foreign, &dir.path().join("to0")).unwrap_err();
         assert!(matches!(refused, StoreError::InvalidBackup { .. }), "{refused}");
     }
 }

@@ -1,7 +1,9 @@
-//! A copy of a store that may be written to meanwhile, made through what any reader sees.
+//! Backup of a store while it is being written to, through the same reads as any reader, and
+//! restoring a backup.
 //!
-//! The folds are read before the journal's end is, so that none of the copy's reaches beyond its
-//! journal; each says how far it reaches, and a start folds the rest.
+//! A backup copies derived state before it reads the journal's end, so no derived state in the copy
+//! is ahead of its journal. Derived state stores its watermark, and a start applies the rest of the
+//! journal.
 
 use super::archive::{PARTS, copy_data, pack, unpack};
 use super::{Durability, QuarantinedEntry, Store, StoreError, StoreOptions, sync_directory};
@@ -11,40 +13,40 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a copy holds.
+/// Contents of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSummary {
-    /// Journal entries: the copy's journal ends here.
+    /// End of the copied journal.
     pub entries: u64,
-    /// Item names.
+    /// Number of item names.
     pub items: usize,
-    /// Session records.
+    /// Number of session records.
     pub sessions: u64,
-    /// The offset of the newest checkpoint; `None` if none verified.
+    /// Offset of the copied checkpoint; `None` if no checkpoint verified.
     pub checkpoint: Option<Offset>,
 }
 
-/// Entries that are copied as one record.
-const STRETCH: usize = 1024;
-/// Session records that are copied at a time.
-const RECORDS: usize = 256;
+/// Number of entries that are copied as one journal record.
+const ENTRIES_PER_RECORD: usize = 1024;
+/// Number of session records that are copied at a time.
+const SESSION_BATCH: usize = 256;
 
 impl Store {
-    /// Makes a backup: the new file `target` if it ends in `.tar.gz`, else the new directory
-    /// `target`, which can be served as it is. Whatever was in the journal when this began is in
-    /// it. It has another name until it is whole and on the disk. `observe` is told how many
-    /// entries are copied, and of how many.
+    /// Writes a backup to the new file `target` if the name ends in `.tar.gz`, otherwise to the new
+    /// directory `target`, which a daemon can serve directly. The backup contains every entry that
+    /// was in the journal when this began. It has a temporary name until it is complete and synced.
+    /// `observe` receives the number of copied entries and the total.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::JournalTruncated`] if entries
-    /// of the journal are missing, or an error of reading this store or writing the backup. Nothing
-    /// of the backup is left then.
+    /// [`StoreError::AlreadyExists`] if `target` exists, [`StoreError::JournalTruncated`] if
+    /// entries of the journal are missing, or any error of reading this store or writing the
+    /// backup. No partial backup remains.
     pub fn backup(&self, target: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
-        let absent = || match target.symlink_metadata() {
+        let ensure_absent = || match target.symlink_metadata() {
             Ok(_) => Err(StoreError::AlreadyExists { path: target.to_owned() }),
             Err(_) => Ok(()),
         };
-        absent()?;
+        ensure_absent()?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let stage = tempfile::Builder::new().prefix(&format!("{name}.unfinished-")).tempdir_in(folder);
@@ -54,26 +56,26 @@ impl Store {
         if is_archive(target) {
             let file = stage.path().join("archive");
             pack(&data, &file)?;
-            // A link, unlike a renaming, never replaces anything.
+            // A hard link, unlike a rename, never replaces an existing file.
             std::fs::hard_link(&file, target).map_err(StoreError::io("writing", target))?;
         } else {
             sync_directory(&data)?;
-            absent()?;
+            ensure_absent()?;
             std::fs::rename(&data, target).map_err(StoreError::io("writing", target))?;
         }
         sync_directory(folder)?;
         Ok(copied)
     }
 
-    /// Copies everything of value into the new directory `dir`, durably: the journal, every session
-    /// record, the item names, the newest checkpoint that verifies, and what learning began with.
-    /// Whatever was in the journal when this began is in the copy. `observe` is told how many
-    /// entries are copied, and of how many.
+    /// Durably copies this store into the new directory `dir`: the journal, all session records,
+    /// the item names, the newest checkpoint that verifies, and the pretrained state. The copy
+    /// contains every entry that was in the journal when this began. `observe` receives the number
+    /// of copied entries and the total.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `dir` exists, [`StoreError::JournalTruncated`] if entries of
-    /// the journal are missing, or an error of reading this store or writing the copy. What was
-    /// copied so far is left then.
+    /// [`StoreError::AlreadyExists`] if `dir` exists, [`StoreError::JournalTruncated`] if entries
+    /// of the journal are missing, or any error of reading this store or writing the copy. A
+    /// partial copy remains after an error.
     pub fn copy_to(&self, dir: &Path, observe: &mut dyn FnMut(u64, u64)) -> Result<BackupSummary, StoreError> {
         self.check_journal_end()?;
         let copy = self.create_copy(dir)?;
@@ -82,7 +84,7 @@ impl Store {
         self.expiries().in_progress()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
         let through = self.sessions().watermark()?;
-        let (mut sessions, mut batch) = (0, Vec::with_capacity(RECORDS));
+        let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSION_BATCH));
         let put = |batch: &mut Vec<(String, _)>| {
             let records = std::mem::take(batch);
             copy.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)
@@ -90,7 +92,7 @@ impl Store {
         for record in self.sessions().iter()? {
             batch.push(record?);
             sessions += 1;
-            if batch.len() >= RECORDS {
+            if batch.len() >= SESSION_BATCH {
                 put(&mut batch)?;
             }
         }
@@ -111,20 +113,20 @@ impl Store {
         Ok(BackupSummary { entries: end, items: items.len(), sessions, checkpoint })
     }
 
-    /// A new store in the new directory `dir` that learning begins alike in, and has nothing else
-    /// yet.
+    /// Creates a store in the new directory `dir` with the same pretrained state, pseudonym secret,
+    /// first offset and erased users as this one, and no other data.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if `dir` is there, or what reading this store or writing the other
-    /// says.
+    /// [`StoreError::AlreadyExists`] if `dir` exists, or any error of reading this store or writing
+    /// the other.
     pub fn create_copy(&self, dir: &Path) -> Result<Self, StoreError> {
         match std::fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::AlreadyExists { path: dir.to_owned() }),
-            made => made.map_err(StoreError::io("creating", dir))?,
+            created => created.map_err(StoreError::io("creating", dir))?,
         }
         let copy = Self::open(dir, &StoreOptions::default())?;
-        if let Some(mut origin) = self.pretrained_state()? {
-            copy.set_pretrained_state(|file| io::copy(&mut origin, file).map(drop).map_err(StoreError::io("copying", dir)))?;
+        if let Some(mut pretrained) = self.pretrained_state()? {
+            copy.set_pretrained_state(|file| io::copy(&mut pretrained, file).map(drop).map_err(StoreError::io("copying", dir)))?;
         }
         if let Some(fingerprint) = self.fingerprint()? {
             copy.set_fingerprint(&fingerprint)?;
@@ -137,27 +139,28 @@ impl Store {
         Ok(copy)
     }
 
-    /// Notes in a copy which of its entries are passed over; `place` says where an entry is there.
+    /// Copies the quarantined entries to `copy`; `map_offset` maps an offset of this journal to the
+    /// copy's journal.
     ///
     /// # Errors
-    /// What reading this store or writing the other says.
-    pub fn copy_quarantine(&self, copy: &Self, place: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
-        let all = self.quarantine().all()?.into_iter().map(|noted| QuarantinedEntry { offset: place(noted.offset), ..noted });
-        all.into_iter().try_for_each(|noted| copy.quarantine().put(&noted))
+    /// Any error of reading this store or writing the other.
+    pub fn copy_quarantine(&self, copy: &Self, map_offset: impl Fn(Offset) -> Offset) -> Result<(), StoreError> {
+        let mut all = self.quarantine().all()?.into_iter().map(|entry| QuarantinedEntry { offset: map_offset(entry.offset), ..entry });
+        all.try_for_each(|entry| copy.quarantine().put(&entry))
     }
 
-    /// Appends the journal's entries before `end` to the journal of a copy that has none, and makes
-    /// them durable.
+    /// Appends the journal's entries before `end` to the empty journal of a copy, and makes them
+    /// durable.
     ///
     /// # Errors
-    /// What reading this journal says, the entries before the damage being copied, or writing the
-    /// other.
+    /// Any error of reading this journal, after copying the entries before the damage, or of
+    /// writing the other.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         let begin = copy.journal().first_offset()?;
         let mut entries = self.journal().entries(begin)?;
-        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(STRETCH), begin, Ok(()));
+        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(ENTRIES_PER_RECORD), begin, Ok(()));
         while copied < end {
-            let wanted = usize::try_from(end - copied).unwrap_or(STRETCH).min(STRETCH);
+            let wanted = usize::try_from(end - copied).unwrap_or(ENTRIES_PER_RECORD).min(ENTRIES_PER_RECORD);
             for entry in entries.by_ref().take(wanted) {
                 match entry {
                     Ok((_, entry)) => batch.push(entry),
@@ -175,9 +178,9 @@ impl Store {
         outcome
     }
 
-    /// The states that a rollback in the journal went to or left: where the journal has lost its
-    /// head, it cannot be folded again without them. One that is removed meanwhile is one that no
-    /// entry still needs.
+    /// Copies the states before and after each rollback. If the start of the journal was dropped,
+    /// the journal cannot be replayed without them. A state that is removed meanwhile is no longer
+    /// needed by any entry.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
         let present = self.restore_points_read_only();
         for offset in present.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
@@ -188,12 +191,11 @@ impl Store {
         Ok(())
     }
 
-    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, while another
-    /// process or thread may be writing checkpoints.
+    /// Copies the newest checkpoint that verifies and contains no entry after `journal_end`, while
+    /// another process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
         let present = self.checkpoints_read_only();
-        // The one that was the newest may be removed before it is opened, for one that is newer
-        // still.
+        // Retries once: the newest checkpoint may be replaced by a newer one before it is opened.
         let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
         let Some(mut newest) = newest else { return Ok(None) };
         let offset = newest.offset();
@@ -204,30 +206,30 @@ impl Store {
     }
 }
 
-/// Whether a backup of that name is one file.
+/// Whether the backup's name stands for an archive file.
 fn is_archive(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with(".tar.gz")
 }
 
-/// Brings a backup, in either form, into the data directory `dir`, which must be empty or absent;
-/// it holds the directory meanwhile. What `check` refuses is not brought in: it is shown the store
-/// before anything has its place.
+/// Restores a backup, a file or a directory, into the data directory `dir`, which must be empty or
+/// absent. Holds the lock of the directory meanwhile. Calls `check` with the store before anything
+/// is moved into place; if `check` fails, nothing is restored.
 ///
 /// # Errors
-/// [`StoreError::AlreadyExists`] if there is something in `dir`, [`StoreError::InvalidBackup`] and
-/// [`StoreError::Io`] for a backup that is none or cannot be read, and what `check`, opening the
-/// store or writing says: `dir` is then as before.
+/// [`StoreError::AlreadyExists`] if `dir` is not empty. [`StoreError::InvalidBackup`] or
+/// [`StoreError::Io`] if the backup is invalid or cannot be read. Any error of `check`, of opening
+/// the store or of writing. `dir` is unchanged after an error.
 pub fn restore<T, E: From<StoreError>>(
     backup: &Path,
     dir: &Path,
     options: &StoreOptions,
     check: impl FnOnce(&Store) -> Result<T, E>,
 ) -> Result<T, E> {
-    let made = !dir.exists();
+    let created = !dir.exists();
     std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
     let restored = restore_into(backup, dir, options, check);
-    if restored.is_err() && made {
-        // Best effort: what was made for nothing is empty.
+    if restored.is_err() && created {
+        // Best effort: the new directory is empty except for the lock file.
         let _ = std::fs::remove_file(dir.join("lock"));
         let _ = std::fs::remove_dir(dir);
     }
@@ -241,9 +243,9 @@ fn restore_into<T, E: From<StoreError>>(
     check: impl FnOnce(&Store) -> Result<T, E>,
 ) -> Result<T, E> {
     let listed: Result<Vec<PathBuf>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    // What a file system of its own has at its root, and a file that says nothing.
-    let counts = |path: &PathBuf| !path.ends_with("lost+found") && !path.ends_with("lock");
-    if listed.map_err(StoreError::io("listing", dir))?.iter().any(counts) {
+    // Ignored: the folder at the root of a file system, and the lock file.
+    let is_content = |path: &PathBuf| !path.ends_with("lost+found") && !path.ends_with("lock");
+    if listed.map_err(StoreError::io("listing", dir))?.iter().any(is_content) {
         return Err(StoreError::AlreadyExists { path: dir.to_owned() }.into());
     }
     let lock_path = dir.join("lock");
@@ -260,13 +262,13 @@ fn restore_into<T, E: From<StoreError>>(
         unpack(backup, stage.path())?
     }
     let store = Store::open_existing(stage.path(), options).map_err(|error| match error {
-        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "there is no store in it".to_owned() },
+        StoreError::NotFound { .. } => StoreError::InvalidBackup { path: backup.to_owned(), reason: "it contains no store".to_owned() },
         error => error,
     })?;
     store.check_journal_end()?;
     let checked = check(&store)?;
     store.close()?;
-    // The store comes last: without it nothing else means anything.
+    // The store is moved last: the other parts have no meaning without it.
     for part in PARTS.iter().rev() {
         let (from, to) = (stage.path().join(part), dir.join(part));
         if from.exists() {
@@ -299,10 +301,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn a_copy_is_the_same_store(appends in proptest::collection::vec(entries(0..40), 0..4), origin in any::<bool>()) {
+        fn a_copy_equals_the_store(appends in proptest::collection::vec(entries(0..40), 0..4), pretrained in any::<bool>()) {
             let (dir, store) = store();
-            if origin {
-                store.set_pretrained_state::<StoreError>(|file| file.write_all(b"begun with").map_err(StoreError::io("writing", Path::new("")))).unwrap();
+            if pretrained {
+                store.set_pretrained_state::<StoreError>(|file| file.write_all(b"pretrained").map_err(StoreError::io("writing", Path::new("")))).unwrap();
             }
             let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
             committer.commit(appends).unwrap();
@@ -314,9 +316,9 @@ mod tests {
             store.checkpoints(2).unwrap().write::<StoreError>(end, |file| file.write_all(b"learned").map_err(StoreError::io("writing", Path::new("")))).unwrap();
 
             let target = dir.path().join("copy");
-            let mut told = (0, 0);
-            let copied = store.copy_to(&target, &mut |done, of| told = (done, of)).unwrap();
-            prop_assert_eq!(told, (end, end));
+            let mut progress = (0, 0);
+            let copied = store.copy_to(&target, &mut |done, of| progress = (done, of)).unwrap();
+            prop_assert_eq!(progress, (end, end));
             let copy = Store::open(&target, &StoreOptions::default()).unwrap();
             prop_assert_eq!(copied, BackupSummary { entries: end, items: committer.dictionary().len(), sessions: 600, checkpoint: Some(end) });
             prop_assert_eq!(journal(&copy), journal(&store));
@@ -325,7 +327,7 @@ mod tests {
             prop_assert_eq!((copy.sessions().watermark().unwrap(), copy.items().watermark().unwrap()), (end, end));
             let names = |store: &Store| { let names = store.items().load().unwrap(); (0..names.len() as u32).map(|n| names.name(n)).collect::<Vec<_>>() };
             prop_assert_eq!(names(&copy), names(&store));
-            prop_assert_eq!(copy.pretrained_state().unwrap().is_some(), origin);
+            prop_assert_eq!(copy.pretrained_state().unwrap().is_some(), pretrained);
             let mut learned = Vec::new();
             copy.checkpoints(1).unwrap().newest(end).unwrap().unwrap().read_to_end(&mut learned).unwrap();
             prop_assert_eq!(learned, b"learned");
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_there_is_overwritten() {
+    fn an_existing_target_is_not_overwritten() {
         let (dir, store) = store();
         store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
         let target = dir.path().join("copy");

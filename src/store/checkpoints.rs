@@ -1,11 +1,10 @@
-//! What was learned, in files of their own: each a fold of the journal up to the offset that names
-//! it.
+//! Checkpoint files: the learned state at the journal offset that names the file.
 //!
-//! `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the header
-//! before it): u32 ‖ payload`, integers little-endian. Payloads are streamed both ways: they may be
-//! as large as the memory that they were made from. A checkpoint is written under another name,
-//! synced, and only then given its own, so that a file of that name is whole unless the disk
-//! damaged it.
+//! Layout: `magic: 8 bytes ‖ format: u32 ‖ offset: u64 ‖ payload length: u64 ‖ crc32(payload ‖ the
+//! header before it): u32 ‖ payload`, integers little-endian. Payloads are streamed in both
+//! directions, because they may be as large as the state in memory. A checkpoint is written under a
+//! temporary name, synced and then renamed, so a file with the final name is complete unless the
+//! disk damaged it.
 
 use super::{StoreError, sync_directory};
 use crate::domain::{Offset, Timestamp};
@@ -17,25 +16,25 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 const MAGIC: [u8; 8] = *b"SQRCKPT\n";
-/// The layout above.
+/// Version of the layout above.
 const FORMAT: u32 = 1;
 const HEADER: usize = 32;
-/// The folder's name in a data directory.
+/// Name of the folder in a data directory.
 pub(super) const FOLDER: &str = "checkpoints";
 const EXTENSION: &str = "checkpoint";
-/// Ends the name of a checkpoint under way.
+/// Extension of a checkpoint that is being written.
 const UNFINISHED: &str = "unfinished";
-/// How much is read or written at once.
+/// Size of the I/O buffers, in bytes.
 const BUFFER: usize = 1 << 18;
 
-/// A state that is on the disk.
+/// A stored state that a rollback can restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RestorePoint {
-    /// The first journal offset that it does not contain.
+    /// The first journal offset that the state does not contain.
     pub offset: Offset,
-    /// The file's size.
+    /// Size of the file, in bytes.
     pub bytes: u64,
-    /// When the file was written, in milliseconds since 1970.
+    /// Time at which the file was written, in milliseconds since 1970.
     pub written_at: Timestamp,
 }
 
@@ -47,8 +46,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the directory, creating it if it is not there, and removes what a checkpoint that was
-    /// not finished left in it.
+    /// Opens the directory, or creates it, and removes unfinished checkpoints.
     pub(super) fn open(dir: &Path, keep: usize) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io("creating", dir))?;
         if let Some(parent) = dir.parent() {
@@ -61,59 +59,59 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
-    /// Those of a data directory as they are, whose store this process need not have open yet.
+    /// The checkpoints of a data directory, for reading. The store need not be open.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self::read_only(&data_dir.join(FOLDER))
     }
 
-    /// The directory as it is, to read from: nothing is created or removed, since another may be
+    /// The directory, for reading. Creates and removes nothing, since another process may be
     /// writing there.
     pub(super) fn read_only(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), keep: 1 }
     }
 
-    /// Removes every checkpoint but those that were written last, so many of them.
+    /// Keeps the `count` checkpoints that were written last and removes all later.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if one cannot be removed.
+    /// [`StoreError::Io`] if a file cannot be removed.
     pub fn keep_latest(&self, count: usize) -> Result<(), StoreError> {
         let mut points = self.list()?;
         points.sort_by_key(|point| point.written_at);
         let surplus = points.len().saturating_sub(count);
         let mut files = points.into_iter().take(surplus).map(|point| self.path(point.offset));
-        files.try_for_each(|database_path| std::fs::remove_file(&database_path).map_err(StoreError::io("removing", &database_path)))
+        files.try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    /// Removes every checkpoint but that of `offset`.
+    /// Removes all checkpoints except the one of `offset`.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if one cannot be removed.
+    /// [`StoreError::Io`] if a file cannot be removed.
     pub fn keep_only(&self, offset: Offset) -> Result<(), StoreError> {
-        let others = self.offsets()?.into_iter().filter(|other| *other != offset).map(|other| self.path(other));
-        others.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
+        let later = self.offsets()?.into_iter().filter(|other| *other != offset).map(|other| self.path(other));
+        later.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    /// Removes every checkpoint before `offset`.
+    /// Removes all checkpoints before `offset`.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if one cannot be removed.
+    /// [`StoreError::Io`] if a file cannot be removed.
     pub fn drop_before(&self, offset: Offset) -> Result<(), StoreError> {
         let earlier = self.offsets()?.into_iter().filter(|other| *other < offset).map(|other| self.path(other));
         earlier.into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
-    /// Writes the checkpoint that contains the journal up to `offset`, durably, and removes the
-    /// oldest ones beyond those to keep. `fill` writes the payload, in as small pieces as it likes.
-    /// Returns the payload's length in bytes. One that is already there for this offset is
-    /// replaced.
+    /// Durably writes a checkpoint that contains the journal up to `offset`, and then removes the
+    /// oldest checkpoints beyond the number to keep. `fill` writes the payload, in pieces of any
+    /// size. Returns the length of the payload in bytes. Replaces an existing checkpoint of this
+    /// offset.
     ///
-    /// A fold only goes forward, so whatever is further than what it writes is another fold's,
-    /// under other settings. Those are counted by themselves: they neither push out what this one
-    /// writes nor are pushed out by it before it has come as far.
+    /// Learning only moves forward, so a checkpoint after `offset` belongs to another run under
+    /// other settings. The two groups are counted separately: checkpoints after `offset` neither
+    /// push out the ones up to `offset` nor are pushed out by them.
     ///
     /// # Errors
-    /// What `fill` or the disk says. The checkpoints are then as before.
+    /// Any error of `fill` or of the disk. The existing checkpoints are then unchanged.
     pub fn write<E>(&self, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
     where
         E: From<StoreError>,
@@ -123,9 +121,9 @@ impl Checkpoints {
         Ok(length)
     }
 
-    /// The newest checkpoint that verifies and contains nothing beyond `journal_end`, to be read
-    /// from; `None` if there is none. One that is damaged, or that knows more than the journal, is
-    /// reported to the log and passed over.
+    /// A reader of the newest checkpoint that verifies and contains no entry after `journal_end`;
+    /// `None` if there is none. Skips and logs checkpoints that are damaged or ahead of the
+    /// journal.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -133,8 +131,7 @@ impl Checkpoints {
         Ok(self.newest_first(journal_end)?.next())
     }
 
-    /// Every checkpoint that [`Checkpoints::newest`] would give if those before it were not there,
-    /// one after the other, the newest first.
+    /// Readers of all checkpoints that [`Checkpoints::newest`] accepts, newest first.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -142,22 +139,22 @@ impl Checkpoints {
         let read = move |offset: Offset| {
             let path = self.path(offset);
             if offset > journal_end {
-                tracing::warn!(path = %path.display(), journal_end, "a checkpoint contains more than the journal; passed over");
+                tracing::warn!(path = %path.display(), journal_end, "skipped a checkpoint that is ahead of the journal");
                 return None;
             }
             match open_checkpoint(&path) {
                 Ok(reader) if reader.offset == offset => return Some(reader),
                 Ok(reader) => {
-                    tracing::warn!(path = %path.display(), offset = reader.offset, "a checkpoint has another's name; passed over")
+                    tracing::warn!(path = %path.display(), offset = reader.offset, "skipped a checkpoint whose file name has another offset")
                 }
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "skipped a damaged checkpoint"),
             }
             None
         };
         Ok(self.offsets()?.into_iter().rev().filter_map(read))
     }
 
-    /// The checkpoints that are there, ascending by offset, whether or not they verify.
+    /// All checkpoint files, ascending by offset, whether or not they verify.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -171,20 +168,19 @@ impl Checkpoints {
         Ok(self.offsets()?.into_iter().filter_map(point).collect())
     }
 
-    /// The checkpoint of exactly that offset, to be read from; `None` if there is none that
-    /// verifies.
+    /// A reader of the checkpoint with exactly this offset; `None` if there is none that verifies.
     #[must_use]
     pub fn get(&self, offset: Offset) -> Option<CheckpointReader> {
         let path = self.path(offset);
         if !path.exists() {
             return None;
         }
-        let opened = open_checkpoint(&path)
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a checkpoint is damaged; passed over"));
+        let opened =
+            open_checkpoint(&path).inspect_err(|error| tracing::warn!(path = %path.display(), %error, "skipped a damaged checkpoint"));
         opened.ok().filter(|reader| reader.offset == offset)
     }
 
-    /// The offsets of the checkpoints that are there, ascending, whether or not they verify.
+    /// The offsets of all checkpoint files, ascending, whether or not they verify.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
@@ -199,16 +195,16 @@ impl Checkpoints {
     }
 
     fn prune(&self, written: Offset) -> Result<(), StoreError> {
-        let (own, others): (Vec<_>, Vec<_>) = self.offsets()?.into_iter().partition(|offset| *offset <= written);
+        let (up_to_written, later): (Vec<_>, Vec<_>) = self.offsets()?.into_iter().partition(|offset| *offset <= written);
         let surplus = |offsets: Vec<Offset>| offsets.into_iter().rev().skip(self.keep);
-        surplus(own)
-            .chain(surplus(others))
+        surplus(up_to_written)
+            .chain(surplus(later))
             .map(|offset| self.path(offset))
             .try_for_each(|path| std::fs::remove_file(&path).map_err(StoreError::io("removing", &path)))
     }
 
     pub(super) fn path(&self, offset: Offset) -> PathBuf {
-        // As many digits as the largest offset has: the order of names is that of offsets.
+        // Padded to the digits of the largest offset, so that names sort by offset.
         self.dir.join(format!("{offset:020}.{EXTENSION}"))
     }
 
@@ -219,7 +215,7 @@ impl Checkpoints {
     }
 }
 
-/// Takes a checkpoint's payload.
+/// Writer of a checkpoint's payload.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     file: BufWriter<File>,
@@ -251,7 +247,7 @@ impl Write for CheckpointWriter {
     }
 }
 
-/// Gives a checkpoint's payload, once it was verified.
+/// Reader of the payload of a verified checkpoint.
 #[derive(Debug)]
 pub struct CheckpointReader {
     offset: Offset,
@@ -265,7 +261,7 @@ impl CheckpointReader {
         self.offset
     }
 
-    /// How many bytes of the payload are still to be read.
+    /// Number of unread payload bytes.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.payload.limit()
@@ -278,7 +274,7 @@ impl Read for CheckpointReader {
     }
 }
 
-/// The header of a checkpoint whose payload went through `hasher`.
+/// The header of a checkpoint; `hasher` has processed the payload.
 fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     let mut header = [MAGIC.as_slice(), &FORMAT.to_le_bytes(), &offset.to_le_bytes(), &length.to_le_bytes()].concat();
     hasher.update(&header);
@@ -286,12 +282,12 @@ fn header(offset: Offset, length: u64, mut hasher: Hasher) -> Vec<u8> {
     header
 }
 
-/// Writes one checkpoint file, durably: what was there by that name is there until the new one is
-/// whole. `fill` writes the payload, in as small pieces as it likes. Returns the payload's length
-/// in bytes.
+/// Durably writes one checkpoint file. An existing file of that name stays until the new one is
+/// complete. `fill` writes the payload, in pieces of any size. Returns the length of the payload in
+/// bytes.
 ///
 /// # Errors
-/// What `fill` or the disk says.
+/// Any error of `fill` or of the disk.
 pub fn write_checkpoint<E>(path: &Path, offset: Offset, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<u64, E>
 where
     E: From<StoreError>,
@@ -302,7 +298,7 @@ where
     let unfinished = PathBuf::from(unfinished);
     let written = write_unfinished(offset, &unfinished, fill);
     if written.is_err() {
-        // Best effort: what stays is replaced the next time.
+        // Best effort: the next write replaces a remaining file.
         let _ = std::fs::remove_file(&unfinished);
     }
     let length = written?;
@@ -318,16 +314,16 @@ where
 {
     let file = File::create(path).map_err(StoreError::io("creating", path))?;
     let mut writer = CheckpointWriter { file: BufWriter::with_capacity(BUFFER, file), hasher: Hasher::new(), length: 0 };
-    // Room for the header, which is known only afterwards.
+    // Space for the header, which is known only after the payload.
     writer.file.write_all(&[0; HEADER]).map_err(StoreError::io("writing", path))?;
     fill(&mut writer)?;
     Ok(writer.finish(offset).map_err(StoreError::io("writing", path))?)
 }
 
-/// Reads one checkpoint file through and verifies it; then it is set to the payload's begin.
+/// Reads and verifies one checkpoint file. The returned reader is at the start of the payload.
 ///
 /// # Errors
-/// [`StoreError::Io`] if it cannot be read or is not what was written.
+/// [`StoreError::Io`] if the file cannot be read or is damaged.
 pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
     verify(path).map_err(StoreError::io("reading", path))
 }
@@ -338,13 +334,13 @@ fn verify(path: &Path) -> io::Result<CheckpointReader> {
     file.by_ref().take(HEADER as u64).read_to_end(&mut found)?;
     let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     let Some(rest) = found.strip_prefix(&MAGIC) else {
-        return damaged("it does not begin as a checkpoint does".to_owned());
+        return damaged("it does not start with the magic bytes of a checkpoint".to_owned());
     };
     match rest.first_chunk().map(|format| u32::from_le_bytes(*format)) {
         None | Some(FORMAT) => {}
         Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
     }
-    let number = |from: usize| found.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let number = |start: usize| found.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let (offset, claimed) = (number(12), number(20));
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER];
@@ -357,8 +353,8 @@ fn verify(path: &Path) -> io::Result<CheckpointReader> {
     }
     if header(offset, length, hasher) != found {
         return damaged(match found.len() == HEADER && length == claimed {
-            true => "it is damaged: its checksum is another".to_owned(),
-            false => format!("it is truncated or damaged: its payload has {length} bytes, and {claimed} are claimed"),
+            true => "it is damaged: its checksum does not match".to_owned(),
+            false => format!("it is truncated or damaged: its payload has {length} bytes instead of {claimed}"),
         });
     }
     file.seek(SeekFrom::Start(HEADER as u64))?;

@@ -1,8 +1,8 @@
-//! Values to bytes and back: the only place that knows bincode.
+//! Encodes and decodes values with bincode. No other module uses bincode.
 //!
-//! The bytes are bincode's `legacy` ones: little-endian integers of fixed width, lengths as `u64`,
-//! enum variants as `u32`. Types that describe themselves (`serde_json::Value`, untagged or
-//! flattened enums) cannot be read back from such bytes and must not be stored.
+//! The format is bincode's `legacy` configuration: little-endian integers of fixed width, lengths
+//! as `u64`, enum variants as `u32`. It is not self-describing: do not store types that need that
+//! (`serde_json::Value`, untagged or flattened enums), because they cannot be decoded.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::{DecodeError, EncodeError};
@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 
-/// The largest value in a record, in bytes: a length that a damaged record claims is refused before
-/// memory is asked for it.
+/// Maximum size of a value in a record, in bytes. The decoder rejects a larger length in a damaged
+/// record before it allocates memory.
 const RECORD_LIMIT: usize = 64 << 20;
-/// The largest streamed values, in bytes: of a stream that is shorter than one of these, no more is
-/// believed than that. The limit is a part of the reading code, so they are few.
+/// Maximum sizes of streamed values, in bytes. A stream uses the smallest limit that is at least
+/// its length. The limit is a type parameter of the decoder, so there are only a few.
 const SHORT_LIMIT: usize = RECORD_LIMIT;
 const LONG_LIMIT: usize = 1 << 32;
 const LONGEST_LIMIT: usize = 1 << 40;
@@ -23,17 +23,17 @@ const RECORD: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> = bincode
 const LONG: Configuration<LittleEndian, Fixint, Limit<LONG_LIMIT>> = bincode::config::legacy().with_limit::<LONG_LIMIT>();
 const LONGEST: Configuration<LittleEndian, Fixint, Limit<LONGEST_LIMIT>> = bincode::config::legacy().with_limit::<LONGEST_LIMIT>();
 
-/// A value did not turn into bytes, or bytes not into a value.
+/// An encoding or decoding error.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The value has no such form, or its sink failed.
+    /// The value cannot be encoded, or the sink failed.
     #[error("encoding: {0}")]
     Encode(#[source] Box<EncodeError>),
-    /// The bytes are no such value.
+    /// The bytes do not encode such a value.
     #[error("decoding: {0}")]
     Decode(#[source] Box<DecodeError>),
-    /// The bytes go on after the value.
-    #[error("decoding: {0} bytes are left over")]
+    /// Bytes follow the value.
+    #[error("decoding: {0} bytes follow the value")]
     TrailingBytes(usize),
 }
 
@@ -49,7 +49,7 @@ impl From<DecodeError> for CodecError {
     }
 }
 
-/// The value's bytes.
+/// Encodes a value.
 ///
 /// # Errors
 /// [`CodecError::Encode`] for a value that serde cannot describe (for instance a sequence of
@@ -60,8 +60,8 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// Writes the value's bytes to a sink, without gathering them first. Many small writes: give it a
-/// buffered one.
+/// Encodes a value into a sink without an intermediate buffer. It makes many small writes, so pass
+/// a buffered sink.
 ///
 /// # Errors
 /// [`CodecError::Encode`] as for [`encode`], or if the sink fails.
@@ -70,17 +70,17 @@ pub fn encode_to<T: Serialize + ?Sized, W: Write>(value: &T, sink: &mut W) -> Re
     Ok(())
 }
 
-/// The value that these bytes are, all of them.
+/// Decodes a value from all of `bytes`.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if they are no such value or claim more than 64 MiB,
-/// [`CodecError::TrailingBytes`] if they go on after it.
+/// [`CodecError::Decode`] if the bytes do not encode such a value or claim more than 64 MiB,
+/// [`CodecError::TrailingBytes`] if bytes follow the value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, rest) = decode_prefix(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError::TrailingBytes(rest.len())) }
 }
 
-/// The value that these bytes begin with, and the bytes after it.
+/// Decodes a value from the start of `bytes`; also returns the bytes after it.
 ///
 /// # Errors
 /// [`CodecError::Decode`] as for [`decode`].
@@ -89,12 +89,12 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Co
     Ok((value, bytes.get(used..).unwrap_or_default()))
 }
 
-/// Reads a value from a stream of at most `length` bytes: what it claims beyond them, as bytes of
-/// another build's value may, is mostly refused before memory is asked for it. Many small reads:
-/// give it a buffered one.
+/// Decodes a value from a stream of at most `length` bytes. The decoder rejects most larger claimed
+/// lengths, for example in the data of another build, before it allocates memory. It makes many
+/// small reads, so pass a buffered stream.
 ///
 /// # Errors
-/// [`CodecError::Decode`] if the stream fails, ends early or holds no such value.
+/// [`CodecError::Decode`] if the stream fails, ends early or does not encode such a value.
 pub fn decode_from<T: DeserializeOwned, R: Read>(stream: &mut R, length: u64) -> Result<T, CodecError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let read = if length <= SHORT_LIMIT {
@@ -125,14 +125,14 @@ mod tests {
         bytes.extend([0; 8]);
         assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
         assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
-        // Found by mutated inputs: a stream's text of 36 GiB ended the process, a checkpoint of
-        // another build among them.
+        // Regression test: a claimed text length of 36 GiB, for example in a checkpoint of another
+        // build, aborted the process.
         let claimed = 38_654_705_666_u64.to_le_bytes();
         assert!(matches!(decode_from::<String, _>(&mut claimed.as_slice(), 8), Err(CodecError::Decode(_))));
     }
 
     #[test]
-    fn bytes_left_over_are_an_error() {
+    fn trailing_bytes_are_an_error() {
         let mut bytes = encode(&7_u32).unwrap();
         bytes.push(0);
         assert!(matches!(decode::<u32>(&bytes), Err(CodecError::TrailingBytes(1))));
@@ -140,14 +140,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes(entries in entries(0..20)) {
+        fn encoding_round_trips(entries in entries(0..20)) {
             let bytes = encode(&entries).unwrap();
             prop_assert_eq!(&decode::<Vec<Entry>>(&bytes).unwrap(), &entries);
             prop_assert_eq!(&decode_from::<Vec<Entry>, _>(&mut bytes.as_slice(), bytes.len() as u64).unwrap(), &entries);
         }
 
         #[test]
-        fn values_laid_end_to_end_decode_one_by_one(entries in entries(1..20)) {
+        fn consecutive_values_decode_one_by_one(entries in entries(1..20)) {
             let mut bytes = Vec::new();
             entries.iter().for_each(|entry| encode_to(entry, &mut bytes).unwrap());
             let mut rest = bytes.as_slice();
@@ -160,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode::<Vec<Entry>>(&bytes);
             let _ = decode_from::<Vec<Entry>, _>(&mut bytes.as_slice(), bytes.len() as u64);
         }

@@ -1,5 +1,5 @@
-//! Group commit: many requests in, one durable journal record, receipts out. The pure core behind
-//! the committer actor.
+//! Group commit: writes the entries of many requests as one durable journal record and returns a
+//! receipt for each request. This is the pure core of the committer actor.
 
 mod dedup;
 pub(super) mod event_id_file;
@@ -12,15 +12,15 @@ use crate::domain::{
 use dedup::EventIdWindow;
 use std::sync::Arc;
 
-/// How a [`Committer`] commits.
+/// Settings of a [`Committer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitterSettings {
-    /// What an acknowledged entry survives.
+    /// The failure that an acknowledged entry survives.
     pub durability: Durability,
-    /// For how many journal entries an event id is remembered: a repetition within them is a
-    /// duplicate. About 60 bytes of memory each.
+    /// Deduplication window, in journal entries: an event id that repeats within the window is a
+    /// duplicate. Takes about 60 bytes of memory per entry.
     pub dedup_window: usize,
-    /// How far the consent of users goes who said nothing of it.
+    /// Consent of users without a consent of their own.
     pub default_consent: Consent,
 }
 
@@ -30,110 +30,110 @@ impl Default for CommitterSettings {
     }
 }
 
-/// Entries after which the item names are stored: what a start has to fold again at most.
-const NAMES_EVERY: Offset = 1_000;
+/// Number of entries after which the indexes are stored. A start reads at most this many entries to
+/// rebuild them.
+const PERSIST_INTERVAL: Offset = 1_000;
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitReceipt {
-    /// How many of its entries are now in the journal.
+    /// Number of entries that are now in the journal.
     pub accepted: usize,
-    /// Which of its entries, by their place in it, were there before and changed nothing.
+    /// Indexes of the entries that are duplicates or change nothing.
     pub duplicates: Vec<usize>,
-    /// Which were not taken since their user does not let them be kept.
+    /// Indexes of the entries that were dropped because the user's consent does not cover them.
     pub withheld: Vec<usize>,
-    /// The offset after the last accepted entry. Derived state that contains the journal up to here
-    /// contains the whole request.
+    /// The offset after the last accepted entry. Derived state with a watermark of at least this
+    /// offset contains the whole request.
     pub offset: Offset,
 }
 
-/// An entry as the journal has it.
+/// A journal entry with its offset and item number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveredEntry {
-    /// Its place in the journal.
+    /// The offset in the journal.
     pub offset: Offset,
     /// The entry.
     pub entry: Entry,
-    /// The number of the item that it is about, if it is about one.
+    /// The number of the entry's item, if it has one.
     pub item: Option<ItemIx>,
 }
 
-/// What one commit added to the journal.
+/// The entries that one commit added to the journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedBatch {
-    /// The offset of the first entry, and of the next commit's if there is none.
+    /// The offset of the first entry. If there are no entries, the offset of the next commit.
     pub first: Offset,
     /// The entries, in journal order.
     pub entries: Vec<DeliveredEntry>,
 }
 
-/// The one writer of the journal and of the item numbers. All of its memories, of items, of event
-/// ids, of users who were merged and of how far consent goes, are folds of the journal, so that
-/// they agree with it after any restart by construction.
+/// The only writer of the journal and of the item dictionary. Its in-memory state (items, event
+/// ids, aliases, consents) is derived from the journal, so it agrees with the journal after any
+/// restart.
 #[derive(Debug)]
 pub struct Committer {
     store: Store,
     durability: Durability,
     items: Arc<ItemDictionary>,
-    /// How many of the items are stored by name.
+    /// Number of item names that are stored.
     stored_items: ItemIx,
-    /// The entries before this offset are those that they were folded from.
-    items_through: Offset,
+    /// Watermark of the stored indexes: they contain all entries before this offset.
+    indexed_through: Offset,
     dedup: EventIdWindow,
-    linker: AliasWriter,
-    /// Links that are new, and where those stood that were forgotten for them, since the item names
-    /// were stored.
-    unstored: UnstoredAliases,
-    keeper: ConsentWriter,
-    /// What users said since the item names were stored.
+    alias_writer: AliasWriter,
+    /// Alias changes since the indexes were last stored.
+    unstored_aliases: UnstoredAliases,
+    consent_writer: ConsentWriter,
+    /// Consent changes since the indexes were last stored.
     unstored_consents: Vec<ConsentRecord>,
-    /// The offset that the next entry gets.
+    /// The offset of the next entry.
     next: Offset,
 }
 
 impl Committer {
-    /// Takes up where the store's journal ends: loads the item names, folds the journal's tail into
-    /// them, and recalls the last event ids, from what the last stop left
-    /// ([`Committer::prepare_for_shutdown`]) or from the journal.
+    /// Continues at the end of the store's journal. Loads the indexes, applies the tail of the
+    /// journal to them, and restores the deduplication window. The window comes from the file of
+    /// the last stop ([`Committer::prepare_for_shutdown`]) or from the journal.
     ///
     /// # Errors
     /// [`StoreError::JournalTruncated`] if the journal lacks entries that it is known to have had,
-    /// or what reading the store says.
+    /// or any read error.
     pub fn open(store: Store, settings: CommitterSettings) -> Result<Self, StoreError> {
         let items = store.items().load()?;
         let stored_items = ItemIx::try_from(items.len()).unwrap_or(ItemIx::MAX);
-        let (named, end) = (store.items().watermark()?, store.journal().next_offset()?);
+        let (indexed_through, end) = (store.items().watermark()?, store.journal().next_offset()?);
         store.check_journal_end()?;
         let mut dedup = EventIdWindow::new(settings.dedup_window);
-        let begin = store.journal().first_offset()?;
-        let remembered = dedup.window_start(end).max(begin);
-        if named < begin {
-            return Err(StoreError::MissingEntries { from: named, until: begin });
+        let first_offset = store.journal().first_offset()?;
+        let window_start = dedup.window_start(end).max(first_offset);
+        if indexed_through < first_offset {
+            return Err(StoreError::MissingEntries { from: indexed_through, until: first_offset });
         }
-        let left = event_id_file::read_and_remove(store.dir(), remembered, end);
-        let unread = if left.is_some() { end } else { remembered };
-        dedup.restore(left.unwrap_or_default());
-        let mut linker = AliasWriter::default();
-        linker.apply(store.aliases().load()?.into_iter().map(AliasChange::Merged));
-        let mut unstored = UnstoredAliases::default();
-        let mut keeper = ConsentWriter::new(settings.default_consent);
-        keeper.apply(store.consents().load()?);
+        let stored_ids = event_id_file::read_and_remove(store.dir(), window_start, end);
+        let ids_unread_from = if stored_ids.is_some() { end } else { window_start };
+        dedup.restore(stored_ids.unwrap_or_default());
+        let mut alias_writer = AliasWriter::default();
+        alias_writer.apply(store.aliases().load()?.into_iter().map(AliasChange::Merged));
+        let mut unstored_aliases = UnstoredAliases::default();
+        let mut consent_writer = ConsentWriter::new(settings.default_consent);
+        consent_writer.apply(store.consents().load()?);
         let mut unstored_consents = Vec::new();
-        for read in store.journal().entries(named.min(unread))? {
+        for read in store.journal().entries(indexed_through.min(ids_unread_from))? {
             let (offset, entry) = read?;
-            if offset >= named {
-                unstored_consents.extend(keeper.apply_entry(offset, &entry));
+            if offset >= indexed_through {
+                unstored_consents.extend(consent_writer.apply_entry(offset, &entry));
             }
-            if let Some(said) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= named) {
-                note(&mut linker, &mut unstored, vec![said]);
+            if let Some(change) = AliasChange::from_entry(offset, &entry).filter(|_| offset >= indexed_through) {
+                apply_aliases(&mut alias_writer, &mut unstored_aliases, vec![change]);
             }
-            if offset >= named {
+            if offset >= indexed_through {
                 begin_removal(&store, offset, &entry)?;
             }
-            if let Some(item) = item_of(&entry).filter(|_| offset >= named) {
+            if let Some(item) = item_of(&entry).filter(|_| offset >= indexed_through) {
                 items.intern(item);
             }
-            if let Some(id) = event_id(&entry).filter(|_| offset >= unread) {
+            if let Some(id) = event_id(&entry).filter(|_| offset >= ids_unread_from) {
                 dedup.remember(offset, dedup::digest(id));
             }
         }
@@ -144,55 +144,59 @@ impl Committer {
             durability,
             items,
             stored_items,
-            items_through: named,
+            indexed_through,
             dedup,
-            linker,
-            unstored,
-            keeper,
+            alias_writer,
+            unstored_aliases,
+            consent_writer,
             unstored_consents,
             next: end,
         })
     }
 
-    /// The items by number; it grows with every commit that names new ones.
+    /// The item dictionary. It grows with every commit that names new items.
     #[must_use]
     pub fn dictionary(&self) -> Arc<ItemDictionary> {
         Arc::clone(&self.items)
     }
 
-    /// Who was merged into whom; it grows with every commit that merges users.
+    /// The aliases of merged users. They change with every commit that merges or erases users.
     #[must_use]
     pub fn aliases(&self) -> Arc<UserAliases> {
-        self.linker.aliases()
+        self.alias_writer.aliases()
     }
 
-    /// How far users' consent goes; it changes with every commit of what they say.
+    /// The consents of the users. They change with every commit that contains consent changes.
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
-        self.keeper.consents()
+        self.consent_writer.consents()
     }
 
-    /// The offset that the next entry will have.
+    /// The offset of the next entry.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.next
     }
 
-    /// Appends the entries of many requests, in their order, as one durable journal record. An
-    /// event whose id was seen before (within the window, or earlier in the same call) is left out,
-    /// and so is a merge of users, or a consent, that says nothing new. Entries of a user who was
-    /// merged are from here on those of the other one. What its user does not let be kept is
-    /// withheld, and an event that is not to be learned from becomes a private one.
+    /// Appends the entries of many requests, in their order, as one durable journal record.
+    ///
+    /// - Skips an event whose id was seen before, within the window or earlier in the same call,
+    ///   and a user merge or consent change that changes nothing.
+    ///
+    /// - Rewrites entries of a merged user to the user that the id now resolves to.
+    ///
+    /// - Withholds entries that the user's consent does not cover. An event without consent to
+    ///   learning becomes a private one.
     ///
     /// # Errors
-    /// What [`super::Journal::append`] says. Nothing is then taken: items, ids and offsets are as
-    /// before. Unless nothing was written ([`StoreError::Codec`]), [`Committer::recover`] has to
-    /// find out what the disk holds before more can be committed.
+    /// Any error of [`super::Journal::append`]. Items, event ids and offsets are then unchanged.
+    /// After any error except [`StoreError::Codec`], which writes nothing, call
+    /// [`Committer::recover`] before the next commit.
     pub fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.commit_with_watcher(requests, &mut |sync| sync())
     }
 
-    /// As [`Committer::commit`]; `start` makes the sync.
+    /// As [`Committer::commit`]; `watch` runs the sync of the journal.
     ///
     /// # Errors
     /// As [`Committer::commit`].
@@ -205,17 +209,17 @@ impl Committer {
         let mut receipts = Vec::with_capacity(requests.len());
         let mut entries = Vec::with_capacity(requests.iter().map(Vec::len).sum());
         let mut new_ids = self.dedup.begin_batch();
-        let mut new_links = self.linker.begin_batch();
-        let mut new_consents = self.keeper.begin_batch();
+        let mut new_aliases = self.alias_writer.begin_batch();
+        let mut new_consents = self.consent_writer.begin_batch();
         let mut offset = first;
         for request in requests {
             let mut receipt = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset };
-            for (place, mut entry) in request.into_iter().enumerate() {
+            for (index, mut entry) in request.into_iter().enumerate() {
                 if let Entry::Erase(UserErasure { user_id, unlearn, timestamp }) = &entry {
                     let (unlearn, timestamp) = (*unlearn, *timestamp);
-                    for id in new_links.ids_of_user(user_id) {
+                    for id in new_aliases.ids_of_user(user_id) {
                         let mut erasure = Entry::Erase(UserErasure { user_id: (*id).to_owned(), unlearn, timestamp });
-                        new_links.admit(offset, &mut erasure);
+                        new_aliases.admit(offset, &mut erasure);
                         new_consents.admit(offset, &mut erasure);
                         entries.push(erasure);
                         offset += 1;
@@ -224,14 +228,15 @@ impl Committer {
                     continue;
                 }
                 let verdict =
-                    if new_links.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { ConsentVerdict::Unchanged };
-                // Before its id is remembered: it may be sent again once its user lets it be kept.
+                    if new_aliases.admit(offset, &mut entry) { new_consents.admit(offset, &mut entry) } else { ConsentVerdict::Unchanged };
+                // Checked before the id is remembered, so that the sender can repeat the event
+                // after the user consents.
                 if verdict == ConsentVerdict::Withheld {
-                    receipt.withheld.push(place);
+                    receipt.withheld.push(index);
                 } else if verdict == ConsentVerdict::Unchanged
                     || event_id(&entry).is_some_and(|id| !new_ids.insert(offset, dedup::digest(id)))
                 {
-                    receipt.duplicates.push(place);
+                    receipt.duplicates.push(index);
                 } else {
                     entries.push(entry);
                     receipt.accepted += 1;
@@ -241,12 +246,12 @@ impl Committer {
             receipt.offset = offset;
             receipts.push(receipt);
         }
-        let (new_ids, new_links, new_consents) = (new_ids.finish(), new_links.finish(), new_consents.finish());
-        let written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
-        debug_assert_eq!(written, first, "the committer is the journal's only writer");
+        let (new_ids, new_aliases, new_consents) = (new_ids.finish(), new_aliases.finish(), new_consents.finish());
+        let first_written = self.store.journal().append_with_watcher(&entries, self.durability, watch)?;
+        debug_assert_eq!(first_written, first, "the committer is the journal's only writer");
         self.dedup.commit_batch(new_ids, offset);
-        note(&mut self.linker, &mut self.unstored, new_links);
-        self.keeper.apply(new_consents.iter().cloned());
+        apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, new_aliases);
+        self.consent_writer.apply(new_consents.iter().cloned());
         self.unstored_consents.extend(new_consents);
         self.next = offset;
         self.begin_removals(first, &entries);
@@ -255,26 +260,25 @@ impl Committer {
         Ok((receipts, CommittedBatch { first, entries }))
     }
 
-    /// Whether the store rejects writes until [`Committer::recover`], because a write of any part
-    /// failed.
+    /// Whether a write failed, so that the store rejects writes until [`Committer::recover`].
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.store.has_failed()
     }
 
-    /// The error of a commit that ended in a panic: as after any that failed,
-    /// [`Committer::recover`] has to find out what the disk holds.
+    /// The error of a commit that panicked. As after any failed commit, call [`Committer::recover`]
+    /// before the next commit.
     #[must_use]
     pub fn struck(&self) -> StoreError {
         StoreError::NeedsReopen { dir: self.store.dir().to_owned() }
     }
 
-    /// Reopens the store after a failed commit, and returns the entries that the failed commit did
-    /// leave in the journal. They were never acknowledged, but a sender that repeats them gets
+    /// Reopens the store after a failed commit. Returns the entries of the failed commit that are
+    /// in the journal. They were never acknowledged; if the sender repeats them, they are
     /// duplicates.
     ///
     /// # Errors
-    /// As [`Store::reopen`]; may be tried again. [`StoreError::MissingEntries`] if acknowledged
+    /// As [`Store::reopen`]; the caller can retry. [`StoreError::MissingEntries`] if acknowledged
     /// entries are missing.
     pub fn recover(&mut self) -> Result<CommittedBatch, StoreError> {
         self.store.reopen()?;
@@ -282,76 +286,76 @@ impl Committer {
         if end < first {
             return Err(StoreError::MissingEntries { from: end, until: first });
         }
-        let left: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
-        let ids = left.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
+        let recovered: Vec<_> = self.store.journal().entries(first)?.collect::<Result<_, _>>()?;
+        let ids = recovered.iter().filter_map(|(offset, entry)| Some((*offset, dedup::digest(event_id(entry)?)))).collect();
         self.dedup.commit_batch(ids, end);
-        let said = left.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
-        note(&mut self.linker, &mut self.unstored, said);
-        for (offset, entry) in &left {
-            let new = self.keeper.apply_entry(*offset, entry);
+        let changes = recovered.iter().filter_map(|(offset, entry)| AliasChange::from_entry(*offset, entry)).collect();
+        apply_aliases(&mut self.alias_writer, &mut self.unstored_aliases, changes);
+        for (offset, entry) in &recovered {
+            let new = self.consent_writer.apply_entry(*offset, entry);
             self.unstored_consents.extend(new);
         }
         self.next = end;
-        left.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
-        let entries = left.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
+        recovered.iter().for_each(|(offset, entry)| self.begin_removals(*offset, std::slice::from_ref(entry)));
+        let entries = recovered.into_iter().map(|(offset, entry)| deliver(&self.items, offset, entry)).collect();
         self.items.advance_watermark(end);
         Ok(CommittedBatch { first, entries })
     }
 
-    /// Whether so many entries have come since the item names were stored that it is time to do so
-    /// again.
+    /// Whether enough entries were committed since the last [`Committer::persist_indexes`] that it
+    /// is due.
     #[must_use]
     pub fn needs_index_persist(&self) -> bool {
-        self.next >= self.items_through.saturating_add(NAMES_EVERY)
+        self.next >= self.indexed_through.saturating_add(PERSIST_INTERVAL)
     }
 
-    /// Stores the names of the items that are new since the last time, so that a restart need not
-    /// fold the journal for them.
+    /// Stores the new item names, aliases and consents, so that a restart need not read the journal
+    /// for them.
     ///
     /// # Errors
-    /// What the disk says; the names stay to be stored.
+    /// Any I/O error; the unstored changes stay unstored.
     pub fn persist_indexes(&mut self) -> Result<(), StoreError> {
-        self.store.aliases().put(&self.unstored.0, &self.unstored.1)?;
-        self.unstored = UnstoredAliases::default();
+        self.store.aliases().put(&self.unstored_aliases.0, &self.unstored_aliases.1)?;
+        self.unstored_aliases = UnstoredAliases::default();
         self.store.consents().put(&self.unstored_consents)?;
         self.unstored_consents = Vec::new();
         self.stored_items = self.store.items().append(&self.items, self.stored_items, self.next)?;
-        self.items_through = self.next;
+        self.indexed_through = self.next;
         Ok(())
     }
 
-    /// Forgets the ids of events, those of entries that were erased.
+    /// Removes event ids from the deduplication window, after their entries were erased.
     pub fn forget_event_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i str>) {
         self.dedup.forget(ids.into_iter().map(dedup::digest).collect());
     }
 
-    /// Stores what a start would otherwise have to read the journal for: the item names, and the
-    /// event ids. To be called when nothing more is to be committed.
+    /// Stores the indexes and the deduplication window, so that the next start need not read the
+    /// journal for them. Call it after the last commit.
     ///
     /// # Errors
-    /// As [`Committer::persist_indexes`]. Without the ids the next start only takes longer: what
-    /// kept them from being written is told to the log.
+    /// As [`Committer::persist_indexes`]. A failure to write the event ids is only logged: the next
+    /// start then reads them from the journal.
     pub fn prepare_for_shutdown(&mut self) -> Result<(), StoreError> {
         self.persist_indexes()?;
         let from = self.dedup.window_start(self.next);
         if let Err(error) = event_id_file::write_ids(self.store.dir(), from, self.next, self.dedup.ids()) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the event ids could not be stored; the next start reads the journal for them"
+                "the event ids could not be stored; the next start reads them from the journal"
             );
         }
         Ok(())
     }
 
-    /// Notes erasures and expiries as under way. Where that fails the next start finds them: they
-    /// are among the entries that it folds.
+    /// Records erasures and expiries as in progress. If that fails, the next start finds them in
+    /// the tail of the journal.
     fn begin_removals(&self, first: Offset, entries: &[Entry]) {
         for (offset, entry) in (first..).zip(entries) {
             if let Err(error) = begin_removal(&self.store, offset, entry) {
                 tracing::warn!(
                     offset,
                     error = &error as &dyn std::error::Error,
-                    "an erasure could not be noted; it is done after the next start"
+                    "an erasure or expiry could not be recorded; it runs after the next start"
                 );
             }
         }
@@ -366,13 +370,15 @@ fn begin_removal(store: &Store, offset: Offset, entry: &Entry) -> Result<(), Sto
     }
 }
 
-/// Links that are to be stored, and where those stood that are to be forgotten.
+/// New aliases, and the offsets of removed ones.
 type UnstoredAliases = (Vec<UserAlias>, Vec<Offset>);
 
-/// Remembers what was said of links, and that it is to be stored.
-fn note(linker: &mut AliasWriter, unstored: &mut UnstoredAliases, said: Vec<AliasChange>) {
-    unstored.0.extend(said.iter().filter_map(|said| if let AliasChange::Merged(link) = said { Some(link.clone()) } else { None }));
-    unstored.1.extend(linker.apply(said));
+/// Applies alias changes and records them as unstored.
+fn apply_aliases(alias_writer: &mut AliasWriter, unstored_aliases: &mut UnstoredAliases, changes: Vec<AliasChange>) {
+    unstored_aliases
+        .0
+        .extend(changes.iter().filter_map(|change| if let AliasChange::Merged(alias) = change { Some(alias.clone()) } else { None }));
+    unstored_aliases.1.extend(alias_writer.apply(changes));
 }
 
 fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEntry {
@@ -380,8 +386,8 @@ fn deliver(items: &ItemDictionary, offset: Offset, entry: Entry) -> DeliveredEnt
     DeliveredEntry { offset, entry, item }
 }
 
-/// The item that an entry may be the first to name. An impression shows only items that something
-/// else has named.
+/// The item of an entry that can introduce it to the dictionary. Impressions contain only known
+/// items.
 pub(super) fn item_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::Event(event) | Entry::Private(event) => event.item_id.as_deref(),

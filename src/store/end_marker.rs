@@ -1,10 +1,11 @@
-//! How far the journal is known to reach, written beside the database.
+//! A file next to the database that records the known end of the journal.
 //!
-//! The database takes damage to its log for the log's end, as it must after a crash: everything
-//! behind is gone without a word. This file tells a journal that lost its end from one that never
-//! went further. `end: u64 ‖ crc32: u32`, little-endian, overwritten in place once entries are on
-//! the disk, and not synced itself: it is never ahead of the journal, and where a loss of power
-//! leaves it behind it says less but nothing wrong.
+//! After a crash the database has to treat damage to its log as the end of the log, and it drops
+//! everything after it without an error. This file distinguishes a truncated journal from one that
+//! never had more entries. Layout: `end: u64 ‖ crc32: u32`, little-endian. The store overwrites it
+//! in place after it has synced the entries, and does not sync the file itself. So the file is
+//! never ahead of the journal. After a loss of power it may be behind; the check then detects less
+//! but raises no false alarm.
 
 use super::StoreError;
 use crate::domain::Offset;
@@ -13,10 +14,10 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The file's name in the data directory.
+/// Name of the file in the data directory.
 const NAME: &str = "end";
 
-/// The file, open.
+/// The open file, and its content when it was opened.
 #[derive(Debug)]
 pub(crate) struct EndMarker {
     file: File,
@@ -25,10 +26,10 @@ pub(crate) struct EndMarker {
 }
 
 impl EndMarker {
-    /// Opens the file of a data directory, creating it if it is not there, and reads what it says.
+    /// Opens the file of a data directory, or creates it, and reads it.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any I/O error.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(NAME);
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
@@ -38,22 +39,22 @@ impl EndMarker {
         Ok(Self { file, path, found: read(&bytes) })
     }
 
-    /// What the file said when it was opened: every entry before this offset was on the disk;
-    /// `None` if it said nothing yet, the reason if it is damaged.
+    /// The recorded end when the file was opened: every entry before this offset was on the disk.
+    /// `None` for a new file, an error with the reason for a damaged one.
     pub(crate) fn value_at_open(&self) -> Result<Option<Offset>, &str> {
         self.found.as_ref().copied().map_err(String::as_str)
     }
 
-    /// Where the file is.
+    /// Path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes down that every entry before `end` is on the disk.
+    /// Records that every entry before `end` is on the disk.
     pub(crate) fn advance(&self, end: Offset) {
-        // The entries are safe without it.
+        // Not an error for the caller: the entries are on the disk.
         if let Err(error) = self.file.write_all_at(&bytes(end), 0) {
-            tracing::warn!(path = %self.path.display(), %error, "how far the journal reaches could not be written down");
+            tracing::warn!(path = %self.path.display(), %error, "the journal's end could not be recorded; a later truncation may stay undetected");
         }
     }
 }
@@ -71,7 +72,7 @@ fn read(found: &[u8]) -> Result<Option<Offset>, String> {
         return if found.is_empty() { Ok(None) } else { Err(format!("it has {} bytes, not 12", found.len())) };
     };
     let end = Offset::from_le_bytes(*number);
-    if bytes(end) == found { Ok(Some(end)) } else { Err("its checksum is another".to_owned()) }
+    if bytes(end) == found { Ok(Some(end)) } else { Err("its checksum does not match".to_owned()) }
 }
 
 #[cfg(test)]
@@ -79,14 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_was_written_and_knows_damage() {
+    fn it_returns_the_recorded_end_and_detects_damage() {
         let dir = tempfile::tempdir().unwrap();
-        let reach = EndMarker::open(dir.path()).unwrap();
-        assert_eq!(reach.value_at_open(), Ok(None));
-        reach.advance(7);
-        reach.advance(300);
+        let marker = EndMarker::open(dir.path()).unwrap();
+        assert_eq!(marker.value_at_open(), Ok(None));
+        marker.advance(7);
+        marker.advance(300);
         assert_eq!(EndMarker::open(dir.path()).unwrap().value_at_open(), Ok(Some(300)));
-        let whole = std::fs::read(reach.path()).unwrap();
+        let whole = std::fs::read(marker.path()).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);

@@ -1,7 +1,8 @@
-//! The embedded database with its files: opened, synced, and given up after a failed write.
+//! The embedded database: opening, reading, writing and syncing. After a failed write it rejects
+//! further writes.
 
 use super::end_marker::EndMarker;
-use super::key_value_iter::{failed, gave_up, guarded};
+use super::key_value_iter::{failed, guarded, panic_error};
 use super::write_tracker::WriteTracker;
 use super::{Durability, StoreError, StoreOptions, journal_records, migrations, sync_directory};
 use crate::domain::Offset;
@@ -14,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long, and how often, to wait for the database's own lock: its worker threads may hold a just
-/// closed file for a moment more.
-const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 500);
+/// Pause between attempts to take the database's own lock, and the number of retries. Worker
+/// threads of a closed database may hold its file a little longer.
+const LOCK_RETRY: (Duration, u32) = (Duration::from_millis(10), 500);
 
 /// One opening of the database.
 #[derive(Debug)]
@@ -28,47 +29,47 @@ pub(crate) struct Engine {
     pub(crate) aliases: sled::Tree,
     pub(crate) erasures: sled::Tree,
     pub(crate) consents: sled::Tree,
-    /// Which opening of its store it is, from 0.
+    /// Number of this opening of the store, starting from 0.
     pub(crate) generation: u64,
-    /// Every journal entry before this offset is as durable as its writer asked for; readers stop
-    /// here.
+    /// The journal's end for readers. Every entry before this offset is as durable as its writer
+    /// asked for.
     pub(crate) end_offset: AtomicU64,
-    /// The journal has no entry before this offset any more.
+    /// The journal's first offset; entries before it were removed.
     pub(crate) first_offset: AtomicU64,
-    /// How far the journal is known to reach.
+    /// Record of the journal's known end.
     pub(crate) end_marker: EndMarker,
-    /// The format that the store was in when it was opened.
+    /// Format of the store when it was opened.
     pub(crate) format_found: u32,
-    /// One append at a time.
+    /// Serialises appends.
     pub(crate) append_lock: Mutex<()>,
     pub(crate) db: sled::Db,
-    /// Tracks written keys, for a running compaction, and the size of live data.
+    /// Tracks the written keys, for a running compaction, and the size of the live data.
     pub(crate) write_tracker: WriteTracker,
     path: PathBuf,
-    /// The database's log through a descriptor of our own, because the database has no call that
-    /// ends in an `fdatasync`.
+    /// The database's log, opened a second time: the database has no call that ends in an
+    /// `fdatasync`.
     file: File,
-    /// The database's overflow files that are known to be on the disk: it writes them without any
+    /// The database's overflow files that are already synced. The database writes them without a
     /// sync.
     synced_blobs: Mutex<BTreeSet<OsString>>,
-    /// A write or a sync failed: the kernel may have dropped what it could not write, so nothing
-    /// that follows could be trusted.
+    /// Set after a write or a sync failed. The kernel may have dropped the data, so later writes
+    /// cannot be trusted.
     failed: AtomicBool,
 }
 
 impl Engine {
-    /// Opens the database in `path`, which belongs to the data directory `dir`, as the opening of
-    /// that number, migrating it to the present format. If `lenient`, the last journal record may
-    /// be damaged.
+    /// Opens the database in `path` and migrates it to the current format. `dir` is its data
+    /// directory, `number` the number of this opening. If `lenient`, the last journal record may be
+    /// damaged.
     ///
     /// # Errors
     /// As [`super::Store::open`].
     pub(crate) fn open(dir: &Path, path: &Path, options: &StoreOptions, number: u64, lenient: bool) -> Result<Self, StoreError> {
         let db = open_database(path, options)?;
-        guarded(path, || Self::over(db, dir, path, number, lenient))
+        guarded(path, || Self::from_database(db, dir, path, number, lenient))
     }
 
-    fn over(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
+    fn from_database(db: sled::Db, dir: &Path, path: &Path, number: u64, lenient: bool) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let tree = |name: &str| db.open_tree(name).map_err(|source| StoreError::Database { action: "opening", path: path.clone(), source });
         let log = path.join("db");
@@ -78,36 +79,36 @@ impl Engine {
             sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)
         })?;
         let (journal, sessions, items) = (tree("journal")?, tree("sessions")?, tree("items")?);
-        let (quarantine, links, consents, erasures) = (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
-        let reach = EndMarker::open(dir)?;
-        // The database writes what it was opened with once, and never syncs it.
+        let (quarantine, aliases, consents, erasures) = (tree("quarantine")?, tree("links")?, tree("consents")?, tree("erasures")?);
+        let end_marker = EndMarker::open(dir)?;
+        // The database writes its configuration once and never syncs it.
         let conf = path.join("conf");
         File::open(&conf).and_then(|conf| conf.sync_all()).map_err(StoreError::io("syncing", &conf))?;
-        // What is read from here on must not go again: an earlier process may have died before its
-        // sync. The files' names must survive, too.
+        // Readers must not see data that a later crash can undo, and an earlier process may have
+        // died before its sync. The file names must survive, too.
         sync(&db, &path, &file, &synced_blobs, Durability::PowerLoss)?;
         sync_directory(&path)?;
         sync_directory(dir)?;
-        let begin = journal_records::read_first_offset(&db)?;
+        let first_offset = journal_records::read_first_offset(&db)?;
         let end = match journal_records::find_end(&journal, &path) {
             Err(StoreError::DamagedRecord { offset, .. }) if lenient => offset,
             end => end?,
         };
-        let end = AtomicU64::new(end.max(begin));
-        let begin = AtomicU64::new(begin);
+        let end = AtomicU64::new(end.max(first_offset));
+        let first_offset = AtomicU64::new(first_offset);
         let failed = AtomicBool::new(false);
         Ok(Self {
             journal,
             sessions,
             items,
             quarantine,
-            aliases: links,
+            aliases,
             erasures,
             consents,
             generation: number,
             end_offset: end,
-            first_offset: begin,
-            end_marker: reach,
+            first_offset,
+            end_marker,
             format_found,
             append_lock: Mutex::default(),
             db,
@@ -119,10 +120,10 @@ impl Engine {
         })
     }
 
-    /// Makes durable what was written so far.
+    /// Makes all earlier writes durable.
     ///
     /// # Errors
-    /// Whatever the disk says; the engine then counts as failed.
+    /// Any I/O error; the engine then counts as failed.
     pub(crate) fn sync(&self, durability: Durability) -> Result<(), StoreError> {
         let synced = guarded(&self.path, || sync(&self.db, &self.path, &self.file, &self.synced_blobs, durability));
         synced.inspect_err(|_| self.mark_failed())
@@ -131,78 +132,79 @@ impl Engine {
     /// Writes one value.
     ///
     /// # Errors
-    /// Whatever the database says; the engine then counts as failed.
+    /// Any database error; the engine then counts as failed.
     pub(crate) fn insert(&self, tree: &sled::Tree, key: &[u8], value: impl Into<sled::IVec>) -> Result<(), StoreError> {
         let value = value.into();
         let length = value.len();
         let insert = || tree.insert(key, value).map_err(|source| self.error("writing", source));
-        let former = guarded(&self.path, insert).inspect_err(|_| self.mark_failed())?;
-        self.write_tracker.record_write(tree, key, former.as_deref(), Some(length));
+        let old = guarded(&self.path, insert).inspect_err(|_| self.mark_failed())?;
+        self.write_tracker.record_write(tree, key, old.as_deref(), Some(length));
         Ok(())
     }
 
     /// Removes one value.
     ///
     /// # Errors
-    /// Whatever the database says; the engine then counts as failed.
+    /// Any database error; the engine then counts as failed.
     pub(crate) fn remove(&self, tree: &sled::Tree, key: &[u8]) -> Result<(), StoreError> {
         let remove = || tree.remove(key).map_err(|source| self.error("writing", source));
-        let former = guarded(&self.path, remove).inspect_err(|_| self.mark_failed())?;
-        self.write_tracker.record_write(tree, key, former.as_deref(), None);
+        let old = guarded(&self.path, remove).inspect_err(|_| self.mark_failed())?;
+        self.write_tracker.record_write(tree, key, old.as_deref(), None);
         Ok(())
     }
 
-    /// Writes and removes values of one tree, all of them or, if the process dies meanwhile, none.
+    /// Writes and removes values of one tree atomically: after a crash, either all changes are
+    /// there or none.
     ///
     /// # Errors
-    /// Whatever the database says; the engine then counts as failed.
+    /// Any database error; the engine then counts as failed.
     pub(crate) fn replace(&self, tree: &sled::Tree, values: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
         let (mut batch, mut written) = (sled::Batch::default(), Vec::with_capacity(values.len()));
         for (key, value) in values {
-            let former = self.get(tree, &key)?;
+            let old = self.get(tree, &key)?;
             let length = value.as_ref().map(Vec::len);
             match value {
                 Some(value) => batch.insert(key.as_slice(), value),
                 None => batch.remove(key.as_slice()),
             }
-            written.push((key, former, length));
+            written.push((key, old, length));
         }
         let apply = || tree.apply_batch(batch).map_err(|source| self.error("writing", source));
         guarded(&self.path, apply).inspect_err(|_| self.mark_failed())?;
-        written.into_iter().for_each(|(key, former, length)| self.write_tracker.record_write(tree, &key, former.as_deref(), length));
+        written.into_iter().for_each(|(key, old, length)| self.write_tracker.record_write(tree, &key, old.as_deref(), length));
         Ok(())
     }
 
     /// Reads one value.
     ///
     /// # Errors
-    /// Whatever the database says.
+    /// Any database error.
     pub(crate) fn get(&self, tree: &sled::Tree, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
         guarded(&self.path, || tree.get(key).map_err(|source| self.error("reading", source)))
     }
 
-    /// The database's error, with the file that it is about.
+    /// Converts a database error and adds the path.
     pub(crate) fn error(&self, action: &'static str, source: sled::Error) -> StoreError {
         failed(action, &self.path, source)
     }
 
-    /// Where the database's files are.
+    /// Directory of the database's files.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many bytes the database's files take.
+    /// Size of the database's files, in bytes.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Any I/O error.
     pub(crate) fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.db.size_on_disk().map_err(|source| self.error("measuring", source))
     }
 
-    /// A tree by its name.
+    /// Opens a tree by its name.
     ///
     /// # Errors
-    /// Whatever the database says.
+    /// Any database error.
     pub(crate) fn tree(&self, name: &[u8]) -> Result<sled::Tree, StoreError> {
         guarded(&self.path, || self.db.open_tree(name).map_err(|source| self.error("opening", source)))
     }
@@ -212,20 +214,20 @@ impl Engine {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Takes no more writes.
+    /// Rejects all further writes.
     pub(crate) fn mark_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// The journal's end as readers see it.
+    /// The journal's end for readers.
     pub(crate) fn journal_end(&self) -> Offset {
         self.end_offset.load(Ordering::Acquire)
     }
 }
 
-/// Removes the snapshot of the log that an opening was writing when its process died. The database
-/// writes the next one of that name over it without cutting it off, so that a shorter one would end
-/// in the rest of a longer one, and not be believed by the opening after that.
+/// Removes unfinished snapshots of the log, which a killed process leaves. The database writes the
+/// next snapshot of that name over the old file without truncating it. A shorter snapshot would
+/// then end in bytes of the longer one, and the opening after that would reject it.
 fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     let entries = match path.read_dir() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -241,46 +243,46 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the database, waiting out the last moments of an earlier opening by this process.
+/// Opens the database. Waits while an earlier opening of this process closes.
 fn open_database(path: &Path, options: &StoreOptions) -> Result<sled::Db, StoreError> {
     remove_unfinished_snapshots(path)?;
     let config = sled::Config::new().path(path).cache_capacity(options.cache_bytes);
-    let (pause, mut patience) = LOCK_PATIENCE;
+    let (pause, mut retries) = LOCK_RETRY;
     loop {
         // The database panics on some kinds of damage to its files.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match opened {
             Ok(Ok(db)) => return Ok(db),
-            Ok(Err(sled::Error::Io(source))) if is_lock(&source) && patience > 0 => {
-                patience -= 1;
+            Ok(Err(sled::Error::Io(source))) if is_lock(&source) && retries > 0 => {
+                retries -= 1;
                 std::thread::sleep(pause);
             }
             Ok(Err(source)) => return Err(failed("opening", path, source)),
-            Err(panic) => return Err(gave_up(path, panic.as_ref())),
+            Err(panic) => return Err(panic_error(path, panic.as_ref())),
         }
     }
 }
 
-/// Whether the database was refused its own lock; other errors of that kind are damage, for which
-/// there is no waiting.
+/// Whether the database failed to take its own lock. Other errors of this kind mean damage, and
+/// waiting does not help.
 fn is_lock(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Other && error.to_string().contains("lock")
 }
 
-/// Waits until the database in that directory is closed: its worker threads hold a closed one for a
-/// moment more, and may still write to it.
+/// Waits until the database in `path` is closed. Worker threads of a closed database hold its files
+/// a little longer and may still write to them.
 ///
 /// # Errors
-/// What the file system says, also if it stays open.
+/// Any I/O error; a timeout if the database stays open.
 pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
     let log = path.join("db");
     let file = match File::options().read(true).write(true).open(&log) {
-        // What was never opened is closed.
+        // A database without a log was never opened.
         Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(StoreError::io("opening", &log))?,
     };
-    let (pause, patience) = LOCK_PATIENCE;
-    for _ in 0..patience {
+    let (pause, retries) = LOCK_RETRY;
+    for _ in 0..retries {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
@@ -290,8 +292,8 @@ pub(crate) fn wait_closed(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::io("closing", &log)(std::io::ErrorKind::TimedOut.into()))
 }
 
-/// Hands what was written to the kernel, which is what survives the death of the process; then, for
-/// [`Durability::PowerLoss`], to the disk.
+/// Passes all writes to the kernel, which is enough to survive a crash of the process; then, for
+/// [`Durability::PowerLoss`], syncs them to the disk.
 fn sync(
     db: &sled::Db,
     path: &Path,
@@ -307,8 +309,8 @@ fn sync(
     file.sync_data().map_err(StoreError::io("syncing", &path.join("db")))
 }
 
-/// Syncs the overflow files that appeared since the last time. There are none unless a page of the
-/// database outgrows 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
+/// Syncs the overflow files that are new since the last call. Overflow files exist only if a page
+/// of the database exceeds 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
 fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
     let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
     let mut present = BTreeSet::new();
@@ -320,7 +322,7 @@ fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<()
         let path = directory.join(name);
         match File::open(&path) {
             Ok(blob) => blob.sync_all().map_err(StoreError::io("syncing", &path))?,
-            // Already superseded and removed.
+            // The database has already replaced and removed it.
             Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::io("opening", &path)(source)),
         }
@@ -338,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_of_the_database_is_an_error_with_its_words() {
+    fn a_database_panic_becomes_an_error_with_its_message() {
         let error = guarded::<()>(Path::new("d/store"), || panic!("tried to read {}", 7)).unwrap_err();
         assert!(matches!(&error, StoreError::DatabaseDamaged { reason, .. } if reason == "tried to read 7"), "{error}");
         assert!(error.to_string().contains("d/store"), "{error}");

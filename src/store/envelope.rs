@@ -1,14 +1,14 @@
 //! The envelope of every stored value: a version byte and a checksum around the payload.
 //!
-//! `version: u8 ‖ crc32(key ‖ version ‖ payload): u32, little-endian ‖ payload`. The key is summed
-//! too, so that a value that turns up under another key is as damaged as one with a flipped bit.
+//! Layout: `version: u8 ‖ crc32(key ‖ version ‖ payload): u32, little-endian ‖ payload`. The
+//! checksum includes the key, so it also detects a value under a wrong key.
 
 use super::StoreError;
 use crate::domain::Offset;
 
-/// The version of the layout of every value so far.
+/// Version of the layout, the same for all values so far.
 const VERSION: u8 = 1;
-/// Version byte and checksum.
+/// Length of the header: version byte and checksum.
 const HEADER: usize = 5;
 
 fn checksum(key: &[u8], payload: &[u8]) -> u32 {
@@ -19,27 +19,26 @@ fn checksum(key: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A value under way into its envelope: the payload is appended behind the room left for the
-/// header.
+/// Builder of a stored value. The payload is appended after the space for the header.
 #[derive(Debug)]
 pub(crate) struct ChecksummedEnvelope {
     bytes: Vec<u8>,
 }
 
 impl ChecksummedEnvelope {
-    /// An empty payload with room for `capacity` bytes.
+    /// Creates an empty payload with `capacity` reserved bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER + capacity);
         bytes.extend_from_slice(&[0; HEADER]);
         Self { bytes }
     }
 
-    /// The payload's end, to append to.
+    /// The buffer to append the payload to.
     pub(crate) fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// The finished value, to be stored under that key.
+    /// Fills in the header and returns the value, for storage under `key`.
     pub(crate) fn seal(mut self, key: &[u8]) -> Vec<u8> {
         if let Some((header, payload)) = self.bytes.split_first_chunk_mut::<HEADER>() {
             let [version, sum @ ..] = header;
@@ -50,7 +49,8 @@ impl ChecksummedEnvelope {
     }
 }
 
-/// The payload of a value that stood under that key, or why it is none.
+/// Verifies a value that was stored under `key` and returns its payload, or the reason why the
+/// value is damaged.
 pub(crate) fn open<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> {
     let Some(([version, sum @ ..], payload)) = value.split_first_chunk::<HEADER>() else {
         return Err(format!("{} bytes are too few for a checksum", value.len()));
@@ -65,16 +65,16 @@ pub(crate) fn open<'v>(key: &[u8], value: &'v [u8]) -> Result<&'v [u8], String> 
     Ok(payload)
 }
 
-/// An offset as a value of its own, to be stored under that key.
+/// Encodes an offset as a stored value under `key`.
 pub(crate) fn seal_offset(key: &[u8], offset: Offset) -> Vec<u8> {
     let mut envelope = ChecksummedEnvelope::with_capacity(size_of::<Offset>());
     envelope.payload().extend_from_slice(&offset.to_le_bytes());
     envelope.seal(key)
 }
 
-/// The offset that [`seal_offset`] made this value of, in the tree of that name.
+/// Decodes a value of [`seal_offset`]; `tree` names the tree in errors.
 pub(crate) fn open_offset(tree: &'static str, key: &[u8], value: &[u8]) -> Result<Offset, StoreError> {
-    let payload = open(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is no offset".to_owned()));
+    let payload = open(key, value).and_then(|payload| payload.try_into().map_err(|_| "it is not an offset".to_owned()));
     payload.map(Offset::from_le_bytes).map_err(|reason| StoreError::DamagedValue {
         tree,
         key: String::from_utf8_lossy(key).into_owned(),
@@ -95,12 +95,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_opens(key in any::<Vec<u8>>(), payload in any::<Vec<u8>>()) {
+        fn sealing_round_trips(key in any::<Vec<u8>>(), payload in any::<Vec<u8>>()) {
             prop_assert_eq!(open(&key, &sealed(&key, &payload)).map(<[u8]>::to_vec), Ok(payload));
         }
 
         #[test]
-        fn a_flipped_bit_is_seen(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn a_flipped_bit_is_detected(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut value = sealed(&key, &payload);
             let place = place.index(value.len());
             value[place] ^= 1 << bit;
@@ -108,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn another_key_is_seen(payload in any::<Vec<u8>>(), a in any::<u32>(), b in any::<u32>()) {
+        fn a_wrong_key_is_detected(payload in any::<Vec<u8>>(), a in any::<u32>(), b in any::<u32>()) {
             prop_assume!(a != b);
             prop_assert!(open(&b.to_be_bytes(), &sealed(&a.to_be_bytes(), &payload)).is_err());
         }

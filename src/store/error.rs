@@ -1,11 +1,11 @@
-//! What can go wrong below the journal.
+//! The error type of the store.
 
 use super::codec::CodecError;
 use crate::domain::Offset;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the store refused or failed.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the data directory open.
@@ -27,19 +27,19 @@ pub enum StoreError {
         /// The newest format that this binary reads.
         supported: u32,
     },
-    /// There is no store where one should be.
+    /// The data directory has no store.
     #[error("there is no store in {}; name the data directory with --data-dir", dir.display())]
     NotFound {
         /// The data directory.
         dir: PathBuf,
     },
-    /// What should be made is there already.
-    #[error("{} is there already, and nothing is overwritten; choose another name, or move it away", path.display())]
+    /// The target of a write already exists.
+    #[error("{} already exists and nothing is overwritten; choose another name or move it away", path.display())]
     AlreadyExists {
         /// The file or directory.
         path: PathBuf,
     },
-    /// The journal ends before entries that are known to have been in it.
+    /// The journal lacks entries that it is known to have had.
     #[error(
         "the journal in {} ends at offset {end}, but {known} entries were in it: its files are damaged or not complete; restore them from a backup, \
          or give up the missing entries with `sequor rebuild --accept-loss`",
@@ -50,147 +50,148 @@ pub enum StoreError {
         dir: PathBuf,
         /// Where the journal ends.
         end: Offset,
-        /// Where it is known to have ended.
+        /// The known end of the journal before the loss.
         known: Offset,
     },
-    /// An archive is not a backup.
-    #[error("{} is no backup: {reason}", path.display())]
+    /// A file or directory is not a backup.
+    #[error("{} is not a backup: {reason}", path.display())]
     InvalidBackup {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The store holds data, but nothing says in which format.
+    /// The store holds data but no format number.
     #[error("the store in {} holds data but no format version; restore it from a backup", dir.display())]
     MissingFormat {
         /// The data directory.
         dir: PathBuf,
     },
-    /// No step leads on from the store's format.
-    #[error("the store has format {found}, and no migration leads on from it")]
+    /// No migration step starts from the store's format.
+    #[error("the store has format {found}, but this binary has no migration from that format; use a build that has one")]
     NoMigration {
         /// The format found in the store.
         found: u32,
     },
-    /// A file could not be read or written; `source` tells a full disk from a broken one.
+    /// A file operation failed. `source` distinguishes a full disk from other failures.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was tried: "writing", "syncing", …
+        /// The operation: "writing", "syncing", …
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The disk has too little room for what is to be made.
-    #[error("{} has {free} bytes free, and a fresh database may take {needed}; make room, or give up part of the journal with store.retain_entries or store.retain_for", dir.display())]
+    /// The disk has too little free space for a compaction.
+    #[error("{} has {free} bytes free, but the new database may need {needed}; free some space, or shorten the journal with store.retain_entries or store.retain_for", dir.display())]
     InsufficientDiskSpace {
         /// The data directory.
         dir: PathBuf,
-        /// How many bytes there should be, at least.
+        /// Required free space, in bytes.
         needed: u64,
-        /// How many there are.
+        /// Available free space, in bytes.
         free: u64,
     },
     /// The embedded database failed.
     #[error("{action} the database {}: {source}", path.display())]
     Database {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The database's directory.
         path: PathBuf,
-        /// What it said.
+        /// The error of the database.
         source: sled::Error,
     },
-    /// The embedded database gave up on its own files.
-    #[error("the database {} is damaged and gave up ({reason}); restore it from a backup", path.display())]
+    /// The embedded database panicked or found a wrong checksum.
+    #[error("the database {} is damaged ({reason}); restore it from a backup", path.display())]
     DatabaseDamaged {
         /// The database's directory.
         path: PathBuf,
-        /// The database's own words.
+        /// The panic message or the failed check.
         reason: String,
     },
-    /// What learning begins with can no longer be chosen.
-    #[error("the journal in {} has {entries} entries already: what learning begins with can only be set in an empty data directory", dir.display())]
+    /// The pretrained state can only be set while the journal is empty.
+    #[error("the journal in {} already has {entries} entries; the pretrained state can only be set in an empty data directory", dir.display())]
     JournalNotEmpty {
         /// The data directory.
         dir: PathBuf,
-        /// How many entries there are.
+        /// Number of journal entries.
         entries: Offset,
     },
-    /// It knows users by their ids, and is to know them by pseudonyms.
+    /// The store holds clear user ids, but pseudonymisation is enabled.
     #[error(
-        "the data directory {} holds clear ids, so that it cannot be pseudonymised from now on: write it out by `sequor export`, and `sequor import` that into a new one under privacy.pseudonymise",
+        "the data directory {} holds clear ids, so pseudonymisation cannot be enabled; run `sequor export` on it, then `sequor import` into a new directory with privacy.pseudonymise = true",
         dir.display()
     )]
     NotPseudonymised {
         /// The data directory.
         dir: PathBuf,
     },
-    /// It knows users by pseudonyms, and is to know them by their ids.
-    #[error("the data directory {} knows users by pseudonyms: set privacy.pseudonymise = true and give its secret, or every user would be two", dir.display())]
+    /// The store holds pseudonyms, but pseudonymisation is disabled.
+    #[error("the data directory {} holds pseudonyms; set privacy.pseudonymise = true and configure its secret, otherwise every user would appear as two", dir.display())]
     MissingSecret {
         /// The data directory.
         dir: PathBuf,
     },
-    /// It knows users by the pseudonyms of another secret.
-    #[error("the data directory {} knows users by the pseudonyms of another secret: give that one, or every user would be two", dir.display())]
+    /// The store holds pseudonyms of another secret.
+    #[error("the data directory {} holds pseudonyms of another secret; configure that secret, otherwise every user would appear as two", dir.display())]
     WrongSecret {
         /// The data directory.
         dir: PathBuf,
     },
-    /// An earlier write failed, so what the disk holds is unknown until the store is opened again.
-    #[error("the store in {} takes no more writes since one failed; it must be reopened", dir.display())]
+    /// An earlier write failed, so the content of the disk is unknown until the store is reopened.
+    #[error("the store in {} rejects writes because an earlier write failed; it must be reopened", dir.display())]
     NeedsReopen {
         /// The data directory.
         dir: PathBuf,
     },
-    /// The store was opened again, and what was written before it may be gone.
-    #[error("the store in {} was opened again meanwhile", dir.display())]
+    /// The store was reopened, so earlier writes may be lost.
+    #[error("the store in {} was reopened during the operation", dir.display())]
     Reopened {
         /// The data directory.
         dir: PathBuf,
     },
-    /// A journal record does not hold what was written.
+    /// A journal record is damaged.
     #[error("the journal record at offset {offset} is damaged: {reason}")]
     DamagedRecord {
         /// The offset of the record's first entry.
         offset: Offset,
-        /// How it is known.
+        /// The check that failed.
         reason: String,
     },
-    /// Entries are missing from the journal.
+    /// The journal has a gap.
     #[error("the journal has no entries from offset {from} to {until}")]
     MissingEntries {
         /// The first missing offset.
         from: Offset,
-        /// The first offset that is there again.
+        /// The first offset after the gap.
         until: Offset,
     },
-    /// A session record, an item table page or a meta value does not hold what was written.
+    /// A value outside the journal is damaged: a session record, a page of item names, a watermark,
+    /// …
     #[error("the {tree} value under {key} is damaged: {reason}")]
     DamagedValue {
-        /// The tree that it stands in.
+        /// The tree of the value.
         tree: &'static str,
-        /// Its key, printable.
+        /// The key, printable.
         key: String,
-        /// How it is known.
+        /// The check that failed.
         reason: String,
     },
-    /// A value could not be turned into bytes or back.
+    /// A value could not be encoded or decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
 impl StoreError {
-    /// An [`StoreError::Io`] on that path, for `map_err`.
+    /// Builds a [`StoreError::Io`] for `path`, for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// Whether the disk (or the quota) is full: it passes once there is room again.
+    /// Whether the disk or the quota is full. The condition ends when space is freed.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         let source = match self {

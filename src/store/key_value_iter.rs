@@ -1,4 +1,4 @@
-//! Iteration over a tree of the database, and calls into the database that survive its panics.
+//! Iteration over a database tree, and conversion of database panics into errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// Keys and values of a tree, in key order. Ends after the first error; a panic of the database is
-/// an error.
+/// Iterator over the keys and values of a tree, in key order. It ends after the first error. A
+/// panic of the database becomes an error.
 pub(crate) struct KeyValueIter {
     pairs: sled::Iter,
     path: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct KeyValueIter {
 }
 
 impl KeyValueIter {
-    /// Iterates over `pairs` of the database in `path`.
+    /// Wraps `pairs`, an iterator of the database in `path`.
     pub(crate) fn new(pairs: sled::Iter, path: &Path) -> Self {
         Self { pairs, path: path.to_owned(), ended: false }
     }
@@ -48,26 +48,26 @@ impl DoubleEndedIterator for KeyValueIter {
     }
 }
 
-/// Calls the database, which panics on some kinds of damage to its files.
+/// Runs `call` and converts a panic into an error: the database panics on some kinds of damage to
+/// its files.
 ///
 /// # Errors
-/// What `call` says, and [`StoreError::DatabaseDamaged`] if it panics.
+/// The error of `call`, or [`StoreError::DatabaseDamaged`] if it panics.
 pub(super) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(gave_up(path, panic.as_ref())))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panic_error(path, panic.as_ref())))
 }
 
-/// Converts an error of the database. Damage that the database detects is reported like damage at
-/// which it panics.
+/// Converts an error of the database. A checksum failure becomes the same error as a panic.
 pub(super) fn failed(action: &'static str, path: &Path, source: sled::Error) -> StoreError {
     match source {
         sled::Error::Corruption { .. } => {
-            StoreError::DatabaseDamaged { path: path.to_owned(), reason: format!("{action} it, a checksum did not hold") }
+            StoreError::DatabaseDamaged { path: path.to_owned(), reason: format!("a checksum failed while {action} it") }
         }
         source => StoreError::Database { action, path: path.to_owned(), source },
     }
 }
 
-pub(super) fn gave_up(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
-    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    StoreError::DatabaseDamaged { path: path.to_owned(), reason: said.unwrap_or("no reason given").to_owned() }
+pub(super) fn panic_error(path: &Path, panic: &(dyn Any + Send)) -> StoreError {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    StoreError::DatabaseDamaged { path: path.to_owned(), reason: message.unwrap_or("panic without a message").to_owned() }
 }

@@ -1,19 +1,20 @@
-//! Keys, laid out so that the order of bytes is the order of numbers.
+//! The keys of the trees. The byte order of a key is the order of its numbers.
 
 use crate::domain::Offset;
 
-/// A piece of a journal record: the offset of the record's first entry, then the number of the
-/// piece. `offset: u64, big-endian ‖ piece: u32, big-endian`, so that keys sort in journal order.
+/// Key of a piece of a journal record: the offset of the record's first entry, then the number of
+/// the piece. Layout: `offset: u64, big-endian ‖ piece: u32, big-endian`, so that keys sort in
+/// journal order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PieceKey {
     /// The offset of the record's first entry.
     pub first: Offset,
-    /// 0 for the piece that begins the record.
+    /// Number of the piece; 0 is the first.
     pub piece: u32,
 }
 
 impl PieceKey {
-    /// The key's bytes.
+    /// Encodes the key.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 12] {
         let mut bytes = [0; 12];
@@ -23,7 +24,7 @@ impl PieceKey {
         bytes
     }
 
-    /// The key that these bytes are, or `None` if they are none.
+    /// Decodes a key; `None` if the length is wrong.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (first, piece) = bytes.split_first_chunk::<8>()?;
@@ -31,30 +32,30 @@ impl PieceKey {
     }
 }
 
-/// Begins the key of every user's session record, so that no user id is a [`SESSIONS_WATERMARK_KEY`].
+/// Prefix of every session record key, so that no user id collides with [`SESSIONS_WATERMARK_KEY`].
 pub const USER_PREFIX: &[u8] = b"u";
 
-/// Where the tree of sessions keeps the offset that its records reach.
+/// Key of the session records' watermark in the session tree.
 pub const SESSIONS_WATERMARK_KEY: &[u8] = b"m/through";
-/// Where the tree of items keeps the offset that its names reach; longer than any number's key.
+/// Key of the item names' watermark in the item tree. It is longer than the key of a page.
 pub const ITEMS_WATERMARK_KEY: &[u8] = b"through";
 
-/// Where the default tree keeps what tells the secret of the pseudonyms from others.
+/// Key of the fingerprint of the pseudonym secret in the default tree.
 pub const FINGERPRINT_KEY: &[u8] = b"pseudonyms";
 
-/// What stands for a user in what is said of a key: the same for the same user, and never the id.
+/// A stable name for a user in errors and logs, derived from a hash; it never contains the id.
 #[must_use]
 pub fn redacted(user_id: &str) -> String {
     format!("user #{:08x}", crc32fast::hash(user_id.as_bytes()))
 }
 
-/// The key of a user's session record.
+/// Key of a user's session record.
 #[must_use]
 pub fn user_key(user_id: &str) -> Vec<u8> {
     [USER_PREFIX, user_id.as_bytes()].concat()
 }
 
-/// The user whose record stands under this key, or `None` if it is no record's.
+/// The user of a session record key; `None` for other keys.
 #[must_use]
 pub fn parse_user_key(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(USER_PREFIX)?).ok()
@@ -81,13 +82,13 @@ mod tests {
         }
 
         #[test]
-        fn other_lengths_are_no_piece_keys(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
+        fn from_bytes_rejects_other_lengths(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
             prop_assert_eq!(PieceKey::from_bytes(&bytes).is_some(), bytes.len() == 12);
         }
     }
 
     #[test]
-    fn the_reserved_keys_are_no_records() {
+    fn reserved_keys_are_not_records() {
         assert_eq!(parse_user_key(SESSIONS_WATERMARK_KEY), None);
         assert_ne!(ITEMS_WATERMARK_KEY.len(), 4);
     }

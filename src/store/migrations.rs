@@ -41,8 +41,9 @@ fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
 /// was in. `sync` makes durable what was written so far.
 ///
 /// # Errors
-/// [`StoreError::NewerFormat`] and [`StoreError::MissingFormat`] for a store that this binary cannot read,
-/// [`StoreError::NoMigration`] if a step is missing, and whatever a step or a sync says.
+/// [`StoreError::NewerFormat`] and [`StoreError::MissingFormat`] for a store that this binary
+/// cannot read, [`StoreError::NoMigration`] if a step is missing, and whatever a step or a sync
+/// says.
 pub(crate) fn migrate(
     db: &sled::Db,
     dir: &Path,

@@ -17,10 +17,10 @@
 //! <data-dir>/origin         the pretrained network of this directory, as a checkpoint
 //! ```
 //!
-//! The journal is the truth. All other state is derived from it and stores the offset that it
-//! contains, so that a restart applies only the tail. All trees share one log, and a restart finds a
-//! prefix of it. So derived state writes its values first and its offset last, and needs no
-//! transaction.
+//! The journal is the source of truth. All other state is derived from it and stores the offset
+//! that it contains, so a restart applies only the tail of the journal. All trees share one log,
+//! and a restart recovers a prefix of that log. Derived state writes its values first and its
+//! offset last, so it needs no transaction.
 
 mod alias_tree;
 mod archive;
@@ -82,32 +82,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-/// How long, and how often, to wait for a directory's lock. A child process holds a copy of its
-/// parent's lock between `fork` and `exec`.
-const LOCK_PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
+/// Pause between attempts to lock a data directory, and the number of retries. A child process
+/// holds a copy of its parent's lock between `fork` and `exec`.
+const LOCK_RETRY: (Duration, u32) = (Duration::from_millis(10), 50);
 
-/// Bytes of a database from which on its next opening is worth preparing.
-const WORTH_RESTING: u64 = 64 << 20;
+/// Minimum size of a database, in bytes, for which [`Store::prepare_for_shutdown`] does anything.
+const MIN_BYTES_TO_PREPARE: u64 = 64 << 20;
 
-/// The folder of the states that a rollback went to or left.
+/// Folder of the states before and after each rollback.
 const RESTORE_POINTS: &str = "restore-points";
 
-/// What an acknowledged event survives.
+/// The failure that an acknowledged event survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// The loss of power: the bytes are on the disk (`fdatasync`) before an event is acknowledged.
+    /// Loss of power: the store writes the bytes to the disk (`fdatasync`) before it acknowledges
+    /// an event.
     #[default]
     PowerLoss,
-    /// The death of the process, `kill -9` included, but not that of the machine: the bytes are the
-    /// kernel's before an event is acknowledged.
+    /// A crash of the process, `kill -9` included, but not of the machine: the store passes the
+    /// bytes to the kernel before it acknowledges an event.
     ProcessCrash,
 }
 
-/// How to open a store.
+/// Options for opening a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// How many bytes of pages the database keeps in memory.
+    /// Size of the database's page cache, in bytes.
     pub cache_bytes: u64,
 }
 
@@ -117,19 +118,19 @@ impl Default for StoreOptions {
     }
 }
 
-/// Room on a disk, in bytes.
+/// Free space and size of a disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What is left for this process.
+    /// Space that this process can still use.
     pub free: u64,
-    /// The whole.
+    /// Size of the disk.
     pub size: u64,
 }
 
-/// The file's name in the data directory.
+/// Name of the file of the pretrained network in the data directory.
 const ORIGIN: &str = "origin";
 
-/// The open store of one data directory. Cloning shares it.
+/// An open store of one data directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<StoreShared>,
@@ -139,51 +140,51 @@ pub struct Store {
 struct StoreShared {
     dir: PathBuf,
     options: StoreOptions,
-    /// `None` only while it is being opened again, and after that failed.
+    /// `None` only while the database is being reopened, and after a failed reopening.
     engine: RwLock<Option<Arc<Engine>>>,
     /// Read-locked by writers, so that the engine is not replaced during a write. Locked before
     /// `engine`.
     writers: RwLock<()>,
-    /// One compaction at a time.
+    /// Serialises compactions.
     compacting: Mutex<()>,
-    /// What the last one left, in bytes of disk; 0 if there was none.
+    /// Size of the database after the last compaction, in bytes; 0 if there was none.
     compacted_to: AtomicU64,
-    /// How often it was opened again.
+    /// Number of times the database was reopened.
     reopenings: AtomicU64,
-    /// Locked for as long as the store is open. Last, so that it is released when the database's
-    /// files are closed.
+    /// Lock file of the data directory, locked while the store is open. It is the last field, so
+    /// that it is released after the database's files are closed.
     _lock: File,
 }
 
 impl Store {
-    /// Opens the store of a data directory, which is created if it is not there, and migrates it to
-    /// the present [`FORMAT`].
+    /// Opens the store of a data directory and migrates it to the current [`FORMAT`]. Creates the
+    /// directory if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NewerFormat`] and its
-    /// like for a format that this binary cannot read, [`StoreError::DatabaseDamaged`] or
-    /// [`StoreError::DamagedRecord`] if what is there is not what was written, or what the disk
-    /// says.
+    /// [`StoreError::Locked`] if another process has the directory open.
+    /// [`StoreError::NewerFormat`], [`StoreError::MissingFormat`] or [`StoreError::NoMigration`] if
+    /// this binary cannot read the format. [`StoreError::DatabaseDamaged`] or
+    /// [`StoreError::DamagedRecord`] if stored data is damaged. Any I/O error.
     pub fn open(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         Self::open_by(dir.as_ref(), options, false)
     }
 
-    /// Opens the store of a data directory that must have one.
+    /// Opens the store of a data directory that already contains one.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if it has none, otherwise as [`Store::open`].
+    /// [`StoreError::NotFound`] if the directory has no store, otherwise as [`Store::open`].
     pub fn open_existing(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        present(dir.as_ref())?;
+        require_store(dir.as_ref())?;
         Self::open(dir, options)
     }
 
-    /// Opens a store to look at it, also where its journal's last record is damaged, which
-    /// [`Store::open`] refuses.
+    /// Opens a store for inspection. Unlike [`Store::open`], it accepts a damaged last journal
+    /// record.
     ///
     /// # Errors
     /// As [`Store::open_existing`].
     pub fn open_for_inspection(dir: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
-        present(dir.as_ref())?;
+        require_store(dir.as_ref())?;
         Self::open_by(dir.as_ref(), options, true)
     }
 
@@ -192,11 +193,11 @@ impl Store {
         let lock_path = dir.join("lock");
         let lock =
             File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(StoreError::io("opening", &lock_path))?;
-        let (pause, mut patience) = LOCK_PATIENCE;
+        let (pause, mut retries) = LOCK_RETRY;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if patience > 0 => patience -= 1,
+                Err(TryLockError::WouldBlock) if retries > 0 => retries -= 1,
                 Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { dir: dir.to_owned() }),
                 Err(TryLockError::Error(source)) => return Err(StoreError::io("locking", &lock_path)(source)),
             }
@@ -217,40 +218,40 @@ impl Store {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Closes the database and opens it again, which is how writes come back after one failed: what
-    /// the disk really holds is found by reading it. Every clone of the store goes on with the new
-    /// opening; calls under way elsewhere are waited for.
+    /// Closes the database and opens it again, to allow writes after a write failed: reading the
+    /// files shows what the disk really holds. All clones of the store use the reopened database.
+    /// Waits for calls in other threads to finish.
     ///
     /// # Errors
-    /// [`StoreError::Io`] while the disk still takes no writes: nothing was closed, and what can be
-    /// read still can. Otherwise as [`Store::open`]: the store then stays closed, and every call on
-    /// it is [`StoreError::NeedsReopen`]. Either way this may be tried again.
+    /// [`StoreError::Io`] while the disk still rejects writes: the database stays open and
+    /// readable. Otherwise as [`Store::open`]: the store stays closed, and every call returns
+    /// [`StoreError::NeedsReopen`]. The caller can retry in both cases.
     pub fn reopen(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         probe(&shared.dir.join("probe"))?;
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(former) = engine.take() {
-            // A compaction that is copying it breaks off and lets it go.
-            former.mark_failed();
+        if let Some(old) = engine.take() {
+            // A running compaction then stops and releases the database.
+            old.mark_failed();
         }
         let number = shared.reopenings.fetch_add(1, Ordering::SeqCst) + 1;
         *engine = Some(Arc::new(Engine::open(&shared.dir, &switchover::current_database(&shared.dir)?, &shared.options, number, false)?));
         Ok(())
     }
 
-    /// Closes the database and opens it once more: the next opening then need not read again what
-    /// was written since this one, which takes about a second a gigabyte. To be called when nothing
-    /// more is written. Of a small database nothing is to be gained, and it stays as it is.
+    /// Closes and reopens the database, so that the next start does not replay the log written
+    /// since this opening. Replaying takes about one second per gigabyte. Call it after the last
+    /// write. A small database gains nothing from this and is left as it is.
     ///
     /// # Errors
     /// As [`Store::reopen`].
     pub fn prepare_for_shutdown(&self) -> Result<(), StoreError> {
-        if self.size_on_disk()? < WORTH_RESTING { Ok(()) } else { self.reopen() }
+        if self.size_on_disk()? < MIN_BYTES_TO_PREPARE { Ok(()) } else { self.reopen() }
     }
 
-    /// The number of the present opening: what was written in an earlier one and not made durable
-    /// may be gone.
+    /// Number of the current opening. Data that was written in an earlier opening and not synced
+    /// may be lost.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -258,13 +259,13 @@ impl Store {
         Ok(self.engine()?.generation)
     }
 
-    /// Whether a write failed, so that no more are taken until [`Store::reopen`].
+    /// Whether a write failed, so that the store rejects writes until [`Store::reopen`].
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.engine().map_or(true, |engine| engine.has_failed())
     }
 
-    /// The format that the store was in before this process opened it.
+    /// Format of the store before this process opened it.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -272,25 +273,26 @@ impl Store {
         Ok(self.engine()?.format_found)
     }
 
-    /// Passes a journal that has every entry that it is known to have had. The database takes
-    /// damage to its log for the log's end: then the journal ends early, and only this says so.
+    /// Checks that the journal has all entries that it is known to have had. The database treats
+    /// damage to its log as the end of the log, so the journal ends early; only this check detects
+    /// that.
     ///
     /// # Errors
-    /// [`StoreError::JournalTruncated`] if it ends before, or what reading says.
+    /// [`StoreError::JournalTruncated`] if the journal ends early, or any read error.
     pub fn check_journal_end(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
         let written = engine.end_marker.value_at_open().unwrap_or_else(|reason| {
-            tracing::warn!(path = %engine.end_marker.path().display(), reason, "how far the journal should reach cannot be told");
+            tracing::warn!(path = %engine.end_marker.path().display(), reason, "the file that records the journal's end is damaged; a truncated journal may stay undetected");
             None
         });
         let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?));
         if known > end { Err(StoreError::JournalTruncated { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
     }
 
-    /// Closes the store and waits until nothing writes to its files any more.
+    /// Closes the store and waits until the database no longer writes to its files.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if it stays open, as it does while it has other clones.
+    /// [`StoreError::Io`] if the store stays open, for example because other clones exist.
     pub fn close(self) -> Result<(), StoreError> {
         let path = self.database_path()?;
         drop(self);
@@ -315,25 +317,25 @@ impl Store {
         SessionTree::new(self.clone())
     }
 
-    /// Who was merged into whom.
+    /// The aliases of merged users.
     #[must_use]
     pub fn aliases(&self) -> AliasTree {
         AliasTree::new(self.clone())
     }
 
-    /// Who is to be erased, and who was.
+    /// The pending erasures and the digests of erased users.
     #[must_use]
     pub fn erasures(&self) -> ErasureTree {
         ErasureTree::new(self.clone())
     }
 
-    /// What was kept long enough and is still to be taken out.
+    /// The expiries that are in progress.
     #[must_use]
     pub fn expiries(&self) -> ExpiryTree {
         ExpiryTree::new(self.clone())
     }
 
-    /// How far users' consent goes.
+    /// The consents of the users.
     #[must_use]
     pub fn consents(&self) -> ConsentTree {
         ConsentTree::new(self.clone())
@@ -345,27 +347,27 @@ impl Store {
         ItemTree::new(self.clone())
     }
 
-    /// The notes on entries that are passed over.
+    /// The quarantined entries.
     #[must_use]
     pub fn quarantine(&self) -> QuarantineTree {
         QuarantineTree::new(self.clone())
     }
 
-    /// The checkpoints, of which the newest `keep` are kept (at least one).
+    /// The checkpoints, for writing. Writing keeps the newest `keep` of them (at least one).
     ///
     /// # Errors
-    /// [`StoreError::Io`] if their directory cannot be created or read.
+    /// [`StoreError::Io`] if the directory cannot be created or read.
     pub fn checkpoints(&self, keep: usize) -> Result<Checkpoints, StoreError> {
         Checkpoints::open(&self.shared.dir.join(checkpoints::FOLDER), keep)
     }
 
-    /// The checkpoints as they are, to read from while another writes there.
+    /// The checkpoints, for reading while another process or thread writes there.
     #[must_use]
     pub fn checkpoints_read_only(&self) -> Checkpoints {
         Checkpoints::in_data_dir(&self.shared.dir)
     }
 
-    /// Every state on the disk that the model can go back to, ascending by offset.
+    /// All stored states that a rollback can restore, ascending by offset.
     ///
     /// # Errors
     /// [`StoreError::Io`] if a directory cannot be read.
@@ -377,14 +379,13 @@ impl Store {
         Ok(points)
     }
 
-    /// The states that a rollback went to or left, as they are.
+    /// The states before and after each rollback, for reading.
     #[must_use]
     pub fn restore_points_read_only(&self) -> Checkpoints {
         Checkpoints::read_only(&self.shared.dir.join(RESTORE_POINTS))
     }
 
-    /// The states that a rollback went to or left, to be written to; how many are kept is the
-    /// writer's affair.
+    /// The states before and after each rollback, for writing. The caller removes old ones.
     ///
     /// # Errors
     /// As [`Store::checkpoints`].
@@ -392,11 +393,11 @@ impl Store {
         Checkpoints::open(&self.shared.dir.join(RESTORE_POINTS), usize::MAX)
     }
 
-    /// What learning began with before the journal's first entry, to be read from; `None` if that
-    /// was nothing.
+    /// A reader of the pretrained state that learning started from; `None` if learning started from
+    /// scratch.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if it cannot be read or is not what was written.
+    /// [`StoreError::Io`] if the file cannot be read or is damaged.
     pub fn pretrained_state(&self) -> Result<Option<CheckpointReader>, StoreError> {
         let path = self.shared.dir.join(ORIGIN);
         match open_checkpoint(&path) {
@@ -405,12 +406,12 @@ impl Store {
         }
     }
 
-    /// Writes, durably, what learning begins with: only before the journal's first entry, since
-    /// everything after it is a fold that began so.
+    /// Durably writes the pretrained state that learning starts from. Only an empty journal accepts
+    /// it, because all derived state depends on it.
     ///
     /// # Errors
-    /// [`StoreError::JournalNotEmpty`] if the journal has an entry, or what `fill` or the disk
-    /// says.
+    /// [`StoreError::JournalNotEmpty`] if the journal has entries, or any error of `fill` or of the
+    /// disk.
     pub fn set_pretrained_state<E: From<StoreError>>(&self, fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), E>) -> Result<(), E> {
         let entries = self.journal().next_offset()?;
         if entries > 0 {
@@ -420,10 +421,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes durable whatever was written so far, session records and item names too.
+    /// Makes all earlier writes durable, session records and item names included.
     ///
     /// # Errors
-    /// What the disk says; the store then counts as failed.
+    /// Any I/O error; the store then counts as failed.
     pub fn sync(&self, durability: Durability) -> Result<(), StoreError> {
         let engine = self.writable()?;
         let end = engine.journal_end();
@@ -434,47 +435,47 @@ impl Store {
         Ok(())
     }
 
-    /// How many bytes the database's files take on the disk.
+    /// Size of the database's files on the disk, in bytes.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any I/O error.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
         self.engine()?.size_on_disk()
     }
 
-    /// The disk that the data directory is on.
+    /// Free space and size of the disk that holds the data directory.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Any I/O error.
     pub fn disk_space(&self) -> Result<DiskSpace, StoreError> {
         let dir = &self.shared.dir;
         let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
         Ok(DiskSpace { free: disk.f_bavail.saturating_mul(disk.f_frsize), size: disk.f_blocks.saturating_mul(disk.f_frsize) })
     }
 
-    /// The present opening, to read from.
+    /// The open database, for reading.
     fn engine(&self) -> Result<Arc<Engine>, StoreError> {
         let engine = self.shared.engine.read().unwrap_or_else(PoisonError::into_inner);
         engine.clone().ok_or_else(|| StoreError::NeedsReopen { dir: self.shared.dir.clone() })
     }
 
-    /// The present opening, to write to. No other one takes its place before what is returned is
-    /// dropped; nobody may hold two at once.
+    /// The open database, for writing. The guard keeps the database from being replaced. A thread
+    /// must not hold two guards at once.
     fn writable(&self) -> Result<StoreWriteGuard<'_>, StoreError> {
-        let unmoved = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.shared.writers.read().unwrap_or_else(PoisonError::into_inner);
         let engine = self.engine()?;
         if engine.has_failed() {
             Err(StoreError::NeedsReopen { dir: self.shared.dir.clone() })
         } else {
-            Ok(StoreWriteGuard { engine, _unmoved: unmoved })
+            Ok(StoreWriteGuard { engine, _writers: writers })
         }
     }
 }
 
-/// An opening that is written to.
+/// Write access to the database: it cannot be replaced while the guard exists.
 struct StoreWriteGuard<'s> {
     engine: Arc<Engine>,
-    _unmoved: RwLockReadGuard<'s, ()>,
+    _writers: RwLockReadGuard<'s, ()>,
 }
 
 impl Deref for StoreWriteGuard<'_> {
@@ -485,14 +486,14 @@ impl Deref for StoreWriteGuard<'_> {
     }
 }
 
-/// Passes a data directory that has a store.
-fn present(dir: &Path) -> Result<(), StoreError> {
+/// Checks that a data directory contains a store.
+fn require_store(dir: &Path) -> Result<(), StoreError> {
     let found = dir.is_dir() && switchover::current_database(dir)?.is_dir();
     if found { Ok(()) } else { Err(StoreError::NotFound { dir: dir.to_owned() }) }
 }
 
-/// Whether the disk takes writes (again): as many bytes as an opening may have to write, and a
-/// sync.
+/// Checks that the disk accepts writes: writes and syncs as many bytes as opening a database may
+/// write.
 fn probe(path: &Path) -> Result<(), StoreError> {
     const BYTES: usize = 4 << 20;
     let written = File::create(path).and_then(|mut file| {

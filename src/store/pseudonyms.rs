@@ -8,8 +8,9 @@ impl Store {
     /// the first; afterwards no other is passed, since under another every user would be two.
     ///
     /// # Errors
-    /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or [`StoreError::WrongSecret`] if the
-    /// store was written otherwise, or what reading and writing it says.
+    /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or
+    /// [`StoreError::WrongSecret`] if the store was written otherwise, or what reading and writing
+    /// it says.
     pub fn check_pseudonym_secret(&self, fingerprint: Option<[u8; 16]>) -> Result<(), StoreError> {
         let dir = || self.dir().to_owned();
         match (self.fingerprint()?, fingerprint) {

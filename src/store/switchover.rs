@@ -51,8 +51,8 @@ pub(super) fn next_database(dir: &Path, path: &Path) -> Result<PathBuf, StoreErr
     Ok(next)
 }
 
-/// Lets the database in `database_path`, which is on the disk with all that it has, be the store of the data
-/// directory `dir` from now on.
+/// Lets the database in `database_path`, which is on the disk with all that it has, be the store of
+/// the data directory `dir` from now on.
 ///
 /// # Errors
 /// What the file system says. Which of the two a start finds is then not known.

@@ -8,57 +8,57 @@ use std::sync::{Mutex, PoisonError};
 /// A tree's name and a key in it.
 pub(crate) type WritePosition = (Vec<u8>, Vec<u8>);
 
-/// The places written to, and the bytes that stand there.
+/// Written positions and the number of live bytes.
 #[derive(Debug, Default)]
 pub(crate) struct WriteTracker {
-    /// Where something was written or removed since this was asked for; `None` while nobody asks.
-    places: Mutex<Option<BTreeSet<WritePosition>>>,
-    /// By how much keys and values have grown since the database was opened, and, once that was
-    /// counted, what there was.
+    /// Positions of the writes and removals since tracking started; `None` if tracking is off.
+    positions: Mutex<Option<BTreeSet<WritePosition>>>,
+    /// Growth of all keys and values since the database was opened, in bytes; after
+    /// [`WriteTracker::set_counted_bytes`], their total size.
     bytes: AtomicI64,
     counted: AtomicBool,
 }
 
 impl WriteTracker {
-    /// Records a finished write; later reads of the key see its value. `former` is the replaced
-    /// value, `length` the length of the new one.
-    pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], former: Option<&[u8]>, length: Option<usize>) {
+    /// Records a write after it is finished, so that a later read of the key sees the new value.
+    /// `old` is the replaced value, `length` the length of the new one.
+    pub(crate) fn record_write(&self, tree: &sled::Tree, key: &[u8], old: Option<&[u8]>, length: Option<usize>) {
         let bytes = |length: Option<usize>| length.map_or(0, |length| as_bytes(key.len() + length));
-        self.bytes.fetch_add(bytes(length) - bytes(former.map(<[u8]>::len)), Ordering::Relaxed);
-        if let Some(places) = self.places.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            places.insert((tree.name().to_vec(), key.to_vec()));
+        self.bytes.fetch_add(bytes(length) - bytes(old.map(<[u8]>::len)), Ordering::Relaxed);
+        if let Some(positions) = self.positions.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            positions.insert((tree.name().to_vec(), key.to_vec()));
         }
     }
 
-    /// Notes every place from now on.
+    /// Starts to track written positions.
     pub(crate) fn start_tracking(&self) {
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
+        *self.positions.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
     }
 
-    /// The places noted since the last time.
+    /// Returns and clears the positions tracked since the last call.
     pub(crate) fn drain_positions(&self) -> BTreeSet<WritePosition> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Notes no more.
+    /// Stops tracking.
     pub(crate) fn stop_tracking(&self) {
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.positions.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// By how much keys and values have grown since the database was opened.
+    /// Growth of all keys and values since the database was opened, in bytes.
     pub(crate) fn growth(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes in that all keys and values were counted to be so many bytes, since they had `growth`
-    /// by so much.
+    /// Sets the total size of all keys and values after a count. `grown` is the
+    /// [`WriteTracker::growth`] at the start of the count.
     pub(crate) fn set_counted_bytes(&self, bytes: u64, grown: i64) {
         if !self.counted.swap(true, Ordering::AcqRel) {
             self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX).saturating_sub(grown), Ordering::Relaxed);
         }
     }
 
-    /// The bytes of all keys and values, if they were counted.
+    /// Total size of all keys and values in bytes, if it was counted.
     pub(crate) fn live_bytes(&self) -> Option<u64> {
         let counted = self.counted.load(Ordering::Acquire);
         counted.then(|| self.bytes.load(Ordering::Relaxed).max(0).unsigned_abs())

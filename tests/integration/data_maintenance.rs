@@ -128,7 +128,7 @@ fn a_whole_directory_verifies_and_damage_is_told_by_place_reason_and_remedy() {
     let mut spoilt = whole.clone();
     spoilt[whole.len() / 2] ^= 1;
     fs::write(&file, spoilt).unwrap();
-    refused(on(&data, &["verify"]), &[file.to_str().unwrap(), "its checksum is another", "delete the file", "damaged in one place"]);
+    refused(on(&data, &["verify"]), &[file.to_str().unwrap(), "its checksum does not match", "delete the file", "damaged in one place"]);
     fs::write(&file, whole).unwrap();
 
     fs::write(data.join("store/db"), vec![1; 4096]).unwrap();
@@ -193,7 +193,7 @@ fn a_backup_through_the_daemon_has_what_was_acknowledged_before_it_began() {
             assert!(after > before, "nothing was sent meanwhile");
             refused(
                 run(&["backup", target.to_str().unwrap(), "--url", daemon.admin_address()]),
-                &["is there already", "nothing is overwritten"],
+                &["already exists", "nothing is overwritten"],
             );
 
             let data = home.path().join(format!("restored{place}"));
@@ -245,7 +245,7 @@ fn a_backup_of_a_stopped_directory_is_restored_only_where_nothing_is() {
         let target = home.path().join(name);
         let table = succeeds(on(&data, &["backup", target.to_str().unwrap()]));
         assert!(table.contains("journal entries            405") && table.contains("at 405"), "{table}");
-        refused(on(&data, &["backup", target.to_str().unwrap()]), &["is there already"]);
+        refused(on(&data, &["backup", target.to_str().unwrap()]), &["already exists"]);
         let restored = home.path().join(format!("from-{name}"));
         succeeds(on(&restored, &["restore", target.to_str().unwrap()]));
         assert_eq!(export(&restored), expected);
@@ -258,7 +258,7 @@ fn a_backup_of_a_stopped_directory_is_restored_only_where_nothing_is() {
     fs::write(&file, &whole[..whole.len() - 10]).unwrap();
     let nowhere = home.path().join("nowhere");
     refused(on(&nowhere, &["restore", file.to_str().unwrap()]), &["file.tar.gz"]);
-    refused(on(&nowhere, &["restore", home.path().to_str().unwrap()]), &["is no backup"]);
+    refused(on(&nowhere, &["restore", home.path().to_str().unwrap()]), &["is not a backup"]);
     refused(on(&nowhere, &["restore", "absent"]), &["absent"]);
     assert!(!nowhere.exists());
     refused(run(&["restore", file.to_str().unwrap()]), &["--data-dir"]);
@@ -364,7 +364,7 @@ fn what_learning_began_with_is_kept_and_comes_first() {
     fs::write(data.join("origin"), spoilt).unwrap();
     refused(
         on(&data, &["verify"]),
-        &["origin: ", "its checksum is another", "only a backup helps: `sequor restore`", "damaged in one place"],
+        &["origin: ", "its checksum does not match", "only a backup helps: `sequor restore`", "damaged in one place"],
     );
 }
 

@@ -256,7 +256,7 @@ fn a_daemon_begins_with_what_was_trained_and_every_restart_does() {
     daemon.send_events(&[event("h1", "ann", "item7")]);
     daemon.terminate();
     let said = refused(&unlearned.start_expecting_failure(&[&begin]));
-    assert!(said.contains("1 entries already"), "{said}");
+    assert!(said.contains("already has 1 entries"), "{said}");
 }
 
 /// Recorded behaviour where there is some.

@@ -28,7 +28,7 @@ fn newest(checkpoints: &Checkpoints) -> Option<(Offset, Vec<u8>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn damage_anywhere_is_passed_over(
+    fn a_checkpoint_damaged_anywhere_is_skipped(
         payload in proptest::collection::vec(any::<u8>(), 0..600),
         place in any::<prop::sample::Index>(),
         damage in prop_oneof![(0..8_u8).prop_map(Some), Just(None)],
@@ -52,7 +52,7 @@ proptest! {
 }
 
 #[test]
-fn the_newest_is_read_and_the_oldest_go() {
+fn the_newest_is_read_and_the_oldest_are_removed() {
     let (_dir, checkpoints) = checkpoints(2);
     assert_eq!(newest(&checkpoints), None);
     for offset in [5, 40, 300] {
@@ -63,12 +63,12 @@ fn the_newest_is_read_and_the_oldest_go() {
 }
 
 #[test]
-fn those_of_a_fold_that_was_further_do_not_push_out_what_another_writes() {
+fn later_checkpoints_of_another_run_do_not_push_out_new_ones() {
     let (_dir, checkpoints) = checkpoints(2);
     for offset in [100, 120, 140] {
-        write(&checkpoints, offset, b"one fold");
+        write(&checkpoints, offset, b"another run");
     }
-    for (offset, left) in [
+    for (offset, expected) in [
         (20, vec![20, 120, 140]),
         (40, vec![20, 40, 120, 140]),
         (60, vec![40, 60, 120, 140]),
@@ -76,14 +76,14 @@ fn those_of_a_fold_that_was_further_do_not_push_out_what_another_writes() {
         (121, vec![120, 121, 140]),
         (140, vec![121, 140]),
     ] {
-        write(&checkpoints, offset, b"the other");
-        assert_eq!(checkpoints.offsets().unwrap(), left);
+        write(&checkpoints, offset, b"this run");
+        assert_eq!(checkpoints.offsets().unwrap(), expected);
     }
-    assert_eq!(newest(&checkpoints), Some((140, b"the other".to_vec())));
+    assert_eq!(newest(&checkpoints), Some((140, b"this run".to_vec())));
 }
 
 #[test]
-fn one_that_knows_more_than_the_journal_is_passed_over() {
+fn a_checkpoint_ahead_of_the_journal_is_skipped() {
     let (_dir, checkpoints) = checkpoints(2);
     write(&checkpoints, 5, b"five");
     write(&checkpoints, 6, b"six");
@@ -92,7 +92,7 @@ fn one_that_knows_more_than_the_journal_is_passed_over() {
 }
 
 #[test]
-fn a_renamed_one_is_damaged() {
+fn a_renamed_checkpoint_is_skipped() {
     let (_dir, checkpoints) = checkpoints(2);
     write(&checkpoints, 5, b"five");
     std::fs::rename(checkpoints.path(5), checkpoints.path(6)).unwrap();
@@ -100,7 +100,7 @@ fn a_renamed_one_is_damaged() {
 }
 
 #[test]
-fn a_failed_one_leaves_the_others_and_no_file() {
+fn a_failed_write_leaves_the_others_and_no_file() {
     let (dir, checkpoints) = checkpoints(1);
     write(&checkpoints, 5, b"five");
     let failed = checkpoints.write(6, |writer| {
@@ -113,16 +113,16 @@ fn a_failed_one_leaves_the_others_and_no_file() {
 }
 
 #[test]
-fn what_a_process_left_that_died_writing_is_removed_and_strange_files_are_not() {
+fn unfinished_checkpoints_are_removed_and_foreign_files_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
     write(&checkpoints, 5, b"five");
-    let (left, strange) = (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
-    std::fs::write(&left, "half").unwrap();
-    std::fs::write(&strange, "not ours: too few digits").unwrap();
+    let (unfinished, foreign) = (checkpoints.path(6).with_extension(UNFINISHED), dir.path().join("checkpoints/7.checkpoint"));
+    std::fs::write(&unfinished, "half").unwrap();
+    std::fs::write(&foreign, "not ours: too few digits").unwrap();
     let checkpoints = store.checkpoints(1).unwrap();
-    assert!(!left.exists() && strange.exists());
+    assert!(!unfinished.exists() && foreign.exists());
     assert_eq!(checkpoints.offsets().unwrap(), [5]);
 }
 
@@ -137,7 +137,7 @@ fn a_value_streams_through_the_codec() {
 }
 
 #[test]
-fn a_file_of_its_own_is_replaced_once_the_new_one_is_whole() {
+fn a_single_file_is_replaced_once_the_new_one_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trained.ckpt");
     let write = |bytes: &'static [u8], fails: bool| {
@@ -161,17 +161,17 @@ fn a_file_of_its_own_is_replaced_once_the_new_one_is_whole() {
     assert_eq!(dir.path().read_dir().unwrap().count(), 1);
 
     let whole = std::fs::read(&path).unwrap();
-    let said = |bytes: &[u8]| {
+    let error_of = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
         read().unwrap_err().to_string()
     };
-    assert!(said(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes, and 12 are claimed"));
-    assert!(said(&[&whole[..HEADER], b"two and lore"].concat()).contains("its checksum is another"));
-    assert!(said(b"PK").contains("it does not begin as a checkpoint does"));
+    assert!(error_of(&whole[..whole.len() - 2]).contains("truncated or damaged: its payload has 10 bytes instead of 12"));
+    assert!(error_of(&[&whole[..HEADER], b"two and lore"].concat()).contains("its checksum does not match"));
+    assert!(error_of(b"PK").contains("it does not start with the magic bytes"));
 }
 
 #[test]
-fn what_learning_begins_with_is_set_before_the_first_entry_or_never() {
+fn the_pretrained_state_is_set_before_the_first_entry_or_never() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert!(store.pretrained_state().unwrap().is_none());
@@ -189,11 +189,11 @@ fn what_learning_begins_with_is_set_before_the_first_entry_or_never() {
 }
 
 #[test]
-fn those_written_last_are_kept_whatever_their_offsets() {
+fn keep_latest_keeps_the_last_written_regardless_of_offset() {
     let (_dir, checkpoints) = checkpoints(usize::MAX);
     for offset in [5, 9, 7, 5] {
         write(&checkpoints, offset, b"payload");
-        // A file's time may be no finer than this.
+        // File times may be no more precise than this.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     checkpoints.keep_latest(2).unwrap();

@@ -1,10 +1,10 @@
-//! The window of event ids as a file, from a clean stop to the next start. Reading a million ids
-//! from the journal instead takes about a second.
+//! The deduplication window as a file, from a clean stop to the next start. Without it a start
+//! reads a million ids from the journal, which takes about a second.
 //!
-//! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. Opening the file removes
-//! it, and it is used only if the journal ends at the same offset. So it never describes another
-//! journal and never misses later entries. After a kill there is no file, and the start reads the
-//! journal.
+//! Layout: `from: u64 ‖ (offset: u64 ‖ digest: u128) …`, little-endian. A start removes the file
+//! when it reads it, and uses it only if the journal ends at the same offset. So the file never
+//! describes another journal and never lacks later entries. After a kill there is no file, and the
+//! start reads the journal.
 
 use super::super::{StoreError, open_checkpoint, write_checkpoint};
 use super::dedup::EventIdDigest;
@@ -14,18 +14,18 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-/// The file's name in the data directory.
+/// Name of the file in the data directory.
 pub(super) const FILE_NAME: &str = "ids";
-/// The bytes of an id: offset and digest.
+/// Size of a stored id: offset and digest.
 const ID: usize = size_of::<Offset>() + size_of::<EventIdDigest>();
 
-/// Ids with the offsets of their entries, ascending.
+/// Event ids with the offsets of their entries, ascending.
 type EventIdsByOffset = VecDeque<(Offset, EventIdDigest)>;
 
-/// Writes down the ids of the entries from `from` up to the journal's end.
+/// Writes the ids of the entries from `from` up to the journal's end.
 ///
 /// # Errors
-/// What the disk says: then there is no file.
+/// Any I/O error; no file remains then.
 pub(super) fn write_ids(
     dir: &Path,
     from: Offset,
@@ -47,24 +47,26 @@ pub(super) fn write_ids(
     .map(drop)
 }
 
-/// Takes the file away, and returns what it says of the entries from `from` up to the journal's
-/// end, if it does: `None` if there is none, if it is damaged, or if it says less.
+/// Reads and removes the file. Returns the ids of the entries from `from` up to the journal's end.
+/// Returns `None` if there is no file, if it is damaged, or if it does not cover these entries.
 pub(super) fn read_and_remove(dir: &Path, from: Offset, end: Offset) -> Option<EventIdsByOffset> {
     let path = dir.join(FILE_NAME);
     let ids = read(&path, from, end).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "event ids are read from the journal instead");
+        tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "the file of event ids is damaged; the ids are read from the journal");
         None
     });
     remove(dir)
-        .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "a file of event ids stays and is not used"))
+        .inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "the file of event ids cannot be removed and is ignored")
+        })
         .ok()?;
     ids
 }
 
-/// Removes the file, if there is one.
+/// Removes the file, if it exists.
 ///
 /// # Errors
-/// What the disk says.
+/// Any I/O error.
 pub(in crate::store) fn remove(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(FILE_NAME);
     match fs::remove_file(&path) {
@@ -79,11 +81,11 @@ fn read(path: &Path, from: Offset, end: Offset) -> Result<Option<EventIdsByOffse
         opened => opened?,
     };
     let failed = StoreError::io("reading", path);
-    let mut begin = [0; size_of::<Offset>()];
-    if let Err(error) = file.read_exact(&mut begin) {
+    let mut file_from = [0; size_of::<Offset>()];
+    if let Err(error) = file.read_exact(&mut file_from) {
         return Err(failed(error));
     }
-    if file.offset() != end || Offset::from_le_bytes(begin) > from {
+    if file.offset() != end || Offset::from_le_bytes(file_from) > from {
         return Ok(None);
     }
     let count = file.remaining() / ID as u64;
@@ -107,45 +109,45 @@ mod tests {
 
     const IDS: [(Offset, EventIdDigest); 3] = [(3, 7), (4, EventIdDigest::MAX), (8, 1 << 70)];
 
-    fn left() -> tempfile::TempDir {
+    fn dir_with_file() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         write_ids(dir.path(), 2, 9, IDS.into_iter()).unwrap();
         dir
     }
 
     #[test]
-    fn what_was_left_is_taken_once() {
-        let dir = left();
+    fn the_file_is_read_once() {
+        let dir = dir_with_file();
         assert_eq!(read_and_remove(dir.path(), 2, 9), Some(EventIdsByOffset::from(IDS)));
         assert_eq!(read_and_remove(dir.path(), 2, 9), None);
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         assert_eq!(
-            read_and_remove(left().path(), 4, 9),
+            read_and_remove(dir_with_file().path(), 4, 9),
             Some(IDS[1..].iter().copied().collect()),
-            "the window became smaller, or the journal lost its head"
+            "the window became smaller, or the journal's head was dropped"
         );
     }
 
     #[test]
-    fn a_file_that_does_not_fit_the_journal_is_not_used_and_goes() {
+    fn a_file_that_does_not_match_the_journal_is_ignored_and_removed() {
         for (from, end, why) in [(1, 9, "the window became larger"), (2, 10, "the journal went on"), (2, 8, "the journal lost an entry")] {
-            let dir = left();
+            let dir = dir_with_file();
             assert_eq!(read_and_remove(dir.path(), from, end), None, "{why}");
             assert_eq!(dir.path().read_dir().unwrap().count(), 0);
         }
     }
 
     #[test]
-    fn a_damaged_file_is_not_used() {
-        let whole = fs::read(left().path().join(FILE_NAME)).unwrap();
-        for place in 0..whole.len() {
+    fn a_damaged_file_is_ignored() {
+        let whole = fs::read(dir_with_file().path().join(FILE_NAME)).unwrap();
+        for index in 0..whole.len() {
             let dir = tempfile::tempdir().unwrap();
             let mut damaged = whole.clone();
-            damaged[place] ^= 1 << (place % 8);
+            damaged[index] ^= 1 << (index % 8);
             fs::write(dir.path().join(FILE_NAME), &damaged).unwrap();
-            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "byte {place}");
-            fs::write(dir.path().join(FILE_NAME), &whole[..place]).unwrap();
-            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "{place} bytes");
+            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "byte {index}");
+            fs::write(dir.path().join(FILE_NAME), &whole[..index]).unwrap();
+            assert_eq!(read_and_remove(dir.path(), 2, 9), None, "{index} bytes");
         }
     }
 }

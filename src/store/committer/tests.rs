@@ -9,7 +9,7 @@ fn open(dir: &std::path::Path, dedup_window: usize) -> Committer {
     Committer::open(store, CommitterSettings { durability: Durability::ProcessCrash, dedup_window, ..Default::default() }).unwrap()
 }
 
-/// What a committer should do, said as simply as can be.
+/// A reference model of the committer.
 #[derive(Default)]
 struct Model {
     journal: Vec<Entry>,
@@ -23,9 +23,9 @@ impl Model {
         let mut receipts = Vec::new();
         for request in requests {
             let mut duplicates = Vec::new();
-            for (place, entry) in request.iter().enumerate() {
+            for (index, entry) in request.iter().enumerate() {
                 match event_id(entry) {
-                    Some(id) if known.contains(&id) => duplicates.push(place),
+                    Some(id) if known.contains(&id) => duplicates.push(index),
                     id => {
                         known.extend(id);
                         accepted.push(entry.clone());
@@ -45,13 +45,13 @@ impl Model {
     }
 }
 
-/// What happens to a committer besides commits.
+/// An action action two commits.
 #[derive(Debug, Clone, Copy)]
-enum Between {
+enum ActionBetween {
     Nothing,
     Recover,
     PersistItems,
-    Rest,
+    PrepareForShutdown,
     Restart,
 }
 
@@ -64,17 +64,17 @@ fn requests() -> impl Strategy<Value = Vec<Vec<Entry>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn it_does_as_the_model_does(
+    fn it_matches_the_reference_model(
         steps in proptest::collection::vec((requests(), prop_oneof![
-            4 => Just(Between::Nothing), 1 => Just(Between::Recover), 1 => Just(Between::PersistItems), 1 => Just(Between::Rest),
-            1 => Just(Between::Restart),
+            4 => Just(ActionBetween::Nothing), 1 => Just(ActionBetween::Recover), 1 => Just(ActionBetween::PersistItems), 1 => Just(ActionBetween::PrepareForShutdown),
+            1 => Just(ActionBetween::Restart),
         ]), 1..20),
         window in 0_usize..30,
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut committer = open(dir.path(), window);
         let mut model = Model::default();
-        for (requests, between) in steps {
+        for (requests, action) in steps {
             let expected = model.commit(&requests, window);
             let first = committer.next_offset();
             let (receipts, committed) = committer.commit(requests).unwrap();
@@ -88,14 +88,13 @@ proptest! {
                 prop_assert_eq!(named, item_of(&delivered.entry));
             }
             prop_assert_eq!(committed.entries.len() as Offset, committer.next_offset() - first);
-            match between {
-                Between::Nothing => {}
-                Between::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
-                Between::PersistItems => committer.persist_indexes().unwrap(),
-                // What is left is used if it is the last thing done, and is of no account if it is
-                // not.
-                Between::Rest => committer.prepare_for_shutdown().unwrap(),
-                Between::Restart => {
+            match action {
+                ActionBetween::Nothing => {}
+                ActionBetween::Recover => prop_assert_eq!(committer.recover().unwrap().entries, []),
+                ActionBetween::PersistItems => committer.persist_indexes().unwrap(),
+                // The next open uses the stored ids only if nothing is committed after this.
+                ActionBetween::PrepareForShutdown => committer.prepare_for_shutdown().unwrap(),
+                ActionBetween::Restart => {
                     drop(committer);
                     committer = open(dir.path(), window);
                 }
@@ -110,7 +109,7 @@ proptest! {
 }
 
 #[test]
-fn a_batch_sent_again_changes_nothing() {
+fn a_repeated_batch_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 100);
     let batch: Vec<_> = (0..5).map(event).collect();
@@ -121,12 +120,12 @@ fn a_batch_sent_again_changes_nothing() {
 }
 
 #[test]
-fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
+fn recovery_finds_the_entries_of_a_failed_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 100);
     committer.commit(vec![vec![event(0)]]).unwrap();
-    // What a commit leaves that wrote its record but was told that the sync failed: the record,
-    // unknown to the committer.
+    // Simulates a commit whose sync failed after it wrote its record: the record is in the journal,
+    // but unknown to the committer.
     committer.store.journal().append(&[event(1), event(12)], Durability::PowerLoss).unwrap();
     let recovered = committer.recover().unwrap();
     assert_eq!(recovered.entries.iter().map(|delivered| delivered.item).collect::<Vec<_>>(), [Some(1), Some(1)]);
@@ -136,25 +135,25 @@ fn a_failed_commit_takes_nothing_until_recovery_finds_what_the_disk_holds() {
 }
 
 #[test]
-fn a_journal_that_ends_before_its_folds_is_refused() {
+fn a_journal_behind_its_derived_state_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 100);
     committer.commit(vec![vec![event(0)]]).unwrap();
     let store = committer.store.clone();
     store.sessions().put([], 3).unwrap();
-    let refused = Committer::open(store, CommitterSettings::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::JournalTruncated { end: 1, known: 3, .. }), "{refused}");
+    let error = Committer::open(store, CommitterSettings::default()).unwrap_err();
+    assert!(matches!(error, StoreError::JournalTruncated { end: 1, known: 3, .. }), "{error}");
 }
 
 #[test]
-fn ids_are_forgotten_beyond_the_window_and_not_before() {
+fn ids_are_evicted_exactly_beyond_the_window() {
     let dir = tempfile::tempdir().unwrap();
     let mut committer = open(dir.path(), 3);
     for number in 0..4 {
         committer.commit(vec![vec![event(number)]]).unwrap();
     }
     let (receipts, _) = committer.commit(vec![vec![event(1), event(0)]]).unwrap();
-    assert_eq!(receipts[0].duplicates, [0], "the id of offset 1 is the oldest of the window's three, that of offset 0 is gone");
+    assert_eq!(receipts[0].duplicates, [0], "the id of offset 1 is the oldest of three in the window, and that of offset 0 is evicted");
 }
 
 #[test]
@@ -165,7 +164,7 @@ fn digests_differ_in_both_halves() {
 }
 
 #[test]
-fn whoever_stops_where_the_names_reach_knows_every_item() {
+fn readers_up_to_the_watermark_know_every_item() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let mut committer =
@@ -191,51 +190,60 @@ fn whoever_stops_where_the_names_reach_knows_every_item() {
 }
 
 #[test]
-fn entries_are_those_of_whom_their_user_was_merged_into() {
+fn entries_of_a_merged_user_are_rewritten_to_the_target() {
     let dir = tempfile::tempdir().unwrap();
-    let of = |user: &str| named_event(None, user, Some("tea"));
+    let event_of = |user: &str| named_event(None, user, Some("tea"));
     let merge =
         |from: &str, into: &str| Entry::Merge(crate::domain::UserMerge { from: from.to_owned(), into: into.to_owned(), timestamp: 0 });
     let mut committer = open(dir.path(), 0);
-    let (receipts, _) = committer.commit(vec![vec![of("anon"), merge("anon", "ann")], vec![of("anon"), merge("anon", "bob")]]).unwrap();
+    let (receipts, _) =
+        committer.commit(vec![vec![event_of("anon"), merge("anon", "ann")], vec![event_of("anon"), merge("anon", "bob")]]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[1].duplicates), (2, &vec![1]));
     committer.persist_indexes().unwrap();
     committer.commit(vec![vec![merge("phone", "anon")]]).unwrap();
     drop(committer);
-    // One link is stored, and one is in the journal's tail.
+    // One alias is stored, and one is in the journal's tail.
     let mut committer = open(dir.path(), 0);
     assert_eq!(committer.aliases().len(), 2);
-    committer.commit(vec![vec![of("phone"), merge("phone", "bob")]]).unwrap();
+    committer.commit(vec![vec![event_of("phone"), merge("phone", "bob")]]).unwrap();
     let journal: Vec<_> = committer.store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-    assert_eq!(journal, [of("anon"), merge("anon", "ann"), of("ann"), merge("phone", "ann"), of("ann")]);
+    assert_eq!(journal, [event_of("anon"), merge("anon", "ann"), event_of("ann"), merge("phone", "ann"), event_of("ann")]);
 }
 
 #[test]
-fn what_users_let_be_kept_is_known_after_any_restart() {
+fn consents_survive_any_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let says = |user: &str, consent| Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 });
-    let of = |id: &str, user: &str| named_event(Some(id.to_owned()), user, Some("tea"));
+    let consent_change =
+        |user: &str, consent| Entry::Consent(crate::domain::ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 });
+    let event_of = |id: &str, user: &str| named_event(Some(id.to_owned()), user, Some("tea"));
     let mut committer = open(dir.path(), 100);
-    let sent = vec![says("ann", Consent::Session), of("1", "ann"), says("bob", Consent::None), of("2", "bob"), says("bob", Consent::None)];
+    let sent = vec![
+        consent_change("ann", Consent::Session),
+        event_of("1", "ann"),
+        consent_change("bob", Consent::None),
+        event_of("2", "bob"),
+        consent_change("bob", Consent::None),
+    ];
     let (receipts, committed) = committer.commit(vec![sent]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[0].withheld, &receipts[0].duplicates), (3, &vec![3], &vec![4]));
     assert!(matches!(committed.entries[1].entry, Entry::Private(_)));
     drop(committer);
-    // From the journal's tail, then from the store, then from both.
+    // Consents come from the journal's tail, then from the store, then from both.
     for change in [None, Some(Consent::Full), None] {
         let mut committer = open(dir.path(), 100);
         let consents = committer.consents();
         assert_eq!((consents.get("bob"), consents.len()), (Some(Consent::None), 2));
-        let (receipts, _) = committer.commit(vec![vec![of("2", "bob")]]).unwrap();
+        let (receipts, _) = committer.commit(vec![vec![event_of("2", "bob")]]).unwrap();
         assert_eq!(receipts[0].withheld, [0]);
         committer.persist_indexes().unwrap();
         if let Some(consent) = change {
-            committer.commit(vec![vec![says("ann", consent)]]).unwrap();
+            committer.commit(vec![vec![consent_change("ann", consent)]]).unwrap();
         }
     }
     let mut committer = open(dir.path(), 100);
     assert_eq!(committer.consents().get("ann"), Some(Consent::Full));
-    // What was withheld may be sent again once it may be kept.
-    let (receipts, _) = committer.commit(vec![vec![says("bob", Consent::Full), of("2", "bob"), of("2", "bob")]]).unwrap();
+    // A withheld event is accepted again after the user consents.
+    let (receipts, _) =
+        committer.commit(vec![vec![consent_change("bob", Consent::Full), event_of("2", "bob"), event_of("2", "bob")]]).unwrap();
     assert_eq!((receipts[0].accepted, &receipts[0].duplicates), (2, &vec![2]));
 }
