@@ -1,7 +1,8 @@
-//! A server that speaks HTTP/1.1 and, to who begins with its preface, HTTP/2: without TLS.
+//! A server for HTTP/1.1 and HTTP/2 without TLS. A connection that begins with the HTTP/2 preface
+//! uses HTTP/2.
 //!
-//! It is `HttpServer::listen_auto_h2c` of actix-web with a bound on the wait for the first bytes,
-//! so that a silent client cannot hold a connection for ever.
+//! It works like `HttpServer::listen_auto_h2c` of actix-web, with a time limit for the first bytes,
+//! so that a silent client cannot hold a connection forever.
 
 use actix_http::body::MessageBody;
 use actix_http::{HttpService, Protocol, Request, Response};
@@ -16,18 +17,18 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-/// What a connection that is to be HTTP/2 begins with [RFC 9113, 3.4].
+/// The first bytes of an HTTP/2 connection [RFC 9113, section 3.4].
 const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 
-/// How many serve, and how long is waited for whom.
+/// Threads, connection limits and timeouts of a server.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct ConnectionLimits {
     pub(in crate::http) workers: usize,
-    /// Of one worker.
+    /// Largest number of connections per worker.
     pub(in crate::http) max_connections_per_worker: usize,
     pub(in crate::http) head_timeout: Duration,
     pub(in crate::http) idle_timeout: Duration,
-    /// For answers under way at a stop, in seconds.
+    /// Time limit for open requests at shutdown, in seconds.
     pub(in crate::http) shutdown_timeout_seconds: u64,
 }
 
@@ -35,7 +36,7 @@ pub(in crate::http) struct ConnectionLimits {
 ///
 /// # Errors
 /// If the listener cannot be used.
-pub(in crate::http) fn serve<F, I, S, B>(listener: TcpListener, bounds: ConnectionLimits, app: F) -> io::Result<Server>
+pub(in crate::http) fn serve<F, I, S, B>(listener: TcpListener, limits: ConnectionLimits, app: F) -> io::Result<Server>
 where
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,
@@ -49,10 +50,10 @@ where
 {
     let address = listener.local_addr()?;
     let builder = Server::build()
-        .workers(bounds.workers)
-        .max_concurrent_connections(bounds.max_connections_per_worker)
+        .workers(limits.workers)
+        .max_concurrent_connections(limits.max_connections_per_worker)
         .disable_signals()
-        .shutdown_timeout(bounds.shutdown_timeout_seconds);
+        .shutdown_timeout(limits.shutdown_timeout_seconds);
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen(format!("sequor-{address}"), listener, move || {
         let stopping = stopping.clone();
@@ -61,22 +62,22 @@ where
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .keep_alive(bounds.idle_timeout)
-            .client_request_timeout(bounds.head_timeout)
+            .keep_alive(limits.idle_timeout)
+            .client_request_timeout(limits.head_timeout)
             .local_addr(address);
         let app = app().into_factory().map_err(|error| error.into().error_response());
         let http = http.finish(map_config(app, |()| AppConfig::default()));
-        fn_service(move |stream: TcpStream| first_bytes(stream, bounds.head_timeout)).and_then(http)
+        fn_service(move |stream: TcpStream| detect_protocol(stream, limits.head_timeout)).and_then(http)
     })?;
     Ok(server.run())
 }
 
-/// Waits for the first bytes and looks what is spoken.
-async fn first_bytes(stream: TcpStream, patience: Duration) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
-    let mut begin = [0; PREFACE.len()];
-    let peeked = timeout(patience, stream.peek(&mut begin)).await;
+/// Waits for the first bytes and determines the protocol.
+async fn detect_protocol(stream: TcpStream, limit: Duration) -> Result<(TcpStream, Protocol, Option<SocketAddr>), DispatchError> {
+    let mut first = [0; PREFACE.len()];
+    let peeked = timeout(limit, stream.peek(&mut first)).await;
     peeked.map_err(|_| DispatchError::SlowRequestTimeout)??;
-    let protocol = if begin == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if first == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
     let peer = stream.peer_addr().ok();
     Ok((stream, protocol, peer))
 }

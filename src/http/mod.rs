@@ -1,4 +1,4 @@
-//! The public API and the admin endpoint: the only layer that knows status codes.
+//! The public API and the admin endpoint. No other layer uses status codes.
 //!
 //! Imports point down this list.
 //!

@@ -1,4 +1,4 @@
-//! Tasks that the servers run every second.
+//! Tasks that the servers run interval second.
 
 use actix_web::rt;
 use std::error::Error;
@@ -10,10 +10,10 @@ use crate::http::state::ApiState;
 use crate::http::tls::TlsCertificate;
 use crate::metrics::ReloadTarget;
 
-/// How often it is looked whether keys and certificate are others.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of the tasks.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is to be done.
+/// The state of the tasks.
 pub(in crate::http) struct PeriodicTasks {
     pub(in crate::http) api: ApiState,
     pub(in crate::http) limits: Arc<RateLimits>,
@@ -21,14 +21,14 @@ pub(in crate::http) struct PeriodicTasks {
 }
 
 impl PeriodicTasks {
-    /// Takes up what others do to the files of keys and of the certificate, and forgets who has not
-    /// come lately.
+    /// Reloads changed keys and certificates, and removes idle rate limiters, until the task is
+    /// aborted.
     pub(in crate::http) async fn run(self) {
-        let mut every = rt::time::interval(LOOK);
+        let mut interval = rt::time::interval(INTERVAL);
         loop {
-            every.tick().await;
-            self.told(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
-            self.told(
+            interval.tick().await;
+            self.report(self.api.key_store.reload_if_changed(), ReloadTarget::Keys, "the keys");
+            self.report(
                 self.certificate.as_ref().map_or(Ok(false), |certificate| certificate.reload_if_changed()),
                 ReloadTarget::Certificate,
                 "the certificate",
@@ -37,17 +37,17 @@ impl PeriodicTasks {
         }
     }
 
-    /// Says what came of looking at a file.
-    fn told(&self, looked: Result<bool, impl Error + 'static>, what: ReloadTarget, name: &str) {
-        match looked {
+    /// Logs the result of a reload and counts failures.
+    fn report(&self, result: Result<bool, impl Error + 'static>, target: ReloadTarget, name: &str) {
+        match result {
             Ok(false) => {}
-            Ok(true) => tracing::info!(what = name, "a file was read again"),
+            Ok(true) => tracing::info!(what = name, "reloaded a changed file"),
             Err(error) => {
-                self.api.metrics().reload_failures.with_label(what).increment(1);
+                self.api.metrics().reload_failures.with_label(target).increment(1);
                 tracing::error!(
                     what = name,
                     error = &error as &dyn Error,
-                    "a file that changed cannot be used; what it held before stays in force"
+                    "a changed file cannot be loaded; its previous content stays in force"
                 );
             }
         }

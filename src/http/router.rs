@@ -2,8 +2,8 @@
 //!
 //! A row names the path, the access that it needs, the metric label of its requests and one handler
 //! per method. To add an endpoint, write its handler below [`crate::http::routes`] and add a row.
-//! From the table follow the configuration of both servers, the label that the measuring middleware
-//! records, the `Allow` header of a 405, and the operations and security of the OpenAPI document.
+//! The table determines the configuration of both servers, the metric label of a request, the
+//! `Allow` header of a 405, and the operations and security of the OpenAPI document.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -23,7 +23,7 @@ use crate::http::schema;
 use crate::http::schema::problem::Problem;
 use crate::metrics::Endpoint;
 
-/// One path: a row of the route table without its handlers.
+/// A row of the route table without its handlers.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct RouteInfo {
     pub(in crate::http) path: &'static str,
@@ -210,12 +210,12 @@ fn scope_of(path: &str) -> Option<Scope> {
     }
 }
 
-/// The OpenAPI document of a public API that asks for keys, or of one that does not.
+/// The OpenAPI document of a public API that requires keys or not.
 pub(in crate::http) fn openapi_document(requires_key: bool) -> utoipa::openapi::OpenApi {
     schema::openapi::document(PublicOperations::openapi(), requires_key, scope_of)
 }
 
-/// The same as JSON, rendered once.
+/// The document as JSON, rendered once.
 fn openapi_json(requires_key: bool) -> Bytes {
     static WITHOUT_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(false));
     static WITH_KEYS: LazyLock<Bytes> = LazyLock::new(|| to_json(true));

@@ -1,4 +1,4 @@
-//! The listening sockets.
+//! Opens and closes both servers: the public API and the admin endpoint.
 
 use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
@@ -45,46 +45,46 @@ use crate::ingest::ValidationRules;
 use crate::metrics::Endpoint;
 use crate::settings::LiveSettings;
 
-/// Connections to the admin endpoint, at most.
+/// Largest number of connections to the admin endpoint.
 const ADMIN_CONNECTIONS: usize = 256;
 
-/// Where to listen and what to let in.
+/// Addresses, limits and access of both servers.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// The public API's address.
+    /// Address of the public API.
     pub listen: SocketAddr,
-    /// The admin endpoint's address.
+    /// Address of the admin endpoint.
     pub admin_listen: SocketAddr,
-    /// Threads that serve the public API.
+    /// Threads of the public API.
     pub workers: usize,
-    /// The largest body that is read.
+    /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// How long a read waits for the offset that it wants.
+    /// Longest wait of a read with `min_offset`.
     pub read_wait: Duration,
-    /// The most streams at once.
+    /// Largest number of open recommendation streams.
     pub max_streams: usize,
-    /// Whether a key is asked for on loopback addresses, too; on any other it always is.
+    /// Whether loopback addresses require a key, too. All other addresses always require one.
     pub requires_key: bool,
-    /// Where the certificate is; `None`: no TLS.
+    /// The certificate files; `None`: no TLS.
     pub tls: Option<TlsFiles>,
-    /// How much each key and each address may bring to the public API.
+    /// Rate limits of the public API.
     pub rate_limits: RateLimitSettings,
-    /// Names by which the admin endpoint may be asked for, beside localhost and addresses.
+    /// Accepted host names of the admin endpoint, in addition to localhost and IP addresses.
     pub allowed_admin_hosts: Vec<String>,
-    /// The most connections to the public API.
+    /// Largest number of connections to the public API.
     pub max_connections: usize,
-    /// How long the head of a request may take.
+    /// Time limit for the head of a request.
     pub head_timeout: Duration,
-    /// How long its body may take.
+    /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// How long a connection stays open without a request.
+    /// Time after which an idle connection is closed.
     pub idle_timeout: Duration,
-    /// The origins whose pages may ask the public API from a browser; `*`: any.
+    /// Origins whose pages can call the public API from a browser; `*`: any.
     pub cors_origins: Vec<String>,
 }
 
 impl ServerOptions {
-    /// What addresses begin with.
+    /// The URL scheme of both servers.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
@@ -100,88 +100,89 @@ pub struct ListenAddresses {
     pub admin: SocketAddr,
 }
 
-/// Why the door does not open.
+/// Errors of opening the servers.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}; another process may hold it: choose another with `{flag}`, or port 0 for a free one")]
+    /// The listening socket cannot be opened.
+    #[error("cannot listen on {address}; another process may use it: choose another address with `{flag}`, or port 0 for a free port")]
     Listen {
         /// The address.
         address: String,
-        /// The flag that moves it.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// There is no TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The keys cannot be read.
     #[error(transparent)]
     ReadKeys(#[from] KeyError),
-    /// Nobody could come in.
+    /// The server requires a key, and no key grants access to it.
     #[error(
-        "{endpoint} at {address} asks for a key, and there is none that opens it; make one: `sequor key create NAME --scope {scope} --data-dir {}`",
+        "{endpoint} at {address} requires an API key, and no key grants access to it; create one: `sequor key create NAME --scope {scope} --data-dir {}`",
         data_dir.display()
     )]
     MissingKey {
-        /// Which door, in words.
+        /// The server, in words.
         endpoint: &'static str,
-        /// Where it is.
+        /// Its address.
         address: SocketAddr,
-        /// What a key for it may open.
+        /// The scopes that a key for it needs.
         scope: &'static str,
-        /// Where the keys are.
+        /// The data directory with the keys.
         data_dir: PathBuf,
     },
-    /// The addresses could not be written down.
+    /// The file with the addresses cannot be written.
     #[error("cannot write {}", file.display())]
     WriteAddresses {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// Both servers, listening.
+/// Both servers, running.
 pub struct HttpServers {
-    /// Where.
+    /// The addresses in use.
     pub addresses: ListenAddresses,
     handles: [ServerHandle; 2],
-    /// The status sampler and the periodic tasks. They stop first, so that their subscribers are not
-    /// waited for.
+    /// The status sampler and the periodic tasks. They stop first, so that shutdown does not wait
+    /// for their subscribers.
     upkeep: [JoinHandle<()>; 2],
 }
 
 /// Whether requests to an address need a key.
-fn asks(settings: &ServerOptions, address: SocketAddr) -> bool {
+fn requires_key(settings: &ServerOptions, address: SocketAddr) -> bool {
     settings.requires_key || !address.ip().to_canonical().is_loopback()
 }
 
 impl HttpServers {
-    /// The keys of a data directory, if they open what they must: to be asked before anything is
-    /// started.
+    /// Loads the keys of a data directory and checks that a key grants access to each server that
+    /// requires one. Call it before the daemon starts.
     ///
     /// # Errors
     /// [`ServerError::ReadKeys`], or [`ServerError::MissingKey`].
     pub fn load_keys(settings: &ServerOptions, data_dir: &Path) -> Result<Arc<KeyStore>, ServerError> {
         let keys = KeyStore::open(data_dir)?;
-        let (public, private) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
-        for ((door, scope), address) in [(public, settings.listen), (private, settings.admin_listen)] {
-            if asks(settings, address) && !keys.key_ring().has_key_for(scope != private.1) {
-                return Err(ServerError::MissingKey { endpoint: door, address, scope, data_dir: data_dir.to_owned() });
+        let (public, admin) = (("the public API", "write,read"), ("the admin endpoint", "admin"));
+        for ((endpoint, scope), address) in [(public, settings.listen), (admin, settings.admin_listen)] {
+            if requires_key(settings, address) && !keys.key_ring().has_key_for(scope != admin.1) {
+                return Err(ServerError::MissingKey { endpoint, address, scope, data_dir: data_dir.to_owned() });
             }
         }
         Ok(Arc::new(keys))
     }
 
-    /// Opens both. Must be called within an actix system.
+    /// Opens both servers. Must be called within an actix system.
     ///
     /// # Errors
-    /// [`ServerError`] if an address cannot be listened on or written down.
+    /// [`ServerError`] if an address cannot be used or the file with the addresses cannot be
+    /// written.
     pub fn open(
         system: System,
         rules: ValidationRules,
@@ -192,11 +193,11 @@ impl HttpServers {
         data_dir: &Path,
     ) -> Result<Self, ServerError> {
         let public = listen(settings.listen, "--listen")?;
-        let private = listen(settings.admin_listen, "--admin-listen")?;
-        let of = |listener: &TcpListener, flag| {
+        let admin = listen(settings.admin_listen, "--admin-listen")?;
+        let local_address = |listener: &TcpListener, flag| {
             listener.local_addr().map_err(|source| ServerError::Listen { address: String::new(), flag, source })
         };
-        let addresses = ListenAddresses { api: of(&public, "--listen")?, admin: of(&private, "--admin-listen")? };
+        let addresses = ListenAddresses { api: local_address(&public, "--listen")?, admin: local_address(&admin, "--admin-listen")? };
         let recommendations = RecommendationService::new(system.ingest.clone(), system.recommender.clone(), clock.clone());
         let request_ids = Arc::new(IdGenerator::new('q', clock.now()));
         system.metrics.streams_limit.set(settings.max_streams as f64);
@@ -216,29 +217,29 @@ impl HttpServers {
         };
         let certificate = settings.tls.as_ref().map(TlsCertificate::open).transpose()?;
         let limits = Arc::new(RateLimits::new(settings.rate_limits, DefaultClock::default()));
-        let chores = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
-        let upkeep = [spawn_sampler(shared.clone(), publisher), rt::spawn(chores.run())];
-        let refused = Arc::new(shared.metrics().refused_requests.clone());
-        let lock = |address, limits| Authorizer {
+        let periodic_tasks = PeriodicTasks { api: shared.clone(), limits: Arc::clone(&limits), certificate: certificate.clone() };
+        let upkeep = [spawn_sampler(shared.clone(), publisher), rt::spawn(periodic_tasks.run())];
+        let refusal_counters = Arc::new(shared.metrics().refused_requests.clone());
+        let authorizer = |address, limits| Authorizer {
             keys: Arc::clone(&keys),
-            requires_key: asks(settings, address),
+            requires_key: requires_key(settings, address),
             rate_limits: limits,
-            refusal_counters: Arc::clone(&refused),
+            refusal_counters: Arc::clone(&refusal_counters),
         };
-        let side = |otherwise, lock| EndpointSetup {
+        let setup = |default_endpoint, authorizer| EndpointSetup {
             api: shared.clone(),
-            default_endpoint: otherwise,
-            authorizer: lock,
+            default_endpoint,
+            authorizer,
             certificate: certificate.clone(),
         };
         let servers = [
-            serve(public, side(Endpoint::Other, lock(addresses.api, Some(limits))), settings, None, public_routes),
-            // The admin endpoint has workers of its own, so that it answers when the API is busy.
+            serve(public, setup(Endpoint::Other, authorizer(addresses.api, Some(limits))), settings, None, public_routes),
+            // The admin endpoint has its own worker, so that it responds when the API is busy.
             serve(
-                private,
-                side(Endpoint::Admin, lock(addresses.admin, None)),
+                admin,
+                setup(Endpoint::Admin, authorizer(addresses.admin, None)),
                 &ServerOptions { workers: 1, max_connections: ADMIN_CONNECTIONS, cors_origins: Vec::new(), ..settings.clone() },
-                Some(AllowedHosts::new(&settings.allowed_admin_hosts, Arc::clone(&refused))),
+                Some(AllowedHosts::new(&settings.allowed_admin_hosts, Arc::clone(&refusal_counters))),
                 admin_routes,
             ),
         ];
@@ -261,7 +262,7 @@ impl HttpServers {
         Ok(Self { addresses, handles, upkeep })
     }
 
-    /// Lets nobody in any more and waits for the answers under way.
+    /// Stops accepting requests and waits for open ones.
     pub async fn close(&self) {
         self.upkeep.iter().for_each(JoinHandle::abort);
         for handle in &self.handles {
@@ -270,9 +271,9 @@ impl HttpServers {
     }
 }
 
-/// What pages of other origins may ask: anything, and they may not bring what the browser knows of
-/// its user.
-fn across(origins: &[String]) -> Cors {
+/// The CORS policy: pages of the listed origins can send any request, without the browser's
+/// credentials.
+fn cors_policy(origins: &[String]) -> Cors {
     let cors = Cors::default().allow_any_method().allow_any_header().max_age(3600);
     let cors = if origins.iter().any(|origin| origin == "*") { cors.allow_any_origin().send_wildcard() } else { cors };
     origins.iter().filter(|origin| *origin != "*").fold(cors, |cors, origin| cors.allowed_origin(origin))
@@ -282,10 +283,10 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Server
     TcpListener::bind(address).map_err(|source| ServerError::Listen { address: address.to_string(), flag, source })
 }
 
-/// What is served on one side, and to whom.
+/// The state and authorization of one server.
 struct EndpointSetup {
     api: ApiState,
-    /// What requests are counted as that have no kind of their own.
+    /// The metric label of paths outside the route table.
     default_endpoint: Endpoint,
     authorizer: Authorizer,
     certificate: Option<Arc<TlsCertificate>>,
@@ -293,12 +294,12 @@ struct EndpointSetup {
 
 fn serve(
     listener: TcpListener,
-    side: EndpointSetup,
+    setup: EndpointSetup,
     settings: &ServerOptions,
     hosts: Option<AllowedHosts>,
     routes: fn(&mut ServiceConfig),
 ) -> Result<Server, ServerError> {
-    let EndpointSetup { api, default_endpoint, authorizer, certificate } = side;
+    let EndpointSetup { api, default_endpoint, authorizer, certificate } = setup;
     let (max_body, shared, origins, body_timeout) =
         (api.max_body_bytes, Data::new(api), settings.cors_origins.clone(), settings.body_timeout);
     let app = move || {
@@ -317,12 +318,12 @@ fn serve(
             .wrap(from_fn(check_request::check_request))
             .wrap(Compress::default())
             .wrap(DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff")))
-            .wrap(Condition::new(!origins.is_empty(), across(&origins)))
+            .wrap(Condition::new(!origins.is_empty(), cors_policy(&origins)))
             .wrap(from_fn(measure::measure_request))
             .configure(routes)
             .default_service(web::to(auth::not_found))
     };
-    let bounds = ConnectionLimits {
+    let limits = ConnectionLimits {
         workers: settings.workers,
         max_connections_per_worker: settings.max_connections.div_ceil(settings.workers),
         head_timeout: settings.head_timeout,
@@ -330,17 +331,16 @@ fn serve(
         shutdown_timeout_seconds: 10,
     };
     let failed = |source| ServerError::Listen { address: settings.listen.to_string(), flag: "--listen", source };
-    let Some(certificate) = certificate else { return listener::serve(listener, bounds, app).map_err(failed) };
-    // ALPN offers HTTP/2 first. That a handshake comes to its end is waited for as long as for a
-    // head.
+    let Some(certificate) = certificate else { return listener::serve(listener, limits, app).map_err(failed) };
+    // ALPN offers HTTP/2 first. The time limit of a TLS handshake is that of a request head.
     let server = HttpServer::new(app)
-        .workers(bounds.workers)
-        .max_connections(bounds.max_connections_per_worker)
-        .tls_handshake_timeout(bounds.head_timeout)
-        .client_request_timeout(bounds.head_timeout)
-        .keep_alive(bounds.idle_timeout)
+        .workers(limits.workers)
+        .max_connections(limits.max_connections_per_worker)
+        .tls_handshake_timeout(limits.head_timeout)
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.idle_timeout)
         .disable_signals()
-        .shutdown_timeout(bounds.shutdown_timeout_seconds)
+        .shutdown_timeout(limits.shutdown_timeout_seconds)
         .listen_rustls_0_23(listener, certificate.server_config()?);
     Ok(server.map_err(failed)?.run())
 }

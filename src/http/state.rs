@@ -33,7 +33,7 @@ pub(in crate::http) struct ApiState {
 }
 
 impl ApiState {
-    /// The metrics, to record in.
+    /// The metrics of the daemon.
     pub(in crate::http) fn metrics(&self) -> &Metrics {
         &self.system.metrics
     }

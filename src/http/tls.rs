@@ -1,4 +1,4 @@
-//! TLS: a certificate and its key from files, taken anew when these change.
+//! TLS: the certificate and its private key, which are reloaded when their files change.
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Where the certificate and its key are.
+/// The files of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to a known authority, the daemon's own first; PEM.
+    /// The certificate chain in PEM, beginning with the daemon's own certificate.
     pub cert: PathBuf,
-    /// Its private key; PEM.
+    /// The private key in PEM.
     pub key: PathBuf,
 }
 
-/// Why there is no TLS.
+/// Errors of setting up TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -29,51 +29,52 @@ pub enum TlsError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: PemError,
     },
-    /// There is no certificate.
-    #[error("{} holds no certificate", .0.display())]
+    /// The file contains no certificate.
+    #[error("{} contains no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// Certificate and key cannot be used.
+    /// The certificate and the key are invalid or do not match.
     #[error("certificate and key cannot be used: {0}")]
     InvalidKeyPair(#[from] Error),
 }
 
-/// By what it is seen that a file is another one.
+/// Metadata that changes whenever the file is replaced; `None` if there is no file.
 type CertificateVersion = Option<(SystemTime, u64)>;
 
-/// The certificate in force.
+/// The certificate in use, and the versions of its files.
 #[derive(Debug)]
 pub(in crate::http) struct TlsCertificate {
     files: TlsFiles,
     current: ArcSwap<CertifiedKey>,
-    seen: Mutex<[CertificateVersion; 2]>,
+    last_versions: Mutex<[CertificateVersion; 2]>,
 }
 
 impl TlsCertificate {
     pub(in crate::http) fn open(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let seen = stamps(files);
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(read(files)?), seen: Mutex::new(seen), files: files.clone() }))
+        let last_versions = file_versions(files);
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(read(files)?), last_versions: Mutex::new(last_versions), files: files.clone() }))
     }
 
-    /// Looks whether the files are others and takes what they hold; whether they were.
+    /// Reloads the certificate if the files have changed; returns whether they have.
     ///
     /// # Errors
-    /// If that cannot be used: once for each change, and what was in force stays.
+    /// If the changed files cannot be used. The previous certificate stays in use, and the error is
+    /// returned once per change.
     pub(in crate::http) fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = stamps(&self.files);
-        if *seen == stamps {
+        let mut last_versions = self.last_versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let file_versions = file_versions(&self.files);
+        if *last_versions == file_versions {
             return Ok(false);
         }
-        *seen = stamps;
+        *last_versions = file_versions;
         self.current.store(Arc::new(read(&self.files)?));
         Ok(true)
     }
 
-    /// What a server is made with.
+    /// The TLS configuration of a server.
     pub(in crate::http) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         Ok(versions.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
@@ -90,7 +91,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn stamps(files: &TlsFiles) -> [CertificateVersion; 2] {
+fn file_versions(files: &TlsFiles) -> [CertificateVersion; 2] {
     [&files.cert, &files.key].map(|file| {
         let data = fs::metadata(file).ok()?;
         Some((data.modified().ok()?, data.len()))
@@ -98,14 +99,15 @@ fn stamps(files: &TlsFiles) -> [CertificateVersion; 2] {
 }
 
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let unread = |file: &Path| {
+    let read_error = |file: &Path| {
         let file = file.to_owned();
         |source| TlsError::Read { file, source }
     };
-    let chain = CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unread(&files.cert))?;
+    let chain =
+        CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read_error(&files.cert))?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate(files.cert.clone()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unread(&files.key))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(read_error(&files.key))?;
     Ok(CertifiedKey::from_der(chain, key, &provider())?)
 }

@@ -150,5 +150,5 @@ sound();
 looked("the description of the API: offline, light and dark, 390 and 1280");
 const lost = await page.goto(`${admin}/console/sessions/nobody-by-this-name`);
 assert.equal(lost.status(), 404);
-assert.equal(await text("h1"), "The user is not known");
+assert.equal(await text("h1"), "The user is unknown");
 await chrome.close();

@@ -215,12 +215,12 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
         &daemon.get("/v1/users/ann/recommendations?limt=3"),
         &parameter(
             "limt",
-            "There is no parameter `limt`; there are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, consent, recommendation_id, offset.",
+            "Unknown parameter `limt`; known parameters are limit, exclude, exclude_seen, filter, diversity, explain, min_offset, consent, recommendation_id, offset.",
         ),
     );
 
     let nothing = json!({
-        "type": "/problems/unknown-path", "title": "There is nothing here", "status": 404, "detail": "The path leads to nothing that is served here.",
+        "type": "/problems/unknown-path", "title": "The path is unknown", "status": 404, "detail": "No resource has this path.",
     });
     assert_problem(&daemon.get("/v1/nothing"), &nothing);
     assert_problem(&daemon.post("/", "{}"), &nothing);
@@ -230,7 +230,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     let not_allowed = |allowed: &str| {
         json!({
             "type": "/problems/method-not-allowed", "title": "The method is not allowed", "status": 405, "allowed": allowed,
-            "detail": format!("This path takes {allowed}."),
+            "detail": format!("This path allows {allowed}."),
         })
     };
     for (answer, allowed) in [
@@ -245,7 +245,7 @@ fn what_cannot_be_asked_is_answered_with_a_problem() {
     assert_problem(
         &daemon.post("/v1/recommendations", r#"{"items":["tea"],"limits":3}"#),
         &bad(
-            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` (line 1, column 25); send what the API's description says.",
+            "unknown field `limits`, expected one of `items`, `limit`, `exclude`, `exclude_seen`, `filter`, `diversity`, `explain`, `min_offset` (line 1, column 25); send JSON that matches the API's schema.",
         ),
     );
     assert_problem(&daemon.post("/v1/events", " \n"), &bad("the body is empty; send one event, an array of events, or one event per line"));
@@ -258,7 +258,7 @@ fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
     let daemon = home.start(&["server.max_body_bytes=4096", "server.max_batch=10"]);
     let too_large = json!({
         "type": "/problems/body-too-large", "title": "The body is too large", "status": 413, "allowed": "at most 4096 bytes",
-        "detail": "The body has more than 4096 bytes; send it in parts.",
+        "detail": "The body has more than 4096 bytes; split it.",
     });
     let events: Vec<_> = (0..9).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
     let fits = json!(events).to_string();
@@ -270,7 +270,7 @@ fn bodies_over_the_limit_are_refused_whole_however_they_are_packed() {
     let eleven: Vec<_> = (0..11).map(|number| event(&format!("e{number}"), "ann", "tea")).collect();
     let too_many = json!({
         "type": "/problems/too-many-events", "title": "Too many events in one request", "status": 413, "allowed": "at most 10 events",
-        "detail": "The body holds 11 events; send them in parts.",
+        "detail": "The body holds 11 events; split it.",
     });
     assert_problem(&daemon.post("/v1/events", &json!(eleven).to_string()), &too_many);
     assert_eq!(daemon.next_offset(), 0, "nothing of them was taken");
@@ -295,13 +295,13 @@ fn packed_bodies_are_unpacked() {
         let answer = packed("gzip", torn);
         let told = json!({
             "type": "/problems/bad-body", "title": "The body cannot be read", "status": 400,
-            "detail": "The body is incomplete, or is not encoded as its Content-Encoding says.",
+            "detail": "The body is incomplete or does not match its Content-Encoding.",
         });
         assert_problem(&answer, &told);
     }
     let unknown = json!({
-        "type": "/problems/unsupported-body", "title": "The body is not understood", "status": 415, "allowed": "gzip, deflate, br, zstd, identity",
-        "detail": "The body is of a type or in an encoding that is not understood.",
+        "type": "/problems/unsupported-body", "title": "The body is not supported", "status": 415, "allowed": "gzip, deflate, br, zstd, identity",
+        "detail": "The content type or content encoding of the body is not supported.",
     });
     assert_problem(&packed("compress", b"{}"), &unknown);
     assert_eq!(daemon.next_offset(), 3);

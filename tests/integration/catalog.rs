@@ -15,8 +15,8 @@ fn an_item_is_put_patched_and_deleted() {
     let home = DaemonHome::new();
     let daemon = home.start(&[]);
     let unknown = json!({
-        "type": "/problems/unknown-item", "title": "The item is not known", "status": 404, "field": "item",
-        "detail": "No event and no change of the catalog has named the item, or it was deleted.",
+        "type": "/problems/unknown-item", "title": "The item is unknown", "status": 404, "field": "item",
+        "detail": "No event or catalog change has named the item, or it was deleted.",
     });
     for answer in
         [daemon.get("/v1/items/tea"), daemon.request("PATCH", "/v1/items/tea", "{}"), daemon.request("DELETE", "/v1/items/tea", "")]
@@ -60,7 +60,7 @@ fn what_breaks_a_rule_is_named_and_changes_nothing() {
     let daemon = home.start(&["server.max_batch=3"]);
     let answer = daemon.request("PUT", "/v1/items/tea", r#"{"price":-1}"#);
     let problem = json!({
-        "type": "/problems/bad-item", "title": "The item is not taken", "status": 400, "detail": "`price` is negative; it must be at least 0.", "field": "price",
+        "type": "/problems/bad-item", "title": "The item is invalid", "status": 400, "detail": "`price` is negative; it must be at least 0.", "field": "price",
     });
     assert_problem(&answer, &problem);
     assert_eq!(daemon.request("PUT", &format!("/v1/items/{}", "x".repeat(300)), "{}").status, 400);

@@ -1,4 +1,4 @@
-//! The lock of a door: who may come in, and where to.
+//! Authorization: API keys, scopes and rate limits.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -20,30 +20,31 @@ use crate::http::rate_limits::{RateExceeded, RateLimits};
 use crate::http::schema::problem::Problem;
 use crate::metrics::{LabeledMetric, RefusalReason};
 
-/// What a path needs.
+/// The access that a path requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum RequiredAccess {
-    /// Nothing: what is there is no secret, or is asked for by what cannot send a key.
+    /// No key: the resource is public, or its clients cannot send a key.
     Public,
-    /// A key of this scope, where the door is locked.
+    /// A key with this scope, if the server requires keys.
     Scope(Scope),
-    /// Any key, where the door is locked: what is not there is told only to who may come in.
+    /// Any key, if the server requires keys. Unknown paths need this, so that clients without a key
+    /// cannot probe for paths.
     AnyKey,
 }
 
-/// The lock of one door.
+/// Checks API keys and rate limits for one server.
 #[derive(Clone)]
 pub(in crate::http) struct Authorizer {
     pub(in crate::http) keys: Arc<KeyStore>,
-    /// Whether a key is asked for at all.
+    /// Whether the server requires keys.
     pub(in crate::http) requires_key: bool,
-    /// How much each may bring; `None`: as much as they like.
+    /// The rate limits; `None`: unlimited.
     pub(in crate::http) rate_limits: Option<Arc<RateLimits>>,
-    /// Those who did not come in, by why.
+    /// Refused requests, by reason.
     pub(in crate::http) refusal_counters: Arc<LabeledMetric<RefusalReason, Counter>>,
 }
 
-/// Why somebody does not come in.
+/// Reason and response of a refused request.
 type AccessRefusal = (RefusalReason, Problem);
 
 impl Authorizer {
@@ -53,45 +54,45 @@ impl Authorizer {
     /// [`Problem::missing_key`], [`Problem::invalid_key`], [`Problem::insufficient_scope`] or
     /// [`Problem::too_many_requests`].
     pub(in crate::http) fn authorize(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, Problem> {
-        self.judge(request, needs).map_err(|turned| self.turn(turned))
+        self.check_request(request, needs).map_err(|refusal| self.count_refusal(refusal))
     }
 
-    /// Counts somebody who does not come in.
-    fn turn(&self, (reason, problem): AccessRefusal) -> Problem {
+    /// Counts a refused request and returns its problem.
+    fn count_refusal(&self, (reason, problem): AccessRefusal) -> Problem {
         self.refusal_counters.with_label(reason).increment(1);
         problem
     }
 
-    fn judge(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
+    fn check_request(&self, request: &HttpRequest, needs: RequiredAccess) -> Result<GrantedAccess, AccessRefusal> {
         let address = request.peer_addr().map(|peer| peer.ip());
-        // Counted first, so that guessing keys is limited too.
+        // The address is outcome first, so that the rate limit also applies to guessing keys.
         self.count_address(address, 1)?;
-        let access = self.recognise(request, needs, address)?;
+        let access = self.identify(request, needs, address)?;
         self.count_key(access.key.as_deref(), 1)?;
         Ok(access)
     }
 
     fn count_address(&self, address: Option<IpAddr>, count: u32) -> Result<(), AccessRefusal> {
-        let counted = self.rate_limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.check_address(address, count));
-        counted.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
+        let outcome = self.rate_limits.as_ref().zip(address).map_or(Ok(()), |(limits, address)| limits.check_address(address, count));
+        outcome.map_err(|RateExceeded(wait)| (RefusalReason::AddressRate, Problem::too_many_requests(wait)))
     }
 
     fn count_key(&self, key: Option<&ApiKey>, count: u32) -> Result<(), AccessRefusal> {
-        let counted = self.rate_limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.check_key(key, count));
-        counted.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
+        let outcome = self.rate_limits.as_ref().zip(key).map_or(Ok(()), |(limits, key)| limits.check_key(key, count));
+        outcome.map_err(|RateExceeded(wait)| (RefusalReason::KeyRate, Problem::too_many_requests(wait)))
     }
 
-    fn recognise(&self, request: &HttpRequest, needs: RequiredAccess, address: Option<IpAddr>) -> Result<GrantedAccess, AccessRefusal> {
-        let sent = sent(request, needs);
+    fn identify(&self, request: &HttpRequest, needs: RequiredAccess, address: Option<IpAddr>) -> Result<GrantedAccess, AccessRefusal> {
+        let candidates = candidate_keys(request, needs);
         let key = {
             let ring = self.keys.key_ring();
-            sent.iter().find_map(|sent| ring.find(sent).map(Arc::clone))
+            candidates.iter().find_map(|candidate| ring.find(candidate).map(Arc::clone))
         };
         let access = GrantedAccess { key, address, authorizer: self.clone() };
         match needs {
             _ if !self.requires_key => Ok(access),
             RequiredAccess::Public => Ok(access),
-            _ if access.key.is_none() && sent.is_empty() => Err((RefusalReason::MissingKey, Problem::missing_key())),
+            _ if access.key.is_none() && candidates.is_empty() => Err((RefusalReason::MissingKey, Problem::missing_key())),
             _ if access.key.is_none() => Err((RefusalReason::UnknownKey, Problem::invalid_key())),
             RequiredAccess::AnyKey => Ok(access),
             RequiredAccess::Scope(scope) => access.check(scope).map(|()| access),
@@ -99,22 +100,22 @@ impl Authorizer {
     }
 }
 
-/// What a request sends that may be a key: as `Bearer`, as either half of `Basic` (Segment's
-/// libraries send their write key as the user name, browsers what they ask for as the password),
-/// and, where only telling is at stake, as `key` in the address: a beacon can send no header.
-fn sent(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
-    let mut sent = Vec::new();
+/// The parts of a request that may be an API key: the `Bearer` token, and both halves of `Basic`.
+/// Segment's libraries send the key as user name, browsers as password. Operations with the scope
+/// `write` also accept the query parameter `key`, because a beacon cannot set a header.
+fn candidate_keys(request: &HttpRequest, needs: RequiredAccess) -> Vec<Cow<'_, str>> {
+    let mut candidates = Vec::new();
     if let Ok(bearer) = Authorization::<Bearer>::parse(request) {
-        sent.push(bearer.as_ref().token().to_owned().into());
+        candidates.push(bearer.as_ref().token().to_owned().into());
     } else if let Ok(basic) = Authorization::<Basic>::parse(request) {
         let halves = [Some(basic.as_ref().user_id()), basic.as_ref().password()];
-        sent.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
+        candidates.extend(halves.into_iter().flatten().filter(|half| !half.is_empty()).map(|half| half.to_owned().into()));
     }
     if needs == RequiredAccess::Scope(Scope::Write) {
         let pairs = request.query_string().split('&').filter_map(|pair| pair.strip_prefix("key=")).filter(|key| !key.is_empty());
-        sent.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
+        candidates.extend(pairs.map(|key| percent_decode_str(key).decode_utf8_lossy()));
     }
-    sent
+    candidates
 }
 
 /// The caller's key and address, and the access that they grant.
@@ -126,30 +127,31 @@ pub(in crate::http) struct GrantedAccess {
 }
 
 impl GrantedAccess {
-    /// Whether they may do something more than their path needs.
+    /// Checks a further scope, in addition to that of the path.
     ///
     /// # Errors
     /// [`Problem::insufficient_scope`].
     pub(in crate::http) fn require_scope(&self, scope: Scope) -> Result<(), Problem> {
-        self.check(scope).map_err(|turned| self.authorizer.turn(turned))
+        self.check(scope).map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
     fn check(&self, scope: Scope) -> Result<(), AccessRefusal> {
-        let opens = !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
-        if opens { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::insufficient_scope(scope))) }
+        let is_allowed = !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| key.scopes.allows(scope));
+        if is_allowed { Ok(()) } else { Err((RefusalReason::MissingScope, Problem::insufficient_scope(scope))) }
     }
 
-    /// Counts what they bring beyond one event or question, before any of it is taken.
+    /// Charges the rate limits for the records of a batch beyond the first, before any of them is
+    /// stored.
     ///
     /// # Errors
     /// [`Problem::too_many_requests`].
     pub(in crate::http) fn charge_batch(&self, count: usize) -> Result<(), Problem> {
         let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
-        let counted = self.authorizer.count_key(self.key.as_deref(), more).and_then(|()| self.authorizer.count_address(self.address, more));
-        counted.map_err(|turned| self.authorizer.turn(turned))
+        let outcome = self.authorizer.count_key(self.key.as_deref(), more).and_then(|()| self.authorizer.count_address(self.address, more));
+        outcome.map_err(|refusal| self.authorizer.count_refusal(refusal))
     }
 
-    /// Whether what let them in still does: a key may have been revoked since.
+    /// Whether the key is still valid, or was revoked since.
     pub(in crate::http) fn is_still_valid(&self) -> bool {
         !self.authorizer.requires_key || self.key.as_ref().is_some_and(|key| self.authorizer.keys.key_ring().get(&key.id).is_some())
     }
@@ -160,7 +162,7 @@ impl FromRequest for GrantedAccess {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        // A path without a guard lets nobody in.
+        // Without the authorization middleware, no access is granted.
         ready(request.extensions().get::<Self>().cloned().ok_or_else(Problem::internal))
     }
 }
@@ -168,15 +170,15 @@ impl FromRequest for GrantedAccess {
 /// Checks the access of a request before its handler runs.
 ///
 /// # Errors
-/// Whatever `next` says.
+/// The error of `next`.
 pub(in crate::http) async fn require_access(
     needs: RequiredAccess,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let admitted = match request.app_data::<Data<Authorizer>>() {
-        Some(lock) => lock.authorize(request.request(), needs),
-        // A door without a lock is a mistake of the program's own, and stays shut.
+        Some(authorizer) => authorizer.authorize(request.request(), needs),
+        // A server without an authorizer is a bug; it grants no access.
         None => Err(Problem::internal()),
     };
     match admitted {
@@ -190,9 +192,9 @@ pub(in crate::http) async fn require_access(
     }
 }
 
-/// What there is at a path that leads nowhere.
-pub(in crate::http) async fn not_found(request: HttpRequest, lock: Data<Authorizer>) -> Problem {
-    lock.authorize(&request, RequiredAccess::AnyKey).err().unwrap_or_else(Problem::unknown_path)
+/// The handler of unknown paths.
+pub(in crate::http) async fn not_found(request: HttpRequest, authorizer: Data<Authorizer>) -> Problem {
+    authorizer.authorize(&request, RequiredAccess::AnyKey).err().unwrap_or_else(Problem::unknown_path)
 }
 
 #[cfg(test)]
@@ -204,20 +206,20 @@ pub(in crate::http) mod tests {
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
 
-    /// A lock of fresh keys, one of each of these scopes.
-    pub(in crate::http) fn test_authorizer(locked: bool, scopes: &[Scope]) -> (Authorizer, Vec<String>) {
+    /// An authorizer with one new key per scope.
+    pub(in crate::http) fn test_authorizer(requires_key: bool, scopes: &[Scope]) -> (Authorizer, Vec<String>) {
         let home = tempfile::tempdir().unwrap();
         let keys = KeyStore::open(home.path()).unwrap();
-        let make = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
-        let made = scopes.iter().map(make).collect();
+        let create = |scope: &Scope| keys.create("k", Scopes::new([*scope]).unwrap(), None, 0).unwrap().1.reveal().to_owned();
+        let secrets = scopes.iter().map(create).collect();
         let refused = Arc::new(Metrics::new(&EventKinds::default()).unwrap().refused_requests.clone());
-        // What is revoked later is written where it was.
+        // Keep the directory: revoking a key writes to it.
         let _ = home.keep();
-        (Authorizer { keys: Arc::new(keys), requires_key: locked, rate_limits: None, refusal_counters: refused }, made)
+        (Authorizer { keys: Arc::new(keys), requires_key, rate_limits: None, refusal_counters: refused }, secrets)
     }
 
-    fn status(lock: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
-        lock.authorize(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
+    fn status(authorizer: &Authorizer, request: TestRequest, needs: RequiredAccess) -> u16 {
+        authorizer.authorize(&request.to_http_request(), needs).map_or_else(|problem| problem.status_code(), |_| StatusCode::OK).as_u16()
     }
 
     fn with(name: &str, value: &str) -> TestRequest {
@@ -225,39 +227,42 @@ pub(in crate::http) mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_wherever_it_may_be_sent() {
-        let (lock, keys) = test_authorizer(true, &[Scope::Write, Scope::Read]);
+    fn accepts_a_key_in_header_or_query() {
+        let (authorizer, keys) = test_authorizer(true, &[Scope::Write, Scope::Read]);
         let (write, read) = (RequiredAccess::Scope(Scope::Write), RequiredAccess::Scope(Scope::Read));
-        assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), write), 200);
-        assert_eq!(status(&lock, with("authorization", &format!("Bearer {}", keys[0])), read), 403);
-        assert_eq!(status(&lock, with("authorization", "Bearer something"), write), 401);
-        assert_eq!(status(&lock, TestRequest::default(), write), 401);
-        // What asks for a list says so in a header: an address stands in many a log.
-        let asks = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
-        assert_eq!((status(&lock, asks(&keys[0]), write), status(&lock, asks(&keys[1]), read)), (200, 401));
-        assert_eq!(status(&lock, asks(&keys[1]), write), 403);
+        assert_eq!(status(&authorizer, with("authorization", &format!("Bearer {}", keys[0])), write), 200);
+        assert_eq!(status(&authorizer, with("authorization", &format!("Bearer {}", keys[0])), read), 403);
+        assert_eq!(status(&authorizer, with("authorization", "Bearer something"), write), 401);
+        assert_eq!(status(&authorizer, TestRequest::default(), write), 401);
+        // Reads accept no key in the URL, because URLs appear in logs.
+        let with_query = |key: &str| TestRequest::with_uri(&format!("/?a=b&key={key}"));
+        assert_eq!((status(&authorizer, with_query(&keys[0]), write), status(&authorizer, with_query(&keys[1]), read)), (200, 401));
+        assert_eq!(status(&authorizer, with_query(&keys[1]), write), 403);
         assert_eq!(
-            (status(&lock, TestRequest::default(), RequiredAccess::AnyKey), status(&lock, TestRequest::default(), RequiredAccess::Public)),
+            (
+                status(&authorizer, TestRequest::default(), RequiredAccess::AnyKey),
+                status(&authorizer, TestRequest::default(), RequiredAccess::Public)
+            ),
             (401, 200)
         );
     }
 
     #[test]
-    fn an_open_door_asks_nothing() {
-        let (lock, _) = test_authorizer(false, &[]);
+    fn open_server_accepts_every_request() {
+        let (authorizer, _) = test_authorizer(false, &[]);
         for request in [TestRequest::default(), with("authorization", "Bearer something"), with("authorization", "Basic eDo=")] {
-            assert_eq!(status(&lock, request, RequiredAccess::Scope(Scope::Admin)), 200);
+            assert_eq!(status(&authorizer, request, RequiredAccess::Scope(Scope::Admin)), 200);
         }
     }
 
     #[test]
-    fn a_key_that_was_revoked_opens_nothing_any_more() {
-        let (lock, keys) = test_authorizer(true, &[Scope::Read]);
+    fn revoked_key_loses_its_access() {
+        let (authorizer, keys) = test_authorizer(true, &[Scope::Read]);
         let request = || with("authorization", &format!("Bearer {}", keys[0]));
-        let access = lock.authorize(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
+        let access = authorizer.authorize(&request().to_http_request(), RequiredAccess::Scope(Scope::Read)).unwrap();
         assert!(access.is_still_valid() && access.require_scope(Scope::Write).is_err());
-        lock.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
+        authorizer.keys.revoke(&access.key.as_ref().unwrap().id).unwrap();
         assert!(!access.is_still_valid());
-        assert_eq!(status(&lock, request(), RequiredAccess::Scope(Scope::Read)), 401);
+        assert_eq!(status(&authorizer, request(), RequiredAccess::Scope(Scope::Read)), 401);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies that take too long to come.
+//! The time limit of request bodies.
 
 use actix_web::HttpMessage;
 use actix_web::dev::{Payload, ServiceRequest};
@@ -11,12 +11,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How long a whole body may take.
+/// Time limit for receiving a whole body.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct BodyTimeout(pub(in crate::http) Duration);
 
-/// A body that fails once it has taken too long. The clock runs only once it is waited for: most
-/// bodies come with their request.
+/// A body that fails after the time limit. The timer starts at the first wait, because most bodies
+/// arrive with their request and need none.
 struct TimedPayload {
     body: Payload,
     limit: Duration,
@@ -36,7 +36,7 @@ impl Stream for TimedPayload {
     }
 }
 
-/// Bounds how long the body of a request may take.
+/// Applies the time limit to the body of a request.
 pub(in crate::http) fn apply_body_timeout(request: &mut ServiceRequest) {
     let Some(BodyTimeout(limit)) = request.app_data::<BodyTimeout>().copied() else { return };
     match request.take_payload() {
@@ -45,7 +45,7 @@ pub(in crate::http) fn apply_body_timeout(request: &mut ServiceRequest) {
     }
 }
 
-/// Whether a body failed since it took too long.
+/// Whether a body failed because it exceeded the time limit.
 pub(in crate::http) fn is_body_timeout(error: &PayloadError) -> bool {
     matches!(error, PayloadError::Io(error) | PayloadError::Incomplete(Some(error)) if error.kind() == io::ErrorKind::TimedOut)
 }

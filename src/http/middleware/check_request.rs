@@ -13,7 +13,7 @@ use crate::http::schema::problem::Problem;
 const ENCODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "identity"];
 
 /// The longest URL in bytes. Beyond 64 KiB the HTTP library answers with a bare 400.
-const MAX_ADDRESS: usize = 60 * 1024;
+const MAX_URL_BYTES: usize = 60 * 1024;
 
 /// Whether every percent sign of a part of a URL precedes two hexadecimal digits, and the decoded
 /// part is UTF-8.
@@ -31,14 +31,14 @@ pub(in crate::http) async fn check_request(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > MAX_ADDRESS) {
-        let refusal = Problem::address_too_long(MAX_ADDRESS).error_response();
+    if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > MAX_URL_BYTES) {
+        let refusal = Problem::address_too_long(MAX_URL_BYTES).error_response();
         return Ok(request.into_response(refusal).map_into_right_body());
     }
     let parts = [("path", request.uri().path()), ("query", request.uri().query().unwrap_or_default())];
-    let torn = parts.into_iter().find(|(_, text)| !is_well_formed(text)).map(|(part, _)| part);
-    if let Some(part) = torn {
-        let detail = format!("The {part} of the address is not percent-encoded UTF-8.");
+    let malformed = parts.into_iter().find(|(_, text)| !is_well_formed(text)).map(|(part, _)| part);
+    if let Some(part) = malformed {
+        let detail = format!("The {part} of the URL is not percent-encoded UTF-8.");
         let refusal = Problem::invalid_parameter(part, detail).error_response();
         return Ok(request.into_response(refusal).map_into_right_body());
     }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_percent_encoded_utf_8() {
+    fn url_must_be_percent_encoded_utf_8() {
         for good in ["", "/v1/users/ann", "/%C3%BC", "a=%25&b=+"] {
             assert!(is_well_formed(good), "{good}");
         }

@@ -24,27 +24,27 @@ pub(in crate::http) async fn measure_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let began = Instant::now();
+    let start = Instant::now();
     let labels = request.app_data::<EndpointLabels>().copied();
     let id = RequestId::from_headers(request.headers()).unwrap_or_else(|| RequestId::new(&api.request_ids.next()));
     let span = tracing::error_span!("request", id = id.as_str());
     let method = request.method().clone();
-    let traced = trace::start_request_span(&request, &id);
-    let mut answer = id.scope(next.call(request).instrument(span.clone()).instrument(traced.clone())).await;
-    if let (Ok(answer), Some(value)) = (&mut answer, id.to_header_value()) {
-        answer.headers_mut().insert(request_id::HEADER, value);
+    let trace_span = trace::start_request_span(&request, &id);
+    let mut response = id.scope(next.call(request).instrument(span.clone()).instrument(trace_span.clone())).await;
+    if let (Ok(response), Some(value)) = (&mut response, id.to_header_value()) {
+        response.headers_mut().insert(request_id::HEADER, value);
     }
-    let (status, pattern) = match &answer {
-        Ok(answer) => (answer.status(), answer.request().match_pattern()),
+    let (status, pattern) = match &response {
+        Ok(response) => (response.status(), response.request().match_pattern()),
         Err(error) => (error.as_response_error().status_code(), None),
     };
-    let (endpoint, seconds) = (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), began.elapsed());
+    let (endpoint, elapsed) = (labels.map_or(Endpoint::Other, |labels| labels.label(pattern.as_deref())), start.elapsed());
     // The pattern, because the path may contain a user id.
-    trace::finish_request_span(&traced, &method, pattern.as_deref(), status);
-    span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?seconds, "answered"));
+    trace::finish_request_span(&trace_span, &method, pattern.as_deref(), status);
+    span.in_scope(|| tracing::debug!(%method, path = pattern, status = status.as_u16(), took = ?elapsed, "answered"));
     let metrics = &api.system.metrics;
     metrics.responses.with_label(StatusClass::from_status(status.as_u16())).increment(1);
-    metrics.request_seconds.with_label(endpoint).record(seconds);
+    metrics.request_seconds.with_label(endpoint).record(elapsed);
     if is_overload(status) {
         metrics.overloaded_requests.with_label(endpoint).increment(1);
     } else if status.is_server_error() {
@@ -55,7 +55,7 @@ pub(in crate::http) async fn measure_request(
     {
         metrics.recommendations.with_label(outcome).increment(1);
     }
-    answer
+    response
 }
 
 /// The metric labels of a server's paths.

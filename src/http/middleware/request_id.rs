@@ -1,55 +1,54 @@
-//! The id by which a request is found again: in its answer, in the lines that it logs, and in
-//! whatever sent it.
+//! Request ids, which appear in the response and in the log lines of a request.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-/// The header that brings an id and takes it back.
+/// The header of the request id in requests and responses.
 pub(in crate::http) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken.
-const LONGEST: usize = 128;
+/// Longest accepted id, in bytes.
+const MAX_ID_BYTES: usize = 128;
 
 tokio::task_local! {
-    static PRESENT: RequestId;
+    static CURRENT: RequestId;
 }
 
-/// A request's id: the sender's own, or one that was made.
+/// The id of a request: the client's own, or a generated one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// The id that a request brings, if it is well-formed: letters, digits and `._:/+=-`, so that
-    /// it means nothing to a log or a header.
+    /// The id in a request's header, if it is well-formed: letters, digits and `._:/+=-`, which are
+    /// safe in logs and headers.
     pub(in crate::http) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(HEADER)?.to_str().ok()?;
         let well_formed =
-            (1..=LONGEST).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
+            (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/+=-".contains(&byte));
         well_formed.then(|| Self(id.into()))
     }
 
-    /// One that was made.
+    /// Wraps a generated id.
     pub(in crate::http) fn new(id: &str) -> Self {
         Self(id.into())
     }
 
-    /// The id of the request that is being answered, if one is.
+    /// The id of the current request, if any.
     pub(in crate::http) fn current() -> Option<Self> {
-        PRESENT.try_with(Clone::clone).ok()
+        CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Does the work of this request.
+    /// Runs `work` with this id as the current one.
     pub(in crate::http) async fn scope<T>(&self, work: impl Future<Output = T>) -> T {
-        PRESENT.scope(self.clone(), work).await
+        CURRENT.scope(self.clone(), work).await
     }
 
-    /// As the value of a header.
+    /// The id as a header value.
     pub(in crate::http) fn to_header_value(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.0).ok()
     }
 
-    /// As it is.
+    /// The id as text.
     pub(in crate::http) fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,19 +64,19 @@ impl Display for RequestId {
 mod tests {
     use super::*;
 
-    fn brought(id: &[u8]) -> Option<String> {
+    fn id_from_header(id: &[u8]) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, HeaderValue::from_bytes(id).unwrap());
         RequestId::from_headers(&headers).map(|id| id.to_string())
     }
 
     #[test]
-    fn a_well_formed_id_is_taken_and_no_other() {
-        assert_eq!(brought(b"4bf92f35-77b3.A/1:2+3=").as_deref(), Some("4bf92f35-77b3.A/1:2+3="));
-        let longest = [b'a'; LONGEST];
-        assert!(brought(&longest).is_some());
-        for strange in [&b""[..], b"two words", b"a\"b", b"\xff", &[&longest[..], b"a"].concat(), b"<b>"] {
-            assert_eq!(brought(strange), None, "{strange:?}");
+    fn accepts_only_well_formed_ids() {
+        assert_eq!(id_from_header(b"4bf92f35-77b3.A/1:2+3=").as_deref(), Some("4bf92f35-77b3.A/1:2+3="));
+        let longest = [b'a'; MAX_ID_BYTES];
+        assert!(id_from_header(&longest).is_some());
+        for malformed in [&b""[..], b"two words", b"a\"b", b"\xff", &[&longest[..], b"a"].concat(), b"<b>"] {
+            assert_eq!(id_from_header(malformed), None, "{malformed:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The span of a request, as OpenTelemetry's conventions for HTTP want it
-//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): but for its address, which may
-//! name a user.
+//! The trace span of a request. It follows OpenTelemetry's conventions for HTTP
+//! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>), except that it omits the URL,
+//! which may contain a user id.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode};
@@ -10,8 +10,8 @@ use tracing::field::Empty;
 use crate::http::middleware::request_id::RequestId;
 use crate::telemetry::{self, span};
 
-/// The methods by name. A method may be any word, and one that is not known says no more than that:
-/// it might say who somebody is.
+/// The name of a method; `_OTHER` for an unknown one, because a client can send any word, including
+/// personal data.
 fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -27,7 +27,8 @@ fn name(method: &Method) -> &'static str {
     }
 }
 
-/// The span of a request that has come; it goes on the sender's trace, if the request names one.
+/// Starts the span of a request. It continues the client's trace if the request has a
+/// `traceparent`.
 pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &RequestId) -> Span {
     let span = span!(
         "server",
@@ -47,7 +48,7 @@ pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &Request
     span
 }
 
-/// Tells a request's span how it was answered, and where, by the `pattern` of its path.
+/// Records the status and the path pattern in a request's span.
 pub(in crate::http) fn finish_request_span(span: &Span, method: &Method, pattern: Option<&str>, status: StatusCode) {
     if span.is_disabled() {
         return;
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_that_is_not_known_has_no_name() {
+    fn unknown_method_is_named_other() {
         assert_eq!((name(&Method::PATCH), name(&Method::from_bytes(b"ANN").unwrap())), ("PATCH", "_OTHER"));
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of the layers below, as problems.
+//! Maps errors of lower layers to problems.
 
 use actix_web::Error;
 use actix_web::error::{JsonPayloadError, PayloadError};
@@ -21,7 +21,7 @@ fn payload_problem(error: &PayloadError, max_body_bytes: usize) -> Problem {
         error if is_body_timeout(error) => Problem::body_timeout(),
         PayloadError::Overflow => Problem::body_too_large(max_body_bytes),
         PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted | PayloadError::Io(_) => {
-            Problem::invalid_body("The body is incomplete, or is not encoded as its Content-Encoding says.")
+            Problem::invalid_body("The body is incomplete or does not match its Content-Encoding.")
         }
         other => Problem::invalid_body(other.to_string()),
     }
@@ -33,7 +33,7 @@ pub(in crate::http) fn json_problem(error: &JsonPayloadError, max_body_bytes: us
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => Problem::body_too_large(max_body_bytes),
         JsonPayloadError::Payload(error) => payload_problem(error, max_body_bytes),
         JsonPayloadError::ContentType => Problem::unsupported_body("application/json"),
-        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "what the API's description says"),
+        JsonPayloadError::Deserialize(error) => Problem::invalid_json(error, "JSON that matches the API's schema"),
         other => Problem::invalid_body(other.to_string()),
     }
 }

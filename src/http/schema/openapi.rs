@@ -8,7 +8,7 @@ use crate::http::schema::security;
 /// The document without its operations.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Sequor", description = "Events in, recommendations out. Request bodies may be compressed with gzip, zstd, br or deflate (`Content-Encoding`); responses are compressed if \
+    info(title = "Sequor", description = "Real-time recommendations from user events. Request bodies may be compressed with gzip, zstd, br or deflate (`Content-Encoding`); responses are compressed if \
         `Accept-Encoding` allows it. Every response has an `x-request-id`: the one of the request, or a new one. Errors are `application/problem+json` (RFC 9457). \
         A service on a loopback address requires no API key unless it is configured to; on any other address it requires a key with the scope that the operation names."),
     servers((url = "/", description = "This service.")),
@@ -23,8 +23,8 @@ use crate::http::schema::security;
 )]
 struct ApiInfo;
 
-/// The document of these operations, for an API that requires keys or not. `scope_of` is the scope
-/// that a path needs; `None` for a public one.
+/// The document of `operations`, for an API that requires keys or not. `scope_of` returns the scope
+/// that a path requires; `None` for a public path.
 pub(in crate::http) fn document(
     operations: utoipa::openapi::OpenApi,
     requires_key: bool,

@@ -1,4 +1,4 @@
-//! What went wrong, as RFC 9457 `application/problem+json`.
+//! Error responses as RFC 9457 `application/problem+json`.
 
 use crate::auth::Scope;
 use crate::http::middleware::request_id::RequestId;
@@ -18,46 +18,46 @@ pub(in crate::http) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A problem response (RFC 9457).
 ///
-/// `detail` never repeats what identifies a person: it may be logged.
-// It is an error for handlers to return, and a responder.
+/// `detail` never contains personal data, because it may be logged.
+// It is both an error that handlers return and a responder.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
-    /// A path that names the kind of problem, relative to the service.
+    /// The kind of problem, as a path relative to the service.
     #[serde(rename = "type")]
     kind: String,
-    /// The kind of problem in words; the same for all of its kind.
+    /// The kind of problem in words; the same for all problems of a kind.
     title: &'static str,
-    /// The status of the answer.
+    /// The status of the response.
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = u16)]
     status: StatusCode,
-    /// What happened this time, and what can be done.
+    /// The cause of this problem, and what to do.
     detail: String,
     #[serde(flatten)]
     #[schema(value_type = ProblemMembers)]
     members: Box<ProblemMembers>,
 }
 
-/// The members beyond those of RFC 9457; absent where they do not apply.
+/// Members beyond those of RFC 9457. A member that does not apply is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = Members)]
 struct ProblemMembers {
-    /// The field or parameter at fault.
+    /// The invalid field or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// The line at fault, from 1.
+    /// The invalid line, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
-    /// Where in a filter the fault is, from 1.
+    /// The position of the error in a filter, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
-    /// What would be allowed, in words.
+    /// The allowed values, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
-    /// Whole seconds; the header `Retry-After` too.
+    /// Delay before a retry, in whole seconds, as in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
-    /// The request that it is of, as in the header `x-request-id`.
+    /// The id of the request, as in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
 }
@@ -72,26 +72,25 @@ impl Problem {
         Self { kind: format!("/problems/{name}"), title, status, detail: detail.into(), members: Box::new(members) }
     }
 
-    /// 401: a key is asked for, and none was sent.
+    /// 401: the operation requires an API key, and the request has none.
     #[must_use]
     pub fn missing_key() -> Self {
-        let detail = "Send a key as `Authorization: Bearer`, or as user name or password of `Basic`; `sequor key create` makes one.";
-        Self::new("no-key", "A key is needed", StatusCode::UNAUTHORIZED, detail)
+        let detail = "Send an API key as `Authorization: Bearer`, or as user name or password of `Basic`; `sequor key create` creates one.";
+        Self::new("no-key", "An API key is required", StatusCode::UNAUTHORIZED, detail)
     }
 
-    /// 401: what was sent is no key, or was one.
+    /// 401: the API key is unknown or revoked.
     #[must_use]
     pub fn invalid_key() -> Self {
-        let detail =
-            "What was sent is none of the keys here, or was revoked; `sequor key list` tells those that there are, by id and name.";
-        Self::new("wrong-key", "The key is not known", StatusCode::UNAUTHORIZED, detail)
+        let detail = "The API key is unknown or revoked; `sequor key list` lists the ids and names of all keys.";
+        Self::new("wrong-key", "The API key is unknown", StatusCode::UNAUTHORIZED, detail)
     }
 
-    /// 403: the key opens other things.
+    /// 403: the API key lacks the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: Scope) -> Self {
-        let detail = format!("This takes a key of the scope `{scope}`.");
-        Self::new("other-scope", "The key does not open this", StatusCode::FORBIDDEN, detail).allowed(scope.as_str())
+        let detail = format!("This operation requires an API key with the scope `{scope}`.");
+        Self::new("other-scope", "The API key lacks the required scope", StatusCode::FORBIDDEN, detail).allowed(scope.as_str())
     }
 
     /// 400: the body cannot be read.
@@ -100,92 +99,92 @@ impl Problem {
         Self::new("bad-body", "The body cannot be read", StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 400: the body is JSON of another shape than `kind`. What the parser says of it repeats
-    /// values, and those may say who somebody is.
+    /// 400: the body is not the JSON that the operation expects. The parser's message may repeat
+    /// values, which can be personal data, so only messages about field names are passed on.
     #[must_use]
-    pub fn invalid_json(error: &serde_json::Error, wanted: &str) -> Self {
-        let said = error.to_string();
-        // These repeat the names of fields only.
-        let named = ["missing field", "unknown field", "duplicate field"].iter().any(|words| said.starts_with(words));
+    pub fn invalid_json(error: &serde_json::Error, expected: &str) -> Self {
+        let message = error.to_string();
+        // These messages repeat only the names of fields.
+        let named = ["missing field", "unknown field", "duplicate field"].iter().any(|prefix| message.starts_with(prefix));
         let what = match () {
-            () if named => said.split(" at line").next().unwrap_or_default(),
-            () if error.is_data() => "The body is of another shape",
+            () if named => message.split(" at line").next().unwrap_or_default(),
+            () if error.is_data() => "The body has the wrong structure",
             () => "The body is not JSON",
         };
-        Self::invalid_body(format!("{what} (line {}, column {}); send {wanted}.", error.line(), error.column()))
+        Self::invalid_body(format!("{what} (line {}, column {}); send {expected}.", error.line(), error.column()))
     }
 
-    /// 408: the body did not come in time.
+    /// 408: the body did not arrive in time.
     #[must_use]
     pub fn body_timeout() -> Self {
-        let detail = "The body did not come within server.body_timeout; nothing of it was taken.";
-        Self::new("too-slow", "The body takes too long", StatusCode::REQUEST_TIMEOUT, detail)
+        let detail = "The body did not arrive within server.body_timeout; nothing was stored.";
+        Self::new("too-slow", "The body took too long", StatusCode::REQUEST_TIMEOUT, detail)
     }
 
-    /// 421: the admin endpoint is asked for by a name that is not its own.
+    /// 421: the host is not a name of the admin endpoint.
     #[must_use]
     pub fn unknown_host() -> Self {
-        let detail = "The admin endpoint is not known by this name; ask for it by its address, or put the name into server.admin_hosts.";
-        Self::new("unknown-host", "The host is not known", StatusCode::MISDIRECTED_REQUEST, detail)
+        let detail = "The admin endpoint does not accept this host name; use its IP address, or add the name to server.admin_hosts.";
+        Self::new("unknown-host", "The host is unknown", StatusCode::MISDIRECTED_REQUEST, detail)
     }
 
-    /// 403: a page of another site made a browser send this.
+    /// 403: a page of another origin sent the request.
     #[must_use]
     pub fn cross_origin() -> Self {
-        let detail = "Nothing is changed here on behalf of a page of another site.";
-        Self::new("other-origin", "The request comes from another site", StatusCode::FORBIDDEN, detail)
+        let detail = "The admin endpoint accepts changes from its own pages only.";
+        Self::new("other-origin", "The request comes from another origin", StatusCode::FORBIDDEN, detail)
     }
 
     /// 413: the body has more than `limit` bytes.
     #[must_use]
     pub fn body_too_large(limit: usize) -> Self {
-        let detail = format!("The body has more than {limit} bytes; send it in parts.");
+        let detail = format!("The body has more than {limit} bytes; split it.");
         Self::new("body-too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
             .allowed(format!("at most {limit} bytes"))
     }
 
-    /// 413: the body holds more events than one request may.
+    /// 413: the body holds more events than the limit of a request.
     #[must_use]
     pub fn too_many_events(events: usize, limit: usize) -> Self {
-        let detail = format!("The body holds {events} events; send them in parts.");
+        let detail = format!("The body holds {events} events; split it.");
         Self::new("too-many-events", "Too many events in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
             .allowed(format!("at most {limit} events"))
     }
 
-    /// 413: the body holds more items than one request may.
+    /// 413: the body holds more items than the limit of a request.
     #[must_use]
     pub fn too_many_items(items: usize, limit: usize) -> Self {
-        let detail = format!("The body holds {items} items; send them in parts.");
+        let detail = format!("The body holds {items} items; split it.");
         Self::new("too-many-items", "Too many items in one request", StatusCode::PAYLOAD_TOO_LARGE, detail)
             .allowed(format!("at most {limit} items"))
     }
 
-    /// 400: what is said of an item breaks a rule.
+    /// 400: an item breaks a validation rule.
     #[must_use]
-    pub fn invalid_item(fault: &ValidationError) -> Self {
-        let problem = Self::new("bad-item", "The item is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
-        fault.field.into_iter().fold(problem, Self::with_field)
+    pub fn invalid_item(error: &ValidationError) -> Self {
+        let problem = Self::new("bad-item", "The item is invalid", StatusCode::BAD_REQUEST, format!("{}.", error.reason));
+        error.field.into_iter().fold(problem, Self::with_field)
     }
 
-    /// 400: what a call says breaks a rule.
+    /// 400: a message breaks a validation rule.
     #[must_use]
-    pub fn invalid_message(fault: &ValidationError) -> Self {
-        let problem = Self::new("bad-message", "The message is not taken", StatusCode::BAD_REQUEST, format!("{}.", fault.reason));
-        fault.field.into_iter().fold(problem, Self::with_field)
+    pub fn invalid_message(error: &ValidationError) -> Self {
+        let problem = Self::new("bad-message", "The message is invalid", StatusCode::BAD_REQUEST, format!("{}.", error.reason));
+        error.field.into_iter().fold(problem, Self::with_field)
     }
 
-    /// 404: neither an event nor the catalog ever named the item, or it was deleted.
+    /// 404: no event or catalog change has named the item, or it was deleted.
     #[must_use]
     pub fn unknown_item() -> Self {
-        let detail = "No event and no change of the catalog has named the item, or it was deleted.";
-        Self::new("unknown-item", "The item is not known", StatusCode::NOT_FOUND, detail).with_field("item")
+        let detail = "No event or catalog change has named the item, or it was deleted.";
+        Self::new("unknown-item", "The item is unknown", StatusCode::NOT_FOUND, detail).with_field("item")
     }
 
-    /// 415: the body is in an encoding or of a type that is not understood.
+    /// 415: the content type or content encoding of the body is not supported.
     #[must_use]
     pub fn unsupported_body(allowed: impl Into<String>) -> Self {
-        let detail = "The body is of a type or in an encoding that is not understood.";
-        Self::new("unsupported-body", "The body is not understood", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).allowed(allowed)
+        let detail = "The content type or content encoding of the body is not supported.";
+        Self::new("unsupported-body", "The body is not supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).allowed(allowed)
     }
 
     /// 400: a parameter has a value that is not allowed.
@@ -202,104 +201,104 @@ impl Problem {
         Self::new("bad-parameter", "A parameter cannot be read", StatusCode::BAD_REQUEST, detail).with_field(field)
     }
 
-    /// 400: a filter is no expression; the member `column` points at the place.
+    /// 400: a filter has a syntax error; the member `column` is its position.
     #[must_use]
-    pub fn invalid_filter(fault: &ItemFilterError) -> Self {
-        let detail = format!("At column {}, {}.", fault.column, fault.reason);
+    pub fn invalid_filter(error: &ItemFilterError) -> Self {
+        let detail = format!("At column {}, {}.", error.column, error.reason);
         let mut problem = Self::new("bad-filter", "The filter cannot be read", StatusCode::BAD_REQUEST, detail).with_field("filter");
-        problem.members.column = Some(fault.column);
+        problem.members.column = Some(error.column);
         problem
     }
 
-    /// 404: no answer of that id was given to this user, or it was too long ago.
+    /// 404: the user has no such recommendation, or it is no longer cached.
     #[must_use]
     pub fn unknown_recommendation() -> Self {
-        let detail = "No answer of this id was given to this user lately; ask for a new one.";
-        Self::new("unknown-recommendation", "The answer is not known", StatusCode::NOT_FOUND, detail).with_field("recommendation_id")
+        let detail = "This user has no recent recommendation with this id; request a new one.";
+        Self::new("unknown-recommendation", "The recommendation is unknown", StatusCode::NOT_FOUND, detail).with_field("recommendation_id")
     }
 
-    /// 404: no event of this user was ever taken.
+    /// 404: no event of the user has been accepted.
     #[must_use]
     pub fn unknown_user() -> Self {
-        Self::new("unknown-user", "The user is not known", StatusCode::NOT_FOUND, "No event of this user was taken so far.")
+        Self::new("unknown-user", "The user is unknown", StatusCode::NOT_FOUND, "No event of this user has been accepted.")
             .with_field("user")
     }
 
-    /// 404: there is no such key.
+    /// 404: no API key has the id.
     #[must_use]
     pub fn unknown_key() -> Self {
-        let detail = "There is no key of this id; `/admin/keys` lists those that there are.";
-        Self::new("unknown-key", "The key is not there", StatusCode::NOT_FOUND, detail).with_field("id")
+        let detail = "No API key has this id; `/admin/keys` lists all keys.";
+        Self::new("unknown-key", "The API key does not exist", StatusCode::NOT_FOUND, detail).with_field("id")
     }
 
-    /// 404: the path leads nowhere.
+    /// 404: the path is unknown.
     #[must_use]
     pub fn unknown_path() -> Self {
-        Self::new("unknown-path", "There is nothing here", StatusCode::NOT_FOUND, "The path leads to nothing that is served here.")
+        Self::new("unknown-path", "The path is unknown", StatusCode::NOT_FOUND, "No resource has this path.")
     }
 
-    /// 409: what was asked for cannot be done as things stand.
+    /// 409: the operation is not possible in the current state.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new("not-done", "It could not be done", StatusCode::CONFLICT, detail)
+        Self::new("not-done", "The operation is not possible", StatusCode::CONFLICT, detail)
     }
 
-    /// 405: the path takes other methods.
+    /// 405: the path does not allow the method.
     #[must_use]
     pub fn method_not_allowed(allowed: impl Into<String>) -> Self {
         let allowed = allowed.into();
-        let detail = format!("This path takes {allowed}.");
+        let detail = format!("This path allows {allowed}.");
         Self::new("method-not-allowed", "The method is not allowed", StatusCode::METHOD_NOT_ALLOWED, detail).allowed(allowed)
     }
 
-    /// 414: the address has more than `limit` bytes.
+    /// 414: the URL has more than `limit` bytes.
     #[must_use]
     pub fn address_too_long(limit: usize) -> Self {
-        let detail = format!("The address has more than {limit} bytes.");
-        Self::new("address-too-long", "The address is too long", StatusCode::URI_TOO_LONG, detail).allowed(format!("at most {limit} bytes"))
+        let detail = format!("The URL has more than {limit} bytes.");
+        Self::new("address-too-long", "The URL is too long", StatusCode::URI_TOO_LONG, detail).allowed(format!("at most {limit} bytes"))
     }
 
-    /// 429: this sender asks too often.
+    /// 429: the client exceeds a rate limit.
     #[must_use]
     pub fn too_many_requests(retry_after: Duration) -> Self {
-        let detail = "More is asked than this sender may; slow down.";
+        let detail = "The API key or the client address exceeds its rate limit; slow down.";
         Self::new("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
     }
 
-    /// 503: every place in a queue is taken. Nothing of the request was.
+    /// 503: a queue is full. Nothing of the request is stored.
     #[must_use]
     pub fn over_capacity(retry_after: Duration) -> Self {
-        let detail = "There is no room for this request now; nothing of it was taken.";
+        let detail = "The service has no capacity for this request; nothing was stored.";
         Self::new("over-capacity", "The service is at capacity", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
-    /// 503: the service starts or stops.
+    /// 503: the service is not ready.
     #[must_use]
     pub fn not_ready(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self::new("not-ready", "The service is not ready", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
-    /// 503: what was learned does not reach as far yet as the request wants it to.
+    /// 503: the model has not reached the requested offset yet.
     #[must_use]
     pub fn offset_not_reached(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new("not-yet", "It is not learned yet", StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self::new("not-yet", "The offset is not reached yet", StatusCode::SERVICE_UNAVAILABLE, detail)
             .with_field("min_offset")
             .retry_after(retry_after)
     }
 
-    /// 503: the disk that holds the journal is full. Nothing of the request was taken; it will be
-    /// once there is room, without a restart.
+    /// 503: the journal's disk is full. Nothing of the request is stored. Writes succeed again once
+    /// there is space, without a restart.
     #[must_use]
-    pub fn disk_full(said: impl Display, retry_after: Duration) -> Self {
-        let detail = format!("Nothing of this request was taken, and it will be once there is room: {said}.");
+    pub fn disk_full(error: impl Display, retry_after: Duration) -> Self {
+        let detail = format!("Nothing was stored; retry once the disk has free space: {error}.");
         Self::new("disk-full", "The disk is full", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
     }
 
-    /// 500: the fault is the service's. What it is stands in the log, not in the answer.
+    /// 500: the service failed. The cause is in the log, not in the response.
     #[must_use]
     pub fn internal() -> Self {
-        let detail = "The fault is the service's own; its log tells more.";
-        Self::new("internal", "The service failed", StatusCode::INTERNAL_SERVER_ERROR, detail)
+        let detail = "The service failed; its log has the cause.";
+        Self::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     /// The kind of problem in words.
@@ -307,19 +306,19 @@ impl Problem {
         self.title
     }
 
-    /// What happened this time.
+    /// The cause of this problem.
     pub(in crate::http) fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// Names the field at fault.
+    /// Names the invalid field.
     #[must_use]
     pub fn with_field(mut self, field: &str) -> Self {
         self.members.field = Some(field.to_owned());
         self
     }
 
-    /// Names the line at fault, from 1.
+    /// Names the invalid line, from 1.
     #[must_use]
     pub fn with_line(mut self, line: u64) -> Self {
         self.members.line = Some(line);
@@ -371,7 +370,7 @@ impl ResponseError for Problem {
         {
             response.insert_header((ALLOW, allowed.as_str()));
         }
-        // RFC 6750, 3: why a token that was sent does not do.
+        // RFC 6750, section 3: the reason why the token is rejected.
         if self.status == StatusCode::UNAUTHORIZED {
             let bearer = if self.kind.ends_with("wrong-key") { r#"Bearer error="invalid_token""# } else { "Bearer" };
             response.append_header((WWW_AUTHENTICATE, bearer)).append_header((WWW_AUTHENTICATE, r#"Basic realm="sequor""#));
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn is_answered_as_the_standard_says() {
+    fn renders_as_rfc_9457() {
         let problem = Problem::out_of_range("limit", 0, "1 to 1000");
         let response = problem.error_response();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_when_to_come_back() {
+    fn sets_retry_after() {
         for problem in [
             Problem::over_capacity(Duration::from_millis(1200)),
             Problem::too_many_requests(Duration::from_secs(2)),
@@ -430,13 +429,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_method_names_the_others() {
+    fn method_not_allowed_lists_the_allowed_methods() {
         let response = Problem::method_not_allowed("GET, HEAD").error_response();
         assert_eq!(response.headers().get(ALLOW).unwrap(), "GET, HEAD");
     }
 
     #[test]
-    fn what_capture_refuses_whole_is_a_problem() {
+    fn converts_body_errors() {
         let problem = Problem::from(BodyError::TooMany { record: "event", records: 1001, limit: 1000 });
         assert_eq!(problem.status_code(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(Problem::from(BodyError::Empty { record: "event" }).status_code(), StatusCode::BAD_REQUEST);

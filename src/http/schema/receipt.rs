@@ -15,7 +15,7 @@ use crate::services::ingest::IngestOutcome;
 pub(in crate::http) struct IngestReceipt {
     /// The number of records that are now stored durably.
     accepted: usize,
-    /// The number of records that changed nothing, because their id was seen before.
+    /// The number of records without effect, because their id was seen before.
     duplicates: usize,
     /// The number of records that the users' consent does not allow to be stored.
     withheld: usize,
@@ -27,8 +27,7 @@ pub(in crate::http) struct IngestReceipt {
     /// The journal's next offset after these records; `null` if nothing was stored.
     #[schema(value_type = Option<u64>)]
     offset: Option<Offset>,
-    /// The recommendations that the request asked for; `null` if they failed. The records are
-    /// stored all the same.
+    /// The requested recommendations; `null` if they failed. The records are stored in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Recommendation>)]
     pub(in crate::http) recommendations: Option<Option<Recommendation>>,

@@ -1,6 +1,6 @@
-//! What requests bring and what they may be answered, as it is described. Bodies are read by
-//! `capture`, record by record, not through these types.
-#![expect(dead_code, reason = "these are never made: they only say what the fields are")]
+//! Request bodies and error responses for the OpenAPI document. The module `ingest` parses the
+//! bodies record by record, not through these types.
+#![expect(dead_code, reason = "the types exist only for the OpenAPI document")]
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -17,30 +17,30 @@ pub(in crate::http) enum EventsBody {
     Many(Vec<EventBody>),
 }
 
-/// What a user did.
+/// A user event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event, example = json!({ "user_id": "ann", "type": "view", "item_id": "tea" }))]
 pub(in crate::http) struct EventBody {
-    /// Who: a known user, or an id generated for an anonymous one.
+    /// The user: a known id, or one generated for an anonymous visitor.
     user_id: IdString,
     /// `view`, `click`, `search`, `cart`, `purchase`, `like`, `share`, `comment`, `follow`, `rate`,
-    /// `play`, `dismiss`, or a kind of the site's own.
+    /// `play`, `dismiss`, or a configured kind.
     #[serde(rename = "type")]
     kind: String,
-    /// On what; only a search may go without.
+    /// The item; only a search can omit it.
     item_id: Option<IdString>,
-    /// Makes sending again safe: an id that was seen before changes nothing.
+    /// Makes retries safe: an event whose id was seen before has no effect.
     event_id: Option<IdString>,
-    /// A new one begins a new session.
+    /// A new id starts a new session.
     session_id: Option<IdString>,
-    /// How much: a rating, seconds played, a price.
+    /// A rating, seconds played, or a price.
     value: Option<f32>,
-    /// When; the moment of arrival if left out.
+    /// The time of the event. Default: the time of arrival.
     timestamp: Option<TimestampBody>,
-    /// Whatever else there is, at most 16 KiB and 8 levels deep.
+    /// Additional data, at most 16 KiB and 8 levels deep.
     properties: Option<Map<String, Value>>,
-    /// How far the consent to just this goes; what the user said, or else the settings, if left
-    /// out. Where the user said less, that counts.
+    /// Consent level of this event, limited by the user's level. Default: the user's level, or else
+    /// that of the settings.
     consent: Option<ConsentBody>,
 }
 
@@ -50,7 +50,7 @@ pub(in crate::http) struct EventBody {
 #[schema(as = Name)]
 pub(in crate::http) struct IdString(String);
 
-/// A point in time.
+/// A timestamp.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = Moment)]
@@ -58,11 +58,11 @@ pub(in crate::http) enum TimestampBody {
     /// RFC 3339, with an offset.
     #[schema(format = DateTime)]
     Text(String),
-    /// Milliseconds since 1970, at least 0; fractions are dropped.
+    /// Milliseconds since 1970, at least 0; fractions are truncated.
     Milliseconds(f64),
 }
 
-/// One change of an item, or an array of them.
+/// One item change, or an array of them.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum ItemsBody {
@@ -70,19 +70,19 @@ pub(in crate::http) enum ItemsBody {
     Many(Vec<ItemBody>),
 }
 
-/// A change of an item.
+/// An item change.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ItemChange, example = json!({ "item_id": "tea", "categories": ["drinks"], "price": 4.5 }))]
 pub(in crate::http) struct ItemBody {
     /// The item.
     item_id: IdString,
-    /// What is done; `put` if left out.
+    /// The operation. Default: `put`.
     op: Option<ItemOperationBody>,
     #[serde(flatten)]
     attributes: ItemAttributesBody,
 }
 
-/// What is done with an item's attributes.
+/// The operation on an item's attributes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Op)]
@@ -92,37 +92,37 @@ pub(in crate::http) enum ItemOperationBody {
     Delete,
 }
 
-/// What the catalog says of an item.
+/// The attributes of an item.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "categories": ["drinks"], "brand": "leaf", "price": 4.5, "tags": ["green"] }))]
 #[schema(as = Attributes)]
 pub(in crate::http) struct ItemAttributesBody {
-    /// The categories that it belongs to.
+    /// The categories.
     #[schema(max_items = 16)]
     categories: Option<Vec<IdString>>,
-    /// Who makes it.
+    /// The brand.
     brand: Option<IdString>,
-    /// What it costs, in the site's own unit.
+    /// The price, in any unit.
     #[schema(minimum = 0)]
     price: Option<f64>,
-    /// Whatever else it is labelled with.
+    /// Further labels.
     #[schema(max_items = 64)]
     tags: Option<Vec<IdString>>,
-    /// Whether it can be had.
+    /// Whether the item can be recommended.
     available: Option<bool>,
-    /// Before this it is in no list.
+    /// The item is not recommended before this time.
     published: Option<TimestampBody>,
-    /// From this on it is in no list.
+    /// The item is not recommended from this time on.
     expires: Option<TimestampBody>,
 }
 
-/// A message of Segment's specification: what its libraries send.
+/// A message of Segment's specification, as its libraries send it.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "userId": "ann", "event": "Product Viewed", "properties": { "product_id": "tea" }, "messageId": "m1" }))]
 #[schema(as = Message)]
 pub(in crate::http) struct SegmentMessageBody(Map<String, Value>);
 
-/// Many messages, each of which names its `type`.
+/// A batch of messages, each with its `type`.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "batch": [{ "type": "page", "anonymousId": "a1", "name": "Home" }] }))]
 #[schema(as = Messages)]
@@ -131,61 +131,61 @@ pub(in crate::http) struct SegmentBatchBody {
     batch: Vec<SegmentMessageBody>,
 }
 
-/// Any request may be at fault.
+/// Error response to an invalid request.
 #[derive(IntoResponses)]
-#[response(status = 400, description = "The request is at fault; the problem says where.", content_type = "application/problem+json")]
+#[response(status = 400, description = "The request is invalid; the problem names the cause.", content_type = "application/problem+json")]
 pub(in crate::http) struct BadRequestResponse(Problem);
 
-/// What is asked for may not be there.
+/// Error response for an unknown resource.
 #[derive(IntoResponses)]
-#[response(status = 404, description = "It is not known.", content_type = "application/problem+json")]
+#[response(status = 404, description = "The resource is unknown.", content_type = "application/problem+json")]
 pub(in crate::http) struct NotFoundResponse(Problem);
 
-/// A body may be what nobody can read.
+/// Error responses to an unreadable body.
 #[derive(IntoResponses)]
 pub(in crate::http) enum InvalidBodyResponse {
-    #[response(status = 413, description = "The body is too large; send it in parts.", content_type = "application/problem+json")]
+    #[response(status = 413, description = "The body is too large; split it.", content_type = "application/problem+json")]
     TooLarge(Problem),
     #[response(
         status = 415,
-        description = "The body is of a type or in an encoding that is not understood.",
+        description = "The content type or content encoding of the body is not supported.",
         content_type = "application/problem+json"
     )]
     UnsupportedMediaType(Problem),
 }
 
-/// Access denied.
+/// Error responses to a request without the required access.
 #[derive(IntoResponses)]
 pub(in crate::http) enum AccessDeniedResponse {
     #[response(
         status = 401,
-        description = "A key is needed here, and none that is known was sent.",
+        description = "The operation requires an API key, and the request has no valid one.",
         content_type = "application/problem+json"
     )]
     MissingKey(Problem),
     #[response(
         status = 403,
-        description = "The key is of another scope; the problem names the one that is needed.",
+        description = "The API key lacks the required scope; the problem names it.",
         content_type = "application/problem+json"
     )]
     InsufficientScope(Problem),
 }
 
-/// There may be no answer.
+/// Error responses of an unavailable service.
 #[derive(IntoResponses)]
 pub(in crate::http) enum UnavailableResponse {
     #[response(
         status = 429,
-        description = "The key, or the address, has brought as much as it may; nothing was taken. `Retry-After` says in how many seconds to try again.",
+        description = "The API key or the client address exceeds its rate limit; nothing was stored. `Retry-After` is the delay in seconds.",
         content_type = "application/problem+json"
     )]
     RateLimited(Problem),
     #[response(
         status = 503,
-        description = "Not now; nothing was taken. `Retry-After` says in how many seconds to try again.",
+        description = "The service is temporarily unavailable; nothing was stored. `Retry-After` is the delay in seconds.",
         content_type = "application/problem+json"
     )]
     Unavailable(Problem),
-    #[response(status = "default", description = "What else may go wrong.", content_type = "application/problem+json")]
+    #[response(status = "default", description = "Any other error.", content_type = "application/problem+json")]
     Other(Problem),
 }

@@ -8,31 +8,32 @@ use utoipa::openapi::{Components, OpenApi};
 use crate::auth::Scope;
 use crate::http::schema::responses::AccessDeniedResponse;
 
-/// The ways to send a key, as [`crate::http::middleware::auth`] takes them.
+/// The security schemes: the schemes to send an API key that [`crate::http::middleware::auth`]
+/// accepts.
 const BEARER: &str = "bearer";
 const BASIC: &str = "basic";
 const QUERY: &str = "query";
 
 /// Adds the key schemes, and the required scope to every operation. If the API does not require a
-/// key, every operation may go without.
+/// key, the key is optional for every operation.
 pub(in crate::http) fn add_security(document: &mut OpenApi, requires_key: bool, scope_of: fn(&str) -> Option<Scope>) {
     let http = |scheme, description: &str| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(description)).build());
     let query = ApiKeyValue::with_description(
         "key",
-        "The key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.",
+        "The API key in the URL, for clients that cannot send a header. Only for operations with the scope `write`.",
     );
     let components = document.components.get_or_insert_with(Components::default);
     components.add_security_schemes_from_iter([
-        (BEARER, http(HttpAuthScheme::Bearer, "A key that `sequor key create` made.")),
-        (BASIC, http(HttpAuthScheme::Basic, "The key as user name, as Segment's libraries send it, or as password.")),
+        (BEARER, http(HttpAuthScheme::Bearer, "An API key from `sequor key create`.")),
+        (BASIC, http(HttpAuthScheme::Basic, "The API key as user name, as Segment's libraries send it, or as password.")),
         (QUERY, SecurityScheme::ApiKey(ApiKey::Query(query))),
     ]);
     for (path, item) in &mut document.paths.paths {
         let Some(scope) = scope_of(path) else { continue };
         let PathItem { get, put, post, patch, delete, .. } = item;
         for operation in [get, put, post, patch, delete].into_iter().flatten() {
-            let ways = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
-            let mut security: Vec<_> = ways.iter().map(|way| SecurityRequirement::new(*way, [scope.as_str()])).collect();
+            let schemes = if scope == Scope::Write { &[BEARER, BASIC, QUERY][..] } else { &[BEARER, BASIC] };
+            let mut security: Vec<_> = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, [scope.as_str()])).collect();
             if requires_key {
                 operation.responses.responses.extend(AccessDeniedResponse::responses());
             } else {
