@@ -1,4 +1,4 @@
-//! The committer actor: many requests, one flush.
+//! The committer actor: group commit of requests to the journal.
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::domain::{Entry, EventKinds, ItemDictionary, Offset};
 use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{CommitReceipt, CommittedBatch, Committer, StoreError};
 
-/// Entries to be made durable together, or not at all.
+/// Appends entries to the journal atomically: all of them or none.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct AppendEntries {
     /// The entries, in the sender's order.
     pub entries: Vec<Entry>,
-    /// Their room on the way.
+    /// The admission permit of the entries.
     pub permit: AdmissionPermit,
-    /// Told once they are durable and put before their sessions.
+    /// Receives the receipt after the entries are durable and delivered to the shards.
     pub reply: oneshot::Sender<Result<CommitReceipt, Arc<StoreError>>>,
 }
 
-/// The only writer of the journal, on a thread of its own. While one flush runs, requests gather
-/// for the next.
+/// The only writer of the journal, on its own thread. Requests that arrive during one commit share
+/// the next one.
 pub struct CommitterActor {
     core: Committer,
     dictionary: Arc<ItemDictionary>,
@@ -36,19 +36,19 @@ pub struct CommitterActor {
     catalog: LiveCatalog,
     metrics: Arc<Metrics>,
     shards: Vec<Addr<ShardActor>>,
-    model: Addr<LearnerActor>,
-    gathered: Vec<AppendEntries>,
-    /// Every entry before this offset was put before its session.
+    learner: Addr<LearnerActor>,
+    pending: Vec<AppendEntries>,
+    /// Every entry before this offset was delivered to its shard.
     delivered: watch::Sender<Offset>,
-    /// A commit failed: what the disk holds must be found out before the next.
+    /// A commit failed. The store must be recovered before the next commit.
     failed: bool,
 }
 
 impl CommitterActor {
-    /// How often a store that takes no writes is tried again, at least.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    /// The longest time between two recovery attempts after a failed commit.
+    const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// A committer that delivers to those shards and wakes that model actor.
+    /// A committer that delivers entries to `shards` and wakes the learner.
     #[must_use]
     pub fn new(
         core: Committer,
@@ -56,32 +56,33 @@ impl CommitterActor {
         catalog: LiveCatalog,
         metrics: Arc<Metrics>,
         shards: Vec<Addr<ShardActor>>,
-        model: Addr<LearnerActor>,
+        learner: Addr<LearnerActor>,
     ) -> Self {
         let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
-        Self { core, dictionary, kinds, catalog, metrics, shards, model, gathered: Vec::new(), delivered, failed: false }
+        Self { core, dictionary, kinds, catalog, metrics, shards, learner, pending: Vec::new(), delivered, failed: false }
     }
 
-    /// Follows up to which offset entries were put before their sessions.
+    /// The offset before which every entry was delivered to its shard, as a watch channel.
     #[must_use]
     pub fn delivered_watermark(&self) -> watch::Receiver<Offset> {
         self.delivered.subscribe()
     }
 
-    /// Finds out what the disk holds, if a write failed since the last time.
+    /// Reopens the store if a write has failed, and delivers the entries that the failed commit
+    /// left in the journal.
     fn recover(&mut self) -> Result<(), StoreError> {
         if self.failed || self.core.has_failed() {
-            let left = self.core.recover()?;
+            let recovered = self.core.recover()?;
             self.failed = false;
-            tracing::info!("the journal takes writes again");
-            self.deliver(left, Vec::new());
+            tracing::info!("the journal accepts writes again");
+            self.deliver(recovered, Vec::new());
         }
         Ok(())
     }
 
     fn commit(&mut self, requests: Vec<Vec<Entry>>) -> Result<(Vec<CommitReceipt>, CommittedBatch), StoreError> {
         self.recover()?;
-        // Whether a panic left anything in the journal is found out like after any failure.
+        // A panic may leave entries in the journal. Recovery finds them, as after any failure.
         let metrics = Arc::clone(&self.metrics);
         let outcome = catch_panic(&metrics, ActorKind::Committer, || {
             for event in requests.iter().flatten().filter_map(Entry::as_event) {
@@ -105,25 +106,25 @@ impl CommitterActor {
         let changed = self.catalog.apply(&committed);
         self.metrics.catalog_changes.increment(changed);
         let mut by_shard: Vec<Vec<(String, SessionUpdate)>> = self.shards.iter().map(|_| Vec::new()).collect();
-        for delivered in committed.entries {
-            if let Some((user, happened)) = SessionUpdate::from_entry(delivered.offset, delivered.entry, &self.dictionary, &self.kinds)
+        for committed in committed.entries {
+            if let Some((user, update)) = SessionUpdate::from_entry(committed.offset, committed.entry, &self.dictionary, &self.kinds)
                 && let Some(events) = by_shard.get_mut(shard_of(&user, self.shards.len()))
             {
-                if let SessionOp::Step { step, .. } = &happened.op {
+                if let SessionOp::Step { step, .. } = &update.op {
                     self.metrics.accepted_events.with_label(step.kind).increment(1);
                 }
-                events.push((user, happened));
+                events.push((user, update));
             }
         }
         for (shard, events) in self.shards.iter().zip(by_shard) {
             self.metrics.queue_depth.with_label(QueueName::Shards).increment(events.len() as f64);
-            // Not bounded by the mailbox but by the gate, whose room these entries hold until the
-            // shard has taken them.
+            // `do_send` ignores the mailbox bound. Admission control bounds this queue instead:
+            // the entries hold their permits until their sessions have applied them.
             shard.do_send(DeliverEntries { events, from, through, permits: Some(Arc::clone(&permits)) });
         }
         self.delivered.send_replace(through);
-        // A full mailbox holds a wake-up already.
-        let _ = self.model.try_send(AdvanceLearner);
+        // If the mailbox is full, it already contains a wake-up.
+        let _ = self.learner.try_send(AdvanceLearner);
     }
 }
 
@@ -131,14 +132,13 @@ impl Actor for CommitterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        // The gate bounds what can queue here; a mailbox bound below it would only refuse what was
-        // admitted.
+        // Admission control bounds the queue. A smaller mailbox would reject admitted entries.
         context.set_mailbox_capacity(usize::MAX >> 4);
-        // Retries even without a write: a load balancer that sends only to ready nodes would
-        // otherwise never find out that this one has recovered.
-        context.run_interval(Self::PATIENCE, |actor, _| {
+        // Retries even without a write. A load balancer sends no writes to a node that is not
+        // ready, so waiting for a write would keep this node out of service forever.
+        context.run_interval(Self::RETRY_INTERVAL, |actor, _| {
             if let Err(error) = actor.recover() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the journal takes no writes yet");
+                tracing::warn!(error = &error as &dyn std::error::Error, "the journal does not accept writes yet");
             }
         });
     }
@@ -148,10 +148,10 @@ impl Handler<AppendEntries> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, append: AppendEntries, context: &mut Self::Context) {
-        self.gathered.push(append);
-        if self.gathered.len() == 1 {
-            // Runs once the mailbox has been drained: everything that came during the last flush
-            // shares the next one.
+        self.pending.push(append);
+        if self.pending.len() == 1 {
+            // The mailbox delivers this message after the requests that are already queued, so all
+            // requests that arrived during the last commit share the next one.
             context.notify(CommitBatch);
         }
     }
@@ -165,9 +165,9 @@ impl Handler<CommitBatch> for CommitterActor {
     type Result = ();
 
     fn handle(&mut self, _: CommitBatch, _: &mut Self::Context) {
-        let gathered = std::mem::take(&mut self.gathered);
+        let pending = std::mem::take(&mut self.pending);
         let (mut requests, mut permits, mut replies) = (Vec::new(), Vec::new(), Vec::new());
-        for append in gathered {
+        for append in pending {
             self.metrics.queue_depth.with_label(QueueName::Committer).decrement(append.entries.len() as f64);
             requests.push(append.entries);
             permits.push(append.permit);
@@ -180,8 +180,8 @@ impl Handler<CommitBatch> for CommitterActor {
                 self.metrics.commit_batch_events.record(committed.entries.len() as f64);
                 self.metrics.journal_offset.set(self.core.next_offset() as f64);
                 self.metrics.record_commit(self.core.next_offset());
-                // What a panic keeps from the shards they read from the journal, once the next
-                // delivery shows the gap.
+                // If the delivery panics, the shards read the missing entries from the journal as
+                // soon as the next delivery shows the gap.
                 let metrics = Arc::clone(&self.metrics);
                 let _ = catch_panic(&metrics, ActorKind::Committer, || self.deliver(committed, permits));
                 for (reply, receipt) in replies.into_iter().zip(receipts) {
@@ -192,12 +192,12 @@ impl Handler<CommitBatch> for CommitterActor {
                 {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the item names could not be stored; the next start folds them"
+                        "the committer's indexes could not be stored; the next start reads them from the journal"
                     );
                 }
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "commit failed; nothing of it was acknowledged");
+                tracing::error!(error = &error as &dyn std::error::Error, "the commit failed; none of its entries was acknowledged");
                 self.metrics.commit_failures.increment(1);
                 let error = Arc::new(error);
                 for reply in replies {
@@ -208,11 +208,11 @@ impl Handler<CommitBatch> for CommitterActor {
     }
 }
 
-/// Forgets the ids of events that were erased.
+/// Removes the ids of erased events from the deduplication window.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ForgetEventIds {
-    /// The ids.
+    /// The event ids.
     pub ids: Vec<String>,
 }
 
@@ -224,18 +224,18 @@ impl Handler<ForgetEventIds> for CommitterActor {
     }
 }
 
-/// Writes what the committer keeps beside the journal, so that the next start need not scan it.
+/// Stores the committer's indexes, so that the next start need not read the journal for them.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Arc<StoreError>>")]
 pub struct PersistIndexes {
-    /// Nothing more is to be committed.
+    /// Whether this is the shutdown: the committer then also stores the deduplication window.
     pub is_final: bool,
 }
 
 impl Handler<PersistIndexes> for CommitterActor {
     type Result = Result<(), Arc<StoreError>>;
 
-    fn handle(&mut self, PersistIndexes { is_final: for_good }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
-        if for_good { self.core.prepare_for_shutdown() } else { self.core.persist_indexes() }.map_err(Arc::new)
+    fn handle(&mut self, PersistIndexes { is_final }: PersistIndexes, _: &mut Self::Context) -> Self::Result {
+        if is_final { self.core.prepare_for_shutdown() } else { self.core.persist_indexes() }.map_err(Arc::new)
     }
 }

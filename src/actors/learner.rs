@@ -1,4 +1,4 @@
-//! The model actor: the fold's shell, on a thread of its own.
+//! The learner actor: runs the learner on its own thread and publishes model snapshots.
 
 mod checkpointing;
 mod metrics_report;
@@ -23,75 +23,75 @@ use crate::store::{QuarantineReader, QuarantinedEntry, Store, StoreError};
 use crate::telemetry::span;
 use checkpointing::CheckpointWritten;
 
-/// Makes a fold that stands where its newest checkpoint left it.
+/// Loads a learner from its newest checkpoint.
 pub type LoadLearner = Box<dyn FnMut() -> Result<Learner, LearnerActorError> + Send>;
 
-/// Reads the journal in its order, folds it, and publishes snapshots.
+/// Applies the journal to the learner in order and publishes snapshots.
 ///
-/// A fold that panics, or whose training does, is not to be trusted any more: another takes its
-/// place, from the newest checkpoint on. An entry at which that happens twice is put into
-/// quarantine and passed over. As every fold of the same journal meets the same end there, what is
-/// learned depends on the journal alone even then.
+/// If the learner or its training panics, the actor discards the learner and loads the newest
+/// checkpoint. If the same entry fails twice, the actor quarantines the entry and skips it. Every
+/// replay of the journal fails at the same entry, so the learned state still depends on the
+/// journal alone.
 pub struct LearnerActor {
     learner: Learner,
     load: LoadLearner,
-    /// The entry being folded.
-    at: Offset,
-    /// The entry at which a fold failed last.
-    stumbled: Option<Offset>,
-    /// Entries to pass over.
+    /// The offset of the entry being applied.
+    current_offset: Offset,
+    /// The offset of the entry that failed last.
+    last_failed_offset: Option<Offset>,
+    /// The offsets of the entries to skip.
     quarantined: BTreeSet<Offset>,
     store: Store,
     dictionary: Arc<ItemDictionary>,
     metrics: Arc<Metrics>,
     published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The offset of the snapshot published last.
+    /// The offset of the last published snapshot.
     learned: watch::Sender<Offset>,
     published_at: Instant,
     checkpoint_policy: CheckpointPolicy,
     maintenance: StoreMaintenance,
-    /// The offset of the last checkpoint that was begun.
+    /// The offset of the last checkpoint that was started.
     checkpoint_started_offset: Offset,
-    /// The offset of the last one that is on the disk.
+    /// The offset of the last checkpoint that was written to disk.
     checkpoint_written_offset: Offset,
-    /// Writes checkpoints while learning goes on.
+    /// Writes checkpoints in the background.
     writer: BackgroundWorker<Result<CheckpointWritten, StoreError>>,
-    /// The user up to whom session records were looked through.
+    /// The last user examined by the removal of stale session records; `None` at the start.
     swept_through: Option<String>,
-    /// Acts upon the model from this entry on are still to be counted.
+    /// Model operations from this offset on are not yet counted in the metrics.
     uncounted_from: Offset,
     failed: bool,
-    /// The fold is not to be trusted, and another could not be made.
+    /// The learner may be inconsistent, and a new one is not loaded yet.
     needs_reload: bool,
     last_report: LearningReport,
 }
 
 impl LearnerActor {
-    /// Entries folded between two looks into the mailbox.
-    const STRETCH: usize = 2048;
-    /// Session records that are looked through after a checkpoint, for those to be forgotten.
+    /// Number of entries applied before the actor handles its mailbox again.
+    const BATCH_ENTRIES: usize = 2048;
+    /// Number of session records examined for removal after each checkpoint.
     const SWEEP_LIMIT: usize = 50_000;
-    /// How often a fold that could not be made is tried again.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    /// The shortest time between two publications while the journal runs ahead.
-    const PUBLISH: Duration = Duration::from_millis(200);
+    /// Time between two retries after a failure.
+    const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+    /// The shortest time between two published snapshots while the learner catches up.
+    const MIN_PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-    /// A shell around a fold that stands where its checkpoint left it; `load` makes another.
+    /// Wraps a learner that was loaded from its checkpoint; `load` loads a replacement.
     ///
     /// # Errors
     /// [`LearnerActorError::Store`] if the quarantine cannot be read.
     pub fn new(
         learner: Learner,
         load: LoadLearner,
-        upkeep: StoreMaintenance,
+        maintenance: StoreMaintenance,
         dictionary: Arc<ItemDictionary>,
         metrics: Arc<Metrics>,
         published: Arc<ArcSwap<ModelSnapshot>>,
-        checkpointing: CheckpointPolicy,
+        checkpoint_policy: CheckpointPolicy,
     ) -> Result<Self, LearnerActorError> {
-        let (at, reported) = (learner.next_offset(), learner.report());
-        // Those before were counted when they were made, if by another process.
-        let uncounted = upkeep.store().journal().next_offset()?;
+        let (at, report) = (learner.next_offset(), learner.report());
+        // Earlier operations were counted when they were appended, possibly by another process.
+        let uncounted_from = maintenance.store().journal().next_offset()?;
         metrics.checkpoint_offset.set(at as f64);
         metrics.learner_offset.set(at as f64);
         let writer = BackgroundWorker::start(
@@ -102,31 +102,31 @@ impl LearnerActor {
         let mut actor = Self {
             learner,
             load,
-            at,
-            stumbled: None,
+            current_offset: at,
+            last_failed_offset: None,
             quarantined: BTreeSet::new(),
-            store: upkeep.store().clone(),
+            store: maintenance.store().clone(),
             dictionary,
             metrics,
             learned: watch::Sender::new(published.load().offset()),
             published,
             published_at: Instant::now(),
-            checkpoint_policy: checkpointing,
-            maintenance: upkeep,
+            checkpoint_policy,
+            maintenance,
             checkpoint_started_offset: at,
             checkpoint_written_offset: at,
             writer,
             swept_through: None,
-            uncounted_from: uncounted,
+            uncounted_from,
             failed: false,
             needs_reload: false,
-            last_report: reported,
+            last_report: report,
         };
         actor.read_quarantine()?;
         Ok(actor)
     }
 
-    /// Follows the offset of the snapshot published last.
+    /// The offset of the last published snapshot, as a watch channel.
     #[must_use]
     pub fn learned_watermark(&self) -> watch::Receiver<Offset> {
         self.learned.subscribe()
@@ -134,23 +134,24 @@ impl LearnerActor {
 
     fn read_quarantine(&mut self) -> Result<(), LearnerActorError> {
         let all = self.store.quarantine().all()?;
-        self.quarantined = all.into_iter().filter(|noted| noted.reader == QuarantineReader::Learner).map(|noted| noted.offset).collect();
+        self.quarantined = all.into_iter().filter(|entry| entry.reader == QuarantineReader::Learner).map(|entry| entry.offset).collect();
         Ok(())
     }
 
-    /// Folds the next stretch of the journal. Says whether there is more.
-    fn fold(&mut self) -> Result<bool, LearnerActorError> {
+    /// Applies the next batch of journal entries. Returns whether more entries are waiting.
+    fn learn_batch(&mut self) -> Result<bool, LearnerActorError> {
         let mut entries = self.store.journal().entries(self.learner.next_offset())?;
         let mut more = false;
-        for _ in 0..Self::STRETCH {
-            // The journal shows an entry a moment before the committer has numbered its item.
+        for _ in 0..Self::BATCH_ENTRIES {
+            // An entry is readable in the journal before the committer has assigned a number to
+            // its item. The dictionary's watermark advances after that.
             if self.learner.next_offset() >= self.dictionary.watermark() {
                 break;
             }
             let Some(entry) = entries.next() else { break };
             let (offset, entry) = entry?;
-            self.at = offset;
-            let folded = if self.quarantined.contains(&offset) {
+            self.current_offset = offset;
+            let outcome = if self.quarantined.contains(&offset) {
                 self.learner.skip(offset)
             } else {
                 if let Entry::Event(event) = &entry {
@@ -158,9 +159,9 @@ impl LearnerActor {
                 }
                 self.learner.apply(offset, &entry)
             };
-            folded.map_err(|source| LearnerActorError::Learner { offset, source })?;
+            outcome.map_err(|source| LearnerActorError::Learner { offset, source })?;
             self.metrics.learned_entries.increment(1);
-            if self.published_at.elapsed() >= Self::PUBLISH {
+            if self.published_at.elapsed() >= Self::MIN_PUBLISH_INTERVAL {
                 self.publish();
             }
             more = offset + 1 < self.dictionary.watermark();
@@ -171,7 +172,7 @@ impl LearnerActor {
         let written = self.writer.poll_result();
         if let Err(error) = self.record_written(written) {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "a checkpoint could not be written; learning goes on, and the next one is tried in its turn");
+            tracing::error!(error, "the checkpoint could not be written; learning continues, and the next checkpoint is due as usual");
         }
         if self.checkpoint_policy.interval > 0
             && self.learner.next_offset() >= self.checkpoint_started_offset + self.checkpoint_policy.interval
@@ -183,56 +184,57 @@ impl LearnerActor {
     }
 
     fn publish(&mut self) {
-        // A fold that began again at a checkpoint is not shown before it knows what its predecessor
-        // knew.
+        // After a reload from a checkpoint, the published snapshot may be newer than the learner.
+        // It stays published until the learner has caught up.
         if self.learner.next_offset() < self.published.load().offset() {
             return;
         }
         let began = Instant::now();
         let snapshot = Arc::new(self.learner.snapshot());
-        let (offset, trained) = (snapshot.offset(), snapshot.trained_through());
+        let (offset, trained_through) = (snapshot.offset(), snapshot.trained_through());
         self.published.store(snapshot);
         self.learned.send_replace(offset);
         self.published_at = Instant::now();
         self.metrics.snapshot_publish_seconds.record(began.elapsed());
-        self.metrics.record_publish(offset, trained);
+        self.metrics.record_publish(offset, trained_through);
         self.report_metrics();
     }
 
-    /// Folds on; says whether there is more.
+    /// Applies the next batch and recovers from a failure. Returns whether more entries may be
+    /// waiting.
     fn advance(&mut self) -> bool {
         let metrics = Arc::clone(&self.metrics);
-        let (at, reason) = match catch_panic(&metrics, ActorKind::Learner, || self.fold()) {
+        let (at, reason) = match catch_panic(&metrics, ActorKind::Learner, || self.learn_batch()) {
             Ok(Ok(more)) => {
-                self.stand(Ok(()));
+                self.record_outcome(Ok(()));
                 return more;
             }
             Ok(Err(LearnerActorError::Learner { source: LearnerError::BackgroundJobLost { begun }, .. })) => {
                 (begun, "the training panicked".to_owned())
             }
             Ok(Err(LearnerActorError::Learner { offset, source })) => (offset, source.to_string()),
-            // Neither the fold's fault nor the entry's.
+            // Neither the learner nor the entry caused this error, so the learner stays valid.
             Ok(Err(error)) => {
-                self.stand(Err(error));
+                self.record_outcome(Err(error));
                 return false;
             }
-            Err(struck) => (self.at, struck.to_string()),
+            Err(panic) => (self.current_offset, panic.to_string()),
         };
-        let outcome = self.heal(at, reason);
-        let goes_on = outcome.is_ok();
-        self.stand(outcome);
-        goes_on
+        let outcome = self.recover_from_failure(at, reason);
+        let recovered = outcome.is_ok();
+        self.record_outcome(outcome);
+        recovered
     }
 
-    /// Begins again at the newest checkpoint; the second time for the same entry, without it.
-    fn heal(&mut self, at: Offset, reason: String) -> Result<(), LearnerActorError> {
-        // Whatever fails below: this fold is not gone on with.
+    /// Reloads the newest checkpoint. If the same entry fails a second time, quarantines it first.
+    fn recover_from_failure(&mut self, at: Offset, reason: String) -> Result<(), LearnerActorError> {
+        // Set first: if a step below fails, the learner must still not be used.
         self.needs_reload = true;
-        if self.stumbled.replace(at) == Some(at) {
-            tracing::error!(offset = at, reason, "an entry cannot be learned from and is put into quarantine");
+        if self.last_failed_offset.replace(at) == Some(at) {
+            tracing::error!(offset = at, reason, "the learner failed twice at the same entry; the entry is quarantined");
             self.store.quarantine().put(&QuarantinedEntry { offset: at, reader: QuarantineReader::Learner, reason })?;
         } else {
-            tracing::error!(offset = at, reason, "learning begins again at the newest checkpoint");
+            tracing::error!(offset = at, reason, "the learner failed; it restarts from the newest checkpoint");
         }
         self.reload()
     }
@@ -241,32 +243,32 @@ impl LearnerActor {
         self.read_quarantine()?;
         self.learner = (self.load)()?;
         self.needs_reload = false;
-        (self.at, self.checkpoint_started_offset, self.last_report) =
+        (self.current_offset, self.checkpoint_started_offset, self.last_report) =
             (self.learner.next_offset(), self.learner.next_offset(), self.learner.report());
         Ok(())
     }
 
     /// Retries after a failure. The `learning_failed` gauge stays at 1 until a retry succeeds, so
-    /// it does not flap. Returns whether more entries wait.
-    fn try_again(&mut self) -> bool {
+    /// it does not flap. Returns whether more entries may be waiting.
+    fn retry(&mut self) -> bool {
         if self.needs_reload
             && let Err(error) = self.reload()
         {
-            self.stand(Err(error));
+            self.record_outcome(Err(error));
             return false;
         }
         self.advance()
     }
 
-    /// Notes whether learning goes on.
-    fn stand(&mut self, outcome: Result<(), LearnerActorError>) {
+    /// Records whether learning works, in the `learning_failed` gauge and in the log.
+    fn record_outcome(&mut self, outcome: Result<(), LearnerActorError>) {
         let failed = outcome.is_err();
         if failed != self.failed {
             self.metrics.learning_failed.set(f64::from(u8::from(failed)));
         }
         if let Err(error) = outcome {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "learning has stopped and is tried again; answers go on from the last snapshot");
+            tracing::error!(error, "learning has stopped and is being retried; recommendations use the last snapshot");
         }
         self.failed = failed;
     }
@@ -277,15 +279,15 @@ impl Actor for LearnerActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.notify(AdvanceLearner);
-        context.run_interval(Self::PATIENCE, |actor, context| {
-            if actor.failed && actor.try_again() {
+        context.run_interval(Self::RETRY_INTERVAL, |actor, context| {
+            if actor.failed && actor.retry() {
                 context.notify(AdvanceLearner);
             }
         });
     }
 }
 
-/// The journal has grown.
+/// Wakes the learner actor: the journal has new entries.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct AdvanceLearner;
@@ -300,23 +302,23 @@ impl Handler<AdvanceLearner> for LearnerActor {
     }
 }
 
-/// Asks how learning stands.
+/// Returns the state of the learner.
 #[derive(Debug, Message)]
 #[rtype(result = "LearnerStatus")]
 pub struct GetStatus;
 
-/// How learning stands.
+/// The state of the learner.
 #[derive(Debug, Clone)]
 pub struct LearnerStatus {
-    /// The next entry to be folded.
+    /// The offset of the next entry to apply.
     pub next_offset: Offset,
-    /// Whether learning has stopped for an error.
+    /// Whether learning has stopped because of an error.
     pub has_failed: bool,
-    /// What was measured and trained.
+    /// Measurements and training statistics.
     pub report: LearningReport,
-    /// What was done to the model last, oldest first, with where it stands in the journal.
+    /// The last operations on the model with their offsets, oldest first.
     pub operations: Vec<(Offset, ModelChange)>,
-    /// How the model is doing.
+    /// Moving averages of loss and quality.
     pub health: ModelHealth,
 }
 

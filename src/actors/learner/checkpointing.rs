@@ -1,4 +1,4 @@
-//! How what was learned comes to the disk.
+//! Writing checkpoints of the learned state.
 
 use actix::{Handler, Message};
 use std::sync::Arc;
@@ -11,62 +11,65 @@ use crate::learner::{BackgroundJobs, JobLost};
 use crate::metrics::ActorKind;
 use crate::store::{JournalRetention, StoreError, codec};
 
-/// How often and how deep the learned state is written.
+/// When checkpoints are written, and which data is removed after each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CheckpointPolicy {
-    /// Entries between two checkpoints; 0: only at the end.
+    /// Number of entries between two checkpoints; 0 writes one only at shutdown.
     pub interval: u64,
-    /// How many are kept.
+    /// Number of checkpoints to keep.
     pub keep: usize,
-    /// After each, how much of the journal is kept at least; `None`: all.
+    /// The minimum part of the journal to keep after each checkpoint; `None` keeps all of it.
     pub journal_retention: Option<JournalRetention>,
-    /// After each, how many times what is in it the database may take on the disk; 0: any.
+    /// If the database files exceed this multiple of their live data after a checkpoint, the
+    /// database is compacted; 0 disables compaction.
     pub compact_ratio: f64,
-    /// Session records are forgotten after so many entries without one of their user.
+    /// A session record is removed after this many journal entries without one of its user.
     pub forget_after: u64,
 }
 
-/// A checkpoint that was written.
+/// The result of a written checkpoint.
 pub(super) struct CheckpointWritten {
     offset: Offset,
     bytes: u64,
-    /// The user up to whom session records were looked through.
+    /// The last user examined by the removal of stale session records; `None` at the end.
     swept_through: Option<String>,
 }
 
 impl LearnerActor {
-    /// Begins to write where the fold stands, which goes on meanwhile: what is written is a copy.
+    /// Starts to write a checkpoint in the background. The job writes a copy of the state, so
+    /// learning continues meanwhile.
     pub(super) fn begin_checkpoint(&mut self) -> Result<(), LearnerActorError> {
         let offset = self.learner.next_offset();
         let state = self.learner.state().map_err(|source| LearnerActorError::Learner { offset, source })?.clone();
         self.checkpoint_started_offset = offset;
-        let (store, upkeep, swept) = (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
-        let CheckpointPolicy { keep: kept, journal_retention: retain, forget_after, compact_ratio, .. } = self.checkpoint_policy;
+        let (store, maintenance, swept_through) = (self.store.clone(), self.maintenance.clone(), self.swept_through.take());
+        let CheckpointPolicy { keep, journal_retention, forget_after, compact_ratio, .. } = self.checkpoint_policy;
         self.writer.start(Box::new(move || {
-            // A directory that cannot be used is a checkpoint that failed, and nothing that
-            // learning stops for.
-            let checkpoints = store.checkpoints(kept)?;
+            // Opened inside the job: an unusable directory fails this checkpoint, but does not
+            // stop learning.
+            let checkpoints = store.checkpoints(keep)?;
             let bytes = checkpoints.write(offset, |file| codec::encode_to(&state, file).map_err(StoreError::from))?;
-            let begin = retain.map(|keep| store.apply_retention(&checkpoints, keep, offset)).transpose()?;
+            let begin = journal_retention.map(|retention| store.apply_retention(&checkpoints, retention, offset)).transpose()?;
             if let Some(begin) = begin {
-                tracing::debug!(begin, "where the journal begins");
+                tracing::debug!(begin, "the first offset of the journal after retention");
             }
-            let swept = store.sessions().remove_stale(offset.saturating_sub(forget_after), swept.as_deref(), Self::SWEEP_LIMIT)?;
-            upkeep.compact_if_due(compact_ratio);
-            Ok(CheckpointWritten { offset, bytes, swept_through: swept })
+            let oldest = offset.saturating_sub(forget_after);
+            let swept_through = store.sessions().remove_stale(oldest, swept_through.as_deref(), Self::SWEEP_LIMIT)?;
+            maintenance.compact_if_due(compact_ratio);
+            Ok(CheckpointWritten { offset, bytes, swept_through })
         }));
         Ok(())
     }
 
-    /// Tells what became of a checkpoint.
+    /// Records the outcome of a background checkpoint; `None` if none has finished.
     pub(super) fn record_written(
         &mut self,
         outcome: Option<Result<Result<CheckpointWritten, StoreError>, JobLost>>,
     ) -> Result<(), LearnerActorError> {
         match outcome {
             None => Ok(()),
-            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept_through: swept }))) => {
-                self.swept_through = swept;
+            Some(Ok(Ok(CheckpointWritten { offset, bytes, swept_through }))) => {
+                self.swept_through = swept_through;
                 self.metrics.checkpoint_bytes.set(bytes as f64);
                 self.metrics.checkpoint_offset.set(offset as f64);
                 self.checkpoint_written_offset = offset;
@@ -83,7 +86,8 @@ impl LearnerActor {
         }
     }
 
-    /// Writes where the fold stands, and waits for it.
+    /// Writes a checkpoint of the current state and waits for it. Writes none if the current
+    /// offset already has one, or if the learner must be reloaded.
     pub(super) fn checkpoint(&mut self) -> Result<(), LearnerActorError> {
         if self.writer.is_busy() {
             let written = self.writer.finish();
@@ -98,7 +102,7 @@ impl LearnerActor {
     }
 }
 
-/// Writes a checkpoint of where the fold stands.
+/// Writes a checkpoint of the current state and returns the offset of the newest written one.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Offset, Arc<LearnerActorError>>")]
 pub struct WriteCheckpoint;
@@ -110,9 +114,9 @@ impl Handler<WriteCheckpoint> for LearnerActor {
         let metrics = Arc::clone(&self.metrics);
         match catch_panic(&metrics, ActorKind::Learner, || self.checkpoint()) {
             Ok(written) => written.map_err(Arc::new)?,
-            Err(struck) => return Err(Arc::new(LearnerActorError::Panicked(struck))),
+            Err(panic) => return Err(Arc::new(LearnerActorError::Panicked(panic))),
         }
-        // That of a fold that is not to be trusted is not written.
+        // While the learner must be reloaded, this is the offset of an earlier checkpoint.
         Ok(self.checkpoint_written_offset)
     }
 }

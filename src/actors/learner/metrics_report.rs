@@ -1,15 +1,15 @@
-//! What the metrics are told of learning.
+//! Metrics of the learner.
 
 use super::LearnerActor;
 use crate::domain::{ModelOperation, SourceName};
 use crate::learner::POSITION_BUCKETS;
 use crate::metrics::ListPosition;
 
-/// Counts by source and place.
+/// Counts by source and list position.
 type MetricsGrid = [[u64; POSITION_BUCKETS.len()]; SourceName::ALL.len()];
 
 impl LearnerActor {
-    /// Tells the metrics what was learned since the last time.
+    /// Updates the metrics with the learner's progress since the last call.
     pub(super) fn report_metrics(&mut self) {
         let (metrics, report) = (&self.metrics, self.learner.report());
         let (new, old) = (&report.training, &self.last_report.training);
@@ -32,14 +32,14 @@ impl LearnerActor {
             metrics.live_interest_mse.set(error);
         }
         let (new, old) = (&report.clickthrough, &self.last_report.clickthrough);
-        for (number, source) in SourceName::ALL.into_iter().enumerate() {
-            for (column, place) in ListPosition::ALL.into_iter().enumerate() {
-                let grown = |new: &MetricsGrid, old: &MetricsGrid| new[number][column] - old[number][column];
-                let (shown, chosen) = (grown(&new.displayed, &old.displayed), grown(&new.clicked, &old.clicked));
-                metrics.shown_items.with_label(source).increment(shown);
-                metrics.shown_items_by_place.with_label(place).increment(shown);
-                metrics.credited_choices.with_label(source).increment(chosen);
-                metrics.credited_choices_by_place.with_label(place).increment(chosen);
+        for (row, source) in SourceName::ALL.into_iter().enumerate() {
+            for (column, position) in ListPosition::ALL.into_iter().enumerate() {
+                let increase = |new: &MetricsGrid, old: &MetricsGrid| new[row][column] - old[row][column];
+                let (displayed, clicked) = (increase(&new.displayed, &old.displayed), increase(&new.clicked, &old.clicked));
+                metrics.shown_items.with_label(source).increment(displayed);
+                metrics.shown_items_by_place.with_label(position).increment(displayed);
+                metrics.credited_choices.with_label(source).increment(clicked);
+                metrics.credited_choices_by_place.with_label(position).increment(clicked);
             }
         }
         for (_, change) in self.learner.operations().filter(|(offset, _)| *offset >= self.uncounted_from) {
@@ -53,9 +53,9 @@ impl LearnerActor {
         for (source, (new, old)) in SourceName::ALL.into_iter().zip(report.hits_by_source.iter().zip(&self.last_report.hits_by_source)) {
             metrics.evaluated_hits_by_source.with_label(source).increment(new - old);
         }
-        for (source, alone) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, alone)| alone.steps > 0) {
-            metrics.live_recall_at_20_by_source.with_label(source).set(alone.recall());
-            metrics.live_mrr_at_20_by_source.with_label(source).set(alone.mrr());
+        for (source, quality) in SourceName::ALL.into_iter().zip(&report.live_by_source).filter(|(_, quality)| quality.steps > 0) {
+            metrics.live_recall_at_20_by_source.with_label(source).set(quality.recall());
+            metrics.live_mrr_at_20_by_source.with_label(source).set(quality.mrr());
         }
         metrics.users.set(report.users as f64);
         metrics.items.set(report.items as f64);
