@@ -1,10 +1,10 @@
 //! Online compaction: copies all live data into a fresh database, which replaces the old one.
 //!
-//! The database never returns space to the disk, and most of its space is soon dead. Writers
-//! continue while the trees are copied, and a write tracker records the keys that they change.
-//! Those keys are copied again until few are left. Then writers pause briefly: the last keys are
-//! copied, the new database is synced and becomes the store. Open readers keep the old database
-//! until they finish.
+//! The database never returns space to the disk, and most of its space soon holds dead data.
+//! Writers continue while the trees are copied, and a write tracker records the keys that they
+//! change. Those keys are copied again until few are left. Then writers pause briefly: the last
+//! keys are copied, and the new database is synced and becomes the store. Open readers keep the old
+//! database until they finish.
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
@@ -17,184 +17,183 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// What a compaction brought.
+/// Sizes before and after a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactionSummary {
-    /// The database's files before, in bytes.
+    /// Size of the database's files before, in bytes.
     pub bytes_before: u64,
-    /// The database's files after it, in bytes.
+    /// Size of the database's files after, in bytes.
     pub bytes_after: u64,
 }
 
-/// So few places are copied while writers wait: some milliseconds' work.
-const FEW: usize = 256;
-/// How often the places written to meanwhile are copied before writers have to wait; each time
-/// there are fewer, unless the disk is slower than the writers.
-const ROUNDS: usize = 16;
-/// Bytes that are copied between two syncs: a sync of all at once would keep those of the writers
-/// waiting.
-const PORTION: u64 = 8 << 20;
-/// Pairs that are copied between two looks at whether to go on.
-const STRETCH: u64 = 256;
-/// A database smaller than this is not worth the work, in bytes.
-const WORTHWHILE: u64 = 64 << 20;
-/// How many bytes of disk there must be for one byte of keys and values; a fresh database takes 1.8
-/// to 2.1.
-const FRESH: u64 = 3;
+/// Number of changed keys at or below which writers pause and the rest is copied; this takes some
+/// milliseconds.
+const FINAL_KEYS: usize = 256;
+/// Maximum number of catch-up rounds before writers pause. Each round copies fewer keys, unless the
+/// disk is slower than the writers.
+const CATCH_UP_ROUNDS: usize = 16;
+/// Bytes that are copied between two syncs. One large sync would delay the syncs of the writers.
+const BYTES_PER_SYNC: u64 = 8 << 20;
+/// Number of pairs that are copied between two checks for cancellation.
+const PAIRS_PER_CHECK: u64 = 256;
+/// Minimum size of a database for an automatic compaction, in bytes.
+const MIN_BYTES: u64 = 64 << 20;
+/// Required free disk space per byte of keys and values. A new database takes 1.8 to 2.1 bytes.
+const FREE_SPACE_FACTOR: u64 = 3;
 
 impl Store {
-    /// The bytes of all keys and values, the least that the database's files could take. The first
-    /// time since the database was opened a pass over all of it counts them, while writers go on;
-    /// of what is written during that pass a part may be counted twice.
+    /// Size of all keys and values in bytes, the lower bound of the database's files. The first
+    /// call after opening the database counts them in a full pass. Writers continue during that
+    /// pass, and some of their writes may be counted twice.
     ///
     /// # Errors
-    /// What reading says.
+    /// Any read error.
     pub fn live_bytes(&self) -> Result<u64, StoreError> {
         live_bytes(self.engine()?.as_ref())
     }
 
-    /// As [`Store::live_bytes`], if it was ever counted.
+    /// The result of [`Store::live_bytes`], if it was counted before.
     #[must_use]
     pub fn cached_live_bytes(&self) -> Option<u64> {
         self.engine().ok()?.write_tracker.live_bytes()
     }
 
-    /// Whether the database's files take more than `ratio` times what is in them, and so much that
-    /// giving it back is worth the work; not again, however, before they have grown by half since
-    /// the last time.
+    /// Whether the database's files exceed `ratio` times the live data and a minimum size. After a
+    /// compaction, the files must first grow by half.
     ///
     /// # Errors
-    /// What reading says.
+    /// Any read error.
     pub fn needs_compaction(&self, ratio: f64) -> Result<bool, StoreError> {
         let (disk, live) = (self.size_on_disk()?, self.live_bytes()?);
-        let fresh = self.shared.compacted_to.load(Ordering::Relaxed);
-        Ok(is_due(disk, live, fresh, ratio))
+        let last_compacted = self.shared.compacted_to.load(Ordering::Relaxed);
+        Ok(is_due(disk, live, last_compacted, ratio))
     }
 
-    /// Copies everything into a fresh database, which takes the place of the present one, and
-    /// removes that. Every clone of the store goes on; writers wait for a moment at the end. A
-    /// process that dies on the way leaves either of the two, with everything that was
-    /// acknowledged. `observe` is told how many bytes are copied or held against their copies, and
-    /// of about how many; if it breaks off, nothing is changed and `None` returned.
+    /// Copies all live data into a new database, which replaces the current one, and removes the
+    /// old one. All clones of the store use the new database; writers pause briefly at the end. If
+    /// the process dies, one of the two databases remains, with everything that was acknowledged.
+    /// `observe` receives the number of copied or compared bytes and an estimate of the total. If
+    /// it returns `Break`, nothing changes and the result is `None`.
     ///
     /// # Errors
-    /// [`StoreError::InsufficientDiskSpace`] if the disk has too little of it,
-    /// [`StoreError::Reopened`] if the store was opened again meanwhile, or what reading or writing
-    /// says: then nothing is changed, unless at the very end the disk did not say whether the new
-    /// database is in its place; then the store takes no writes until [`Store::reopen`] finds out.
+    /// [`StoreError::InsufficientDiskSpace`] if the disk has too little free space,
+    /// [`StoreError::Reopened`] if the store was reopened meanwhile, or any read or write error.
+    /// Nothing changes after these errors, with one exception: if the final switch to the new
+    /// database fails, the active database is unknown. The store then rejects writes until
+    /// [`Store::reopen`].
     pub fn compact(&self, observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<Option<CompactionSummary>, StoreError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let old = Arc::clone(&self.writable()?.engine);
         let (bytes_before, live, free) = (old.size_on_disk()?, self.live_bytes()?, free_bytes(&shared.dir)?);
-        if free < live * FRESH {
-            return Err(StoreError::InsufficientDiskSpace { dir: shared.dir.clone(), needed: live * FRESH, free });
+        if free < live * FREE_SPACE_FACTOR {
+            return Err(StoreError::InsufficientDiskSpace { dir: shared.dir.clone(), needed: live * FREE_SPACE_FACTOR, free });
         }
         let path = switchover::next_database(&shared.dir, old.path())?;
         old.write_tracker.start_tracking();
-        let made = self.make(&old, &path, 2 * live, observe);
+        let outcome = self.copy_and_switch(&old, &path, 2 * live, observe);
         old.write_tracker.stop_tracking();
-        let former = old.path().to_owned();
+        let old_path = old.path().to_owned();
         drop(old);
-        let bytes_after = match made {
-            Ok(CompactionOutcome::InPlace(new)) => new.size_on_disk()?,
-            Ok(CompactionOutcome::BrokenOff) => return switchover::remove_database(&path).map(|()| None),
+        let bytes_after = match outcome {
+            Ok(CompactionOutcome::Switched(new)) => new.size_on_disk()?,
+            Ok(CompactionOutcome::Cancelled) => return switchover::remove_database(&path).map(|()| None),
             Err(CompactionAborted::InDoubt(error)) => return Err(error),
-            Err(CompactionAborted::Nothing(error)) => {
-                // Best effort: what stays is removed the next time.
+            Err(CompactionAborted::Unchanged(error)) => {
+                // Best effort: the next compaction removes a remaining directory.
                 let _ = switchover::remove_database(&path);
                 return Err(error);
             }
         };
         shared.compacted_to.store(bytes_after, Ordering::Relaxed);
         // Open readers keep the old database; the next compaction or start removes it.
-        if let Err(error) = switchover::remove_database(&former) {
-            tracing::warn!(path = %former.display(), error = &error as &dyn std::error::Error, "a database that was compacted cannot be removed yet");
+        if let Err(error) = switchover::remove_database(&old_path) {
+            tracing::warn!(path = %old_path.display(), error = &error as &dyn std::error::Error, "the old database could not be removed after a compaction; the next compaction or start removes it");
         }
         Ok(Some(CompactionSummary { bytes_before, bytes_after }))
     }
 
-    fn make(
+    fn copy_and_switch(
         &self,
         old: &Arc<Engine>,
         path: &Path,
-        of: u64,
+        total: u64,
         observe: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<CompactionOutcome, CompactionAborted> {
         let shared = &self.shared;
         let new = Arc::new(Engine::open(&shared.dir, path, &shared.options, old.generation, false)?);
         live_bytes(&new)?;
-        let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, of, observe };
-        // The second time finds whatever an iterator may have missed while pages were split and
-        // merged under it.
+        let mut copy = DatabaseCopier { old, new: &new, copied: 0, synced: 0, total, observe };
+        // The second pass copies pairs that the first iterator may have missed while pages were
+        // split and merged.
         for _ in 0..2 {
-            if copy.everything()?.is_break() {
-                return Ok(CompactionOutcome::BrokenOff);
+            if copy.copy_all()?.is_break() {
+                return Ok(CompactionOutcome::Cancelled);
             }
         }
-        for _ in 0..ROUNDS {
-            let places = old.write_tracker.drain_positions();
-            copy.places(&places)?;
-            if places.len() <= FEW {
+        for _ in 0..CATCH_UP_ROUNDS {
+            let positions = old.write_tracker.drain_positions();
+            copy.copy_positions(&positions)?;
+            if positions.len() <= FINAL_KEYS {
                 break;
             }
         }
         new.sync(Durability::PowerLoss)?;
 
         let _no_writer = shared.writers.write().unwrap_or_else(PoisonError::into_inner);
-        copy.places(&old.write_tracker.drain_positions())?;
+        copy.copy_positions(&old.write_tracker.drain_positions())?;
         new.sync(Durability::PowerLoss)?;
         new.first_offset.store(old.first_offset.load(Ordering::Acquire), Ordering::Release);
         new.end_offset.store(old.journal_end(), Ordering::Release);
         let mut engine = shared.engine.write().unwrap_or_else(PoisonError::into_inner);
         if old.has_failed() || !engine.as_ref().is_some_and(|present| Arc::ptr_eq(present, old)) {
-            return Err(CompactionAborted::Nothing(StoreError::Reopened { dir: shared.dir.clone() }));
+            return Err(CompactionAborted::Unchanged(StoreError::Reopened { dir: shared.dir.clone() }));
         }
         if let Err(error) = switchover::activate(&shared.dir, path) {
-            // Either may be what a start finds: nothing more may be written to this one.
+            // A start may find either database, so this one must reject writes.
             old.mark_failed();
             return Err(CompactionAborted::InDoubt(error));
         }
         *engine = Some(Arc::clone(&new));
-        Ok(CompactionOutcome::InPlace(new))
+        Ok(CompactionOutcome::Switched(new))
     }
 }
 
-/// How making a fresh database ended.
+/// Outcome of copying a database.
 enum CompactionOutcome {
-    /// It is the store.
-    InPlace(Arc<Engine>),
+    /// The new database is the store.
+    Switched(Arc<Engine>),
     /// The observer cancelled the copy.
-    BrokenOff,
+    Cancelled,
 }
 
-/// Why no fresh database was made.
+/// Reason why the copy failed.
 enum CompactionAborted {
-    /// The old one is the store.
-    Nothing(StoreError),
-    /// Which of the two is the store is not known.
+    /// The old database is still the store.
+    Unchanged(StoreError),
+    /// It is unknown which database a start finds.
     InDoubt(StoreError),
 }
 
 impl From<StoreError> for CompactionAborted {
     fn from(error: StoreError) -> Self {
-        Self::Nothing(error)
+        Self::Unchanged(error)
     }
 }
 
-/// One database on the way into another.
+/// Copies one database into another.
 struct DatabaseCopier<'c> {
     old: &'c Engine,
     new: &'c Engine,
     copied: u64,
     synced: u64,
-    of: u64,
+    total: u64,
     observe: &'c mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 }
 
 impl DatabaseCopier<'_> {
-    /// Copies every pair of every tree that the new one does not have alike.
-    fn everything(&mut self) -> Result<ControlFlow<()>, StoreError> {
+    /// Copies all pairs that differ or are missing in the new database.
+    fn copy_all(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let mut pairs = 0_u64;
         for name in self.old.db.tree_names() {
             let (from, to) = (self.old.tree(&name)?, self.new.tree(&name)?);
@@ -205,15 +204,15 @@ impl DatabaseCopier<'_> {
                     self.new.insert(&to, &key, value)?;
                 }
                 pairs += 1;
-                if self.copied - self.synced >= PORTION {
+                if self.copied - self.synced >= BYTES_PER_SYNC {
                     self.new.sync(Durability::PowerLoss)?;
                     self.synced = self.copied;
                 }
-                if pairs.is_multiple_of(STRETCH) {
+                if pairs.is_multiple_of(PAIRS_PER_CHECK) {
                     if self.old.has_failed() {
                         return Err(StoreError::NeedsReopen { dir: self.old.path().to_owned() });
                     }
-                    if (self.observe)(self.copied, self.of).is_break() {
+                    if (self.observe)(self.copied, self.total).is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -222,9 +221,9 @@ impl DatabaseCopier<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Copies what stands now at those places.
-    fn places(&self, places: &BTreeSet<WritePosition>) -> Result<(), StoreError> {
-        for (name, key) in places {
+    /// Copies the current values of the given positions.
+    fn copy_positions(&self, positions: &BTreeSet<WritePosition>) -> Result<(), StoreError> {
+        for (name, key) in positions {
             let (from, to) = (self.old.tree(name)?, self.new.tree(name)?);
             match self.old.get(&from, key)? {
                 Some(value) => self.new.insert(&to, key, value)?,
@@ -235,7 +234,7 @@ impl DatabaseCopier<'_> {
     }
 }
 
-/// Counts the bytes of all keys and values, if that was not done yet.
+/// Counts the bytes of all keys and values, if they were not counted yet.
 fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     if engine.write_tracker.live_bytes().is_none() {
         let (grown, mut bytes) = (engine.write_tracker.growth(), 0);
@@ -250,11 +249,11 @@ fn live_bytes(engine: &Engine) -> Result<u64, StoreError> {
     Ok(engine.write_tracker.live_bytes().unwrap_or_default())
 }
 
-fn is_due(disk: u64, live: u64, fresh: u64, ratio: f64) -> bool {
-    ratio > 0.0 && disk > WORTHWHILE && disk as f64 > ratio * live as f64 && disk > fresh + fresh / 2
+fn is_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> bool {
+    ratio > 0.0 && disk > MIN_BYTES && disk as f64 > ratio * live as f64 && disk > last_compacted + last_compacted / 2
 }
 
-/// How many bytes the file system of that directory still takes from this process.
+/// Free bytes that this process can still use on the file system of `dir`.
 fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
     let found = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))

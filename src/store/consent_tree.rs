@@ -1,5 +1,5 @@
-//! How far each user's consent goes: a fold of the journal, kept so that a restart need not fold it
-//! all, and outlives what of the journal is dropped.
+//! The stored consents of users. They are derived from the journal and stored so that a restart
+//! need not read all of it. They also outlive journal entries that retention removes.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -7,8 +7,9 @@ use super::{Store, StoreError, codec};
 use crate::domain::{Consent, ConsentRecord, Offset};
 use std::sync::Arc;
 
-/// The consents of a store: `user id → sealed(level ‖ offset of the entry that says so)`. They
-/// reach at least as far as the item names do; what is in the journal beyond may be folded again.
+/// The consents of a store: `user id → sealed(level ‖ offset of the entry that sets it)`. They
+/// reach at least the watermark of the item names; applying later journal entries again is
+/// harmless.
 #[derive(Debug, Clone)]
 pub struct ConsentTree {
     store: Store,
@@ -22,14 +23,14 @@ impl ConsentTree {
         Self { store }
     }
 
-    /// Writes what users said, in the order of the journal. It becomes durable with the next commit
-    /// or [`Store::sync`].
+    /// Stores consent changes, in journal order. The writes become durable with the next commit or
+    /// [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn put(&self, agreed: &[ConsentRecord]) -> Result<(), StoreError> {
+    /// Any I/O or database error.
+    pub fn put(&self, changes: &[ConsentRecord]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        for ConsentRecord { user, consent, offset } in agreed {
+        for ConsentRecord { user, consent, offset } in changes {
             let key = user.as_bytes();
             let Some(consent) = consent else {
                 engine.remove(&engine.consents, key)?;
@@ -42,11 +43,10 @@ impl ConsentTree {
         Ok(())
     }
 
-    /// All that are stored.
+    /// Loads all consents.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn load(&self) -> Result<Vec<ConsentRecord>, StoreError> {
         let engine = self.store.engine()?;
         KeyValueIter::new(engine.consents.iter(), engine.path())

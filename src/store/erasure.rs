@@ -1,4 +1,5 @@
-//! Taking out of the store what is left of users who were erased.
+//! Erasure of users: replaces their journal entries with tombstones, or copies a journal without
+//! them.
 
 use std::collections::HashMap;
 
@@ -6,28 +7,28 @@ use super::{Durability, Store, StoreError};
 use crate::domain::{Entry, ModelChange, ModelOperation, Offset, UserErasure};
 use serde::{Deserialize, Serialize};
 
-/// What went with a user.
+/// Numbers of erased entries of a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedEntryCounts {
-    /// Events.
+    /// Erased events.
     pub events: u64,
-    /// Lists that were shown.
+    /// Erased impressions.
     pub impressions: u64,
-    /// Merges with other ids, and changes of consent.
+    /// Erased merges and consent changes.
     pub others: u64,
 }
 
-/// The outcome of an erasure, for the parts that hold more state.
+/// The outcome of an erasure, for components that hold more state.
 #[derive(Debug, Default)]
 pub struct ErasureSummary {
-    /// What went, by the id.
+    /// Numbers of erased entries by user id.
     pub removed_by_user: HashMap<String, ErasedEntryCounts>,
-    /// The ids of the events.
+    /// The ids of the erased events.
     pub event_ids: Vec<String>,
 }
 
 impl ErasedEntryCounts {
-    /// Adds what went with another id.
+    /// Adds the numbers of another user id.
     pub fn add(&mut self, other: Self) {
         self.events += other.events;
         self.impressions += other.impressions;
@@ -36,76 +37,74 @@ impl ErasedEntryCounts {
 }
 
 impl Store {
-    /// Carries out erasures that are under way: of what the journal says of those users before it
-    /// says that they are to be forgotten, and of that, only blanks are left. Everything that is
-    /// folded from the journal must have passed the last of them, and nothing on the disk may have
-    /// to be folded from before: states of earlier offsets are removed first. May be cut short
-    /// anywhere; then it is to be done again.
+    /// Executes the erasures in `due`: replaces all earlier journal entries of these users with
+    /// tombstones. All derived state must already contain the last erasure, so that no start has to
+    /// read earlier entries. Stored model states of earlier offsets are removed first. An
+    /// interrupted erasure must be repeated.
     ///
     /// # Errors
-    /// What reading or the disk says; they stay under way.
+    /// Any read or write error; the erasures stay in progress.
     pub fn erase_users(&self, due: &[(Offset, UserErasure)]) -> Result<ErasureSummary, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(ErasureSummary::default()) };
         let until: HashMap<&str, Offset> = due.iter().map(|(offset, erasure)| (erasure.user_id.as_str(), *offset)).collect();
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
-        let mut blanked = ErasureSummary::default();
+        let mut summary = ErasureSummary::default();
         self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| {
-            let of = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
-            let Some(user) = entry.users().find(|user| of(user)) else { return false };
-            let gone = blanked.removed_by_user.entry(user.to_owned()).or_default();
+            let is_erased = |user: &str| until.get(user).is_some_and(|until| offset <= *until);
+            let Some(user) = entry.users().find(|user| is_erased(user)) else { return false };
+            let counts = summary.removed_by_user.entry(user.to_owned()).or_default();
             match entry {
                 Entry::Event(event) | Entry::Private(event) => {
-                    gone.events += 1;
-                    blanked.event_ids.extend(event.event_id.clone());
+                    counts.events += 1;
+                    summary.event_ids.extend(event.event_id.clone());
                 }
-                Entry::Impression(_) => gone.impressions += 1,
+                Entry::Impression(_) => counts.impressions += 1,
                 Entry::Erase(_) => {}
-                _ => gone.others += 1,
+                _ => counts.others += 1,
             }
             true
         })?;
         self.sync(Durability::PowerLoss)?;
         self.erasures().finish(due)?;
-        Ok(blanked)
+        Ok(summary)
     }
 }
 
-/// Where a journal's entries stand in a copy that has no blanks.
+/// Maps the offsets of a journal to the offsets of a copy without tombstones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetShift {
-    /// Every entry before this offset is copied.
+    /// All entries before this offset are copied.
     next: Offset,
-    /// The blanks among them.
+    /// The offsets of the tombstones among them.
     blanks: Vec<Offset>,
 }
 
 impl OffsetShift {
-    /// Where an entry stands in the copy; for a blank, what comes after it.
+    /// The offset of an entry in the copy; for a tombstone, the offset of the next entry.
     #[must_use]
     pub fn map_offset(&self, offset: Offset) -> Offset {
-        offset - self.blanks.partition_point(|blank| *blank < offset) as Offset
+        offset - self.blanks.partition_point(|tombstone| *tombstone < offset) as Offset
     }
 
-    /// Takes in that the copy reaches up to `end`, with entries among which there was no blank.
+    /// Records that the copy reached offset `end` with entries that contain no tombstone.
     pub fn advance_to(&mut self, end: Offset) {
         self.next += end.saturating_sub(self.map_offset(self.next));
     }
 }
 
-/// Entries that are copied as one record.
-const STRETCH: usize = 1024;
+/// Number of entries that are copied as one journal record.
+const ENTRIES_PER_RECORD: usize = 1024;
 
 impl Store {
-    /// Appends what stands in this journal before `to` and was not copied yet to that of a copy,
-    /// but for blanks: as if what was erased had never been. What entries say of others' places is
-    /// put right.
+    /// Appends the entries of this journal before `to` that were not copied yet to the journal of a
+    /// copy, without tombstones. Offsets inside entries are mapped to the copy.
     ///
     /// # Errors
-    /// What reading this journal or writing the other says.
+    /// Any error of reading this journal or writing the other.
     pub fn copy_without_tombstones(&self, copy: &Self, shift: &mut OffsetShift, to: Offset) -> Result<(), StoreError> {
-        let mut batch = Vec::with_capacity(STRETCH);
+        let mut batch = Vec::with_capacity(ENTRIES_PER_RECORD);
         let mut entries = self.journal().entries(shift.next.max(self.journal().first_offset()?))?.peekable();
         while let Some(read) = entries.next() {
             let (offset, mut entry) = read?;
@@ -121,7 +120,7 @@ impl Store {
             } else {
                 batch.push(entry);
             }
-            if batch.len() >= STRETCH || entries.peek().is_none() {
+            if batch.len() >= ENTRIES_PER_RECORD || entries.peek().is_none() {
                 copy.journal().append(&batch, Durability::ProcessCrash)?;
                 batch.clear();
             }
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_user_and_everything_of_the_others() {
+    fn an_erased_user_leaves_no_bytes_and_others_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
@@ -174,26 +173,30 @@ mod tests {
             .filter_map(|one| if let Entry::Erase(one) = &one.entry { Some(one.user_id.as_str()) } else { None })
             .collect();
         assert_eq!(erased, ["ann@example.org", "anonymous-7"], "ids that were merged into the user are erased, too");
-        let back = committed.entries.last().unwrap();
-        assert_eq!(back.entry.as_event().unwrap().user_id, "anonymous-7", "a new user");
+        let returned = committed.entries.last().unwrap();
+        assert_eq!(returned.entry.as_event().unwrap().user_id, "anonymous-7", "a new user");
 
-        // A start finds them, however it was stopped.
+        // A start finds pending erasures after any stop.
         drop(committer);
         let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
         let due = store.erasures().in_progress().unwrap();
         assert_eq!(due.len(), 2);
         committer.persist_indexes().unwrap();
         let before: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-        let blanked = store.erase_users(&due).unwrap();
-        assert_eq!(blanked.removed_by_user["anonymous-7"], ErasedEntryCounts { events: 1, impressions: 0, others: 1 });
-        assert_eq!(blanked.removed_by_user["ann@example.org"], ErasedEntryCounts { events: 2, impressions: 0, others: 0 });
-        committer.forget_event_ids(blanked.event_ids.iter().map(String::as_str));
+        let summary = store.erase_users(&due).unwrap();
+        assert_eq!(summary.removed_by_user["anonymous-7"], ErasedEntryCounts { events: 1, impressions: 0, others: 1 });
+        assert_eq!(summary.removed_by_user["ann@example.org"], ErasedEntryCounts { events: 2, impressions: 0, others: 0 });
+        committer.forget_event_ids(summary.event_ids.iter().map(String::as_str));
         let after: Vec<_> = store.journal().entries(0).unwrap().map(|read| read.unwrap().1).collect();
-        let blanks = [0, 2, 3, 4, 400, 401];
-        for (place, (before, after)) in before.iter().zip(&after).enumerate() {
-            assert_eq!(after, if blanks.contains(&place) { &Entry::Tombstone } else { before }, "{place}");
+        let tombstones = [0, 2, 3, 4, 400, 401];
+        for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+            assert_eq!(after, if tombstones.contains(&index) { &Entry::Tombstone } else { before }, "{index}");
         }
-        assert_eq!(committer.commit(vec![vec![by("ann@example.org", 4)]]).unwrap().0[0].accepted, 1, "its id was forgotten");
+        assert_eq!(
+            committer.commit(vec![vec![by("ann@example.org", 4)]]).unwrap().0[0].accepted,
+            1,
+            "its event id was removed from the window"
+        );
         assert_eq!(store.erasures().in_progress().unwrap(), []);
         let due = committer.commit(vec![vec![erase("ann@example.org")]]).unwrap().1.first;
         assert_eq!(store.erasures().in_progress().unwrap()[0].0, due);

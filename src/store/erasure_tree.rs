@@ -1,4 +1,4 @@
-//! Which users are to be erased, and of which it is known that they were.
+//! The stored erasures: erasures in progress, digests of erased users, and pending follow-up tasks.
 
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -10,17 +10,17 @@ use crate::domain::{Offset, Timestamp, UserErasure};
 
 /// The tree's name in errors.
 const TREE: &str = "erasures";
-/// Begins the key of an erasure that is under way; its entry's offset follows, big-endian.
-const UNDER_WAY: u8 = b'w';
-/// Begins the key of one that is done; the digest of the id follows.
+/// Key prefix of an erasure in progress; the offset of its entry follows, big-endian.
+const IN_PROGRESS: u8 = b'w';
+/// Key prefix of a finished erasure; the digest of the user id follows.
 const DONE: u8 = b'd';
 
-/// What remains to be done once users are erased.
+/// A follow-up task of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingTask {
-    /// The database's files hold bytes of what was erased: they are to be written anew.
+    /// Compaction: the database's files still contain erased bytes.
     Compaction,
-    /// Everything is to be learned anew.
+    /// Unlearning: the model is to be trained again without the erased users.
     Unlearning,
 }
 
@@ -39,34 +39,34 @@ impl PendingTask {
 pub struct ErasedUserDigest([u8; 32]);
 
 impl ErasedUserDigest {
-    /// That of an id.
+    /// Computes the digest of a user id.
     #[must_use]
     pub fn from_user_id(user_id: &str) -> Self {
         Self(Sha256::digest(user_id).into())
     }
 
-    /// As 64 hexadecimal digits.
+    /// The digest as 64 hexadecimal digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// From 64 hexadecimal digits; `None` if these are none.
+    /// Parses 64 hexadecimal digits; `None` if `text` is something else.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.is_ascii() {
             return None;
         }
-        for (place, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
         }
         Some(Self(bytes))
     }
 }
 
-/// The erasures of a store: one key for each debt, and `w ‖ offset → sealed(erasure)` while they
-/// are under way, `d ‖ digest of the id → sealed(when it was asked)` once they are done.
+/// The erasures of a store: one key per pending task, `w ‖ offset → sealed(erasure)` for erasures
+/// in progress, `d ‖ digest of the id → sealed(time of the request)` for finished ones.
 #[derive(Debug, Clone)]
 pub struct ErasureTree {
     store: Store,
@@ -77,26 +77,26 @@ impl ErasureTree {
         Self { store }
     }
 
-    /// Notes that an erasure is under way. Becomes durable with the next commit or [`Store::sync`].
+    /// Records that an erasure is in progress. The write becomes durable with the next commit or
+    /// [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn begin(&self, offset: Offset, erasure: &UserErasure) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        let key = under_way(offset);
+        let key = erasure_key(offset);
         let mut envelope = ChecksummedEnvelope::with_capacity(64);
         codec::encode_to(erasure, envelope.payload())?;
         engine.insert(&engine.erasures, &key, envelope.seal(&key))
     }
 
-    /// Those under way with where they stand in the journal, in its order.
+    /// Erasures in progress with the offsets of their entries, in journal order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, UserErasure)>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
@@ -104,10 +104,10 @@ impl ErasureTree {
             .collect()
     }
 
-    /// Notes, durably, that erasures are done, of which nothing is left but this.
+    /// Durably records that erasures are finished. Only the digests of the user ids remain of them.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn finish(&self, done: &[(Offset, UserErasure)]) -> Result<(), StoreError> {
         let digests: Vec<_> =
             done.iter().map(|(_, erasure)| (ErasedUserDigest::from_user_id(&erasure.user_id), erasure.timestamp)).collect();
@@ -117,44 +117,44 @@ impl ErasureTree {
         if done.iter().any(|(_, erasure)| erasure.unlearn) {
             engine.insert(&engine.erasures, PendingTask::Unlearning.key(), &[])?;
         }
-        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
+        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &erasure_key(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
 
-    /// Whether that is to be done.
+    /// Whether a task is pending.
     ///
     /// # Errors
-    /// What the database says.
-    pub fn is_pending(&self, debt: PendingTask) -> Result<bool, StoreError> {
+    /// Any database error.
+    pub fn is_pending(&self, task: PendingTask) -> Result<bool, StoreError> {
         let engine = self.store.engine()?;
-        Ok(engine.get(&engine.erasures, debt.key())?.is_some())
+        Ok(engine.get(&engine.erasures, task.key())?.is_some())
     }
 
-    /// Notes that it is done.
+    /// Records that a task is finished.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn clear_pending(&self, debt: PendingTask) -> Result<(), StoreError> {
+    /// Any I/O or database error.
+    pub fn clear_pending(&self, task: PendingTask) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        engine.remove(&engine.erasures, debt.key())
+        engine.remove(&engine.erasures, task.key())
     }
 
-    /// Notes users as erased, with when it was asked.
+    /// Records digests of erased users with the times of the requests.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn record_erased(&self, erased: &[(ErasedUserDigest, Timestamp)]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
-        for (user, asked) in erased {
+        for (user, requested_at) in erased {
             let key = [&[DONE], &user.0[..]].concat();
             let mut envelope = ChecksummedEnvelope::with_capacity(8);
-            codec::encode_to(asked, envelope.payload())?;
+            codec::encode_to(requested_at, envelope.payload())?;
             engine.insert(&engine.erasures, &key, envelope.seal(&key))?;
         }
         Ok(())
     }
 
-    /// Those done, with when each was asked.
+    /// The digests of all erased users, with the times of the requests.
     ///
     /// # Errors
     /// As [`ErasureTree::in_progress`].
@@ -164,23 +164,23 @@ impl ErasureTree {
             .map(|read| {
                 let (key, value) = read?;
                 let user = key.get(1..).and_then(|digest| digest.try_into().ok()).map(ErasedUserDigest);
-                Ok((user.ok_or_else(|| damaged(&key, "its key is no digest".to_owned()))?, decode_value(&key, &value)?))
+                Ok((user.ok_or_else(|| damaged(&key, "its key is not a digest".to_owned()))?, decode_value(&key, &value)?))
             })
             .collect()
     }
 }
 
-fn under_way(offset: Offset) -> Vec<u8> {
-    [&[UNDER_WAY], &offset.to_be_bytes()[..]].concat()
+fn erasure_key(offset: Offset) -> Vec<u8> {
+    [&[IN_PROGRESS], &offset.to_be_bytes()[..]].concat()
 }
 
-/// The offset that follows a key's first byte.
+/// The offset after the first byte of a key.
 pub(super) fn parse_offset_key(key: &[u8]) -> Result<Offset, StoreError> {
     let offset = key.get(1..).and_then(|offset| offset.try_into().ok()).map(Offset::from_be_bytes);
-    offset.ok_or_else(|| damaged(key, "its key is no offset".to_owned()))
+    offset.ok_or_else(|| damaged(key, "its key is not an offset".to_owned()))
 }
 
-/// What was written under a key of the tree.
+/// Decodes a value of the tree that was stored under `key`.
 pub(super) fn decode_value<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     let payload = envelope::open(key, value).map_err(|reason| damaged(key, reason))?;
     codec::decode(payload).map_err(|error| damaged(key, error.to_string()))
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_is_done_only_a_digest_is_left() {
+    fn only_a_digest_is_left_of_a_finished_erasure() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let erasure = |user: &str| UserErasure { user_id: user.to_owned(), unlearn: true, timestamp: 5 };

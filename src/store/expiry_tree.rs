@@ -1,4 +1,4 @@
-//! What was kept long enough and is still to be taken out.
+//! The stored expiries, and the removal of expired journal entries.
 
 use super::envelope::ChecksummedEnvelope;
 use super::erasure_tree::{PendingTask, decode_value, parse_offset_key};
@@ -6,13 +6,13 @@ use super::key_value_iter::KeyValueIter;
 use super::{Durability, Store, StoreError, codec};
 use crate::domain::{Entry, Expiry, Offset};
 
-/// Begins the key of an expiry that is under way; its entry's offset follows, big-endian.
-const UNDER_WAY: u8 = b'x';
-/// The one that was begun last.
+/// Key prefix of an expiry in progress; the offset of its entry follows, big-endian.
+const IN_PROGRESS: u8 = b'x';
+/// Key of the last expiry that was begun.
 const LAST: &[u8] = b"e";
 
-/// The expiries of a store, beside the erasures: `x ‖ offset → sealed(expiry)` while they are under
-/// way, and `e → sealed(expiry)` for the one that was begun last, if there ever was one.
+/// The expiries of a store, in the same tree as the erasures: `x ‖ offset → sealed(expiry)` for
+/// expiries in progress, and `e → sealed(expiry)` for the last one that was begun.
 #[derive(Debug, Clone)]
 pub struct ExpiryTree {
     store: Store,
@@ -23,23 +23,23 @@ impl ExpiryTree {
         Self { store }
     }
 
-    /// Notes that an expiry is under way. Becomes durable with the next commit or [`Store::sync`].
+    /// Records that an expiry is in progress. The write becomes durable with the next commit or
+    /// [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn begin(&self, offset: Offset, expiry: &Expiry) -> Result<(), StoreError> {
         self.set_last_begun(expiry)?;
-        self.put(&under_way(offset), expiry)
+        self.put(&expiry_key(offset), expiry)
     }
 
-    /// Those under way with where they stand in the journal, in its order.
+    /// Expiries in progress with the offsets of their entries, in journal order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for one that is not what was written, or what the database
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn in_progress(&self) -> Result<Vec<(Offset, Expiry)>, StoreError> {
         let engine = self.store.engine()?;
-        KeyValueIter::new(engine.erasures.scan_prefix([UNDER_WAY]), engine.path())
+        KeyValueIter::new(engine.erasures.scan_prefix([IN_PROGRESS]), engine.path())
             .map(|read| {
                 let (key, value) = read?;
                 Ok((parse_offset_key(&key)?, decode_value(&key, &value)?))
@@ -47,8 +47,8 @@ impl ExpiryTree {
             .collect()
     }
 
-    /// The one that was begun last, if anything was ever taken out or is to be: then the journal
-    /// does not tell of all that follows from it.
+    /// The last expiry that was begun, if there was one. If so, the journal no longer contains
+    /// everything that the derived state was computed from.
     ///
     /// # Errors
     /// As [`ExpiryTree::in_progress`].
@@ -57,10 +57,10 @@ impl ExpiryTree {
         engine.get(&engine.erasures, LAST)?.map(|value| decode_value(LAST, &value)).transpose()
     }
 
-    /// Notes one as the last that was begun, also of a journal that this is a copy of.
+    /// Sets the last expiry that was begun; a copy of a store takes it over.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn set_last_begun(&self, expiry: &Expiry) -> Result<(), StoreError> {
         self.put(LAST, expiry)
     }
@@ -72,29 +72,29 @@ impl ExpiryTree {
         engine.insert(&engine.erasures, key, envelope.seal(key))
     }
 
-    /// Notes, durably, that expiries are done, but for what is left of them in the database's
-    /// files.
+    /// Durably records that expiries are finished. A compaction is then pending, because the
+    /// database's files still contain the removed bytes.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn finish(&self, done: &[(Offset, Expiry)]) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         engine.insert(&engine.erasures, PendingTask::Compaction.key(), &[])?;
-        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &under_way(*offset)))?;
+        done.iter().try_for_each(|(offset, _)| engine.remove(&engine.erasures, &expiry_key(*offset)))?;
         engine.sync(Durability::PowerLoss)
     }
 }
 
-fn under_way(offset: Offset) -> Vec<u8> {
-    [&[UNDER_WAY], &offset.to_be_bytes()[..]].concat()
+fn expiry_key(offset: Offset) -> Vec<u8> {
+    [&[IN_PROGRESS], &offset.to_be_bytes()[..]].concat()
 }
 
 impl Store {
-    /// Whether the journal holds anything that such an expiry would take out. Reads all of it,
-    /// unless something is found.
+    /// Whether the journal contains entries that `expiry` would remove. Reads the journal up to the
+    /// first such entry.
     ///
     /// # Errors
-    /// What reading says.
+    /// Any read error.
     pub fn has_expired_entries(&self, expiry: &Expiry) -> Result<bool, StoreError> {
         for read in self.journal().entries(self.journal().first_offset()?)? {
             if read?.1.is_expired_by(expiry) {
@@ -104,22 +104,22 @@ impl Store {
         Ok(false)
     }
 
-    /// Takes out of the journal what expiries that are under way cover. Everything that is folded
-    /// from the journal must have passed the last of them, and nothing on the disk may have to be
-    /// folded from before: states of earlier offsets are removed first. Returns how many entries
-    /// went. May be cut short anywhere; then it is to be done again.
+    /// Executes the expiries in `due`: replaces expired journal entries with tombstones. All
+    /// derived state must already contain the last expiry, so that no start has to read earlier
+    /// entries. Stored model states of earlier offsets are removed first. Returns the number of
+    /// removed entries. An interrupted removal must be repeated.
     ///
     /// # Errors
-    /// What reading or the disk says; they stay under way.
+    /// Any read or write error; the expiries stay in progress.
     pub fn remove_expired(&self, due: &[(Offset, Expiry)]) -> Result<u64, StoreError> {
         let Some((last, _)) = due.last() else { return Ok(0) };
         for states in [self.checkpoints_read_only(), self.restore_points_read_only()] {
             states.drop_before(*last + 1)?;
         }
-        let covered = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
-        let gone = self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| covered(offset, entry))?;
+        let is_expired = |offset, entry: &Entry| due.iter().any(|(until, expiry)| offset < *until && entry.is_expired_by(expiry));
+        let removed = self.journal().replace_with_tombstones(*last + 1, &mut |offset, entry| is_expired(offset, entry))?;
         self.sync(Durability::PowerLoss)?;
-        Ok(gone)
+        Ok(removed)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use crate::domain::{Event, EventKind};
 
     #[test]
-    fn what_was_kept_long_enough_is_a_blank_and_a_start_goes_on_with_it() {
+    fn expired_entries_become_tombstones_and_a_start_continues() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let open = || Committer::open(store.clone(), CommitterSettings::default()).unwrap();
@@ -155,10 +155,10 @@ mod tests {
         assert_eq!(due, [(100, expiry(50))]);
         committer.persist_indexes().unwrap();
         assert_eq!(store.remove_expired(&due).unwrap(), 25);
-        assert_eq!(store.remove_expired(&due).unwrap(), 0, "once more does no harm");
+        assert_eq!(store.remove_expired(&due).unwrap(), 0, "repeating the removal changes nothing");
         for (offset, entry) in store.journal().read(0, 200).unwrap() {
-            let goes = offset < 50 && offset % 2 == 0;
-            assert_eq!(entry == Entry::Tombstone, goes, "{offset}: what came after it was found stays until the next time");
+            let is_removed = offset < 50 && offset % 2 == 0;
+            assert_eq!(entry == Entry::Tombstone, is_removed, "{offset}: entries after the expiry stay until the next one");
         }
         assert_eq!(store.expiries().last_begun().unwrap(), Some(expiry(50)));
         store.expiries().finish(&due).unwrap();

@@ -1,5 +1,5 @@
-//! The names of the items, by number: a fold of the journal, kept so that a restart need not fold
-//! it all.
+//! The stored item names by number. They are derived from the journal and stored so that a restart
+//! need not read all of it.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -14,7 +14,7 @@ pub struct ItemTree {
 
 /// The tree's name in errors.
 const TREE: &str = "items";
-/// How many bytes of names go into one value; a page of the database holds sixteen.
+/// Maximum bytes of names per value; a page of the database holds sixteen values.
 const PAGE_BYTES: usize = 6 << 10;
 
 impl ItemTree {
@@ -22,17 +22,17 @@ impl ItemTree {
         Self { store }
     }
 
-    /// Writes the names from number `first` on that `dictionary` has, then the offset that they
-    /// reach: every item of an entry before `watermark` is stored. Returns how many items are now
-    /// stored. They become durable with the next commit or [`Store::sync`].
+    /// Stores the names of `dictionary` from number `first` on, then the watermark `through`: all
+    /// items of entries before `through` are stored. Returns the number of stored items. The writes
+    /// become durable with the next commit or [`Store::sync`].
     ///
     /// # Errors
-    /// What the disk says. `watermark` is then as before.
+    /// Any I/O or database error. The watermark is then unchanged.
     pub fn append(&self, dictionary: &ItemDictionary, first: ItemIx, through: Offset) -> Result<ItemIx, StoreError> {
         let engine = self.store.writable()?;
         let mut next = first;
         loop {
-            let begin = next;
+            let page_start = next;
             let mut bytes = 0;
             let mut names = Vec::new();
             while let Some(name) = dictionary.name(next).filter(|_| bytes < PAGE_BYTES) {
@@ -43,7 +43,7 @@ impl ItemTree {
             if names.is_empty() {
                 break;
             }
-            let key = begin.to_be_bytes();
+            let key = page_start.to_be_bytes();
             let mut envelope = ChecksummedEnvelope::with_capacity(bytes + 8 * (names.len() + 1));
             codec::encode_to(&names, envelope.payload())?;
             engine.insert(&engine.items, &key, envelope.seal(&key))?;
@@ -52,21 +52,22 @@ impl ItemTree {
         Ok(next)
     }
 
-    /// Every item of an entry before this offset is stored; 0 if none ever was.
+    /// The watermark: all items of entries before this offset are stored. 0 if nothing was stored
+    /// yet.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.
     pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
         let stored = engine.get(&engine.items, keys::ITEMS_WATERMARK_KEY)?;
         stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::ITEMS_WATERMARK_KEY, &value))
     }
 
-    /// All the stored names, numbered as they were.
+    /// Loads all stored names with their numbers.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] if a value is not what was written or names are missing, or
-    /// what the database says.
+    /// [`StoreError::DamagedValue`] if a value is damaged or names are missing, or any database
+    /// error.
     pub fn load(&self) -> Result<ItemDictionary, StoreError> {
         let engine = self.store.engine()?;
         let dictionary = ItemDictionary::default();
@@ -78,11 +79,10 @@ impl ItemTree {
             let damaged = |reason| StoreError::DamagedValue { tree: TREE, key: number.to_string(), reason };
             let payload = envelope::open(&key, &value).map_err(damaged)?;
             let names: Vec<String> = codec::decode(payload).map_err(|error| damaged(error.to_string()))?;
-            // A value that was written again after a restart repeats names: they keep their
-            // numbers.
+            // A page that was written again after a restart repeats names; they keep their numbers.
             for (name, number) in names.iter().zip(number..) {
                 if dictionary.intern(name) != number {
-                    return Err(damaged(format!("{} items stand before number {number}, or it is named twice", dictionary.len())));
+                    return Err(damaged(format!("{} names precede number {number}, or its name is stored twice", dictionary.len())));
                 }
             }
         }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_keep_their_numbers_over_appends_and_reopening() {
+    fn names_keep_their_numbers_across_appends_and_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let items = store.items();

@@ -1,4 +1,4 @@
-//! The encoding of journal records, and reading them piece by piece.
+//! Encoding of journal records, and assembling them from pieces.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::key_value_iter::KeyValueIter;
@@ -7,43 +7,44 @@ use super::{StoreError, codec};
 use crate::domain::{Entry, Offset};
 use std::path::{Path, PathBuf};
 
-/// How often a record may be replaced while it is read: once for each erasure that runs meanwhile.
+/// Maximum number of replacements of a record during one read; each erasure that runs meanwhile
+/// causes one.
 const MAX_REPLACEMENTS: usize = 1000;
 
-/// Runs through the journal's records, putting their pieces together.
+/// Iterator over the journal's records that assembles their pieces.
 pub(super) struct JournalRecords {
     pub(super) journal: sled::Tree,
     pub(super) path: PathBuf,
     pub(super) pieces: KeyValueIter,
-    /// The offset at which the next record has to begin.
+    /// The offset at which the next record must start.
     pub(super) next: Offset,
     pub(super) end: Offset,
 }
 
 impl std::fmt::Debug for JournalRecords {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Records").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+        formatter.debug_struct("JournalRecords").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
     }
 }
 
 impl JournalRecords {
-    /// The records from the one that begins at `first` on.
+    /// The records from the one at offset `first` on.
     pub(super) fn starting_at(journal: &sled::Tree, path: &Path, first: Offset) -> Self {
         let pieces = KeyValueIter::new(journal.range(PieceKey { first, piece: 0 }.to_bytes()..), path);
         Self { journal: journal.clone(), path: path.to_owned(), pieces, next: first, end: Offset::MAX }
     }
 
-    /// Reads the next record again. An erasure replaces a whole record, and a concurrent reader may
-    /// see pieces of both versions. A record that is damaged in the same way twice is damaged.
-    fn again(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
+    /// Reads the next record again. An erasure replaces a whole record, so a concurrent reader may
+    /// see pieces of both versions. If a second read fails in the same way, the record is damaged.
+    fn reread(&mut self, mut damaged: StoreError) -> Result<Vec<(Offset, Entry)>, StoreError> {
         for _ in 0..MAX_REPLACEMENTS {
-            let mut anew = Self::starting_at(&self.journal, &self.path, self.next);
-            let head = match anew.piece() {
+            let mut fresh = Self::starting_at(&self.journal, &self.path, self.next);
+            let head = match fresh.piece() {
                 Some(Ok((key, head))) if key == (PieceKey { first: self.next, piece: 0 }) => head,
                 _ => break,
             };
-            let record = anew.assemble(self.next, &head);
-            self.pieces = anew.pieces;
+            let record = fresh.assemble(self.next, &head);
+            self.pieces = fresh.pieces;
             match record {
                 Err(error) if error.to_string() != damaged.to_string() => damaged = error,
                 record => return record,
@@ -57,10 +58,11 @@ impl JournalRecords {
         Some(self.pieces.next()?.and_then(|(key, value)| Ok((parse_key(&key, self.next)?, value))))
     }
 
-    /// The record whose first piece this is.
+    /// Assembles the record that starts with the piece `head`.
     fn assemble(&mut self, first: Offset, head: &[u8]) -> Result<Vec<(Offset, Entry)>, StoreError> {
         let damaged = |reason: String| StoreError::DamagedRecord { offset: first, reason };
-        let (pieces, head) = head.split_first_chunk::<4>().ok_or_else(|| damaged(format!("{} bytes begin it", head.len())))?;
+        let (pieces, head) =
+            head.split_first_chunk::<4>().ok_or_else(|| damaged(format!("its first piece has only {} bytes", head.len())))?;
         let mut bytes = head.to_vec();
         for number in 1..u32::from_le_bytes(*pieces) {
             match self.piece().transpose()? {
@@ -79,13 +81,13 @@ impl Iterator for JournalRecords {
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let record = match self.piece() {
-                // Left over from an append that did not finish. Were it the rest of a record, the
-                // next one would come too late.
+                // Left over from an unfinished append. If it belonged to a record without a first
+                // piece, the next record would have a wrong offset.
                 Some(Ok((key, _))) if key.piece > 0 => continue,
                 Some(Ok((key, _))) if key.first != self.next => Err(StoreError::MissingEntries { from: self.next, until: key.first }),
                 Some(Ok((key, head))) => match self.assemble(key.first, &head) {
-                    Err(damaged) => self.again(damaged),
-                    whole => whole,
+                    Err(damaged) => self.reread(damaged),
+                    complete => complete,
                 },
                 Some(Err(error)) => Err(error),
                 None => Err(StoreError::MissingEntries { from: self.next, until: self.end }),
@@ -100,33 +102,32 @@ impl Iterator for JournalRecords {
     }
 }
 
-/// Where the first offset of the journal stands, in the database's default tree.
-pub(super) const BEGIN_KEY: &[u8] = b"begin";
+/// Key of the journal's first offset in the database's default tree.
+pub(super) const FIRST_OFFSET_KEY: &[u8] = b"begin";
 
 fn failed(source: sled::Error) -> StoreError {
-    StoreError::Database { action: "asking where the journal begins in", path: "store".into(), source }
+    StoreError::Database { action: "reading the journal's first offset from", path: "store".into(), source }
 }
 
-/// The first offset that the journal still has, 0 if nothing says otherwise.
+/// Reads the first offset of the journal; 0 if none is stored.
 pub(super) fn read_first_offset(db: &sled::Db) -> Result<Offset, StoreError> {
-    let stored = db.get(BEGIN_KEY).map_err(failed)?;
-    stored.map_or(Ok(0), |value| envelope::open_offset("default", BEGIN_KEY, &value))
+    let stored = db.get(FIRST_OFFSET_KEY).map_err(failed)?;
+    stored.map_or(Ok(0), |value| envelope::open_offset("default", FIRST_OFFSET_KEY, &value))
 }
 
-/// Writes the first offset that the journal has from now on, into a database under way to its
-/// present format.
+/// Writes the first offset of the journal, during a migration.
 pub(super) fn write_first_offset(db: &sled::Db, begin: Offset) -> Result<(), StoreError> {
-    db.insert(BEGIN_KEY, envelope::seal_offset(BEGIN_KEY, begin)).map(drop).map_err(failed)
+    db.insert(FIRST_OFFSET_KEY, envelope::seal_offset(FIRST_OFFSET_KEY, begin)).map(drop).map_err(failed)
 }
 
-/// The offset after the last whole record.
+/// The offset after the last complete record.
 pub(super) fn find_end(journal: &sled::Tree, path: &Path) -> Result<Offset, StoreError> {
     let Some(first) = find_last_record(journal, path)? else { return Ok(0) };
     let mut last = JournalRecords::starting_at(journal, path, first);
     last.next().transpose().map(|_| last.next)
 }
 
-/// Where the last record begins, whole or not.
+/// The first offset of the last record, complete or not.
 pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.iter(), path).rev() {
         let key = parse_key(&pair?.0, Offset::MAX)?;
@@ -137,7 +138,7 @@ pub(super) fn find_last_record(journal: &sled::Tree, path: &Path) -> Result<Opti
     Ok(None)
 }
 
-/// Where the first record at or after `starting_at` begins, whole or not.
+/// The offset of the first record at or after `from`, complete or not.
 pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) -> Result<Option<Offset>, StoreError> {
     for pair in KeyValueIter::new(journal.range(PieceKey { first: from, piece: 0 }.to_bytes()..), path) {
         let key = parse_key(&pair?.0, from)?;
@@ -149,15 +150,16 @@ pub(super) fn find_record_from(journal: &sled::Tree, path: &Path, from: Offset) 
 }
 
 pub(super) fn parse_key(key: &[u8], near: Offset) -> Result<PieceKey, StoreError> {
-    PieceKey::from_bytes(key).ok_or_else(|| StoreError::DamagedRecord { offset: near, reason: format!("a key of {} bytes", key.len()) })
+    PieceKey::from_bytes(key)
+        .ok_or_else(|| StoreError::DamagedRecord { offset: near, reason: format!("it has a key of {} bytes instead of 12", key.len()) })
 }
 
 pub(super) fn encode_record(first: Offset, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
-    /// What an entry commonly takes, generously.
+    /// Generous estimate of the encoded size of an entry, in bytes.
     const ENTRY_BYTES: usize = 192;
     let mut envelope = ChecksummedEnvelope::with_capacity(entries.len() * ENTRY_BYTES);
     let payload = envelope.payload();
-    // A record of four milliards of entries does not fit into memory.
+    // A record of four billion entries does not fit into memory.
     payload.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
     for entry in entries {
         codec::encode_to(entry, payload)?;

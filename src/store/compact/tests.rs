@@ -30,7 +30,7 @@ fn databases(dir: &Path) -> Vec<String> {
     names
 }
 
-/// What keys and values of all trees take, counted one by one.
+/// Size of all keys and values, counted one by one.
 fn counted(store: &Store) -> u64 {
     let db = &store.engine().unwrap().db;
     let pairs = db.tree_names().into_iter().flat_map(|name| db.open_tree(name).unwrap().iter().map(Result::unwrap));
@@ -38,7 +38,7 @@ fn counted(store: &Store) -> u64 {
 }
 
 #[test]
-fn disk_is_given_back_and_all_is_there() {
+fn compaction_frees_disk_space_and_keeps_all_data() {
     let (dir, store) = store();
     for round in 0..60 {
         store.journal().append(&[event(round)], Durability::ProcessCrash).unwrap();
@@ -65,7 +65,7 @@ fn disk_is_given_back_and_all_is_there() {
 }
 
 #[test]
-fn live_bytes_are_counted_once_and_kept_up() {
+fn live_bytes_are_counted_once_and_updated() {
     let (dir, store) = store();
     store.sessions().put([("ann", &record(1, 100)), ("bob", &record(2, 100))], 2).unwrap();
     assert_eq!(store.cached_live_bytes(), None);
@@ -83,13 +83,13 @@ fn live_bytes_are_counted_once_and_kept_up() {
 }
 
 #[test]
-fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
+fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
     let (dir, store) = store();
-    let ends = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let (appended, put) = thread::scope(|scope| {
         let appender = scope.spawn(|| {
             let mut count = 0;
-            while !ends.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 store.journal().append(&[event(count)], Durability::ProcessCrash).unwrap();
                 count += 1;
             }
@@ -97,7 +97,7 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
         });
         let putter = scope.spawn(|| {
             let mut round = 0;
-            while !ends.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 round += 1;
                 let records: Vec<_> = (0..40).map(|user| (format!("user-{user}-{}", round % 50), record(round, 300))).collect();
                 store.sessions().put_if_generation(0, records.iter().map(|(user, record)| (user.as_str(), record)), round).unwrap();
@@ -107,7 +107,7 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
         });
         let reader = scope.spawn(|| {
             let mut known = 0;
-            while !ends.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let entries = journal(&store).len();
                 assert!(entries >= known, "{entries} entries after {known}");
                 known = entries;
@@ -115,24 +115,24 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
             }
         });
         for _ in 0..4 {
-            let (before, mut looked) = (store.journal().next_offset().unwrap(), 0);
+            let (before, mut observed) = (store.journal().next_offset().unwrap(), 0);
             store
                 .compact(&mut |_, _| {
-                    looked += 1;
+                    observed += 1;
                     ControlFlow::Continue(())
                 })
                 .unwrap()
                 .unwrap();
-            // The writers did go on: they are waited for, whatever the machine is busy with.
+            // Wait until the writers have made progress, on any machine load.
             while store.journal().next_offset().unwrap() < before + 100 {
                 thread::yield_now();
             }
         }
-        ends.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         reader.join().unwrap();
         (appender.join().unwrap(), putter.join().unwrap())
     });
-    let is_whole = |store: &Store| {
+    let assert_complete = |store: &Store| {
         assert_eq!(journal(store), (0..appended).map(event).collect::<Vec<_>>());
         assert_eq!(store.sessions().watermark().unwrap(), put);
         for read in store.sessions().iter().unwrap() {
@@ -145,59 +145,59 @@ fn writers_and_readers_go_on_meanwhile_and_nothing_acknowledged_is_lost() {
             assert!(store.sessions().get(&format!("user-{user}-{}", put % 50)).unwrap().is_some(), "{user}");
         }
     };
-    is_whole(&store);
+    assert_complete(&store);
     store.sync(Durability::PowerLoss).unwrap();
-    // A copy of the files is what a process that died now would leave.
+    // A copy of the files is the state that a crash would leave.
     let copy = copy_directory(dir.path());
-    is_whole(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
+    assert_complete(&Store::open(copy.path(), &StoreOptions::default()).unwrap());
 }
 
 #[test]
-fn who_reads_the_old_database_reads_it_to_its_end() {
+fn an_open_reader_reads_the_old_database_to_its_end() {
     let (dir, store) = store();
     let entries: Vec<_> = (0..2000).map(event).collect();
     for chunk in entries.chunks(10) {
         store.journal().append(chunk, Durability::ProcessCrash).unwrap();
     }
-    let mut under_way = store.journal().entries(0).unwrap();
-    let first: Vec<_> = under_way.by_ref().take(5).map(|entry| entry.unwrap().1).collect();
+    let mut open_reader = store.journal().entries(0).unwrap();
+    let first: Vec<_> = open_reader.by_ref().take(5).map(|entry| entry.unwrap().1).collect();
     compact(&store);
     store.journal().append(&[event(2000)], Durability::ProcessCrash).unwrap();
     assert_eq!(databases(dir.path()), ["store", "store.1"]);
-    let rest: Vec<_> = under_way.map(|entry| entry.unwrap().1).collect();
+    let rest: Vec<_> = open_reader.map(|entry| entry.unwrap().1).collect();
     assert_eq!([first, rest].concat(), entries);
     compact(&store);
     assert_eq!(journal(&store).len(), 2001);
-    // What could not be removed before goes at the next start.
+    // The next start removes the remaining database.
     store.close().unwrap();
     Store::open(dir.path(), &StoreOptions::default()).unwrap();
     assert_eq!(databases(dir.path()), ["store"]);
 }
 
 #[test]
-fn broken_off_or_overtaken_by_a_reopening_it_changes_nothing() {
+fn a_cancelled_or_interrupted_compaction_changes_nothing() {
     let (dir, store) = store();
     for first in (0..4000).step_by(4) {
         store.journal().append(&(first..first + 4).map(event).collect::<Vec<_>>(), Durability::ProcessCrash).unwrap();
     }
-    let broken_off = store.compact(&mut |done, of| if done * 3 > of { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
-    assert_eq!(broken_off.unwrap(), None);
+    let cancelled = store.compact(&mut |done, of| if done * 3 > of { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+    assert_eq!(cancelled.unwrap(), None);
     assert_eq!(databases(dir.path()), ["store"]);
 
     let mut reopening = None;
-    let former = Arc::downgrade(&store.engine().unwrap());
-    let overtaken = store.compact(&mut |_, _| {
+    let old = Arc::downgrade(&store.engine().unwrap());
+    let interrupted = store.compact(&mut |_, _| {
         if reopening.is_none() {
             let again = store.clone();
             reopening = Some(thread::spawn(move || again.reopen().unwrap()));
-            // It closes the former database, then waits for its remaining readers.
-            while !former.upgrade().unwrap().has_failed() {
+            // The reopening closes the old database, then waits for its remaining readers.
+            while !old.upgrade().unwrap().has_failed() {
                 thread::yield_now();
             }
         }
         ControlFlow::Continue(())
     });
-    assert!(matches!(overtaken, Err(StoreError::NeedsReopen { .. } | StoreError::Reopened { .. })), "{overtaken:?}");
+    assert!(matches!(interrupted, Err(StoreError::NeedsReopen { .. } | StoreError::Reopened { .. })), "{interrupted:?}");
     reopening.unwrap().join().unwrap();
     assert_eq!(databases(dir.path()), ["store"]);
     assert_eq!((journal(&store).len(), store.generation().unwrap()), (4000, 1));
@@ -206,13 +206,13 @@ fn broken_off_or_overtaken_by_a_reopening_it_changes_nothing() {
 }
 
 #[test]
-fn it_is_due_where_much_is_dead_and_again_only_after_growth() {
+fn compaction_is_due_for_much_dead_data_and_again_only_after_growth() {
     let mebibyte = 1 << 20;
     let due = |disk: u64, live: u64, fresh: u64, ratio| is_due(disk * mebibyte, live * mebibyte, fresh * mebibyte, ratio);
     assert!(due(100, 30, 0, 3.0));
     assert!(!due(100, 34, 0, 3.0));
     assert!(!due(64, 1, 0, 3.0), "too small to be worth it");
     assert!(!due(1000, 1, 0, 0.0), "switched off");
-    // Where a fresh database takes more than the ratio allows, another one would bring nothing.
+    // If a new database exceeds the ratio, compacting again would not help.
     assert!(!due(100, 60, 100, 1.5) && !due(149, 60, 100, 1.5) && due(151, 90, 100, 1.5));
 }

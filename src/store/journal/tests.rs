@@ -9,7 +9,7 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-/// Events that fill several pieces.
+/// Events that fill several pieces if `count` is large.
 fn many(count: u64) -> Vec<Entry> {
     (0..count).map(event).collect()
 }
@@ -21,7 +21,7 @@ fn numbered(entries: &[Entry], from: usize, count: usize) -> Vec<(Offset, Entry)
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn it_is_a_vector_that_survives_reopening(
+    fn the_journal_matches_a_vector_and_survives_reopening(
         appends in proptest::collection::vec((entries(0..12), any::<bool>()), 0..12),
         from in 0_usize..100, count in 0_usize..100,
     ) {
@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_in_a_record_is_an_error_that_names_it(place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+    fn a_flipped_bit_anywhere_in_a_record_is_an_error_that_names_it(index in any::<prop::sample::Index>(), bit in 0..8_u8) {
         let (_dir, store) = store();
         let journal = store.journal();
         for entries in [many(3), many(400), many(3)] {
@@ -50,15 +50,15 @@ proptest! {
         let tree = store.engine().unwrap().journal.clone();
         let pieces: Vec<_> = tree.range(PieceKey { first: 3, piece: 0 }.to_bytes()..PieceKey { first: 403, piece: 0 }.to_bytes()).map(Result::unwrap).collect();
         prop_assert!(pieces.len() > 2);
-        let mut place = place.index(pieces.iter().map(|(_, piece)| piece.len()).sum());
+        let mut index = index.index(pieces.iter().map(|(_, piece)| piece.len()).sum());
         for (key, piece) in pieces {
-            if place < piece.len() {
+            if index < piece.len() {
                 let mut damaged = piece.to_vec();
-                damaged[place] ^= 1 << bit;
+                damaged[index] ^= 1 << bit;
                 tree.insert(key, damaged).unwrap();
                 break;
             }
-            place -= piece.len();
+            index -= piece.len();
         }
         let error = journal.read(0, usize::MAX).unwrap_err();
         prop_assert!(matches!(error, StoreError::DamagedRecord { offset: 3, .. }), "{}", error);
@@ -69,7 +69,7 @@ proptest! {
 }
 
 #[test]
-fn an_acknowledged_append_survives_what_dies_then() {
+fn an_acknowledged_append_survives_a_crash() {
     let (dir, store) = store();
     for durability in [Durability::PowerLoss, Durability::ProcessCrash] {
         store.journal().append(&many(100), durability).unwrap();
@@ -113,7 +113,7 @@ fn a_record_under_another_key_is_damaged() {
 }
 
 #[test]
-fn a_damaged_last_record_stops_the_opening_by_name() {
+fn opening_rejects_a_damaged_last_record() {
     let (dir, store) = store();
     store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
     store.journal().append(&many(2), Durability::ProcessCrash).unwrap();
@@ -126,7 +126,7 @@ fn a_damaged_last_record_stops_the_opening_by_name() {
 }
 
 #[test]
-fn what_an_unfinished_append_left_is_neither_read_nor_in_the_way() {
+fn leftovers_of_an_unfinished_append_are_ignored_and_removed() {
     let (_dir, store) = store();
     let journal = store.journal();
     journal.append(&many(2), Durability::ProcessCrash).unwrap();
@@ -145,7 +145,7 @@ fn what_an_unfinished_append_left_is_neither_read_nor_in_the_way() {
 }
 
 #[test]
-fn nothing_appended_is_nothing_written() {
+fn an_empty_append_writes_nothing() {
     let (_dir, store) = store();
     assert_eq!(store.journal().append(&[], Durability::PowerLoss).unwrap(), 0);
     assert!(store.engine().unwrap().journal.is_empty());
@@ -154,7 +154,7 @@ fn nothing_appended_is_nothing_written() {
 }
 
 #[test]
-fn no_page_of_a_long_journal_goes_to_a_file_of_its_own() {
+fn no_page_of_a_long_journal_becomes_an_overflow_file() {
     let (dir, store) = store();
     for _ in 0..20 {
         store.journal().append(&many(2_000), Durability::ProcessCrash).unwrap();
@@ -165,17 +165,17 @@ fn no_page_of_a_long_journal_goes_to_a_file_of_its_own() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn blanks_stand_where_unwanted_entries_stood(appends in proptest::collection::vec(entries(1..300), 1..4), every in 1..5_u64, until in 0..600_u64) {
+    fn tombstones_replace_unwanted_entries(appends in proptest::collection::vec(entries(1..300), 1..4), every in 1..5_u64, until in 0..600_u64) {
         let (_dir, store) = store();
         let journal = store.journal();
         for entries in &appends {
             journal.append(entries, Durability::ProcessCrash).unwrap();
         }
         let all = appends.concat();
-        let goes = |offset: Offset| offset < until && offset.is_multiple_of(every);
-        let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if goes(offset) { Entry::Tombstone } else { entry.clone() }).collect();
-        let blanked = journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
-        prop_assert_eq!(blanked, (0..).zip(&all).filter(|(offset, entry)| goes(*offset) && **entry != Entry::Tombstone).count() as u64);
+        let is_replaced = |offset: Offset| offset < until && offset.is_multiple_of(every);
+        let expected: Vec<_> = (0..).zip(&all).map(|(offset, entry)| if is_replaced(offset) { Entry::Tombstone } else { entry.clone() }).collect();
+        let replaced = journal.replace_with_tombstones(until, &mut |offset, _| offset.is_multiple_of(every)).unwrap();
+        prop_assert_eq!(replaced, (0..).zip(&all).filter(|(offset, entry)| is_replaced(*offset) && **entry != Entry::Tombstone).count() as u64);
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
         store.reopen().unwrap();
         prop_assert_eq!(journal.read(0, usize::MAX).unwrap(), numbered(&expected, 0, expected.len()));
@@ -184,12 +184,12 @@ proptest! {
 }
 
 #[test]
-fn who_reads_a_record_while_it_is_blanked_reads_it_whole() {
+fn a_concurrent_reader_sees_complete_records() {
     let (_dir, store) = store();
     for _ in 0..20 {
         store.journal().append(&many(400), Durability::ProcessCrash).unwrap();
     }
-    let reading = std::thread::spawn({
+    let reader = std::thread::spawn({
         let journal = store.journal();
         move || {
             (0..40).for_each(|_| {
@@ -201,5 +201,5 @@ fn who_reads_a_record_while_it_is_blanked_reads_it_whole() {
     for round in 0..200 {
         store.journal().replace_with_tombstones(8000, &mut |offset, _| offset % 200 == round).unwrap();
     }
-    reading.join().unwrap();
+    reader.join().unwrap();
 }
