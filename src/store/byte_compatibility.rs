@@ -1,12 +1,12 @@
 //! Stored bytes must not change unless the store's format does.
 //!
 //! [`write_everything`] stores one fixed value of every type, and every variant of every enum, in a
-//! new data directory. The test compares all keys and values of the database, and the files beside
-//! it, with `migrations/fixtures/bytes/store.txt`. The build that wrote that file had other names
-//! for types, fields and modules. No field may share its value with another field of its type, so
-//! that two fields that change places are noticed.
+//! new data directory. The test compares all keys and values of the database, and the files next to
+//! it, with `migrations/fixtures/bytes/store.txt`. An older build with other type, field and module
+//! names wrote that file. No two fields of a type share a value, so that the test notices swapped
+//! fields.
 //!
-//! There is no mode that writes the file anew. A change of these bytes needs a migration step; see
+//! There is no mode that regenerates the file. A change of these bytes needs a migration step; see
 //! migrations/README.md.
 
 use super::*;
@@ -17,7 +17,7 @@ use crate::domain::{
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The rows of the file, `name = hex` each; lines that begin with `#` are comments.
+/// Content of the fixture: rows `name = hex`. Lines that start with `#` are comments.
 const GOLDEN: &str = include_str!("../../migrations/fixtures/bytes/store.txt");
 
 fn text(text: &str) -> String {
@@ -147,7 +147,7 @@ fn expiry(number: i64) -> Expiry {
     }
 }
 
-/// What the journal gets, one record each.
+/// The journal records.
 fn records() -> Vec<Vec<Entry>> {
     let merge = UserMerge { from: text("visitor"), into: text("user1"), timestamp: 1_700_000_000_600 };
     vec![
@@ -162,7 +162,7 @@ fn records() -> Vec<Vec<Entry>> {
         vec![Entry::Erase(erasure(1, false)), Entry::Erase(erasure(2, true))],
         vec![Entry::Tombstone],
         vec![Entry::Expire(expiry(10)), Entry::Expire(Expiry::default())],
-        // In more than one piece.
+        // A record of more than one piece.
         vec![Entry::Event(Event { properties: Some("x".repeat(8000)), ..bare_event() })],
     ]
 }
@@ -200,7 +200,7 @@ fn write(file: &mut CheckpointWriter, payload: &[u8]) -> Result<(), StoreError> 
     file.write_all(payload).map_err(StoreError::io("writing", Path::new("checkpoint")))
 }
 
-/// A store that holds everything that a store can hold.
+/// Creates a store with a value of every kind.
 fn write_everything(dir: &Path) -> Store {
     let store = Store::open(dir, &StoreOptions::default()).unwrap();
     store.check_pseudonym_secret(Some(FINGERPRINT)).unwrap();
@@ -208,8 +208,8 @@ fn write_everything(dir: &Path) -> Store {
     for record in records() {
         store.journal().append(&record, Durability::PowerLoss).unwrap();
     }
-    // The committer stores what follows from the journal: the item names, the event ids, and the
-    // consents, aliases and erasures that are written again below.
+    // The committer stores the state derived from the journal: the item names, the event ids, and
+    // the consents, aliases and erasures that are written again below.
     let mut committer = Committer::open(store.clone(), CommitterSettings::default()).unwrap();
     committer.prepare_for_shutdown().unwrap();
     store.sessions().put([("user7", &session_record())], 14).unwrap();
@@ -224,7 +224,7 @@ fn write_everything(dir: &Path) -> Store {
     store
 }
 
-/// Every key and value, and the files beside the database, by name.
+/// All keys and values of the database, and the files next to it, by name.
 fn bytes_of(store: &Store) -> BTreeMap<String, String> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let db = &store.engine().unwrap().db;
@@ -248,7 +248,7 @@ fn golden() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_stored_value_has_the_bytes_that_it_had() {
+fn stored_bytes_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let (found, golden) = (bytes_of(&write_everything(dir.path())), golden());
     let mut differences = String::new();

@@ -1,49 +1,51 @@
-//! From the format that a store was written in to the one that this binary reads: ordered steps,
-//! each flushed before the version is raised.
+//! Migration of a store to the current format: ordered steps, each synced before the format number
+//! is raised.
 
 use super::{StoreError, journal_records};
 use std::path::Path;
 
-/// The format that this binary writes.
+/// The format number that this binary writes.
 pub const FORMAT: u32 = 5;
 
-/// Where the version of the store's format stands, in the database's default tree: a `u32`,
-/// little-endian.
+/// Key of the format number in the database's default tree; the value is a little-endian `u32`.
 const FORMAT_KEY: &[u8] = b"format";
 
-/// One step: from format `from` to `from + 1`.
+/// A migration step from format `from` to `from + 1`.
 pub(crate) struct Migration {
-    /// The format that it starts from.
+    /// The format that the step starts from.
     pub(crate) from: u32,
-    /// Rewrites what has to be rewritten. May have been cut short before and is then run again, so
-    /// it must do no harm to what it already did.
+    /// Rewrites the stored values. An interrupted step runs again, so it must skip values that are
+    /// already migrated.
     pub(crate) run: fn(&sled::Db) -> Result<(), StoreError>,
 }
 
-/// Every step there is, in order. See migrations/README.md for how one is added. From 2 on nothing
-/// is rewritten: the journal may hold entries that a binary of the format before cannot read, since
-/// 3 what was done to the model, since 4 what users consent to and that they were erased, since 5
-/// that something was kept long enough.
+/// All steps, in order. To add one, see migrations/README.md. The steps from format 2 on rewrite
+/// nothing; they only mark that the journal may contain entries that an older binary cannot read:
+///
+/// - since 3: model operations;
+///
+/// - since 4: consent changes and erasures;
+///
+/// - since 5: expiries.
 pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration { from: 1, run: begin_at_zero },
+    Migration { from: 1, run: store_first_offset },
     Migration { from: 2, run: |_| Ok(()) },
     Migration { from: 3, run: |_| Ok(()) },
     Migration { from: 4, run: |_| Ok(()) },
 ];
 
-/// From 1 to 2: the store says where its journal begins, since the head of it may now have been
+/// From 1 to 2: stores the journal's first offset, because the head of the journal can now be
 /// dropped.
-fn begin_at_zero(db: &sled::Db) -> Result<(), StoreError> {
+fn store_first_offset(db: &sled::Db) -> Result<(), StoreError> {
     if journal_records::read_first_offset(db)? > 0 { Ok(()) } else { journal_records::write_first_offset(db, 0) }
 }
 
-/// Brings the store to `target`, running the steps that lead there, and returns the format that it
-/// was in. `sync` makes durable what was written so far.
+/// Runs the steps that bring the store to the format `target`. Returns the format that the store
+/// had before. `sync` makes all earlier writes durable.
 ///
 /// # Errors
-/// [`StoreError::NewerFormat`] and [`StoreError::MissingFormat`] for a store that this binary
-/// cannot read, [`StoreError::NoMigration`] if a step is missing, and whatever a step or a sync
-/// says.
+/// [`StoreError::NewerFormat`] or [`StoreError::MissingFormat`] if this binary cannot read the
+/// store, [`StoreError::NoMigration`] if a step is missing, or any error of a step or a sync.
 pub(crate) fn migrate(
     db: &sled::Db,
     dir: &Path,
@@ -57,13 +59,13 @@ pub(crate) fn migrate(
         sync()
     };
     let Some(format) = db.get(FORMAT_KEY).map_err(failed)? else {
-        // A store that was never more than created has only the (empty) default tree.
+        // A newly created store has only the (empty) default tree.
         let is_fresh = db.is_empty() && db.tree_names().len() <= 1;
         return if is_fresh { raise(target).map(|()| target) } else { Err(StoreError::MissingFormat { dir: dir.to_owned() }) };
     };
     let format = <[u8; 4]>::try_from(format.as_ref()).map_err(|_| StoreError::MissingFormat { dir: dir.to_owned() })?;
-    let begun = u32::from_le_bytes(format);
-    let mut found = begun;
+    let initial = u32::from_le_bytes(format);
+    let mut found = initial;
     if found > target {
         return Err(StoreError::NewerFormat { dir: dir.to_owned(), found, supported: target });
     }
@@ -75,7 +77,7 @@ pub(crate) fn migrate(
         raise(found)?;
         tracing::info!(format = found, "the store was migrated");
     }
-    Ok(begun)
+    Ok(initial)
 }
 
 #[cfg(test)]
@@ -84,10 +86,10 @@ mod tests {
     use super::super::{Committer, CommitterSettings, Store, StoreOptions};
     use super::*;
 
-    /// Every format that was ever written is kept: 120 views by seven users on seven items, and
-    /// what the catalog says of one of them.
+    /// The fixtures contain a store of every earlier format: 120 views by seven users of seven
+    /// items, and one catalog change.
     #[test]
-    fn every_former_format_reads_as_it_did() {
+    fn every_earlier_format_is_migrated_and_reads_the_same() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/fixtures");
         for format in 1..FORMAT {
             let dir = copy_directory(&fixtures.join(format.to_string()));
@@ -121,7 +123,7 @@ mod tests {
     const MIGRATIONS: &[Migration] = &[Migration { from: 1, run: |db| add(db, 1) }, Migration { from: 2, run: |db| add(db, 2) }];
 
     #[test]
-    fn a_fresh_store_gets_the_newest_format_and_no_steps() {
+    fn a_fresh_store_gets_the_target_format_and_runs_no_steps() {
         let db = database();
         migrate(&db, Path::new("d"), 3, MIGRATIONS, || Ok(())).unwrap();
         assert_eq!(db.get("steps").unwrap(), None);
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_not_synced_does_not_raise_the_version() {
+    fn an_unsynced_step_does_not_raise_the_format() {
         let db = database();
         migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())).unwrap();
         let full = || Err(StoreError::NeedsReopen { dir: "d".into() });
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_store_and_a_missing_step_are_refused() {
+    fn a_newer_store_and_a_missing_step_are_rejected() {
         let db = database();
         migrate(&db, Path::new("d"), 7, MIGRATIONS, || Ok(())).unwrap();
         let newer = migrate(&db, Path::new("d"), 6, MIGRATIONS, || Ok(())).unwrap_err();
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn data_without_a_version_is_refused() {
+    fn data_without_a_format_is_rejected() {
         let db = database();
         db.insert("something", "else").unwrap();
         assert!(matches!(migrate(&db, Path::new("d"), 1, MIGRATIONS, || Ok(())), Err(StoreError::MissingFormat { .. })));

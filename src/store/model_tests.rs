@@ -1,5 +1,5 @@
-//! The whole store against plain maps: sequences of everything that can be done to it, in any
-//! order, with ends of every kind in between.
+//! Model tests: random sequences of store operations, with restarts and crashes, compared with
+//! plain maps.
 
 use super::testing::{copy_files, named_event};
 use super::*;
@@ -9,83 +9,83 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::ops::ControlFlow;
 
-/// Something done to the store.
+/// An operation on the store.
 #[derive(Debug, Clone)]
 enum ModelTestOp {
-    /// Requests of events: user, item, and the number of their id if they have one.
+    /// Commits requests of events: user, item, and an optional number of the event id.
     Commit(Vec<Vec<(u8, u8, Option<u8>)>>),
-    /// Item names are stored, and the event ids too if it is to rest.
-    Name(bool),
-    /// Records of users are stored, with so large a hidden state.
+    /// Stores the item names; if true, prepares a shutdown, which also stores the event ids.
+    PersistIndexes(bool),
+    /// Stores session records of users, with the size of the hidden state.
     Put(Vec<(u8, u16)>),
-    /// Users are forgotten who have nothing in the last so many entries.
-    Forget(u8),
-    /// An entry is passed over.
+    /// Removes users without entries among the last entries.
+    RemoveStale(u8),
+    /// Quarantines an entry, for the learner if true.
     Quarantine(prop::sample::Index, bool),
-    /// A checkpoint of an offset is written.
+    /// Writes a checkpoint of an offset, with the size of the payload.
     Checkpoint(prop::sample::Index, u16),
-    /// The journal's head is dropped, at most up to an offset.
+    /// Drops the head of the journal, at most up to an offset.
     Drop(prop::sample::Index),
-    /// Disk is given back.
+    /// Compacts the database.
     Compact,
-    /// A compaction is begun and broken off.
-    BreakOff,
-    /// A backup is made, as one file or not, and gone on with where it is restored.
+    /// Starts a compaction and cancels it.
+    CancelCompaction,
+    /// Writes a backup, as a file if true, restores it and continues there.
     Restore(bool),
-    /// The database is closed and opened again by the store itself.
+    /// Reopens the database through [`Store::reopen`].
     Reopen,
-    /// The store is closed and opened.
+    /// Closes and opens the store.
     Close,
-    /// The process dies.
-    Die,
+    /// Simulates a crash of the process.
+    Crash,
 }
 
-fn acts() -> impl Strategy<Value = Vec<ModelTestOp>> {
+fn operations() -> impl Strategy<Value = Vec<ModelTestOp>> {
     let event = (0..6_u8, 0..30_u8, proptest::option::of(0..80_u8));
-    let act = prop_oneof![
+    let operation = prop_oneof![
         8 => proptest::collection::vec(proptest::collection::vec(event, 0..6), 1..4).prop_map(ModelTestOp::Commit),
-        2 => any::<bool>().prop_map(ModelTestOp::Name),
+        2 => any::<bool>().prop_map(ModelTestOp::PersistIndexes),
         4 => proptest::collection::vec((0..9_u8, 0..9000_u16), 0..6).prop_map(ModelTestOp::Put),
-        1 => (0..30_u8).prop_map(ModelTestOp::Forget),
+        1 => (0..30_u8).prop_map(ModelTestOp::RemoveStale),
         1 => any::<(prop::sample::Index, bool)>().prop_map(|(offset, learner)| ModelTestOp::Quarantine(offset, learner)),
         2 => (any::<prop::sample::Index>(), 0..200_u16).prop_map(|(offset, length)| ModelTestOp::Checkpoint(offset, length)),
         1 => any::<prop::sample::Index>().prop_map(ModelTestOp::Drop),
         1 => Just(ModelTestOp::Compact),
-        1 => Just(ModelTestOp::BreakOff),
+        1 => Just(ModelTestOp::CancelCompaction),
         1 => any::<bool>().prop_map(ModelTestOp::Restore),
         1 => Just(ModelTestOp::Reopen),
         1 => Just(ModelTestOp::Close),
-        2 => Just(ModelTestOp::Die),
+        2 => Just(ModelTestOp::Crash),
     ];
-    proptest::collection::vec(act, 1..24)
+    proptest::collection::vec(operation, 1..24)
 }
 
-/// What is derived from the journal and not synced by itself.
+/// Derived state that is not synced by itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct ModelTestFolds {
+struct DerivedState {
     sessions: BTreeMap<String, SessionRecord>,
     sessions_through: Offset,
     names: Vec<String>,
     items_through: Offset,
 }
 
-/// One write to it.
+/// One write to the derived state.
 #[derive(Debug, Clone)]
-enum ModelTestChange {
+enum DerivedStateChange {
     Session(String, Option<SessionRecord>),
     SessionsThrough(Offset),
     Names(Vec<String>),
     ItemsThrough(Offset),
 }
 
-impl ModelTestFolds {
-    fn apply(&mut self, change: ModelTestChange) {
+impl DerivedState {
+    fn apply(&mut self, change: DerivedStateChange) {
         match change {
-            ModelTestChange::Session(user, Some(record)) => drop(self.sessions.insert(user, record)),
-            ModelTestChange::Session(user, None) => drop(self.sessions.remove(&user)),
-            ModelTestChange::SessionsThrough(through) => self.sessions_through = through,
-            ModelTestChange::Names(names) => self.names = names,
-            ModelTestChange::ItemsThrough(through) => self.items_through = through,
+            DerivedStateChange::Session(user, Some(record)) => drop(self.sessions.insert(user, record)),
+            DerivedStateChange::Session(user, None) => drop(self.sessions.remove(&user)),
+            DerivedStateChange::SessionsThrough(through) => self.sessions_through = through,
+            DerivedStateChange::Names(names) => self.names = names,
+            DerivedStateChange::ItemsThrough(through) => self.items_through = through,
         }
     }
 
@@ -100,20 +100,20 @@ impl ModelTestFolds {
     }
 }
 
-/// What the store should be.
+/// The reference model of the store.
 #[derive(Debug, Default)]
 struct ReferenceStore {
-    /// All that was ever appended, by offset.
+    /// All appended entries, by offset.
     entries: Vec<Entry>,
     begin: Offset,
-    /// Every item, by number.
+    /// All items, by number.
     items: Vec<String>,
-    /// The ids that are remembered, with their offsets.
+    /// The deduplication window: event ids with their offsets.
     ids: VecDeque<(Offset, String)>,
-    /// What a death leaves for certain.
-    durable: ModelTestFolds,
-    /// What was written since, of which a death leaves the first few.
-    pending: Vec<ModelTestChange>,
+    /// The derived state that a crash certainly preserves.
+    durable: DerivedState,
+    /// Later writes; a crash preserves a prefix of them.
+    pending: Vec<DerivedStateChange>,
     quarantined: BTreeMap<(Offset, QuarantineReader), String>,
     checkpoints: BTreeMap<Offset, Vec<u8>>,
 }
@@ -123,30 +123,31 @@ impl ReferenceStore {
         self.entries.len() as Offset
     }
 
-    fn folds(&self) -> ModelTestFolds {
-        let mut folds = self.durable.clone();
-        self.pending.iter().cloned().for_each(|change| folds.apply(change));
-        folds
+    fn derived(&self) -> DerivedState {
+        let mut derived = self.durable.clone();
+        self.pending.iter().cloned().for_each(|change| derived.apply(change));
+        derived
     }
 
-    fn synced(&mut self) {
-        (self.durable, self.pending) = (self.folds(), Vec::new());
+    fn mark_synced(&mut self) {
+        (self.durable, self.pending) = (self.derived(), Vec::new());
     }
 
-    /// A start recalls the ids of the window, as far as the journal still has them.
-    fn recall_ids(&mut self) {
+    /// Restores the deduplication window as a start does, as far as the journal still has the
+    /// entries.
+    fn restore_ids(&mut self) {
         let first = self.end().saturating_sub(WINDOW as Offset).max(self.begin);
         let id = |(offset, entry): (Offset, &Entry)| Some((offset, entry.as_event()?.event_id.clone()?));
         self.ids = (0..).zip(&self.entries).filter(|(offset, _)| *offset >= first).filter_map(id).collect();
     }
 }
 
-/// For how many entries an event id is remembered.
+/// Deduplication window, in entries.
 const WINDOW: usize = 40;
-/// How many checkpoints are kept.
+/// Number of checkpoints to keep.
 const KEPT: usize = 2;
 
-/// A store and what it should be.
+/// A store and its reference model.
 struct StoreAndReference {
     dir: tempfile::TempDir,
     data: PathBuf,
@@ -156,9 +157,9 @@ struct StoreAndReference {
     copies: usize,
 }
 
-/// Where there is one, in memory: what a sync brings to a disk is not seen here, and waiting for it
-/// takes ten times as long as all the rest.
-fn folder() -> tempfile::TempDir {
+/// A temporary directory, in memory if possible: these tests cannot observe a sync, and waiting for
+/// it would take ten times as long as the rest.
+fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
@@ -170,65 +171,65 @@ fn open(data: &Path) -> (Store, Committer) {
 
 impl StoreAndReference {
     fn new() -> Self {
-        let dir = folder();
+        let dir = temp_dir();
         let data = dir.path().join("data");
         let (store, committer) = open(&data);
         Self { dir, data, store, committer, model: ReferenceStore::default(), copies: 0 }
     }
 
-    fn at(&self, place: prop::sample::Index) -> Offset {
-        place.index(self.model.entries.len() + 1) as Offset
+    fn at(&self, index: prop::sample::Index) -> Offset {
+        index.index(self.model.entries.len() + 1) as Offset
     }
 
-    /// Ends this process's hold on the store and goes on with what stands in `data`.
-    fn go_on(self, data: PathBuf) -> Self {
+    /// Closes the store and continues with the data in `data`.
+    fn continue_in(self, data: PathBuf) -> Self {
         let Self { dir, store, committer, mut model, copies, .. } = self;
         drop(committer);
         store.close().unwrap();
         let (store, committer) = open(&data);
-        model.recall_ids();
+        model.restore_ids();
         Self { dir, data, store, committer, model, copies }
     }
 
-    fn act(mut self, act: ModelTestOp) -> Self {
-        match act {
+    fn apply(mut self, operation: ModelTestOp) -> Self {
+        match operation {
             ModelTestOp::Commit(requests) => self.commit(requests),
-            ModelTestOp::Name(rests) => {
-                if rests { self.committer.prepare_for_shutdown() } else { self.committer.persist_indexes() }.unwrap();
+            ModelTestOp::PersistIndexes(prepare_for_shutdown) => {
+                if prepare_for_shutdown { self.committer.prepare_for_shutdown() } else { self.committer.persist_indexes() }.unwrap();
                 let (names, end) = (self.model.items.clone(), self.model.end());
-                self.model.pending.extend([ModelTestChange::Names(names), ModelTestChange::ItemsThrough(end)]);
+                self.model.pending.extend([DerivedStateChange::Names(names), DerivedStateChange::ItemsThrough(end)]);
             }
             ModelTestOp::Put(users) => {
                 let through = self.model.end();
                 let record = |length: u16| SessionRecord {
                     applied_through: through,
                     sequence: UserSequence::default(),
-                    // A record of nothing at all is removed.
+                    // At least one byte, because the store removes empty records.
                     hidden_state: vec![length as u8; usize::from(length).max(1)],
                 };
                 let records: Vec<_> = users.into_iter().map(|(user, length)| (format!("user-{user}"), record(length))).collect();
                 self.store.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through).unwrap();
-                self.model.pending.extend(records.into_iter().map(|(user, record)| ModelTestChange::Session(user, Some(record))));
-                self.model.pending.push(ModelTestChange::SessionsThrough(through));
+                self.model.pending.extend(records.into_iter().map(|(user, record)| DerivedStateChange::Session(user, Some(record))));
+                self.model.pending.push(DerivedStateChange::SessionsThrough(through));
             }
-            ModelTestOp::Forget(last) => {
+            ModelTestOp::RemoveStale(last) => {
                 let before = self.model.end().saturating_sub(last.into());
                 assert_eq!(
                     self.store.sessions().remove_stale(before, None, 100).unwrap().is_some(),
-                    !self.model.folds().sessions.is_empty()
+                    !self.model.derived().sessions.is_empty()
                 );
-                let gone = self.model.folds().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
-                self.model.pending.extend(gone.map(|(user, _)| ModelTestChange::Session(user, None)));
+                let gone = self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
+                self.model.pending.extend(gone.map(|(user, _)| DerivedStateChange::Session(user, None)));
             }
-            ModelTestOp::Quarantine(place, learner) => {
-                let (offset, reader) = (self.at(place), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
+            ModelTestOp::Quarantine(index, learner) => {
+                let (offset, reader) = (self.at(index), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
                 let reason = format!("noted when there were {} entries", self.model.end());
                 self.store.quarantine().put(&QuarantinedEntry { offset, reader, reason: reason.clone() }).unwrap();
                 self.model.quarantined.insert((offset, reader), reason);
-                self.model.synced();
+                self.model.mark_synced();
             }
-            ModelTestOp::Checkpoint(place, length) => {
-                let (offset, payload) = (self.at(place), vec![length as u8; length.into()]);
+            ModelTestOp::Checkpoint(index, length) => {
+                let (offset, payload) = (self.at(index), vec![length as u8; length.into()]);
                 let fill = |file: &mut CheckpointWriter| file.write_all(&payload).map_err(StoreError::io("writing", Path::new("")));
                 self.store.checkpoints(KEPT).unwrap().write(offset, fill).unwrap();
                 self.model.checkpoints.insert(offset, payload);
@@ -237,24 +238,25 @@ impl StoreAndReference {
                 let newest = |checkpoints: BTreeMap<Offset, Vec<u8>>| checkpoints.into_iter().rev().take(KEPT);
                 self.model.checkpoints = newest(checkpoints).chain(newest(others)).collect();
             }
-            ModelTestOp::Drop(place) => {
-                // Never beyond what a start still has to fold.
-                let floor = self.at(place).min(self.model.folds().items_through);
+            ModelTestOp::Drop(index) => {
+                // Not beyond the watermark of the item names: a start still needs the later
+                // entries.
+                let floor = self.at(index).min(self.model.derived().items_through);
                 let begin = self.store.journal().drop_before(floor).unwrap();
                 assert!(begin >= self.model.begin && begin <= floor.max(self.model.begin), "{floor}: {begin}");
                 if begin > self.model.begin {
-                    self.model.synced();
+                    self.model.mark_synced();
                 }
                 self.model.begin = begin;
             }
             ModelTestOp::Compact => {
                 self.store.compact(&mut |_, _| ControlFlow::Continue(())).unwrap().unwrap();
-                self.model.synced();
+                self.model.mark_synced();
             }
-            ModelTestOp::BreakOff => {
-                // So small a store may be copied before anybody asks.
+            ModelTestOp::CancelCompaction => {
+                // A small store may be copied before `observe` is called.
                 if self.store.compact(&mut |_, _| ControlFlow::Break(())).unwrap().is_some() {
-                    self.model.synced();
+                    self.model.mark_synced();
                 }
             }
             ModelTestOp::Restore(as_file) => {
@@ -263,36 +265,36 @@ impl StoreAndReference {
                 let backup = if as_file { backup.with_extension("tar.gz") } else { backup };
                 self.store.backup(&backup, &mut |_, _| {}).unwrap();
                 restore::<_, StoreError>(&backup, &restored, &StoreOptions::default(), |_| Ok(())).unwrap();
-                self.model.synced();
-                // The newest is all that a backup needs.
+                self.model.mark_synced();
+                // A backup contains only the newest checkpoint.
                 let older = self.model.checkpoints.len().saturating_sub(1);
                 self.model.checkpoints = std::mem::take(&mut self.model.checkpoints).into_iter().skip(older).collect();
-                let mut restored = self.go_on(restored);
+                let mut restored = self.continue_in(restored);
                 restored.check();
                 return restored;
             }
             ModelTestOp::Reopen => {
                 self.store.reopen().unwrap();
-                self.model.synced();
+                self.model.mark_synced();
                 self.check();
             }
             ModelTestOp::Close => {
-                self.model.synced();
+                self.model.mark_synced();
                 let data = self.data.clone();
-                let mut closed = self.go_on(data);
+                let mut closed = self.continue_in(data);
                 closed.check();
                 return closed;
             }
-            ModelTestOp::Die => {
-                // A copy of the files is what a process that died now would leave.
-                let left = folder();
-                copy_files(&self.data, left.path());
-                let data = left.path().to_owned();
-                let mut died = self.go_on(data);
-                died.dir = left;
-                died.find_what_was_left();
-                died.check();
-                return died;
+            ModelTestOp::Crash => {
+                // A copy of the files is the state that a crash would leave.
+                let files = temp_dir();
+                copy_files(&self.data, files.path());
+                let data = files.path().to_owned();
+                let mut crashed = self.continue_in(data);
+                crashed.dir = files;
+                crashed.match_surviving_writes();
+                crashed.check();
+                return crashed;
             }
         }
         self
@@ -309,11 +311,11 @@ impl StoreAndReference {
         let before = model.entries.len();
         for (request, receipt) in requests.into_iter().zip(receipts) {
             let mut expected = CommitReceipt { accepted: 0, duplicates: Vec::new(), withheld: Vec::new(), offset: 0 };
-            for (place, entry) in request.into_iter().enumerate() {
+            for (index, entry) in request.into_iter().enumerate() {
                 let Entry::Event(event) = &entry else { unreachable!("only events are committed") };
                 if let Some(id) = &event.event_id {
                     if model.ids.iter().chain(&new_ids).any(|(_, seen)| seen == id) {
-                        expected.duplicates.push(place);
+                        expected.duplicates.push(index);
                         continue;
                     }
                     new_ids.push((model.entries.len() as Offset, id.clone()));
@@ -332,35 +334,36 @@ impl StoreAndReference {
         let end = model.end();
         model.ids.retain(|(offset, _)| *offset >= end.saturating_sub(WINDOW as Offset));
         if model.entries.len() > before {
-            model.synced();
+            model.mark_synced();
         }
     }
 
-    /// Of the writes that no sync had covered, a death leaves the first few, without any hole.
-    fn find_what_was_left(&mut self) {
-        let found = ModelTestFolds::of(&self.store);
+    /// A crash preserves a prefix of the unsynced writes, without gaps.
+    fn match_surviving_writes(&mut self) {
+        let found = DerivedState::of(&self.store);
         let mut expected = self.model.durable.clone();
         let mut pending = std::mem::take(&mut self.model.pending).into_iter();
         while expected != found {
             let Some(change) = pending.next() else {
-                panic!("{found:?}\nis not what was synced, {:?}, and some writes", self.model.durable)
+                panic!("{found:?}\nis not the synced state {:?} plus a prefix of the later writes", self.model.durable)
             };
             expected.apply(change);
         }
         self.model.durable = found;
     }
 
-    /// Everything reads as it should.
+    /// Compares everything that the store returns with the model.
     fn check(&mut self) {
         let (store, model) = (&self.store, &self.model);
         assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (model.begin, model.end()));
         let entries: Vec<_> = store.journal().entries(model.begin).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.begin as usize).collect();
         assert_eq!(entries, expected);
-        assert_eq!(ModelTestFolds::of(store), model.folds());
-        let noted = store.quarantine().all().unwrap();
-        let noted: BTreeMap<_, _> = noted.into_iter().map(|noted| ((noted.offset, noted.reader), noted.reason)).collect();
-        assert_eq!(noted, model.quarantined);
+        assert_eq!(DerivedState::of(store), model.derived());
+        let quarantined = store.quarantine().all().unwrap();
+        let quarantined: BTreeMap<_, _> =
+            quarantined.into_iter().map(|quarantined| ((quarantined.offset, quarantined.reader), quarantined.reason)).collect();
+        assert_eq!(quarantined, model.quarantined);
         let checkpoints = store.checkpoints(KEPT).unwrap();
         let read = |offset: Offset| {
             let (mut payload, mut reader) = (Vec::new(), checkpoints.newest(offset).unwrap().unwrap());
@@ -376,18 +379,18 @@ impl StoreAndReference {
     }
 }
 
-fn hold(acts: Vec<ModelTestOp>) {
+fn run_operations(operations: Vec<ModelTestOp>) {
     let mut pair = StoreAndReference::new();
-    for act in acts.into_iter().chain([ModelTestOp::Die, ModelTestOp::Close]) {
-        pair = pair.act(act);
+    for operation in operations.into_iter().chain([ModelTestOp::Crash, ModelTestOp::Close]) {
+        pair = pair.apply(operation);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_done_in_whatever_order_it_is_what_maps_are(acts in acts()) {
-        hold(acts);
+    fn any_sequence_of_operations_matches_the_model(operations in operations()) {
+        run_operations(operations);
     }
 }
 
@@ -395,7 +398,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
     #[ignore = "takes minutes"]
-    fn whatever_is_done_for_long_it_is_what_maps_are(acts in acts()) {
-        hold(acts);
+    fn many_sequences_of_operations_match_the_model(operations in operations()) {
+        run_operations(operations);
     }
 }

@@ -1,38 +1,39 @@
-//! Whether a data directory knows users by pseudonyms, and under which secret.
+//! Checks that a data directory is opened with the pseudonym secret that it was written with.
 
 use super::{Durability, Store, StoreError, envelope, keys};
 use crate::domain::Entry;
 
 impl Store {
-    /// Passes a start under the secret of that fingerprint, or under none. An empty store remembers
-    /// the first; afterwards no other is passed, since under another every user would be two.
+    /// Checks the fingerprint of the configured secret, or that none is configured, against the
+    /// store. A store without users records the first fingerprint. Later it rejects all others,
+    /// because every user would appear as two.
     ///
     /// # Errors
     /// [`StoreError::NotPseudonymised`], [`StoreError::MissingSecret`] or
-    /// [`StoreError::WrongSecret`] if the store was written otherwise, or what reading and writing
-    /// it says.
+    /// [`StoreError::WrongSecret`] if the store was written with another configuration, or any read
+    /// or write error.
     pub fn check_pseudonym_secret(&self, fingerprint: Option<[u8; 16]>) -> Result<(), StoreError> {
         let dir = || self.dir().to_owned();
         match (self.fingerprint()?, fingerprint) {
             (None, None) => Ok(()),
-            (Some(known), Some(given)) if known == given => Ok(()),
+            (Some(stored), Some(configured)) if stored == configured => Ok(()),
             (Some(_), Some(_)) => Err(StoreError::WrongSecret { dir: dir() }),
             (Some(_), None) => Err(StoreError::MissingSecret { dir: dir() }),
-            (None, Some(_)) if self.names_users()? => Err(StoreError::NotPseudonymised { dir: dir() }),
-            (None, Some(given)) => {
-                self.set_fingerprint(&given)?;
-                // Before the first id comes in.
+            (None, Some(_)) if self.contains_users()? => Err(StoreError::NotPseudonymised { dir: dir() }),
+            (None, Some(configured)) => {
+                self.set_fingerprint(&configured)?;
+                // Durable before the first user id is stored.
                 self.sync(Durability::PowerLoss)
             }
         }
     }
 
-    /// The fingerprint of the secret that the pseudonyms in it are of.
+    /// The stored fingerprint of the pseudonym secret.
     pub(super) fn fingerprint(&self) -> Result<Option<[u8; 16]>, StoreError> {
         let engine = self.engine()?;
         let Some(value) = engine.get(&engine.db, keys::FINGERPRINT_KEY)? else { return Ok(None) };
-        let payload =
-            envelope::open(keys::FINGERPRINT_KEY, &value).and_then(|payload| payload.try_into().map_err(|_| "it is none".to_owned()));
+        let payload = envelope::open(keys::FINGERPRINT_KEY, &value)
+            .and_then(|payload| payload.try_into().map_err(|_| "it is not a fingerprint of 16 bytes".to_owned()));
         payload.map(Some).map_err(|reason| StoreError::DamagedValue { tree: "default", key: "fingerprint".to_owned(), reason })
     }
 
@@ -43,8 +44,8 @@ impl Store {
         engine.insert(&engine.db, keys::FINGERPRINT_KEY, envelope.seal(keys::FINGERPRINT_KEY))
     }
 
-    /// Whether anything in it names a user.
-    fn names_users(&self) -> Result<bool, StoreError> {
+    /// Whether the store contains any user id.
+    fn contains_users(&self) -> Result<bool, StoreError> {
         if self.sessions().count()? > 0 || !self.consents().load()?.is_empty() {
             return Ok(true);
         }
@@ -64,7 +65,7 @@ mod tests {
     use crate::domain::{Consent, ConsentChange, ItemChange, ItemOperation};
 
     #[test]
-    fn a_directory_stays_with_its_secret() {
+    fn a_directory_keeps_its_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         let item = Entry::Item(ItemChange { item_id: "tea".to_owned(), timestamp: 0, operation: ItemOperation::Delete });
@@ -83,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn one_with_clear_ids_takes_no_secret() {
+    fn a_directory_with_clear_ids_rejects_a_secret() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let says = Entry::Consent(ConsentChange { user_id: "ann".to_owned(), consent: Consent::None, timestamp: 0 });
-        Committer::open(store.clone(), CommitterSettings::default()).unwrap().commit(vec![vec![says]]).unwrap();
+        let change = Entry::Consent(ConsentChange { user_id: "ann".to_owned(), consent: Consent::None, timestamp: 0 });
+        Committer::open(store.clone(), CommitterSettings::default()).unwrap().commit(vec![vec![change]]).unwrap();
         let error = store.check_pseudonym_secret(Some([1; 16])).unwrap_err();
         assert!(matches!(error, StoreError::NotPseudonymised { .. }) && error.to_string().contains("sequor export"), "{error}");
         store.check_pseudonym_secret(None).unwrap();

@@ -1,4 +1,4 @@
-//! Entries that could not be worked on: noted, so that they are passed over from then on.
+//! Quarantined journal entries: entries that a reader failed to process and therefore skips.
 
 use super::envelope::{self, ChecksummedEnvelope};
 use super::{Durability, Store, StoreError, codec};
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 /// The tree's name in errors.
 const TREE: &str = "quarantine";
 
-/// Who works on the journal's entries.
+/// A reader of the journal that can quarantine entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuarantineReader {
-    /// The fold that learns.
+    /// The learner.
     Learner,
-    /// The user's session.
+    /// A user's session.
     Session,
 }
 
-/// An entry that somebody passes over.
+/// A journal entry that a reader skips.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantinedEntry {
-    /// Its place in the journal, where it stays.
+    /// The offset of the entry, which stays in the journal.
     pub offset: Offset,
-    /// Who passes over it.
+    /// The reader that skips it.
     pub reader: QuarantineReader,
-    /// What went wrong.
+    /// The error of the reader.
     pub reason: String,
 }
 
-/// The notes of a store: `offset: u64, big-endian ‖ reader: u8 → sealed(reason)`.
+/// The quarantine of a store: `offset: u64, big-endian ‖ reader: u8 → sealed(reason)`.
 #[derive(Debug, Clone)]
 pub struct QuarantineTree {
     store: Store,
@@ -40,10 +40,10 @@ impl QuarantineTree {
         Self { store }
     }
 
-    /// Notes an entry, durably; a note on the same entry for the same reader is replaced.
+    /// Durably adds an entry. Replaces an earlier record of the same entry and reader.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn put(&self, quarantined: &QuarantinedEntry) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         let key = key(quarantined.offset, quarantined.reader);
@@ -53,11 +53,10 @@ impl QuarantineTree {
         engine.sync(Durability::PowerLoss)
     }
 
-    /// Every note, in the journal's order.
+    /// All quarantined entries, in journal order.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for a note that is not what was written, or what the database
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged value, or any database error.
     pub fn all(&self) -> Result<Vec<QuarantinedEntry>, StoreError> {
         let engine = self.store.engine()?;
         let read = |stored: sled::Result<(sled::IVec, sled::IVec)>| {
@@ -70,7 +69,7 @@ impl QuarantineTree {
         engine.quarantine.iter().map(read).collect()
     }
 
-    /// How many notes there are.
+    /// Number of quarantined entries.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -89,14 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_are_kept_in_order_and_damage_is_told() {
+    fn entries_are_kept_in_order_and_damage_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-        let note = |offset, reader| QuarantinedEntry { offset, reader, reason: format!("reason {offset}") };
-        let notes = [note(3, QuarantineReader::Learner), note(3, QuarantineReader::Session), note(70_000, QuarantineReader::Learner)];
-        notes.iter().rev().chain(&notes[..1]).for_each(|note| store.quarantine().put(note).unwrap());
+        let quarantined = |offset, reader| QuarantinedEntry { offset, reader, reason: format!("reason {offset}") };
+        let all = [
+            quarantined(3, QuarantineReader::Learner),
+            quarantined(3, QuarantineReader::Session),
+            quarantined(70_000, QuarantineReader::Learner),
+        ];
+        all.iter().rev().chain(&all[..1]).for_each(|quarantined| store.quarantine().put(quarantined).unwrap());
         store.reopen().unwrap();
-        assert_eq!(store.quarantine().all().unwrap(), notes);
+        assert_eq!(store.quarantine().all().unwrap(), all);
         flip_bit(&store.engine().unwrap().quarantine, &key(3, QuarantineReader::Session), 6);
         assert!(matches!(store.quarantine().all(), Err(StoreError::DamagedValue { tree: TREE, .. })));
     }

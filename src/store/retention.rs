@@ -1,27 +1,26 @@
-//! Dropping the head of the journal, once everything that is folded from it has passed it.
+//! Retention of the journal: drops its oldest entries after all derived state contains them.
 
 use super::{Checkpoints, Store, StoreError};
 use crate::domain::{Offset, Timestamp};
 
-/// How much of the journal is kept at least. An entry goes only where both let it.
+/// The minimum part of the journal to keep. An entry is dropped only if both rules allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalRetention {
-    /// Its last so many entries.
+    /// Keep at least this number of the last entries.
     pub entries: u64,
-    /// Every entry that is, by its own timestamp, no more than so many milliseconds older than the
-    /// last one, and what comes after it.
+    /// Keep entries whose timestamp is at most this many milliseconds before the last entry's, and
+    /// all entries after them.
     pub period_ms: Option<i64>,
 }
 
 impl Store {
-    /// Lets the journal go but for what is to be kept and what is still needed: every entry that is
-    /// in the session records, the item names and the oldest of the `checkpoints` is in everything
-    /// that is derived from the journal. None goes that is not `learned`: the checkpoints may be
-    /// those of a fold under other settings, which was further. Returns where the journal begins
-    /// now.
+    /// Drops entries that neither `keep` nor any derived state needs: an entry must be contained in
+    /// the session records, the item names and the oldest of the `checkpoints`. It must also be
+    /// before `learned`, because the checkpoints may belong to a later run under other settings.
+    /// Returns the new first offset of the journal.
     ///
     /// # Errors
-    /// What reading or the disk says.
+    /// Any read or write error.
     pub fn apply_retention(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
@@ -30,15 +29,15 @@ impl Store {
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
     }
 
-    /// The first offset before `floor` whose entry is young enough, or `floor`. What is found to be
-    /// too old is read only this once: it goes.
+    /// The first offset before `floor` whose entry is within the period, or `floor`. Each call
+    /// reads only the entries that it then drops.
     fn first_within(&self, period_ms: i64, floor: Offset) -> Result<Offset, StoreError> {
         let (journal, end) = (self.journal(), self.journal().next_offset()?);
         let Some((_, last)) = journal.read(end.saturating_sub(1), 1)?.pop() else { return Ok(floor) };
-        let oldest: Timestamp = last.timestamp().saturating_sub(period_ms);
+        let cutoff: Timestamp = last.timestamp().saturating_sub(period_ms);
         for read in journal.entries(journal.first_offset()?)? {
             let (offset, entry) = read?;
-            if offset >= floor || entry.timestamp() >= oldest {
+            if offset >= floor || entry.timestamp() >= cutoff {
                 return Ok(offset.min(floor));
             }
         }
@@ -54,7 +53,7 @@ mod tests {
     use crate::domain::{Entry, Event, ItemDictionary};
 
     #[test]
-    fn nothing_goes_that_anything_may_still_read() {
+    fn no_entry_is_dropped_that_derived_state_needs() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let store = open();
@@ -63,17 +62,17 @@ mod tests {
         (0..100).for_each(|n| drop(committer.commit(vec![vec![event(n)]]).unwrap()));
         let checkpoints = store.checkpoints(2).unwrap();
         let only = |entries| JournalRetention { entries, period_ms: None };
-        let begin = |keep| store.apply_retention(&checkpoints, only(keep), 100).unwrap();
-        assert_eq!(begin(0), 0, "nobody has folded anything yet");
+        let apply = |keep| store.apply_retention(&checkpoints, only(keep), 100).unwrap();
+        assert_eq!(apply(0), 0, "no derived state contains anything yet");
         committer.persist_indexes().unwrap();
         store.sessions().put([], 90).unwrap();
-        assert_eq!(begin(0), 0, "nothing is learned");
+        assert_eq!(apply(0), 0, "there is no checkpoint");
         for offset in [70, 80] {
             checkpoints.write(offset, |_| Ok::<_, StoreError>(())).unwrap();
         }
-        assert_eq!(store.apply_retention(&checkpoints, only(0), 40).unwrap(), 40, "a fold under other settings has come no further");
-        assert_eq!(begin(50), 50);
-        assert_eq!(begin(0), 70, "the older checkpoint needs the rest");
+        assert_eq!(store.apply_retention(&checkpoints, only(0), 40).unwrap(), 40, "the current run has learned no further");
+        assert_eq!(apply(50), 50);
+        assert_eq!(apply(0), 70, "the older checkpoint needs the rest");
         assert!(matches!(store.journal().read(69, 1), Err(StoreError::MissingEntries { from: 69, until: 70 })));
         assert_eq!(store.journal().read(70, 1).unwrap(), [(70, event(70))]);
         drop((committer, store, checkpoints));
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_goes_once_it_is_old_and_neither_needed_nor_among_the_last() {
+    fn an_entry_is_dropped_once_it_is_old_and_neither_needed_nor_recent() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let at = |timestamp| match event(0) {
@@ -95,8 +94,7 @@ mod tests {
             other => other,
         };
         let append = |timestamp| store.journal().append(&[at(timestamp)], Durability::ProcessCrash).unwrap();
-        // One a second; that of offset 30 says that it is much older, and so does nobody before the
-        // first.
+        // One entry per second. The entry at offset 30 has a much older timestamp.
         for second in 0..60 {
             append(if second == 30 { 0 } else { second * 1000 });
         }
@@ -104,16 +102,16 @@ mod tests {
         checkpoints.write(60, |_| Ok::<_, StoreError>(())).unwrap();
         store.sessions().put([], 60).unwrap();
         store.items().append(&ItemDictionary::default(), 0, 60).unwrap();
-        let begin = |entries, seconds: i64| {
+        let apply = |entries, seconds: i64| {
             let keep = JournalRetention { entries, period_ms: Some(seconds * 1000) };
             store.apply_retention(&checkpoints, keep, 60).unwrap()
         };
-        assert_eq!(begin(0, 100), 0, "the last entry is that of second 59, and the first is younger than 100 s");
-        assert_eq!(begin(0, 49), 10, "second 10 is 49 s before it");
-        assert_eq!(begin(45, 5), 15, "the last 45 are kept, however old");
-        assert_eq!(begin(0, 29), 31, "30 is older than it was sent, and nothing young comes before it");
+        assert_eq!(apply(0, 100), 0, "the last entry is that of second 59, and the first is younger than 100 s");
+        assert_eq!(apply(0, 49), 10, "second 10 is 49 s before it");
+        assert_eq!(apply(45, 5), 15, "the last 45 are kept, however old");
+        assert_eq!(apply(0, 29), 31, "entry 30 has an old timestamp, and all entries before it are old");
         assert_eq!(store.apply_retention(&checkpoints, JournalRetention { entries: 0, period_ms: Some(0) }, 40).unwrap(), 40);
         append(1_000_000);
-        assert_eq!(begin(0, 5), 60, "the last record stays, and what no checkpoint holds");
+        assert_eq!(apply(0, 5), 60, "the last record and entries without a checkpoint stay");
     }
 }

@@ -1,4 +1,5 @@
-//! What is remembered of each user, so that a restart need not fold the whole journal.
+//! The session records: the stored state of each user, so that a restart need not read the whole
+//! journal.
 
 use super::engine::Engine;
 use super::envelope::{self, ChecksummedEnvelope};
@@ -7,18 +8,19 @@ use super::{Store, StoreError, codec, keys};
 use crate::domain::{Offset, UserSequence};
 use std::ops::Bound;
 
-/// A user's record.
+/// The stored state of one user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRecord {
-    /// The first journal offset that is not yet in it: a replay of the tail skips what lies before.
+    /// The first journal offset that the record does not contain. A replay of the tail skips
+    /// earlier entries.
     pub applied_through: Offset,
     /// The behaviour sequence.
     pub sequence: UserSequence,
-    /// The encoded hidden state; opaque to the store.
+    /// The encoded hidden state of the network; opaque to the store.
     pub hidden_state: Vec<u8>,
 }
 
-/// The session records of a store: `user id → sealed(applied ‖ session ‖ hidden)`.
+/// The session records of a store: `user id → sealed(applied ‖ sequence ‖ hidden state)`.
 #[derive(Debug, Clone)]
 pub struct SessionTree {
     store: Store,
@@ -32,34 +34,36 @@ impl SessionTree {
         Self { store }
     }
 
-    /// The user's record, if there is one.
+    /// Returns the user's record, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.
     pub fn get(&self, user_id: &str) -> Result<Option<SessionRecord>, StoreError> {
         let engine = self.store.engine()?;
         let key = keys::user_key(user_id);
         engine.get(&engine.sessions, &key)?.map(|value| decode_record(&key, &value)).transpose()
     }
 
-    /// Writes many records, but removes an empty one, then how far they all reach: every journal
-    /// entry before `watermark` is in the stored records. They become durable with the next commit
-    /// or [`Store::sync`]; until then a restart finds older ones and a `watermark` that is true of
-    /// those.
+    /// Stores records, then the watermark `through`: the stored records contain all journal entries
+    /// before `through`. An empty record is removed instead. The writes become durable with the
+    /// next commit or [`Store::sync`]. Until then a restart finds older records and their
+    /// watermark.
     ///
     /// # Errors
-    /// [`StoreError::Codec`] if a record cannot be encoded, or what the disk says. `watermark` is
-    /// then as before.
+    /// [`StoreError::Codec`] if a record cannot be encoded, or any I/O error. The watermark is then
+    /// unchanged.
     pub fn put<'r>(&self, records: impl IntoIterator<Item = (&'r str, &'r SessionRecord)>, through: Offset) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         write(&engine, records, through)
     }
 
-    /// Writes as [`SessionTree::put`] does, if the store was not opened again since that
-    /// [`Store::generation`]: `watermark` counts on what was written before.
+    /// As [`SessionTree::put`], if the store is still in the opening `opening`, see
+    /// [`Store::generation`]. The watermark relies on earlier writes, which a reopening may have
+    /// lost.
     ///
     /// # Errors
-    /// [`StoreError::Reopened`] if it was: nothing was written. Otherwise as [`SessionTree::put`].
+    /// [`StoreError::Reopened`] if the store was reopened; nothing is written then. Otherwise as
+    /// [`SessionTree::put`].
     pub fn put_if_generation<'r>(
         &self,
         opening: u64,
@@ -73,8 +77,8 @@ impl SessionTree {
         write(&engine, records, through)
     }
 
-    /// Writes records as [`SessionTree::put`] does that reach as far as those that they take the
-    /// place of.
+    /// Replaces records without changing the watermark: the new ones must contain the same journal
+    /// entries as the replaced ones.
     ///
     /// # Errors
     /// As [`SessionTree::put`].
@@ -83,29 +87,28 @@ impl SessionTree {
         records.into_iter().try_for_each(|(user, record)| write_one(&engine, user, record))
     }
 
-    /// Forgets users.
+    /// Removes the records of users.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Any I/O or database error.
     pub fn remove<'u>(&self, users: impl IntoIterator<Item = &'u str>) -> Result<(), StoreError> {
         let engine = self.store.writable()?;
         users.into_iter().try_for_each(|user| engine.remove(&engine.sessions, &keys::user_key(user)))
     }
 
-    /// Removes users whose record contains no entry from `before` on. Examines up to `most` records
-    /// after the user `after`, in byte order of the ids. Returns the last user examined, to
+    /// Removes the records that contain no entry from `before` on. Examines up to `most` records
+    /// after the user `after`, in byte order of the ids. Returns the last examined user, to
     /// continue from; `None` at the end.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] for a record that is not what was written, or what the disk
-    /// says.
+    /// [`StoreError::DamagedValue`] for a damaged record, or any I/O error.
     pub fn remove_stale(&self, before: Offset, after: Option<&str>, most: usize) -> Result<Option<String>, StoreError> {
         let engine = self.store.writable()?;
         let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
         let mut last = None;
         for read in engine.sessions.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(most) {
             let (key, value) = read.map_err(|source| engine.error("reading", source))?;
-            let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+            let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
             if decode_record(&key, &value)?.applied_through <= before {
                 engine.remove(&engine.sessions, &key)?;
             }
@@ -114,11 +117,11 @@ impl SessionTree {
         Ok(last)
     }
 
-    /// The records of `most` users, those that follow the user `after` in the order of the ids'
-    /// bytes; `None` for a damaged one.
+    /// Up to `most` records after the user `after`, in byte order of the ids; `None` for a damaged
+    /// record.
     ///
     /// # Errors
-    /// What the database says.
+    /// Any database error.
     pub fn page(&self, after: Option<&str>, most: usize) -> Result<Vec<(String, Option<SessionRecord>)>, StoreError> {
         let engine = self.store.engine()?;
         let from = after.map_or(Bound::Included(keys::USER_PREFIX.to_vec()), |user| Bound::Excluded(keys::user_key(user)));
@@ -130,17 +133,18 @@ impl SessionTree {
         pairs.take(most).map(read).collect()
     }
 
-    /// Every journal entry before this offset is in the stored records; 0 if none ever was.
+    /// The watermark: the stored records contain all journal entries before this offset. 0 if
+    /// nothing was stored yet.
     ///
     /// # Errors
-    /// [`StoreError::DamagedValue`] if it is not what was written, or what the database says.
+    /// [`StoreError::DamagedValue`] if the value is damaged, or any database error.
     pub fn watermark(&self) -> Result<Offset, StoreError> {
         let engine = self.store.engine()?;
         let stored = engine.get(&engine.sessions, keys::SESSIONS_WATERMARK_KEY)?;
         stored.map_or(Ok(0), |value| envelope::open_offset(TREE, keys::SESSIONS_WATERMARK_KEY, &value))
     }
 
-    /// How many users have a record. Counts them, which takes time in proportion to their number.
+    /// Number of users with a record. Counts them in time proportional to their number.
     ///
     /// # Errors
     /// [`StoreError::NeedsReopen`] if the store could not be reopened.
@@ -149,16 +153,16 @@ impl SessionTree {
         Ok(KeyValueIter::new(engine.sessions.scan_prefix(keys::USER_PREFIX), engine.path()).count())
     }
 
-    /// Every user's record, in the order of the ids' bytes.
+    /// Iterates over all records, in byte order of the ids.
     ///
     /// # Errors
-    /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator's items are
-    /// errors where a record is damaged.
+    /// [`StoreError::NeedsReopen`] if the store could not be reopened. The iterator yields an error
+    /// for a damaged record.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(String, SessionRecord), StoreError>> + use<>, StoreError> {
         self.iter_prefix("")
     }
 
-    /// The record of every user whose id begins so, in the order of the ids' bytes.
+    /// Iterates over the records of users whose id starts with `prefix`, in byte order of the ids.
     ///
     /// # Errors
     /// As [`SessionTree::iter`].
@@ -173,7 +177,7 @@ impl SessionTree {
 
 fn read_pair(read: Result<(sled::IVec, sled::IVec), StoreError>) -> Result<(String, SessionRecord), StoreError> {
     let (key, value) = read?;
-    let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is no user id".to_owned()))?;
+    let user = keys::parse_user_key(&key).ok_or_else(|| damaged(&key, "its key is not a user id".to_owned()))?;
     Ok((user.to_owned(), decode_record(&key, &value)?))
 }
 
@@ -184,7 +188,8 @@ fn write<'r>(engine: &Engine, records: impl IntoIterator<Item = (&'r str, &'r Se
 
 fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), StoreError> {
     let key = keys::user_key(user);
-    // Of a user who was erased: a record that says nothing says who it was.
+    // An empty record is left by an erasure. It is removed, because its key would still contain the
+    // user id.
     if record.sequence.steps.is_empty() && record.hidden_state.is_empty() {
         return engine.remove(&engine.sessions, &key);
     }
@@ -196,7 +201,7 @@ fn write_one(engine: &Engine, user: &str, record: &SessionRecord) -> Result<(), 
 }
 
 fn damaged(key: &[u8], reason: String) -> StoreError {
-    // An id is never said: this may be logged.
+    // The error may be logged, so it must not contain the user id.
     let key = keys::parse_user_key(key).map_or_else(|| format!("a key of {} bytes", key.len()), keys::redacted);
     StoreError::DamagedValue { tree: TREE, key, reason }
 }
@@ -231,7 +236,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn it_is_a_map_that_survives_reopening(
+        fn the_records_match_a_map_and_survive_reopening(
             batches in proptest::collection::vec((proptest::collection::vec(("[a-e/m]{0,2}", 0_u32..9, 1_u32..50, 0_usize..9000), 0..8), any::<bool>()), 0..8),
         ) {
             let dir = tempfile::tempdir().unwrap();
@@ -262,14 +267,14 @@ mod tests {
         let ann = record(1, 3, 64);
         store.sessions().put([("ann", &ann)], 0).unwrap();
         store.journal().append(&[event(0)], Durability::PowerLoss).unwrap();
-        // A copy of the files is what a process that died now would leave.
+        // A copy of the files is the state that a crash would leave.
         let copy = super::super::testing::copy_directory(dir.path());
         let found = Store::open(copy.path(), &StoreOptions::default()).unwrap();
         assert_eq!(found.sessions().get("ann").unwrap(), Some(ann));
     }
 
     #[test]
-    fn a_damaged_record_is_named_and_the_others_are_read() {
+    fn a_damaged_record_is_an_error_and_others_are_readable() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let sessions = store.sessions();
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_long_away_is_forgotten_in_parts() {
+    fn stale_records_are_removed_page_by_page() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let sessions = store.sessions();
@@ -290,12 +295,12 @@ mod tests {
         sessions.put(records.iter().map(|(user, record)| (user.as_str(), record)), 10).unwrap();
         let mut after = sessions.remove_stale(6, None, 4).unwrap();
         assert_eq!(after.as_deref(), Some("user3"));
-        let left = || sessions.iter().unwrap().map(|read| read.unwrap().0).collect::<Vec<_>>();
-        assert_eq!(left().len(), 6, "the first four are gone, the rest was not looked at");
+        let remaining = || sessions.iter().unwrap().map(|read| read.unwrap().0).collect::<Vec<_>>();
+        assert_eq!(remaining().len(), 6, "the first four are removed, and the rest was not examined");
         while after.is_some() {
             after = sessions.remove_stale(6, after.as_deref(), 4).unwrap();
         }
-        assert_eq!(left(), ["user7", "user8", "user9"]);
+        assert_eq!(remaining(), ["user7", "user8", "user9"]);
         assert_eq!(sessions.watermark().unwrap(), 10);
     }
 }

@@ -1,10 +1,9 @@
-//! One database in place of another.
+//! Replaces the database of a data directory with another one.
 //!
-//! A database stands in `store`, or, since it took the place of another while that was still being
-//! read, in `store.N`: the database goes by the names of its files, so that one that is open keeps
-//! its own. It takes the place at the instant at which the file `whole` is in it; of several such
-//! the one of the highest number is the store. The next start gives it the name `store` and removes
-//! the rest.
+//! The database is in `store`. After a replacement it is in `store.N`: an open database refers to
+//! its files by path, so it cannot be moved while it is being read. A database in `store.N` becomes
+//! active when it contains the file `whole`; among several, the one with the highest number is the
+//! store. The next start renames it to `store` and removes the others.
 
 use super::committer::event_id_file;
 use super::end_marker::EndMarker;
@@ -15,77 +14,77 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-/// The name of a database that no other one has taken the place of.
+/// Directory name of the database after a start.
 const STORE: &str = "store";
-/// The file in a database that has taken the place of another.
+/// Name of the file that activates a replacement database.
 const WHOLE: &str = "whole";
 
-/// The number in the name of a database's directory.
+/// The number in a database's directory name.
 fn number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(STORE)?.strip_prefix('.')?.parse().ok()
 }
 
-/// Every database of a data directory that has a number, whole or not.
+/// All numbered databases of a data directory, active or not.
 fn numbered(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let listed: Result<Vec<_>, _> = dir.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     Ok(listed.map_err(StoreError::io("listing", dir))?.into_iter().filter(|path| number(path).is_some()).collect())
 }
 
-/// Where the database of a data directory stands; there need not be one.
+/// Path of the active database of a data directory; it need not exist.
 ///
 /// # Errors
-/// What the file system says.
+/// Any I/O error.
 pub(super) fn current_database(dir: &Path) -> Result<PathBuf, StoreError> {
-    let whole = numbered(dir)?.into_iter().filter(|path| path.join(WHOLE).exists()).max_by_key(|path| number(path));
-    Ok(whole.unwrap_or_else(|| dir.join(STORE)))
+    let active = numbered(dir)?.into_iter().filter(|path| path.join(WHOLE).exists()).max_by_key(|path| number(path));
+    Ok(active.unwrap_or_else(|| dir.join(STORE)))
 }
 
-/// Where the database that is to take the place of that one is made. What an earlier one left there
-/// is removed.
+/// Path for a new database that replaces the one in `path`. Removes a leftover directory of that
+/// name.
 ///
 /// # Errors
-/// What the file system says.
+/// Any I/O error.
 pub(super) fn next_database(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
     let next = dir.join(format!("{STORE}.{}", number(path).unwrap_or(0) + 1));
     remove_database(&next)?;
     Ok(next)
 }
 
-/// Lets the database in `database_path`, which is on the disk with all that it has, be the store of
-/// the data directory `dir` from now on.
+/// Makes the database in `path`, which must be complete and synced, the store of the data directory
+/// `dir`.
 ///
 /// # Errors
-/// What the file system says. Which of the two a start finds is then not known.
+/// Any I/O error. It is then unknown which of the two databases a start finds.
 pub(super) fn activate(dir: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(dir)?;
-    let whole = path.join(WHOLE);
-    File::create(&whole).and_then(|file| file.sync_all()).map_err(StoreError::io("writing", &whole))?;
+    let marker = path.join(WHOLE);
+    File::create(&marker).and_then(|file| file.sync_all()).map_err(StoreError::io("writing", &marker))?;
     sync_directory(path)
 }
 
-/// Names the store of a data directory that nobody has open `store`, and removes every other
-/// database. May be cut short anywhere.
+/// Renames the active database to `store` and removes all others. No process may have the data
+/// directory open. An interrupted call must be repeated.
 ///
 /// # Errors
-/// What the file system says.
+/// Any I/O error.
 pub(super) fn finish_switchover(dir: &Path) -> Result<(), StoreError> {
-    let (numbered, present, store) = (numbered(dir)?, current_database(dir)?, dir.join(STORE));
+    let (numbered, active, store) = (numbered(dir)?, current_database(dir)?, dir.join(STORE));
     if numbered.is_empty() {
         return Ok(());
     }
-    let all = numbered.iter().chain((present != store).then_some(&store));
-    all.filter(|path| **path != present).try_for_each(|path| remove_database(path))?;
-    if present != store {
-        wait_closed(&present)?;
-        std::fs::rename(&present, &store).map_err(StoreError::io("renaming", &present))?;
+    let candidates = numbered.iter().chain((active != store).then_some(&store));
+    candidates.filter(|path| **path != active).try_for_each(|path| remove_database(path))?;
+    if active != store {
+        wait_closed(&active)?;
+        std::fs::rename(&active, &store).map_err(StoreError::io("renaming", &active))?;
     }
     sync_directory(dir)
 }
 
-/// Removes a database that nobody needs any more, once nobody has it open.
+/// Removes an unused database after it is closed.
 ///
 /// # Errors
-/// What the file system says, also if somebody keeps it open.
+/// Any I/O error; a timeout if the database stays open.
 pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
     if !path.exists() {
         return Ok(());
@@ -95,13 +94,13 @@ pub(super) fn remove_database(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Puts the store in `stage` in place of this one's database, which nobody may be reading, and
-    /// removes that. Every clone goes on with the new one. A process that dies on the way leaves
-    /// either of them, whole. The files beside the database stay, except that the journal is known
-    /// to reach as far as the new one does, and that no event ids are left for the next start.
+    /// Replaces this store's database with the one of `stage` and removes the old one. No reader
+    /// may be open. All clones use the new database. If the process dies, one of the two databases
+    /// remains, complete. Other files of the data directory stay. The recorded end of the journal
+    /// advances to the new journal's end, and the file of event ids is removed.
     ///
     /// # Errors
-    /// What the disk says. If the store then is closed, opening it again finds one of the two.
+    /// Any I/O error. If the store is closed then, opening it again finds one of the two databases.
     pub fn replace_with(&self, stage: Self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let (staged, end) = (stage.engine()?.path().to_owned(), stage.journal().next_offset()?);
@@ -112,8 +111,8 @@ impl Store {
         *engine = None;
         wait_closed(&path)?;
         event_id_file::remove(&shared.dir)?;
-        // Were the swap cut short behind this, it would say less of the old journal, but nothing
-        // wrong.
+        // If the process dies after this, the marker may be behind the old journal, which is
+        // harmless.
         EndMarker::open(&shared.dir)?.advance(end);
         let new = next_database(&shared.dir, &path)?;
         std::fs::rename(&staged, &new).map_err(StoreError::io("renaming", &staged))?;
@@ -124,7 +123,7 @@ impl Store {
         Ok(())
     }
 
-    /// Where the database stands.
+    /// Path of the active database.
     pub(super) fn database_path(&self) -> Result<PathBuf, StoreError> {
         current_database(&self.shared.dir)
     }
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_takes_the_place_of_another() {
+    fn a_store_replaces_another() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("data"), &StoreOptions::default()).unwrap();
         store.journal().append(&[event(1), event(2), event(3)], Durability::PowerLoss).unwrap();
@@ -158,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn wherever_a_swap_is_cut_short_one_of_the_two_is_found() {
-        let made = |dir: &Path, entry: u64| {
+    fn an_interrupted_replacement_leaves_one_complete_database() {
+        let create = |dir: &Path, entry: u64| {
             let store = Store::open(dir, &StoreOptions::default()).unwrap();
             store.journal().append(&[event(entry)], Durability::PowerLoss).unwrap();
             store.close().unwrap();
             dir.join(STORE)
         };
-        // What stands beside the old database, whether that is still there, and whether it has been
-        // taken the place of.
-        for (others, is_there, taken) in [
+        // The numbered databases, whether the old database exists, and whether a replacement is
+        // active.
+        for (others, old_exists, is_replaced) in [
             (vec![("store.1", false)], true, false),
             (vec![("store.1", true)], true, true),
             (vec![("store.1", true)], false, true),
@@ -176,19 +175,19 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path().join("data");
-            made(&data, 0);
-            for (name, is_whole) in &others {
-                std::fs::rename(made(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name)).unwrap();
-                if *is_whole {
+            create(&data, 0);
+            for (name, is_active) in &others {
+                std::fs::rename(create(&dir.path().join(name), number(&data.join(name)).unwrap()), data.join(name)).unwrap();
+                if *is_active {
                     activate(&data, &data.join(name)).unwrap();
                 }
             }
-            if !is_there {
+            if !old_exists {
                 std::fs::remove_dir_all(data.join(STORE)).unwrap();
             }
-            let newest = others.iter().filter(|(_, whole)| *whole).filter_map(|(name, _)| number(&data.join(name))).max();
+            let newest = others.iter().filter(|(_, active)| *active).filter_map(|(name, _)| number(&data.join(name))).max();
             let store = Store::open_existing(&data, &StoreOptions::default()).unwrap();
-            assert_eq!(journal(&store), [event(newest.filter(|_| taken).unwrap_or(0))], "{others:?}");
+            assert_eq!(journal(&store), [event(newest.filter(|_| is_replaced).unwrap_or(0))], "{others:?}");
             store.check_journal_end().unwrap();
             assert_eq!((store.database_path().unwrap(), numbered(&data).unwrap()), (data.join(STORE), Vec::new()));
         }

@@ -1,4 +1,4 @@
-//! What the store's tests share: entries to store, and ways to damage them.
+//! Helpers of the store's tests: entries to store, and ways to damage them.
 
 use crate::domain::{
     Consent, ConsentChange, Entry, Event, EventKind, Expiry, Impression, ImpressionItem, Item, ItemChange, ItemOperation, ItemPatch,
@@ -7,12 +7,12 @@ use crate::domain::{
 use proptest::prelude::*;
 use std::path::Path;
 
-/// A plain event, told apart by its number.
+/// A simple event that is identified by its number.
 pub(super) fn event(number: u64) -> Entry {
     named_event(Some(format!("event-{number}")), &format!("user-{}", number % 7), Some(&format!("item-{}", number % 11)))
 }
 
-/// A plain event with that id on that item.
+/// A simple event with the given ids.
 pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Option<&str>) -> Entry {
     Entry::Event(Event {
         event_id,
@@ -26,7 +26,7 @@ pub(super) fn named_event(event_id: Option<String>, user_id: &str, item_id: Opti
     })
 }
 
-/// Any entry, now and then one larger than a page of the database.
+/// Any entry, occasionally larger than a page of the database.
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(EventKind::View), Just(EventKind::Purchase), ".{0,8}".prop_map(EventKind::Custom)];
     let properties = prop_oneof![8 => Just(None), 4 => ".{0,40}".prop_map(Some), 1 => (0_usize..40_000).prop_map(|n| Some("x".repeat(n)))];
@@ -56,8 +56,8 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
     let patch = (proptest::option::of(text()), proptest::option::of(any::<bool>()))
         .prop_map(|(brand, available)| ItemOperation::Patch(ItemPatch { brand, available, ..ItemPatch::default() }));
     let change = (".{1,12}", any::<i64>(), prop_oneof![put, patch, Just(ItemOperation::Delete)])
-        .prop_map(|(item_id, timestamp, act)| Entry::Item(ItemChange { item_id, timestamp, operation: act }));
-    let act = prop_oneof![
+        .prop_map(|(item_id, timestamp, operation)| Entry::Item(ItemChange { item_id, timestamp, operation }));
+    let operation = prop_oneof![
         any::<u64>().prop_map(|to| ModelOperation::Rollback { to }),
         Just(ModelOperation::Pause),
         Just(ModelOperation::Resume),
@@ -65,8 +65,8 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         Just(ModelOperation::Recluster),
     ];
     let cause = prop_oneof![Just(ModelChangeCause::Operator), Just(ModelChangeCause::Loss), Just(ModelChangeCause::Quality)];
-    let steered =
-        (any::<i64>(), act, cause).prop_map(|(timestamp, act, cause)| Entry::Model(ModelChange { timestamp, operation: act, cause }));
+    let model_change = (any::<i64>(), operation, cause)
+        .prop_map(|(timestamp, operation, cause)| Entry::Model(ModelChange { timestamp, operation, cause }));
     let merge = (".{1,8}", ".{1,8}", any::<i64>()).prop_map(|(from, into, timestamp)| Entry::Merge(UserMerge { from, into, timestamp }));
     let consent = (".{1,8}", proptest::sample::select(&Consent::ALL[..]), any::<i64>())
         .prop_map(|(user_id, consent, timestamp)| Entry::Consent(ConsentChange { user_id, consent, timestamp }));
@@ -76,29 +76,29 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
         (".{0,8}", any::<i64>(), proptest::option::of(any::<i64>()), any::<i64>()).prop_map(|(kind, before, impressions, timestamp)| {
             Entry::Expire(Expiry { events: vec![(EventKind::Custom(kind), before), (EventKind::Search, before)], impressions, timestamp })
         });
-    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => steered, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
+    prop_oneof![8 => event, 2 => impression, 2 => change, 1 => model_change, 1 => merge, 1 => consent, 1 => erasure, 1 => expiry, 1 => Just(Entry::Tombstone)]
 }
 
-/// Several entries.
+/// A sequence of entries.
 pub(super) fn entries(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
     proptest::collection::vec(entry(), count)
 }
 
-/// Flips a bit of a stored value behind the store's back.
-pub(super) fn flip_bit(tree: &sled::Tree, key: &[u8], place: usize) {
+/// Flips a bit of a stored value directly in the database.
+pub(super) fn flip_bit(tree: &sled::Tree, key: &[u8], index: usize) {
     let mut value = tree.get(key).unwrap().unwrap().to_vec();
-    value[place] ^= 4;
+    value[index] ^= 4;
     tree.insert(key, value).unwrap();
 }
 
-/// A copy of a directory's files.
+/// Copies a directory to a temporary one.
 pub(super) fn copy_directory(dir: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     copy_files(dir, to.path());
     to
 }
 
-/// Copies a directory's files into another.
+/// Copies a directory's files into another directory.
 pub(super) fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in from.read_dir().unwrap() {

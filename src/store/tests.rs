@@ -2,39 +2,39 @@ use super::testing::event;
 use super::*;
 
 #[test]
-fn a_held_directory_is_refused_by_name_until_it_is_let_go() {
+fn a_locked_directory_is_rejected_until_it_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
-    assert!(matches!(refused, StoreError::Locked { .. }));
-    assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
+    let error = Store::open(dir.path(), &StoreOptions::default()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }));
+    assert!(error.to_string().contains(dir.path().to_str().unwrap()), "{error}");
     drop(store);
     Store::open(dir.path(), &StoreOptions::default()).unwrap();
 }
 
 #[test]
-fn a_newer_store_is_refused_with_both_versions() {
+fn a_newer_store_is_rejected_with_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     Store::open(dir.path(), &StoreOptions::default()).unwrap().close().unwrap();
     let db = sled::open(dir.path().join("store")).unwrap();
     db.insert("format", &(FORMAT + 1).to_le_bytes()).unwrap();
     drop(db);
-    let refused = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
-    assert!(refused.contains(&format!("format {}", FORMAT + 1)) && refused.contains(&format!("up to {FORMAT}")), "{refused}");
+    let error = Store::open(dir.path(), &StoreOptions::default()).unwrap_err().to_string();
+    assert!(error.contains(&format!("format {}", FORMAT + 1)) && error.contains(&format!("up to {FORMAT}")), "{error}");
 }
 
 #[test]
-fn a_file_in_the_way_is_named() {
+fn a_file_in_place_of_the_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let refused = Store::open(&file, &StoreOptions::default()).unwrap_err();
-    assert!(refused.to_string().contains("file"), "{refused}");
-    assert!(!refused.is_disk_full());
+    let error = Store::open(&file, &StoreOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("file"), "{error}");
+    assert!(!error.is_disk_full());
 }
 
 #[test]
-fn a_reopened_store_has_what_was_there_and_takes_more() {
+fn a_reopened_store_keeps_its_data_and_accepts_more() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     let journal = store.journal();
@@ -48,7 +48,7 @@ fn a_reopened_store_has_what_was_there_and_takes_more() {
 }
 
 #[test]
-fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
+fn a_failed_store_is_read_only_until_it_is_reopened() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
@@ -58,7 +58,7 @@ fn a_failed_store_reads_but_writes_nothing_until_it_is_reopened() {
     assert!(matches!(store.sessions().put([], 1), Err(StoreError::NeedsReopen { .. })));
     assert!(matches!(store.sync(Durability::PowerLoss), Err(StoreError::NeedsReopen { .. })));
     assert_eq!(store.journal().read(0, 9).unwrap().len(), 1);
-    // Where the probe cannot be written, nothing is closed.
+    // If the probe cannot be written, the database stays open.
     std::fs::create_dir(dir.path().join("probe")).unwrap();
     let ann = SessionRecord { applied_through: 1, sequence: crate::domain::UserSequence::default(), hidden_state: Vec::new() };
     let put = |opening| store.sessions().put_if_generation(opening, [("ann", &ann)], 1);
@@ -82,14 +82,15 @@ fn a_store_is_shared_between_threads() {
     shareable::<Journal>();
 }
 
-/// A daemon was killed while the database wrote a snapshot of its log; the next opening wrote a
-/// shorter one over it, and the one after that found a checksum that did not hold.
+/// Regression test: a daemon was killed while the database wrote a snapshot of its log. The next
+/// opening wrote a shorter snapshot over it, and the opening after that failed with a wrong
+/// checksum.
 #[test]
-fn a_snapshot_that_was_cut_short_does_no_harm_to_the_next() {
+fn an_unfinished_snapshot_does_not_damage_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
     store.journal().append(&[event(1)], Durability::PowerLoss).unwrap();
-    // As a kill leaves it.
+    // The state that a kill leaves.
     let killed = super::testing::copy_directory(dir.path());
     let again = super::testing::copy_directory(killed.path());
     Store::open(again.path(), &StoreOptions::default()).unwrap().close().unwrap();

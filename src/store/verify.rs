@@ -1,5 +1,4 @@
-//! Everything that a store can tell of its own soundness: every checksum, every reference, every
-//! count.
+//! Verification of a store: checks all checksums, references and counts.
 
 use super::engine::Engine;
 use super::key_value_iter::KeyValueIter;
@@ -9,132 +8,134 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What is wrong at one place.
+/// One damage in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DamageFinding {
-    /// Where: a part of the store, and the key or file in it.
+    /// The location: a part of the store, and the key or file in it.
     #[serde(rename = "place")]
     pub location: String,
-    /// What is wrong, and how it is known.
+    /// What is wrong, and the check that found it.
     pub reason: String,
-    /// What can be done.
+    /// The remedy.
     pub remedy: DamageRemedy,
 }
 
-/// What can be done about damage.
+/// The remedy for a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DamageRemedy {
-    /// The truth itself is damaged.
+    /// The journal is damaged: restore a backup, or rebuild from the intact part.
     Restore,
-    /// What nothing can be rebuilt without is damaged.
+    /// Data that a rebuild needs is damaged: restore a backup.
     Backup,
-    /// A fold of the journal is.
+    /// Derived state is damaged: rebuild it from the journal.
     Rebuild,
-    /// It is used by nobody and can be deleted.
+    /// The file is unused and can be deleted.
     Delete,
-    /// Nothing is lost if it is looked at under the settings that it was made with.
+    /// The finding may come from verifying with settings other than the daemon's.
     Settings,
-    /// The next event that is taken repairs it.
+    /// The next accepted event repairs it.
     #[serde(rename = "nothing")]
     SelfRepairing,
 }
 
 impl DamageRemedy {
-    /// In words.
+    /// A description for the operator.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Restore => "restore a backup with `sequor restore`; without one, `sequor rebuild --accept-loss` keeps what comes before",
+            Self::Restore => {
+                "restore a backup with `sequor restore`; without a backup, `sequor rebuild --accept-loss` keeps the entries before the damage"
+            }
             Self::Backup => "only a backup helps: `sequor restore`",
-            Self::Rebuild => "`sequor rebuild` makes it anew from the journal",
-            Self::Delete => "delete the file: it is passed over, and what it held is learned again from the journal",
-            Self::Settings => "verify with the settings of the daemon (--config, --set); if these are they, `sequor rebuild`",
-            Self::SelfRepairing => "the next event that is taken writes it anew",
+            Self::Rebuild => "`sequor rebuild` recreates it from the journal",
+            Self::Delete => "delete the file: it is skipped, and its content is learned again from the journal",
+            Self::Settings => "verify with the settings of the daemon (--config, --set); if these are the same, run `sequor rebuild`",
+            Self::SelfRepairing => "the next accepted event rewrites it",
         }
     }
 }
 
 impl DamageFinding {
-    /// Whether something is lost or wrong, and not only to be looked at under other settings or
-    /// repaired by itself.
+    /// Whether data is lost or wrong. Findings that other settings or the next event resolve do not
+    /// count.
     #[must_use]
     pub fn is_serious(&self) -> bool {
         !matches!(self.remedy, DamageRemedy::Settings | DamageRemedy::SelfRepairing)
     }
 }
 
-/// How much was looked at.
+/// Numbers of verified records and entries by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StoreCounts {
-    /// Journal records that are whole.
+    /// Complete journal records.
     pub records: u64,
-    /// Entries in them.
+    /// Entries in these records.
     pub entries: u64,
-    /// Of those, events.
+    /// Events among the entries.
     pub events: u64,
-    /// Of those, impressions.
+    /// Impressions among the entries.
     pub impressions: u64,
-    /// Of those, changes of items.
+    /// Item changes among the entries.
     pub item_changes: u64,
-    /// Of those, acts upon the model.
+    /// Model operations among the entries.
     pub model_changes: u64,
-    /// Merges of users.
+    /// User merges among the entries.
     pub merges: u64,
-    /// Changes of consent.
+    /// Consent changes among the entries.
     pub consent_changes: u64,
-    /// Users who are to be erased.
+    /// User erasures among the entries.
     pub erasures: u64,
-    /// Entries that were erased, or kept long enough.
+    /// Tombstones of erased or expired entries.
     pub blanks: u64,
-    /// Times at which it was found that something was kept long enough.
+    /// Expiries among the entries.
     pub expiries: u64,
-    /// Item names.
+    /// Stored item names.
     pub items: u64,
-    /// Session records.
+    /// Stored session records.
     pub sessions: u64,
-    /// Checkpoints.
+    /// Checkpoint files.
     pub checkpoints: u64,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct VerificationReport {
-    /// How much was looked at.
+    /// Numbers of verified records and entries by kind.
     pub counts: StoreCounts,
-    /// Every damage, the journal's first.
+    /// All damages; those of the journal come first.
     pub damages: Vec<DamageFinding>,
 }
 
 impl VerificationReport {
-    /// Notes a damage.
+    /// Adds a damage.
     pub fn add(&mut self, place: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
         self.damages.push(DamageFinding { location: place.into(), reason: reason.to_string(), remedy });
     }
 
-    /// Whether the journal itself is whole, and what its folds begin with, so that they can be held
-    /// against it.
+    /// Whether the journal and the pretrained state are intact, so that derived state can be
+    /// compared with them.
     #[must_use]
     pub fn is_journal_intact(&self) -> bool {
         self.damages.iter().all(|damage| !matches!(damage.remedy, DamageRemedy::Restore | DamageRemedy::Backup))
     }
 }
 
-/// What the journal says of the items.
+/// The item names that the journal contains.
 struct NamedItems {
-    /// All that it names, by number.
+    /// All items of the journal, by number.
     all: ItemDictionary,
-    /// How many it names before the offset that the stored names are said to reach.
+    /// Number of items before the watermark of the stored names.
     due: usize,
-    /// Whether all of the journal was there to be read.
-    whole: bool,
+    /// Whether the whole journal was readable.
+    is_complete: bool,
 }
 
 impl Store {
-    /// Looks at everything. `first_names` are those that the items of learning's begin have, which
-    /// come before those of the journal; `observe` is told the entries looked at so far. Returns
-    /// what was found, and the items as the journal numbers them. Damage is what this finds, not
-    /// why it ends.
+    /// Verifies the whole store. `first_names` are the items of the pretrained state, which precede
+    /// those of the journal. `observe` receives the number of entries verified so far. Returns the
+    /// findings, and the items as the journal numbers them. Damage is reported as a finding and
+    /// does not end the verification.
     #[must_use]
     pub fn verify(&self, first_names: &[Arc<str>], observe: &mut dyn FnMut(u64)) -> (VerificationReport, ItemDictionary) {
         let mut findings = VerificationReport::default();
@@ -150,32 +151,32 @@ impl Store {
             0
         });
         let begin = engine.first_offset.load(Ordering::Acquire);
-        // What a dropped head named, or an entry that is a blank now, is known by what was stored
-        // of it alone.
+        // If the journal's head was dropped or entries became tombstones, only the stored names
+        // know the items of these entries.
         let erased = self
             .erasures()
             .erased_users()
             .and_then(|done| Ok(!done.is_empty() || !self.erasures().in_progress()?.is_empty() || self.expiries().last_begun()?.is_some()));
-        let nameless = begin > 0
+        let has_lost_entries = begin > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, DamageRemedy::Restore);
                 true
             });
-        let stored = if nameless { self.items().load().unwrap_or_default() } else { ItemDictionary::default() };
+        let stored = if has_lost_entries { self.items().load().unwrap_or_default() } else { ItemDictionary::default() };
         let stored: Vec<_> = (0..).map_while(|number| stored.name(number)).collect();
-        let first_names = if nameless { stored.as_slice() } else { first_names };
-        let (end, named) = check_journal(&engine, first_names, items_through, &mut findings, observe);
+        let first_names = if has_lost_entries { stored.as_slice() } else { first_names };
+        let (end, journal_items) = check_journal(&engine, first_names, items_through, &mut findings, observe);
         if let Err(error) = self.pretrained_state() {
             findings.add("origin", error, DamageRemedy::Backup);
         }
-        // What is left of a damaged journal numbers its items otherwise.
-        let named = NamedItems { whole: findings.is_journal_intact() && !nameless, ..named };
-        check_reach(&engine, end, &mut findings);
+        // A damaged journal gives other item numbers.
+        let journal_items = NamedItems { is_complete: findings.is_journal_intact() && !has_lost_entries, ..journal_items };
+        check_end_marker(&engine, end, &mut findings);
         if items_through > end {
-            findings.add("items", format!("they reach offset {items_through}, the journal only {end}"), DamageRemedy::Rebuild);
+            findings.add("items", format!("they reach offset {items_through}, but the journal ends at {end}"), DamageRemedy::Rebuild);
         }
-        check_items(&engine, &named, &mut findings);
-        let items = if named.whole { named.all.len() } else { usize::MAX };
+        check_items(&engine, &journal_items, &mut findings);
+        let items = if journal_items.is_complete { journal_items.all.len() } else { usize::MAX };
         check_sessions(self, &engine, end, items, &mut findings);
         check_checkpoints(self, end, &mut findings);
         if let Err(error) = self.aliases().load() {
@@ -187,11 +188,12 @@ impl Store {
         if let Err(error) = self.quarantine().all() {
             findings.add("quarantine", error, DamageRemedy::Rebuild);
         }
-        (findings, named.all)
+        (findings, journal_items.all)
     }
 }
 
-/// Reads every record, also behind a damaged one. Returns where the journal ends.
+/// Reads all records, including those after a damaged one. Returns the end of the journal and its
+/// items.
 fn check_journal(
     engine: &Engine,
     first_names: &[Arc<str>],
@@ -199,18 +201,18 @@ fn check_journal(
     findings: &mut VerificationReport,
     observe: &mut dyn FnMut(u64),
 ) -> (Offset, NamedItems) {
-    let mut named = NamedItems { all: ItemDictionary::default(), due: first_names.len(), whole: true };
+    let mut journal_items = NamedItems { all: ItemDictionary::default(), due: first_names.len(), is_complete: true };
     for name in first_names {
-        named.all.intern(name);
+        journal_items.all.intern(name);
     }
     let place = |offset: Offset| format!("journal, offset {offset}");
     let begin = engine.first_offset.load(Ordering::Acquire);
     let (mut next, last) = match journal_records::find_last_record(&engine.journal, engine.path()) {
         Ok(Some(last)) => (begin, last),
-        Ok(None) => return (begin, named),
+        Ok(None) => return (begin, journal_items),
         Err(error) => {
             findings.add("journal", error, DamageRemedy::Restore);
-            return (begin, named);
+            return (begin, journal_items);
         }
     };
     let mut records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), begin);
@@ -221,15 +223,15 @@ fn check_journal(
                 for (offset, entry) in &entries {
                     count(entry, &mut findings.counts);
                     if let Some(item) = super::committer::item_of(entry) {
-                        named.all.intern(item);
+                        journal_items.all.intern(item);
                     }
                     if *offset < items_through {
-                        named.due = named.all.len();
+                        journal_items.due = journal_items.all.len();
                     }
                     next = offset + 1;
                 }
                 if entries.is_empty() {
-                    findings.add(place(next), "a record without entries", DamageRemedy::Restore);
+                    findings.add(place(next), "the record has no entries", DamageRemedy::Restore);
                     next += 1;
                 }
                 observe(next);
@@ -237,17 +239,17 @@ fn check_journal(
             }
             Some(Err(error)) => {
                 findings.add(place(next), &error, DamageRemedy::Restore);
-                // Where the database itself gives up, what follows cannot be found.
-                let behind = match error {
+                // After a database error, the following records cannot be found.
+                let resume_at = match error {
                     StoreError::MissingEntries { until, .. } => until,
                     StoreError::DamagedRecord { offset, .. } => offset + 1,
                     _ => break,
                 };
-                match journal_records::find_record_from(&engine.journal, engine.path(), behind) {
+                match journal_records::find_record_from(&engine.journal, engine.path(), resume_at) {
                     Ok(Some(first)) if first <= last => next = first,
                     Ok(_) => break,
                     Err(error) => {
-                        findings.add(place(behind), error, DamageRemedy::Restore);
+                        findings.add(place(resume_at), error, DamageRemedy::Restore);
                         break;
                     }
                 }
@@ -256,7 +258,7 @@ fn check_journal(
             None => break,
         }
     }
-    (next, named)
+    (next, journal_items)
 }
 
 fn count(entry: &Entry, counts: &mut StoreCounts) {
@@ -274,7 +276,7 @@ fn count(entry: &Entry, counts: &mut StoreCounts) {
     }
 }
 
-fn check_reach(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
+fn check_end_marker(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
     let place = engine.end_marker.path().display().to_string();
     match engine.end_marker.value_at_open() {
         Ok(known) if known.unwrap_or(0) > end => {
@@ -286,7 +288,7 @@ fn check_reach(engine: &Engine, end: Offset, findings: &mut VerificationReport) 
     }
 }
 
-fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationReport) {
+fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut VerificationReport) {
     let mut stored = 0_usize;
     for pair in KeyValueIter::new(engine.items.iter(), engine.path()) {
         let (key, value) = match pair {
@@ -298,7 +300,7 @@ fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationR
         };
         let Ok(first) = key.as_ref().try_into().map(ItemIx::from_be_bytes) else {
             if key != keys::ITEMS_WATERMARK_KEY {
-                findings.add("items", format!("there is a key of {} bytes, which is none", key.len()), DamageRemedy::Rebuild);
+                findings.add("items", format!("there is an unknown key of {} bytes", key.len()), DamageRemedy::Rebuild);
             }
             continue;
         };
@@ -315,24 +317,24 @@ fn check_items(engine: &Engine, named: &NamedItems, findings: &mut VerificationR
         if first as usize > stored {
             findings.add(&place, format!("the names from number {stored} on are missing"), DamageRemedy::Rebuild);
         }
-        // The journal's names are each there once, so that equal ones are unique.
-        let other = (first..).zip(&names).find(|(number, name)| named.all.get(name) != Some(*number));
-        if let Some((number, name)) = other.filter(|_| named.whole) {
-            let by_journal = named.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-            findings.add(&place, format!("number {number} is `{name}`; by the journal it is {by_journal}"), DamageRemedy::Rebuild);
+        // Names in the journal are unique, so equal names have equal numbers.
+        let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
+        if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
+            let in_journal = journal_items.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
+            findings.add(&place, format!("number {number} is `{name}`, but in the journal it is {in_journal}"), DamageRemedy::Rebuild);
         }
         stored = stored.max(first as usize + names.len());
     }
     findings.counts.items = stored as u64;
-    if stored < named.due && named.whole {
-        findings.add("items", format!("there are {stored} names, and {} by what the journal says", named.due), DamageRemedy::Rebuild);
+    if stored < journal_items.due && journal_items.is_complete {
+        findings.add("items", format!("there are {stored} names, but the journal has {}", journal_items.due), DamageRemedy::Rebuild);
     }
 }
 
 fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, findings: &mut VerificationReport) {
     match store.sessions().watermark() {
         Ok(through) if through > end => {
-            findings.add("sessions", format!("they reach offset {through}, the journal only {end}"), DamageRemedy::Rebuild);
+            findings.add("sessions", format!("they reach offset {through}, but the journal ends at {end}"), DamageRemedy::Rebuild);
         }
         Ok(_) => {}
         Err(error) => findings.add("sessions", error, DamageRemedy::Rebuild),
@@ -349,7 +351,7 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
             continue;
         }
         let Some(user) = keys::parse_user_key(&key) else {
-            findings.add("sessions", format!("there is a key of {} bytes that is no user's", key.len()), DamageRemedy::Rebuild);
+            findings.add("sessions", format!("there is an unknown key of {} bytes", key.len()), DamageRemedy::Rebuild);
             continue;
         };
         findings.counts.sessions += 1;
@@ -359,16 +361,20 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
                 if record.applied_through > end {
                     findings.add(
                         &place,
-                        format!("it reaches offset {}, the journal only {end}", record.applied_through),
+                        format!("it reaches offset {}, but the journal ends at {end}", record.applied_through),
                         DamageRemedy::Rebuild,
                     );
                 }
-                let strange = record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
-                if let Some(item) = strange {
-                    findings.add(&place, format!("it names item number {item}, and there are {items}"), DamageRemedy::Rebuild);
+                let unknown = record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
+                if let Some(item) = unknown {
+                    findings.add(&place, format!("it contains item number {item}, but there are {items} items"), DamageRemedy::Rebuild);
                 }
                 if record.sequence.steps.len() > UserSequence::MAX_STEPS {
-                    findings.add(&place, format!("it has {} steps", record.sequence.steps.len()), DamageRemedy::Rebuild);
+                    findings.add(
+                        &place,
+                        format!("it has {} steps, more than {}", record.sequence.steps.len(), UserSequence::MAX_STEPS),
+                        DamageRemedy::Rebuild,
+                    );
                 }
             }
             Err(error) => findings.add(place, error, DamageRemedy::Rebuild),
@@ -388,11 +394,9 @@ fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationRepo
         let place = path.display().to_string();
         match open_checkpoint(&path) {
             Ok(checkpoint) if checkpoint.offset() != offset => {
-                findings.add(place, format!("it is that of offset {}", checkpoint.offset()), DamageRemedy::Delete);
+                findings.add(place, format!("it contains the checkpoint of offset {}", checkpoint.offset()), DamageRemedy::Delete);
             }
-            Ok(_) if offset > end => {
-                findings.add(place, format!("it contains more than the journal, which ends at {end}"), DamageRemedy::Delete)
-            }
+            Ok(_) if offset > end => findings.add(place, format!("it is ahead of the journal, which ends at {end}"), DamageRemedy::Delete),
             Ok(_) => {}
             Err(error) => findings.add(place, error, DamageRemedy::Delete),
         }

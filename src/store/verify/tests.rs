@@ -5,7 +5,7 @@ use crate::domain::Step;
 use std::io::Write;
 use std::path::Path;
 
-/// A store with everything in it: twenty events, their items, two sessions, a checkpoint.
+/// A store with twenty events, their items, two sessions and a checkpoint.
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
@@ -30,39 +30,39 @@ fn checkpoint(store: &Store, offset: Offset) {
     store.checkpoints(9).unwrap().write::<StoreError>(offset, write).unwrap();
 }
 
-/// The only damage of a store.
-fn only(store: &Store) -> DamageFinding {
+/// Returns the only damage of a store.
+fn only_damage(store: &Store) -> DamageFinding {
     let mut damages = store.verify(&[], &mut |_| {}).0.damages;
     assert_eq!(damages.len(), 1, "{damages:?}");
     damages.remove(0)
 }
 
 #[test]
-fn a_whole_store_is_counted() {
+fn an_intact_store_is_counted() {
     let (_dir, store) = store();
-    let mut told = 0;
-    let findings = store.verify(&[], &mut |entries| told = entries).0;
+    let mut progress = 0;
+    let findings = store.verify(&[], &mut |entries| progress = entries).0;
     assert_eq!(findings.damages, []);
     let expected = StoreCounts { records: 2, entries: 20, events: 20, items: 11, sessions: 2, checkpoints: 1, ..StoreCounts::default() };
-    assert_eq!((findings.counts, told), (expected, 20));
+    assert_eq!((findings.counts, progress), (expected, 20));
 }
 
 #[test]
-fn damage_in_the_journal_is_named_and_what_follows_is_read() {
+fn damage_in_the_journal_is_located_and_later_records_are_read() {
     let (_dir, store) = store();
     let tree = store.engine().unwrap().journal.clone();
     let key = |first| keys::PieceKey { first, piece: 0 }.to_bytes();
     flip_bit(&tree, &key(0), 40);
-    let damage = only(&store);
+    let damage = only_damage(&store);
     assert_eq!((damage.location.as_str(), damage.remedy), ("journal, offset 0", DamageRemedy::Restore));
     assert!(damage.reason.contains("checksum"), "{damage:?}");
-    assert_eq!(store.verify(&[], &mut |_| {}).0.counts.entries, 10, "the second record is whole");
+    assert_eq!(store.verify(&[], &mut |_| {}).0.counts.entries, 10, "the second record is intact");
     tree.remove(key(0)).unwrap();
-    assert!(only(&store).reason.contains("from offset 0 to 10"));
+    assert!(only_damage(&store).reason.contains("from offset 0 to 10"));
 }
 
 #[test]
-fn a_damaged_last_record_is_looked_at_though_nothing_can_be_appended() {
+fn a_damaged_last_record_can_be_inspected() {
     let (dir, store) = store();
     flip_bit(&store.engine().unwrap().journal, &keys::PieceKey { first: 10, piece: 0 }.to_bytes(), 40);
     store.close().unwrap();
@@ -73,7 +73,7 @@ fn a_damaged_last_record_is_looked_at_though_nothing_can_be_appended() {
 }
 
 #[test]
-fn a_journal_that_ends_early_is_told() {
+fn a_truncated_journal_is_reported() {
     let (dir, store) = store();
     store.engine().unwrap().journal.remove(keys::PieceKey { first: 10, piece: 0 }.to_bytes()).unwrap();
     store.sessions().put([], 10).unwrap();
@@ -85,37 +85,37 @@ fn a_journal_that_ends_early_is_told() {
 }
 
 #[test]
-fn what_a_process_left_that_died_appending_is_no_damage() {
+fn leftovers_of_an_unfinished_append_are_no_damage() {
     let (_dir, store) = store();
     store.engine().unwrap().journal.insert(keys::PieceKey { first: 20, piece: 1 }.to_bytes(), b"half").unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
 }
 
 #[test]
-fn items_must_be_those_of_the_journal() {
+fn item_names_must_match_the_journal() {
     let (_dir, store) = store();
     let tree = store.engine().unwrap().items.clone();
     flip_bit(&tree, &0_u32.to_be_bytes(), 9);
     let damages = store.verify(&[], &mut |_| {}).0.damages;
     assert!(damages[0].location == "items, from number 0" && damages[0].remedy == DamageRemedy::Rebuild, "{damages:?}");
-    // Whole, but in another order.
+    // Valid, but in another order.
     let other = ItemDictionary::default();
     other.intern("item-1");
     for number in 0..11 {
         other.intern(&format!("item-{number}"));
     }
     store.items().append(&other, 0, 20).unwrap();
-    assert!(only(&store).reason.contains("number 0 is `item-1`; by the journal it is `item-0`"));
-    // Those that learning began with come first.
+    assert!(only_damage(&store).reason.contains("number 0 is `item-1`, but in the journal it is `item-0`"));
+    // The items of the pretrained state come first.
     let first: Vec<Arc<str>> = vec!["item-1".into()];
     assert_eq!(store.verify(&first, &mut |_| {}).0.damages, []);
     tree.remove(0_u32.to_be_bytes()).unwrap();
     let reason = store.verify(&first, &mut |_| {}).0.damages.remove(0).reason;
-    assert!(reason.contains("there are 0 names, and 11"), "{reason}");
+    assert!(reason.contains("there are 0 names, but the journal has 11"), "{reason}");
 }
 
 #[test]
-fn sessions_must_refer_to_what_there_is() {
+fn sessions_must_refer_to_existing_items_and_offsets() {
     let (_dir, store) = store();
     let step = |item| Step { item: Some(item), kind: 0, starts_session: true, at: 1, value: 1.0 };
     let record = |applied, item| SessionRecord {
@@ -124,38 +124,38 @@ fn sessions_must_refer_to_what_there_is() {
         hidden_state: vec![],
     };
     store.sessions().put([("ann", &record(21, 3))], 20).unwrap();
-    assert!(only(&store).reason.contains("offset 21, the journal only 20"));
+    assert!(only_damage(&store).reason.contains("offset 21, but the journal ends at 20"));
     store.sessions().put([("ann", &record(20, 11))], 20).unwrap();
-    assert!(only(&store).reason.contains("item number 11, and there are 11"));
+    assert!(only_damage(&store).reason.contains("item number 11, but there are 11 items"));
     flip_bit(&store.engine().unwrap().sessions, &keys::user_key("ann"), 20);
-    assert_eq!(only(&store).location, format!("sessions, {}", keys::redacted("ann")));
+    assert_eq!(only_damage(&store).location, format!("sessions, {}", keys::redacted("ann")));
     store.sessions().put([("ann", &record(20, 1))], 21).unwrap();
-    assert!(only(&store).reason.contains("they reach offset 21"));
+    assert!(only_damage(&store).reason.contains("they reach offset 21"));
 }
 
 #[test]
-fn checkpoints_and_origin_are_read_through() {
+fn checkpoints_and_the_pretrained_state_are_verified() {
     let (dir, store) = store();
     checkpoint(&store, 21);
-    assert!(only(&store).reason.contains("more than the journal"));
+    assert!(only_damage(&store).reason.contains("ahead of the journal"));
     let file = |offset: u64| dir.path().join(format!("checkpoints/{offset:020}.checkpoint"));
     std::fs::rename(file(21), file(5)).unwrap();
-    assert!(only(&store).reason.contains("that of offset 21"));
+    assert!(only_damage(&store).reason.contains("the checkpoint of offset 21"));
     std::fs::write(file(5), "no checkpoint").unwrap();
-    let damage = only(&store);
+    let damage = only_damage(&store);
     assert!(damage.location.contains("00005.checkpoint") && damage.remedy == DamageRemedy::Delete, "{damage:?}");
     std::fs::remove_file(file(5)).unwrap();
     std::fs::write(dir.path().join("origin"), "nothing").unwrap();
-    assert_eq!((only(&store).location.as_str(), only(&store).remedy), ("origin", DamageRemedy::Backup));
+    assert_eq!((only_damage(&store).location.as_str(), only_damage(&store).remedy), ("origin", DamageRemedy::Backup));
 }
 
 #[test]
-fn a_damaged_note_of_the_end_is_told_and_written_anew() {
+fn a_damaged_end_marker_is_reported_and_rewritten() {
     let (dir, store) = store();
     store.close().unwrap();
     std::fs::write(dir.path().join("end"), "7").unwrap();
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    assert_eq!(only(&store).remedy, DamageRemedy::SelfRepairing);
+    assert_eq!(only_damage(&store).remedy, DamageRemedy::SelfRepairing);
     store.check_journal_end().unwrap();
     store.journal().append(&[event(20)], Durability::PowerLoss).unwrap();
     store.close().unwrap();
@@ -164,12 +164,12 @@ fn a_damaged_note_of_the_end_is_told_and_written_anew() {
 }
 
 #[test]
-fn a_damaged_link_is_told() {
+fn a_damaged_alias_is_reported() {
     let (_dir, store) = store();
-    let link = crate::domain::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
-    store.aliases().put(&[link], &[]).unwrap();
+    let alias = crate::domain::UserAlias { offset: 7, from: "visitor".into(), into: "ann".into() };
+    store.aliases().put(&[alias], &[]).unwrap();
     assert_eq!(store.verify(&[], &mut |_| {}).0.damages, []);
     flip_bit(&store.engine().unwrap().aliases, &7_u64.to_be_bytes(), 9);
-    let damage = only(&store);
+    let damage = only_damage(&store);
     assert_eq!((damage.location.as_str(), damage.remedy), ("links", DamageRemedy::Rebuild));
 }
