@@ -70,7 +70,7 @@ looked("a session is found and X-rayed");
 // A backup is made.
 await page.goto(`${admin}/console/store`);
 const target = path.join(scratch, "from the page");
-await page.getByLabel("Path from the root").fill(target);
+await page.getByLabel("Absolute path").fill(target);
 await page.getByRole("button", { name: "Back up" }).click();
 await page.locator('form[data-post="/admin/backup"] output[data-state="good"]', { hasText: "Backed up" }).waitFor();
 assert.ok(existsSync(path.join(target, "store")), "the backup is there");
@@ -86,14 +86,14 @@ const written = () => page.locator("#checkpoints tbody tr").count();
 for (let round = 0; round < 2; round += 1) {
   const there = await written();
   await send(`${api}/v1/events`, Array.from({ length: 300 }, (_, number) => ({ user_id: `roller${number % 9}`, type: "view", item_id: `late${(number + round) % 7}` })));
-  await page.getByRole("button", { name: "Write one now" }).click();
+  await page.getByRole("button", { name: "Write a checkpoint" }).click();
   await page.waitForFunction((there) => document.querySelectorAll("#checkpoints tbody tr").length > there, Math.min(there, 1));
 }
 await page.locator("#checkpoints tbody tr").nth(1).getByRole("button").click();
 await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
 assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act === "rollback").length, 0, "nothing unless it is confirmed");
 await page.locator("#checkpoints tbody tr").nth(1).getByRole("button").click();
-await page.getByRole("dialog").getByRole("button", { name: "Go on" }).click();
+await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
 await page.locator('#acts tr', { hasText: "rollback" }).first().waitFor();
 assert.equal((await json(`${admin}/admin/model`)).acts.filter((act) => act.act === "rollback").length, 1);
 sound();
@@ -133,7 +133,7 @@ const docs = await page.goto(`${api}/docs`);
 assert.equal(docs.status(), 200);
 assert.match(docs.headers()["content-security-policy"], /default-src 'none'/);
 await page.getByText("/v1/events/validate").first().waitFor();
-assert.match(await page.locator("#recommendations").textContent(), /Key of the scope read, as bearer or basic; this service asks for none\./);
+assert.match(await page.locator("#recommendations").textContent(), /API key with the scope read, as bearer or basic; this service requires none\./);
 for (const colorScheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme });
   for (const width of [390, 1280]) {

@@ -1,4 +1,4 @@
-//! What the sources of candidates remember, and the map of the items.
+//! The candidate sources, the item clusters and the map of the items.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -9,11 +9,11 @@ use crate::http::console::layout::{page as written, share_bar};
 use crate::http::routes::admin::candidates::{CandidateSourcesView, ClusterView};
 use crate::http::state::ApiState;
 
-/// Clusters that the table shows.
-const SHOWN: usize = 50;
-/// The map, in its own units.
+/// Largest number of clusters in the table.
+const MAX_SHOWN: usize = 50;
+/// Size of the map in SVG units.
 const SIDE: f32 = 600.0;
-/// The room that is left around it.
+/// Margin around the map.
 const MARGIN: f32 = 24.0;
 
 pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
@@ -22,7 +22,7 @@ pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
 
 fn content(recall: &CandidateSourcesView) -> Markup {
     html! {
-        p.lead { "Where candidates come from, and how the weights of version " (format_count(recall.weights_version)) " have laid out the items." }
+        p.lead { "The candidate sources and item clusters. Weights version " (format_count(recall.weights_version)) "." }
         section.card {
             h2 { "Sources" }
             (sources(recall))
@@ -30,18 +30,18 @@ fn content(recall: &CandidateSourcesView) -> Markup {
         section.card {
             h2 { "Map" }
             p.note {
-                "Embeddings on the plane in which they are spread the widest: " span.key-pos { (format_count(recall.clusters.len() as u64)) " clusters" } ", by their size, and the "
-                span.key-neg { (format_count(recall.items.len() as u64)) " items" } " chosen most lately."
+                "Item embeddings, projected to their two principal components: " span.key-pos { (format_count(recall.clusters.len() as u64)) " clusters" } ", sized by their number of items, and the "
+                span.key-neg { (format_count(recall.items.len() as u64)) " most popular items" } "."
             }
-            @if recall.items.is_empty() { p.empty { "The network knows no item yet." } } @else { (map(recall)) }
+            @if recall.items.is_empty() { p.empty { "The network has no item embeddings yet." } } @else { (map(recall)) }
         }
         section.card {
             h2 { "Clusters" }
             @if recall.clusters.is_empty() {
-                p.empty { "The items have not been clustered yet; that happens every " code { "clusters.every" } " entries." }
+                p.empty { "There are no clusters yet. Items are clustered every " code { "clusters.every" } " entries." }
             } @else {
-                p.note { "The largest " (recall.clusters.len().min(SHOWN)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
-                (clusters(recall.clusters.get(..SHOWN).unwrap_or(&recall.clusters)))
+                p.note { "The largest " (recall.clusters.len().min(MAX_SHOWN)) " of " (format_count(recall.clusters.len() as u64)) ", with their most popular items." }
+                (clusters(recall.clusters.get(..MAX_SHOWN).unwrap_or(&recall.clusters)))
             }
         }
     }
@@ -83,7 +83,7 @@ fn map(recall: &CandidateSourcesView) -> Markup {
     let (width, height) = (2.0 * MARGIN + (right - left) * scale, 2.0 * MARGIN + (high - low) * scale);
     let largest = recall.clusters.iter().map(|cluster| cluster.size).max().unwrap_or(1).max(1) as f32;
     let label =
-        format!("A map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
+        format!("Map of {} clusters and {} items; the clusters are in the table below", recall.clusters.len(), recall.items.len());
     html! {
         svg.map viewBox=(format!("0 0 {width:.0} {height:.0}")) role="img" aria-label=(label) {
             @for item in &recall.items { circle.item cx=(x(item.position)) cy=(y(item.position)) r="1.8" { title { (item.item) } } }

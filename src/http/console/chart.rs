@@ -1,39 +1,39 @@
-//! Lines over time, as SVG, with the same figures as a table for who cannot see them.
+//! Line charts over time as SVG, with the same values as a table for screen readers.
 
 use maud::{Markup, html};
 
 /// A line through points, from left to right.
 pub(in crate::http) struct ChartLine<'a> {
-    /// As the legend says it.
+    /// The name in the legend.
     pub(in crate::http) name: &'a str,
     pub(in crate::http) points: Vec<(f64, f64)>,
 }
 
-/// What a chart shows.
+/// A chart of at most two lines.
 pub(in crate::http) struct TimeChart<'a> {
-    /// Tells it from the others on its page, also when it is drawn anew.
+    /// The element id, unique on the page, by which the script refreshes the chart.
     pub(in crate::http) id: &'a str,
     pub(in crate::http) title: &'a str,
-    /// What lies along the horizontal axis, and how it is written.
+    /// The name of the horizontal axis, and its value format.
     pub(in crate::http) x_axis: (&'a str, &'a dyn Fn(f64) -> String),
-    /// How the figures are written.
+    /// The value format of the vertical axis.
     pub(in crate::http) format_y: &'a dyn Fn(f64) -> String,
-    /// At most two.
+    /// The lines, at most two.
     pub(in crate::http) lines: Vec<ChartLine<'a>>,
 }
 
-/// The most rows of the table: enough to follow the line.
+/// Largest number of rows in the table.
 const ROWS: usize = 12;
-/// The plot, in its own units: it is stretched to the room that there is.
+/// Size of the plot in SVG units. The browser scales it to the available space.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 160.0;
 
 impl TimeChart<'_> {
-    /// The chart, which is drawn anew as the service goes on.
+    /// Renders the chart. The script refreshes it while the page is open.
     pub(in crate::http) fn render(&self) -> Markup {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(left, right), (x, _)| (left.min(*x), right.max(*x)));
-        let top = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));
+        let top = round_up(points().map(|(_, y)| *y).fold(0.0, f64::max));
         html! {
             figure.card.chart id=(self.id) data-fresh {
                 figcaption {
@@ -50,11 +50,11 @@ impl TimeChart<'_> {
                 }
                 @if left < right {
                     div.plot {
-                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (short(&(self.format_y)(top * part))) } } }
+                        div.ups aria-hidden="true" { @for part in [1.0, 0.5, 0.0] { span { (shorten(&(self.format_y)(top * part))) } } }
                         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(self.describe()) {
                             @for part in [0.0, 0.25, 0.5, 0.75, 1.0] { path.grid d=(format!("M0 {} H{WIDTH}", HEIGHT * part)) {} }
                             @for (number, line) in self.lines.iter().enumerate() {
-                                path class=(class(number)) d=(way(&line.points, (left, right), top)) {}
+                                path class=(class(number)) d=(svg_path(&line.points, (left, right), top)) {}
                             }
                         }
                         div.acrosses aria-hidden="true" {
@@ -63,7 +63,7 @@ impl TimeChart<'_> {
                     }
                     (self.table())
                 } @else {
-                    p.empty { "There is too little yet to draw." }
+                    p.empty { "Not enough data yet." }
                 }
             }
         }
@@ -83,7 +83,7 @@ impl TimeChart<'_> {
         let row = |place: usize| self.lines.iter().find_map(|line| line.points.get(place)).map(|(x, _)| *x);
         html! {
             details {
-                summary { "As a table" }
+                summary { "Show as table" }
                 div.scroll tabindex="0" role="region" aria-label=(format!("{}: table", self.title)) {
                     table {
                         thead { tr { th scope="col" { (self.x_axis.0) } @for line in &self.lines { th.number scope="col" { (line.name) } } } }
@@ -104,8 +104,8 @@ impl TimeChart<'_> {
     }
 }
 
-/// A figure on the axis, without zeros that say nothing: `0.5000` is 0.5, `10.0 ms` is 10 ms.
-fn short(figure: &str) -> String {
+/// Removes trailing zeros from an axis label: `0.5000` becomes 0.5, `10.0 ms` becomes 10 ms.
+fn shorten(figure: &str) -> String {
     let (number, unit) = figure.split_at(figure.find(' ').unwrap_or(figure.len()));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
     format!("{number}{unit}")
@@ -115,15 +115,15 @@ fn class(number: usize) -> &'static str {
     if number == 0 { "line first" } else { "line second" }
 }
 
-/// The line's way through the plot.
-fn way(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
+/// The SVG path of a line.
+fn svg_path(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> String {
     let place =
         |(x, y): &(f64, f64)| format!("{:.1} {:.1}", (x - left) / (right - left) * WIDTH, HEIGHT - (y / top).clamp(0.0, 1.0) * HEIGHT);
     points.iter().enumerate().map(|(number, point)| format!("{}{}", if number == 0 { "M" } else { "L" }, place(point))).collect()
 }
 
-/// The least of 1, 2, 4, 5 and 8 times a power of ten that is not below a figure.
-fn nice(figure: f64) -> f64 {
+/// Rounds a value up to 1, 2, 4, 5 or 8 times a power of ten.
+fn round_up(figure: f64) -> f64 {
     if figure <= 0.0 || !figure.is_finite() {
         return 1.0;
     }
@@ -136,18 +136,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_axis_ends_at_a_round_figure() {
-        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(short), ["0.5", "10 ms", "4,000", "0"]);
-        assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(nice), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
+    fn axis_ends_at_a_round_value() {
+        assert_eq!(["0.5000", "10.0 ms", "4,000", "0.000"].map(shorten), ["0.5", "10 ms", "4,000", "0"]);
+        assert_eq!([0.0, 0.71, 1.0, 3.1, 8.1, 420.0].map(round_up), [1.0, 0.8, 1.0, 4.0, 10.0, 500.0]);
     }
 
     #[test]
-    fn a_line_goes_from_corner_to_corner() {
-        assert_eq!(way(&[(2.0, 0.0), (3.0, 1.0), (4.0, 9.0)], (2.0, 4.0), 2.0), "M0.0 160.0L300.0 80.0L600.0 0.0");
+    fn line_spans_the_plot() {
+        assert_eq!(svg_path(&[(2.0, 0.0), (3.0, 1.0), (4.0, 9.0)], (2.0, 4.0), 2.0), "M0.0 160.0L300.0 80.0L600.0 0.0");
     }
 
     #[test]
-    fn a_chart_has_its_figures_as_a_table_and_one_of_nothing_says_so() {
+    fn renders_a_table_and_reports_missing_data() {
         let (across, up) = (|x: f64| format!("x{x}"), |y: f64| format!("y{y}"));
         let chart =
             |points| TimeChart { id: "i", title: "T", x_axis: ("X", &across), format_y: &up, lines: vec![ChartLine { name: "L", points }] };
@@ -157,6 +157,6 @@ mod tests {
             "{drawn}"
         );
         assert!(drawn.matches("<th scope=\"row\">").count() <= ROWS);
-        assert!(chart(vec![(1.0, 1.0)]).render().into_string().contains("too little"));
+        assert!(chart(vec![(1.0, 1.0)]).render().into_string().contains("Not enough data"));
     }
 }

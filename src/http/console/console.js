@@ -1,10 +1,10 @@
-// What the admin pages do beyond showing: they follow the service, and send what is asked of it.
+// Script of the admin pages: updates live values, refreshes parts of the page and submits forms.
 "use strict";
 
 const NONE = "–";
 const count = (number) => Math.round(number).toLocaleString("en");
 
-/** Figures, written as the service writes them into a page. */
+/** Value formats, the same as in `format.rs`. */
 const FORMATS = {
   count,
   plain: String,
@@ -33,74 +33,74 @@ const FORMATS = {
   },
 };
 
-/** Writes the value at a path such as `learning.lag_entries` into an element. */
+/** Writes the value at a path of the status, such as `learning.lag_entries`, into an element. */
 function write(element, path, values) {
-  const value = path.split(".").reduce((within, name) => within?.[name], values);
+  const value = path.split(".").reduce((object, name) => object?.[name], values);
   const text = value === null || value === undefined ? NONE : FORMATS[element.dataset.format](value, element);
   if (element.textContent !== text) element.textContent = text;
 }
 
-function say(output, state, text) {
+function showMessage(output, state, text) {
   output.dataset.state = state;
   output.textContent = text;
 }
 
-/** Asks the service; what it refuses is an error in its own words. */
-async function ask(path, options) {
-  let answer;
+/** Sends a request. A problem response becomes an error with its title and detail. */
+async function request(path, options) {
+  let response;
   try {
-    answer = await fetch(path, options);
+    response = await fetch(path, options);
   } catch {
-    throw new Error("The service does not answer.");
+    throw new Error("The service does not respond.");
   }
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(`${body.title ?? `The service answers ${answer.status}`}: ${body.detail ?? ""}`);
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(`${body.title ?? `The service responded with ${response.status}`}: ${body.detail ?? ""}`);
   return body;
 }
 
-// The service tells its status every second; what lies deeper is drawn anew every few of them.
-const BEATS = 5;
+// The service sends its status every second. The other parts of a page are refreshed after this number of status events.
+const REFRESH_EVENTS = 5;
 
-/** Takes the parts marked `data-fresh` from the page as it would be now. */
-async function freshen() {
+/** Loads the page again and replaces the parts marked `data-fresh`. */
+async function refresh() {
   if (document.hidden || !document.querySelector("[data-fresh]") || document.querySelector("dialog[open]")) return;
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-fresh]")) {
     const fresh = page.getElementById(old.id);
-    // Nothing is taken from under somebody's hands, or while it says something.
+    // A part with the focus, or with a message of a form, stays as it is.
     if (!fresh || old.contains(document.activeElement) || old.querySelector("output:not(:empty)")) continue;
     const open = [...old.querySelectorAll("details")].map((details) => details.open);
-    fresh.querySelectorAll("details").forEach((details, place) => (details.open = open[place] ?? false));
+    fresh.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
     old.replaceWith(document.adoptNode(fresh));
   }
 }
 
-function follow() {
+function followStatus() {
   const pulse = document.getElementById("pulse");
-  const tell = (live) => {
+  const showLive = (live) => {
     pulse.classList.toggle("live", live);
     const text = live ? "live" : "not live";
     if (pulse.lastElementChild.textContent !== text) pulse.lastElementChild.textContent = text;
   };
-  let beats = 0;
+  let events = 0;
   const stream = new EventSource("/admin/stream");
   stream.addEventListener("status", (event) => {
     const status = JSON.parse(event.data);
     if (!status.journal) return;
-    tell(true);
+    showLive(true);
     document.querySelectorAll("[data-live]").forEach((element) => write(element, element.dataset.live, status));
-    beats += 1;
-    if (beats % BEATS === 0) freshen();
+    events += 1;
+    if (events % REFRESH_EVENTS === 0) refresh();
   });
-  stream.addEventListener("error", () => tell(false));
-  // A page that is left lets its place among the listeners go at once.
+  stream.addEventListener("error", () => showLive(false));
+  // Closing the stream frees the subscription at once when the user leaves the page.
   addEventListener("pagehide", () => stream.close());
 }
 
-/** Asks whoever sits there; resolves to whether to go on. */
-function confirmed(question) {
+/** Asks for confirmation; resolves to whether the user confirms. */
+function confirmAction(question) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-question").textContent = question;
   dialog.returnValue = "";
@@ -108,21 +108,21 @@ function confirmed(question) {
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }
 
-async function act(form) {
-  if (form.dataset.confirm && !(await confirmed(form.dataset.confirm))) return;
+async function submit(form) {
+  if (form.dataset.confirm && !(await confirmAction(form.dataset.confirm))) return;
   const body = {};
   for (const field of form.querySelectorAll("[name]")) body[field.name] = field.dataset.type === "number" ? Number(field.value) : field.value;
   const [button, output] = [form.querySelector("button"), form.querySelector("output")];
   button.disabled = true;
-  say(output, "good", "Under way …");
+  showMessage(output, "good", "Working …");
   try {
-    const answer = await ask(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-    say(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
-    // Where the part that the form stands in is drawn anew, what it says must not keep it from that for ever.
-    if (form.closest("[data-fresh]")) setTimeout(() => say(output, "good", ""), 10_000);
-    freshen();
+    const answer = await request(form.dataset.post, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    showMessage(output, "good", form.dataset.done.replace(/\{(\w+)\}/g, (_, name) => (typeof answer[name] === "number" ? count(answer[name]) : answer[name] ?? NONE)));
+    // The message would block the refresh of the part that contains the form, so it is removed after a while.
+    if (form.closest("[data-fresh]")) setTimeout(() => showMessage(output, "good", ""), 10_000);
+    refresh();
   } catch (error) {
-    say(output, "bad", error.message);
+    showMessage(output, "bad", error.message);
   }
   button.disabled = false;
 }
@@ -130,6 +130,6 @@ async function act(form) {
 document.addEventListener("submit", (event) => {
   if (!event.target.dataset.post) return;
   event.preventDefault();
-  act(event.target);
+  submit(event.target);
 });
-follow();
+followStatus();

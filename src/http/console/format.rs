@@ -1,19 +1,19 @@
-//! Figures for people. `console.js` writes those that move in the same way.
+//! Formats values for the pages. `console.js` formats live values in the same way.
 
-use jiff::Timestamp as Moment;
+use jiff::Timestamp as UtcTimestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::Timestamp;
 
-/// What stands where there is no figure.
+/// The text for an absent value.
 pub(in crate::http) const NO_VALUE: &str = "–";
 
-/// A whole number, its thousands apart.
+/// Formats a whole number with thousands separators.
 pub(in crate::http) fn format_count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -21,7 +21,7 @@ pub(in crate::http) fn format_count(number: u64) -> String {
     text
 }
 
-/// A number of bytes, in decimal units.
+/// Formats a number of bytes in decimal units.
 pub(in crate::http) fn format_bytes(number: u64) -> String {
     let mut number = number as f64;
     for unit in ["B", "kB", "MB", "GB"] {
@@ -33,12 +33,12 @@ pub(in crate::http) fn format_bytes(number: u64) -> String {
     format!("{number:.1} TB")
 }
 
-/// How much a second.
+/// Formats a rate per second.
 pub(in crate::http) fn format_rate(number: f64) -> String {
     if number >= 100.0 { format_count(number.round() as u64) } else { format!("{number:.1}") }
 }
 
-/// A duration in seconds.
+/// Formats a duration in seconds.
 pub(in crate::http) fn format_seconds(number: f64) -> String {
     match number {
         number if number <= 0.0 => "0 s".to_owned(),
@@ -51,22 +51,22 @@ pub(in crate::http) fn format_seconds(number: f64) -> String {
     }
 }
 
-/// A share, to four places.
+/// Formats a ratio with four decimal places.
 pub(in crate::http) fn format_ratio(number: f64) -> String {
     format!("{number:.4}")
 }
 
-/// A moment, in UTC; what cannot be one is shown as it is.
+/// Formats a timestamp in UTC. A value out of range is shown in milliseconds.
 pub(in crate::http) fn format_timestamp(at: Timestamp) -> String {
-    Moment::from_millisecond(at).map_or_else(|_| at.to_string(), |moment| moment.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    UtcTimestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |timestamp| timestamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// What may stand in a path as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The characters that a path segment can contain unescaped.
+const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The page of a user or an item: `within` is `/console/items`, say.
-pub(in crate::http) fn detail_path(within: &str, id: &str) -> String {
-    format!("{within}/{}", utf8_percent_encode(id, PLAIN))
+/// The path of the page of a user or an item below `parent`, such as `/console/items`.
+pub(in crate::http) fn detail_path(parent: &str, id: &str) -> String {
+    format!("{parent}/{}", utf8_percent_encode(id, PATH_SEGMENT))
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short() {
+    fn formats_values() {
         assert_eq!([0, 999, 1000, 1_234_567].map(format_count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 999, 1000, 2_500_000].map(format_bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
         assert_eq!(
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_any_letters_is_one_part_of_a_path() {
+    fn escapes_an_id_as_one_path_segment() {
         assert_eq!(detail_path("/console/items", "a/b c?ü"), "/console/items/a%2Fb%20c%3F%C3%BC");
     }
 }

@@ -1,4 +1,4 @@
-//! The items, and what is known of one.
+//! The list of items, and the page of one item.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
@@ -12,32 +12,32 @@ use crate::http::routes::admin::items::{ItemSearchQuery, ItemSearchResult, ItemS
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
-/// Where the items' pages are.
-const HERE: &str = "/console/items";
+/// The path of the item pages.
+const PATH: &str = "/console/items";
 
-pub(in crate::http) async fn list_page(api: Data<ApiState>, wanted: Query<ItemSearchQuery>) -> HttpResponse {
-    page("Items", "Items", listed(api, wanted.into_inner()).await)
+pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<ItemSearchQuery>) -> HttpResponse {
+    page("Items", "Items", listed(api, query.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, wanted: ItemSearchQuery) -> Result<Markup, Problem> {
-    let items = ItemSearchResult::read(api, &wanted).await?;
+async fn listed(api: Data<ApiState>, query: ItemSearchQuery) -> Result<Markup, Problem> {
+    let items = ItemSearchResult::read(api, &query).await?;
     Ok(html! {
-        form.search action=(HERE) method="get" role="search" {
-            label for="query" { "Item id holds" }
-            input id="query" name="query" type="search" value=(wanted.query) autocomplete="off" spellcheck="false";
+        form.search action=(PATH) method="get" role="search" {
+            label for="query" { "Item id contains" }
+            input id="query" name="query" type="search" value=(query.query) autocomplete="off" spellcheck="false";
             button { "Search" }
         }
         section.card id="items" data-fresh {
             @if items.items.is_empty() {
-                p.empty { @if wanted.query.is_empty() { "No item is known yet." } @else { "No item's id holds this." } }
+                p.empty { @if query.query.is_empty() { "There are no items yet." } @else { "No item id contains this text." } }
             } @else {
-                p.note { "The most popular " (format_count(items.items.len() as u64)) " of " (format_count(items.matching as u64)) ". Counts decay: by half every 300 entries, and every 5,000." }
+                p.note { "The " (format_count(items.items.len() as u64)) " of " (format_count(items.matching as u64)) " items, most popular first. Counts decay with a half-life of 300 or 5,000 entries." }
                 div.scroll tabindex="0" role="region" aria-label="Items" {
                     table {
                         thead { tr {
                             th scope="col" { "Item" }
-                            th.number scope="col" { "Latest 300" }
-                            th.number scope="col" { "Latest 5,000" }
+                            th.number scope="col" { "Half-life 300" }
+                            th.number scope="col" { "Half-life 5,000" }
                             th.number scope="col" { "Sessions" }
                             th scope="col" { "Category" }
                             th.number scope="col" { "Price" }
@@ -56,7 +56,7 @@ fn row(line: &ItemSummary) -> Markup {
     let known = line.attributes.as_ref();
     html! {
         tr {
-            th scope="row" { a href=(detail_path(HERE, &line.item)) { (line.item) } }
+            th scope="row" { a href=(detail_path(PATH, &line.item)) { (line.item) } }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.hour))) }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format!("{:.1}", counts.day))) }
             td.number { (counts.map_or(NO_VALUE.to_owned(), |counts| format_count(u64::from(counts.sessions)))) }
@@ -82,37 +82,37 @@ pub(in crate::http) async fn item_page(api: Data<ApiState>, item: Path<String>) 
 }
 
 fn shown(view: &ItemView) -> Markup {
-    let counted = |figure: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NO_VALUE.to_owned(), figure);
+    let format_counts = |figure: &dyn Fn(&crate::learner::ItemCounts) -> String| view.counts.as_ref().map_or(NO_VALUE.to_owned(), figure);
     let highest = view.similar.iter().map(|other| other.score).fold(f32::MIN_POSITIVE, f32::max);
     html! {
-        p.lead { (state(view.attributes.as_ref())) " Number " (view.number) ", as the journal first named it." }
+        p.lead { (state(view.attributes.as_ref())) " Item number " (view.number) "." }
         dl.tiles.six {
-            (tile("Latest 300", &counted(&|counts| format!("{:.1}", counts.hour)), None, "choices, halving every 300 entries"))
-            (tile("Latest 5,000", &counted(&|counts| format!("{:.1}", counts.day)), None, "choices, halving every 5,000"))
-            (tile("Sessions", &counted(&|counts| format_count(u64::from(counts.sessions))), None, "that chose it"))
-            (tile("First choice", &counted(&|counts| format_count(counts.first)), None, "journal offset"))
-            (tile("Latest choice", &counted(&|counts| format_count(counts.last)), None, "journal offset"))
-            (tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "of embeddings"))
+            (tile("Half-life 300", &format_counts(&|counts| format!("{:.1}", counts.hour)), None, "target events, decayed"))
+            (tile("Half-life 5,000", &format_counts(&|counts| format!("{:.1}", counts.day)), None, "target events, decayed"))
+            (tile("Sessions", &format_counts(&|counts| format_count(u64::from(counts.sessions))), None, "with a target event"))
+            (tile("First event", &format_counts(&|counts| format_count(counts.first)), None, "journal offset"))
+            (tile("Latest event", &format_counts(&|counts| format_count(counts.last)), None, "journal offset"))
+            (tile("Cluster", &view.cluster.map_or(NO_VALUE.to_owned(), |cluster| cluster.to_string()), None, "nearest cluster"))
         }
         @if let Some(item) = &view.attributes { (attributes(item)) }
         @if let Some(embedding) = &view.embedding {
             section.card {
                 h2 { "Embedding" }
-                p.note { "What the network scores the item by: " (embedding.len()) " numbers, " span.key-pos { "above 0" } " and " span.key-neg { "below" } "." }
+                p.note { "The item's vector in the network: " (embedding.len()) " values, " span.key-pos { "above 0" } " and " span.key-neg { "below 0" } "." }
                 (heat_strip("embedding", embedding))
             }
         }
         section.card {
             h2 { "Similar items" }
-            @if view.similar.is_empty() { p.empty { "None is known yet." } } @else {
+            @if view.similar.is_empty() { p.empty { "There are no similar items yet." } } @else {
                 div.scroll tabindex="0" role="region" aria-label="Similar items" {
                     table {
-                        thead { tr { th.number scope="col" { "#" } th scope="col" { "Item" } th scope="col" { "Likeness" } th scope="col" { "Source" } } }
+                        thead { tr { th.number scope="col" { "#" } th scope="col" { "Item" } th scope="col" { "Similarity" } th scope="col" { "Source" } } }
                         tbody {
                             @for (place, other) in view.similar.iter().enumerate() {
                                 tr {
                                     td.number { (place + 1) }
-                                    th scope="row" { a href=(detail_path(HERE, &other.item_id)) { (other.item_id) } }
+                                    th scope="row" { a href=(detail_path(PATH, &other.item_id)) { (other.item_id) } }
                                     td.metered { (share_bar(f64::from(other.score / highest))) span { (format!("{:.3}", other.score)) } }
                                     td { (other.source.as_str()) }
                                 }
@@ -137,7 +137,7 @@ fn attributes(item: &Item) -> Markup {
     ];
     html! {
         section.card {
-            h2 { "What the catalog says" }
+            h2 { "Catalog attributes" }
             dl.facts { @for (name, value) in rows { div { dt { (name) } dd { (value) } } } }
         }
     }

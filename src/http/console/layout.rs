@@ -1,12 +1,12 @@
-//! What all pages share.
+//! The layout and components that all pages share.
 
 use actix_web::{HttpResponse, ResponseError};
 use maud::{DOCTYPE, Markup, html};
 
 use crate::http::schema::problem::Problem;
 
-/// The pages that the navigation leads to.
-const PLACES: [(&str, &str); 6] = [
+/// The pages in the navigation.
+const PAGES: [(&str, &str); 6] = [
     ("Overview", "/console"),
     ("Sessions", "/console/sessions"),
     ("Items", "/console/items"),
@@ -15,26 +15,26 @@ const PLACES: [(&str, &str); 6] = [
     ("Store", "/console/store"),
 ];
 
-/// A page at one of the places, or what went wrong on the way to it.
+/// Renders a page, or the problem that prevented it. `place` is its name in the navigation.
 pub(in crate::http) fn page(place: &str, title: &str, content: Result<Markup, Problem>) -> HttpResponse {
     match content {
-        Ok(content) => written(HttpResponse::Ok(), place, title, content),
+        Ok(content) => render(HttpResponse::Ok(), place, title, content),
         Err(problem) => self::problem_page(&problem),
     }
 }
 
-/// A problem, for people.
+/// Renders a problem as a page.
 pub(in crate::http) fn problem_page(problem: &Problem) -> HttpResponse {
     let content = html! {
         section.card {
             p { (problem.detail()) }
-            p { a href="/console" { "To the overview" } }
+            p { a href="/console" { "Back to the overview" } }
         }
     };
-    written(HttpResponse::build(problem.status_code()), "", problem.title(), content)
+    render(HttpResponse::build(problem.status_code()), "", problem.title(), content)
 }
 
-fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str, content: Markup) -> HttpResponse {
+fn render(mut response: actix_web::HttpResponseBuilder, place: &str, title: &str, content: Markup) -> HttpResponse {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,11 +48,11 @@ fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &st
                 script src="/console/console.js" defer {}
             }
             body {
-                a.skip href="#content" { "Skip to the content" }
+                a.skip href="#content" { "Skip to content" }
                 header.bar {
                     a.brand href="/console" { img src="/console/icon.svg" alt="" width="24" height="24"; "Sequor" }
                     nav aria-label="Pages" {
-                        @for (name, href) in PLACES {
+                        @for (name, href) in PAGES {
                             a href=(href) aria-current=[(name == place).then_some("page")] { (name) }
                         }
                     }
@@ -67,7 +67,7 @@ fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &st
                         p id="confirm-question" {}
                         div.actions {
                             button value="" { "Cancel" }
-                            button.danger value="yes" { "Go on" }
+                            button.danger value="yes" { "Continue" }
                         }
                     }
                 }
@@ -77,7 +77,7 @@ fn written(mut response: actix_web::HttpResponseBuilder, place: &str, title: &st
     response.content_type("text/html; charset=utf-8").body(page.into_string())
 }
 
-/// A figure with its name. `live` is its place in the status and how it is written, if it moves.
+/// A value with its name. `live` is the path of a live value in the status, and its format.
 pub(in crate::http) fn tile(name: &str, value: &str, live: Option<(&str, &str)>, note: &str) -> Markup {
     html! {
         div.tile {
@@ -88,8 +88,7 @@ pub(in crate::http) fn tile(name: &str, value: &str, live: Option<(&str, &str)>,
     }
 }
 
-/// A bar from nothing to `share` of its width, 0 to 1. The figure stands beside it, so that it
-/// tells nothing to who listens.
+/// A bar of `share` of its width, 0 to 1. Screen readers skip it, because the value is next to it.
 pub(in crate::http) fn share_bar(share: f64) -> Markup {
     let width = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
     html! {
@@ -100,8 +99,8 @@ pub(in crate::http) fn share_bar(share: f64) -> Markup {
     }
 }
 
-/// A form that acts: what it sends is JSON, and `script` says what became of it. `done` may name
-/// members of the answer in braces.
+/// A form whose fields `console.js` sends as JSON. The script shows `done` on success; braces in it
+/// name members of the response.
 pub(in crate::http) fn act(to: &str, confirm: Option<&str>, done: &str, content: Markup) -> Markup {
     html! {
         form.act data-post=(to) data-confirm=[confirm] data-done=(done) {

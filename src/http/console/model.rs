@@ -1,4 +1,4 @@
-//! What has been learned, and the operator's hand on it.
+//! The state of the model, and operations on it.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -22,10 +22,10 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let model = model_status(&api).await?;
     let learning = &status.learning;
     let loss = |loss: Option<f64>| loss.map_or(NO_VALUE.to_owned(), |loss| format!("{loss:.4}"));
-    let losses = history.samples.iter().filter_map(|moment| Some((moment.at as f64, moment.loss?)));
+    let losses = history.samples.iter().filter_map(|sample| Some((sample.at as f64, sample.loss?)));
     let chart = TimeChart {
         id: "loss",
-        title: "Loss of the latest training",
+        title: "Training loss",
         x_axis: ("Time (UTC)", &format_clock_time),
         format_y: &|loss| format!("{loss:.3}"),
         lines: vec![ChartLine { name: "nats", points: losses.collect() }],
@@ -35,19 +35,19 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
             (tile("Weights", &format_count(learning.weights_version), Some(("learning.weights_version", "count")), "version in use"))
             (tile("Learned up to", &format_count(learning.next_offset), Some(("learning.next_offset", "count")), "journal offset"))
             (tile("Latest loss", &loss(learning.latest_loss), Some(("learning.latest_loss", "ratio")), "nats"))
-            (tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all trainings"))
-            (tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained on"))
-            (tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained on"))
-            (tile("Left out", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "batches that were not finite"))
-            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "oldest entry not in"))
+            (tile("Mean loss", &loss(learning.mean_loss), Some(("learning.mean_loss", "ratio")), "nats, all batches"))
+            (tile("Examples", &format_count(learning.examples), Some(("learning.examples", "count")), "trained"))
+            (tile("Batches", &format_count(learning.batches), Some(("learning.batches", "count")), "trained"))
+            (tile("Skipped", &format_count(learning.skipped_batches), Some(("learning.skipped_batches", "count")), "non-finite batches"))
+            (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "age of the oldest missing entry"))
         }
         div.charts { (chart.render()) (steering(&model)) }
         section.card {
             h2 { "Checkpoints" }
-            p.note { "Rolling back puts the learned state of a checkpoint in place of the present one, at a journal offset, so that every fold of the journal does the same. To go forward again, roll back to a later one." }
-            (act("/admin/model/checkpoint", None, "Written, up to offset {offset}.", html! { button { "Write one now" } }))
+            p.note { "A rollback replaces the model by the state of a checkpoint. It is recorded in the journal, so that every replay repeats it. To undo a rollback, roll back to a later checkpoint." }
+            (act("/admin/model/checkpoint", None, "Checkpoint written at offset {offset}.", html! { button { "Write a checkpoint" } }))
             div id="checkpoints" data-fresh {
-                @if model.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
+                @if model.checkpoints.is_empty() { p.empty { "There are no checkpoints yet." } } @else {
                     div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
                         table {
                             thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Roll back" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
@@ -57,7 +57,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
                                         th.number scope="row" { (format_count(checkpoint.offset)) }
                                         td { (roll_back(checkpoint.offset)) }
                                         td.number { (format_bytes(checkpoint.bytes)) }
-                                        td { (format_timestamp(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "set aside" } } }
+                                        td { (format_timestamp(checkpoint.written_at)) @if place == 0 { " " span.badge { "newest" } } @if checkpoint.discarded { " " span.badge { "discarded" } } }
                                     }
                                 }
                             }
@@ -72,7 +72,7 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
 
 fn roll_back(offset: u64) -> Markup {
     let question = format!(
-        "Roll the model back to the checkpoint at offset {}? What was learned since then is set aside; the journal keeps everything.",
+        "Roll the model back to the checkpoint at offset {}? Later learning is discarded; the journal is unchanged.",
         format_count(offset)
     );
     act(
@@ -86,22 +86,22 @@ fn roll_back(offset: u64) -> Markup {
     )
 }
 
-/// What changes learning from here on.
+/// The forms that control learning.
 fn steering(model: &ModelStatus) -> Markup {
     html! {
         section.card {
-            h2 { "Steering" }
-            p.note { "Each act is a record in the journal: it holds for every fold from its offset on." }
+            h2 { "Control" }
+            p.note { "Each operation is recorded in the journal, so that every replay repeats it at the same offset." }
             dl.facts id="steering" data-fresh {
-                div { dt { "Learning" } dd { @if model.paused { "paused" } @else { "under way" } } }
+                div { dt { "Learning" } dd { @if model.paused { "paused" } @else { "running" } } }
                 div { dt { "Learning rate" } dd { (model.learning_rate.map_or(NO_VALUE.to_owned(), |rate| rate.to_string())) } }
             }
             div.row {
                 (act("/admin/model/pause", None, "Paused at offset {offset}.", html! { button { "Pause learning" } }))
                 (act("/admin/model/resume", None, "Resumed at offset {offset}.", html! { button { "Resume learning" } }))
-                (act("/admin/recall/recluster", None, "Clustering begins at offset {offset}.", html! { button { "Cluster anew" } }))
+                (act("/admin/recall/recluster", None, "Clustering starts at offset {offset}.", html! { button { "Recluster" } }))
             }
-            (act("/admin/model/learning-rate", None, "In force from offset {offset} on.", html! {
+            (act("/admin/model/learning-rate", None, "In effect from offset {offset} on.", html! {
                 label for="rate" { "New learning rate" }
                 input id="rate" name="value" data-type="number" inputmode="decimal" required pattern="[0-9.eE+\\-]+" placeholder="0.05";
                 button { "Set" }
@@ -113,13 +113,13 @@ fn steering(model: &ModelStatus) -> Markup {
 fn acts(model: &ModelStatus) -> Markup {
     html! {
         section.card {
-            h2 { "Acts" }
-            p.note { "What changed learning, the newest first." }
+            h2 { "Operations" }
+            p.note { "Operations on the model, newest first." }
             div id="acts" data-fresh {
-                @if model.operations.is_empty() { p.empty { "Nobody has changed anything yet." } } @else {
-                    div.scroll tabindex="0" role="region" aria-label="Acts" {
+                @if model.operations.is_empty() { p.empty { "There are no operations yet." } } @else {
+                    div.scroll tabindex="0" role="region" aria-label="Operations" {
                         table {
-                            thead { tr { th.number scope="col" { "Offset" } th scope="col" { "When (UTC)" } th scope="col" { "Act" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
+                            thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Time (UTC)" } th scope="col" { "Operation" } th.number scope="col" { "To" } th.number scope="col" { "Value" } th scope="col" { "Reason" } } }
                             tbody {
                                 @for act in &model.operations {
                                     tr {

@@ -1,4 +1,4 @@
-//! Users, and the X-ray of one user's session.
+//! The list of sessions, and the inspection of one session.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
@@ -16,26 +16,26 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::ingest::IdKind;
 
-/// Where the X-rays are.
-const HERE: &str = "/console/sessions";
-/// Places shown of each source's list.
-const PLACES: usize = 10;
+/// The path of the session pages.
+const PATH: &str = "/console/sessions";
+/// Largest number of candidates shown per source.
+const MAX_CANDIDATES: usize = 10;
 
-pub(in crate::http) async fn list_page(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> HttpResponse {
-    page("Sessions", "Sessions", listed(api, wanted.into_inner()).await)
+pub(in crate::http) async fn list_page(api: Data<ApiState>, query: Query<SessionsQuery>) -> HttpResponse {
+    page("Sessions", "Sessions", listed(api, query.into_inner()).await)
 }
 
-async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Problem> {
-    let users = SessionList::read(api, &wanted).await?;
+async fn listed(api: Data<ApiState>, query: SessionsQuery) -> Result<Markup, Problem> {
+    let users = SessionList::read(api, &query).await?;
     Ok(html! {
-        form.search action=(HERE) method="get" role="search" {
+        form.search action=(PATH) method="get" role="search" {
             label for="user" { "User id begins with" }
-            input id="user" name="user" type="search" value=(wanted.user) autocomplete="off" spellcheck="false";
+            input id="user" name="user" type="search" value=(query.user) autocomplete="off" spellcheck="false";
             button { "Search" }
         }
         section.card id="users" data-fresh {
             @if users.sessions.is_empty() {
-                p.empty { @if wanted.user.is_empty() { "Nobody has been here yet." } @else { "No user's id begins so." } }
+                p.empty { @if query.user.is_empty() { "There are no sessions yet." } @else { "No user id has this prefix." } }
             } @else {
                 div.scroll tabindex="0" role="region" aria-label="Users" {
                     table {
@@ -43,7 +43,7 @@ async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Pr
                             th scope="col" { "User" }
                             th scope="col" { "In memory" }
                             th.number scope="col" { "Sessions" }
-                            th.number scope="col" { "Events kept" }
+                            th.number scope="col" { "Events" }
                             th scope="col" { "Last item" }
                             th scope="col" { "Last event (UTC)" }
                         } }
@@ -59,7 +59,7 @@ async fn listed(api: Data<ApiState>, wanted: SessionsQuery) -> Result<Markup, Pr
 fn user(line: &SessionSummary) -> Markup {
     html! {
         tr {
-            th scope="row" { a href=(detail_path(HERE, &line.user)) { (line.user) } }
+            th scope="row" { a href=(detail_path(PATH, &line.user)) { (line.user) } }
             td { @match line.idle_seconds {
                 Some(idle) => span.badge data-state="good" { "live" @if idle > 0 { ", idle " (format_count(idle)) " s" } },
                 None => span.badge { "stored" },
@@ -79,27 +79,27 @@ fn item_link(item: &str) -> Markup {
 pub(in crate::http) async fn session_page(api: Data<ApiState>, user: Path<String>) -> HttpResponse {
     let user = api.rules.internal_id(IdKind::User, user.into_inner());
     let title = format!("Session of {user}");
-    page("Sessions", &title, SessionInspection::read(api, user).await.map(|xray| shown(&xray)))
+    page("Sessions", &title, SessionInspection::read(api, user).await.map(|inspection| shown(&inspection)))
 }
 
-fn shown(xray: &SessionInspection) -> Markup {
-    let norm = xray.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
-    let version = xray.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format_count(hidden.weights_version));
+fn shown(inspection: &SessionInspection) -> Markup {
+    let norm = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format!("{:.3}", hidden.norm));
+    let version = inspection.hidden.as_ref().map_or(NO_VALUE.to_owned(), |hidden| format_count(hidden.weights_version));
     html! {
-        p.lead { "What is known of this user now, and how a list would come of it, stage by stage. Looking changes nothing and counts as no impression." }
+        p.lead { "The state of this user, and how a recommendation is computed from it, stage by stage. This page changes nothing and records no impression." }
         dl.tiles.six {
-            (tile("Sessions", &format_count(u64::from(xray.sessions)), None, "so far"))
-            (tile("Events", &format_count(xray.sequence.len() as u64), None, "remembered"))
-            (tile("State norm", &norm, None, "length of o"))
-            (tile("State's weights", &version, None, "version it began with"))
-            (tile("Ranked by", &format_count(xray.answer.weights_version), None, "weights version"))
-            (tile("Candidates", &format_count(xray.candidates.kept as u64), None, &format!("of {} gathered", format_count(xray.candidates.generated as u64))))
+            (tile("Sessions", &format_count(u64::from(inspection.sessions)), None, "in total"))
+            (tile("Events", &format_count(inspection.sequence.len() as u64), None, "in the sequence"))
+            (tile("State norm", &norm, None, "norm of o"))
+            (tile("State weights", &version, None, "weights version"))
+            (tile("Ranked by", &format_count(inspection.answer.weights_version), None, "weights version"))
+            (tile("Candidates", &format_count(inspection.candidates.kept as u64), None, &format!("of {} generated", format_count(inspection.candidates.generated as u64))))
         }
-        (sequence(&xray.sequence, xray.session_id.as_deref()))
-        @if let Some(hidden) = &xray.hidden { (heat(hidden)) }
-        (candidates(&xray.candidates))
-        (ranking(&xray.ranking))
-        (answer(&xray.answer))
+        (sequence(&inspection.sequence, inspection.session_id.as_deref()))
+        @if let Some(hidden) = &inspection.hidden { (heat(hidden)) }
+        (candidates(&inspection.candidates))
+        (ranking(&inspection.ranking))
+        (answer(&inspection.answer))
     }
 }
 
@@ -110,8 +110,8 @@ fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
     }));
     html! {
         section.card {
-            h2 { "1. The sequence" }
-            p.note { "Oldest first" @if let Some(id) = session_id { "; the visit under way is " code { (id) } } "." }
+            h2 { "1. Sequence" }
+            p.note { "Oldest first" @if let Some(id) = session_id { "; the current session is " code { (id) } } "." }
             ol.strip {
                 @for (step, gap) in steps.iter().zip(gaps) {
                     li.boundary[step.starts_session] {
@@ -129,22 +129,22 @@ fn sequence(steps: &[SequenceStep], session_id: Option<&str>) -> Markup {
     }
 }
 
-/// What the rows of the hidden state are.
+/// The meaning of a vector of the hidden state.
 fn meaning(name: &str) -> &'static str {
     match name.chars().next() {
         Some('h') => "output of the cell",
         Some('c') => "memory of the cell",
-        Some('m') => "decayed earlier inputs",
+        Some('m') => "decayed sum of earlier inputs",
         Some('x') => "latest input",
-        _ => "what items are scored against",
+        _ => "output, against which items are scored",
     }
 }
 
 fn heat(hidden: &HiddenStateView) -> Markup {
     html! {
         section.card {
-            h2 { "2. The hidden state" }
-            p.note { "Each cell is one number: " span.key-pos { "above 0" } ", " span.key-neg { "below 0" } ", the stronger the larger within its row." }
+            h2 { "2. Hidden state" }
+            p.note { "Each cell is one number: " span.key-pos { "above 0" } ", " span.key-neg { "below 0" } "; the intensity is relative to the largest value of the row." }
             table.heat {
                 thead { tr { th scope="col" { "Vector" } th scope="col" { "Values" } th.number scope="col" { "Norm" } } }
                 tbody {
@@ -161,7 +161,7 @@ fn heat(hidden: &HiddenStateView) -> Markup {
     }
 }
 
-/// A row of numbers as cells: red-free, so that nobody has to tell red from green.
+/// Renders a vector as a row of coloured cells, in colours that are safe for colour-blind users.
 pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
     let (least, most) = values.iter().fold((0.0_f32, 0.0_f32), |(least, most), value| (least.min(*value), most.max(*value)));
@@ -178,16 +178,16 @@ pub(in crate::http) fn heat_strip(name: &str, values: &[f32]) -> Markup {
 fn candidates(candidates: &CandidatesView) -> Markup {
     html! {
         section.card {
-            h2 { "3. The candidates" }
-            p.note { "Each source's own list, best first, its share of the source's evidence, and where the item ended among all candidates." }
+            h2 { "3. Candidates" }
+            p.note { "The candidates of each source, best first, with their share of the source's evidence and their final rank." }
             div.sources {
                 @for list in candidates.sources.iter().filter(|list| !list.items.is_empty()) {
                     div.source {
                         h3 { (list.source.as_str()) span.note { (list.candidate_count) " ranked" } }
                         table {
-                            thead { tr { th scope="col" { "Item" } th scope="col" { "Share" } th.number scope="col" { "Ended" } } }
+                            thead { tr { th scope="col" { "Item" } th scope="col" { "Share" } th.number scope="col" { "Rank" } } }
                             tbody {
-                                @for place in list.items.iter().take(PLACES) {
+                                @for place in list.items.iter().take(MAX_CANDIDATES) {
                                     tr {
                                         th scope="row" { (item_link(&place.item)) }
                                         td.metered { (share_bar(f64::from(place.share))) span { (format!("{:.3}", place.share)) } }
@@ -209,8 +209,8 @@ fn ranking(ranking: &[RankedCandidate]) -> Markup {
     let share = |score: f32| f64::from((score - least) / (most - least).max(f32::MIN_POSITIVE)) * 0.95 + 0.05;
     html! {
         section.card {
-            h2 { "4. The ranking" }
-            p.note { "What the ranker makes of all candidates; scores compare only within one list. The features open below each item." }
+            h2 { "4. Ranking" }
+            p.note { "The ranker's scores of all candidates. Scores are comparable only within one ranking. Expand a row to see the features." }
             div.scroll tabindex="0" role="region" aria-label="Ranking" {
                 table {
                     thead { tr {
@@ -229,7 +229,7 @@ fn ranking(ranking: &[RankedCandidate]) -> Markup {
                                 td.metered { (share_bar(share(one.score))) span { (format!("{:.3}", one.score)) } }
                                 td { (one.source.as_str()) }
                                 td { span.tags { @for (source, rank) in &one.ranks { span.tag { (source) " #" (rank) } } } }
-                                td { details { summary { (one.evidence.len() + one.features.len()) " figures" } (figures("Shares", &one.evidence)) (figures("Facts", &one.features)) } }
+                                td { details { summary { (one.evidence.len() + one.features.len()) " values" } (feature_values("Evidence", &one.evidence)) (feature_values("Features", &one.features)) } }
                             }
                         }
                     }
@@ -239,10 +239,10 @@ fn ranking(ranking: &[RankedCandidate]) -> Markup {
     }
 }
 
-fn figures(name: &str, figures: &BTreeMap<&'static str, f32>) -> Markup {
+fn feature_values(name: &str, values: &BTreeMap<&'static str, f32>) -> Markup {
     html! {
         p.note { (name) }
-        dl.figures { @for (name, value) in figures { div { dt { (name) } dd { (format!("{value:.3}")) } } } }
+        dl.figures { @for (name, value) in values { div { dt { (name) } dd { (format!("{value:.3}")) } } } }
     }
 }
 
@@ -250,8 +250,8 @@ fn answer(answer: &RecommendationPreview) -> Markup {
     let removed = answer.removed.total();
     html! {
         section.card {
-            h2 { "5. The answer" }
-            p.note { "The list that this user would be given now" @if removed > 0 { "; " (removed) " ranked candidates cannot be had" } "." }
+            h2 { "5. Recommendation" }
+            p.note { "The recommendation that this user would get now" @if removed > 0 { "; " (removed) " ranked candidates are unavailable" } "." }
             ol.answer { @for item in &answer.items { li { (item_link(&item.item_id)) span.reason { (reason(item)) } } } }
         }
     }
@@ -261,13 +261,13 @@ fn reason(item: &RecommendedItem) -> Markup {
     let moved = item.explanation.as_ref().and_then(|explained| explained.moved_by.as_ref());
     let shares = item.explanation.iter().flat_map(|explained| &explained.sources);
     html! {
-        "brought by " (item.source.as_str())
+        "from " (item.source.as_str())
         @if let Some(moved) = moved {
             "; the " (moved.kind)
             @if let Some(other) = &moved.item_id { " of " (other) }
             @match moved.events_back { 0 => { ", the last event," }, back => { ", " (back) @if back == 1 { " event back," } @else { " events back," } } }
             " moved it to #" (moved.rank)
-            @match moved.rank_without { Some(without) => { " from #" (without) }, None => { ": without it this would be no candidate" } }
+            @match moved.rank_without { Some(without) => { " from #" (without) }, None => { ": without it, the item would not be a candidate" } }
         }
         @if let Some(interest) = item.interest { "; predicted value " (format!("{interest:.2}")) }
         "."

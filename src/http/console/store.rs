@@ -1,4 +1,4 @@
-//! What lies on the disk, and how it is looked after.
+//! The state of the store, and its maintenance.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -18,34 +18,34 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
     let (store, quarantine) = (StoreView::read(Data::clone(&api)).await?, QuarantineView::read(api).await?);
     let written: u64 = store.checkpoints.iter().map(|checkpoint| checkpoint.bytes).sum();
     Ok(html! {
-        p.lead { "Everything is in " code { (store.directory.display()) } "." }
+        p.lead { "Data directory: " code { (store.directory.display()) } "." }
         dl.tiles.six {
-            (tile("Database", &format_bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on the disk"))
+            (tile("Database", &format_bytes(store.bytes_on_disk), Some(("journal.bytes_on_disk", "bytes")), "on disk"))
             (tile("Checkpoints", &format_bytes(written), None, &format!("in {} files", store.checkpoints.len())))
-            (tile("Journal begins", &format_count(store.journal.begin), None, "first offset that is kept"))
+            (tile("Journal begins", &format_count(store.journal.begin), None, "first retained offset"))
             (tile("Journal ends", &format_count(store.journal.end), Some(("journal.next_offset", "count")), "offset of the next entry"))
             (tile("Sessions", &format_count(store.sessions as u64), None, "stored"))
-            (tile("Quarantine", &format_count(store.quarantined as u64), Some(("quarantined", "count")), "entries passed over"))
+            (tile("Quarantine", &format_count(store.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))
         }
         div.charts {
             section.card {
                 h2 { "Back up" }
-                p.note { "Into a new directory of this machine, or a new " code { ".tar.gz" } ", while everything goes on. All that was acknowledged before is in it." }
+                p.note { "Writes a backup to a new directory of this machine, or to a new " code { ".tar.gz" } " file, while the daemon runs. It includes everything acknowledged before." }
                 (act("/admin/backup", None, "Backed up: {entries} journal entries, {sessions} sessions, {items} items.", html! {
-                    label for="target" { "Path from the root" }
+                    label for="target" { "Absolute path" }
                     input.wide id="target" name="target" required pattern="/.+" placeholder="/backups/monday" autocomplete="off" spellcheck="false";
                     button { "Back up" }
                 }))
             }
             section.card {
                 h2 { "Compact" }
-                p.note { "Gives back the space of what was overwritten or dropped." }
-                (act("/admin/store/compact", None, "From {bytes_before} to {bytes_after} bytes.", html! { button { "Compact" } }))
+                p.note { "Releases the disk space of overwritten and removed data." }
+                (act("/admin/store/compact", None, "Compacted from {bytes_before} to {bytes_after} bytes.", html! { button { "Compact" } }))
             }
         }
         section.card id="checkpoints" data-fresh {
             h2 { "Checkpoints" }
-            @if store.checkpoints.is_empty() { p.empty { "None has been written yet." } } @else {
+            @if store.checkpoints.is_empty() { p.empty { "There are no checkpoints yet." } } @else {
                 div.scroll tabindex="0" role="region" aria-label="Checkpoints" {
                     table {
                         thead { tr { th.number scope="col" { "Offset" } th.number scope="col" { "Size" } th scope="col" { "Written (UTC)" } } }
@@ -58,11 +58,11 @@ async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
         }
         section.card id="quarantine" data-fresh {
             h2 { "Quarantine" }
-            @if quarantine.entries.is_empty() { p.empty { "No entry is passed over." } } @else {
-                p.note { "These entries stay in the journal; the named reader skips them." }
+            @if quarantine.entries.is_empty() { p.empty { "The quarantine is empty." } } @else {
+                p.note { "These entries stay in the journal. The named reader skips them, because processing them failed." }
                 div.scroll tabindex="0" role="region" aria-label="Quarantine" {
                     table {
-                        thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Passed over by" } th scope="col" { "Reason" } th scope="col" { "Entry" } } }
+                        thead { tr { th.number scope="col" { "Offset" } th scope="col" { "Skipped by" } th scope="col" { "Reason" } th scope="col" { "Entry" } } }
                         tbody { @for passed in &quarantine.entries {
                             tr {
                                 th.number scope="row" { (format_count(passed.record.offset)) }

@@ -1,4 +1,4 @@
-//! The script that a page includes to tell what its visitors do.
+//! The beacon: a script with which a web page sends its visitors' events.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use actix_web::web::{Data, ServiceConfig};
@@ -6,45 +6,44 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::http::schema::responses::UnavailableResponse;
 
-/// The script as it is read, with its comments.
+/// The source of the script, with comments.
 const SOURCE: &str = include_str!("capture.js");
 
-/// The script as it is served.
+/// The script as minified.
 pub(in crate::http) struct BeaconScript {
     text: String,
-    /// Another for every other text.
+    /// The entity tag, derived from the text.
     tag: String,
 }
 
 /// Registers the script for [`get_beacon_script`].
 pub(in crate::http) fn provide_script(config: &mut ServiceConfig) {
-    let text = served(SOURCE);
+    let text = minified(SOURCE);
     let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
     config.app_data(Data::new(BeaconScript { text, tag }));
 }
 
-/// A script without what only its readers need: its lines that are comments, and what they are
-/// indented by.
-fn served(source: &str) -> String {
+/// Removes comment lines and indentation from a script.
+fn minified(source: &str) -> String {
     let lines = source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The script for web pages
+/// Get the script for web pages
 ///
-/// It tells what a page's visitors do.
+/// The script sends the events of a page's visitors.
 #[utoipa::path(get, path = "/v1/capture.js", operation_id = "script", tag = "events",
-    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "It is as it was."), UnavailableResponse))]
+    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"), (status = 304, description = "The script is unchanged."), UnavailableResponse))]
 pub(in crate::http) async fn get_beacon_script(script: Data<BeaconScript>, request: HttpRequest) -> HttpResponse {
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
-    let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    // A page asks again after an hour at most, so that a new version of the daemon brings a new
-    // script.
-    answer.insert_header((CACHE_CONTROL, "public, max-age=3600")).insert_header((ETAG, script.tag.as_str()));
-    if known {
-        return answer.finish();
+    let is_cached = request.headers().get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.contains(&script.tag));
+    let mut response = if is_cached { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    // A page loads the script again after an hour at most, so that it gets the script of a new
+    // version of the daemon.
+    response.insert_header((CACHE_CONTROL, "public, max-age=3600")).insert_header((ETAG, script.tag.as_str()));
+    if is_cached {
+        return response.finish();
     }
-    answer.insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8")).body(script.text.clone())
+    response.insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8")).body(script.text.clone())
 }
 
 #[cfg(test)]
@@ -52,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_is_small() {
-        let served = served(SOURCE);
-        assert!(served.len() < 2048, "{} bytes", served.len());
-        assert!(!served.contains("//"), "a comment behind code would be served");
+    fn script_is_small() {
+        let minified = minified(SOURCE);
+        assert!(minified.len() < 2048, "{} bytes", minified.len());
+        assert!(!minified.contains("//"), "a comment after code would be served");
     }
 }

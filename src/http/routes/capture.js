@@ -1,17 +1,17 @@
-// Sequor's beacon: tells the daemon what a visitor of this page does.
+// Sequor's beacon: sends the events of a page's visitor to the daemon.
 //
 //   <script src="https://sequor.example/v1/capture.js" defer></script>
-//   data-user="..."             on the script: who is signed in; what was done before that, in this browser, becomes this user's
-//   data-consent="..."          on the script: how far the visitor's consent goes: "session", "full", or "none", with which nothing is stored and nothing sent
-//   data-key="..."              on the script: the key, where the daemon asks for one; everybody who sees the page sees it, so that it should open `write` alone
-//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item whose page this is; it is viewed
-//   data-sequor-item="..."      on any other element: the item that a click within it is on
-//   data-sequor-search="field"  on a form: a search, with the words in that field (`q` if no field is named)
-//   sequor("cart", "tea", 3)    anything else: kind, item, value
-//   sequor.renew()              another anonymous id from here on
+//   data-user="..."             on the script: the signed-in user; earlier anonymous events of this browser are merged into this user
+//   data-consent="..."          on the script: the visitor's consent level: "session", "full", or "none"; with "none", nothing is stored or sent
+//   data-key="..."              on the script: the API key, if the daemon requires one; it is visible in the page, so it should have only the scope `write`
+//   data-sequor-item="..."      on <body>, or <meta name="sequor-item" content="...">: the item of this page, which is reported as viewed
+//   data-sequor-item="..."      on any other element: the item of a click inside the element
+//   data-sequor-search="field"  on a form: a search, with the query in that field (default `q`)
+//   sequor("cart", "tea", 3)    sends any other event: kind, item, value
+//   sequor.renew()              replaces the anonymous id by a new one
 //
-// One that is not signed in has a random id in this site's own storage, and nowhere else. Who has asked by Do Not Track or Global Privacy Control not to be followed is not: nothing is
-// stored and nothing sent. Every event has an id, so that one sent twice counts once.
+// An anonymous visitor gets a random id, which is stored only in this site's local storage. If the browser sends Do Not Track or Global Privacy Control, nothing is stored or sent.
+// Every event has an id, so that an event that is sent twice counts once.
 (() => {
 const win = window, doc = document, nav = navigator, me = doc.currentScript;
 let { user, consent, key } = me.dataset;
@@ -22,7 +22,7 @@ if (consent == "none" || nav.globalPrivacyControl || (nav.doNotTrack || win.doNo
 }
 const at = (path) => new URL(`${path}?key=${key||""}`, me.src);
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, 0)).join("");
-// Storage may be forbidden: then an id lasts as long as the page.
+// If storage is blocked, the id lasts as long as the page.
 const storage = (act, ...values) => {
   try {
     return localStorage[act + "Item"]("sequor", ...values);
@@ -36,7 +36,7 @@ if (!user) {
 } else if (before && nav.sendBeacon(at(`users/${encodeURIComponent(user)}/merge`), JSON.stringify({ from: before }))) {
   storage("remove");
 }
-// What the browser has no room for now waits for the next time.
+// If the browser's beacon queue is full, the events stay in the queue until the next flush.
 const flush = () => {
   clearTimeout(timer);
   timer = 0;
@@ -61,7 +61,7 @@ on("submit", (event) => {
 });
 on("pagehide", flush);
 on("visibilitychange", () => doc.hidden && flush(), doc);
-// A page that comes back from the browser's memory is looked at again.
+// A page that is restored from the back-forward cache counts as a new view.
 on("pageshow", (event) => event.persisted && view());
 win.sequor = (a, b, c) => send(a, b, c);
 win.sequor.renew = renew;

@@ -1,4 +1,4 @@
-//! The journal as lines of JSON.
+//! Exports the journal as JSON lines.
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Bytes, Data};
@@ -11,54 +11,54 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::ingest::write_entry;
 
-/// Says which entries are wanted.
+/// Selects the entries to export.
 pub(in crate::http) type JournalEntryFilter = Arc<dyn Fn(&Entry) -> bool + Send + Sync>;
 
-/// Entries that are read at a time.
-const STRETCH: usize = 1024;
+/// Number of entries per read.
+const ENTRIES_PER_READ: usize = 1024;
 
-/// An answer of lines.
+/// A response of JSON lines.
 pub(in crate::http) fn answer(lines: impl Stream<Item = Result<Bytes, Problem>> + 'static) -> HttpResponse {
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }
 
-/// The wanted ones of the journal's entries from `from` on, up to `to` or to where it ends when
-/// this is asked.
+/// Streams the journal entries that `filter` selects, from `from` to `to` or to the end of the
+/// journal at the time of the call.
 ///
 /// # Errors
-/// A problem if it cannot be read. Where it cannot be read on, the answer has begun: all that can
-/// be done is to cut it short.
+/// A problem if the journal cannot be read. An error after the response has begun cuts the response
+/// short.
 pub(in crate::http) fn export_journal(
     api: Data<ApiState>,
     from: Option<Offset>,
     to: Option<Offset>,
-    wanted: JournalEntryFilter,
+    filter: JournalEntryFilter,
 ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + use<>, Problem> {
     let journal = api.system.store.journal();
     let end = journal.next_offset().map_err(RequestError::from)?;
     let end = to.map_or(end, |to| to.min(end));
     let begin = journal.first_offset().map_err(RequestError::from)?;
     Ok(stream::try_unfold(from.unwrap_or(0).max(begin), move |next| {
-        let (api, wanted) = (api.clone(), Arc::clone(&wanted));
+        let (api, filter) = (api.clone(), Arc::clone(&filter));
         async move {
             if next >= end {
                 return Ok(None);
             }
-            let read = web::block(move || read(&api, next, end, &*wanted)).await;
+            let read = web::block(move || read(&api, next, end, &*filter)).await;
             read.map_err(|_| Problem::internal())?.map(Some)
         }
     }))
 }
 
-/// The next lines, and the offset after them.
-fn read(api: &ApiState, from: Offset, end: Offset, wanted: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
-    let entries = api.system.store.journal().read(from, STRETCH).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the journal could not be read on");
+/// Reads the next lines, and returns them with the offset after them.
+fn read(api: &ApiState, from: Offset, end: Offset, filter: &(dyn Fn(&Entry) -> bool + Send + Sync)) -> Result<(Bytes, Offset), Problem> {
+    let entries = api.system.store.journal().read(from, ENTRIES_PER_READ).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "an export cannot read the journal");
         Problem::internal()
     })?;
     let (mut lines, mut next) = (Vec::new(), end);
     for (offset, entry) in entries.iter().filter(|(offset, _)| *offset < end) {
-        if wanted(entry) {
+        if filter(entry) {
             write_entry(*offset, entry, &mut lines).map_err(|_| Problem::internal())?;
         }
         next = offset + 1;

@@ -54,7 +54,7 @@ impl RecommendationsQuery {
 #[utoipa::path(get, path = "/v1/users/{user}/recommendations", operation_id = "recommendations", tag = "recommendations",
     params(("user" = IdString, Path, description = "The user. An unknown user gets trending items."), RecommendationQuery,
         ("recommendation_id" = Option<String>, Query, description = "The recommendation to continue with a later page."),
-        ("offset" = Option<usize>, Query, description = "The place in that recommendation where the page starts. Default: right after it.", minimum = 0)),
+        ("offset" = Option<usize>, Query, description = "Offset of the page from the start of that recommendation. Default: right after it.", minimum = 0)),
     responses((status = 200, description = "The list.", body = Recommendation), BadRequestResponse, NotFoundResponse, UnavailableResponse))]
 pub(in crate::http) async fn get_recommendations(
     api: Data<ApiState>,

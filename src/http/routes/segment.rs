@@ -16,94 +16,94 @@ use crate::metrics::SegmentMessageOutcome;
 use crate::services::ingest::{WhenFull, ingest, record_events};
 use crate::telemetry::span;
 
-/// The answer that Segment gives, and what it cannot say.
+/// The response of Segment's API, extended by errors and warnings.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Success)]
 pub(in crate::http) struct SegmentResponse {
-    /// Whether anything of it could be taken.
+    /// Whether a message was accepted or ignored.
     success: bool,
-    /// What breaks a rule.
+    /// The invalid messages, each with its error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<ValidationError>,
-    /// Names of events that nobody knows, if they were asked for.
+    /// Messages with unmapped event names, if the query asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<ValidationError>,
 }
 
-/// One handler a call, for its place in the description.
+/// One handler per call, so that the OpenAPI document lists each path.
 macro_rules! calls {
     ($($name:ident, $path:literal, $call:ident, $title:literal;)*) => {$(
         #[doc = $title]
         #[utoipa::path(post, path = $path, tag = "segment", request_body(content = SegmentMessageBody),
-            responses((status = 200, description = "It was taken, or means nothing here.", body = SegmentResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+            responses((status = 200, description = "The message was accepted or ignored.", body = SegmentResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
         pub(in crate::http) async fn $name(api: Data<ApiState>, body: Result<Bytes, Error>) -> Result<HttpResponse, Problem> {
-            one(api, body, SegmentCall::$call).await
+            ingest_call(api, body, SegmentCall::$call).await
         }
     )*};
 }
 
 calls! {
-    track, "/v1/track", Track, "Takes a `track` call";
-    page, "/v1/page", Page, "Takes a `page` call";
-    screen, "/v1/screen", Screen, "Takes a `screen` call";
-    identify, "/v1/identify", Identify, "Takes an `identify` call";
-    alias, "/v1/alias", Alias, "Takes an `alias` call";
-    group, "/v1/group", Group, "Takes a `group` call";
+    track, "/v1/track", Track, "Ingest a `track` call";
+    page, "/v1/page", Page, "Ingest a `page` call";
+    screen, "/v1/screen", Screen, "Ingest a `screen` call";
+    identify, "/v1/identify", Identify, "Ingest an `identify` call";
+    alias, "/v1/alias", Alias, "Ingest an `alias` call";
+    group, "/v1/group", Group, "Ingest a `group` call";
 }
 
-async fn one(api: Data<ApiState>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
+async fn ingest_call(api: Data<ApiState>, body: Result<Bytes, Error>, call: SegmentCall) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_call(&body, call, &api.rules, api.clock.now()))?;
-    let fault = messages.errors.first().map(Problem::invalid_message);
-    let success = take(&api, messages).await?;
-    fault.map_or_else(|| Ok(HttpResponse::Ok().json(SegmentResponse { warnings: Vec::new(), ..success })), Err)
+    let error = messages.errors.first().map(Problem::invalid_message);
+    let success = ingest_messages(&api, messages).await?;
+    error.map_or_else(|| Ok(HttpResponse::Ok().json(SegmentResponse { warnings: Vec::new(), ..success })), Err)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct SegmentQuery {
-    /// `1` tells names of events that nobody knows.
+    /// `1` reports unmapped event names.
     verbose: Option<String>,
 }
 
-/// Takes many calls
+/// Ingest a batch of calls
 ///
-/// Those that break a rule cost the others nothing.
+/// Invalid messages are reported in `rejected`; the others are stored.
 #[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "segment", params(SegmentQuery),
     request_body(content = SegmentBatchBody),
-    responses((status = 200, description = "Some could be taken, or there were none.", body = SegmentResponse),
-        (status = 400, description = "None could be taken; or the request could not be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
+    responses((status = 200, description = "A message was accepted or ignored, or the batch is empty.", body = SegmentResponse),
+        (status = 400, description = "No message is valid, or the request cannot be read.", content((SegmentResponse = "application/json"), (Problem = "application/problem+json"))),
         InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn take_segment_batch(
     api: Data<ApiState>,
     access: GrantedAccess,
-    wish: Query<SegmentQuery>,
+    query: Query<SegmentQuery>,
     body: Result<Bytes, Error>,
 ) -> Result<HttpResponse, Problem> {
     let body = body.map_err(|error| unreadable_body(&error, api.max_body_bytes))?;
     let messages = span!("capture").in_scope(|| read_segment_batch(&body, &api.rules, api.clock.now()))?;
     access.charge_batch(messages.entries.len() + messages.errors.len())?;
-    let mut success = take(&api, messages).await?;
-    if !matches!(wish.verbose.as_deref(), Some("1" | "true")) {
+    let mut success = ingest_messages(&api, messages).await?;
+    if !matches!(query.verbose.as_deref(), Some("1" | "true")) {
         success.warnings.clear();
     }
     Ok(HttpResponse::build(if success.success { StatusCode::OK } else { StatusCode::BAD_REQUEST }).json(success))
 }
 
-/// Takes what messages say; no success if nothing of any could be taken for their faults.
-async fn take(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentResponse, Problem> {
-    let ParsedSegmentBatch { entries, errors: faults, unmapped: unknown, ignored, accepted: taken } = messages;
+/// Ingests messages. The response reports no success if all messages are invalid.
+async fn ingest_messages(api: &ApiState, messages: ParsedSegmentBatch) -> Result<SegmentResponse, Problem> {
+    let ParsedSegmentBatch { entries, errors, unmapped, ignored, accepted } = messages;
     let metrics = api.metrics();
-    let success = faults.is_empty() || !unknown.is_empty() || ignored + taken > 0;
+    let success = errors.is_empty() || !unmapped.is_empty() || ignored + accepted > 0;
     let outcome = ingest(&api.system.ingest, entries, WhenFull::Fail).await?;
     for (outcome, count) in [
-        (SegmentMessageOutcome::Accepted, taken),
+        (SegmentMessageOutcome::Accepted, accepted),
         (SegmentMessageOutcome::Ignored, ignored),
-        (SegmentMessageOutcome::UnknownEvent, unknown.len() as u64),
-        (SegmentMessageOutcome::Rejected, faults.len() as u64),
+        (SegmentMessageOutcome::UnknownEvent, unmapped.len() as u64),
+        (SegmentMessageOutcome::Rejected, errors.len() as u64),
     ] {
         metrics.segment_messages.with_label(outcome).increment(count);
     }
     record_events(&api.system.ingest, outcome.events);
-    Ok(SegmentResponse { success, rejected: faults, warnings: unknown })
+    Ok(SegmentResponse { success, rejected: errors, warnings: unmapped })
 }

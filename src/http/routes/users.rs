@@ -1,4 +1,4 @@
-//! What is known of a user, and its end.
+//! Export and erasure of a user's data.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -19,16 +19,16 @@ use crate::http::schema::query;
 use crate::http::schema::responses::{BadRequestResponse, IdString, InvalidBodyResponse, UnavailableResponse};
 use crate::http::state::ApiState;
 
-/// How long an answer waits for an erasure to be carried out.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for an erasure to complete.
+const ERASURE_WAIT: Duration = Duration::from_secs(20);
 
-/// What is known of a user but for the journal's entries.
+/// A user's ids and sequence: the first line of an export.
 #[derive(Serialize)]
 struct UserSequenceBody<'k> {
     entry: &'static str,
-    /// The user's ids: that under which it is kept, and those that were merged into it.
+    /// The user's id, and the ids merged into it.
     ids: Vec<String>,
-    /// The first journal entry that is not in the sequence yet.
+    /// The first journal offset that the sequence does not include.
     applied: Offset,
     sequence: Vec<UserStepBody<'k>>,
 }
@@ -39,18 +39,17 @@ struct UserStepBody<'k> {
     r#type: &'k str,
     value: f32,
     timestamp: Timestamp,
-    /// Whether it began a session.
+    /// Whether the step starts a session.
     boundary: bool,
 }
 
-/// Everything known of a user
+/// Export a user's data
 ///
-/// Lines of JSON: first the sequence that answers follow from, if there is one, as `"entry":
-/// "user"`; then every journal entry about the user, in the form of `sequor export`. The whole
-/// journal is looked through for it. What was learned from them is in none of these lines: it is
-/// not kept by user.
-#[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "Whose.")),
-    responses((status = 200, description = "Lines of JSON; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
+/// JSON lines: first the user's sequence, if there is one, as `"entry": "user"`; then every journal
+/// entry about the user, in the format of `sequor export`. The request reads the whole journal.
+/// Counts and weights are not included, because they are not stored by user.
+#[utoipa::path(get, path = "/v1/users/{user}", operation_id = "known", tag = "users", params(("user" = IdString, Path, description = "The user.")),
+    responses((status = 200, description = "JSON lines; none for an unknown user.", body = String, content_type = "application/x-ndjson"), BadRequestResponse, UnavailableResponse))]
 pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>) -> Result<HttpResponse, Problem> {
     let user = query::validate_user_id(&api, user.into_inner())?;
     let ids = api.system.inspection.ids_of_user(&user);
@@ -73,42 +72,42 @@ pub(in crate::http) async fn export_user(api: Data<ApiState>, user: Path<String>
     Ok(journal_export::answer(stream::iter([Ok(first.into())]).chain(rest)))
 }
 
-/// How a user is erased.
+/// Options of an erasure.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct EraseQuery {
-    /// Whether what was learned is to be learned anew without the user.
+    /// Whether to learn the model again without the user.
     unlearn: bool,
 }
 
-/// What became of a user who was to be erased.
+/// The progress of an erasure.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Erased)]
 pub(in crate::http) struct EraseResponse {
-    /// Whether it is done: then nothing that was the user's is left in the data directory. If not,
-    /// it is under way, and goes on after any restart.
+    /// Whether the erasure is complete: the data directory contains no data of the user. If not, it
+    /// is in progress, and continues after a restart.
     done: bool,
-    /// The journal's next offset once the erasure was in it.
+    /// The journal's next offset after the erasure.
     offset: Offset,
-    /// How many ids were the user's.
+    /// The number of the user's ids.
     ids: usize,
-    /// What went from the journal; absent while it is under way.
+    /// The erased journal entries; absent while the erasure is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<EraseOutcome>,
-    /// What of the user remains in what was learned.
+    /// What happens to the user's influence on the model.
     learned: &'static str,
 }
 
-/// What went with a user.
+/// The erased journal entries of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Went)]
 pub(in crate::http) struct EraseOutcome {
     /// Events.
     events: u64,
-    /// Lists that were shown.
+    /// Impressions.
     impressions: u64,
-    /// Merges with other ids, and changes of consent.
+    /// Merges and consent changes.
     others: u64,
 }
 
@@ -118,33 +117,32 @@ impl From<ErasedEntryCounts> for EraseOutcome {
     }
 }
 
-/// Erases a user
+/// Erase a user
 ///
-/// Journal entries, the sequence, remembered event ids and sessions, lists that were shown: nothing
-/// is left, in the journal only blank places. Later events under the id belong to a new user.
-/// What was counted and trained from the user along with everybody else carries its influence on,
-/// unless it is asked to be unlearned: then everything is learned again from the journal in the
-/// background, and takes the place of what is there by a restart of a moment. Backups made before
-/// hold the user still: see `sequor restore --erasures`.
-#[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase", tag = "users", params(("user" = IdString, Path, description = "Whose."), EraseQuery),
-    responses((status = 200, description = "It is done.", body = EraseResponse), (status = 202, description = "It is under way.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
+/// Erases the user's journal entries, sequence, event ids, sessions and impressions. Blank entries
+/// remain in the journal. Later events under the id belong to a new user. Counts and weights, which
+/// all users share, keep the user's influence. With `unlearn`, the daemon learns the model again
+/// from the journal in the background, and then replaces it in a short restart. Earlier backups
+/// still contain the user: see `sequor restore --erasures`.
+#[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase", tag = "users", params(("user" = IdString, Path, description = "The user."), EraseQuery),
+    responses((status = 200, description = "The erasure is complete.", body = EraseResponse), (status = 202, description = "The erasure is in progress.", body = EraseResponse), BadRequestResponse, InvalidBodyResponse, UnavailableResponse))]
 pub(in crate::http) async fn erase_user(api: Data<ApiState>, user: Path<String>, how: Query<EraseQuery>) -> Result<HttpResponse, Problem> {
     let (user, unlearn) = (query::validate_user_id(&api, user.into_inner())?, how.unlearn);
     let begin = api.system.store.journal().first_offset().map_err(RequestError::from)?;
     if unlearn && begin > 0 {
         let detail = format!(
-            "Only from a whole journal can everything be learned anew, and of this one the entries before offset {begin} were dropped. Erase without it."
+            "Unlearning requires the whole journal, and the entries before offset {begin} are no longer retained. Erase without `unlearn`."
         );
         return Err(Problem::invalid_parameter("unlearn", detail));
     }
     let ids = api.system.inspection.ids_of_user(&user);
     let offset = api.system.maintenance.erase(user, unlearn, api.clock.now()).await?;
     api.recommendations.forget(&ids);
-    let gone = api.system.maintenance.wait_for_erasure(&ids, PATIENCE).await;
+    let gone = api.system.maintenance.wait_for_erasure(&ids, ERASURE_WAIT).await;
     let learned = if unlearn {
-        "It will be learned anew without the user."
+        "The model will be learned again without the user."
     } else {
-        "Counts and weights were shared with everybody's, and carry the user's influence on; ask with ?unlearn=true to have them learned anew without it."
+        "Counts and weights, which all users share, keep the user's influence. Erase with `?unlearn=true` to learn them again without the user."
     };
     let status = if gone.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(HttpResponse::build(status).json(EraseResponse {

@@ -13,7 +13,7 @@ use crate::metrics::{HistogramBuckets, MetricsSnapshot};
 pub(in crate::http) const INTERVAL: Duration = Duration::from_secs(1);
 /// The number of samples that rates and latencies cover.
 const WINDOW: usize = 10;
-/// The largest number of stored samples. When it is reached, every second sample is dropped and the
+/// The largest number of stored samples. When it is reached, every other sample is dropped and the
 /// sampling interval doubles.
 const MAX_SAMPLES: usize = 360;
 /// The largest number of subscribers.
@@ -97,7 +97,7 @@ impl StatusSampler {
         Some((status, permit))
     }
 
-    /// The stored samples, oldest first. The longer the service runs, the coarser they are.
+    /// The stored samples, oldest first. The longer the service runs, the larger their interval.
     pub(in crate::http) fn samples(&self) -> Vec<StatusSample> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).samples.clone()
     }
@@ -148,16 +148,16 @@ impl StatusHistory {
                 lists,
                 journal,
                 lag,
-                latency: rates.latency_p50.zip(rates.latency_p99).map(|(half, most)| [half, most]),
+                latency: rates.latency_p50.zip(rates.latency_p99).map(|(p50, p99)| [p50, p99]),
                 loss,
             });
         }
         self.readings += 1;
         if self.samples.len() >= MAX_SAMPLES {
-            let mut place = 0;
+            let mut index = 0;
             self.samples.retain(|_| {
-                place += 1;
-                place % 2 == 1
+                index += 1;
+                index % 2 == 1
             });
             self.every *= 2;
         }
@@ -189,7 +189,7 @@ mod tests {
         }
         let at: Vec<_> = history.samples.iter().map(|sample| sample.at).collect();
         assert!((MAX_SAMPLES / 2..MAX_SAMPLES).contains(&at.len()), "{}", at.len());
-        // 360 at 1 s are 180 at 2 s, …: after 5,000 s every sixteenth second is kept.
+        // 360 at 1 s are 180 at 2 s, …: after 5,000 s one sample per 16 s remains.
         assert!(at[0] == 0 && at.windows(2).all(|pair| pair[1] - pair[0] == 16_000), "{at:?}");
         assert_eq!(history.rates().events_per_second, 5.0);
     }

@@ -9,11 +9,11 @@ use crate::http::status::history::{StatusRates, StatusSample};
 use crate::http::status::readiness::not_ready_reason;
 use crate::metrics::MetricsSnapshot;
 
-/// How everything stands.
+/// The status of the service.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct ServiceStatus {
     pub(in crate::http) version: &'static str,
-    /// Whether it learns and takes events.
+    /// Whether the service is ready, as `/readyz` reports.
     pub(in crate::http) ready: bool,
     pub(in crate::http) journal: JournalStatus,
     pub(in crate::http) learning: LearningStatus,
@@ -23,7 +23,7 @@ pub(in crate::http) struct ServiceStatus {
     pub(in crate::http) in_flight: AdmissionStatus,
     #[serde(rename = "pace")]
     pub(in crate::http) rates: StatusRates,
-    /// Entries that somebody passes over.
+    /// Quarantined journal entries.
     pub(in crate::http) quarantined: usize,
 }
 
@@ -37,16 +37,16 @@ pub(in crate::http) struct JournalStatus {
 pub(in crate::http) struct LearningStatus {
     pub(in crate::http) next_offset: Offset,
     pub(in crate::http) lag_entries: u64,
-    /// How long ago the oldest entry came that the weights in use were not trained on.
+    /// Age of the oldest entry that the weights in use are not trained on.
     pub(in crate::http) weights_lag_seconds: f64,
     pub(in crate::http) failed: bool,
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) batches: u64,
     pub(in crate::http) skipped_batches: u64,
     pub(in crate::http) examples: u64,
-    /// Over all trainings, in nats.
+    /// Mean loss over all training batches, in nats.
     pub(in crate::http) mean_loss: Option<f64>,
-    /// Of the latest, in nats.
+    /// Loss of the latest batch, in nats.
     pub(in crate::http) latest_loss: Option<f64>,
 }
 
@@ -56,7 +56,8 @@ pub(in crate::http) struct QualityStatus {
     pub(in crate::http) recall_at_20: f64,
     pub(in crate::http) mrr_at_20: f64,
     pub(in crate::http) ndcg_at_20: f64,
-    /// Over all steps: from two of these follows the quality between them.
+    /// Quality over all evaluated events. The difference of two readings gives the quality between
+    /// them.
     pub(in crate::http) total: TotalQuality,
 }
 
@@ -80,15 +81,15 @@ pub(in crate::http) struct AdmissionStatus {
 }
 
 impl ServiceStatus {
-    /// How everything stands now.
+    /// Reads the current status.
     ///
     /// # Errors
-    /// [`RequestError::ActorStopped`] if nobody can tell.
+    /// [`RequestError::ActorStopped`] if the learner has stopped.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
         Self::from_metrics(api, &api.system.inspection.refresh_metrics().snapshot()).await
     }
 
-    /// The same, with the metrics as they were read.
+    /// Builds the status from a snapshot of the metrics.
     ///
     /// # Errors
     /// As [`ServiceStatus::read`].
@@ -130,21 +131,21 @@ impl ServiceStatus {
     }
 }
 
-/// How it went so far.
+/// The history of the service.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct ServiceHistory {
-    /// What was measured since the start, oldest first: every second at first, coarser the longer
-    /// the service runs.
+    /// Samples since the start, oldest first: one per second at first, with a larger interval the
+    /// longer the service runs.
     #[serde(rename = "moments")]
     pub(in crate::http) samples: Vec<StatusSample>,
-    /// Quality along the stream, since the journal's first event.
+    /// Live quality since the journal's first event.
     pub(in crate::http) quality: Vec<QualityPoint>,
 }
 
-/// Quality within a stretch of events, each tested before it was learned.
+/// Live quality within a range of events, each evaluated before it is learned.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::http) struct QualityPoint {
-    /// The number of its first event.
+    /// The number of the first event.
     pub(in crate::http) from: u64,
     pub(in crate::http) steps: u64,
     pub(in crate::http) recall_at_20: f64,
@@ -152,10 +153,10 @@ pub(in crate::http) struct QualityPoint {
 }
 
 impl ServiceHistory {
-    /// What is remembered.
+    /// Reads the history.
     ///
     /// # Errors
-    /// [`RequestError::ActorStopped`] if nobody can tell.
+    /// [`RequestError::ActorStopped`] if the learner has stopped.
     pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
         let curve = api.system.model.status().await?.report.curve;
         let points = curve.points().iter();

@@ -1,4 +1,4 @@
-//! What the sources of candidates remember, and how the network has laid out the items.
+//! Sizes of the candidate sources, item clusters and a map of the items.
 
 use actix_web::web::{self, Data, Json};
 use serde::Serialize;
@@ -8,22 +8,21 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::learner::{ItemMapCluster, item_map};
 
-/// The most points of the map.
-const POINTS: usize = 2000;
+/// Largest number of items on the map.
+const MAX_MAP_ITEMS: usize = 2000;
 
-/// The candidate sources.
+/// Candidate sources, clusters and map.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CandidateSourcesView {
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) sources: Vec<SourceSize>,
-    /// The largest first.
+    /// The clusters, largest first.
     pub(in crate::http) clusters: Vec<ClusterView>,
-    /// The most popular items, on the same plane as the clusters' centres.
+    /// The most popular items, projected on the same plane as the cluster centres.
     pub(in crate::http) items: Vec<MapItem>,
 }
 
-/// What a source remembers; the network and its clusters remember weights, which are counted
-/// elsewhere.
+/// The size of a source. Zero for the network and its clusters, which consist of weights.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceSize {
     pub(in crate::http) source: SourceName,
@@ -37,10 +36,10 @@ pub(in crate::http) struct SourceSize {
 pub(in crate::http) struct ClusterView {
     pub(in crate::http) cluster: usize,
     pub(in crate::http) size: usize,
-    /// Its most popular items.
+    /// The most popular items of the cluster.
     #[serde(rename = "top")]
     pub(in crate::http) top_items: Vec<String>,
-    /// Where its centre lies on the map.
+    /// The position of the centre on the map.
     #[serde(rename = "at")]
     pub(in crate::http) position: [f32; 2],
 }
@@ -54,14 +53,14 @@ pub(in crate::http) struct MapItem {
 }
 
 impl CandidateSourcesView {
-    /// Looks at all of it.
+    /// Reads the sizes and computes the map.
     ///
     /// # Errors
-    /// A problem only if the service is being torn down.
+    /// A problem if the service is stopping.
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let (snapshot, dictionary) = (api.system.recommender.snapshot(), api.system.recommender.dictionary());
-            let map = item_map(&snapshot, POINTS);
+            let map = item_map(&snapshot, MAX_MAP_ITEMS);
             let named = |item: ItemIx| dictionary.name(item).map(|name| name.to_string());
             let cluster = |ItemMapCluster { cluster, size, top, position: at }| ClusterView {
                 cluster,

@@ -1,4 +1,4 @@
-//! The items: which there are, and what is known of one.
+//! Searches items, and shows the state of one item.
 
 use actix_web::web::{self, Data, Json, Path, Query};
 use serde::{Deserialize, Serialize};
@@ -10,20 +10,20 @@ use crate::http::state::ApiState;
 use crate::learner::{ItemCounts, RankedItem};
 use crate::services::recommendation::to_recommended_item;
 
-/// Which items.
+/// The query for items.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::http) struct ItemSearchQuery {
     pub(in crate::http) limit: ListLimit,
-    /// What their ids hold, in letters of either case.
+    /// A part of the item ids, case-insensitive.
     pub(in crate::http) query: String,
 }
 
-/// Some items, the most popular first.
+/// The matching items, most popular first.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemSearchResult {
     pub(in crate::http) items: Vec<ItemSummary>,
-    /// How many there are in all.
+    /// The number of all matching items.
     pub(in crate::http) matching: usize,
 }
 
@@ -31,14 +31,14 @@ pub(in crate::http) struct ItemSearchResult {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemSummary {
     pub(in crate::http) item: String,
-    /// Absent for a deleted one.
+    /// Absent for a deleted item.
     pub(in crate::http) attributes: Option<Item>,
-    /// Absent for one that nobody chose yet.
+    /// Absent for an item without target events.
     pub(in crate::http) counts: Option<ItemCounts>,
 }
 
 impl ItemSearchResult {
-    /// Looks through all of them.
+    /// Searches all items.
     ///
     /// # Errors
     /// A problem if the limit is out of range.
@@ -69,36 +69,36 @@ impl ItemSearchResult {
     }
 }
 
-/// What is known of one item.
+/// The state of one item.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ItemView {
     pub(in crate::http) item: String,
-    /// Items are numbered as the journal first names them.
+    /// The item number, assigned in the order of first occurrence in the journal.
     pub(in crate::http) number: ItemIx,
-    /// Absent for a deleted one.
+    /// Absent for a deleted item.
     pub(in crate::http) attributes: Option<Item>,
-    /// Absent for one that nobody chose yet.
+    /// Absent for an item without target events.
     pub(in crate::http) counts: Option<ItemCounts>,
-    /// The cluster that it is in, or would be.
+    /// The nearest cluster.
     pub(in crate::http) cluster: Option<usize>,
-    /// What the network holds of it; absent if it does not know it yet.
+    /// The embedding in the network; absent if the network does not have one yet.
     pub(in crate::http) embedding: Option<Vec<f32>>,
     pub(in crate::http) similar: Vec<RecommendedItem>,
 }
 
-/// Similar items that are shown.
-const SIMILAR: usize = 20;
+/// Largest number of similar items.
+const MAX_SIMILAR: usize = 20;
 
 impl ItemView {
-    /// Looks at one item.
+    /// Reads the state of an item.
     ///
     /// # Errors
-    /// A problem if it is not known.
+    /// A problem if the item is unknown.
     pub(in crate::http) async fn read(api: Data<ApiState>, item: String) -> Result<Self, Problem> {
         let number = api.system.recommender.dictionary().get(&item).ok_or_else(Problem::unknown_item)?;
         let look = move || {
             let (snapshot, now) = (api.system.recommender.snapshot(), api.clock.now());
-            let similar = api.system.recommender.similar_items(number, SIMILAR, now).into_iter();
+            let similar = api.system.recommender.similar_items(number, MAX_SIMILAR, now).into_iter();
             Self {
                 item,
                 number,

@@ -1,4 +1,4 @@
-//! The keys: seen, made and revoked.
+//! Lists, creates and revokes API keys.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
@@ -9,18 +9,18 @@ use crate::auth::{ApiKey, KeyError, KeyId, Scopes};
 use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 
-/// A key as it is shown: nothing of its secret, not even the digest.
-fn shown(key: &ApiKey) -> Value {
+/// A key as JSON, without secret and digest.
+fn key_to_json(key: &ApiKey) -> Value {
     json!({ "id": key.id, "name": key.name, "scopes": key.scopes, "created": key.created, "rate": key.rate })
 }
 
 pub(in crate::http) async fn list(api: Data<ApiState>) -> HttpResponse {
     let ring = api.key_store.key_ring();
-    let keys: Vec<_> = ring.all().into_iter().map(shown).collect();
+    let keys: Vec<_> = ring.all().into_iter().map(key_to_json).collect();
     HttpResponse::Ok().json(json!({ "keys": keys }))
 }
 
-/// What a key is to be.
+/// The request for a new key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct NewKeyRequest {
@@ -30,33 +30,33 @@ pub(in crate::http) struct NewKeyRequest {
     rate: Option<u32>,
 }
 
-/// The answer holds the key in clear, this once.
-pub(in crate::http) async fn create(api: Data<ApiState>, Json(wanted): Json<NewKeyRequest>) -> Result<HttpResponse, Problem> {
-    let (key, secret) = api.key_store.create(&wanted.name, wanted.scopes, wanted.rate, api.clock.now()).map_err(problem)?;
-    tracing::info!(id = %key.id, scopes = %key.scopes, "a key was made");
-    let mut answer = shown(&key);
-    answer["key"] = secret.reveal().into();
-    Ok(HttpResponse::Ok().json(answer))
+/// The response is the only one that contains the key in clear text.
+pub(in crate::http) async fn create(api: Data<ApiState>, Json(request): Json<NewKeyRequest>) -> Result<HttpResponse, Problem> {
+    let (key, secret) = api.key_store.create(&request.name, request.scopes, request.rate, api.clock.now()).map_err(problem)?;
+    tracing::info!(id = %key.id, scopes = %key.scopes, "created an API key");
+    let mut response = key_to_json(&key);
+    response["key"] = secret.reveal().into();
+    Ok(HttpResponse::Ok().json(response))
 }
 
 pub(in crate::http) async fn revoke(api: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id: KeyId = id.parse().map_err(problem)?;
     let key = api.key_store.revoke(&id).map_err(problem)?;
-    tracing::info!(id = %key.id, "a key was revoked");
-    Ok(HttpResponse::Ok().json(json!({ "revoked": shown(&key) })))
+    tracing::info!(id = %key.id, "revoked an API key");
+    Ok(HttpResponse::Ok().json(json!({ "revoked": key_to_json(&key) })))
 }
 
 fn problem(error: KeyError) -> Problem {
     match error {
-        KeyError::InvalidName => Problem::out_of_range("name", "another", "1 to 64 characters, none that control"),
-        KeyError::InvalidId => Problem::out_of_range("id", "another", "8 hexadecimal digits"),
+        KeyError::InvalidName => Problem::out_of_range("name", "invalid", "1 to 64 characters without control characters"),
+        KeyError::InvalidId => Problem::out_of_range("id", "invalid", "8 hexadecimal digits"),
         KeyError::NotFound(_) => Problem::unknown_key(),
         error => {
-            let mut said = error.to_string();
+            let mut message = error.to_string();
             if let Some(source) = std::error::Error::source(&error) {
-                said.push_str(&format!(": {source}"));
+                message.push_str(&format!(": {source}"));
             }
-            Problem::conflict(format!("{said}."))
+            Problem::conflict(format!("{message}."))
         }
     }
 }

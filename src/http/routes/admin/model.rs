@@ -1,4 +1,4 @@
-//! The model: how it does, and what can be done to it.
+//! The model: its state, and the operations on it.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
@@ -12,39 +12,39 @@ use crate::http::schema::problem::Problem;
 use crate::http::state::ApiState;
 use crate::learner::{HealthMark, ModelHealth, is_rolled_back};
 
-/// Where the model stands.
+/// The state of the model.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ModelStatus {
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) learning_rate: Option<f32>,
     pub(in crate::http) paused: bool,
-    /// Over all trainings, in nats.
+    /// Mean loss over all training batches, in nats.
     pub(in crate::http) mean_loss: Option<f64>,
-    /// How it is doing against how it usually does.
+    /// The current health, compared with the usual values.
     #[serde(rename = "now")]
     pub(in crate::http) current_health: HealthMark,
-    /// How it did.
+    /// Earlier health marks.
     #[serde(rename = "marks")]
     pub(in crate::http) health_history: Vec<HealthMark>,
-    /// Where it can go back to, ascending.
+    /// The checkpoints, ascending by offset.
     pub(in crate::http) checkpoints: Vec<CheckpointView>,
-    /// What was done to it last, newest first.
+    /// The latest operations, newest first.
     #[serde(rename = "acts")]
     pub(in crate::http) operations: Vec<ModelOperationView>,
 }
 
-/// A state that the model can go back to.
+/// A checkpoint that the model can be rolled back to.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CheckpointView {
-    /// The first entry that it does not contain.
+    /// The first journal offset that the checkpoint does not include.
     pub(in crate::http) offset: Offset,
     pub(in crate::http) bytes: u64,
     pub(in crate::http) written_at: Timestamp,
-    /// A rollback went back behind it.
+    /// Whether a rollback to an earlier checkpoint discarded it.
     pub(in crate::http) discarded: bool,
 }
 
-/// Something that was done to the model.
+/// An operation on the model.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct ModelOperationView {
     pub(in crate::http) offset: Offset,
@@ -78,31 +78,31 @@ impl ModelOperationView {
     }
 }
 
-/// How the model stands, asked of the model actor.
+/// Reads the state of the model from the learner actor.
 ///
 /// # Errors
-/// If that or the disk does not answer.
+/// If the learner has stopped or the checkpoints cannot be read.
 pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus, Problem> {
-    let standing = api.system.model.status().await?;
+    let learner = api.system.model.status().await?;
     let points = api.system.store.list_restore_points().map_err(RequestError::from)?;
-    let vitals: &ModelHealth = &standing.health;
+    let health: &ModelHealth = &learner.health;
     Ok(ModelStatus {
         weights_version: api.system.recommender.snapshot().weights_version(),
-        learning_rate: standing.report.learning_rate,
-        paused: standing.report.is_paused,
-        mean_loss: standing.report.training.mean_loss(),
-        current_health: *vitals.current(),
-        health_history: vitals.marks().copied().collect(),
+        learning_rate: learner.report.learning_rate,
+        paused: learner.report.is_paused,
+        mean_loss: learner.report.training.mean_loss(),
+        current_health: *health.current(),
+        health_history: health.marks().copied().collect(),
         checkpoints: points
             .into_iter()
             .map(|point| CheckpointView {
                 offset: point.offset,
                 bytes: point.bytes,
                 written_at: point.written_at,
-                discarded: is_rolled_back(point.offset, &standing.operations),
+                discarded: is_rolled_back(point.offset, &learner.operations),
             })
             .collect(),
-        operations: standing.operations.iter().rev().map(ModelOperationView::new).collect(),
+        operations: learner.operations.iter().rev().map(ModelOperationView::new).collect(),
     })
 }
 
@@ -120,7 +120,7 @@ pub(in crate::http) struct RollbackRequest {
     to: Option<Offset>,
 }
 
-/// Back to where it was asked, or to the newest checkpoint that was not itself rolled back.
+/// Rolls back to the requested checkpoint, or to the newest one that is not discarded.
 pub(in crate::http) async fn rollback(
     api: Data<ApiState>,
     Json(RollbackRequest { to }): Json<RollbackRequest>,
@@ -129,8 +129,8 @@ pub(in crate::http) async fn rollback(
         Some(to) => to,
         None => {
             let known = model_status(&api).await?.checkpoints;
-            let newest = known.iter().rev().find(|kept| !kept.discarded).map(|kept| kept.offset);
-            newest.ok_or_else(|| Problem::conflict("There is no checkpoint to go back to yet."))?
+            let newest = known.iter().rev().find(|checkpoint| !checkpoint.discarded).map(|checkpoint| checkpoint.offset);
+            newest.ok_or_else(|| Problem::conflict("There is no checkpoint to roll back to yet."))?
         }
     };
     let offset = steer(&api, ModelOperation::Rollback { to }).await?;
@@ -138,11 +138,11 @@ pub(in crate::http) async fn rollback(
 }
 
 pub(in crate::http) async fn pause(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelOperation::Pause).await?)
+    offset_response(steer(&api, ModelOperation::Pause).await?)
 }
 
 pub(in crate::http) async fn resume(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelOperation::Resume).await?)
+    offset_response(steer(&api, ModelOperation::Resume).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,20 +158,20 @@ pub(in crate::http) async fn learning_rate(
     if !(value > 0.0 && value <= 1000.0) {
         return Err(Problem::out_of_range("value", value, "above 0 and at most 1000"));
     }
-    done(steer(&api, ModelOperation::LearningRate { value }).await?)
+    offset_response(steer(&api, ModelOperation::LearningRate { value }).await?)
 }
 
 pub(in crate::http) async fn recluster(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    done(steer(&api, ModelOperation::Recluster).await?)
+    offset_response(steer(&api, ModelOperation::Recluster).await?)
 }
 
-/// Does something to the model because somebody asked for it.
+/// Applies an operation that an operator requested.
 pub(in crate::http) async fn steer(api: &ApiState, act: ModelOperation) -> Result<Offset, Problem> {
     let offset = api.system.model.apply(act, ModelChangeCause::Operator, api.clock.now()).await?;
-    tracing::info!(offset, act = act.name(), "the model is steered");
+    tracing::info!(offset, act = act.name(), "an operator changed the model");
     Ok(offset)
 }
 
-fn done(offset: Offset) -> Result<HttpResponse, Problem> {
+fn offset_response(offset: Offset) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "offset": offset })))
 }

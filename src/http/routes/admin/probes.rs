@@ -12,10 +12,10 @@ use crate::http::status::readiness::not_ready_reason;
 
 /// The longest wait of the metrics for the readiness of the learner. After it, the service counts
 /// as not ready.
-const READY_PATIENCE: Duration = Duration::from_secs(5);
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(in crate::http) async fn exposition(api: Data<ApiState>) -> HttpResponse {
-    let ready = timeout(READY_PATIENCE, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
+    let ready = timeout(READY_TIMEOUT, ready(api.clone())).await.is_ok_and(|ready| ready.is_ok());
     api.metrics().ready.set(f64::from(u8::from(ready)));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.system.inspection.refresh_metrics().render())
 }

@@ -1,20 +1,20 @@
-//! What requests to the admin endpoint bring.
+//! Request parameters of the admin endpoint.
 
 use serde::Deserialize;
 
 use crate::http::schema::problem::Problem;
 
-/// The entries of a list if nothing else is asked.
-const USUAL: usize = 50;
-/// The most entries of a list.
-const MOST: usize = 1000;
+/// Default number of entries in a list.
+const DEFAULT_LIMIT: usize = 50;
+/// Largest number of entries in a list.
+const MAX_LIMIT: usize = 1000;
 
-/// A body without members. It must be sent all the same, as JSON: a form of another site cannot.
+/// An empty JSON object. It is required, because a form of another site cannot send JSON.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct EmptyBody {}
 
-/// How many of a list are wanted.
+/// The number of entries of a list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(in crate::http) struct ListLimit(Option<usize>);
@@ -23,11 +23,11 @@ impl ListLimit {
     /// The number of entries.
     ///
     /// # Errors
-    /// A problem that names the range, for one that is out of it.
+    /// A problem with the allowed range if the number is out of range.
     pub(in crate::http) fn validate(self) -> Result<usize, Problem> {
-        match self.0.unwrap_or(USUAL) {
-            limit if (1..=MOST).contains(&limit) => Ok(limit),
-            limit => Err(Problem::out_of_range("limit", limit, format!("1 to {MOST}"))),
+        match self.0.unwrap_or(DEFAULT_LIMIT) {
+            limit if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+            limit => Err(Problem::out_of_range("limit", limit, format!("1 to {MAX_LIMIT}"))),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Who is there, and how one user's session would be answered: stage by stage, without changing
-//! anything.
+//! Lists sessions, and inspects how a user's recommendation is computed, stage by stage. It changes
+//! nothing.
 
 use actix_web::web::{self, Data, Json, Path, Query};
 use rustc_hash::FxHashSet;
@@ -15,16 +15,16 @@ use crate::ingest::IdKind;
 use crate::learner::{InspectedCandidate, InspectedPosition, RankingInspection, RecommendationRequest};
 use crate::services::recommendation::to_recommended_item;
 
-/// Which users.
+/// The query for a list of sessions.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::http) struct SessionsQuery {
     pub(in crate::http) limit: ListLimit,
-    /// With what their ids begin.
+    /// A prefix of the user ids.
     pub(in crate::http) user: String,
 }
 
-/// Some users.
+/// A list of sessions.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionList {
     pub(in crate::http) sessions: Vec<SessionSummary>,
@@ -33,28 +33,29 @@ pub(in crate::http) struct SessionList {
     pub(in crate::http) has_more: bool,
 }
 
-/// One user in a list.
+/// A session in a list.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionSummary {
     pub(in crate::http) user: String,
-    /// Whether the session is in memory, and for how many seconds nobody has asked for it.
+    /// Seconds since the last use of a session in memory; absent for a stored session.
     pub(in crate::http) idle_seconds: Option<u64>,
-    /// How many sessions the user has had.
+    /// The number of sessions that the user has had.
     pub(in crate::http) sessions: u32,
-    /// Events that are remembered.
+    /// The number of events in the sequence.
     pub(in crate::http) events: usize,
     pub(in crate::http) last_item: Option<String>,
     pub(in crate::http) last_at: Option<Timestamp>,
 }
 
 impl SessionList {
-    /// Those in memory first, who was there last at the top, then those in the store by their ids.
+    /// Reads sessions in memory first, the most recently used on top, and then stored sessions by
+    /// user id.
     ///
     /// # Errors
     /// A problem if the limit is out of range or the store cannot be read.
-    pub(in crate::http) async fn read(api: Data<ApiState>, wanted: &SessionsQuery) -> Result<Self, Problem> {
-        let (limit, mut prefix) = (wanted.limit.validate()?, wanted.user.clone());
-        // What was typed may begin a pseudonym, or be the whole of an id that has one.
+    pub(in crate::http) async fn read(api: Data<ApiState>, query: &SessionsQuery) -> Result<Self, Problem> {
+        let (limit, mut prefix) = (query.limit.validate()?, query.user.clone());
+        // The prefix may be part of a pseudonym, or a complete id to pseudonymise.
         let is_pseudonym = |prefix: &str| Ok::<_, RequestError>(api.system.store.sessions().iter_prefix(prefix)?.next().is_some());
         if !prefix.is_empty()
             && api.rules.pseudonymiser.is_some()
@@ -68,8 +69,8 @@ impl SessionList {
             let stored = api.system.store.sessions();
             let mut lines = Vec::new();
             let mut known = FxHashSet::default();
-            // A record that is damaged is named by `verify` and healed when its user comes back;
-            // the list goes on without it.
+            // The list skips damaged records. `verify` reports them, and the next event of the user
+            // repairs them.
             for (user, idle) in live {
                 let session = stored.get(&user).ok().flatten().map(|record| record.sequence).unwrap_or_default();
                 known.insert(user.clone());
@@ -84,9 +85,9 @@ impl SessionList {
                     lines.push(line(&api, user, None, &record.sequence));
                 }
             }
-            let more = lines.len() > limit;
+            let has_more = lines.len() > limit;
             lines.truncate(limit);
-            Ok::<_, RequestError>(Self { sessions: lines, has_more: more })
+            Ok::<_, RequestError>(Self { sessions: lines, has_more })
         });
         Ok(read.await.map_err(|_| Problem::internal())??)
     }
@@ -104,24 +105,24 @@ fn line(api: &ApiState, user: String, idle_seconds: Option<u64>, session: &UserS
     }
 }
 
-/// How one user's session would be answered.
+/// A user's session, and the recommendation that it would get.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SessionInspection {
     pub(in crate::http) user: String,
-    /// How many sessions the user has had.
+    /// The number of sessions that the user has had.
     pub(in crate::http) sessions: u32,
-    /// The site's own id of the visit under way.
+    /// The client's id of the current session.
     pub(in crate::http) session_id: Option<String>,
-    /// The first journal entry that is not in it yet.
+    /// The first journal offset that the session does not include.
     pub(in crate::http) applied: Offset,
-    /// Oldest first.
+    /// The steps, oldest first.
     pub(in crate::http) sequence: Vec<SequenceStep>,
-    /// What the network holds of it; absent without a network.
+    /// The hidden state of the network; absent without a network.
     pub(in crate::http) hidden: Option<HiddenStateView>,
     pub(in crate::http) candidates: CandidatesView,
-    /// The best of all candidates with what the ranker saw of each.
+    /// The best candidates, with the ranker's inputs of each.
     pub(in crate::http) ranking: Vec<RankedCandidate>,
-    /// What would be answered, with reasons.
+    /// The recommendation, with explanations.
     pub(in crate::http) answer: RecommendationPreview,
 }
 
@@ -133,7 +134,7 @@ pub(in crate::http) struct SequenceStep {
     pub(in crate::http) kind: String,
     pub(in crate::http) at: Timestamp,
     pub(in crate::http) value: f32,
-    /// Whether it began a session.
+    /// Whether the step starts a session.
     #[serde(rename = "boundary")]
     pub(in crate::http) starts_session: bool,
 }
@@ -141,11 +142,11 @@ pub(in crate::http) struct SequenceStep {
 /// The hidden state.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct HiddenStateView {
-    /// The version of the weights that it was computed with.
+    /// The version of the weights that computed the state.
     pub(in crate::http) weights_version: u64,
-    /// The length of o, against which items are scored.
+    /// The norm of the output o, against which items are scored.
     pub(in crate::http) norm: f32,
-    /// By name: of each layer h (and c), the memory m, the last input x, and o.
+    /// The vectors: h (and c) of each layer, the memory m, the last input x, and the output o.
     pub(in crate::http) vectors: Vec<HiddenVector>,
 }
 
@@ -160,10 +161,10 @@ pub(in crate::http) struct HiddenVector {
 /// The candidates by source.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct CandidatesView {
-    /// Items that the sources gathered, before the cut.
+    /// The number of candidates before the cut.
     #[serde(rename = "gathered")]
     pub(in crate::http) generated: usize,
-    /// Candidates that were ranked.
+    /// The number of ranked candidates.
     pub(in crate::http) kept: usize,
     pub(in crate::http) sources: Vec<SourceCandidates>,
 }
@@ -172,7 +173,7 @@ pub(in crate::http) struct CandidatesView {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceCandidates {
     pub(in crate::http) source: SourceName,
-    /// How many of the ranked candidates it named.
+    /// The number of ranked candidates from this source.
     #[serde(rename = "brought")]
     pub(in crate::http) candidate_count: usize,
     pub(in crate::http) items: Vec<SourceCandidate>,
@@ -182,9 +183,9 @@ pub(in crate::http) struct SourceCandidates {
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct SourceCandidate {
     pub(in crate::http) item: String,
-    /// Its share of the source's evidence, in [0, 1].
+    /// The item's share of the source's evidence, in [0, 1].
     pub(in crate::http) share: f32,
-    /// Its rank among all candidates; absent if it did not pass the cut.
+    /// The item's rank among all candidates; absent if the cut removed it.
     pub(in crate::http) rank: Option<usize>,
 }
 
@@ -194,35 +195,35 @@ pub(in crate::http) struct RankedCandidate {
     pub(in crate::http) item: String,
     pub(in crate::http) score: f32,
     pub(in crate::http) source: SourceName,
-    /// The rank that each source that named it gives it alone.
+    /// The item's rank in the ranking of each source.
     pub(in crate::http) ranks: BTreeMap<&'static str, usize>,
-    /// Its share on each channel of evidence.
+    /// The item's share in each evidence column.
     #[serde(rename = "shares")]
     pub(in crate::http) evidence: BTreeMap<&'static str, f32>,
-    /// What else the ranker is told of it.
+    /// The feature columns of the ranker.
     #[serde(rename = "facts")]
     pub(in crate::http) features: BTreeMap<&'static str, f32>,
 }
 
-/// The list that would be answered.
+/// The recommendation that the user would get.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct RecommendationPreview {
-    /// The version of the weights that ranked it.
+    /// The version of the weights that produced the ranking.
     pub(in crate::http) weights_version: u64,
     pub(in crate::http) items: Vec<RecommendedItem>,
     pub(in crate::http) fallback: Fallback,
     pub(in crate::http) removed: RemovalCounts,
 }
 
-/// Items that an X-ray shows of each list.
-const SHOWN: usize = 20;
+/// Largest number of items in each list of an inspection.
+const MAX_SHOWN: usize = 20;
 
 impl SessionInspection {
-    /// Looks at a user's session. Computed beside the shards, which are only asked for what they
-    /// hold.
+    /// Inspects a user's session. The computation runs outside the shards, which only provide the
+    /// session.
     ///
     /// # Errors
-    /// A problem if the user is not known, or the session cannot be read.
+    /// A problem if the user is unknown or the session cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>, user: String) -> Result<Self, Problem> {
         let user = api.rules.internal_id(IdKind::User, user);
         let record = api.system.inspection.session_record(user.clone()).await.map_err(|error| match error {
@@ -230,7 +231,7 @@ impl SessionInspection {
             other => other.into(),
         })?;
         let record = record.ok_or_else(Problem::unknown_user)?;
-        let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(SHOWN, api.clock.now()) };
+        let request = RecommendationRequest { explain: true, ..RecommendationRequest::new(MAX_SHOWN, api.clock.now()) };
         let look = move || {
             let (session, applied) = (record.sequence.clone(), record.applied_through);
             Self::new(&api, user, session, applied, api.system.inspection.inspect_ranking(record, &request))
@@ -238,8 +239,8 @@ impl SessionInspection {
         web::block(look).await.map_err(|_| Problem::internal())
     }
 
-    fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inside: RankingInspection) -> Self {
-        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } = inside;
+    fn new(api: &ApiState, user: String, session: UserSequence, applied: Offset, inspection: RankingInspection) -> Self {
+        let RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer } = inspection;
         let vectors: Vec<_> = hidden.into_iter().map(|(name, values)| HiddenVector { name, norm: norm(&values), values }).collect();
         let hidden = hidden_version.map(|weights_version| HiddenStateView {
             weights_version,
@@ -266,12 +267,12 @@ impl SessionInspection {
             sequence: session.steps.iter().map(|step| sequence_step(api, step)).collect(),
             hidden,
             candidates: CandidatesView { generated: gathered, kept, sources: sources.into_iter().map(listed).collect() },
-            ranking: ranking.into_iter().filter_map(|considered| ranked(api, considered)).collect(),
+            ranking: ranking.into_iter().filter_map(|candidate| ranked(api, candidate)).collect(),
             answer: RecommendationPreview {
                 weights_version: answer.weights_version,
                 fallback: answer.fallback,
                 removed: answer.removed,
-                items: answer.items.into_iter().filter_map(|pick| to_recommended_item(&api.system.recommender, pick)).collect(),
+                items: answer.items.into_iter().filter_map(|item| to_recommended_item(&api.system.recommender, item)).collect(),
             },
         }
     }
@@ -309,8 +310,8 @@ fn ranked(
     })
 }
 
-pub(in crate::http) async fn list(api: Data<ApiState>, wanted: Query<SessionsQuery>) -> Result<Json<SessionList>, Problem> {
-    Ok(Json(SessionList::read(api, &wanted).await?))
+pub(in crate::http) async fn list(api: Data<ApiState>, query: Query<SessionsQuery>) -> Result<Json<SessionList>, Problem> {
+    Ok(Json(SessionList::read(api, &query).await?))
 }
 
 pub(in crate::http) async fn look(api: Data<ApiState>, user: Path<String>) -> Result<Json<SessionInspection>, Problem> {

@@ -1,4 +1,4 @@
-//! The settings in force, and what can be changed while the daemon runs.
+//! The effective settings, and changes of a running daemon.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
@@ -15,8 +15,8 @@ pub(in crate::http) async fn settings(api: Data<ApiState>) -> HttpResponse {
 }
 
 pub(in crate::http) async fn reload(api: Data<ApiState>, _: Json<EmptyBody>) -> Result<HttpResponse, Problem> {
-    let reloaded = api.live_settings.reload().map_err(|error| Problem::conflict(format!("The settings stay as they were: {error}.")))?;
-    tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "the settings were read again");
+    let reloaded = api.live_settings.reload().map_err(|error| Problem::conflict(format!("The settings are unchanged: {error}.")))?;
+    tracing::info!(changed = ?reloaded.changed, waiting = ?reloaded.waiting, "reloaded the settings");
     Ok(HttpResponse::Ok().json(reloaded))
 }
 
@@ -42,11 +42,11 @@ fn yes() -> bool {
     true
 }
 
-/// Nothing is taken any more, and what was is brought to the disk with all that was learned of it:
-/// the daemon can be stopped, and starts again at once. Or the other way round.
+/// Starts or ends draining. A draining daemon accepts no writes and has stored everything it has
+/// accepted and learned, so that it can be stopped and restarts quickly.
 pub(in crate::http) async fn drain(api: Data<ApiState>, Json(DrainRequest { on }): Json<DrainRequest>) -> Result<HttpResponse, Problem> {
     api.system.maintenance.set_draining(on);
-    tracing::info!(on, "draining");
+    tracing::info!(on, "changed draining");
     let offset = if on { Some(api.system.maintenance.persist().await?) } else { None };
     Ok(HttpResponse::Ok().json(json!({ "draining": on, "offset": offset })))
 }

@@ -17,16 +17,16 @@ pub(in crate::http) async fn status(api: Data<ApiState>) -> Result<Json<ServiceS
     Ok(Json(ServiceStatus::read(&api).await?))
 }
 
-/// The status each second, as server-sent events [HTML Living Standard, 9.2]. Ends when the service
-/// does.
+/// Streams the status every second as server-sent events [HTML Living Standard, 9.2]. The stream
+/// ends when the service stops.
 pub(in crate::http) async fn listen(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let listening = api.status_sampler.subscribe().ok_or_else(|| Problem::over_capacity(RETRY_DELAY))?;
-    let events = stream::unfold(listening, |(mut status, permit)| async move {
+    let subscription = api.status_sampler.subscribe().ok_or_else(|| Problem::over_capacity(RETRY_DELAY))?;
+    let events = stream::unfold(subscription, |(mut status, permit)| async move {
         status.changed().await.ok()?;
         let event = Bytes::from(format!("event: status\ndata: {}\n\n", *status.borrow_and_update()));
         Some((Ok::<_, Problem>(event), (status, permit)))
     });
-    // Packed, an event would wait in the packer for the next ones.
+    // The compressor would hold an event back until later ones arrive.
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -1,4 +1,4 @@
-//! The store: what is in quarantine, the journal's lines, backups and compactions.
+//! The store: quarantine, journal export, backups and compactions.
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Query};
@@ -17,26 +17,26 @@ use crate::http::schema::problem::RETRY_DELAY;
 use crate::http::state::ApiState;
 use crate::ingest::{ENTRY_KINDS, entry_kind_name};
 
-/// An entry that somebody passes over, with what it holds.
+/// A quarantined entry with its content.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct QuarantinedEntryView {
     #[serde(flatten)]
     pub(in crate::http) record: QuarantinedEntry,
-    /// Absent once the journal does not keep it any more.
+    /// Absent if the journal no longer contains the entry.
     pub(in crate::http) entry: Option<Entry>,
 }
 
-/// The entries that somebody passes over.
+/// The quarantined entries.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct QuarantineView {
     pub(in crate::http) entries: Vec<QuarantinedEntryView>,
 }
 
 impl QuarantineView {
-    /// Reads them.
+    /// Reads the quarantine.
     ///
     /// # Errors
-    /// A problem if they cannot be read.
+    /// A problem if the store cannot be read.
     pub(in crate::http) async fn read(api: Data<ApiState>) -> Result<Self, Problem> {
         let look = move || {
             let store = &api.system.store;
@@ -54,31 +54,31 @@ pub(in crate::http) async fn quarantine(api: Data<ApiState>) -> Result<Json<Quar
     Ok(Json(QuarantineView::read(api).await?))
 }
 
-/// What lies in the data directory.
+/// The content of the data directory.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct StoreView {
     /// The data directory.
     pub(in crate::http) directory: PathBuf,
-    /// Of the database.
+    /// Size of the database.
     pub(in crate::http) bytes_on_disk: u64,
     pub(in crate::http) journal: JournalOffsets,
-    /// The newest first.
+    /// The checkpoints, newest first.
     pub(in crate::http) checkpoints: Vec<RestorePoint>,
     pub(in crate::http) quarantined: usize,
     pub(in crate::http) sessions: usize,
 }
 
-/// The entries that the journal has.
+/// The range of the journal.
 #[derive(Debug, Serialize)]
 pub(in crate::http) struct JournalOffsets {
-    /// The first.
+    /// The first offset.
     pub(in crate::http) begin: Offset,
-    /// The offset that the next will have.
+    /// The next offset.
     pub(in crate::http) end: Offset,
 }
 
 impl StoreView {
-    /// Looks at it.
+    /// Reads the state of the store.
     ///
     /// # Errors
     /// A problem if the store cannot be read.
@@ -102,44 +102,41 @@ pub(in crate::http) async fn store(api: Data<ApiState>) -> Result<Json<StoreView
     Ok(Json(StoreView::read(api).await?))
 }
 
-/// What is to be backed up where.
+/// The target of a backup.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct BackupRequest {
     target: PathBuf,
 }
 
-/// Makes a backup while everything goes on; the answer comes when it is whole.
+/// Makes a backup while the daemon runs. Responds when the backup is complete.
 pub(in crate::http) async fn backup(
     api: Data<ApiState>,
     Json(BackupRequest { target }): Json<BackupRequest>,
 ) -> Result<HttpResponse, Problem> {
     if !target.is_absolute() {
-        return Err(Problem::invalid_parameter(
-            "target",
-            "Give a path from the root of this machine's file system, such as /backups/monday.",
-        ));
+        return Err(Problem::invalid_parameter("target", "The path must be absolute, such as /backups/monday."));
     }
     let copied = web::block(move || api.system.maintenance.backup(&target)).await.map_err(|_| Problem::internal())?;
-    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(not_copied)
+    copied.map(|copied| HttpResponse::Ok().json(copied)).map_err(maintenance_problem)
 }
 
-/// Writes the database anew while everything goes on; the answer comes when the disk is given back.
+/// Compacts the database while the daemon runs. Responds when the compaction is complete.
 pub(in crate::http) async fn compact(api: Data<ApiState>, Json(EmptyBody {}): Json<EmptyBody>) -> Result<HttpResponse, Problem> {
     let compacted = web::block(move || api.system.maintenance.compact()).await.map_err(|_| Problem::internal())?;
-    compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(not_copied)
+    compacted.map(|compacted| HttpResponse::Ok().json(compacted)).map_err(maintenance_problem)
 }
 
-fn not_copied(error: MaintenanceError) -> Problem {
+fn maintenance_problem(error: MaintenanceError) -> Problem {
     match error {
-        MaintenanceError::Running => Problem::not_ready("A backup or a compaction is under way.", RETRY_DELAY),
+        MaintenanceError::Running => Problem::not_ready("A backup or a compaction is running.", RETRY_DELAY),
         MaintenanceError::Stopping => Problem::not_ready("The daemon is stopping.", RETRY_DELAY),
         MaintenanceError::Store(reason) => Problem::conflict(format!("{reason}.")),
         other => other.into(),
     }
 }
 
-/// Who was erased: digests of ids, as lines of JSON, for `sequor restore`.
+/// Digests of the ids of erased users, as JSON lines for `sequor restore`.
 pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let look = move || api.system.store.erasures().erased_users().map_err(RequestError::from);
     let done = web::block(look).await.map_err(|_| Problem::internal())??;
@@ -147,7 +144,7 @@ pub(in crate::http) async fn erasures(api: Data<ApiState>) -> Result<HttpRespons
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
 }
 
-/// Which entries.
+/// The entries to export.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct JournalRange {
@@ -156,7 +153,7 @@ pub(in crate::http) struct JournalRange {
     only: Option<String>,
 }
 
-/// The journal as lines of JSON, up to where it ends when this is asked.
+/// Exports the journal as JSON lines, up to its end at the time of the request.
 pub(in crate::http) async fn journal(
     api: Data<ApiState>,
     Query(JournalRange { from, to, only }): Query<JournalRange>,
