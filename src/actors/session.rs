@@ -1,4 +1,4 @@
-//! The session actor: one active user, its sequence and hidden state.
+//! The session actor: the sequence and hidden state of one active user.
 
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
@@ -17,28 +17,28 @@ use crate::metrics::{ActorKind, Metrics};
 use crate::store::{QuarantineReader, QuarantineTree, QuarantinedEntry, SessionRecord, StoreError, codec};
 use crate::telemetry::span;
 
-/// What the session actors of one shard share: they live on one thread.
+/// State shared by the session actors of one shard. They all run on the same thread.
 pub struct SessionContext {
-    /// The snapshot published last.
+    /// The last published snapshot.
     pub published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The catalog, with every change that was acknowledged.
+    /// The catalog, including every acknowledged change.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// How followers move.
+    /// Parameters of the sequence states.
     pub sequence_params: SequenceParams,
-    /// Working memory.
+    /// Scratch memory for scoring.
     pub workspace: RefCell<ScoringWorkspace>,
-    /// The items by name.
+    /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
-    /// Where an event that cannot be applied is noted.
+    /// Records the entries that could not be applied.
     pub quarantine: QuarantineTree,
-    /// Where a panic is counted.
+    /// The metrics, to record in.
     pub metrics: Arc<Metrics>,
 }
 
 impl SessionContext {
-    /// The name of the item that an event is about.
-    pub(super) fn item_name(&self, happened: &SessionUpdate) -> Option<Arc<str>> {
-        let SessionOp::Step { step, .. } = &happened.op else { return None };
+    /// The name of the item of an update, if it has one.
+    pub(super) fn item_name(&self, update: &SessionUpdate) -> Option<Arc<str>> {
+        let SessionOp::Step { step, .. } = &update.op else { return None };
         self.dictionary.name(step.item?)
     }
 }
@@ -49,75 +49,80 @@ pub fn sequence_state(record: SessionRecord) -> SequenceState {
     SequenceState::restore(record.sequence, codec::decode(&record.hidden_state).ok())
 }
 
-/// One active user.
+/// The session of one active user.
 pub struct SessionActor {
-    follower: SequenceState,
-    /// The first entry not yet applied.
-    applied: Offset,
-    surroundings: Rc<SessionContext>,
+    state: SequenceState,
+    /// The offset before which every entry of the user is applied.
+    applied_through: Offset,
+    context: Rc<SessionContext>,
 }
 
 impl SessionActor {
-    /// A user as the store remembers it, or one never seen.
+    /// A session restored from its stored record, or an empty one for a new user.
     #[must_use]
-    pub fn new(record: Option<SessionRecord>, surroundings: Rc<SessionContext>) -> Self {
-        let applied = record.as_ref().map_or(0, |record| record.applied_through);
-        Self { follower: record.map(sequence_state).unwrap_or_default(), applied, surroundings }
+    pub fn new(record: Option<SessionRecord>, context: Rc<SessionContext>) -> Self {
+        let applied_through = record.as_ref().map_or(0, |record| record.applied_through);
+        Self { state: record.map(sequence_state).unwrap_or_default(), applied_through, context }
     }
 
     fn record(&self) -> SessionRecord {
-        let hidden = self.follower.cached_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
-        SessionRecord { applied_through: self.applied, sequence: self.follower.sequence.clone(), hidden_state: hidden }
+        let hidden_state = self.state.cached_hidden().and_then(|hidden| codec::encode(hidden).ok()).unwrap_or_default();
+        SessionRecord { applied_through: self.applied_through, sequence: self.state.sequence.clone(), hidden_state }
     }
 
-    /// Appends one event. One that panics is passed over, and the session stays as it was before.
-    fn apply(&mut self, event: &SessionUpdate) {
-        let around = Rc::clone(&self.surroundings);
-        let before = self.follower.sequence.clone();
-        let applied = catch_panic(&around.metrics, ActorKind::Session, || {
-            inject_fault("session", || around.item_name(event));
-            let (snapshot, mut workspace) = (around.published.load(), around.workspace.borrow_mut());
-            match &event.op {
+    /// Applies one update. If that panics, quarantines the entry and keeps the sequence as it was
+    /// before.
+    fn apply(&mut self, update: &SessionUpdate) {
+        let context = Rc::clone(&self.context);
+        let before = self.state.sequence.clone();
+        let outcome = catch_panic(&context.metrics, ActorKind::Session, || {
+            inject_fault("session", || context.item_name(update));
+            let (snapshot, mut workspace) = (context.published.load(), context.workspace.borrow_mut());
+            match &update.op {
                 SessionOp::Step { step, session_id } => {
                     let network = &mut workspace.network;
-                    self.follower.advance(event.offset, *step, session_id.as_deref(), &around.sequence_params, snapshot.weights(), network);
+                    self.state.advance(update.offset, *step, session_id.as_deref(), &context.sequence_params, snapshot.weights(), network);
                 }
-                SessionOp::Merge { sequence: session, .. } => self.follower.merge(session, &around.sequence_params),
-                SessionOp::Forget => self.follower = SequenceState::default(),
+                SessionOp::Merge { sequence, .. } => self.state.merge(sequence, &context.sequence_params),
+                SessionOp::Forget => self.state = SequenceState::default(),
             }
         });
-        if let Err(struck) = applied {
-            self.follower = SequenceState::restore(before, None);
-            around.workspace.replace(ScoringWorkspace::default());
-            let noted = around.quarantine.put(&QuarantinedEntry {
-                offset: event.offset,
+        if let Err(panic) = outcome {
+            self.state = SequenceState::restore(before, None);
+            context.workspace.replace(ScoringWorkspace::default());
+            let quarantined = context.quarantine.put(&QuarantinedEntry {
+                offset: update.offset,
                 reader: QuarantineReader::Session,
-                reason: struck.to_string(),
+                reason: panic.to_string(),
             });
-            if let Err(error) = noted {
-                tracing::error!(error = &error as &dyn std::error::Error, "an event that a session passes over could not be noted");
+            if let Err(error) = quarantined {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a session skipped an entry that panicked, and the entry could not be quarantined"
+                );
             }
         }
     }
 
-    /// Answers from what the session holds; if that panics, as one who is not known.
+    /// Computes recommendations from the session. If that panics, drops the hidden state and
+    /// answers as for an unknown user. Returns `None` if that panics too.
     fn answer(&mut self, request: &RecommendationRequest) -> Option<RankedAnswer> {
-        let around = Rc::clone(&self.surroundings);
-        let (snapshot, catalog, pace) = (around.published.load(), around.catalog.load(), &around.sequence_params);
+        let context = Rc::clone(&self.context);
+        let (snapshot, catalog, params) = (context.published.load(), context.catalog.load(), &context.sequence_params);
         let began = Instant::now();
-        let ask = |follower: &mut SequenceState| {
-            catch_panic(&around.metrics, ActorKind::Session, || {
-                recommend(&snapshot, &catalog, follower, pace, request, &mut around.workspace.borrow_mut())
+        let try_recommend = |state: &mut SequenceState| {
+            catch_panic(&context.metrics, ActorKind::Session, || {
+                recommend(&snapshot, &catalog, state, params, request, &mut context.workspace.borrow_mut())
             })
         };
-        let answer = ask(&mut self.follower)
+        let answer = try_recommend(&mut self.state)
             .or_else(|_| {
-                self.follower = SequenceState::restore(self.follower.sequence.clone(), None);
-                around.workspace.replace(ScoringWorkspace::default());
-                ask(&mut SequenceState::default())
+                self.state = SequenceState::restore(self.state.sequence.clone(), None);
+                context.workspace.replace(ScoringWorkspace::default());
+                try_recommend(&mut SequenceState::default())
             })
             .ok();
-        around.metrics.recommendation_seconds.record(began.elapsed());
+        context.metrics.recommendation_seconds.record(began.elapsed());
         answer
     }
 }
@@ -126,46 +131,46 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 }
 
-/// One event of this user, as committed.
+/// The effect of one committed entry on its user's session.
 #[derive(Debug, Clone)]
 pub struct SessionUpdate {
-    /// Its place in the journal.
+    /// The offset of the entry.
     pub offset: Offset,
-    /// What it means for the sequence.
+    /// The operation on the sequence.
     pub op: SessionOp,
 }
 
-/// What an entry means for the sequence of its user.
+/// An operation on a user's sequence.
 #[derive(Debug, Clone)]
 pub enum SessionOp {
-    /// One more step.
+    /// Appends a step.
     Step {
         /// The step.
         step: Step,
-        /// The site's own id of the visit.
+        /// The client's session id.
         session_id: Option<String>,
     },
-    /// Another user turned out to be this one.
+    /// Merges the sequence of another user into this one.
     Merge {
-        /// Who.
+        /// The merged user.
         from: String,
         /// The merged user's sequence up to the merge. The shard that forwards the update fills it
         /// in.
         sequence: UserSequence,
     },
-    /// The user is to be forgotten.
+    /// Clears the sequence, because the user was erased.
     Forget,
 }
 
 impl SessionUpdate {
-    /// What an entry means for its user's session; `None` if nothing.
+    /// Returns the user and the update of an entry; `None` if the entry affects no session.
     #[must_use]
     pub fn from_entry(offset: Offset, entry: Entry, dictionary: &ItemDictionary, kinds: &EventKinds) -> Option<(String, Self)> {
         let event = match entry {
             Entry::Event(event) | Entry::Private(event) => event,
             Entry::Merge(merge) => {
-                let act = SessionOp::Merge { from: merge.from, sequence: UserSequence::default() };
-                return Some((merge.into, Self { offset, op: act }));
+                let op = SessionOp::Merge { from: merge.from, sequence: UserSequence::default() };
+                return Some((merge.into, Self { offset, op }));
             }
             Entry::Erase(erasure) => return Some((erasure.user_id, Self { offset, op: SessionOp::Forget })),
             Entry::Impression(_) | Entry::Item(_) | Entry::Model(_) | Entry::Consent(_) | Entry::Tombstone | Entry::Expire(_) => {
@@ -180,41 +185,41 @@ impl SessionUpdate {
     }
 }
 
-/// Events of this user, in journal order.
+/// Applies updates of this user, in journal order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ApplySessionUpdate {
-    /// The events.
+    /// The updates.
     pub updates: Vec<SessionUpdate>,
-    /// Their room on the way, given back when all their sessions have taken them.
+    /// The admission permits of the entries, released after all their sessions have applied them.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
 impl Handler<ApplySessionUpdate> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ApplySessionUpdate { updates: events, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
-        for event in events {
-            // A restart delivers the journal's tail again; what the stored record holds already is
-            // passed over.
-            if event.offset >= self.applied {
-                self.surroundings.metrics.session_events.increment(1);
-                self.apply(&event);
-                self.applied = event.offset + 1;
+    fn handle(&mut self, ApplySessionUpdate { updates, permits: _permits }: ApplySessionUpdate, _: &mut Self::Context) {
+        for update in updates {
+            // Recovery delivers the journal's tail again. Entries that the stored record contains
+            // are skipped.
+            if update.offset >= self.applied_through {
+                self.context.metrics.session_events.increment(1);
+                self.apply(&update);
+                self.applied_through = update.offset + 1;
             }
         }
     }
 }
 
-/// Asks for a recommendation.
+/// Requests recommendations from a session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RecommendForSession {
-    /// What is asked.
+    /// The request.
     pub request: RecommendationRequest,
-    /// Told the answer.
+    /// Receives the answer; dropped without one if scoring panics twice.
     pub reply: oneshot::Sender<RankedAnswer>,
-    /// What the asker waits in.
+    /// The caller's span.
     pub span: Span,
 }
 
@@ -224,13 +229,13 @@ impl Handler<RecommendForSession> for SessionActor {
     fn handle(&mut self, RecommendForSession { request, reply, span }: RecommendForSession, _: &mut Self::Context) {
         let answer = span!(parent: &span, "answer").in_scope(|| self.answer(&request));
         if let Some(answer) = answer {
-            // The asker may have gone meanwhile.
+            // The caller may have stopped waiting.
             let _ = reply.send(answer);
         }
     }
 }
 
-/// Asks for what is to be stored of this user.
+/// Requests the session's record, to store it.
 #[derive(Debug, Message)]
 #[rtype(result = "SessionRecord")]
 pub struct SaveSession;
@@ -243,14 +248,14 @@ impl Handler<SaveSession> for SessionActor {
     }
 }
 
-/// What is known of a user's session, `None` if nothing.
+/// The record of a user's session; `None` if the user is unknown.
 pub type SessionView = Result<Option<SessionRecord>, Arc<StoreError>>;
 
-/// Asks for what is to be looked at of this user: the same as is stored.
+/// Requests the session's record for inspection. It has the same content as a stored record.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct GetRecord {
-    /// Told the record.
+    /// Receives the record.
     pub reply: oneshot::Sender<SessionView>,
 }
 
@@ -258,28 +263,28 @@ impl Handler<GetRecord> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, GetRecord { reply }: GetRecord, _: &mut Self::Context) {
-        // The asker may have gone meanwhile.
+        // The caller may have stopped waiting.
         let _ = reply.send(Ok(Some(self.record())));
     }
 }
 
-/// Has the session let go of what was kept long enough.
+/// Removes expired steps from the session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ExpireSteps {
-    /// What.
+    /// The expiry cutoffs.
     pub cutoffs: Arc<ExpiryCutoffs>,
 }
 
 impl Handler<ExpireSteps> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ExpireSteps { cutoffs: expired }: ExpireSteps, _: &mut Self::Context) {
-        self.follower.expire(&expired);
+    fn handle(&mut self, ExpireSteps { cutoffs }: ExpireSteps, _: &mut Self::Context) {
+        self.state.expire(&cutoffs);
     }
 }
 
-/// Ends the actor; the shard has stored its record.
+/// Stops the actor. The shard sends it after the record is stored, or to discard the session.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;

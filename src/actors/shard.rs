@@ -1,4 +1,4 @@
-//! A shard: one arbiter's share of the users.
+//! The shard actor: the sessions of one share of the users, on one thread.
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use arc_swap::ArcSwap;
@@ -33,7 +33,7 @@ use crate::metrics::{ActorKind, Metrics, QueueName};
 use crate::store::{SessionRecord, Store, StoreError};
 use crate::telemetry::span;
 
-/// The shard of a user.
+/// The number of the shard that holds a user's session.
 #[must_use]
 pub fn shard_of(user: &str, shards: usize) -> usize {
     let mut hasher = rustc_hash::FxHasher::default();
@@ -44,105 +44,106 @@ pub fn shard_of(user: &str, shards: usize) -> usize {
 struct ActiveSession {
     actor: Addr<SessionActor>,
     is_dirty: bool,
-    /// Its record is on the way to the store.
+    /// A flush is writing its record.
     is_saving: bool,
-    /// The tick of the last event or question.
+    /// The tick of the last event or request.
     last_tick: u64,
 }
 
 impl ActiveSession {
-    /// Whether all that it holds is stored.
-    fn may_rest(&self) -> bool {
+    /// Whether the stored record contains everything that the session holds.
+    fn is_stored(&self) -> bool {
         !self.is_dirty && !self.is_saving
     }
 }
 
-/// What a shard shares with the rest of the system.
+/// Number, shared state and settings of a shard.
 #[derive(Clone)]
 pub struct ShardContext {
-    /// The shard's number, and how many there are.
+    /// The shard's number, and the number of shards.
     pub number: (usize, usize),
-    /// Where the sessions are kept.
+    /// The store, for session records and the journal.
     pub store: Store,
-    /// What is recorded.
+    /// The metrics, to record in.
     pub metrics: Arc<Metrics>,
-    /// The snapshot published last.
+    /// The last published snapshot.
     pub published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The catalog, with every change that was acknowledged.
+    /// The catalog, including every acknowledged change.
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// The items by name.
+    /// The item dictionary.
     pub dictionary: Arc<ItemDictionary>,
-    /// The kinds of event.
+    /// The event kinds.
     pub kinds: EventKinds,
-    /// How followers move.
+    /// Parameters of the users' sequence states.
     pub sequence_params: SequenceParams,
-    /// How far each shard's records are stored.
+    /// The offset up to which each shard's sessions are stored.
     pub flush_progress: Arc<FlushProgress>,
-    /// How long an idle session actor lives.
+    /// The idle time after which a session actor stops.
     pub idle_timeout: Duration,
-    /// How many session actors may live in this shard; beyond it those unused longest rest first.
+    /// The largest number of live session actors in this shard. Above it, the least recently used
+    /// ones stop.
     pub max_live_sessions: usize,
 }
 
-/// Finds or starts the actor of each of its users, stores what has changed once in a while, and
-/// sends idle users to rest.
+/// Starts the session actors of its users on demand, stores changed sessions on every tick and
+/// stops idle session actors.
 ///
-/// When a panic strikes it, or one of its session actors is gone, it lets all of them go and begins
-/// again with what is stored and the journal's tail.
+/// If the shard panics or one of its session actors is gone, the shard stops all of them. It then
+/// recovers from the stored records and the journal's tail.
 pub struct ShardActor {
     context: ShardContext,
     session_context: Rc<SessionContext>,
     active_sessions: FxHashMap<String, ActiveSession>,
-    /// Told when the session of a user moves whom somebody listens to.
+    /// Subscriptions to the sessions of individual users.
     subscribers: FxHashMap<String, watch::Sender<Offset>>,
+    /// Every entry before this offset was delivered to this shard.
     delivered: Offset,
-    /// The opening of the store that holds what counts as stored.
+    /// The generation of the store that the flush progress refers to.
     store_generation: u64,
-    /// The journal could not be read when the sessions were to be begun again: they do not hold all
-    /// that was delivered.
+    /// The sessions lack delivered entries, because the journal could not be read.
     needs_recovery: bool,
-    /// Users who were merged into one of this shard's, with the offset, whose records are still to
-    /// be removed.
+    /// Users who were merged into a user of this shard, with the offset of the merge. Their
+    /// records are still to be removed.
     merged_users: Vec<(Offset, String)>,
-    /// What was kept long enough, as it was said last: a record that is not yet looked at may hold
-    /// some of it.
+    /// The cutoffs of the last expiry. Stored records that the expiry has not examined yet may
+    /// contain expired steps.
     cutoffs: Option<Arc<ExpiryCutoffs>>,
-    /// What the journal has beyond the records, once a merge wanted it.
+    /// Cache of the journal's tail, for merges.
     journal_tail: merging::JournalTail,
-    /// A flush begun by an earlier tick is under way.
+    /// A flush that an earlier tick started is running.
     flushing: bool,
     tick: u64,
     idle_ticks: u64,
 }
 
 impl ShardActor {
-    /// How often changed sessions are stored.
+    /// Time between two ticks; each tick stores the changed sessions.
     pub const TICK: Duration = Duration::from_secs(1);
-    /// The most questions that wait for a shard.
+    /// The mailbox capacity: the largest number of waiting requests.
     pub const MAX_PENDING_REQUESTS: usize = 4096;
 
-    /// An empty shard.
+    /// A shard without live sessions.
     #[must_use]
-    pub fn new(share: ShardContext) -> Self {
-        let surroundings = Rc::new(SessionContext {
-            published: Arc::clone(&share.published),
-            catalog: Arc::clone(&share.catalog),
-            sequence_params: share.sequence_params,
+    pub fn new(context: ShardContext) -> Self {
+        let session_context = Rc::new(SessionContext {
+            published: Arc::clone(&context.published),
+            catalog: Arc::clone(&context.catalog),
+            sequence_params: context.sequence_params,
             workspace: RefCell::new(ScoringWorkspace::default()),
-            quarantine: share.store.quarantine(),
-            dictionary: Arc::clone(&share.dictionary),
-            metrics: Arc::clone(&share.metrics),
+            quarantine: context.store.quarantine(),
+            dictionary: Arc::clone(&context.dictionary),
+            metrics: Arc::clone(&context.metrics),
         });
-        let delivered = share.flush_progress.get(share.number.0);
-        let opening = share.store.generation().unwrap_or_default();
-        let idle_ticks = share.idle_timeout.as_secs().max(1) / Self::TICK.as_secs();
+        let delivered = context.flush_progress.get(context.number.0);
+        let store_generation = context.store.generation().unwrap_or_default();
+        let idle_ticks = context.idle_timeout.as_secs().max(1) / Self::TICK.as_secs();
         Self {
-            context: share,
-            session_context: surroundings,
+            context,
+            session_context,
             active_sessions: FxHashMap::default(),
             subscribers: FxHashMap::default(),
             delivered,
-            store_generation: opening,
+            store_generation,
             needs_recovery: false,
             merged_users: Vec::new(),
             cutoffs: None,
@@ -153,22 +154,22 @@ impl ShardActor {
         }
     }
 
-    /// The user's actor: the one at work, or one started from what is stored. `None` for a user
-    /// never seen, unless `make`.
-    fn actor(&mut self, user: &str, make: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
+    /// Returns the user's session: the live one, or one started from the stored record. Returns
+    /// `None` for an unknown user, unless `create` is set.
+    fn find_or_start(&mut self, user: &str, create: bool) -> Result<Option<&mut ActiveSession>, StoreError> {
         if !self.active_sessions.contains_key(user) {
             let record = match self.context.store.sessions().get(user) {
                 Err(StoreError::DamagedValue { reason, .. }) => {
                     tracing::error!(
                         shard = self.context.number.0,
                         reason,
-                        "a session record is damaged; the session is folded anew from the journal"
+                        "a session record is damaged; the session is rebuilt from the journal"
                     );
                     return self.rebuild_session(user).map(Some);
                 }
                 read => read?,
             };
-            if record.is_none() && !make {
+            if record.is_none() && !create {
                 return Ok(None);
             }
             self.start(user, record);
@@ -182,56 +183,57 @@ impl ShardActor {
 
     fn start(&mut self, user: &str, mut record: Option<SessionRecord>) -> &mut ActiveSession {
         let metrics = &self.context.metrics;
-        let history = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
-        history.increment(1);
+        let started = if record.is_some() { &metrics.sessions_revived } else { &metrics.sessions_started };
+        started.increment(1);
         metrics.live_sessions.increment(1.0);
-        // A scan of stored records skips live sessions, so what is removed here has yet to be
-        // stored.
-        let dirty = match (&mut record, &self.cutoffs) {
-            (Some(record), Some(expired)) => expiry::expire_steps(record, expired),
+        // The expiry scan of stored records skips live sessions. A session that loses steps here
+        // is therefore dirty, and the next flush stores it.
+        let is_dirty = match (&mut record, &self.cutoffs) {
+            (Some(record), Some(cutoffs)) => expiry::expire_steps(record, cutoffs),
             _ => false,
         };
         let actor = SessionActor::new(record, Rc::clone(&self.session_context)).start();
-        let active = ActiveSession { actor, is_dirty: dirty, is_saving: false, last_tick: self.tick };
+        let active = ActiveSession { actor, is_dirty, is_saving: false, last_tick: self.tick };
         self.active_sessions.entry(user.to_owned()).insert_entry(active).into_mut()
     }
 
     /// Stops session actors that are idle for too long and, above the limit of live actors, the
-    /// least recently used ones. Only clean sessions stop: their record is stored.
-    fn rest(&mut self) {
+    /// least recently used ones. Only stops sessions whose record is stored.
+    fn stop_idle_sessions(&mut self) {
         let oldest = self.tick.saturating_sub(self.idle_ticks);
         let mut surplus = self.active_sessions.len().saturating_sub(self.context.max_live_sessions);
         let mut ticks: Vec<_> = self
             .active_sessions
             .values()
             .filter(|_| surplus > 0)
-            .filter(|active| active.may_rest())
+            .filter(|active| active.is_stored())
             .map(|active| active.last_tick)
             .collect();
-        // Beyond the bar all go; of those at the bar as many as are left to go.
-        let bar = surplus.min(ticks.len()).checked_sub(1).map(|place| *ticks.select_nth_unstable(place).1);
-        surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < bar).count());
+        // All sessions that were last used before the cutoff stop. Of those last used at the
+        // cutoff, as many stop as the surplus still requires.
+        let cutoff = surplus.min(ticks.len()).checked_sub(1).map(|index| *ticks.select_nth_unstable(index).1);
+        surplus = surplus.saturating_sub(ticks.iter().filter(|tick| Some(**tick) < cutoff).count());
         let before = self.active_sessions.len();
         self.active_sessions.retain(|_, active| {
-            let at_bar = Some(active.last_tick) == bar && surplus > 0;
-            let rests = active.may_rest() && (active.last_tick < oldest || Some(active.last_tick) < bar || at_bar);
-            if rests {
-                surplus -= usize::from(at_bar);
+            let at_cutoff = Some(active.last_tick) == cutoff && surplus > 0;
+            let stops = active.is_stored() && (active.last_tick < oldest || Some(active.last_tick) < cutoff || at_cutoff);
+            if stops {
+                surplus -= usize::from(at_cutoff);
                 active.actor.do_send(Stop);
             }
-            !rests
+            !stops
         });
-        let resting = before - self.active_sessions.len();
-        self.context.metrics.sessions_passivated.increment(resting as u64);
-        self.context.metrics.live_sessions.decrement(resting as f64);
+        let stopped = before - self.active_sessions.len();
+        self.context.metrics.sessions_passivated.increment(stopped as u64);
+        self.context.metrics.live_sessions.decrement(stopped as f64);
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
         self.tick += 1;
-        self.rest();
+        self.stop_idle_sessions();
         self.remove_merged_records();
         self.drop_closed_subscribers();
-        // Where the store is slower than the events come, one flush takes what several would have.
+        // If a flush takes longer than a tick, the next flush stores the changes of several ticks.
         if self.flushing {
             return;
         }
@@ -241,7 +243,7 @@ impl ShardActor {
             match outcome {
                 Ok(0) => {}
                 Ok(gone) => {
-                    tracing::error!(shard = shard.context.number.0, gone, "session actors are gone");
+                    tracing::error!(shard = shard.context.number.0, gone, "session actors have stopped unexpectedly; the shard recovers");
                     shard.context.metrics.panics.with_label(ActorKind::Session).increment(gone as u64);
                     shard.recover();
                 }
@@ -249,7 +251,7 @@ impl ShardActor {
                     tracing::error!(
                         shard = shard.context.number.0,
                         error = &error as &dyn std::error::Error,
-                        "sessions could not be stored"
+                        "the changed sessions could not be stored; the next flush retries"
                     );
                 }
             }
@@ -258,65 +260,72 @@ impl ShardActor {
         context.spawn(flush);
     }
 
-    /// Does a piece of work; if it panics, begins again with what is stored.
+    /// Runs `work`. If it panics, recovers from the stored records and the journal.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         let metrics = Arc::clone(&self.context.metrics);
         if catch_panic(&metrics, ActorKind::Shard, || work(self)).is_err()
             && catch_panic(&metrics, ActorKind::Shard, || self.recover()).is_err()
         {
-            tracing::error!(shard = self.context.number.0, "a shard could not be healed; its sessions begin as they are stored");
+            tracing::error!(
+                shard = self.context.number.0,
+                "the shard could not recover after a panic; its sessions start from their stored records"
+            );
         }
     }
 
-    /// Puts events before their sessions.
+    /// Delivers updates to the sessions of their users.
     fn deliver(&mut self, events: Vec<(String, SessionUpdate)>, permits: Option<&Arc<Vec<AdmissionPermit>>>) {
         let mut by_user: FxHashMap<String, Vec<SessionUpdate>> = FxHashMap::default();
-        for (user, mut happened) in events {
-            if let Err(error) = self.attach_merged_record(&mut happened, None) {
-                // All that was delivered is delivered again once the store can be read.
+        for (user, mut update) in events {
+            if let Err(error) = self.attach_merged_record(&mut update, None) {
+                // Recovery delivers all these updates again as soon as the store is readable.
                 self.needs_recovery = true;
-                return tracing::error!(error = &error as &dyn std::error::Error, "a user who was merged could not be looked up");
+                return tracing::error!(error = &error as &dyn std::error::Error, "the sequence of a merged user could not be read");
             }
-            by_user.entry(user).or_default().push(happened);
+            by_user.entry(user).or_default().push(update);
         }
         for (user, events) in by_user {
             let through = events.last().map_or(0, |last| last.offset + 1);
-            match self.actor(&user, true) {
+            match self.find_or_start(&user, true) {
                 Ok(Some(active)) => {
                     active.is_dirty = true;
-                    // Bounded by the gate, see the committer.
+                    // Admission control bounds this queue, see the committer.
                     active.actor.do_send(ApplySessionUpdate { updates: events, permits: permits.map(Arc::clone) });
                     self.notify_subscribers(&user, through);
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded"),
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the session of an update could not be loaded"),
             }
         }
     }
 
-    /// Hands a question to its session, or answers it as one who is not known.
-    fn ask(&mut self, ask: RecommendForUser) {
-        let known = match self.actor(&ask.user, false) {
+    /// Forwards a request to the user's session. If the user is unknown or the session cannot be
+    /// loaded, answers it as for an unknown user.
+    fn recommend(&mut self, message: RecommendForUser) {
+        let session = match self.find_or_start(&message.user, false) {
             Ok(active) => active.map(|active| active.actor.clone()),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a session could not be loaded");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the session of a request could not be loaded; the user is treated as unknown"
+                );
                 None
             }
         };
-        match known {
+        match session {
             Some(actor) => {
-                let _ = actor.try_send(RecommendForSession { request: ask.request, reply: ask.reply, span: ask.span });
+                let _ = actor.try_send(RecommendForSession { request: message.request, reply: message.reply, span: message.span });
             }
             None => {
-                let _span = span!(parent: &ask.span, "answer").entered();
-                let around = &self.session_context;
-                let (snapshot, catalog, mut workspace) = (around.published.load(), around.catalog.load(), around.workspace.borrow_mut());
-                let _ = ask.reply.send(recommend(
+                let _span = span!(parent: &message.span, "answer").entered();
+                let context = &self.session_context;
+                let (snapshot, catalog, mut workspace) = (context.published.load(), context.catalog.load(), context.workspace.borrow_mut());
+                let _ = message.reply.send(recommend(
                     &snapshot,
                     &catalog,
                     &mut SequenceState::default(),
-                    &around.sequence_params,
-                    &ask.request,
+                    &context.sequence_params,
+                    &message.request,
                     &mut workspace,
                 ));
             }
@@ -337,13 +346,13 @@ impl Actor for ShardActor {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct DeliverEntries {
-    /// User and event.
+    /// The updates with their users.
     pub events: Vec<(String, SessionUpdate)>,
     /// Everything before this offset was delivered earlier.
     pub from: Offset,
     /// Everything before this offset has now been delivered.
     pub through: Offset,
-    /// Their room on the way, given back when all their sessions have taken them.
+    /// The admission permits of the entries, released after all their sessions have applied them.
     pub permits: Option<Arc<Vec<AdmissionPermit>>>,
 }
 
@@ -354,36 +363,36 @@ impl Handler<DeliverEntries> for ShardActor {
         let DeliverEntries { events, from, through, permits } = deliver;
         self.context.metrics.queue_depth.with_label(QueueName::Shards).decrement(events.len() as f64);
         let gap = from > self.delivered;
-        // Raised first: what a panic leaves undelivered is read from the journal again.
+        // Raised first, so that recovery after a panic reads these entries from the journal.
         self.delivered = self.delivered.max(through);
         self.guarded(|shard| {
             if gap {
                 return shard.recover();
             }
-            events.iter().for_each(|(_, happened)| inject_fault("shard", || shard.session_context.item_name(happened)));
+            events.iter().for_each(|(_, update)| inject_fault("shard", || shard.session_context.item_name(update)));
             shard.deliver(events, permits.as_ref());
         });
     }
 }
 
-/// Asks what a user may want next.
+/// Requests recommendations for a user.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RecommendForUser {
-    /// Whose.
+    /// The user.
     pub user: String,
-    /// What is asked.
+    /// The request.
     pub request: RecommendationRequest,
-    /// Told the answer; dropped if there is no room for the question.
+    /// Receives the answer; dropped without one if the session's mailbox is full.
     pub reply: oneshot::Sender<RankedAnswer>,
-    /// What the asker waits in.
+    /// The caller's span.
     pub span: Span,
 }
 
 impl Handler<RecommendForUser> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, ask: RecommendForUser, _: &mut Self::Context) {
-        self.guarded(|shard| shard.ask(ask));
+    fn handle(&mut self, message: RecommendForUser, _: &mut Self::Context) {
+        self.guarded(|shard| shard.recommend(message));
     }
 }

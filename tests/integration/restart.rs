@@ -241,5 +241,5 @@ fn a_damaged_session_record_is_folded_anew() {
     let daemon = home.start(&UNTRAINED);
     assert_eq!(seen(&daemon), [true; 4]);
     let log = fs::read_to_string(home.path().join("log")).unwrap();
-    assert_eq!(log.matches("folded anew").count(), 1, "{log}");
+    assert_eq!(log.matches("the session is rebuilt from the journal").count(), 1, "{log}");
 }

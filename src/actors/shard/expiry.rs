@@ -1,4 +1,4 @@
-//! How a shard's sessions let go of what was kept long enough.
+//! Expiry: removes expired steps from a shard's sessions.
 
 use actix::{Handler, Message};
 use std::sync::Arc;
@@ -8,62 +8,62 @@ use crate::actors::session::ExpireSteps;
 use crate::domain::ExpiryCutoffs;
 use crate::store::{SessionRecord, StoreError};
 
-/// Records that are looked at in one go: it takes a few milliseconds, for which the shard does
-/// nothing else.
-const RECORDS: usize = 500;
+/// Number of stored records examined per message. It blocks the shard for a few milliseconds.
+const PAGE_RECORDS: usize = 500;
 
 impl ShardActor {
-    /// Has the sessions at work let go of it, if `after` is none, and looks at some of the stored
-    /// ones.
-    fn expire(&mut self, ExpireSessions { cutoffs: expired, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
+    /// Removes expired steps from one page of stored records, and from all live sessions if this
+    /// is the first page (`after` is `None`).
+    fn expire(&mut self, ExpireSessions { cutoffs, after }: ExpireSessions) -> Result<ExpiryScan, StoreError> {
         if after.is_none() {
             for active in self.active_sessions.values_mut() {
-                active.actor.do_send(ExpireSteps { cutoffs: Arc::clone(&expired) });
+                active.actor.do_send(ExpireSteps { cutoffs: Arc::clone(&cutoffs) });
                 active.is_dirty = true;
             }
-            self.cutoffs = Some(Arc::clone(&expired));
+            self.cutoffs = Some(Arc::clone(&cutoffs));
         }
         let (own, shards) = self.context.number;
         let sessions = self.context.store.sessions();
-        let page = sessions.page(after.as_deref(), RECORDS)?;
-        let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == RECORDS);
-        // Those at work are stored when they are.
-        let at_rest = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active_sessions.contains_key(user));
-        // Of a damaged record nothing is told; the session is folded anew from a journal that has
-        // nothing of it any more.
-        let at_rest = at_rest.filter_map(|(user, record)| Some((user, record?)));
+        let page = sessions.page(after.as_deref(), PAGE_RECORDS)?;
+        let last = page.last().map(|(user, _)| user.clone()).filter(|_| page.len() == PAGE_RECORDS);
+        // Live sessions are excluded: the next flush stores them.
+        let inactive = page.into_iter().filter(|(user, _)| shard_of(user, shards) == own && !self.active_sessions.contains_key(user));
+        // Skips damaged records. Their sessions are rebuilt from the journal, which no longer
+        // contains the expired entries.
+        let inactive = inactive.filter_map(|(user, record)| Some((user, record?)));
         let changed: Vec<_> =
-            at_rest.filter_map(|(user, mut record)| expire_steps(&mut record, &expired).then_some((user, record))).collect();
+            inactive.filter_map(|(user, mut record)| expire_steps(&mut record, &cutoffs).then_some((user, record))).collect();
         sessions.rewrite(changed.iter().map(|(user, record)| (user.as_str(), record)))?;
         Ok(ExpiryScan { changed: changed.len(), last })
     }
 }
 
-/// Takes out of a record what goes. Whether anything does.
-pub(super) fn expire_steps(record: &mut SessionRecord, expired: &ExpiryCutoffs) -> bool {
-    let went = record.sequence.expire(expired);
-    if went {
+/// Removes expired steps from a record. Returns whether any was removed; the hidden state is then
+/// cleared.
+pub(super) fn expire_steps(record: &mut SessionRecord, cutoffs: &ExpiryCutoffs) -> bool {
+    let changed = record.sequence.expire(cutoffs);
+    if changed {
         record.hidden_state.clear();
     }
-    went
+    changed
 }
 
-/// Asks to let go of what was kept long enough.
+/// Removes expired steps from one page of a shard's sessions.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<ExpiryScan, Arc<StoreError>>")]
 pub struct ExpireSessions {
-    /// What.
+    /// The expiry cutoffs.
     pub cutoffs: Arc<ExpiryCutoffs>,
-    /// The last user whose record was looked at; none at the beginning.
+    /// The last user of the previous page; `None` for the first page.
     pub after: Option<String>,
 }
 
-/// How far a shard has come.
+/// The result of one page of an expiry.
 #[derive(Debug)]
 pub struct ExpiryScan {
-    /// How many stored sessions had something of it.
+    /// Number of stored sessions from which steps were removed.
     pub changed: usize,
-    /// The last user whose record was looked at, if there are more.
+    /// The last user of this page; `None` if it was the last page.
     pub last: Option<String>,
 }
 
@@ -71,8 +71,8 @@ impl Handler<ExpireSessions> for ShardActor {
     type Result = Result<ExpiryScan, Arc<StoreError>>;
 
     fn handle(&mut self, expire: ExpireSessions, _: &mut Self::Context) -> Self::Result {
-        let mut looked = Ok(ExpiryScan { changed: 0, last: None });
-        self.guarded(|shard| looked = shard.expire(expire));
-        looked.map_err(Arc::new)
+        let mut scan = Ok(ExpiryScan { changed: 0, last: None });
+        self.guarded(|shard| scan = shard.expire(expire));
+        scan.map_err(Arc::new)
     }
 }

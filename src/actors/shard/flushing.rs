@@ -1,4 +1,4 @@
-//! How a shard's sessions come to the store.
+//! Storing a shard's changed sessions.
 
 use actix::{ActorFutureExt, Handler, Message, ResponseActFuture, WrapFuture};
 use futures_util::FutureExt;
@@ -10,8 +10,9 @@ use crate::actors::session::SaveSession;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Stores every changed session, in one batch, for [`ShardActor::finish_flush`]. Says whose, and how
-    /// many actors gave no answer: those are gone, and nothing counts as stored.
+    /// Stores every changed session in one batch. Returns their users, for
+    /// [`ShardActor::finish_flush`], and the number of session actors that are gone. If any actor
+    /// is gone, the flush progress does not advance.
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
         let ready = self.reload_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());
@@ -22,27 +23,26 @@ impl ShardActor {
                 users.push(user.clone());
             }
         }
-        let opening = self.store_generation;
-        let (store, stored, number, delivered) =
+        let generation = self.store_generation;
+        let (store, flush_progress, shard, delivered) =
             (self.context.store.clone(), Arc::clone(&self.context.flush_progress), self.context.number.0, self.delivered);
-        let put = async move {
+        let write = async move {
             ready?;
-            let asked = saves.len();
+            let requested = saves.len();
             let records = join_all(saves.into_iter().map(|(user, save)| async move { save.await.ok().map(|record| (user, record)) }));
             let records: Vec<_> = records.await.into_iter().flatten().collect();
-            let gone = asked - records.len();
-            let through = if gone == 0 { stored.min_with(number, delivered) } else { store.sessions().watermark()? };
-            store.sessions().put_if_generation(opening, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
+            let gone = requested - records.len();
+            let through = if gone == 0 { flush_progress.min_with(shard, delivered) } else { store.sessions().watermark()? };
+            store.sessions().put_if_generation(generation, records.iter().map(|(user, record)| (user.as_str(), record)), through)?;
             if gone == 0 {
-                stored.raise(number, delivered);
+                flush_progress.raise(shard, delivered);
             }
             Ok(gone)
         };
-        put.map(|outcome| (users, outcome))
+        write.map(|outcome| (users, outcome))
     }
 
-    /// Notes what became of sessions that were to be stored: those that could not be are still to
-    /// be.
+    /// Records the outcome of a flush. If it failed, its sessions are dirty again.
     pub(super) fn finish_flush(&mut self, users: &[String], outcome: &Result<usize, StoreError>) {
         for user in users {
             if let Some(active) = self.active_sessions.get_mut(user) {

@@ -1,4 +1,4 @@
-//! What a shard shows of its sessions to who only looks.
+//! Read-only views of a shard's sessions.
 
 use actix::{Handler, Message};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use super::ShardActor;
 use crate::actors::session::{GetRecord, SessionView};
 
 impl ShardActor {
-    /// Hands out what a session holds, whether it is at work or stored. Nothing is begun for it,
-    /// and nobody counts as used by it.
-    fn show(&self, GetSessionView { user, reply }: GetSessionView) {
+    /// Sends the record of a live or stored session. Starts no session actor and does not count
+    /// as a use of the session.
+    fn send_session_view(&self, GetSessionView { user, reply }: GetSessionView) {
         match self.active_sessions.get(&user) {
             Some(active) => {
                 let _ = active.actor.try_send(GetRecord { reply });
             }
-            // The asker may have gone meanwhile.
+            // The caller may have stopped waiting.
             None => drop(reply.send(self.context.store.sessions().get(&user).map_err(Arc::new))),
         }
     }
 
-    /// Of the sessions at work whose user's id begins so, those used last, and how many ticks ago
-    /// that was.
-    fn live(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
+    /// Returns the most recently used live sessions whose user id starts with `prefix`, each with
+    /// the time since its last use.
+    fn live_sessions(&self, prefix: &str, limit: usize) -> Vec<(String, Duration)> {
         let matching = self.active_sessions.iter().filter(|(user, _)| user.starts_with(prefix));
         let mut list: Vec<_> = matching.map(|(user, active)| (self.tick.saturating_sub(active.last_tick), user)).collect();
         if limit < list.len() {
@@ -35,31 +35,32 @@ impl ShardActor {
     }
 }
 
-/// Asks for what is known of a user's session, to be looked at.
+/// Requests the record of a user's session, for inspection.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct GetSessionView {
-    /// Whose.
+    /// The user.
     pub user: String,
-    /// Told the record, `None` if there is none; dropped if there is no room for the question.
+    /// Receives the record, or `None` if the user is unknown; dropped without an answer if the
+    /// session's mailbox is full.
     pub reply: oneshot::Sender<SessionView>,
 }
 
 impl Handler<GetSessionView> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, show: GetSessionView, _: &mut Self::Context) {
-        self.guarded(|shard| shard.show(show));
+    fn handle(&mut self, message: GetSessionView, _: &mut Self::Context) {
+        self.guarded(|shard| shard.send_session_view(message));
     }
 }
 
-/// Asks who is at work.
+/// Lists the most recently used live sessions, each with the time since its last use.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<(String, Duration)>")]
 pub struct ListLiveSessions {
-    /// With what their ids begin.
+    /// The prefix that the user ids start with.
     pub prefix: String,
-    /// The most that are wanted: those used last.
+    /// The largest number of sessions to list.
     pub limit: usize,
 }
 
@@ -67,6 +68,6 @@ impl Handler<ListLiveSessions> for ShardActor {
     type Result = Vec<(String, Duration)>;
 
     fn handle(&mut self, ListLiveSessions { prefix, limit }: ListLiveSessions, _: &mut Self::Context) -> Self::Result {
-        self.live(&prefix, limit)
+        self.live_sessions(&prefix, limit)
     }
 }

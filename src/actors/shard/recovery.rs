@@ -1,4 +1,4 @@
-//! How a shard begins again with what is stored and the journal's tail.
+//! Recovery of a shard from the stored records and the journal's tail.
 
 use super::{ActiveSession, ShardActor, shard_of};
 use crate::actors::session::{ApplySessionUpdate, SessionUpdate, Stop};
@@ -7,43 +7,43 @@ use crate::learner::ScoringWorkspace;
 use crate::store::StoreError;
 
 impl ShardActor {
-    /// Starts the user's actor with nothing but what the journal says. That takes a pass over the
-    /// journal: the price of damage.
+    /// Rebuilds a user's session from the journal alone, because its stored record is damaged.
+    /// Reads the whole journal.
     pub(super) fn rebuild_session(&mut self, user: &str) -> Result<&mut ActiveSession, StoreError> {
         let begin = self.context.store.journal().first_offset()?;
-        let mut events: Vec<_> = self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, happened)| happened).collect();
-        for happened in &mut events {
-            self.attach_merged_record(happened, Some(begin))?;
+        let mut updates: Vec<_> = self.updates_since(begin, |other| other == user)?.into_iter().map(|(_, update)| update).collect();
+        for update in &mut updates {
+            self.attach_merged_record(update, Some(begin))?;
         }
         let active = self.start(user, None);
-        active.actor.do_send(ApplySessionUpdate { updates: events, permits: None });
+        active.actor.do_send(ApplySessionUpdate { updates, permits: None });
         active.is_dirty = true;
         Ok(active)
     }
 
-    /// What was delivered of the journal from an offset on, of the users that `wanted` names.
-    pub(super) fn updates_since(&self, from: Offset, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, SessionUpdate)>, StoreError> {
-        let mut events = Vec::new();
+    /// Reads the delivered updates from offset `from` on of the users that `is_wanted` selects.
+    pub(super) fn updates_since(&self, from: Offset, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, SessionUpdate)>, StoreError> {
+        let mut updates = Vec::new();
         for read in self.context.store.journal().entries(from)? {
             let (offset, entry) = read?;
             if offset >= self.delivered {
                 break;
             }
-            events.extend(
-                SessionUpdate::from_entry(offset, entry, &self.context.dictionary, &self.context.kinds).filter(|(user, _)| wanted(user)),
+            updates.extend(
+                SessionUpdate::from_entry(offset, entry, &self.context.dictionary, &self.context.kinds).filter(|(user, _)| is_wanted(user)),
             );
         }
-        Ok(events)
+        Ok(updates)
     }
 
-    /// Goes back to what the store holds where it was opened again, since what was stored last may
-    /// be gone; and tries again what could not be read then.
+    /// Recovers if the store was reopened, because records of the previous opening may be lost.
+    /// Also retries a recovery that failed earlier.
     pub(super) fn reload_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.context.store, self.context.number.0);
-        let opening = store.generation()?;
-        if opening != self.store_generation {
+        let generation = store.generation()?;
+        if generation != self.store_generation {
             self.context.flush_progress.lower(own, store.sessions().watermark()?);
-            self.store_generation = opening;
+            self.store_generation = generation;
             self.needs_recovery = true;
         }
         if self.needs_recovery {
@@ -52,7 +52,7 @@ impl ShardActor {
         if self.needs_recovery { Err(StoreError::NeedsReopen { dir: self.context.store.dir().to_owned() }) } else { Ok(()) }
     }
 
-    /// Lets all session actors go, and puts the journal's tail before those that it concerns.
+    /// Stops all session actors and delivers the journal's tail to new ones.
     pub(super) fn recover(&mut self) {
         self.context.metrics.live_sessions.decrement(self.active_sessions.len() as f64);
         self.active_sessions.drain().for_each(|(_, active)| active.actor.do_send(Stop));
@@ -65,7 +65,10 @@ impl ShardActor {
             }
             Err(error) => {
                 self.needs_recovery = true;
-                tracing::error!(error = &error as &dyn std::error::Error, "the journal's tail could not be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the journal's tail could not be read; the next flush retries the recovery"
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who wants to hear when a user's session moves.
+//! Subscriptions to changes of a user's session.
 
 use actix::{Handler, Message};
 use tokio::sync::watch;
@@ -7,25 +7,25 @@ use super::ShardActor;
 use crate::domain::Offset;
 
 impl ShardActor {
-    /// Notifies a user's subscribers that the session holds every entry before an offset.
+    /// Notifies a user's subscribers that the session holds every entry before `through`.
     pub(super) fn notify_subscribers(&self, user: &str, through: Offset) {
-        if let Some(listened) = self.subscribers.get(user) {
-            listened.send_replace(through);
+        if let Some(sender) = self.subscribers.get(user) {
+            sender.send_replace(through);
         }
     }
 
-    /// Forgets the users whom nobody listens to any more.
+    /// Drops the subscriptions whose receivers are all closed.
     pub(super) fn drop_closed_subscribers(&mut self) {
-        self.subscribers.retain(|_, listened| listened.receiver_count() > 0);
+        self.subscribers.retain(|_, sender| sender.receiver_count() > 0);
     }
 }
 
-/// Asks to hear of each move of a user's session: the offset before which it holds every entry. Who
-/// is slow hears of the last one only.
+/// Subscribes to changes of a user's session. The channel holds the offset before which the
+/// session contains every entry. A slow subscriber sees only the latest value.
 #[derive(Debug, Message)]
 #[rtype(result = "watch::Receiver<Offset>")]
 pub struct Subscribe {
-    /// Whose.
+    /// The user.
     pub user: String,
 }
 
