@@ -1,12 +1,12 @@
-//! The only place that reads the time. Shells hold a [`Clock`]; what lies below them is told the
-//! time as a parameter.
+//! The clock, the only module that reads the system time. Actors and services hold a [`Clock`] and
+//! pass the time to the code below them as a parameter.
 
 use crate::domain::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Tells the time, the world's or a test's own. Clones tell the same time.
+/// A source of the time: the system clock, or a manual clock for tests. Clones share it.
 ///
 /// ```
 /// let clock = sequor::clock::Clock::manual(1_000);
@@ -18,30 +18,31 @@ pub struct Clock(ClockSource);
 
 #[derive(Debug, Clone)]
 enum ClockSource {
-    /// The wall clock, and a moment from which the steady one counts.
+    /// The system clock, with the start of the monotonic clock.
     System { start: Instant },
-    /// Stands still until it is moved.
+    /// A clock that changes only through [`Clock::advance`].
     Manual { start: Timestamp, now: Arc<AtomicI64> },
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Creates a clock that follows the system clock.
     #[must_use]
     pub fn system() -> Self {
         Self(ClockSource::System { start: Instant::now() })
     }
 
-    /// A clock that stands at `now` until it is moved.
+    /// Creates a clock that stays at `now` until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(now: Timestamp) -> Self {
         Self(ClockSource::Manual { start: now, now: Arc::new(AtomicI64::new(now)) })
     }
 
-    /// The time of day, in milliseconds since 1970; it may be set back.
+    /// The wall-clock time in milliseconds since 1970. It can go back when the system clock is
+    /// adjusted.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            // A machine that believes to be before 1970 is at its very beginning.
+            // A system clock before 1970 counts as 1970.
             ClockSource::System { .. } => {
                 SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX))
             }
@@ -49,8 +50,8 @@ impl Clock {
         }
     }
 
-    /// The time since this clock was made; it never goes back, and so measures how long something
-    /// took.
+    /// The monotonic time since this clock was created, for measuring durations. It never goes
+    /// back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -61,8 +62,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock on, by milliseconds; the machine's clock cannot be moved and is left
-    /// alone.
+    /// Advances a manual clock. Has no effect on the system clock.
     pub fn advance(&self, milliseconds: u32) {
         if let ClockSource::Manual { now, .. } = &self.0 {
             now.fetch_add(i64::from(milliseconds), Ordering::SeqCst);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_clock_runs() {
+    fn the_system_clock_advances() {
         let clock = Clock::system();
         let (now, elapsed) = (clock.now(), clock.elapsed());
         assert!(now > 1_700_000_000_000);

@@ -1,32 +1,32 @@
-//! Who was merged into whom.
+//! Aliases: the ids of merged users and the users that they resolve to.
 
 use super::{Entry, Offset, UserMerge};
 use rustc_hash::FxHashSet;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// A merge that was taken, with where it stands in the journal.
+/// An accepted merge, with the offset of its journal entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserAlias {
-    /// Where.
+    /// The offset of the merge.
     pub offset: Offset,
-    /// Who was merged.
+    /// The merged id.
     pub from: Arc<str>,
-    /// Into whom.
+    /// The id that it resolves to.
     pub into: Arc<str>,
 }
 
-/// What changes whom an id leads to.
+/// A change of the aliases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AliasChange {
-    /// Two users are one.
+    /// Two users were merged.
     Merged(UserAlias),
-    /// A user was erased: its id leads nowhere any more, and none leads to it.
+    /// A user was erased: the aliases from and to its id are removed.
     Erased(Arc<str>),
 }
 
 impl AliasChange {
-    /// What an entry says of it, if anything.
+    /// The alias change of an entry, if there is one.
     #[must_use]
     pub fn from_entry(offset: Offset, entry: &Entry) -> Option<Self> {
         match entry {
@@ -39,32 +39,32 @@ impl AliasChange {
     }
 }
 
-/// By the id of a user who was merged, the user into whom: a fold of the journal's merges, of which
-/// the last [`UserAliases::MAX_ALIASES`] are remembered. One writer, the committer, adds; everyone
-/// reads without a lock.
+/// Table from merged ids to their target ids, derived from the journal. It keeps the last
+/// [`UserAliases::MAX_ALIASES`] aliases. The committer is the only writer; all readers are
+/// lock-free.
 #[derive(Debug, Default)]
 pub struct UserAliases {
     into: papaya::HashMap<Arc<str>, Arc<str>, rustc_hash::FxBuildHasher>,
 }
 
 impl UserAliases {
-    /// How many aliases are kept, about 150 bytes each. Events under an id whose alias was dropped
+    /// Maximum number of aliases, about 150 bytes each. Events under an id whose alias was dropped
     /// belong to a new user.
     pub const MAX_ALIASES: usize = 1_000_000;
 
-    /// Who a user is by now.
+    /// The user that a merged id resolves to; `None` if the id was not merged.
     #[must_use]
     pub fn resolve(&self, user: &str) -> Option<Arc<str>> {
         let into = self.into.pin();
         let mut found = into.get(user)?;
-        // A user who was merged is never merged into, so that this comes to an end.
+        // A merged id is never the target of a later merge, so this terminates.
         while let Some(next) = into.get(found) {
             found = next;
         }
         Some(Arc::clone(found))
     }
 
-    /// Every id that leads to a user, in the order of their bytes. Looks at all links.
+    /// All ids that resolve to a user, in byte order. Scans all aliases.
     #[must_use]
     pub fn aliases_of(&self, user: &str) -> Vec<Arc<str>> {
         let into = self.into.pin();
@@ -73,89 +73,89 @@ impl UserAliases {
         ids
     }
 
-    /// How many are remembered.
+    /// Number of aliases.
     #[must_use]
     pub fn len(&self) -> usize {
         self.into.len()
     }
 
-    /// Whether nobody was ever merged.
+    /// Whether there are no aliases.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.into.is_empty()
     }
 }
 
-/// The writer of the links.
+/// The writer of [`UserAliases`].
 #[derive(Debug, Default)]
 pub struct AliasWriter {
-    links: Arc<UserAliases>,
-    /// Oldest first.
+    aliases: Arc<UserAliases>,
+    /// Merged ids with the offsets of their merges, oldest first.
     order: VecDeque<(Offset, Arc<str>)>,
 }
 
 impl AliasWriter {
-    /// What readers read.
+    /// The table for readers.
     #[must_use]
     pub fn aliases(&self) -> Arc<UserAliases> {
-        Arc::clone(&self.links)
+        Arc::clone(&self.aliases)
     }
 
-    /// Remembers what was said of links, in the order of the journal; says at which offsets those
-    /// stood that are forgotten for it. A link that is known already changes nothing.
-    pub fn apply(&mut self, said: impl IntoIterator<Item = AliasChange>) -> Vec<Offset> {
-        let mut forgotten = Vec::new();
-        let into = self.links.into.pin();
-        for said in said {
-            let link = match said {
-                AliasChange::Merged(link) => link,
+    /// Applies changes in journal order. Returns the offsets of the removed aliases. An alias that
+    /// is already known changes nothing.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = AliasChange>) -> Vec<Offset> {
+        let mut removed = Vec::new();
+        let into = self.aliases.into.pin();
+        for change in changes {
+            let alias = match change {
+                AliasChange::Merged(alias) => alias,
                 AliasChange::Erased(user) => {
                     self.order.retain(|(offset, from)| {
-                        let goes = *from == user || into.get(from) == Some(&user);
-                        if goes {
+                        let remove = *from == user || into.get(from) == Some(&user);
+                        if remove {
                             into.remove(from);
-                            forgotten.push(*offset);
+                            removed.push(*offset);
                         }
-                        !goes
+                        !remove
                     });
                     continue;
                 }
             };
-            if into.contains_key(&link.from) {
+            if into.contains_key(&alias.from) {
                 continue;
             }
-            self.order.push_back((link.offset, Arc::clone(&link.from)));
-            into.insert(link.from, link.into);
+            self.order.push_back((alias.offset, Arc::clone(&alias.from)));
+            into.insert(alias.from, alias.into);
             if self.order.len() > UserAliases::MAX_ALIASES
                 && let Some((offset, oldest)) = self.order.pop_front()
             {
                 into.remove(&oldest);
-                forgotten.push(offset);
+                removed.push(offset);
             }
         }
-        forgotten
+        removed
     }
 
-    /// What is to be written together: nothing of it is remembered before it is.
+    /// Starts a batch of entries that are committed together. It does not change the table.
     #[must_use]
     pub fn begin_batch(&self) -> AliasBatch<'_> {
-        AliasBatch { links: &self.links, into: HashMap::new(), erased: FxHashSet::default(), new: Vec::new() }
+        AliasBatch { aliases: &self.aliases, into: HashMap::new(), erased: FxHashSet::default(), new: Vec::new() }
     }
 }
 
-/// The links of a batch of entries, on those that were there before.
+/// The alias changes of a batch of entries, on top of the existing aliases.
 #[derive(Debug)]
 pub struct AliasBatch<'l> {
-    links: &'l UserAliases,
+    aliases: &'l UserAliases,
     into: HashMap<Arc<str>, Arc<str>>,
-    /// Ids that the links from before the batch say nothing of any more.
+    /// Ids that the batch erased: their existing aliases no longer count.
     erased: FxHashSet<Arc<str>>,
     new: Vec<AliasChange>,
 }
 
 impl AliasBatch<'_> {
-    /// Has an entry name who its user is by now. `false` for a merge that says nothing new: who was
-    /// merged stays merged, and nobody is merged into who was merged into it.
+    /// Rewrites the entry to the user that its id resolves to. Returns `false` for a merge that
+    /// changes nothing: a merged id stays merged, and no merge creates a cycle.
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> bool {
         match entry {
             Entry::Event(event) | Entry::Private(event) => self.rename(&mut event.user_id),
@@ -166,9 +166,9 @@ impl AliasBatch<'_> {
                 if from == into || self.resolve(from).is_some() {
                     return false;
                 }
-                let link = UserAlias { offset, from: Arc::from(from.as_str()), into: Arc::from(into.as_str()) };
-                self.into.insert(Arc::clone(&link.from), Arc::clone(&link.into));
-                self.new.push(AliasChange::Merged(link));
+                let alias = UserAlias { offset, from: Arc::from(from.as_str()), into: Arc::from(into.as_str()) };
+                self.into.insert(Arc::clone(&alias.from), Arc::clone(&alias.into));
+                self.new.push(AliasChange::Merged(alias));
             }
             Entry::Erase(erasure) => self.erase(&erasure.user_id),
             Entry::Item(_) | Entry::Model(_) | Entry::Tombstone | Entry::Expire(_) => {}
@@ -180,10 +180,10 @@ impl AliasBatch<'_> {
     #[must_use]
     pub fn ids_of_user(&self, id: &str) -> Vec<Arc<str>> {
         let user = self.resolve(id).unwrap_or_else(|| Arc::from(id));
-        let mut ids: Vec<_> = self.links.aliases_of(&user);
-        for link in self.into.keys() {
-            ids.extend(self.links.aliases_of(link));
-            ids.push(Arc::clone(link));
+        let mut ids: Vec<_> = self.aliases.aliases_of(&user);
+        for alias in self.into.keys() {
+            ids.extend(self.aliases.aliases_of(alias));
+            ids.push(Arc::clone(alias));
         }
         ids.retain(|id| self.resolve(id).as_ref() == Some(&user));
         ids.sort_unstable();
@@ -192,7 +192,7 @@ impl AliasBatch<'_> {
         ids
     }
 
-    /// All of a person's ids are erased, one after the other.
+    /// Erases one id. The caller erases all ids of a user one by one.
     fn erase(&mut self, user: &str) {
         let user: Arc<str> = Arc::from(user);
         self.into.retain(|from, into| *from != user && *into != user);
@@ -200,15 +200,15 @@ impl AliasBatch<'_> {
         self.new.push(AliasChange::Erased(user));
     }
 
-    /// What is new.
+    /// The changes of the batch.
     #[must_use]
     pub fn finish(self) -> Vec<AliasChange> {
         self.new
     }
 
     fn rename(&self, user: &mut String) {
-        if let Some(known) = self.resolve(user) {
-            *user = (*known).to_owned();
+        if let Some(target) = self.resolve(user) {
+            *user = (*target).to_owned();
         }
     }
 
@@ -220,9 +220,9 @@ impl AliasBatch<'_> {
         found
     }
 
-    /// What the links from before the batch say.
+    /// Resolves an id through the aliases from before the batch.
     fn resolve_before(&self, user: &str) -> Option<Arc<str>> {
-        if self.erased.contains(user) { None } else { self.links.resolve(user) }
+        if self.erased.contains(user) { None } else { self.aliases.resolve(user) }
     }
 }
 
@@ -236,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn who_was_merged_stays_merged_and_no_circle_arises() {
-        let mut linker = AliasWriter::default();
-        let mut batch = linker.begin_batch();
+    fn a_merged_id_stays_merged_and_cycles_are_rejected() {
+        let mut writer = AliasWriter::default();
+        let mut batch = writer.begin_batch();
         let mut admit = |offset, from, into| {
             let mut entry = merge(from, into);
             let admitted = batch.admit(offset, &mut entry);
@@ -246,55 +246,55 @@ mod tests {
             admitted.then_some(merge.into)
         };
         assert_eq!(admit(0, "anon", "ann").as_deref(), Some("ann"));
-        assert_eq!(admit(1, "anon", "ann"), None, "it is known");
+        assert_eq!(admit(1, "anon", "ann"), None, "it is already merged");
         assert_eq!(admit(1, "anon", "bob"), None, "another user of the same browser");
-        assert_eq!(admit(1, "ann", "anon"), None, "a circle");
+        assert_eq!(admit(1, "ann", "anon"), None, "a cycle");
         assert_eq!(admit(1, "ann", "ann"), None);
-        assert_eq!(admit(1, "phone", "anon").as_deref(), Some("ann"), "into whom it is by now");
+        assert_eq!(admit(1, "phone", "anon").as_deref(), Some("ann"), "the target is resolved");
         let new = batch.finish();
-        assert_eq!(linker.aliases().resolve("anon"), None, "nothing counts before it is written");
-        assert!(linker.apply(new.clone()).is_empty());
-        linker.apply(new);
-        assert_eq!(linker.aliases().len(), 2);
-        // A whole user goes on as another one.
-        let mut batch = linker.begin_batch();
+        assert_eq!(writer.aliases().resolve("anon"), None, "a batch changes nothing until it is applied");
+        assert!(writer.apply(new.clone()).is_empty());
+        writer.apply(new);
+        assert_eq!(writer.aliases().len(), 2);
+        // A user with merged ids is merged into another one.
+        let mut batch = writer.begin_batch();
         assert!(batch.admit(5, &mut merge("ann", "anna")));
         let new = batch.finish();
-        linker.apply(new);
+        writer.apply(new);
         for id in ["anon", "phone", "ann"] {
-            assert_eq!(linker.aliases().resolve(id).as_deref(), Some("anna"));
+            assert_eq!(writer.aliases().resolve(id).as_deref(), Some("anna"));
         }
-        assert!(!linker.begin_batch().admit(6, &mut merge("anna", "phone")));
+        assert!(!writer.begin_batch().admit(6, &mut merge("anna", "phone")));
     }
 
     #[test]
-    fn who_is_erased_is_nobody_and_nobody_leads_there() {
+    fn erasing_a_user_removes_all_its_aliases() {
         let ids = |ids: Vec<Arc<str>>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut linker = AliasWriter::default();
-        let mut batch = linker.begin_batch();
+        let mut writer = AliasWriter::default();
+        let mut batch = writer.begin_batch();
         for (offset, from, into) in [(0, "phone", "ann"), (1, "ann", "anna"), (2, "tv", "bob")] {
             assert!(batch.admit(offset, &mut merge(from, into)));
         }
         assert_eq!(ids(batch.ids_of_user("phone")), ["anna", "ann", "phone"]);
         let new = batch.finish();
-        linker.apply(new);
-        let mut batch = linker.begin_batch();
+        writer.apply(new);
+        let mut batch = writer.begin_batch();
         assert!(batch.admit(3, &mut merge("tablet", "ann")));
-        let person = ids(batch.ids_of_user("ann"));
-        assert_eq!(person, ["anna", "ann", "phone", "tablet"]);
-        for user_id in person {
+        let erased_ids = ids(batch.ids_of_user("ann"));
+        assert_eq!(erased_ids, ["anna", "ann", "phone", "tablet"]);
+        for user_id in erased_ids {
             assert!(batch.admit(4, &mut Entry::Erase(UserErasure { user_id, unlearn: false, timestamp: 0 })));
         }
         let mut event = Entry::Consent(ConsentChange { user_id: "phone".to_owned(), consent: Consent::None, timestamp: 0 });
         assert!(batch.admit(8, &mut event));
         assert!(matches!(event, Entry::Consent(change) if change.user_id == "phone"), "a new user");
-        assert!(batch.admit(9, &mut merge("phone", "cyd")), "who may be merged like any");
+        assert!(batch.admit(9, &mut merge("phone", "cyd")), "it can be merged again");
         let new = batch.finish();
-        assert_eq!(linker.apply(new), [1, 3, 0], "where the links stood that are no more");
-        let links = linker.aliases();
-        assert_eq!(links.len(), 2);
-        assert_eq!(links.resolve("phone").as_deref(), Some("cyd"));
-        assert_eq!(links.resolve("tv").as_deref(), Some("bob"));
-        assert_eq!((links.resolve("ann"), links.resolve("tablet")), (None, None));
+        assert_eq!(writer.apply(new), [1, 3, 0], "the offsets of the removed aliases");
+        let aliases = writer.aliases();
+        assert_eq!(aliases.len(), 2);
+        assert_eq!(aliases.resolve("phone").as_deref(), Some("cyd"));
+        assert_eq!(aliases.resolve("tv").as_deref(), Some("bob"));
+        assert_eq!((aliases.resolve("ann"), aliases.resolve("tablet")), (None, None));
     }
 }

@@ -1,36 +1,36 @@
-//! From candidates to a recommendation.
+//! Candidates, recommendations, and the parts of a recommendation response.
 
 use super::ItemIx;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Where a candidate came from.
+/// The source of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceName {
     /// Scored by the network over the whole catalog.
     Network,
-    /// Clusters of item embeddings, searched like an inverted file.
+    /// Clusters of item embeddings, searched like an inverted file index.
     Clusters,
-    /// Item-to-item transitions.
+    /// Item-to-item transition counts.
     Transitions,
-    /// Sessions like this one.
+    /// Nearest-neighbour sessions.
     Neighbours,
-    /// What many choose now.
+    /// Trending items by exponentially decayed counts.
     Trending,
-    /// Items that few know yet.
+    /// New items with few interactions.
     New,
-    /// The session's own items.
+    /// Items of the user's current session.
     Session,
 }
 
 impl SourceName {
-    /// Every source, in the order in which ties between them are broken.
+    /// All sources, in the order that breaks ties.
     pub const ALL: [Self; 7] =
         [Self::Network, Self::Clusters, Self::Transitions, Self::Neighbours, Self::Trending, Self::New, Self::Session];
 
-    /// The name in answers, settings and metric labels.
+    /// The name in responses, settings and metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,88 +45,89 @@ impl SourceName {
     }
 }
 
-/// An item that a source brought, not yet ranked.
+/// An item with its score and source, before result selection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// The item.
     pub item: ItemIx,
-    /// The score by which it stands in the list; comparable only within one answer.
+    /// The ranking score; comparable only within one response.
     pub score: f32,
-    /// The source that brought it (the first by [`SourceName::ALL`] where several did).
+    /// The source of the item; the first by [`SourceName::ALL`] if several sources contain it.
     pub source: SourceName,
 }
 
-/// Ranked candidates that an answer left out, each by the first of these rules that it broke.
+/// Numbers of ranked candidates that the response omits, each counted under the first rule that it
+/// breaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Removed)]
 pub struct RemovalCounts {
-    /// The request named them.
+    /// Excluded by the request.
     pub excluded: usize,
-    /// The user has seen them, and the request wants none of these.
+    /// Already seen by the user, if the request omits seen items.
     pub seen: usize,
-    /// The filter did not admit them.
+    /// Rejected by the filter.
     pub filtered: usize,
-    /// They cannot be had: not available, not yet published, expired or deleted.
+    /// Not recommendable: unavailable, not yet published, expired or deleted.
     pub unavailable: usize,
-    /// Enough of their category stood before them.
+    /// Omitted because enough items of the same category rank higher.
     pub diversity: usize,
 }
 
 impl RemovalCounts {
-    /// All of them.
+    /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> usize {
         self.excluded + self.seen + self.filtered + self.unavailable + self.diversity
     }
 }
 
-/// What an answer falls short of.
+/// The reason why a response is less specific than requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// Nothing: it is what was asked for.
+    /// No fallback: the response is as requested.
     #[default]
     None,
-    /// Nothing is known of the user: the answer is the same for all of these.
+    /// The user is unknown. The response is the same for all unknown users.
     UnknownUser,
-    /// None of the items sent along is known.
+    /// None of the items in the request is known.
     UnknownItems,
-    /// There is no item at all.
+    /// There are no items.
     EmptyCatalog,
-    /// What the request rules out left fewer than were wanted. The most popular of the rest fill
-    /// the list, as far as there are any.
+    /// The rules of the request left too few candidates. The most popular of the remaining items
+    /// fill the list, as far as there are any.
     FilteredOut,
 }
 
-/// One recommended item, as it is answered.
+/// One recommended item of a response.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Recommended)]
 pub struct RecommendedItem {
-    /// The item.
+    /// The item's id.
     pub item_id: String,
-    /// Higher is better; comparable only within one answer.
+    /// The ranking score: higher is better; comparable only within one response.
     pub score: f32,
-    /// The source that brought it.
+    /// The source of the item.
     pub source: SourceName,
-    /// The value that is predicted of its being chosen, if any is.
+    /// The predicted value of an interaction with the item, if the model predicts one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interest: Option<f32>,
-    /// Why it is here, if that was asked.
+    /// The explanation, if the request asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ItemExplanation>,
 }
 
-/// Why an item is recommended, as it is answered.
+/// The explanation of a recommended item.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Explained)]
 pub struct ItemExplanation {
-    /// What each source that knows the item gives it, in (0, 1].
+    /// The score of each source that contains the item, in (0, 1].
     pub sources: BTreeMap<&'static str, f32>,
-    /// The event of the session that moved it up the most.
+    /// The event of the session that raised the item's rank the most.
     pub moved_by: Option<InfluentialEvent>,
 }
 
-/// The event that moved an item up, as it is answered.
+/// The event that raised an item's rank.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = MovedBy)]
 pub struct InfluentialEvent {
@@ -135,25 +136,25 @@ pub struct InfluentialEvent {
     /// The event's kind.
     #[serde(rename = "type")]
     pub kind: String,
-    /// How many events of the session came after it.
+    /// Number of later events in the session.
     pub events_back: usize,
     /// The recommended item's rank among all candidates, 1 for the best.
     pub rank: usize,
-    /// The rank that it would have without that event; `None` if it would be no candidate.
+    /// The rank without that event; `None` if the item would not be a candidate.
     pub rank_without: Option<usize>,
 }
 
-/// A ranked answer to "what next?".
+/// A response with ranked recommendations.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Recommendation {
-    /// Names this answer in the journal.
+    /// The id of the response in the journal.
     pub recommendation_id: String,
-    /// The version of the weights that ranked it.
+    /// The version of the model weights that ranked it.
     pub weights_version: u64,
-    /// Best first.
+    /// The items, best first.
     pub items: Vec<RecommendedItem>,
-    /// What the answer falls short of.
+    /// Why the response is less specific than requested.
     pub fallback: Fallback,
-    /// How many ranked candidates were left out.
+    /// Numbers of omitted candidates.
     pub removed: RemovalCounts,
 }

@@ -1,23 +1,23 @@
-//! What the catalog says of every item.
+//! The catalog: the attributes of all items.
 
 use super::{Item, ItemIx, ItemOperation, PagedVec, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What the catalog says of one item.
+/// The catalog's state of one item.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 enum CatalogSlot {
-    /// Nothing: the item is known by its events, if at all.
+    /// No attributes: the item is known only from events, or not at all.
     #[default]
     Blank,
-    /// What it is.
+    /// The item has attributes.
     Described(Arc<Item>),
-    /// It is gone.
+    /// The item was deleted.
     Deleted,
 }
 
-/// The items' attributes by number: a fold of the journal's catalog changes. Clones share what has
-/// not changed.
+/// The items' attributes by number, derived from the catalog changes in the journal. Clones share
+/// unchanged pages.
 ///
 /// ```
 /// use sequor::domain::{Catalog, Item, ItemOperation};
@@ -31,54 +31,54 @@ enum CatalogSlot {
 /// ```
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Catalog {
-    places: PagedVec<CatalogSlot, 64>,
+    slots: PagedVec<CatalogSlot, 64>,
     described: usize,
 }
 
-/// What an item is of which the catalog says nothing.
+/// The attributes of an item that the catalog does not describe.
 static BLANK: Item =
     Item { categories: Vec::new(), brand: None, price: None, tags: Vec::new(), available: true, published: None, expires: None };
 
 impl Catalog {
-    /// Takes in a change. A patch of an item that is only known by its events describes it; one of
-    /// a deleted item changes nothing.
-    pub fn apply(&mut self, item: ItemIx, act: &ItemOperation) {
-        self.places.grow(item as usize + 1, CatalogSlot::default);
-        let Some(place) = self.places.get_mut(item as usize) else { return };
-        let was = matches!(place, CatalogSlot::Described(_));
-        match (act, &mut *place) {
-            (ItemOperation::Put(new), _) => *place = CatalogSlot::Described(Arc::new(new.clone())),
-            (ItemOperation::Delete, _) => *place = CatalogSlot::Deleted,
+    /// Applies a change. A patch of an item without attributes creates them; a patch of a deleted
+    /// item changes nothing.
+    pub fn apply(&mut self, item: ItemIx, operation: &ItemOperation) {
+        self.slots.grow(item as usize + 1, CatalogSlot::default);
+        let Some(slot) = self.slots.get_mut(item as usize) else { return };
+        let was = matches!(slot, CatalogSlot::Described(_));
+        match (operation, &mut *slot) {
+            (ItemOperation::Put(new), _) => *slot = CatalogSlot::Described(Arc::new(new.clone())),
+            (ItemOperation::Delete, _) => *slot = CatalogSlot::Deleted,
             (ItemOperation::Patch(patch), CatalogSlot::Described(known)) => patch.apply(Arc::make_mut(known)),
             (ItemOperation::Patch(patch), CatalogSlot::Blank) => {
                 let mut new = Item::default();
                 patch.apply(&mut new);
-                *place = CatalogSlot::Described(Arc::new(new));
+                *slot = CatalogSlot::Described(Arc::new(new));
             }
             (ItemOperation::Patch(_), CatalogSlot::Deleted) => {}
         }
-        let is = matches!(place, CatalogSlot::Described(_));
+        let is = matches!(slot, CatalogSlot::Described(_));
         self.described = self.described + usize::from(is) - usize::from(was);
     }
 
-    /// What an item is; one that the catalog does not describe is blank and available. `None` for a
-    /// deleted one.
+    /// The attributes of an item; an item without attributes is blank and available. `None` for a
+    /// deleted item.
     #[must_use]
     pub fn get(&self, item: ItemIx) -> Option<&Item> {
-        match self.places.get(item as usize) {
+        match self.slots.get(item as usize) {
             None | Some(CatalogSlot::Blank) => Some(&BLANK),
             Some(CatalogSlot::Described(known)) => Some(known),
             Some(CatalogSlot::Deleted) => None,
         }
     }
 
-    /// What an item is, if it may be recommended at a time.
+    /// The attributes of an item that can be recommended at time `now`; `None` otherwise.
     #[must_use]
     pub fn get_recommendable(&self, item: ItemIx, now: Timestamp) -> Option<&Item> {
         self.get(item).filter(|known| known.is_recommendable(now))
     }
 
-    /// How many items are described.
+    /// Number of items with attributes.
     #[must_use]
     pub fn described_count(&self) -> usize {
         self.described
@@ -101,6 +101,10 @@ mod tests {
         assert_eq!((catalog.described_count(), catalog.get(3)), (0, None));
         catalog.apply(3, &ItemOperation::Put(Item::default()));
         assert_eq!((catalog.described_count(), catalog.get(3)), (1, Some(&Item::default())));
-        assert_eq!((catalog.get(2), catalog.get(99)), (Some(&Item::default()), Some(&Item::default())), "what is not described is blank");
+        assert_eq!(
+            (catalog.get(2), catalog.get(99)),
+            (Some(&Item::default()), Some(&Item::default())),
+            "an item without attributes is blank"
+        );
     }
 }

@@ -1,26 +1,26 @@
-//! What a user lets be done with what they do.
+//! Consent of a user to storing and learning from events.
 
 use super::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How far a user's consent goes: each level contains those before it.
+/// A consent level. Each level includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consent {
-    /// Nothing is kept: an answer follows from what the request itself tells.
+    /// Nothing is stored: a response uses only the request itself.
     None,
-    /// The user's own sequence is kept, to answer from; nobody else's answers learn from it.
+    /// The user's own sequence is stored to answer this user. The model does not learn from it.
     Session,
-    /// It is kept and learned from.
+    /// Events are stored, and the model learns from them.
     #[default]
     Full,
 }
 
 impl Consent {
-    /// Every level, from the least to the furthest.
+    /// All levels, in ascending order.
     pub const ALL: [Self; 3] = [Self::None, Self::Session, Self::Full];
 
-    /// Its name.
+    /// The level's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -30,43 +30,44 @@ impl Consent {
         }
     }
 
-    /// The level of that name.
+    /// The level with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 
-/// What a sender tells, with how far the consent to just this goes, if that is told, too.
+/// A value from a sender, with the consent that the sender states for this value alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WithConsent<T = Event> {
-    /// What is told.
+    /// The value.
     pub value: T,
-    /// How far the consent goes; `None` leaves it to what the user said, or else to the settings.
+    /// The stated consent; `None` uses the user's stored consent, or else the default of the
+    /// settings.
     pub consent: Option<Consent>,
 }
 
 impl<T> WithConsent<T> {
-    /// The same consent to something made of it.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> WithConsent<U> {
-        WithConsent { value: make(self.value), consent: self.consent }
+    /// Converts the value and keeps the consent.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> WithConsent<U> {
+        WithConsent { value: convert(self.value), consent: self.consent }
     }
 }
 
 impl<T> From<T> for WithConsent<T> {
-    fn from(what: T) -> Self {
-        Self { value: what, consent: None }
+    fn from(value: T) -> Self {
+        Self { value, consent: None }
     }
 }
 
-/// From here on a user's consent goes as far as this. What was kept before stays: to have that
-/// removed, the user is erased.
+/// A change of a user's consent, valid from this entry on. Earlier data stays; an erasure removes
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsentChange {
-    /// Whose.
+    /// The user.
     pub user_id: String,
-    /// How far.
+    /// The new level.
     pub consent: Consent,
-    /// When it was said.
+    /// The time of the change.
     pub timestamp: Timestamp,
 }

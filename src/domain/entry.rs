@@ -1,38 +1,37 @@
-//! What the journal holds.
+//! The entries of the journal.
 
 use super::{ConsentChange, Event, Expiry, ItemChange, ModelChange, SourceName, Timestamp, UserErasure, UserMerge};
 use serde::{Deserialize, Serialize};
 
-/// One journalled fact. Everything that is learned or remembered is a fold of these, in their
-/// order. A new variant goes to the end: the journal keeps them by place.
+/// One journal entry. All learned and stored state is derived from the entries, in their order. Add
+/// new variants at the end: the encoding numbers variants by position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
-    /// A user did something.
+    /// An event of a user.
     Event(Event),
-    /// A list was shown to a user.
+    /// A recommendation list that was shown to a user.
     Impression(Impression),
-    /// The catalog says something of an item.
+    /// A catalog change of an item.
     Item(ItemChange),
-    /// The model is steered.
+    /// An operation on the model.
     Model(ModelChange),
-    /// Two users turn out to be one.
+    /// A merge of two users.
     Merge(UserMerge),
-    /// A user did something, to be answered from and not to be learned from.
+    /// An event that updates the user's session but is excluded from learning.
     Private(Event),
-    /// How far a user's consent goes.
+    /// A change of a user's consent.
     Consent(ConsentChange),
-    /// A user is to be forgotten. Once that is done it is a [`Entry::Tombstone`], too.
+    /// The erasure of a user. The erasure replaces this entry with a [`Entry::Tombstone`], too.
     Erase(UserErasure),
-    /// What stood here was erased, or was kept long enough. It keeps its place, so that the others
-    /// keep theirs.
+    /// The place of an erased or expired entry, so that other entries keep their offsets.
     #[serde(rename = "Blank")]
     Tombstone,
-    /// What is older than its kind is kept for is no more.
+    /// The expiry of entries that are older than their retention period.
     Expire(Expiry),
 }
 
 impl Entry {
-    /// Whether an expiry removes the entry, by the entry's own kind and time.
+    /// Whether an expiry removes the entry, by the entry's kind and timestamp.
     #[must_use]
     pub fn is_expired_by(&self, expiry: &Expiry) -> bool {
         match self {
@@ -46,13 +45,13 @@ impl Entry {
 }
 
 impl Entry {
-    /// The event, if it is one, learned from or not.
+    /// The event, if the entry is one, private or not.
     #[must_use]
     pub fn as_event(&self) -> Option<&Event> {
         if let Self::Event(event) | Self::Private(event) = self { Some(event) } else { None }
     }
 
-    /// The users whom it is about: none, one, or the two of a merge.
+    /// The users of the entry: none, one, or the two of a merge.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         let users: [Option<&str>; 2] = match self {
             Self::Event(event) | Self::Private(event) => [Some(&event.user_id), None],
@@ -65,7 +64,7 @@ impl Entry {
         users.into_iter().flatten()
     }
 
-    /// When it happened: before everything else, for what was erased.
+    /// The time of the entry; the earliest possible time for a tombstone.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match self {
@@ -82,16 +81,16 @@ impl Entry {
     }
 }
 
-/// A recommendation as it was shown, so that the event that follows can be credited to it.
+/// A recommendation list that was shown to a user, so that later events can be attributed to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Impression {
-    /// The id that the answer carried.
+    /// The id of the response.
     pub recommendation_id: String,
-    /// To whom it was shown.
+    /// The user.
     pub user_id: String,
-    /// When.
+    /// The time of the response.
     pub timestamp: Timestamp,
-    /// The version of the weights that ranked it.
+    /// The version of the model weights that ranked it.
     pub weights_version: u64,
     /// The items, best first.
     pub items: Vec<ImpressionItem>,
@@ -102,6 +101,6 @@ pub struct Impression {
 pub struct ImpressionItem {
     /// The item.
     pub item_id: String,
-    /// Which source brought it.
+    /// The source of the item.
     pub source: SourceName,
 }

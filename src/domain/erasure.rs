@@ -1,4 +1,4 @@
-//! A user is forgotten.
+//! Erasure of a user.
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 /// has an entry of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserErasure {
-    /// The id.
+    /// The erased user id.
     pub user_id: String,
-    /// What was learned is to be learned anew without it.
+    /// Whether the model is to be trained again without the user's entries.
     pub unlearn: bool,
-    /// When it was asked.
+    /// The time of the request.
     pub timestamp: Timestamp,
 }

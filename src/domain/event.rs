@@ -1,25 +1,26 @@
-//! One interaction: who, what, which item, when, how much.
+//! Events: the interactions of users with items.
 
 use super::{EventKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// One validated interaction of a user. What reaches this type has passed every limit of `capture`.
+/// One validated interaction of a user. The `ingest` module enforces all limits before it creates
+/// an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// The sender's id of this event; its repetition is a duplicate.
+    /// The sender's id of the event, for deduplication.
     pub event_id: Option<String>,
-    /// Who acted: a known user or a generated anonymous id.
+    /// The user: a known id or a generated anonymous id.
     pub user_id: String,
-    /// The visit, if the site bounds visits itself; a new one begins a new session.
+    /// The site's own session id, if it sends one; a new id starts a new session.
     pub session_id: Option<String>,
-    /// What was done.
+    /// The kind of the interaction.
     pub kind: EventKind,
-    /// On which item; `None` for a search that names none.
+    /// The item; `None` for a search without an item.
     pub item_id: Option<String>,
-    /// How much (rating, seconds played, price, …); `None` takes the kind's configured value.
+    /// The magnitude (rating, seconds played, price, …); `None` uses the kind's configured value.
     pub value: Option<f32>,
-    /// When.
+    /// The time of the interaction.
     pub timestamp: Timestamp,
-    /// Whatever else the sender told, as a JSON object; `None` if nothing.
+    /// Additional properties from the sender, as a JSON object; `None` if there are none.
     pub properties: Option<String>,
 }

@@ -1,17 +1,17 @@
-//! What a user did: the kinds of event, which of them are choices, and what each is worth.
+//! Event kinds, and their rules: whether a kind is a prediction target, and its default value.
 
 use super::KindId;
 use serde::{Deserialize, Serialize};
 
-/// The kind of an interaction. The journal keeps it by name, so that a setting never changes what
-/// an old event meant.
+/// The kind of an interaction. The journal stores it by name, so that a change of settings never
+/// changes the meaning of old events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
-    /// An item's page was looked at.
+    /// An item's page was viewed.
     View,
     /// An item was clicked.
     Click,
-    /// Something was searched for; may name no item.
+    /// A search, with or without an item.
     Search,
     /// An item was put into the cart.
     Cart,
@@ -31,7 +31,7 @@ pub enum EventKind {
     Play,
     /// An item was dismissed.
     Dismiss,
-    /// A kind of the site's own, named in the settings.
+    /// A custom kind from the settings.
     Custom(String),
 }
 
@@ -52,7 +52,7 @@ const BUILT_IN: [(EventKind, &str, bool, f32); 12] = [
 ];
 
 impl EventKind {
-    /// The kind's name as it is written in requests and files.
+    /// The kind's name in requests and files.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -61,25 +61,24 @@ impl EventKind {
         }
     }
 
-    /// The kind of that name; an unknown name is a [`EventKind::Custom`], which [`EventKinds::id`]
-    /// then accepts or refuses.
+    /// The kind of this name. An unknown name becomes [`EventKind::Custom`]; [`EventKinds::id`]
+    /// then accepts or rejects it.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         BUILT_IN.iter().find(|(_, built_in, ..)| *built_in == name).map_or_else(|| Self::Custom(name.to_owned()), |(kind, ..)| kind.clone())
     }
 }
 
-/// What a kind of event means for learning.
+/// The rule of an event kind for learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindRule {
-    /// Something was chosen: the event is a target to predict. Kinds that are not only inform.
+    /// Whether events of this kind are prediction targets. Other kinds only serve as input.
     pub target: bool,
-    /// What such an event is worth to the interest head when it carries no value of its own.
+    /// The value for the interest head if the event has no value of its own.
     pub value: f32,
 }
 
-/// The table of kinds in force: the built-in ones, then those that the settings add, in their
-/// order.
+/// The table of active kinds: the built-in ones, then those of the settings in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventKinds {
     rules: Vec<(EventKind, KindRule)>,
@@ -93,48 +92,48 @@ impl Default for EventKinds {
 }
 
 impl EventKinds {
-    /// The largest number of kinds, built-in and custom together.
+    /// Maximum number of kinds, built-in and custom together.
     pub const MAX: usize = 64;
 
-    /// Sets the rule of a kind, adding it if it is new. Returns `false`, changing nothing, if the
-    /// table is full.
+    /// Sets the rule of a kind, or adds the kind. Returns `false`, changing nothing, if the table
+    /// is full.
     pub fn set(&mut self, kind: EventKind, rule: KindRule) -> bool {
         if let Some((_, old)) = self.rules.iter_mut().find(|(known, _)| *known == kind) {
             *old = rule;
             return true;
         }
-        let room = self.rules.len() < Self::MAX;
-        if room {
+        let has_room = self.rules.len() < Self::MAX;
+        if has_room {
             self.rules.push((kind, rule));
         }
-        room
+        has_room
     }
 
-    /// The id of a kind, or `None` if neither built in nor configured.
+    /// The id of a kind; `None` if it is neither built in nor configured.
     #[must_use]
     pub fn id(&self, kind: &EventKind) -> Option<KindId> {
-        self.rules.iter().position(|(known, _)| known == kind).and_then(|place| KindId::try_from(place).ok())
+        self.rules.iter().position(|(known, _)| known == kind).and_then(|index| KindId::try_from(index).ok())
     }
 
-    /// The rule of a kind; an unknown one only informs.
+    /// The rule of a kind. An unknown kind is no target.
     #[must_use]
     pub fn rule(&self, id: KindId) -> KindRule {
         self.rules.get(usize::from(id)).map_or(KindRule { target: false, value: 0.0 }, |(_, rule)| rule.clone())
     }
 
-    /// How many kinds there are.
+    /// Number of kinds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Never: the built-in kinds are always there.
+    /// Whether the table is empty; never, because it contains the built-in kinds.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The names in force, in the order of their ids.
+    /// The names of the kinds, in the order of their ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|(kind, _)| kind.name())
     }

@@ -1,4 +1,4 @@
-//! Numbers that identify things: offsets, times, items, kinds.
+//! Numeric identifiers: offsets, times, items, kinds.
 
 /// The position of an entry in the journal: 0 for the first one ever, then consecutive.
 pub type Offset = u64;
@@ -9,6 +9,6 @@ pub type Timestamp = i64;
 /// The dense number of an item, in the order in which the journal first names items.
 pub type ItemIx = u32;
 
-/// The dense number of a kind of event: its index in the configured kinds, which the network
-/// embeds.
+/// The dense number of an event kind: its index in the configured kinds. The network has an
+/// embedding per kind.
 pub type KindId = u8;

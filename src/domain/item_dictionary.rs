@@ -4,11 +4,10 @@ use super::{ItemIx, Offset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The append-only table of items, shared by all: one writer (the committer) adds, everyone reads
-/// without a lock.
+/// Append-only table of item names. The committer is the only writer; all readers are lock-free.
 ///
-/// A number, once given, never changes and never goes, so that readers of an older snapshot and of
-/// a newer one mean the same item by it.
+/// An assigned number never changes and is never removed, so readers of different snapshots mean
+/// the same item by it.
 ///
 /// ```
 /// let items = sequor::domain::ItemDictionary::default();
@@ -26,8 +25,8 @@ pub struct ItemDictionary {
 }
 
 impl ItemDictionary {
-    /// The item's number, given now if it has none. Only one thread may call this: the order of
-    /// calls is the numbering.
+    /// Returns the item's number, or assigns the next one. Only one thread may call this, because
+    /// the order of calls determines the numbers.
     pub fn intern(&self, name: &str) -> ItemIx {
         if let Some(known) = self.get(name) {
             return known;
@@ -38,13 +37,14 @@ impl ItemDictionary {
         number
     }
 
-    /// Says that every item named before this offset of the journal has its number. Never lowered.
+    /// Raises the watermark: all items of journal entries before this offset have numbers. The
+    /// watermark never decreases.
     pub fn advance_watermark(&self, through: Offset) {
         self.through.fetch_max(through, Ordering::Release);
     }
 
-    /// Every item named before this offset of the journal has its number: who reads the journal and
-    /// asks for numbers stops here.
+    /// The watermark: all items of journal entries before this offset have numbers. Readers that
+    /// map journal entries to item numbers must stop here.
     #[must_use]
     pub fn watermark(&self) -> Offset {
         self.through.load(Ordering::Acquire)
@@ -62,13 +62,13 @@ impl ItemDictionary {
         self.names.get(item as usize).cloned()
     }
 
-    /// How many items are numbered.
+    /// Number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.count()
     }
 
-    /// Whether none is.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,16 +1,16 @@
-//! Two users turn out to be one.
+//! Merge of two users.
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// From here on there is one user where there were two: what `from` did was done by `into`, and so
-/// is what comes from `from` later.
+/// The merge of user `from` into user `into`: all past and future entries of `from` belong to
+/// `into`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserMerge {
-    /// Who is forgotten, commonly an anonymous visitor.
+    /// The id that becomes an alias, usually of an anonymous visitor.
     pub from: String,
-    /// Who goes on.
+    /// The user that remains.
     pub into: String,
-    /// When.
+    /// The time of the merge.
     pub timestamp: Timestamp,
 }

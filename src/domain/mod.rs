@@ -1,5 +1,5 @@
-//! Plain data that every room speaks: events, items, sessions, candidates, recommendations. No I/O,
-//! no clock, no randomness.
+//! Plain data types that all layers share: events, items, sessions, candidates, recommendations. No
+//! I/O, no clock, no randomness.
 
 mod aliases;
 mod candidate;

@@ -1,45 +1,46 @@
-//! What is done to the model from outside the stream of events.
+//! Operations on the model.
 
 use super::{Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An act that changes what is learned from here on. It stands in the journal, so that what was
-/// learned stays a fold of it.
+/// An operation that changes the model from this entry on. It is in the journal, so that the
+/// learned state can be derived from the journal alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelChange {
-    /// When.
+    /// The time of the operation.
     pub timestamp: Timestamp,
-    /// What is done.
+    /// The operation.
     #[serde(rename = "act")]
     pub operation: ModelOperation,
-    /// Who or what asked for it.
+    /// The cause of the operation.
     pub cause: ModelChangeCause,
 }
 
-/// What can be done to the model. A new variant goes to the end: the journal keeps them by place.
+/// An operation on the model. Add new variants at the end: the encoding numbers variants by
+/// position.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ModelOperation {
-    /// Network, ranker and clusters become what they were before the journal's entry `to`. What is
-    /// counted and remembered stays.
+    /// Restores network, ranker and clusters to their state before the journal entry `to`. Counts
+    /// and stored user state stay.
     Rollback {
-        /// The first entry that they do not contain.
+        /// The first entry that the restored state does not contain.
         to: Offset,
     },
-    /// Nothing is learned any more, while sessions go on and items are named.
+    /// Pauses learning. Sessions continue, and new items get numbers.
     Pause,
-    /// Learning goes on.
+    /// Resumes learning.
     Resume,
-    /// The network's step size is another, above 0.
+    /// Sets the network's learning rate, above 0.
     LearningRate {
-        /// The new one.
+        /// The new learning rate.
         value: f32,
     },
-    /// The items are clustered anew before their time.
+    /// Rebuilds the item clusters before the next scheduled time.
     Recluster,
 }
 
 impl ModelOperation {
-    /// The name that the API and the export have for it.
+    /// The name in the API and in exports.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -52,19 +53,19 @@ impl ModelOperation {
     }
 }
 
-/// Why something is done to the model. A new variant goes to the end.
+/// The cause of a model operation. Add new variants at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelChangeCause {
-    /// Somebody asked for it.
+    /// A request of an operator.
     Operator,
-    /// The training's loss rose or was not finite.
+    /// The training loss rose or was not finite.
     Loss,
-    /// The live quality fell.
+    /// The live quality metric fell.
     Quality,
 }
 
 impl ModelChangeCause {
-    /// The name that the API, the export and the metrics have for it.
+    /// The name in the API, in exports and in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

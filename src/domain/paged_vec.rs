@@ -1,11 +1,11 @@
-//! A growing table whose copies share what has not changed.
+//! A growable vector whose clones share unchanged pages.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A vector in pages behind `Arc`s. Cloning copies only the spine; writing to a page that a clone
-/// still holds copies that page alone. So publishing an immutable copy costs in proportion to what
-/// changed since the last one, not to the size of the table.
+/// A vector of pages behind `Arc`s. Cloning copies only the page table. Writing to a page that a
+/// clone still holds copies that page. So publishing an immutable copy costs time in proportion to
+/// the changes since the last one, not to the length.
 ///
 /// ```
 /// let mut table = sequor::domain::PagedVec::<u32, 64>::default();
@@ -28,7 +28,7 @@ impl<T, const ROWS: usize> Default for PagedVec<T, ROWS> {
 }
 
 impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
-    /// Makes the table at least `len` long, each new place filled by `fill`.
+    /// Grows the vector to at least `len` values; `fill` creates the new ones.
     pub fn grow(&mut self, len: usize, mut fill: impl FnMut() -> T) {
         while self.len < len {
             self.push(fill());
@@ -48,15 +48,15 @@ impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
         self.len += 1;
     }
 
-    /// The value at a place.
+    /// The value at an index.
     #[must_use]
-    pub fn get(&self, place: usize) -> Option<&T> {
-        self.pages.get(place / ROWS)?.get(place % ROWS)
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.pages.get(index / ROWS)?.get(index % ROWS)
     }
 
-    /// The value at a place, to change it; copies its page if a clone of the table still holds it.
-    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        Arc::make_mut(self.pages.get_mut(place / ROWS)?).get_mut(place % ROWS)
+    /// The mutable value at an index. Copies its page if a clone still holds it.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        Arc::make_mut(self.pages.get_mut(index / ROWS)?).get_mut(index % ROWS)
     }
 
     /// The length.
@@ -65,7 +65,7 @@ impl<T: Clone, const ROWS: usize> PagedVec<T, ROWS> {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether the vector is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -1,85 +1,86 @@
-//! How far each user's consent goes.
+//! The consents of users, and their enforcement when entries are committed.
 
 use super::{Consent, Entry, Offset};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a user said, with where in the journal that came to hold.
+/// The consent of a user, with the offset of the entry that set it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentRecord {
-    /// Who.
+    /// The user.
     pub user: Arc<str>,
-    /// How far; `None`: nothing is known of this user any more.
+    /// The level; `None` removes the record.
     pub consent: Option<Consent>,
-    /// The entry that says so.
+    /// The offset of the entry.
     pub offset: Offset,
 }
 
-/// By user how far consent goes, of those who said so: a fold of the journal. One writer, the
-/// committer, adds; everyone reads without a lock. None is ever forgotten for lack of room, since
-/// that would be against what the user said; about 120 bytes each.
+/// Table of the consents that users have stated, derived from the journal. The committer is the
+/// only writer; all readers are lock-free. Takes about 120 bytes per user. No record is ever
+/// evicted, because that would override the user's choice.
 #[derive(Debug, Default)]
 pub struct UserConsents {
     of: papaya::HashMap<Arc<str>, (Consent, Offset), rustc_hash::FxBuildHasher>,
 }
 
 impl UserConsents {
-    /// What a user said; nobody may have been merged into another one.
+    /// The consent of a user. The caller resolves aliases first.
     #[must_use]
     pub fn get(&self, user: &str) -> Option<Consent> {
         self.of.pin().get(user).map(|(consent, _)| *consent)
     }
 
-    /// How many said something.
+    /// Number of users with a stated consent.
     #[must_use]
     pub fn len(&self) -> usize {
         self.of.len()
     }
 
-    /// Whether nobody did.
+    /// Whether no user has stated a consent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 }
 
-/// The writer of the consents.
+/// The writer of [`UserConsents`].
 #[derive(Debug, Default)]
 pub struct ConsentWriter {
     consents: Arc<UserConsents>,
-    /// What holds for users who said nothing.
-    usual: Consent,
+    /// Consent of users without a stated one.
+    default_consent: Consent,
 }
 
-/// What becomes of an entry.
+/// The outcome of a consent check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsentVerdict {
-    /// It is taken.
+    /// The entry is accepted.
     Accepted,
-    /// It says nothing new.
+    /// The entry changes nothing.
     Unchanged,
-    /// Its user does not let it be kept.
+    /// The user's consent does not cover the entry.
     Withheld,
 }
 
 impl ConsentWriter {
-    /// One who keeps nothing yet; `usual` holds for users who said nothing.
+    /// Creates a writer of an empty table; `default_consent` applies to users without a stated
+    /// consent.
     #[must_use]
-    pub fn new(usual: Consent) -> Self {
-        Self { consents: Arc::default(), usual }
+    pub fn new(default_consent: Consent) -> Self {
+        Self { consents: Arc::default(), default_consent }
     }
 
-    /// What readers read.
+    /// The table for readers.
     #[must_use]
     pub fn consents(&self) -> Arc<UserConsents> {
         Arc::clone(&self.consents)
     }
 
-    /// Remembers, in the order of the journal. What is known from a later entry stays: so entries
-    /// that were folded before may be folded again.
-    pub fn apply(&mut self, agreed: impl IntoIterator<Item = ConsentRecord>) {
+    /// Applies records in journal order. A record of a later entry stays, so applying earlier
+    /// entries again is harmless.
+    pub fn apply(&mut self, records: impl IntoIterator<Item = ConsentRecord>) {
         let of = self.consents.of.pin();
-        for ConsentRecord { user, consent, offset } in agreed {
+        for ConsentRecord { user, consent, offset } in records {
             if of.get(&user).is_some_and(|(_, known)| *known >= offset) {
                 continue;
             }
@@ -90,40 +91,40 @@ impl ConsentWriter {
         }
     }
 
-    /// Folds an entry that the journal has.
+    /// Applies a committed entry. Returns the resulting records.
     pub fn apply_entry(&mut self, offset: Offset, entry: &Entry) -> Vec<ConsentRecord> {
         let new = changes(offset, entry, |user| self.consents.get(user));
         self.apply(new.iter().cloned());
         new
     }
 
-    /// What is to be written together: nothing of it is remembered before it is.
+    /// Starts a batch of entries that are committed together. It does not change the table.
     #[must_use]
     pub fn begin_batch(&self) -> ConsentBatch<'_> {
-        ConsentBatch { keeper: self, changed: HashMap::new(), new: Vec::new() }
+        ConsentBatch { writer: self, changed: HashMap::new(), new: Vec::new() }
     }
 }
 
-/// What an entry changes. Two users who turn out to be one said what either of them said, and the
-/// lesser if both did; who was erased said nothing.
+/// The consent changes of an entry. Merged users get the stated consent of either, or the lower
+/// level if both have one. An erasure removes the record.
 fn changes(offset: Offset, entry: &Entry, of: impl Fn(&str) -> Option<Consent>) -> Vec<ConsentRecord> {
-    let agreed = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
+    let record = |user: &str, consent| ConsentRecord { user: Arc::from(user), consent, offset };
     match entry {
-        Entry::Consent(change) => vec![agreed(&change.user_id, Some(change.consent))],
+        Entry::Consent(change) => vec![record(&change.user_id, Some(change.consent))],
         Entry::Merge(merge) => {
             let Some(from) = of(&merge.from) else { return Vec::new() };
             let into = of(&merge.into).map_or(from, |into| into.min(from));
-            vec![agreed(&merge.from, None), agreed(&merge.into, Some(into))]
+            vec![record(&merge.from, None), record(&merge.into, Some(into))]
         }
-        Entry::Erase(erasure) => of(&erasure.user_id).map(|_| agreed(&erasure.user_id, None)).into_iter().collect(),
+        Entry::Erase(erasure) => of(&erasure.user_id).map(|_| record(&erasure.user_id, None)).into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
-/// The consents of a batch of entries, on those that were there before.
+/// The consent changes of a batch of entries, on top of the existing consents.
 #[derive(Debug)]
 pub struct ConsentBatch<'k> {
-    keeper: &'k ConsentWriter,
+    writer: &'k ConsentWriter,
     changed: HashMap<Arc<str>, Option<Consent>>,
     new: Vec<ConsentRecord>,
 }
@@ -134,8 +135,8 @@ impl ConsentBatch<'_> {
     pub fn admit(&mut self, offset: Offset, entry: &mut Entry) -> ConsentVerdict {
         match entry {
             Entry::Event(event) => match self.of(&event.user_id) {
-                // What the sender says of the event, and what holds for who said nothing, was
-                // heeded at the door.
+                // The API boundary has already applied the sender's consent and the default
+                // consent.
                 None | Some(Consent::Full) => {}
                 Some(Consent::None) => return ConsentVerdict::Withheld,
                 Some(Consent::Session) => {
@@ -144,13 +145,13 @@ impl ConsentBatch<'_> {
                 }
             },
             Entry::Private(event) if self.of(&event.user_id) == Some(Consent::None) => return ConsentVerdict::Withheld,
-            Entry::Impression(impression) if self.of(&impression.user_id).unwrap_or(self.keeper.usual) < Consent::Full => {
+            Entry::Impression(impression) if self.of(&impression.user_id).unwrap_or(self.writer.default_consent) < Consent::Full => {
                 return ConsentVerdict::Withheld;
             }
             Entry::Consent(change) => {
                 let known = self.of(&change.user_id);
                 if known == Some(change.consent)
-                    || (known.is_none() && (change.consent, self.keeper.usual) == (Consent::Full, Consent::Full))
+                    || (known.is_none() && (change.consent, self.writer.default_consent) == (Consent::Full, Consent::Full))
                 {
                     return ConsentVerdict::Unchanged;
                 }
@@ -158,19 +159,19 @@ impl ConsentBatch<'_> {
             _ => {}
         }
         let new = changes(offset, entry, |user| self.of(user));
-        self.changed.extend(new.iter().map(|agreed| (Arc::clone(&agreed.user), agreed.consent)));
+        self.changed.extend(new.iter().map(|record| (Arc::clone(&record.user), record.consent)));
         self.new.extend(new);
         ConsentVerdict::Accepted
     }
 
-    /// What is new.
+    /// The changes of the batch.
     #[must_use]
     pub fn finish(self) -> Vec<ConsentRecord> {
         self.new
     }
 
     fn of(&self, user: &str) -> Option<Consent> {
-        self.changed.get(user).copied().unwrap_or_else(|| self.keeper.consents.get(user))
+        self.changed.get(user).copied().unwrap_or_else(|| self.writer.consents.get(user))
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
     use crate::domain::{ConsentChange, Event, EventKind, Impression, UserMerge};
 
-    fn says(user: &str, consent: Consent) -> Entry {
+    fn consent_change(user: &str, consent: Consent) -> Entry {
         Entry::Consent(ConsentChange { user_id: user.to_owned(), consent, timestamp: 0 })
     }
 
@@ -201,83 +202,83 @@ mod tests {
         })
     }
 
-    fn shown(user: &str) -> Entry {
+    fn impression(user: &str) -> Entry {
         let (recommendation_id, user_id) = ("r".to_owned(), user.to_owned());
         Entry::Impression(Impression { recommendation_id, user_id, timestamp: 0, weights_version: 0, items: Vec::new() })
     }
 
     #[test]
-    fn what_a_user_does_is_taken_as_far_as_the_consent_goes() {
-        let keeper = ConsentWriter::default();
-        let mut batch = keeper.begin_batch();
+    fn entries_are_admitted_according_to_the_consent() {
+        let writer = ConsentWriter::default();
+        let mut batch = writer.begin_batch();
         let mut admit = |mut entry: Entry| {
             let verdict = batch.admit(0, &mut entry);
             (verdict, matches!(entry, Entry::Private(_)))
         };
         assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(shown("ann")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(says("ann", Consent::Full)), (ConsentVerdict::Unchanged, false), "it is what holds for everybody");
-        assert_eq!(admit(says("ann", Consent::Session)), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(says("ann", Consent::Session)), (ConsentVerdict::Unchanged, false));
+        assert_eq!(admit(impression("ann")), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change("ann", Consent::Full)), (ConsentVerdict::Unchanged, false), "it equals the default");
+        assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change("ann", Consent::Session)), (ConsentVerdict::Unchanged, false));
         assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, true));
-        assert_eq!(admit(shown("ann")), (ConsentVerdict::Withheld, false));
+        assert_eq!(admit(impression("ann")), (ConsentVerdict::Withheld, false));
         assert_eq!(admit(event("bob")), (ConsentVerdict::Accepted, false));
-        assert_eq!(admit(says("ann", Consent::None)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change("ann", Consent::None)), (ConsentVerdict::Accepted, false));
         assert_eq!(admit(event("ann")), (ConsentVerdict::Withheld, false));
-        assert_eq!(admit(says("ann", Consent::Full)), (ConsentVerdict::Accepted, false));
+        assert_eq!(admit(consent_change("ann", Consent::Full)), (ConsentVerdict::Accepted, false));
         assert_eq!(admit(event("ann")), (ConsentVerdict::Accepted, false));
-        assert_eq!(keeper.consents().len(), 0, "nothing counts before it is written");
+        assert_eq!(writer.consents().len(), 0, "a batch changes nothing until it is applied");
     }
 
     #[test]
-    fn where_nobody_is_asked_who_says_full_is_remembered() {
-        let mut keeper = ConsentWriter::new(Consent::None);
-        let mut batch = keeper.begin_batch();
-        assert_eq!(batch.admit(0, &mut shown("ann")), ConsentVerdict::Withheld);
-        assert_eq!(batch.admit(0, &mut says("ann", Consent::Full)), ConsentVerdict::Accepted);
-        assert_eq!(batch.admit(1, &mut shown("ann")), ConsentVerdict::Accepted);
+    fn full_consent_is_stored_if_the_default_is_none() {
+        let mut writer = ConsentWriter::new(Consent::None);
+        let mut batch = writer.begin_batch();
+        assert_eq!(batch.admit(0, &mut impression("ann")), ConsentVerdict::Withheld);
+        assert_eq!(batch.admit(0, &mut consent_change("ann", Consent::Full)), ConsentVerdict::Accepted);
+        assert_eq!(batch.admit(1, &mut impression("ann")), ConsentVerdict::Accepted);
         let new = batch.finish();
-        keeper.apply(new);
-        assert_eq!(keeper.consents().get("ann"), Some(Consent::Full));
+        writer.apply(new);
+        assert_eq!(writer.consents().get("ann"), Some(Consent::Full));
     }
 
     #[test]
-    fn of_two_who_are_one_the_lesser_counts() {
-        for (from, into, both) in [
+    fn a_merge_keeps_the_lower_consent() {
+        for (from, into, merged) in [
             (Some(Consent::Session), None, Some(Consent::Session)),
             (Some(Consent::Session), Some(Consent::Full), Some(Consent::Session)),
             (Some(Consent::Full), Some(Consent::None), Some(Consent::None)),
             (None, Some(Consent::Session), Some(Consent::Session)),
             (None, None, None),
         ] {
-            let mut keeper = ConsentWriter::default();
+            let mut writer = ConsentWriter::default();
             for (offset, (user, consent)) in (0..).zip([("anon", from), ("ann", into)]) {
                 if let Some(consent) = consent {
-                    keeper.apply_entry(offset, &says(user, consent));
+                    writer.apply_entry(offset, &consent_change(user, consent));
                 }
             }
-            keeper.apply_entry(2, &merge("anon", "ann"));
-            assert_eq!((keeper.consents().get("anon"), keeper.consents().get("ann")), (None, both), "{from:?} {into:?}");
+            writer.apply_entry(2, &merge("anon", "ann"));
+            assert_eq!((writer.consents().get("anon"), writer.consents().get("ann")), (None, merged), "{from:?} {into:?}");
         }
     }
 
     #[test]
-    fn entries_that_were_folded_before_may_be_folded_again() {
+    fn applying_entries_again_is_harmless() {
         let journal = [
-            says("a", Consent::None),
-            says("b", Consent::Full),
+            consent_change("a", Consent::None),
+            consent_change("b", Consent::Full),
             merge("a", "b"),
-            says("c", Consent::Full),
+            consent_change("c", Consent::Full),
             merge("b", "c"),
-            says("d", Consent::Session),
-            says("d", Consent::Full),
+            consent_change("d", Consent::Session),
+            consent_change("d", Consent::Full),
         ];
         for from in 0..journal.len() {
-            let mut keeper = ConsentWriter::default();
+            let mut writer = ConsentWriter::default();
             for begin in [0, from] {
-                (0..).zip(&journal).skip(begin).for_each(|(offset, entry)| drop(keeper.apply_entry(offset, entry)));
+                (0..).zip(&journal).skip(begin).for_each(|(offset, entry)| drop(writer.apply_entry(offset, entry)));
             }
-            let consents = keeper.consents();
+            let consents = writer.consents();
             let found = ["a", "b", "c", "d"].map(|user| consents.get(user));
             assert_eq!(found, [None, None, Some(Consent::None), Some(Consent::Full)], "again from {from}");
         }
