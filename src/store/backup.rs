@@ -83,11 +83,11 @@ impl Store {
         self.erasures().in_progress()?.iter().try_for_each(|(offset, erasure)| copy.erasures().begin(*offset, erasure))?;
         self.expiries().in_progress()?.iter().try_for_each(|(offset, expiry)| copy.expiries().begin(*offset, expiry))?;
 
-        let through = self.sessions().watermark()?;
+        let sessions_through = self.sessions().watermark()?;
         let (mut sessions, mut batch) = (0, Vec::with_capacity(SESSION_BATCH));
         let put = |batch: &mut Vec<(String, _)>| {
             let records = std::mem::take(batch);
-            copy.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), through)
+            copy.sessions().put(records.iter().map(|(user, record)| (user.as_str(), record)), sessions_through)
         };
         for record in self.sessions().iter()? {
             batch.push(record?);
@@ -98,11 +98,11 @@ impl Store {
         }
         put(&mut batch)?;
 
-        let named = self.items().watermark()?;
+        let items_through = self.items().watermark()?;
         let items = self.items().load()?;
         copy.aliases().put(&self.aliases().load()?, &[])?;
         copy.consents().put(&self.consents().load()?)?;
-        copy.items().append(&items, 0, named)?;
+        copy.items().append(&items, 0, items_through)?;
 
         let end = self.journal().next_offset()?;
         self.copy_journal(&copy, end, observe)?;
@@ -156,12 +156,12 @@ impl Store {
     /// Any error of reading this journal, after copying the entries before the damage, or of
     /// writing the other.
     pub fn copy_journal(&self, copy: &Self, end: Offset, observe: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
-        let begin = copy.journal().first_offset()?;
-        let mut entries = self.journal().entries(begin)?;
-        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(ENTRIES_PER_RECORD), begin, Ok(()));
+        let first_offset = copy.journal().first_offset()?;
+        let mut entries = self.journal().entries(first_offset)?;
+        let (mut batch, mut copied, mut outcome) = (Vec::with_capacity(ENTRIES_PER_RECORD), first_offset, Ok(()));
         while copied < end {
-            let wanted = usize::try_from(end - copied).unwrap_or(ENTRIES_PER_RECORD).min(ENTRIES_PER_RECORD);
-            for entry in entries.by_ref().take(wanted) {
+            let batch_len = usize::try_from(end - copied).unwrap_or(ENTRIES_PER_RECORD).min(ENTRIES_PER_RECORD);
+            for entry in entries.by_ref().take(batch_len) {
                 match entry {
                     Ok((_, entry)) => batch.push(entry),
                     Err(error) => outcome = Err(error),
@@ -182,10 +182,10 @@ impl Store {
     /// the journal cannot be replayed without them. A state that is removed meanwhile is no longer
     /// needed by any entry.
     fn copy_restore_points(&self, copy: &Self, journal_end: Offset) -> Result<(), StoreError> {
-        let present = self.restore_points_read_only();
-        for offset in present.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
-            let Some(mut point) = present.get(offset) else { continue };
-            let path = present.path(offset);
+        let source = self.restore_points_read_only();
+        for offset in source.offsets()?.into_iter().filter(|offset| *offset <= journal_end) {
+            let Some(mut point) = source.get(offset) else { continue };
+            let path = source.path(offset);
             copy.restore_points()?.write(offset, |file| io::copy(&mut point, file).map(drop).map_err(StoreError::io("copying", &path)))?;
         }
         Ok(())
@@ -194,12 +194,12 @@ impl Store {
     /// Copies the newest checkpoint that verifies and contains no entry after `journal_end`, while
     /// another process or thread may be writing checkpoints.
     fn copy_checkpoint(&self, copy: &Self, journal_end: Offset) -> Result<Option<Offset>, StoreError> {
-        let present = self.checkpoints_read_only();
+        let source = self.checkpoints_read_only();
         // Retries once: the newest checkpoint may be replaced by a newer one before it is opened.
-        let newest = present.newest(journal_end)?.map_or_else(|| present.newest(journal_end), |found| Ok(Some(found)))?;
+        let newest = source.newest(journal_end)?.map_or_else(|| source.newest(journal_end), |found| Ok(Some(found)))?;
         let Some(mut newest) = newest else { return Ok(None) };
         let offset = newest.offset();
-        let path = present.path(offset);
+        let path = source.path(offset);
         let failed = StoreError::io("copying", &path);
         copy.checkpoints(1)?.write(offset, |file| io::copy(&mut newest, file).map(drop).map_err(failed))?;
         Ok(Some(offset))

@@ -185,11 +185,11 @@ impl Checkpoints {
     /// # Errors
     /// [`StoreError::Io`] if the directory cannot be read.
     pub fn offsets(&self) -> Result<Vec<Offset>, StoreError> {
-        let named = |path: PathBuf| {
+        let offset_of = |path: PathBuf| {
             let offset = path.file_stem()?.to_str()?.parse().ok()?;
             (self.path(offset) == path).then_some(offset)
         };
-        let mut offsets: Vec<Offset> = self.files()?.filter_map(named).collect();
+        let mut offsets: Vec<Offset> = self.files()?.filter_map(offset_of).collect();
         offsets.sort_unstable();
         Ok(offsets)
     }
@@ -330,17 +330,17 @@ pub fn open_checkpoint(path: &Path) -> Result<CheckpointReader, StoreError> {
 
 fn verify(path: &Path) -> io::Result<CheckpointReader> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
-    let mut found = Vec::with_capacity(HEADER);
-    file.by_ref().take(HEADER as u64).read_to_end(&mut found)?;
+    let mut header_bytes = Vec::with_capacity(HEADER);
+    file.by_ref().take(HEADER as u64).read_to_end(&mut header_bytes)?;
     let damaged = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    let Some(rest) = found.strip_prefix(&MAGIC) else {
+    let Some(rest) = header_bytes.strip_prefix(&MAGIC) else {
         return damaged("it does not start with the magic bytes of a checkpoint".to_owned());
     };
     match rest.first_chunk().map(|format| u32::from_le_bytes(*format)) {
         None | Some(FORMAT) => {}
         Some(format) => return damaged(format!("its format is {format}, not {FORMAT}")),
     }
-    let number = |start: usize| found.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let number = |start: usize| header_bytes.get(start..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let (offset, claimed) = (number(12), number(20));
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; BUFFER];
@@ -351,8 +351,8 @@ fn verify(path: &Path) -> io::Result<CheckpointReader> {
         hasher.update(bytes);
         length += bytes.len() as u64;
     }
-    if header(offset, length, hasher) != found {
-        return damaged(match found.len() == HEADER && length == claimed {
+    if header(offset, length, hasher) != header_bytes {
+        return damaged(match header_bytes.len() == HEADER && length == claimed {
             true => "it is damaged: its checksum does not match".to_owned(),
             false => format!("it is truncated or damaged: its payload has {length} bytes instead of {claimed}"),
         });

@@ -255,8 +255,8 @@ fn is_due(disk: u64, live: u64, last_compacted: u64, ratio: f64) -> bool {
 
 /// Free bytes that this process can still use on the file system of `dir`.
 fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
-    let found = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    let stats = rustix::fs::statvfs(dir).map_err(|error| StoreError::io("measuring", dir)(error.into()))?;
+    Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
 }
 
 #[cfg(test)]

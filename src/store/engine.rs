@@ -31,8 +31,8 @@ pub(crate) struct Engine {
     pub(crate) consents: sled::Tree,
     /// Number of this opening of the store, starting from 0.
     pub(crate) generation: u64,
-    /// The journal's end for readers. Every entry before this offset is as durable as its writer
-    /// asked for.
+    /// The journal's end for readers. Every entry before this offset has the durability that its
+    /// writer requested.
     pub(crate) end_offset: AtomicU64,
     /// The journal's first offset; entries before it were removed.
     pub(crate) first_offset: AtomicU64,
@@ -313,12 +313,12 @@ fn sync(
 /// of the database exceeds 128 KiB, for which it takes sixteen neighbouring values of 8 KiB.
 fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<(), StoreError> {
     let mut synced = synced.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut present = BTreeSet::new();
+    let mut current = BTreeSet::new();
     for blob in directory.read_dir().map_err(StoreError::io("listing", directory))? {
-        present.insert(blob.map_err(StoreError::io("listing", directory))?.file_name());
+        current.insert(blob.map_err(StoreError::io("listing", directory))?.file_name());
     }
     let mut added = false;
-    for name in present.difference(&synced) {
+    for name in current.difference(&synced) {
         let path = directory.join(name);
         match File::open(&path) {
             Ok(blob) => blob.sync_all().map_err(StoreError::io("syncing", &path))?,
@@ -331,7 +331,7 @@ fn sync_blobs(directory: &Path, synced: &Mutex<BTreeSet<OsString>>) -> Result<()
     if added {
         sync_directory(directory)?;
     }
-    *synced = present;
+    *synced = current;
     Ok(())
 }
 

@@ -100,10 +100,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_detected(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        fn a_flipped_bit_is_detected(key in any::<[u8; 4]>(), payload in any::<Vec<u8>>(), index in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut value = sealed(&key, &payload);
-            let place = place.index(value.len());
-            value[place] ^= 1 << bit;
+            let index = index.index(value.len());
+            value[index] ^= 1 << bit;
             prop_assert!(open(&key, &value).is_err());
         }
 

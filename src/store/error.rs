@@ -48,7 +48,7 @@ pub enum StoreError {
     JournalTruncated {
         /// The data directory.
         dir: PathBuf,
-        /// Where the journal ends.
+        /// The end of the journal.
         end: Offset,
         /// The known end of the journal before the loss.
         known: Offset,
@@ -58,7 +58,7 @@ pub enum StoreError {
     InvalidBackup {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The store holds data but no format number.

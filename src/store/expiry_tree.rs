@@ -8,11 +8,11 @@ use crate::domain::{Entry, Expiry, Offset};
 
 /// Key prefix of an expiry in progress; the offset of its entry follows, big-endian.
 const IN_PROGRESS: u8 = b'x';
-/// Key of the last expiry that was begun.
+/// Key of the last started expiry.
 const LAST: &[u8] = b"e";
 
 /// The expiries of a store, in the same tree as the erasures: `x ‖ offset → sealed(expiry)` for
-/// expiries in progress, and `e → sealed(expiry)` for the last one that was begun.
+/// expiries in progress, and `e → sealed(expiry)` for the last started one.
 #[derive(Debug, Clone)]
 pub struct ExpiryTree {
     store: Store,
@@ -47,8 +47,8 @@ impl ExpiryTree {
             .collect()
     }
 
-    /// The last expiry that was begun, if there was one. If so, the journal no longer contains
-    /// everything that the derived state was computed from.
+    /// The last started expiry, if there was one. If so, the journal no longer contains everything
+    /// that the derived state was computed from.
     ///
     /// # Errors
     /// As [`ExpiryTree::in_progress`].
@@ -57,7 +57,7 @@ impl ExpiryTree {
         engine.get(&engine.erasures, LAST)?.map(|value| decode_value(LAST, &value)).transpose()
     }
 
-    /// Sets the last expiry that was begun; a copy of a store takes it over.
+    /// Sets the last started expiry. A copy of a store takes it over.
     ///
     /// # Errors
     /// Any I/O or database error.

@@ -281,11 +281,11 @@ impl Store {
     /// [`StoreError::JournalTruncated`] if the journal ends early, or any read error.
     pub fn check_journal_end(&self) -> Result<(), StoreError> {
         let engine = self.engine()?;
-        let written = engine.end_marker.value_at_open().unwrap_or_else(|reason| {
+        let recorded = engine.end_marker.value_at_open().unwrap_or_else(|reason| {
             tracing::warn!(path = %engine.end_marker.path().display(), reason, "the file that records the journal's end is damaged; a truncated journal may stay undetected");
             None
         });
-        let (end, known) = (engine.journal_end(), written.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?));
+        let (end, known) = (engine.journal_end(), recorded.unwrap_or(0).max(self.items().watermark()?).max(self.sessions().watermark()?));
         if known > end { Err(StoreError::JournalTruncated { dir: self.shared.dir.clone(), end, known }) } else { Ok(()) }
     }
 

@@ -105,7 +105,7 @@ impl DerivedState {
 struct ReferenceStore {
     /// All appended entries, by offset.
     entries: Vec<Entry>,
-    begin: Offset,
+    first_offset: Offset,
     /// All items, by number.
     items: Vec<String>,
     /// The deduplication window: event ids with their offsets.
@@ -136,7 +136,7 @@ impl ReferenceStore {
     /// Restores the deduplication window as a start does, as far as the journal still has the
     /// entries.
     fn restore_ids(&mut self) {
-        let first = self.end().saturating_sub(WINDOW as Offset).max(self.begin);
+        let first = self.end().saturating_sub(WINDOW as Offset).max(self.first_offset);
         let id = |(offset, entry): (Offset, &Entry)| Some((offset, entry.as_event()?.event_id.clone()?));
         self.ids = (0..).zip(&self.entries).filter(|(offset, _)| *offset >= first).filter_map(id).collect();
     }
@@ -218,8 +218,8 @@ impl StoreAndReference {
                     self.store.sessions().remove_stale(before, None, 100).unwrap().is_some(),
                     !self.model.derived().sessions.is_empty()
                 );
-                let gone = self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
-                self.model.pending.extend(gone.map(|(user, _)| DerivedStateChange::Session(user, None)));
+                let removed = self.model.derived().sessions.into_iter().filter(|(_, record)| record.applied_through <= before);
+                self.model.pending.extend(removed.map(|(user, _)| DerivedStateChange::Session(user, None)));
             }
             ModelTestOp::Quarantine(index, learner) => {
                 let (offset, reader) = (self.at(index), if learner { QuarantineReader::Learner } else { QuarantineReader::Session });
@@ -234,20 +234,23 @@ impl StoreAndReference {
                 self.store.checkpoints(KEPT).unwrap().write(offset, fill).unwrap();
                 self.model.checkpoints.insert(offset, payload);
                 let mut checkpoints = std::mem::take(&mut self.model.checkpoints);
-                let others = checkpoints.split_off(&(offset + 1));
+                let later = checkpoints.split_off(&(offset + 1));
                 let newest = |checkpoints: BTreeMap<Offset, Vec<u8>>| checkpoints.into_iter().rev().take(KEPT);
-                self.model.checkpoints = newest(checkpoints).chain(newest(others)).collect();
+                self.model.checkpoints = newest(checkpoints).chain(newest(later)).collect();
             }
             ModelTestOp::Drop(index) => {
                 // Not beyond the watermark of the item names: a start still needs the later
                 // entries.
                 let floor = self.at(index).min(self.model.derived().items_through);
-                let begin = self.store.journal().drop_before(floor).unwrap();
-                assert!(begin >= self.model.begin && begin <= floor.max(self.model.begin), "{floor}: {begin}");
-                if begin > self.model.begin {
+                let first_offset = self.store.journal().drop_before(floor).unwrap();
+                assert!(
+                    first_offset >= self.model.first_offset && first_offset <= floor.max(self.model.first_offset),
+                    "{floor}: {first_offset}"
+                );
+                if first_offset > self.model.first_offset {
                     self.model.mark_synced();
                 }
-                self.model.begin = begin;
+                self.model.first_offset = first_offset;
             }
             ModelTestOp::Compact => {
                 self.store.compact(&mut |_, _| ControlFlow::Continue(())).unwrap().unwrap();
@@ -355,9 +358,9 @@ impl StoreAndReference {
     /// Compares everything that the store returns with the model.
     fn check(&mut self) {
         let (store, model) = (&self.store, &self.model);
-        assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (model.begin, model.end()));
-        let entries: Vec<_> = store.journal().entries(model.begin).unwrap().map(Result::unwrap).collect();
-        let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.begin as usize).collect();
+        assert_eq!((store.journal().first_offset().unwrap(), store.journal().next_offset().unwrap()), (model.first_offset, model.end()));
+        let entries: Vec<_> = store.journal().entries(model.first_offset).unwrap().map(Result::unwrap).collect();
+        let expected: Vec<_> = (0..).zip(model.entries.iter().cloned()).skip(model.first_offset as usize).collect();
         assert_eq!(entries, expected);
         assert_eq!(DerivedState::of(store), model.derived());
         let quarantined = store.quarantine().all().unwrap();

@@ -24,8 +24,8 @@ impl Store {
     pub fn apply_retention(&self, checkpoints: &Checkpoints, keep: JournalRetention, learned: Offset) -> Result<Offset, StoreError> {
         let journal = self.journal();
         let learned = learned.min(checkpoints.offsets()?.first().copied().unwrap_or(0));
-        let wanted = journal.next_offset()?.saturating_sub(keep.entries);
-        let floor = wanted.min(learned).min(self.sessions().watermark()?).min(self.items().watermark()?);
+        let keep_from = journal.next_offset()?.saturating_sub(keep.entries);
+        let floor = keep_from.min(learned).min(self.sessions().watermark()?).min(self.items().watermark()?);
         journal.drop_before(keep.period_ms.map_or(Ok(floor), |period| self.first_within(period, floor))?)
     }
 

@@ -109,8 +109,8 @@ pub struct VerificationReport {
 
 impl VerificationReport {
     /// Adds a damage.
-    pub fn add(&mut self, place: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
-        self.damages.push(DamageFinding { location: place.into(), reason: reason.to_string(), remedy });
+    pub fn add(&mut self, location: impl Into<String>, reason: impl ToString, remedy: DamageRemedy) {
+        self.damages.push(DamageFinding { location: location.into(), reason: reason.to_string(), remedy });
     }
 
     /// Whether the journal and the pretrained state are intact, so that derived state can be
@@ -150,14 +150,14 @@ impl Store {
             findings.add("items", error, DamageRemedy::Rebuild);
             0
         });
-        let begin = engine.first_offset.load(Ordering::Acquire);
+        let first_offset = engine.first_offset.load(Ordering::Acquire);
         // If the journal's head was dropped or entries became tombstones, only the stored names
         // know the items of these entries.
         let erased = self
             .erasures()
             .erased_users()
             .and_then(|done| Ok(!done.is_empty() || !self.erasures().in_progress()?.is_empty() || self.expiries().last_begun()?.is_some()));
-        let has_lost_entries = begin > 0
+        let has_lost_entries = first_offset > 0
             || erased.unwrap_or_else(|error| {
                 findings.add("erasures", error, DamageRemedy::Restore);
                 true
@@ -205,17 +205,17 @@ fn check_journal(
     for name in first_names {
         journal_items.all.intern(name);
     }
-    let place = |offset: Offset| format!("journal, offset {offset}");
-    let begin = engine.first_offset.load(Ordering::Acquire);
+    let location = |offset: Offset| format!("journal, offset {offset}");
+    let first_offset = engine.first_offset.load(Ordering::Acquire);
     let (mut next, last) = match journal_records::find_last_record(&engine.journal, engine.path()) {
-        Ok(Some(last)) => (begin, last),
-        Ok(None) => return (begin, journal_items),
+        Ok(Some(last)) => (first_offset, last),
+        Ok(None) => return (first_offset, journal_items),
         Err(error) => {
             findings.add("journal", error, DamageRemedy::Restore);
-            return (begin, journal_items);
+            return (first_offset, journal_items);
         }
     };
-    let mut records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), begin);
+    let mut records = journal_records::JournalRecords::starting_at(&engine.journal, engine.path(), first_offset);
     while next <= last {
         match records.next() {
             Some(Ok(entries)) => {
@@ -231,14 +231,14 @@ fn check_journal(
                     next = offset + 1;
                 }
                 if entries.is_empty() {
-                    findings.add(place(next), "the record has no entries", DamageRemedy::Restore);
+                    findings.add(location(next), "the record has no entries", DamageRemedy::Restore);
                     next += 1;
                 }
                 observe(next);
                 continue;
             }
             Some(Err(error)) => {
-                findings.add(place(next), &error, DamageRemedy::Restore);
+                findings.add(location(next), &error, DamageRemedy::Restore);
                 // After a database error, the following records cannot be found.
                 let resume_at = match error {
                     StoreError::MissingEntries { until, .. } => until,
@@ -249,7 +249,7 @@ fn check_journal(
                     Ok(Some(first)) if first <= last => next = first,
                     Ok(_) => break,
                     Err(error) => {
-                        findings.add(place(resume_at), error, DamageRemedy::Restore);
+                        findings.add(location(resume_at), error, DamageRemedy::Restore);
                         break;
                     }
                 }
@@ -277,14 +277,14 @@ fn count(entry: &Entry, counts: &mut StoreCounts) {
 }
 
 fn check_end_marker(engine: &Engine, end: Offset, findings: &mut VerificationReport) {
-    let place = engine.end_marker.path().display().to_string();
+    let location = engine.end_marker.path().display().to_string();
     match engine.end_marker.value_at_open() {
         Ok(known) if known.unwrap_or(0) > end => {
             let known = known.unwrap_or(0);
             findings.add(format!("journal, offset {end}"), format!("it ends here, but {known} entries were in it"), DamageRemedy::Restore);
         }
         Ok(_) => {}
-        Err(reason) => findings.add(place, reason, DamageRemedy::SelfRepairing),
+        Err(reason) => findings.add(location, reason, DamageRemedy::SelfRepairing),
     }
 }
 
@@ -304,24 +304,24 @@ fn check_items(engine: &Engine, journal_items: &NamedItems, findings: &mut Verif
             }
             continue;
         };
-        let place = format!("items, from number {first}");
+        let location = format!("items, from number {first}");
         let names =
             envelope::open(&key, &value).and_then(|payload| codec::decode::<Vec<String>>(payload).map_err(|error| error.to_string()));
         let names = match names {
             Ok(names) => names,
             Err(reason) => {
-                findings.add(place, reason, DamageRemedy::Rebuild);
+                findings.add(location, reason, DamageRemedy::Rebuild);
                 continue;
             }
         };
         if first as usize > stored {
-            findings.add(&place, format!("the names from number {stored} on are missing"), DamageRemedy::Rebuild);
+            findings.add(&location, format!("the names from number {stored} on are missing"), DamageRemedy::Rebuild);
         }
         // Names in the journal are unique, so equal names have equal numbers.
         let other = (first..).zip(&names).find(|(number, name)| journal_items.all.get(name) != Some(*number));
         if let Some((number, name)) = other.filter(|_| journal_items.is_complete) {
             let in_journal = journal_items.all.name(number).map_or_else(|| "nothing".to_owned(), |name| format!("`{name}`"));
-            findings.add(&place, format!("number {number} is `{name}`, but in the journal it is {in_journal}"), DamageRemedy::Rebuild);
+            findings.add(&location, format!("number {number} is `{name}`, but in the journal it is {in_journal}"), DamageRemedy::Rebuild);
         }
         stored = stored.max(first as usize + names.len());
     }
@@ -355,29 +355,29 @@ fn check_sessions(store: &Store, engine: &Engine, end: Offset, items: usize, fin
             continue;
         };
         findings.counts.sessions += 1;
-        let place = format!("sessions, {}", keys::redacted(user));
+        let location = format!("sessions, {}", keys::redacted(user));
         match session_tree::decode_record(&key, &value) {
             Ok(record) => {
                 if record.applied_through > end {
                     findings.add(
-                        &place,
+                        &location,
                         format!("it reaches offset {}, but the journal ends at {end}", record.applied_through),
                         DamageRemedy::Rebuild,
                     );
                 }
                 let unknown = record.sequence.steps.iter().filter_map(|step| step.item).find(|item| *item as usize >= items);
                 if let Some(item) = unknown {
-                    findings.add(&place, format!("it contains item number {item}, but there are {items} items"), DamageRemedy::Rebuild);
+                    findings.add(&location, format!("it contains item number {item}, but there are {items} items"), DamageRemedy::Rebuild);
                 }
                 if record.sequence.steps.len() > UserSequence::MAX_STEPS {
                     findings.add(
-                        &place,
+                        &location,
                         format!("it has {} steps, more than {}", record.sequence.steps.len(), UserSequence::MAX_STEPS),
                         DamageRemedy::Rebuild,
                     );
                 }
             }
-            Err(error) => findings.add(place, error, DamageRemedy::Rebuild),
+            Err(error) => findings.add(location, error, DamageRemedy::Rebuild),
         }
     }
 }
@@ -391,14 +391,16 @@ fn check_checkpoints(store: &Store, end: Offset, findings: &mut VerificationRepo
     for offset in offsets {
         findings.counts.checkpoints += 1;
         let path = checkpoints.path(offset);
-        let place = path.display().to_string();
+        let location = path.display().to_string();
         match open_checkpoint(&path) {
             Ok(checkpoint) if checkpoint.offset() != offset => {
-                findings.add(place, format!("it contains the checkpoint of offset {}", checkpoint.offset()), DamageRemedy::Delete);
+                findings.add(location, format!("it contains the checkpoint of offset {}", checkpoint.offset()), DamageRemedy::Delete);
             }
-            Ok(_) if offset > end => findings.add(place, format!("it is ahead of the journal, which ends at {end}"), DamageRemedy::Delete),
+            Ok(_) if offset > end => {
+                findings.add(location, format!("it is ahead of the journal, which ends at {end}"), DamageRemedy::Delete)
+            }
             Ok(_) => {}
-            Err(error) => findings.add(place, error, DamageRemedy::Delete),
+            Err(error) => findings.add(location, error, DamageRemedy::Delete),
         }
     }
 }

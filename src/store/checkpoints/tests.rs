@@ -30,7 +30,7 @@ proptest! {
     #[test]
     fn a_checkpoint_damaged_anywhere_is_skipped(
         payload in proptest::collection::vec(any::<u8>(), 0..600),
-        place in any::<prop::sample::Index>(),
+        index in any::<prop::sample::Index>(),
         damage in prop_oneof![(0..8_u8).prop_map(Some), Just(None)],
     ) {
         let (_dir, checkpoints) = checkpoints(3);
@@ -38,10 +38,10 @@ proptest! {
         write(&checkpoints, 9, &payload);
         let path = checkpoints.path(9);
         let mut bytes = std::fs::read(&path).unwrap();
-        let place = place.index(bytes.len());
+        let index = index.index(bytes.len());
         match damage {
-            Some(bit) => bytes[place] ^= 1 << bit,
-            None => bytes.truncate(place),
+            Some(bit) => bytes[index] ^= 1 << bit,
+            None => bytes.truncate(index),
         }
         std::fs::write(&path, &bytes).unwrap();
         prop_assert_eq!(newest(&checkpoints), Some((7, b"the older one".to_vec())));

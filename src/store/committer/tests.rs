@@ -84,8 +84,8 @@ proptest! {
             for (delivered, offset) in committed.entries.iter().zip(first..) {
                 prop_assert_eq!(delivered.offset, offset);
                 prop_assert_eq!(&delivered.entry, &model.journal[offset as usize]);
-                let named = delivered.item.map(|item| model.items[item as usize].as_str());
-                prop_assert_eq!(named, item_of(&delivered.entry));
+                let item_name = delivered.item.map(|item| model.items[item as usize].as_str());
+                prop_assert_eq!(item_name, item_of(&delivered.entry));
             }
             prop_assert_eq!(committed.entries.len() as Offset, committer.next_offset() - first);
             match action {

@@ -106,11 +106,11 @@ fn writers_and_readers_continue_and_no_acknowledged_write_is_lost() {
             round
         });
         let reader = scope.spawn(|| {
-            let mut known = 0;
+            let mut previous = 0;
             while !stop.load(Ordering::Relaxed) {
                 let entries = journal(&store).len();
-                assert!(entries >= known, "{entries} entries after {known}");
-                known = entries;
+                assert!(entries >= previous, "{entries} entries after {previous}");
+                previous = entries;
                 store.sessions().iter().unwrap().for_each(|read| drop(read.unwrap()));
             }
         });
