@@ -1,62 +1,62 @@
-//! Admission: the one bound behind every queue.
+//! Admission control: one limit for all queues between the API and the sessions.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room for so many entries between the door and the sessions. Each entry holds its room until its
-/// session has taken it, so that no queue on the way can hold more than the bound, and nothing
-/// already taken is ever dropped for lack of room.
+/// Limits the number of entries in flight between the API and the sessions. Each entry holds a
+/// permit until its session has applied it. So no queue in between can exceed the limit, and an
+/// admitted entry is never dropped because a queue is full.
 #[derive(Debug, Clone)]
 pub struct AdmissionControl {
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     limit: usize,
 }
 
-/// Room held by entries on their way; given back when dropped.
+/// The permit of admitted entries; released on drop.
 #[derive(Debug)]
 pub struct AdmissionPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// There is no room now.
+/// The limit of entries in flight is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{limit} entries are already on their way")]
+#[error("the limit is {limit}")]
 pub struct AdmissionFull {
-    /// The bound.
+    /// The limit.
     pub limit: usize,
 }
 
 impl AdmissionControl {
-    /// A gate with room for `bound` entries.
+    /// Allows up to `limit` entries in flight.
     #[must_use]
-    pub fn new(bound: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(bound)), limit: bound }
+    pub fn new(limit: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(limit)), limit }
     }
 
-    /// Room for `entries`, at once or not at all.
+    /// Admits `entries` entries now, or none of them.
     ///
     /// # Errors
-    /// [`AdmissionFull`] if there is none.
+    /// [`AdmissionFull`] if they would exceed the limit.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
-        let wanted = u32::try_from(entries).map_err(|_| AdmissionFull { limit: self.limit })?;
-        Arc::clone(&self.room).try_acquire_many_owned(wanted).map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
+        let count = u32::try_from(entries).map_err(|_| AdmissionFull { limit: self.limit })?;
+        Arc::clone(&self.permits).try_acquire_many_owned(count).map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
     }
 
-    /// Room for `entries` as soon as there is some: for a source that can wait, such as a file.
-    /// More than the bound waits for all of it.
+    /// Waits until `entries` entries can be admitted. For sources that can wait, such as a file.
+    /// A batch larger than the limit waits until nothing else is in flight.
     ///
     /// # Errors
-    /// [`AdmissionFull`] only if the gate is being torn down.
+    /// [`AdmissionFull`] only if the semaphore is closed.
     pub async fn admit(&self, entries: usize) -> Result<AdmissionPermit, AdmissionFull> {
-        let wanted = u32::try_from(entries.min(self.limit)).map_err(|_| AdmissionFull { limit: self.limit })?;
-        Arc::clone(&self.room).acquire_many_owned(wanted).await.map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
+        let count = u32::try_from(entries.min(self.limit)).map_err(|_| AdmissionFull { limit: self.limit })?;
+        Arc::clone(&self.permits).acquire_many_owned(count).await.map(AdmissionPermit).map_err(|_| AdmissionFull { limit: self.limit })
     }
 
-    /// How many entries are on their way.
+    /// The number of entries in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.limit.saturating_sub(self.room.available_permits())
+        self.limit.saturating_sub(self.permits.available_permits())
     }
 
-    /// The bound.
+    /// The limit.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -68,15 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_and_comes_back() {
-        let gate = AdmissionControl::new(3);
-        let two = gate.try_admit(2).unwrap();
-        assert!(gate.try_admit(2).is_err());
-        let one = gate.try_admit(1).unwrap();
-        assert_eq!(gate.in_flight(), 3);
+    fn permits_are_limited_and_released_on_drop() {
+        let admission = AdmissionControl::new(3);
+        let two = admission.try_admit(2).unwrap();
+        assert!(admission.try_admit(2).is_err());
+        let one = admission.try_admit(1).unwrap();
+        assert_eq!(admission.in_flight(), 3);
         drop(two);
-        assert!(gate.try_admit(2).is_ok());
+        assert!(admission.try_admit(2).is_ok());
         drop(one);
-        assert_eq!(gate.in_flight(), 0);
+        assert_eq!(admission.in_flight(), 0);
     }
 }

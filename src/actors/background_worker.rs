@@ -1,4 +1,4 @@
-//! A thread for jobs that run beside the fold.
+//! Background threads for jobs that run in parallel to the learner.
 
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use tracing::Span;
 
 use crate::learner::{BackgroundJob, BackgroundJobs, JobLost};
 
-/// One job at a time, on a thread of its own.
+/// Runs one job at a time on its own thread.
 #[derive(Debug)]
 struct WorkerActor;
 
@@ -26,8 +26,8 @@ impl Handler<RunJob> for WorkerActor {
     type Result = ();
 
     fn handle(&mut self, RunJob(job, panics): RunJob, _: &mut Self::Context) {
-        // A job that panics drops its sender with it, which the waiting side sees; the thread goes
-        // on.
+        // A job that panics drops its result channel, so the receiver gets `JobLost`. The thread
+        // continues with the next job.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             panics.increment(1);
             tracing::error!("a background job panicked");
@@ -35,8 +35,8 @@ impl Handler<RunJob> for WorkerActor {
     }
 }
 
-/// Hands jobs to a thread of its own and takes their results back at the border. The recall actor
-/// is one of these, which clusters; the trainer is another.
+/// Runs jobs on a background thread, one at a time, and returns their results. Training,
+/// clustering and the checkpoint writer each have one.
 #[derive(Debug)]
 pub struct BackgroundWorker<T> {
     worker: Addr<WorkerActor>,
@@ -47,15 +47,15 @@ pub struct BackgroundWorker<T> {
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
-    /// Starts the thread, which does each job in a `span` and records how long it takes and how
-    /// many panicked. Must be called within an actix system.
+    /// Starts the thread. It runs each job in a new `span`, and records the duration of each job
+    /// and the number of panics. Must be called within an actix system.
     #[must_use]
     pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
         Self { worker: SyncArbiter::start(1, || WorkerActor), span, seconds, panics, running: None }
     }
 
-    /// Another master for the same thread, where the one before is gone; its job, if one is under
-    /// way, is waited for.
+    /// Returns a new handle to the same thread, for a new learner. Its first job waits for a
+    /// running job of the old handle.
     #[must_use]
     pub fn new_replacement(&self) -> Self {
         let (worker, seconds, panics) = (self.worker.clone(), self.seconds.clone(), self.panics.clone());
@@ -64,13 +64,13 @@ impl<T: Send + 'static> BackgroundWorker<T> {
 }
 
 impl<T: Send + 'static> BackgroundWorker<T> {
-    /// Whether a job is under way, or its result not yet taken.
+    /// Whether a job is running or its result has not been taken yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.running.is_some()
     }
 
-    /// The result of the job begun last, if there is one already.
+    /// Takes the result of the last job; `None` if the job is still running or none was started.
     pub fn poll_result(&mut self) -> Option<Result<T, JobLost>> {
         let outcome = match self.running.as_ref()?.try_recv() {
             Ok(result) => Ok(result),
@@ -84,13 +84,13 @@ impl<T: Send + 'static> BackgroundWorker<T> {
 
 impl<T: Send + 'static> BackgroundJobs<T> for BackgroundWorker<T> {
     fn start(&mut self, job: BackgroundJob<T>) {
-        let (result, running) = sync_channel(1);
+        let (sender, running) = sync_channel(1);
         self.running = Some(running);
-        // At most one job is ever under way, so the mailbox holds at most one.
+        // At most one job of this handle is outstanding, so the unbounded send cannot pile up jobs.
         let (span, seconds) = (self.span, self.seconds.clone());
         let run = move || {
             let began = Instant::now();
-            let _ = result.send(span().in_scope(job));
+            let _ = sender.send(span().in_scope(job));
             seconds.record(began.elapsed());
         };
         self.worker.do_send(RunJob(Box::new(run), self.panics.clone()));

@@ -1,5 +1,5 @@
-//! The learned state, read while the store is still being opened: each takes a part of a second
-//! where a million sessions were seen.
+//! Reads the newest checkpoint while the store is still being opened. With a million sessions,
+//! each of the two takes a fraction of a second.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -9,13 +9,14 @@ use crate::domain::Offset;
 use crate::learner::LearnerState;
 use crate::store::{Checkpoints, Store, StoreError};
 
-/// The newest checkpoint of a data directory, on its way into memory on a thread of its own.
-/// Nothing is believed of it that the store, once open, does not bear out.
+/// A background read of the newest checkpoint of a data directory. The result is used only if the
+/// opened store confirms that it is the newest one.
 #[derive(Debug)]
 pub struct CheckpointPreload(JoinHandle<Option<(Offset, LearnerState)>>);
 
 impl CheckpointPreload {
-    /// Begins to read. If nothing can be read the store's owner finds out, and says so.
+    /// Starts to read the newest checkpoint on its own thread. Ignores errors: the regular load
+    /// reads the checkpoints again and reports them.
     #[must_use]
     pub fn read(data_dir: &Path) -> Self {
         let checkpoints = Checkpoints::in_data_dir(data_dir);
@@ -31,10 +32,11 @@ impl CheckpointPreload {
     /// # Errors
     /// [`StoreError::Io`] if the checkpoints cannot be listed.
     pub fn into_state(self, store: &Store) -> Result<Option<LearnerState>, StoreError> {
-        // One that died reads again, where it is told of.
+        // If the thread panicked, the regular load reads the checkpoint again and reports the
+        // error.
         let Some((offset, state)) = self.0.join().ok().flatten() else { return Ok(None) };
-        let newest = store.checkpoints_read_only().offsets()?.last() == Some(&offset);
-        Ok(Some(state).filter(|_| newest && offset <= store.journal().next_offset().unwrap_or_default()))
+        let is_newest = store.checkpoints_read_only().offsets()?.last() == Some(&offset);
+        Ok(Some(state).filter(|_| is_newest && offset <= store.journal().next_offset().unwrap_or_default()))
     }
 }
 
@@ -48,36 +50,36 @@ mod tests {
     use std::sync::Arc;
 
     fn state(store: &Store) -> LearnerState {
-        let past = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
-        let aides = LearnerDeps {
+        let history = StoredStateHistory::new(store.clone(), Arc::default(), LearnerConfig::default());
+        let deps = LearnerDeps {
             training: Box::<InlineJobs<_>>::default(),
             clustering: Box::<InlineJobs<_>>::default(),
-            state_history: Box::new(past),
+            state_history: Box::new(history),
         };
-        let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), None, 0, None, aides).unwrap();
+        let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), None, 0, None, deps).unwrap();
         learner.state().unwrap().clone()
     }
 
     #[test]
-    fn what_was_read_ahead_is_used_only_if_it_is_the_newest_that_the_store_has() {
+    fn a_preloaded_checkpoint_is_used_only_if_it_is_the_newest_valid_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
         let entry = || Entry::Item(ItemChange { item_id: "a".to_owned(), timestamp: 0, operation: ItemOperation::Put(Item::default()) });
         store.journal().append(&[entry(), entry(), entry()], Durability::ProcessCrash).unwrap();
         let (checkpoints, state) = (store.checkpoints(3).unwrap(), state(&store));
         let write = |offset| checkpoints.write::<StoreError>(offset, |file| Ok(codec::encode_to(&state, file)?)).unwrap();
-        let used = |ahead: CheckpointPreload| ahead.into_state(&store).unwrap().is_some();
+        let is_used = |preload: CheckpointPreload| preload.into_state(&store).unwrap().is_some();
 
-        assert!(!used(CheckpointPreload::read(dir.path())), "there is none");
+        assert!(!is_used(CheckpointPreload::read(dir.path())), "no checkpoint exists");
         write(2);
-        assert!(used(CheckpointPreload::read(dir.path())));
-        let ahead = CheckpointPreload::read(dir.path());
-        while !ahead.0.is_finished() {
+        assert!(is_used(CheckpointPreload::read(dir.path())));
+        let preload = CheckpointPreload::read(dir.path());
+        while !preload.0.is_finished() {
             std::thread::yield_now();
         }
         write(3);
-        assert!(!used(ahead), "another came after it");
+        assert!(!is_used(preload), "a newer checkpoint exists");
         write(4);
-        assert!(!used(CheckpointPreload::read(dir.path())), "it knows more than the journal");
+        assert!(!is_used(CheckpointPreload::read(dir.path())), "the checkpoint is ahead of the journal");
     }
 }

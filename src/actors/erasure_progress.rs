@@ -1,4 +1,4 @@
-//! What this process knows of erasures: requests for the job, and outcomes for those who wait.
+//! Coordination of erasures: wakes the erasure job, and passes outcomes to waiting callers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::store::{ErasedEntryCounts, ErasedUserDigest};
 
-/// How many erased users have their outcome kept.
+/// The largest number of outcomes to keep, one per erased user.
 const MAX_OUTCOMES: usize = 1024;
 
 /// The erasures of this process. Cheap to clone.
@@ -20,7 +20,7 @@ pub struct ErasureProgress {
 struct ErasureProgressState {
     /// Wakes the erasure job.
     requested: Notify,
-    /// Wakes those who wait for an outcome.
+    /// Wakes the callers that wait for an outcome.
     finished: Notify,
     /// Outcomes by user, oldest first.
     outcomes: Mutex<VecDeque<(ErasedUserDigest, ErasedEntryCounts)>>,
@@ -44,22 +44,22 @@ impl ErasureProgress {
         outcomes.remove(position).map(|(_, counts)| counts)
     }
 
-    /// Waits until all these users are erased and returns the sum of what was removed. `None` if it
-    /// takes longer than `timeout`.
+    /// Waits until all these users are erased. Returns the total counts of removed entries, or
+    /// `None` on timeout.
     pub(super) async fn wait_for_outcomes(&self, users: &[String], timeout: Duration) -> Option<ErasedEntryCounts> {
         let wait = async {
-            let (mut left, mut sum): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
+            let (mut waiting, mut total): (Vec<_>, _) = (users.iter().collect(), ErasedEntryCounts::default());
             loop {
                 let finished = self.shared.finished.notified();
-                left.retain(|user| match self.take(user) {
+                waiting.retain(|user| match self.take(user) {
                     Some(counts) => {
-                        sum.add(counts);
+                        total.add(counts);
                         false
                     }
                     None => true,
                 });
-                if left.is_empty() {
-                    return sum;
+                if waiting.is_empty() {
+                    return total;
                 }
                 finished.await;
             }

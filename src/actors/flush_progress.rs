@@ -1,47 +1,48 @@
-//! How much of the journal the session records hold.
+//! Flush progress: the offset up to which each shard's sessions are stored.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::Offset;
 
-/// How far each shard's records are stored; the least of them is how far all are.
+/// One watermark per shard: its stored records contain every entry before this offset. The minimum
+/// applies to all records.
 #[derive(Debug)]
 pub struct FlushProgress(Vec<AtomicU64>);
 
 impl FlushProgress {
-    /// So many shards, all stored up to `through`.
+    /// All shards start at offset `through`.
     #[must_use]
     pub fn new(shards: usize, through: Offset) -> Self {
         Self((0..shards).map(|_| AtomicU64::new(through)).collect())
     }
 
-    /// How far all would be stored if this shard were up to `through`.
+    /// The minimum over all shards, as if `shard` were at offset `through`.
     pub(super) fn min_with(&self, shard: usize, through: Offset) -> Offset {
-        let places = self.0.iter().enumerate();
-        places.map(|(number, place)| if number == shard { through } else { place.load(Ordering::SeqCst) }).min().unwrap_or(0)
+        let watermarks = self.0.iter().enumerate();
+        watermarks.map(|(number, watermark)| if number == shard { through } else { watermark.load(Ordering::SeqCst) }).min().unwrap_or(0)
     }
 
-    /// How far all are.
+    /// The minimum over all shards.
     pub(super) fn min(&self) -> Offset {
-        self.0.iter().map(|place| place.load(Ordering::SeqCst)).min().unwrap_or(0)
+        self.0.iter().map(|watermark| watermark.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
-    /// How far this shard's are.
+    /// The watermark of a shard.
     pub(super) fn get(&self, shard: usize) -> Offset {
-        self.0.get(shard).map_or(0, |place| place.load(Ordering::SeqCst))
+        self.0.get(shard).map_or(0, |watermark| watermark.load(Ordering::SeqCst))
     }
 
-    /// Takes back how far this shard's are, where the store has lost some.
+    /// Lowers the watermark of a shard, because the store may have lost records.
     pub(super) fn lower(&self, shard: usize, through: Offset) {
-        if let Some(place) = self.0.get(shard) {
-            place.fetch_min(through, Ordering::SeqCst);
+        if let Some(watermark) = self.0.get(shard) {
+            watermark.fetch_min(through, Ordering::SeqCst);
         }
     }
 
-    /// Notes that this shard's are stored up to `through`.
+    /// Raises the watermark of a shard to `through`.
     pub(super) fn raise(&self, shard: usize, through: Offset) {
-        if let Some(place) = self.0.get(shard) {
-            place.fetch_max(through, Ordering::SeqCst);
+        if let Some(watermark) = self.0.get(shard) {
+            watermark.fetch_max(through, Ordering::SeqCst);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The catalog as answers see it.
+//! The live catalog: the catalog that recommendations filter by.
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -7,61 +7,61 @@ use crate::domain::{Catalog, Entry, ItemDictionary, Offset};
 use crate::learner::ModelSnapshot;
 use crate::store::{CommittedBatch, Store, StoreError};
 
-/// Keeps the catalog that answers see ahead of the fold, so that a change that was acknowledged
-/// holds for every later answer. The committer is its only writer.
+/// Keeps the catalog ahead of the learner: every recommendation after the acknowledgement of a
+/// change takes the change into account. The committer is the only writer.
 #[derive(Debug)]
 pub struct LiveCatalog {
-    shown: Arc<ArcSwap<Catalog>>,
-    published: Arc<ArcSwap<ModelSnapshot>>,
-    /// The offset after the last change.
-    changed: Offset,
+    current: Arc<ArcSwap<Catalog>>,
+    snapshot: Arc<ArcSwap<ModelSnapshot>>,
+    /// The next offset after the last catalog change.
+    changed_through: Offset,
 }
 
 impl LiveCatalog {
-    /// The catalog of a snapshot, and on it the changes in the journal's tail.
+    /// Applies the catalog changes in the journal's tail to the catalog of the published snapshot.
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
     pub fn recover(store: &Store, dictionary: &ItemDictionary, published: Arc<ArcSwap<ModelSnapshot>>) -> Result<Self, StoreError> {
         let snapshot = published.load_full();
-        let (mut catalog, mut changed) = (snapshot.catalog().clone(), snapshot.offset());
+        let (mut catalog, mut changed_through) = (snapshot.catalog().clone(), snapshot.offset());
         for entry in store.journal().entries(snapshot.offset())? {
             if let (offset, Entry::Item(change)) = entry?
                 && let Some(item) = dictionary.get(&change.item_id)
             {
                 catalog.apply(item, &change.operation);
-                changed = offset + 1;
+                changed_through = offset + 1;
             }
         }
-        Ok(Self { shown: Arc::new(ArcSwap::from_pointee(catalog)), published, changed })
+        Ok(Self { current: Arc::new(ArcSwap::from_pointee(catalog)), snapshot: published, changed_through })
     }
 
-    /// What answers see.
+    /// The current catalog.
     #[must_use]
     pub fn published(&self) -> Arc<ArcSwap<Catalog>> {
-        Arc::clone(&self.shown)
+        Arc::clone(&self.current)
     }
 
-    /// Shows what was committed, and says how many changes of the catalog it held.
+    /// Applies the catalog changes of a committed batch. Returns their number.
     pub fn apply(&mut self, committed: &CommittedBatch) -> u64 {
         let changes = || {
-            committed.entries.iter().filter_map(|delivered| match (&delivered.entry, delivered.item) {
-                (Entry::Item(change), Some(item)) => Some((delivered.offset, item, &change.operation)),
+            committed.entries.iter().filter_map(|entry| match (&entry.entry, entry.item) {
+                (Entry::Item(change), Some(item)) => Some((entry.offset, item, &change.operation)),
                 _ => None,
             })
         };
         let count = changes().count() as u64;
         if count > 0 {
-            let published = self.published.load();
-            // Where the fold has caught up its catalog is the same one, and to go on from that is
-            // to share its memory.
-            let caught_up = published.offset() >= self.changed;
-            let mut catalog = if caught_up { published.catalog().clone() } else { Catalog::clone(&self.shown.load()) };
-            for (offset, item, act) in changes() {
-                catalog.apply(item, act);
-                self.changed = offset + 1;
+            let snapshot = self.snapshot.load();
+            // If the learner has caught up, its catalog has the same content. The clone then
+            // shares its memory.
+            let caught_up = snapshot.offset() >= self.changed_through;
+            let mut catalog = if caught_up { snapshot.catalog().clone() } else { Catalog::clone(&self.current.load()) };
+            for (offset, item, operation) in changes() {
+                catalog.apply(item, operation);
+                self.changed_through = offset + 1;
             }
-            self.shown.store(Arc::new(catalog));
+            self.current.store(Arc::new(catalog));
         }
         count
     }

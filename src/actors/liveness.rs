@@ -1,4 +1,4 @@
-//! Whether the actors still take their turns.
+//! Liveness checks: whether the actors still handle messages.
 
 use actix::{Actor, Handler, Message};
 
@@ -6,12 +6,12 @@ use super::committer::CommitterActor;
 use super::learner::LearnerActor;
 use super::shard::ShardActor;
 
-/// Answered by an actor as soon as its turn comes: by one that is stuck, never.
+/// An empty message. A stuck actor never answers it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct LivenessPing;
 
-macro_rules! answers {
+macro_rules! answers_ping {
     ($($actor:ty),*) => {$(
         impl Handler<LivenessPing> for $actor {
             type Result = ();
@@ -21,4 +21,4 @@ macro_rules! answers {
     )*};
 }
 
-answers!(CommitterActor, LearnerActor, ShardActor);
+answers_ping!(CommitterActor, LearnerActor, ShardActor);

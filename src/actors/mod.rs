@@ -1,9 +1,14 @@
-//! Actors: thin shells that give a pure core an address and a mailbox.
+//! The actors: each wraps a synchronous core in an address and a mailbox.
 //!
-//! An event flows one way. [`admission`] admits it, and the [`committer`] writes it to the journal,
-//! delivers it to the [`shard`] of its user, acknowledges it and notifies the [`learner`], which
-//! reads the journal. An acknowledged event has already been delivered to its session, so the next
-//! recommendation takes it into account. [`handles`] are the API of the running [`system`].
+//! The path of an event:
+//!
+//! 1. [`admission`] admits it.
+//! 2. The [`committer`] writes it to the journal, delivers it to the [`shard`] of its user, wakes
+//!    the [`learner`] and acknowledges the event.
+//! 3. The session of the user applies it. The learner reads it from the journal.
+//!
+//! An acknowledged event is already delivered to its session, so the next recommendation takes it
+//! into account. [`handles`] are the API of the running [`system`].
 
 pub mod admission;
 pub mod background_worker;

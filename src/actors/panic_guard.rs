@@ -1,42 +1,44 @@
-//! What keeps a panic from spreading: it is counted and told, and the actor that was struck heals
-//! itself.
+//! Catches panics of actors, so that the actor can recover. Also injects faults for tests.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::metrics::{ActorKind, Metrics};
 
-/// A piece of work that ended in a panic, with what the panic said.
+/// A caught panic, with its message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a panic: {0}")]
+#[error("panicked: {0}")]
 pub struct CaughtPanic(pub String);
 
-/// Runs a piece of an actor's work and catches its panic. After a panic, the caller must not trust
-/// state that the work may have left half changed.
+/// Runs a piece of an actor's work and catches a panic. After a panic, the state that the work
+/// changes may be inconsistent; the caller must discard it.
 ///
 /// # Errors
 /// [`CaughtPanic`] if it panicked.
 pub fn catch_panic<T>(metrics: &Metrics, worker: ActorKind, work: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         metrics.panics.with_label(worker).increment(1);
-        let struck = CaughtPanic(said(panic.as_ref()));
-        tracing::error!(?worker, error = %struck, "an actor was struck and heals itself");
-        struck
+        let panic = CaughtPanic(panic_message(payload.as_ref()));
+        tracing::error!(?worker, error = %panic, "an actor panicked and recovers");
+        panic
     })
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason given").to_owned()
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("no panic message").to_owned()
 }
 
-/// Where a fault can be asked for by the variable `SEQUOR_FAULT`, in builds with debug assertions
-/// alone: so that the tests see it healed. It names where and at which item, as `model:poison`;
-/// with a number, as `model:poison:1`, it strikes so many times only, and `model:poison:stall` is
-/// no panic: the actor is stuck from there on.
+/// Fault injection point, for tests of recovery; a no-op without debug assertions.
+///
+/// The environment variable `SEQUOR_FAULT` names the place and the item id of the fault:
+///
+/// - `model:poison` panics at each occurrence.
+/// - `model:poison:1` panics at the first occurrence only.
+/// - `model:poison:stall` blocks the actor forever.
 pub(super) fn inject_fault<S: AsRef<str>>(place: &str, item: impl FnOnce() -> Option<S>) {
     #[cfg(debug_assertions)]
-    fault::strike(place, item().as_ref().map(AsRef::as_ref));
+    fault::trigger(place, item().as_ref().map(AsRef::as_ref));
     #[cfg(not(debug_assertions))]
     let _ = (place, item);
 }
@@ -46,33 +48,33 @@ mod fault {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    struct InjectedPanic {
+    struct InjectedFault {
         place: String,
         item: String,
-        left: AtomicU64,
+        remaining: AtomicU64,
         stalls: bool,
     }
 
-    static FAULT: LazyLock<Option<InjectedPanic>> = LazyLock::new(|| {
+    static FAULT: LazyLock<Option<InjectedFault>> = LazyLock::new(|| {
         let text = std::env::var("SEQUOR_FAULT").ok()?;
         let mut parts = text.split(':');
         let (place, item) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         let times = parts.next();
-        let left = times.and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
-        Some(InjectedPanic { place, item, left: AtomicU64::new(left), stalls: times == Some("stall") })
+        let remaining = times.and_then(|times| times.parse().ok()).unwrap_or(u64::MAX);
+        Some(InjectedFault { place, item, remaining: AtomicU64::new(remaining), stalls: times == Some("stall") })
     });
 
-    #[expect(clippy::panic, reason = "it is asked for")]
-    pub(super) fn strike(place: &str, item: Option<&str>) {
+    #[expect(clippy::panic, reason = "a test requested the panic")]
+    pub(super) fn trigger(place: &str, item: Option<&str>) {
         let Some(fault) = FAULT.as_ref() else { return };
-        let asked = fault.place == place && item == Some(fault.item.as_str());
-        if asked && fault.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let matches = fault.place == place && item == Some(fault.item.as_str());
+        if matches && fault.remaining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |remaining| remaining.checked_sub(1)).is_ok() {
             if fault.stalls {
                 loop {
                     std::thread::sleep(std::time::Duration::from_secs(60));
                 }
             }
-            panic!("a fault was asked for at {}", fault.item);
+            panic!("injected fault at item `{}`", fault.item);
         }
     }
 }

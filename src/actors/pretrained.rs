@@ -1,4 +1,5 @@
-//! What learning began with: kept in the store, so that every start begins the same fold.
+//! The pretrained network of a store. It is stored, so that every start replays the journal from
+//! the same initial network.
 
 use std::io::Read;
 
@@ -7,8 +8,7 @@ use crate::domain::ItemIx;
 use crate::learner::PretrainedNetwork;
 use crate::store::{Durability, Store, StoreError, codec};
 
-/// The network that the fold of this store begins with; `None` if it begins with one that has
-/// learned nothing.
+/// Reads the pretrained network of this store; `None` if learning starts from an untrained one.
 ///
 /// # Errors
 /// [`StartError::Store`] if it cannot be read.
@@ -18,31 +18,30 @@ pub fn read_pretrained(store: &Store) -> Result<Option<PretrainedNetwork>, Start
     Ok(Some(codec::decode_from(&mut file, length).map_err(StoreError::from)?))
 }
 
-/// Makes a network the one that the fold of this store begins with. Nothing happens if it is
-/// already.
+/// Stores the pretrained network. Has no effect if the store has the same network already.
 ///
 /// # Errors
-/// [`StartError::PretrainedMismatch`] if it begins with another, [`StartError::Store`] if there are
-/// events already, or if it cannot be written.
+/// [`StartError::PretrainedMismatch`] if the store has a different pretrained network,
+/// [`StartError::Store`] if the journal already has events, or if the write fails.
 pub fn store_pretrained(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     if let Some(mut file) = store.pretrained_state()? {
-        let mut kept = Vec::new();
-        file.read_to_end(&mut kept).map_err(StoreError::io("reading", store.dir()))?;
+        let mut stored = Vec::new();
+        file.read_to_end(&mut stored).map_err(StoreError::io("reading", store.dir()))?;
         let given = codec::encode(pretrained).map_err(StoreError::from)?;
-        return if kept == given { Ok(()) } else { Err(StartError::PretrainedMismatch { dir: store.dir().to_owned() }) };
+        return if stored == given { Ok(()) } else { Err(StartError::PretrainedMismatch { dir: store.dir().to_owned() }) };
     }
     Ok(store.set_pretrained_state::<StoreError>(|sink| Ok(codec::encode_to(pretrained, sink)?))?)
 }
 
-/// Gives the items of the network that the fold begins with their numbers, which are the first
-/// ones.
+/// Assigns the first item numbers to the items of the pretrained network.
 ///
 /// # Errors
-/// [`StartError::PretrainedItemsMismatch`] if other items have them, or what the store says.
+/// [`StartError::PretrainedItemsMismatch`] if other items have these numbers,
+/// [`StartError::Store`] if the item names cannot be read or written.
 pub fn number_items(store: &Store, pretrained: &PretrainedNetwork) -> Result<(), StartError> {
     let items = store.items().load()?;
     let stored = items.len();
-    // A start that died on the way may have left a part of them.
+    // A start that was interrupted here may have stored only a part of the items.
     if stored < pretrained.item_names().len() && store.journal().next_offset()? == 0 {
         for name in pretrained.item_names() {
             items.intern(name);

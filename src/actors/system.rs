@@ -28,9 +28,9 @@ use recovery::{deliver_journal_tail, learner_loader};
 /// Settings of the running system.
 #[derive(Debug, Clone)]
 pub struct SystemSettings {
-    /// The learner.
+    /// Settings of the learner.
     pub learner: LearnerConfig,
-    /// The journal.
+    /// Settings of the committer and the journal.
     pub committer: CommitterSettings,
     /// The largest number of entries between admission and the sessions.
     pub max_in_flight: usize,
@@ -38,7 +38,8 @@ pub struct SystemSettings {
     pub shards: usize,
     /// The idle time after which a live session is stored and dropped.
     pub idle_timeout: Duration,
-    /// The largest number of live sessions; beyond it the least recently used are stored and dropped.
+    /// The largest number of live sessions; beyond it the least recently used are stored and
+    /// dropped.
     pub max_live_sessions: usize,
     /// When checkpoints are written.
     pub checkpoints: CheckpointPolicy,

@@ -40,8 +40,8 @@ impl IngestHandle {
     /// Reserves room for `entries` without waiting.
     ///
     /// # Errors
-    /// [`RequestError::Busy`] if there is no room, [`RequestError::Draining`] if the daemon is being
-    /// drained.
+    /// [`RequestError::Busy`] if there is no room, [`RequestError::Draining`] if the daemon is
+    /// being drained.
     pub fn try_admit(&self, entries: usize) -> Result<AdmissionPermit, RequestError> {
         if self.is_draining() { Err(RequestError::Draining) } else { Ok(self.admission.try_admit(entries)?) }
     }

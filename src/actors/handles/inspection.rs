@@ -32,8 +32,8 @@ impl InspectionHandle {
     /// The session record of a user: the stored one, or the one that a live session would store.
     ///
     /// # Errors
-    /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`] if
-    /// the record cannot be read.
+    /// [`RequestError::Busy`] if the mailbox of the user's shard is full, [`RequestError::Store`]
+    /// if the record cannot be read.
     pub async fn session_record(&self, user: String) -> Result<Option<SessionRecord>, RequestError> {
         let (reply, record) = oneshot::channel();
         let busy = || RequestError::Busy(AdmissionFull { limit: self.recommender.admission_limit });

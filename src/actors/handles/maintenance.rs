@@ -99,8 +99,8 @@ impl MaintenanceHandle {
         if reached < wanted { Err(RequestError::NotReached { wanted, reached }.into()) } else { Ok(()) }
     }
 
-    /// Requests the erasure of a user with all its aliases. Once this returns, the request is in the
-    /// journal and survives a crash. Returns the offset after it.
+    /// Requests the erasure of a user with all its aliases. Once this returns, the request is in
+    /// the journal and survives a crash. Returns the offset after it.
     ///
     /// # Errors
     /// The journal's error: then nothing is erased.

@@ -31,8 +31,8 @@ impl ModelHandle {
         self.learner.send(GetStatus).await.map_err(|_| RequestError::ActorStopped("learner"))
     }
 
-    /// Journals a model operation and waits up to 30 s until the learner has applied it. Returns the
-    /// operation's offset. The learner applies it even if the wait times out.
+    /// Journals a model operation and waits up to 30 s until the learner has applied it. Returns
+    /// the operation's offset. The learner applies it even if the wait times out.
     ///
     /// # Errors
     /// [`MaintenanceError::NoRestorePoint`] if a rollback names an offset without a restore point,

@@ -47,7 +47,7 @@ impl StoreMaintenance {
     ///
     /// # Errors
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
-    /// [`MaintenanceError::Store`] if it could not be written.
+    /// [`MaintenanceError::Store`] if the backup could not be written.
     pub fn backup(&self, target: &Path) -> Result<BackupSummary, MaintenanceError> {
         let _lock = self.lock()?;
         Ok(self.store.backup(target, &mut |_, _| {})?)
@@ -57,7 +57,8 @@ impl StoreMaintenance {
     ///
     /// # Errors
     /// [`MaintenanceError::Running`] if a backup or a compaction is running,
-    /// [`MaintenanceError::Stopping`] if it was cancelled, [`MaintenanceError::Store`] if it failed.
+    /// [`MaintenanceError::Stopping`] if it was cancelled, [`MaintenanceError::Store`] if it
+    /// failed.
     pub fn compact(&self) -> Result<CompactionSummary, MaintenanceError> {
         let _lock = self.lock()?;
         let control = || if self.stopping.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -81,7 +82,7 @@ impl StoreMaintenance {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be compacted; it stays in use as it is");
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be compacted; it stays in use unchanged");
         }
     }
 

@@ -1,4 +1,5 @@
-//! The removal job: erases users on request and removes entries that are older than their retention.
+//! The removal job: erases users on request and removes entries that are older than their
+//! retention.
 //!
 //! Both follow the same steps. An entry in the journal requests the removal, all derived state is
 //! brought past that entry and stored, then the entries are removed. The store lists pending
@@ -44,7 +45,8 @@ pub async fn run_removals(system: System, policy: RetentionPolicy, clock: Clock)
     }
 }
 
-/// Logs a failure with `message`, unless it is only a delay. Returns whether the system has stopped.
+/// Logs a failure with `message`, unless it is only a delay. Returns whether the system has
+/// stopped.
 fn should_stop(outcome: Result<(), MaintenanceError>, message: &'static str) -> bool {
     use MaintenanceError::{Request, Running, Stopping};
     match outcome {
