@@ -12,7 +12,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Largest number of keys. Each can have its own rate limiter, which takes memory.
+    /// Largest number of keys. Each can have its own rate limiter, which uses memory.
     pub const MAX_KEYS: usize = 10_000;
 
     /// Creates a ring of keys.

@@ -20,8 +20,8 @@ type Routes = fn(&mut ServiceConfig);
 
 /// The patterns that a server registers, from the debug output of its router.
 pub(in crate::http) async fn served_paths(routes: Routes) -> BTreeSet<String> {
-    let shown = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
-    let app = init_service(App::new().configure(routes).default_service(shown)).await;
+    let resource_map = web::to(|request: HttpRequest| async move { format!("{:?}", request.resource_map()) });
+    let app = init_service(App::new().configure(routes).default_service(resource_map)).await;
     let map = call_and_read_body(&app, TestRequest::get().uri("/!").to_request()).await;
     let map = String::from_utf8(map.to_vec()).unwrap();
     let (mut found, mut within, mut last, mut rest) = (BTreeSet::new(), Vec::new(), String::new(), map.as_str());
@@ -59,13 +59,13 @@ fn operations<'d>(document: &'d Value, path: &str) -> impl Iterator<Item = (&'d 
     document["paths"][path].as_object().unwrap().iter()
 }
 
-/// Sends every method to every path, with every kind of key and without one, and checks who is
-/// refused.
+/// Sends every method to every path, with every kind of key and without one, and checks which
+/// requests are refused.
 async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) {
     let (authorizer, keys) = test_authorizer(true, &Scope::ALL);
     let app = App::new().app_data(Data::new(authorizer.clone())).configure(routes).default_service(web::to(not_found));
     let app = init_service(app).await;
-    let ask = async |method: &str, path: &str, key: Option<&str>| {
+    let send = async |method: &str, path: &str, key: Option<&str>| {
         let request = TestRequest::default().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
         let request = key.into_iter().fold(request, |request, key| request.insert_header((AUTHORIZATION, format!("Bearer {key}"))));
         call_service(&app, request.to_request()).await
@@ -76,34 +76,34 @@ async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) 
         authorizer.keys.revoke(&id).unwrap();
         secret.reveal().to_owned()
     };
-    let strangers = [None, Some("a-key-that-never-was"), Some(revoked.as_str())];
+    let invalid_keys = [None, Some("a-key-that-never-was"), Some(revoked.as_str())];
     let by_scope = || Scope::ALL.into_iter().zip(&keys);
     for (path, needs) in needs {
         let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
-        let opens = |scope: Scope| match needs {
+        let grants = |scope: Scope| match needs {
             RequiredAccess::Scope(Scope::Metrics) => matches!(scope, Scope::Metrics | Scope::Admin),
             RequiredAccess::Scope(needed) => scope == *needed,
             RequiredAccess::Public | RequiredAccess::AnyKey => true,
         };
-        let right = by_scope().find(|(scope, _)| opens(*scope)).map(|(_, key)| key.as_str());
-        let refused = ask("BREW", &path, right).await;
+        let valid_key = by_scope().find(|(scope, _)| grants(*scope)).map(|(_, key)| key.as_str());
+        let refused = send("BREW", &path, valid_key).await;
         let methods = match refused.headers().get(ALLOW) {
             Some(allowed) => allowed.to_str().unwrap().split(", ").map(str::to_owned).collect(),
             None => vec!["GET".to_owned()],
         };
         for method in methods.iter().map(String::as_str).chain(["BREW", "OPTIONS"]) {
-            for stranger in strangers {
-                let answer = ask(method, &path, stranger).await;
+            for invalid_key in invalid_keys {
+                let response = send(method, &path, invalid_key).await;
                 let expected = if *needs == RequiredAccess::Public { None } else { Some(StatusCode::UNAUTHORIZED) };
-                let found = Some(answer.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
-                assert_eq!(found, expected, "{method} {path} with {stranger:?}");
-                assert_eq!(answer.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
+                let found = Some(response.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
+                assert_eq!(found, expected, "{method} {path} with {invalid_key:?}");
+                assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
             }
             for (scope, key) in by_scope() {
-                let status = ask(method, &path, Some(key)).await.status();
-                let in_vain = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-                assert_eq!(in_vain, !opens(scope), "{method} {path} with a key of {scope}: {status}");
-                assert!(!in_vain || status == StatusCode::FORBIDDEN, "{method} {path}: {status}");
+                let status = send(method, &path, Some(key)).await.status();
+                let is_refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                assert_eq!(is_refused, !grants(scope), "{method} {path} with a key of {scope}: {status}");
+                assert!(!is_refused || status == StatusCode::FORBIDDEN, "{method} {path}: {status}");
             }
         }
     }
@@ -137,21 +137,21 @@ fn public_table_grants_the_documented_access() {
 
 #[test]
 fn document_states_the_security_of_every_operation() {
-    for locked in [true, false] {
-        let document = described(locked);
+    for requires_key in [true, false] {
+        let document = described(requires_key);
         for RouteInfo { path, access: needs, .. } in PUBLIC_ROUTES.iter().copied() {
-            let wanted = match needs {
+            let expected = match needs {
                 RequiredAccess::Scope(scope) => {
-                    let ways = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
-                    ways.map(|way| json!({ way: [scope.as_str()] })).chain((!locked).then(|| json!({}))).collect()
+                    let schemes = ["bearer", "basic", "query"].into_iter().filter(|way| *way != "query" || scope == Scope::Write);
+                    schemes.map(|way| json!({ way: [scope.as_str()] })).chain((!requires_key).then(|| json!({}))).collect()
                 }
                 _ => Value::Null,
             };
             for (method, operation) in operations(&document, path) {
-                assert_eq!(operation["security"], wanted, "{method} {path}");
+                assert_eq!(operation["security"], expected, "{method} {path}");
                 let answers = |status: &str| operation["responses"].get(status).is_some();
-                let turned_away = locked && needs != RequiredAccess::Public;
-                assert_eq!((answers("401"), answers("403"), answers("429")), (turned_away, turned_away, true), "{method} {path}");
+                let can_refuse = requires_key && needs != RequiredAccess::Public;
+                assert_eq!((answers("401"), answers("403"), answers("429")), (can_refuse, can_refuse, true), "{method} {path}");
             }
         }
     }
@@ -169,13 +169,13 @@ async fn accepts_a_key_only_as_documented() {
         let key = keys.iter().zip(Scope::ALL).find(|(_, known)| *known == scope).map(|(key, _)| key).unwrap();
         for (method, operation) in operations(&document, path) {
             for (name, scheme) in document["components"]["securitySchemes"].as_object().unwrap() {
-                let ask = || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
-                let with = |value: String| ask().uri(path).insert_header((AUTHORIZATION, value));
+                let send = || TestRequest::default().method(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap());
+                let with = |value: String| send().uri(path).insert_header((AUTHORIZATION, value));
                 let basic = |text: String| with(format!("Basic {}", STANDARD.encode(text)));
                 let requests = match (scheme["scheme"].as_str(), scheme["in"].as_str()) {
                     (Some("bearer"), None) => vec![with(format!("Bearer {key}"))],
                     (Some("basic"), None) => vec![basic(format!("{key}:")), basic(format!("any:{key}"))],
-                    (None, Some("query")) => vec![ask().uri(&format!("{path}?{}={key}", scheme["name"].as_str().unwrap()))],
+                    (None, Some("query")) => vec![send().uri(&format!("{path}?{}={key}", scheme["name"].as_str().unwrap()))],
                     other => panic!("{other:?}"),
                 };
                 let described = operation["security"].as_array().unwrap().iter().any(|one| one.get(name).is_some());
@@ -211,8 +211,8 @@ async fn neither_server_serves_the_paths_of_the_other() {
         for path in served_paths(there).await {
             let path = path.replace("{user}", "ann").replace("{item}", "tea").replace("{id}", "1a2b3c4d");
             for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-                let answer = call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;
-                assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method} {path}");
+                let response = call_service(&app, TestRequest::default().method(method.clone()).uri(&path).to_request()).await;
+                assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
             }
         }
     }
@@ -231,14 +231,14 @@ async fn every_route_is_described_and_every_described_route_exists() {
 
     let app = init_service(App::new().app_data(Data::new(test_authorizer(false, &[]).0)).configure(public_routes)).await;
     for (path, methods) in paths {
-        let ask = async |method: &str| {
+        let send = async |method: &str| {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             call_service(&app, TestRequest::default().method(method).uri(&path).to_request()).await
         };
         for method in &methods {
-            assert_ne!(ask(method).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            assert_ne!(send(method).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         }
-        let refused = ask("BREW").await;
+        let refused = send("BREW").await;
         let allowed = refused.headers().get(ALLOW).unwrap().to_str().unwrap();
         assert_eq!(allowed.split(", ").collect::<BTreeSet<_>>(), methods.iter().map(String::as_str).collect(), "{path}");
     }

@@ -47,8 +47,8 @@ impl CsvRow {
 
     /// Splits a line into fields; `false` if it ends inside quotes.
     fn split(&mut self, line: &[u8]) -> bool {
-        // Unquoting never lengthens a line, but the parser needs room for one more byte. A line has
-        // at most one field more than bytes.
+        // Unquoting never lengthens a line, but the parser needs a buffer with one more byte. A
+        // line has at most one field more than bytes.
         self.text.resize(line.len() + 1, 0);
         self.ends.resize(line.len() + 1, 0);
         self.parser.reset();

@@ -5,7 +5,7 @@
 //!
 //! - [`ingest`]: applies consent, reserves admission and appends to the journal.
 //! - [`recommendation`]: recommends to a user, journals the impression and serves later pages.
-//! - [`pagination`]: the cache of recent rankings, from which later pages are taken.
+//! - [`pagination`]: the cache of recent rankings, which later pages are read from.
 //! - [`id_generator`]: ids of recommendations and requests.
 
 pub mod id_generator;

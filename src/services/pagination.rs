@@ -1,4 +1,4 @@
-//! The cache of recent rankings, from which later pages are taken.
+//! The cache of recent rankings, which later pages are read from.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -105,8 +105,8 @@ impl TimeChart<'_> {
 }
 
 /// Removes trailing zeros from an axis label: `0.5000` becomes 0.5, `10.0 ms` becomes 10 ms.
-fn shorten(figure: &str) -> String {
-    let (number, unit) = figure.split_at(figure.find(' ').unwrap_or(figure.len()));
+fn shorten(label: &str) -> String {
+    let (number, unit) = label.split_at(label.find(' ').unwrap_or(label.len()));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
     format!("{number}{unit}")
 }
@@ -123,12 +123,12 @@ fn svg_path(points: &[(f64, f64)], (left, right): (f64, f64), top: f64) -> Strin
 }
 
 /// Rounds a value up to 1, 2, 4, 5 or 8 times a power of ten.
-fn round_up(figure: f64) -> f64 {
-    if figure <= 0.0 || !figure.is_finite() {
+fn round_up(value: f64) -> f64 {
+    if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
-    let power = 10_f64.powf(figure.log10().floor());
-    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= figure).unwrap_or(figure)
+    let power = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(value)
 }
 
 #[cfg(test)]

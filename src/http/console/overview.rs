@@ -18,7 +18,7 @@ pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
 
 async fn content(api: &ApiState) -> Result<Markup, Problem> {
     let (status, history) = (ServiceStatus::read(api).await?, ServiceHistory::read(api).await?);
-    let ServiceStatus { journal, learning, quality, catalog, rates: pace, .. } = &status;
+    let ServiceStatus { journal, learning, quality, catalog, rates: current, .. } = &status;
     let latency = |value: Option<f64>| value.map_or(NO_VALUE.to_owned(), format_seconds);
     Ok(html! {
         p.lead {
@@ -29,10 +29,10 @@ async fn content(api: &ApiState) -> Result<Markup, Problem> {
             (tile("Recall@20", &format_ratio(quality.recall_at_20), Some(("quality.recall_at_20", "ratio")), "latest events"))
             (tile("MRR@20", &format_ratio(quality.mrr_at_20), Some(("quality.mrr_at_20", "ratio")), "latest events"))
             (tile("NDCG@20", &format_ratio(quality.ndcg_at_20), Some(("quality.ndcg_at_20", "ratio")), "latest events"))
-            (tile("Events per second", &format_rate(pace.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
-            (tile("Recommendations per second", &format_rate(pace.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
-            (tile("Latency, median", &latency(pace.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
-            (tile("Latency, p99", &latency(pace.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
+            (tile("Events per second", &format_rate(current.events_per_second), Some(("pace.events_per_second", "rate")), "last 10 s"))
+            (tile("Recommendations per second", &format_rate(current.recommendations_per_second), Some(("pace.recommendations_per_second", "rate")), "last 10 s"))
+            (tile("Latency, median", &latency(current.latency_p50), Some(("pace.latency_p50", "seconds")), "of recommendations, last 10 s"))
+            (tile("Latency, p99", &latency(current.latency_p99), Some(("pace.latency_p99", "seconds")), "of recommendations, last 10 s"))
             (tile("Learner lag", &format_count(learning.lag_entries), Some(("learning.lag_entries", "count")), "journal entries"))
             (tile("Event to weights", &format_seconds(learning.weights_lag_seconds), Some(("learning.weights_lag_seconds", "seconds")), "age of the oldest missing entry"))
             (tile("Quarantine", &format_count(status.quarantined as u64), Some(("quarantined", "count")), "skipped entries"))

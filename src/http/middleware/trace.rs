@@ -12,7 +12,7 @@ use crate::telemetry::{self, span};
 
 /// The name of a method; `_OTHER` for an unknown one, because a client can send any word, including
 /// personal data.
-fn name(method: &Method) -> &'static str {
+fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -34,7 +34,7 @@ pub(in crate::http) fn start_request_span(request: &ServiceRequest, id: &Request
         "server",
         otel.kind = "server",
         otel.status_code = Empty,
-        http.request.method = name(request.method()),
+        http.request.method = method_name(request.method()),
         http.route = Empty,
         http.response.status_code = Empty,
         "error.type" = Empty,
@@ -61,8 +61,8 @@ pub(in crate::http) fn finish_request_span(span: &Span, method: &Method, pattern
         span.record("http.route", pattern);
     }
     telemetry::rename_span(span, || match pattern {
-        Some(pattern) => format!("{} {pattern}", name(method)),
-        None => name(method).replace("_OTHER", "HTTP"),
+        Some(pattern) => format!("{} {pattern}", method_name(method)),
+        None => method_name(method).replace("_OTHER", "HTTP"),
     });
 }
 
@@ -72,6 +72,6 @@ mod tests {
 
     #[test]
     fn unknown_method_is_named_other() {
-        assert_eq!((name(&Method::PATCH), name(&Method::from_bytes(b"ANN").unwrap())), ("PATCH", "_OTHER"));
+        assert_eq!((method_name(&Method::PATCH), method_name(&Method::from_bytes(b"ANN").unwrap())), ("PATCH", "_OTHER"));
     }
 }

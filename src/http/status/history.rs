@@ -19,7 +19,7 @@ const MAX_SAMPLES: usize = 360;
 /// The largest number of subscribers.
 const MAX_SUBSCRIBERS: usize = 32;
 
-/// The measurements at one moment.
+/// The measurements at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(in crate::http) struct StatusSample {
     /// The time of the sample.
@@ -39,7 +39,7 @@ pub(in crate::http) struct StatusSample {
     pub(in crate::http) loss: Option<f64>,
 }
 
-/// The counters at one moment. Rates are differences of two readings.
+/// The counters at one time. Rates are differences of two readings.
 #[derive(Debug, Clone, Default)]
 struct CounterReading {
     at: Timestamp,
