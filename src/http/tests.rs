@@ -95,7 +95,8 @@ async fn check_access(routes: Routes, needs: &BTreeMap<String, RequiredAccess>) 
             for invalid_key in invalid_keys {
                 let response = send(method, &path, invalid_key).await;
                 let expected = if *needs == RequiredAccess::Public { None } else { Some(StatusCode::UNAUTHORIZED) };
-                let found = Some(response.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
+                let found =
+                    Some(response.status()).filter(|status| *status == StatusCode::UNAUTHORIZED || *status == StatusCode::FORBIDDEN);
                 assert_eq!(found, expected, "{method} {path} with {invalid_key:?}");
                 assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), expected.is_some());
             }
