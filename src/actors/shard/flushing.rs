@@ -12,7 +12,7 @@ use crate::store::StoreError;
 impl ShardActor {
     /// Stores every changed session in one batch. Returns their users, for
     /// [`ShardActor::finish_flush`], and the number of session actors that are gone. If any actor
-    /// is gone, the flush progress does not advance.
+    /// is gone, the flush does not advance its progress.
     pub(super) fn flush(&mut self) -> impl Future<Output = (Vec<String>, Result<usize, StoreError>)> + use<> {
         let ready = self.reload_after_reopening();
         let (mut saves, mut users) = (Vec::new(), Vec::new());

@@ -36,7 +36,7 @@ impl ShardActor {
         Ok(updates)
     }
 
-    /// Recovers if the store was reopened, because records of the previous opening may be lost.
+    /// Recovers if the store was reopened, because records written before that may be lost.
     /// Also retries a recovery that failed earlier.
     pub(super) fn reload_after_reopening(&mut self) -> Result<(), StoreError> {
         let (store, own) = (&self.context.store, self.context.number.0);

@@ -23,7 +23,7 @@ pub(super) fn learner_loader(
     store: &Store,
     dictionary: &Arc<ItemDictionary>,
     settings: LearnerConfig,
-    kept: usize,
+    keep: usize,
     metrics: &Metrics,
     mut preload: Option<CheckpointPreload>,
 ) -> impl FnMut() -> Result<Learner, StartError> + use<> {
@@ -48,16 +48,16 @@ pub(super) fn learner_loader(
         let preloaded =
             preload.take().map_or(Ok(None), |preload| preload.into_state(&store))?.filter(|state| state.matches_settings(&settings));
         let (state, first) =
-            (preloaded.map_or_else(|| newest_state(&store, kept, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
+            (preloaded.map_or_else(|| newest_state(&store, keep, &settings), |state| Ok(Some(state)))?, store.journal().first_offset()?);
         Ok(Learner::new(settings.clone(), Arc::clone(&dictionary), state, first, read_pretrained(&store)?, deps)?)
     }
 }
 
 /// The state of the newest checkpoint under these settings; if there is none, of the newest one
 /// under other settings. Skips checkpoints that this build cannot read.
-fn newest_state(store: &Store, kept: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
+fn newest_state(store: &Store, keep: usize, settings: &LearnerConfig) -> Result<Option<LearnerState>, StartError> {
     let mut other = None;
-    for state in store.checkpoints(kept)?.newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint) {
+    for state in store.checkpoints(keep)?.newest_first(store.journal().next_offset()?)?.filter_map(decode_checkpoint) {
         if state.matches_settings(settings) {
             return Ok(Some(state));
         }
