@@ -1,27 +1,27 @@
-//! Work that runs beside the fold and comes back at a set border.
+//! Background jobs whose results are applied at fixed offsets.
 
-/// A job: everything it needs moved in, its result handed out.
+/// A job. It owns its inputs and returns its result.
 pub type BackgroundJob<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// Runs one job at a time. Whether it runs on a thread of its own or at once makes no difference to
-/// what is learned: the fold takes the result at a set offset, neither earlier nor later.
+/// Runs one job at a time, either inline or on a separate thread. The learned state is the same in
+/// both cases, because the learner takes the result at a fixed offset.
 pub trait BackgroundJobs<T>: Send {
-    /// Begins a job. The one before must have been finished.
+    /// Starts a job. The previous job must have been finished.
     fn start(&mut self, job: BackgroundJob<T>);
 
-    /// The result of the job begun last, waiting for it if need be.
+    /// Returns the result of the last job, and waits for it if necessary.
     ///
     /// # Errors
-    /// [`JobLost`] if no job was begun, or if it died.
+    /// [`JobLost`] if no job was started, or if the job panicked.
     fn finish(&mut self) -> Result<T, JobLost>;
 }
 
-/// A background job gave no result: it panicked, or was never begun.
+/// A background job returned no result: it panicked, or no job was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a background job gave no result")]
+#[error("the background job returned no result: it panicked or was never started")]
 pub struct JobLost;
 
-/// Runs each job at once, on the caller's thread.
+/// Runs each job inline, on the caller's thread.
 #[derive(Debug)]
 pub struct InlineJobs<T>(Option<T>);
 

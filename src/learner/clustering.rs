@@ -1,4 +1,4 @@
-//! Which clusters are in use, and from when the next ones are.
+//! The clustering schedule: when a clustering starts, and from which offset its clusters are used.
 
 use crate::candidates::{ClusterError, ClusterSettings, Clusters};
 use crate::domain::Offset;
@@ -9,37 +9,38 @@ use std::sync::Arc;
 
 use super::background_jobs::BackgroundJobs;
 
-/// What a clustering hands back.
+/// The result of a clustering job.
 pub type ClusteringResult = Result<Clusters, ClusterError>;
 
-/// The clusters in use. A clustering begins every so many entries, from the embeddings of that
-/// offset, and is used from a set later offset on.
+/// Schedules clusterings. One starts every `clusters.every` entries, from the embeddings at that
+/// offset. Its clusters come into use `clusters.lag` entries later.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ClusteringSchedule {
     current: Option<Arc<Clusters>>,
-    /// Done, but not yet due.
+    /// Finished clusters whose offset has not been reached.
     ready: Option<Arc<Clusters>>,
     #[serde(skip)]
     running: bool,
-    /// Where the one begun last comes into use.
+    /// The offset from which the result of the pending clustering is used.
     due: Option<Offset>,
-    /// One is to begin at once.
+    /// A clustering was requested and starts at the next offset.
     asked: bool,
 }
 
 impl ClusteringSchedule {
-    /// The clusters in use, if there are any yet.
+    /// The clusters in use; `None` before the first clustering.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<Clusters>> {
         self.current.as_ref()
     }
 
-    /// The next offset to be crossed begins a clustering, border or not.
+    /// Requests a clustering at the next offset, regardless of the schedule.
     pub fn request_now(&mut self) {
         self.asked = true;
     }
 
-    /// Begins a clustering, or takes one into use, if the offset is a border for that.
+    /// Starts a clustering, or puts finished clusters into use, if one of these is due at offset
+    /// `next`.
     pub fn advance_boundary(
         &mut self,
         next: Offset,
@@ -58,26 +59,26 @@ impl ClusteringSchedule {
         if (next.is_multiple_of(settings.every) || std::mem::take(&mut self.asked)) && weights.item_count() > 0 {
             self.finish_pending(background);
             self.due = Some(next + settings.lag);
-            let (weights, most) = (Arc::clone(weights), settings.most);
-            background.start(Box::new(move || Clusters::build(&embeddings(&weights), most, seed ^ next)));
+            let (weights, max_clusters) = (Arc::clone(weights), settings.most);
+            background.start(Box::new(move || Clusters::build(&embeddings(&weights), max_clusters, seed ^ next)));
             self.running = true;
         }
     }
 
-    /// Waits for the clustering under way, without using its result before its border. Where it
-    /// gave none the clusters stay as they were.
+    /// Waits for the pending clustering, without using its result before it is due. If the
+    /// clustering fails, the current clusters stay in use.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<ClusteringResult>) {
         if std::mem::take(&mut self.running) {
             match background.finish() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
-                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "the clusters stay as they were"),
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the clusters stay as they were"),
+                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use"),
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use"),
             }
         }
     }
 }
 
-/// `(items, dimension)`.
+/// Copies all item embeddings into a matrix of shape `(items, dimension)`.
 fn embeddings(weights: &Weights) -> Array2<f32> {
     let mut rows = Array2::zeros((weights.item_count(), weights.dimension()));
     for (item, mut row) in rows.rows_mut().into_iter().enumerate() {

@@ -4,23 +4,23 @@ use crate::candidates::CandidateSettingsError;
 use crate::domain::Offset;
 use crate::nn::NetworkSettingsError;
 
-/// Why an earlier state cannot be reconstructed.
+/// The reason why an earlier state cannot be reconstructed.
 pub type StateHistoryError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the learner cannot start or cannot apply an entry.
+/// The reason why the learner cannot start or cannot apply an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerError {
     /// The network settings are invalid.
-    #[error("the network cannot be built")]
+    #[error("invalid network settings")]
     Network(#[from] NetworkSettingsError),
     /// The pretrained network does not match the settings.
-    #[error("the pretrained network does not match the settings: its network settings or its kinds of event differ")]
+    #[error("the pretrained network does not match the settings: its `network` settings or its event kinds differ")]
     PretrainedMismatch,
     /// The settings of the candidate sources are invalid.
-    #[error("the candidate sources cannot be built")]
+    #[error("invalid settings of the candidate sources")]
     Candidates(#[from] CandidateSettingsError),
     /// A background training ended without a result.
-    #[error("the training that began after entry {begun} gave no result")]
+    #[error("the training that began after entry {begun} returned no result")]
     BackgroundJobLost {
         /// The last entry before the training boundary at which it began.
         begun: Offset,

@@ -1,4 +1,4 @@
-//! An answer with its inside shown.
+//! Recommendations with the intermediate results of every stage, for the admin pages.
 
 use crate::candidates::{CandidateSet, EvidenceColumn, FeatureColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, ItemIx, SourceName};
@@ -9,118 +9,121 @@ use super::sequence_state::{SequenceParams, SequenceState};
 use super::serving::{RankedAnswer, RecommendationRequest, recommend};
 use super::snapshot::ModelSnapshot;
 
-/// What lies behind an answer, stage by stage.
+/// The intermediate results of one recommendation request, stage by stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingInspection {
-    /// The version of the weights that the hidden state began with, which may be a few older than
-    /// those that ranked; `None` without a network.
+    /// The version of the weights with which the hidden state was started. It may be a few versions
+    /// older than the weights that ranked. `None` without a network.
     pub hidden_version: Option<u64>,
-    /// What the network holds of the session, by name: of each layer h (and c), the memory m and
-    /// the last input x, and o, against which items are scored; `(hidden)` each.
+    /// The network's state after the session, by name: h (and c) of each layer, the memory m, the
+    /// last input x, and the query o against which items are scored. Each vector has `(hidden)`
+    /// values.
     pub hidden: Vec<(String, Vec<f32>)>,
-    /// Items that the sources gathered, before the cut.
+    /// Number of candidates that the sources generated, before truncation.
     pub generated: usize,
-    /// Candidates that were ranked.
+    /// Number of candidates that were ranked.
     pub retained: usize,
-    /// Each source's best candidates by its own measure, and where they ended.
+    /// The best candidates of each source by its own evidence, with their final ranks.
     pub sources: Vec<(SourceName, Vec<InspectedPosition>)>,
-    /// The best of the ranking with what the ranker saw of each.
+    /// The best ranked candidates with the ranker's inputs.
     pub ranking: Vec<InspectedCandidate>,
-    /// The answer, explained.
+    /// The final list, with explanations.
     pub answer: RankedAnswer,
 }
 
-/// A candidate in the list of one source.
+/// One candidate in a source's own list.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InspectedPosition {
     /// The item.
     pub item: ItemIx,
-    /// Its share of all evidence on the source's channel, in [0, 1].
+    /// Its share of the evidence in the source's primary column, in [0, 1].
     pub share: f32,
-    /// Its rank among all candidates, 1 for the best; `None` if it did not pass the cut.
+    /// Its rank among all candidates, 1 for the best; `None` if it was truncated.
     pub rank: Option<usize>,
 }
 
-/// A ranked candidate with what the ranker saw of it.
+/// A ranked candidate with the ranker's inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectedCandidate {
-    /// The item, its score, its source.
+    /// The item with its score and source.
     pub candidate: Candidate,
-    /// The rank that each source that named it gives it alone, 1 for the best.
+    /// The rank that each source alone gives the item, 1 for the best. Sources without evidence for
+    /// it are left out.
     pub ranks: Vec<(SourceName, usize)>,
-    /// Its share on every channel that has evidence for it, in (0, 1].
+    /// Its share of every evidence column in which it has evidence, in (0, 1].
     pub evidence: Vec<(&'static str, f32)>,
-    /// The facts that are not 0.
+    /// The non-zero features.
     pub features: Vec<(&'static str, f32)>,
 }
 
-/// Answers as [`recommend`] does, and reports how. The sequence state is not changed.
+/// Answers like [`recommend`] and reports the intermediate results. The sequence state is not
+/// changed.
 #[must_use]
 pub fn inspect(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
-    follower: &SequenceState,
-    pace: &SequenceParams,
+    user: &SequenceState,
+    params: &SequenceParams,
     request: &RecommendationRequest,
 ) -> RankingInspection {
-    let (mut follower, mut workspace) = (follower.clone(), ScoringWorkspace::default());
-    let (hidden_version, hidden) = hidden(snapshot, &mut follower, pace, &mut workspace);
-    let mood: SourceAffinity = snapshot.affinities.get(follower.sequence.session_start);
-    snapshot.scorer().score(&mut follower, SessionIx::MAX, &mood, pace, &mut workspace);
+    let (mut user, mut workspace) = (user.clone(), ScoringWorkspace::default());
+    let (hidden_version, hidden) = hidden(snapshot, &mut user, params, &mut workspace);
+    let affinity: SourceAffinity = snapshot.affinities.get(user.sequence.session_start);
+    snapshot.scorer().score(&mut user, SessionIx::MAX, &affinity, params, &mut workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best(request.limit, |_| true, &mut ranked);
-    let desk = &workspace.ranking;
-    let slate = desk.candidates();
+    let ranking_workspace = &workspace.ranking;
+    let candidates = ranking_workspace.candidates();
     let list = |source| {
-        let channel = EvidenceColumn::primary_of(source);
-        let total = slate.totals().get(channel as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
-        let best = slate.best(channel, request.limit).into_iter();
-        best.map(|(item, weight)| InspectedPosition { item, share: (weight / total).clamp(0.0, 1.0), rank: desk.rank_of(item) }).collect()
+        let column = EvidenceColumn::primary_of(source);
+        let total = candidates.totals().get(column as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
+        let best = candidates.best(column, request.limit).into_iter();
+        best.map(|(item, weight)| InspectedPosition { item, share: (weight / total).clamp(0.0, 1.0), rank: ranking_workspace.rank_of(item) }).collect()
     };
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
-    let ranking = ranked.into_iter().map(|candidate| considered(slate, candidate)).collect();
-    let (gathered, kept) = (slate.gathered_count(), slate.len());
-    let answer = recommend(snapshot, catalog, &mut follower, pace, request, &mut workspace);
-    RankingInspection { hidden_version, hidden, generated: gathered, retained: kept, sources, ranking, answer }
+    let ranking = ranked.into_iter().map(|candidate| inspected(candidates, candidate)).collect();
+    let (generated, retained) = (candidates.gathered_count(), candidates.len());
+    let answer = recommend(snapshot, catalog, &mut user, params, request, &mut workspace);
+    RankingInspection { hidden_version, hidden, generated, retained, sources, ranking, answer }
 }
 
 fn hidden(
     snapshot: &ModelSnapshot,
-    follower: &mut SequenceState,
-    pace: &SequenceParams,
+    user: &mut SequenceState,
+    params: &SequenceParams,
     workspace: &mut ScoringWorkspace,
 ) -> (Option<u64>, Vec<(String, Vec<f32>)>) {
     let Some(weights) = snapshot.weights() else { return (None, Vec::new()) };
-    let state = follower.hidden(pace, weights, &mut workspace.network);
+    let state = user.hidden(params, weights, &mut workspace.network);
     let (version, mut query) = (state.version, Vec::new());
     weights.query(state, &mut query);
     let settings = weights.settings();
-    let kept = settings.cell.state_blocks();
-    let names = (0..settings.layers * kept).map(|row| {
-        let letter = if row % kept == 0 { "h" } else { "c" };
-        if settings.layers == 1 { letter.to_owned() } else { format!("{letter}{}", row / kept + 1) }
+    let blocks = settings.cell.state_blocks();
+    let names = (0..settings.layers * blocks).map(|row| {
+        let letter = if row % blocks == 0 { "h" } else { "c" };
+        if settings.layers == 1 { letter.to_owned() } else { format!("{letter}{}", row / blocks + 1) }
     });
     let names = names.chain(["m".to_owned(), "x".to_owned()]);
     let rows = names.zip(state.values().chunks_exact(weights.dimension().max(1)).map(<[f32]>::to_vec));
     (Some(version), rows.chain([("o".to_owned(), query)]).collect())
 }
 
-fn considered(slate: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
+fn inspected(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
     let ranks =
-        SourceName::ALL.into_iter().zip(slate.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
-    let row = slate.position(candidate.item).and_then(|position| slate.rows().nth(position));
-    let Some((evidence, facts, _)) = row else {
+        SourceName::ALL.into_iter().zip(candidates.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
+    let row = candidates.position(candidate.item).and_then(|position| candidates.rows().nth(position));
+    let Some((evidence, features, _)) = row else {
         return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() };
     };
-    let share = |channel: EvidenceColumn| {
-        let (weight, total) = (evidence.get(channel as usize)?, slate.totals().get(channel as usize)?);
-        (*weight > 0.0 && *total > 0.0).then(|| (channel.as_str(), (weight / total).min(1.0)))
+    let share = |column: EvidenceColumn| {
+        let (weight, total) = (evidence.get(column as usize)?, candidates.totals().get(column as usize)?);
+        (*weight > 0.0 && *total > 0.0).then(|| (column.as_str(), (weight / total).min(1.0)))
     };
-    let fact = |fact: FeatureColumn| Some((fact.as_str(), *facts.get(fact as usize).filter(|value| **value != 0.0)?));
+    let feature = |column: FeatureColumn| Some((column.as_str(), *features.get(column as usize).filter(|value| **value != 0.0)?));
     InspectedCandidate {
         candidate,
         ranks,
         evidence: EvidenceColumn::ALL.into_iter().filter_map(share).collect(),
-        features: FeatureColumn::ALL.into_iter().filter_map(fact).collect(),
+        features: FeatureColumn::ALL.into_iter().filter_map(feature).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Lists that are nobody's own: what is popular, and what is like an item.
+//! Non-personalised lists: trending items and similar items.
 
 use crate::candidates::{EvidenceColumn, SessionIx};
 use crate::domain::{Candidate, Catalog, Item, ItemIx, SourceName, Step, Timestamp};
@@ -10,28 +10,28 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// Items that are looked at, newest first, where the lists kept do not suffice: a bound on the time
-/// that an answer can take.
+/// Maximum number of items scanned, newest first, if the precomputed lists are too short. Bounds
+/// the response time.
 const SCANNED: usize = 1 << 16;
 
-/// Places of each list that count towards likeness.
+/// Number of items of each evidence list that count towards similarity.
 const COMPARED: usize = 200;
 
-/// Hands the items that the terms allow, and that have not been passed over before, to `next` with
-/// their popularity, the most popular first, until it says `false`.
+/// Calls `next` with the eligible items and their popularity, the most popular first, until it
+/// returns `false`. Items in `passed` are skipped; visited items are added to it.
 pub(super) fn visit_popular_items(
     snapshot: &ModelSnapshot,
-    terms: &EligibilityRules<'_>,
+    rules: &EligibilityRules<'_>,
     passed: &mut FxHashSet<ItemIx>,
     next: &mut dyn FnMut(ItemIx, f32) -> bool,
 ) {
     for (item, popularity) in snapshot.sources.trending_items(snapshot.offset) {
-        if passed.insert(item) && terms.is_eligible(item) && !next(item, popularity) {
+        if passed.insert(item) && rules.is_eligible(item) && !next(item, popularity) {
             return;
         }
     }
     let mut others: Vec<(f32, ItemIx)> = newest(snapshot)
-        .filter(|item| !passed.contains(item) && terms.is_eligible(*item))
+        .filter(|item| !passed.contains(item) && rules.is_eligible(*item))
         .map(|item| (snapshot.sources.popularity(item, snapshot.offset), item))
         .collect();
     others.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -48,39 +48,40 @@ fn newest(snapshot: &ModelSnapshot) -> impl Iterator<Item = ItemIx> {
     (items.saturating_sub(SCANNED)..items).filter_map(|item| ItemIx::try_from(item).ok())
 }
 
-/// What is trending at a time, of one category or of all: the most popular first, each with its
-/// decayed count.
+/// Returns the most popular items of one category, or of all, each with its decayed count.
 #[must_use]
 pub fn trending_items(snapshot: &ModelSnapshot, catalog: &Catalog, category: Option<&str>, limit: usize, now: Timestamp) -> Vec<Candidate> {
     let filter = category.map(ItemFilter::category);
-    let terms = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
+    let rules = EligibilityRules { filter: filter.as_ref(), ..EligibilityRules::new(catalog, now) };
     let mut list = Vec::new();
-    visit_popular_items(snapshot, &terms, &mut FxHashSet::default(), &mut |item, popularity| {
+    visit_popular_items(snapshot, &rules, &mut FxHashSet::default(), &mut |item, popularity| {
         list.push(Candidate { item, score: popularity, source: SourceName::Trending });
         list.len() < limit
     });
     list
 }
 
-/// Items like one: what follows it and what it follows, what neighbouring sessions hold beside it,
-/// and what lies near it in the network. An item's score is the sum of its shares in these lists,
-/// so that one with much evidence in it counts for its items more than one with little, and its
-/// source the list that gives it most. Where these are too few, items that share its attributes
-/// come after them.
+/// Returns the items most similar to `item`.
+///
+/// Similarity combines three kinds of evidence: transitions to and from the item, co-occurrence in
+/// neighbouring sessions, and distance between network embeddings. An item's score is the sum of
+/// its shares in these lists, so a list with much evidence weighs more per item than a list with
+/// little. Its source is the list with the largest share. If these lists are too short, items that
+/// share attributes follow.
 #[must_use]
 pub fn similar_items(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
     item: ItemIx,
     limit: usize,
-    pace: &SequenceParams,
+    params: &SequenceParams,
     now: Timestamp,
 ) -> Vec<Candidate> {
     let mut workspace = ScoringWorkspace::default();
-    let mut follower = SequenceState::default();
+    let mut user = SequenceState::default();
     let step = Step { item: Some(item), kind: 0, starts_session: false, at: now, value: 0.0 };
-    follower.advance(0, step, None, pace, None, &mut workspace.network);
-    snapshot.scorer().score(&mut follower, SessionIx::MAX, &SourceAffinity::default(), pace, &mut workspace);
+    user.advance(0, step, None, params, None, &mut workspace.network);
+    snapshot.scorer().score(&mut user, SessionIx::MAX, &SourceAffinity::default(), params, &mut workspace);
 
     let mut shares: FxHashMap<ItemIx, (f32, f32, SourceName)> = FxHashMap::default();
     let mut count = |list: Vec<(ItemIx, f32)>, source: SourceName| {
@@ -94,9 +95,9 @@ pub fn similar_items(
             }
         }
     };
-    let slate = workspace.ranking.candidates();
-    for channel in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
-        count(slate.best(channel, COMPARED), channel.source());
+    let candidates = workspace.ranking.candidates();
+    for column in [EvidenceColumn::WindowTransitions, EvidenceColumn::ReverseTransitions, EvidenceColumn::Neighbours] {
+        count(candidates.best(column, COMPARED), column.source());
     }
     if let Some(weights) = snapshot.weights() {
         count(nearest(weights, item, &mut workspace), SourceName::Network);
@@ -105,12 +106,12 @@ pub fn similar_items(
     ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
 
     let exclude = [item];
-    let terms = EligibilityRules { exclude: &exclude, ..EligibilityRules::new(catalog, now) };
-    let mut selection = ResultSelection::new(terms, limit, limit);
+    let rules = EligibilityRules { exclude: &exclude, ..EligibilityRules::new(catalog, now) };
+    let mut selection = ResultSelection::new(rules, limit, limit);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
     if selection.needs_more() {
         let passed: FxHashSet<ItemIx> = ranked.iter().map(|candidate| candidate.item).collect();
-        alike(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(|other| {
+        items_sharing_attributes(snapshot, catalog, item).into_iter().filter(|other| !passed.contains(other)).for_each(|other| {
             let score = selection.selected().last().map_or(0.0, |last| last.score * 0.5);
             selection.add_ranked(Candidate { item: other, score, source: SourceName::New });
         });
@@ -118,8 +119,8 @@ pub fn similar_items(
     selection.into_parts().0
 }
 
-/// The items whose embeddings have the largest cosine with that of this one, with its square, best
-/// first; of those with the largest products.
+/// Returns the items with the largest squared cosine between their embedding and this item's, best
+/// first. Only the items with the largest dot products are compared.
 fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) -> Vec<(ItemIx, f32)> {
     let Some(embedding) = weights.embedding(item) else { return Vec::new() };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -141,24 +142,24 @@ fn nearest(weights: &Weights, item: ItemIx, workspace: &mut ScoringWorkspace) ->
     near
 }
 
-/// Items that share attributes with one: those that share the most first, of equals the more
-/// popular.
-fn alike(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
+/// Returns the items that share attributes with `item`: those that share the most come first, and
+/// of equals the more popular.
+fn items_sharing_attributes(snapshot: &ModelSnapshot, catalog: &Catalog, item: ItemIx) -> Vec<ItemIx> {
     let Some(known) = catalog.get(item) else { return Vec::new() };
     if known.categories.is_empty() && known.tags.is_empty() && known.brand.is_none() {
         return Vec::new();
     }
     let mut others: Vec<(usize, f32, ItemIx)> = newest(snapshot)
-        .filter_map(|other| Some((shared(known, catalog.get(other)?), other)))
-        .filter(|(shared, _)| *shared > 0)
-        .map(|(shared, other)| (shared, snapshot.sources.popularity(other, snapshot.offset), other))
+        .filter_map(|other| Some((shared_attribute_count(known, catalog.get(other)?), other)))
+        .filter(|(shared_attribute_count, _)| *shared_attribute_count > 0)
+        .map(|(shared_attribute_count, other)| (shared_attribute_count, snapshot.sources.popularity(other, snapshot.offset), other))
         .collect();
     others.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
     others.into_iter().map(|(.., other)| other).collect()
 }
 
-/// How many categories, tags and brands two items share.
-fn shared(a: &Item, b: &Item) -> usize {
+/// Counts the categories, tags and brands that two items share.
+fn shared_attribute_count(a: &Item, b: &Item) -> usize {
     let common = |a: &[String], b: &[String]| a.iter().filter(|value| b.contains(value)).count();
     common(&a.categories, &b.categories) + common(&a.tags, &b.tags) + usize::from(a.brand.is_some() && a.brand == b.brand)
 }

@@ -1,4 +1,4 @@
-//! The items as the network has laid them out, on a plane.
+//! The item map: a two-dimensional projection of the item embeddings.
 
 use ndarray::Array2;
 
@@ -7,35 +7,36 @@ use crate::domain::ItemIx;
 
 use super::snapshot::ModelSnapshot;
 
-/// The clusters and the most popular items, on the plane in which they are spread the widest.
+/// Clusters and the most popular items, projected to the two principal components of their
+/// embeddings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ItemMap {
-    /// The clusters, the largest first.
+    /// Clusters, the largest first.
     pub clusters: Vec<ItemMapCluster>,
-    /// Items and where they lie, the most popular first.
+    /// Items with their positions, the most popular first.
     pub items: Vec<(ItemIx, [f32; 2])>,
 }
 
 /// A cluster on the map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemMapCluster {
-    /// The cluster's number.
+    /// The cluster number.
     pub cluster: usize,
-    /// How many items are in it.
+    /// Number of items in the cluster.
     pub size: usize,
     /// Its most popular items, best first.
     pub top: Vec<ItemIx>,
-    /// Where its centre lies.
+    /// The position of its centroid.
     pub position: [f32; 2],
 }
 
-/// Items named of each cluster.
-const NAMED: usize = 5;
+/// Number of items listed per cluster.
+const TOP_ITEMS: usize = 5;
 
-/// Draws the map with at most `most` points: the largest clusters take at most half of them, items
-/// the rest. Without clusters it shows items alone.
+/// Computes the map with at most `max_points` points. The largest clusters take at most half of
+/// them; items take the rest. Without clusters it shows only items.
 #[must_use]
-pub fn item_map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
+pub fn item_map(snapshot: &ModelSnapshot, max_points: usize) -> ItemMap {
     let Some(weights) = snapshot.weights() else { return ItemMap::default() };
     let popularity = |item: ItemIx| snapshot.sources.popularity(item, snapshot.offset);
     let best_first = |a: &(f32, ItemIx), b: &(f32, ItemIx)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -48,25 +49,25 @@ pub fn item_map(snapshot: &ModelSnapshot, most: usize) -> ItemMap {
         items.sort_unstable_by(best_first);
         items.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
     };
-    let mut areas = Vec::new();
+    let mut clusters_by_size = Vec::new();
     if let Some(clusters) = snapshot.clusters.as_deref() {
         let mut by_size: Vec<usize> = (0..clusters.len()).collect();
         by_size.sort_unstable_by_key(|cluster| (std::cmp::Reverse(clusters.members(*cluster).len()), *cluster));
-        areas.extend(by_size.into_iter().take(most / 2).filter_map(|cluster| {
+        clusters_by_size.extend(by_size.into_iter().take(max_points / 2).filter_map(|cluster| {
             let members = clusters.members(cluster);
-            Some((cluster, members.len(), best(&mut members.iter().copied(), NAMED), clusters.centroid(cluster)?))
+            Some((cluster, members.len(), best(&mut members.iter().copied(), TOP_ITEMS), clusters.centroid(cluster)?))
         }));
     }
-    let known = (0..weights.item_count()).filter_map(|item| ItemIx::try_from(item).ok());
-    let shown = best(&mut known.into_iter(), most - areas.len());
+    let item_numbers = (0..weights.item_count()).filter_map(|item| ItemIx::try_from(item).ok());
+    let shown = best(&mut item_numbers.into_iter(), max_points - clusters_by_size.len());
     let items: Vec<_> = shown.into_iter().filter_map(|item| Some((item, weights.embedding(item)?))).collect();
 
-    let rows: Vec<&[f32]> = areas.iter().map(|(.., centre)| *centre).chain(items.iter().map(|(_, row)| *row)).collect();
-    let cell = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
-    let plane = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), cell).view());
-    let area = |(cluster, size, top, centre)| ItemMapCluster { cluster, size, top, position: plane.project(centre) };
+    let rows: Vec<&[f32]> = clusters_by_size.iter().map(|(.., centroid)| *centroid).chain(items.iter().map(|(_, row)| *row)).collect();
+    let value_at = |(row, column): (usize, usize)| rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or_default();
+    let projection = PcaProjection::fit(Array2::from_shape_fn((rows.len(), weights.dimension()), value_at).view());
+    let to_map_cluster = |(cluster, size, top, centroid)| ItemMapCluster { cluster, size, top, position: projection.project(centroid) };
     ItemMap {
-        items: items.iter().map(|(item, row)| (*item, plane.project(row))).collect(),
-        clusters: areas.into_iter().map(area).collect(),
+        items: items.iter().map(|(item, row)| (*item, projection.project(row))).collect(),
+        clusters: clusters_by_size.into_iter().map(to_map_cluster).collect(),
     }
 }

@@ -1,5 +1,8 @@
-//! The fold: journal entries in; test, then learn; snapshots out. No thread, no clock: the daemon's
-//! actors and `replay` drive the same one.
+//! The online learner and the serving of its model.
+//!
+//! The learner consumes journal entries in order, tests on each event before it trains on it, and
+//! publishes snapshots. It has no threads and no clock, so the daemon's actors and `replay` use the
+//! same code.
 
 mod attribution;
 mod background_jobs;

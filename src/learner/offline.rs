@@ -1,9 +1,8 @@
-//! Learning from a recording instead of a stream: epochs over all of its sessions, held against
-//! those that were kept back.
+//! Offline training: epochs over a recording, evaluated on held-out sessions.
 //!
-//! Like the fold it has no thread, no clock and no chance of its own: the same recording, the same
-//! settings, the same bytes. [`OfflineTraining`] is all of it at the border of two epochs; written
-//! there and read again, it goes on as if it had never stopped.
+//! Like the online learner it has no threads, no clock and a seeded random generator, so the same
+//! recording and settings give the same bytes. [`OfflineTraining`] holds the complete state between
+//! two epochs. A training that is written there and read again continues identically.
 
 mod corpus;
 mod scoring;

@@ -1,12 +1,12 @@
-//! A network to begin with, instead of one that has learned nothing.
+//! Pretrained networks, from which the online learner can start.
 
 use crate::domain::EventKinds;
 use crate::nn::{NetworkSettings, Trainer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A network that was trained before the journal's first entry. Its items have the first numbers,
-/// in their order.
+/// A network trained before the journal's first entry. Its items have the first item numbers, in
+/// order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PretrainedNetwork {
     names: Vec<Arc<str>>,
@@ -15,28 +15,28 @@ pub struct PretrainedNetwork {
 }
 
 impl PretrainedNetwork {
-    /// A trained network, the names of its items by number, and the kinds of event that it met. The
-    /// learning rate goes back to that of the network's settings.
+    /// Creates a pretrained network from a trainer, its item names by number and its event kinds.
+    /// Resets the learning rate to that of the network settings.
     #[must_use]
     pub fn new(mut trainer: Box<Trainer>, names: Vec<Arc<str>>, kinds: EventKinds) -> Self {
         trainer.set_learning_rate(trainer.settings().learning_rate);
         Self { names, kinds, trainer }
     }
 
-    /// The settings that the network was made with: those of the fold that begins with it.
+    /// The network settings. The learner that starts from it must use the same ones.
     #[must_use]
     pub fn network_settings(&self) -> &NetworkSettings {
         self.trainer.settings()
     }
 
-    /// The names of the items by number.
+    /// Item names by number.
     #[must_use]
     pub fn item_names(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// Whether a network of these settings goes on from it, for events of these kinds: what it was
-    /// made with, and kinds that it knows if it reads them.
+    /// Whether a learner with these network settings and event kinds can start from it. The event
+    /// kinds matter only if the network reads them.
     #[must_use]
     pub fn matches_settings(&self, network: &NetworkSettings, kinds: &EventKinds) -> bool {
         self.network_settings() == network && (!network.kinds || self.kinds.names().eq(kinds.names()))

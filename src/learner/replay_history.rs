@@ -1,4 +1,4 @@
-//! Earlier sessions, to be trained on again.
+//! Experience replay: earlier sessions that are trained on again.
 
 use crate::domain::{EventKinds, ExpiryCutoffs, Step};
 use crate::nn::TrainingWindow;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::training_window::training_window;
 
-/// The last sessions' steps, numbered in the order in which the sessions began.
+/// The steps of the last sessions, numbered in the order in which the sessions began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayHistory {
     sessions: VecDeque<Vec<Step>>,
@@ -19,14 +19,14 @@ pub struct ReplayHistory {
 }
 
 impl ReplayHistory {
-    /// An empty history that will keep the last `most` sessions.
+    /// Creates an empty history that keeps the last `most` sessions.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { sessions: VecDeque::new(), first: 0, most }
     }
 
-    /// Begins the session of that number, which is one more than that of the session begun before
-    /// it; the oldest is dropped if there are too many.
+    /// Begins session number `session`, which must follow the last one. Drops the oldest session if
+    /// there are too many.
     pub fn begin_session(&mut self, session: u64) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
@@ -35,15 +35,15 @@ impl ReplayHistory {
         self.first = (session + 1).saturating_sub(self.sessions.len() as u64);
     }
 
-    /// Sets the steps that a session is trained on; nothing happens if it was dropped meanwhile.
+    /// Sets the steps that a session is trained on. Has no effect if the session was dropped.
     pub fn set_steps(&mut self, session: u64, steps: &[Step]) {
-        if let Some(kept) = self.place(session).and_then(|place| self.sessions.get_mut(place)) {
-            kept.clear();
-            kept.extend_from_slice(steps);
+        if let Some(stored) = self.index(session).and_then(|index| self.sessions.get_mut(index)) {
+            stored.clear();
+            stored.extend_from_slice(steps);
         }
     }
 
-    /// Takes out of every session what is not to be kept any longer.
+    /// Removes expired steps from every session.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for steps in &mut self.sessions {
             expired.prune(steps);
@@ -53,33 +53,34 @@ impl ReplayHistory {
     /// The training window of a session; `None` if it was dropped or holds nothing to predict.
     #[must_use]
     pub fn window(&self, session: u64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
-        training_window(session, self.sessions.get(self.place(session)?)?, kinds, most)
+        training_window(session, self.sessions.get(self.index(session)?)?, kinds, most)
     }
 
-    /// Whether it holds steps of that session.
+    /// Whether it holds steps of this session.
     #[cfg(test)]
     pub(super) fn contains(&self, session: u64) -> bool {
-        self.place(session).and_then(|place| self.sessions.get(place)).is_some_and(|steps| !steps.is_empty())
+        self.index(session).and_then(|index| self.sessions.get(index)).is_some_and(|steps| !steps.is_empty())
     }
 
-    fn place(&self, session: u64) -> Option<usize> {
-        session.checked_sub(self.first).and_then(|place| usize::try_from(place).ok())
+    fn index(&self, session: u64) -> Option<usize> {
+        session.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())
     }
 
-    /// Draws the window of an earlier session: its age in sessions is exponentially distributed,
-    /// halving every `half_life` sessions. `None` if the one drawn holds nothing to predict.
+    /// Samples the window of an earlier session. Its age in sessions is exponentially distributed
+    /// with a half-life of `half_life` sessions. `None` if the sampled session holds nothing to
+    /// predict.
     pub fn sample(&self, rng: &mut Xoshiro256PlusPlus, half_life: f64, kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
-        let known = self.sessions.len();
-        if known == 0 {
+        let session_count = self.sessions.len();
+        if session_count == 0 {
             return None;
         }
-        // Inverse transform of the exponential distribution cut off at the oldest session kept:
-        // every draw lands.
-        let oldest = 1.0 - 0.5_f64.powf(known as f64 / half_life);
+        // Inverse transform of the exponential distribution, truncated at the oldest kept session, so that
+        // every draw hits a session.
+        let oldest = 1.0 - 0.5_f64.powf(session_count as f64 / half_life);
         let uniform = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let age = -(1.0 - uniform * oldest).log2() * half_life;
-        let place = known - 1 - (age as usize).min(known - 1);
-        training_window(self.first + place as u64, self.sessions.get(place)?, kinds, most)
+        let index = session_count - 1 - (age as usize).min(session_count - 1);
+        training_window(self.first + index as u64, self.sessions.get(index)?, kinds, most)
     }
 }
 
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_draws_are_younger_than_the_half_life() {
+    fn half_of_the_samples_are_younger_than_the_half_life() {
         let history = filled(10_000, 5_000);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let young = (0..10_000)
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn only_kept_sessions_are_drawn() {
+    fn only_kept_sessions_are_sampled() {
         let history = filled(1_000, 10);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         for _ in 0..1_000 {

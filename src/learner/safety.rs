@@ -1,22 +1,23 @@
-//! When a model is not to be trusted any more, and which earlier one is.
+//! The watchdog's rules: when to roll the model back, and to which earlier state.
 
 use crate::domain::{ModelChange, ModelChangeCause, ModelOperation, Offset};
 use serde::{Deserialize, Serialize};
 
 use super::model_health::{HealthMark, ModelHealth};
 
-/// When the model is rolled back without being asked.
+/// Thresholds of the automatic rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SafetySettings {
-    /// Roll back when the recent MRR@20 (about the last 1,000 steps) lies below the usual one
-    /// (20,000) by this share of it; 0: never. 0 or 0.05..=1.
+    /// Relative drop that triggers a rollback: the short-term MRR@20 (about the last 1,000 tests)
+    /// against the long-term one (20,000). 0 or 0.05..=1; 0 disables the rule.
     pub quality_drop: f64,
-    /// Roll back when the recent loss (about the last 10 trainings) is more than this many times
-    /// the usual one (1,000), or half of the batches are not finite; 0: never. 0 or 1.1..=100.
+    /// Relative rise that triggers a rollback: the short-term loss (about the last 10 trainings)
+    /// against the long-term one (1,000). If half of the mini-batches are not finite, the rule also
+    /// triggers. 0 or 1.1..=100; 0 disables the rule.
     pub loss_rise: f64,
-    /// Steps that must have been tested before quality, and a hundredth of it the trainings before
-    /// the loss, is judged. 100..=1,000,000.
+    /// Number of tests before quality is judged; the loss is judged after a hundredth as many
+    /// trainings. 100..=1,000,000.
     pub warm_up: u64,
 }
 
@@ -26,23 +27,23 @@ impl Default for SafetySettings {
     }
 }
 
-/// A setting out of its range.
+/// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("safety.{key} = {value}: allowed are {allowed}")]
 pub struct SafetySettingsError {
     /// The key within `safety`.
     pub key: &'static str,
-    /// The value that was given.
+    /// The given value.
     pub value: String,
-    /// What is allowed.
+    /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl SafetySettings {
-    /// Passes settings that can run.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// The first setting that is out of its range.
+    /// The first setting outside its range.
     pub fn check(&self) -> Result<(), SafetySettingsError> {
         let off_or = |value: f64, range: std::ops::RangeInclusive<f64>| value == 0.0 || range.contains(&value);
         let rules = [
@@ -56,56 +57,57 @@ impl SafetySettings {
         }
     }
 
-    /// What is wrong at a moment, if anything is. `tolerance` of 1 is what the settings say, less
-    /// is stricter.
+    /// Returns the violated rule, if any. `tolerance` scales the thresholds: 1 uses the configured
+    /// ones, less is stricter.
     fn fault(&self, mark: &HealthMark, tolerance: f64) -> Option<ModelChangeCause> {
         let (quality, loss) = (&mark.quality, &mark.loss);
-        let loses = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
-        let falls = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance;
+        let loss_rises = loss.count >= self.warm_up / 100 && loss.ratio() - 1.0 > (self.loss_rise - 1.0) * tolerance;
+        let quality_drops = quality.count >= self.warm_up && 1.0 - quality.ratio() > self.quality_drop * tolerance;
         match () {
-            () if self.loss_rise > 0.0 && (loses || mark.non_finite_share > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
-            () if self.quality_drop > 0.0 && falls => Some(ModelChangeCause::Quality),
+            () if self.loss_rise > 0.0 && (loss_rises || mark.non_finite_share > 0.5 * tolerance) => Some(ModelChangeCause::Loss),
+            () if self.quality_drop > 0.0 && quality_drops => Some(ModelChangeCause::Quality),
             () => None,
         }
     }
 
-    /// What is to be done about the model as it does: nothing, mostly. `past` are the acts so far,
-    /// in their order; `points` the offsets that it can go back to, ascending.
+    /// Returns the operations that the model's health requires; none if it is healthy. `past` are
+    /// the earlier operations in order; `points` returns the available restore points, ascending.
     ///
-    /// It goes back to the last point at which all was well. Where there is none, or where it has
-    /// just been taken back, nothing is learned until somebody looks.
+    /// The model is rolled back to the last restore point at which it was healthy. If there is
+    /// none, or if the watchdog rolled back recently, learning is paused until an operator
+    /// intervenes.
     ///
     /// # Errors
-    /// What kept `points` from being told, which are asked for only if they are needed.
+    /// The error of `points`, which is called only if a rollback is needed.
     pub fn decide_operations<E>(
         &self,
-        vitals: &ModelHealth,
+        health: &ModelHealth,
         past: &[(Offset, ModelChange)],
         points: impl FnOnce() -> Result<Vec<Offset>, E>,
     ) -> Result<Vec<(ModelOperation, ModelChangeCause)>, E> {
-        let Some(cause) = self.fault(vitals.current(), 1.0) else { return Ok(Vec::new()) };
+        let Some(cause) = self.fault(health.current(), 1.0) else { return Ok(Vec::new()) };
         let points = points()?;
-        // The marks at which there was no sign of it yet, the last first.
-        let mut well = vitals.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
-        let (near, far) = (well.next().unwrap_or(0), well.next().unwrap_or(0));
-        let just_now = past
+        // Marks at which the problem was not yet visible, the latest first.
+        let mut healthy = health.marks().rev().skip_while(|mark| self.fault(mark, 0.4).is_some()).map(|mark| mark.offset);
+        let (near, far) = (healthy.next().unwrap_or(0), healthy.next().unwrap_or(0));
+        let last_rollback = past
             .iter()
             .rev()
             .find(|(_, change)| change.cause != ModelChangeCause::Operator && matches!(change.operation, ModelOperation::Rollback { .. }));
-        let again = just_now.is_some_and(|(at, _)| at + 10 * self.warm_up > vitals.current().offset);
-        let before = |well| points.iter().rev().copied().find(|point| *point <= well && !is_rolled_back(*point, past));
-        // One mark more for good measure, where there is a point from then.
-        let to = before(far).or_else(|| before(near));
-        let mut acts: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
-        if to.is_none() || again {
-            acts.push((ModelOperation::Pause, cause));
+        let is_repeated = last_rollback.is_some_and(|(at, _)| at + 10 * self.warm_up > health.current().offset);
+        let latest_point_before = |healthy| points.iter().rev().copied().find(|point| *point <= healthy && !is_rolled_back(*point, past));
+        // Prefers a restore point that is one mark older, to keep a margin.
+        let to = latest_point_before(far).or_else(|| latest_point_before(near));
+        let mut operations: Vec<_> = to.map(|to| (ModelOperation::Rollback { to }, cause)).into_iter().collect();
+        if to.is_none() || is_repeated {
+            operations.push((ModelOperation::Pause, cause));
         }
-        Ok(acts)
+        Ok(operations)
     }
 }
 
-/// Whether the model as it was at `point` was left by a rollback: it lies between where one went to
-/// and where it was made.
+/// Whether a rollback abandoned the model state at `point`: the point lies between a rollback's
+/// destination and the rollback itself.
 #[must_use]
 pub fn is_rolled_back(point: Offset, past: &[(Offset, ModelChange)]) -> bool {
     past.iter().any(|(at, change)| matches!(change.operation, ModelOperation::Rollback { to } if to < point && point <= *at))
@@ -116,83 +118,83 @@ mod tests {
     use super::*;
     use crate::learner::TrainingReport;
 
-    /// Steps at rank 2, each with its share of a training; from `from` on at `rank`, with that
-    /// loss.
-    fn lived(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
-        let (mut vitals, mut all) = (ModelHealth::default(), TrainingReport::default());
+    /// Simulates tests at rank 2 with a training every 10 events. From event `from` on, tests have
+    /// rank `rank` and trainings have loss `loss`.
+    fn simulate(events: u64, from: u64, rank: Option<usize>, loss: f64, skipped: u64) -> ModelHealth {
+        let (mut health, mut all) = (ModelHealth::default(), TrainingReport::default());
         for event in 1..=events {
-            let ill = event > from;
-            vitals.record_test(if ill { rank } else { Some(2) });
+            let is_degraded = event > from;
+            health.record_test(if is_degraded { rank } else { Some(2) });
             if event.is_multiple_of(10) {
-                let (batches, skipped) = if ill { (4 - skipped, skipped) } else { (4, 0) };
+                let (batches, skipped) = if is_degraded { (4 - skipped, skipped) } else { (4, 0) };
                 all.merge(&TrainingReport {
                     batches,
                     skipped,
-                    loss: batches as f64 * if ill { loss } else { 5.0 },
+                    loss: batches as f64 * if is_degraded { loss } else { 5.0 },
                     ..TrainingReport::default()
                 });
-                vitals.record_training(&all);
+                health.record_training(&all);
             }
-            vitals.advance(event);
+            health.advance(event);
         }
-        vitals
+        health
     }
 
     const POINTS: [Offset; 4] = [5_000, 10_000, 15_000, 20_000];
 
-    fn asked(
+    fn decide(
         settings: &SafetySettings,
-        vitals: &ModelHealth,
+        health: &ModelHealth,
         past: &[(Offset, ModelChange)],
         points: &[Offset],
     ) -> Vec<(ModelOperation, ModelChangeCause)> {
-        settings.decide_operations(vitals, past, || Ok::<_, ()>(points.to_vec())).unwrap()
+        settings.decide_operations(health, past, || Ok::<_, ()>(points.to_vec())).unwrap()
     }
 
-    fn judged(vitals: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {
-        asked(&SafetySettings::default(), vitals, &[], &POINTS)
-    }
-
-    #[test]
-    fn a_model_that_does_as_usual_is_left_alone() {
-        assert_eq!(judged(&lived(20_000, 15_100, Some(3), 6.0, 1)), []);
+    fn decide_by_default(health: &ModelHealth) -> Vec<(ModelOperation, ModelChangeCause)> {
+        decide(&SafetySettings::default(), health, &[], &POINTS)
     }
 
     #[test]
-    fn each_fault_leads_back_to_the_last_point_before_it() {
-        let back = |cause| vec![(ModelOperation::Rollback { to: 15_000 }, cause)];
-        assert_eq!(judged(&lived(20_000, 17_000, None, 5.0, 0)), back(ModelChangeCause::Quality));
+    fn healthy_model_is_left_alone() {
+        assert_eq!(decide_by_default(&simulate(20_000, 15_100, Some(3), 6.0, 1)), []);
+    }
+
+    #[test]
+    fn each_fault_rolls_back_to_the_last_point_before_it() {
+        let rollback = |cause| vec![(ModelOperation::Rollback { to: 15_000 }, cause)];
+        assert_eq!(decide_by_default(&simulate(20_000, 17_000, None, 5.0, 0)), rollback(ModelChangeCause::Quality));
         assert_eq!(
-            judged(&lived(20_400, 20_100, Some(2), 50.0, 0)),
+            decide_by_default(&simulate(20_400, 20_100, Some(2), 50.0, 0)),
             [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)],
-            "20,000 is too near"
+            "20,000 is too close to the fault"
         );
-        assert_eq!(judged(&lived(20_000, 17_000, Some(2), 5.0, 4)), back(ModelChangeCause::Loss));
+        assert_eq!(decide_by_default(&simulate(20_000, 17_000, Some(2), 5.0, 4)), rollback(ModelChangeCause::Loss));
     }
 
     #[test]
-    fn a_loss_beyond_all_bounds_does_not_become_usual() {
-        assert_eq!(judged(&lived(24_000, 17_000, Some(2), 1e9, 0)), [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]);
+    fn huge_losses_do_not_become_normal() {
+        assert_eq!(decide_by_default(&simulate(24_000, 17_000, Some(2), 1e9, 0)), [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]);
     }
 
     #[test]
-    fn the_second_time_it_stops_and_so_it_does_where_there_is_no_way_back() {
-        let rolled = |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
-        let ill = lived(20_000, 17_000, None, 5.0, 0);
-        let judged = |past: &[_], points: &[_]| asked(&SafetySettings::default(), &ill, past, points);
-        let back = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
-        assert_eq!(judged(&[rolled(ModelChangeCause::Operator)], &POINTS), [back(5_000)], "what was left is not gone back to");
-        assert_eq!(judged(&[rolled(ModelChangeCause::Loss)], &POINTS), [back(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]);
-        assert_eq!(judged(&[], &[16_900]), [back(16_900)], "better a near one than none");
-        assert_eq!(judged(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
+    fn repeated_rollback_or_missing_restore_point_pauses_learning() {
+        let earlier_rollback = |cause| (15_600, ModelChange { timestamp: 0, operation: ModelOperation::Rollback { to: 5_000 }, cause });
+        let is_degraded = simulate(20_000, 17_000, None, 5.0, 0);
+        let decide_by_default = |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
+        let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
+        assert_eq!(decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &POINTS), [rollback(5_000)], "abandoned states are not restored");
+        assert_eq!(decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &POINTS), [rollback(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]);
+        assert_eq!(decide_by_default(&[], &[16_900]), [rollback(16_900)], "a close restore point is better than none");
+        assert_eq!(decide_by_default(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
     }
 
     #[test]
-    fn it_can_be_switched_off() {
+    fn zero_thresholds_disable_the_watchdog() {
         let off = SafetySettings { quality_drop: 0.0, loss_rise: 0.0, ..SafetySettings::default() };
         off.check().unwrap();
-        assert_eq!(asked(&off, &lived(20_000, 17_000, None, 50.0, 4), &[], &POINTS), []);
-        let refused = SafetySettings { quality_drop: 1.5, ..off }.check().unwrap_err();
-        assert_eq!(refused.to_string(), "safety.quality_drop = 1.5: allowed are 0, or 0.05..=1");
+        assert_eq!(decide(&off, &simulate(20_000, 17_000, None, 50.0, 4), &[], &POINTS), []);
+        let error = SafetySettings { quality_drop: 1.5, ..off }.check().unwrap_err();
+        assert_eq!(error.to_string(), "safety.quality_drop = 1.5: allowed are 0, or 0.05..=1");
     }
 }

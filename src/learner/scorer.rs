@@ -1,5 +1,5 @@
-//! "What next?": from a user's state and what is learned to a ranked list. The session actors
-//! answer with it, and the fold tests with it.
+//! Scores candidates for a user's next event. Session actors serve from it, and the learner tests
+//! with it.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, QueryContext, SessionIx};
 use crate::domain::{ItemIx, Offset};
@@ -8,38 +8,38 @@ use crate::ranking::{NetworkScores, Ranker, RankingWorkspace, SourceAffinity};
 
 use super::sequence_state::{SequenceParams, SequenceState};
 
-/// Candidates that are ranked, at least.
-const KEPT: usize = 256;
-/// Items of the network's own list that become candidates.
-const LISTED: usize = 40;
+/// Minimum number of candidates that are ranked.
+const MIN_CANDIDATES: usize = 256;
+/// Number of the network's top items that become candidates.
+const NETWORK_CANDIDATES: usize = 40;
 
-/// Working memory for answers: one a thread; it allocates nothing once warm.
+/// Scratch memory for scoring, one per thread. It allocates nothing once warm.
 #[derive(Debug)]
 pub struct ScoringWorkspace {
-    /// The network's.
+    /// Scratch memory of the network.
     pub network: NetworkScratch,
     query: Vec<f32>,
     interest: Vec<f32>,
-    /// The ranker's.
+    /// Scratch memory of the ranker; holds the candidates last scored.
     pub ranking: RankingWorkspace,
 }
 
 impl Default for ScoringWorkspace {
     fn default() -> Self {
-        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), ranking: RankingWorkspace::new(KEPT) }
+        Self { network: NetworkScratch::default(), query: Vec::new(), interest: Vec::new(), ranking: RankingWorkspace::new(MIN_CANDIDATES) }
     }
 }
 
 impl ScoringWorkspace {
-    /// The value that the network predicts of the follower last considered choosing an item; `None`
-    /// if its interest head is off or the item unknown to it.
+    /// Returns the predicted value of the user scored last choosing `item`; `None` if the interest
+    /// head is off or the network does not know the item.
     #[must_use]
     pub fn interest(&self, weights: &Weights, item: ItemIx) -> Option<f32> {
         if self.interest.is_empty() { None } else { weights.interest(&self.interest, item) }
     }
 }
 
-/// Everything learned that a judgement needs, borrowed from the fold or from a snapshot.
+/// The parts of the model that scoring needs, borrowed from the learner or from a snapshot.
 #[derive(Debug, Clone, Copy)]
 pub struct Scorer<'a> {
     pub(super) weights: Option<&'a Weights>,
@@ -51,63 +51,65 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// Gathers, describes and scores the candidates of a follower's next event; they lie on the
-    /// workspace's desk then. `sequence` is the session's number among the sources' neighbours, if
-    /// the asker knows it.
+    /// Generates and scores candidates for the user's next event, and leaves them in the workspace.
+    /// `session` is the number of the user's session in the neighbour source, or [`SessionIx::MAX`]
+    /// if unknown.
     pub fn score(
         &self,
-        follower: &mut SequenceState,
+        user: &mut SequenceState,
         session: SessionIx,
-        mood: &SourceAffinity,
-        pace: &SequenceParams,
+        affinity: &SourceAffinity,
+        params: &SequenceParams,
         workspace: &mut ScoringWorkspace,
     ) {
-        let ScoringWorkspace { network, query, interest, ranking: desk } = workspace;
-        // Before the first border the network knows no item, and has nothing to say.
+        let ScoringWorkspace { network, query, interest, ranking } = workspace;
+        // Before the first training boundary the network knows no items.
         let weights = self.weights.filter(|weights| weights.item_count() > 0);
         let top = weights.map(|weights| {
-            weights.query(follower.hidden(pace, weights, network), query);
+            weights.query(user.hidden(params, weights, network), query);
             weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
-        let moment = QueryContext {
-            steps: follower.sequence.current_session(),
+        let context = QueryContext {
+            steps: user.sequence.current_session(),
             session,
-            session_start: follower.sequence.session_start,
+            session_start: user.sequence.session_start,
             now: self.now,
         };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
-                let near = self.near(weights, query, follower);
-                // What the scan has given already spares fetching a row for every candidate.
+                let near = self.near(weights, query, user);
+                // Scores from the scan avoid fetching an embedding row for every candidate.
                 let logit = |item| network.approximate_logit(item).unwrap_or_else(|| weights.score(query, item));
-                let view = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
-                desk.score_candidates(self.sources, self.ranker, &moment, mood, Some(&view), &near);
+                let network_scores = NetworkScores { top: &top.items, log_partition: top.log_partition, logit: &logit };
+                ranking.score_candidates(self.sources, self.ranker, &context, affinity, Some(&network_scores), &near);
             }
-            _ => desk.score_candidates(self.sources, self.ranker, &moment, mood, None, &[]),
+            _ => ranking.score_candidates(self.sources, self.ranker, &context, affinity, None, &[]),
         }
     }
 
-    /// The network's best: of the whole catalog while that is small, else of the clusters nearest
-    /// to the query and of the items too new to be in one.
+    /// Returns the network's top items. A small catalog is scanned as a whole. In a larger one,
+    /// only the clusters nearest to the query and the items that are too new for the clustering are
+    /// scanned.
     fn top(&self, weights: &Weights, query: &[f32], scratch: &mut NetworkScratch) -> TopItems {
         match self.clusters.filter(|_| weights.item_count() > self.cluster_settings.exact_up_to) {
-            None => weights.top(query, LISTED, scratch),
+            None => weights.top(query, NETWORK_CANDIDATES, scratch),
             Some(clusters) => {
                 let probed = clusters.probe(query, self.cluster_settings.probes);
                 let members = probed.iter().flat_map(|cluster| clusters.members(*cluster).iter().copied());
                 let newer = clusters.item_count() as ItemIx..weights.item_count() as ItemIx;
-                weights.top_among(query, members.chain(newer), LISTED, scratch)
+                weights.top_among(query, members.chain(newer), NETWORK_CANDIDATES, scratch)
             }
         }
     }
 
-    /// Items of the last item's cluster that few know yet: the network alone can bring them.
-    fn near(&self, weights: &Weights, query: &[f32], follower: &SequenceState) -> Vec<(ItemIx, f32)> {
-        let last = follower.sequence.steps.iter().rev().find_map(|step| step.item);
+    /// Returns little-known items from the last item's cluster. No counting source can generate
+    /// them.
+    fn near(&self, weights: &Weights, query: &[f32], user: &SequenceState) -> Vec<(ItemIx, f32)> {
+        let last = user.sequence.steps.iter().rev().find_map(|step| step.item);
         let (Some(clusters), Some(last)) = (self.clusters, last) else { return Vec::new() };
         let Some(embedding) = weights.embedding(last) else { return Vec::new() };
-        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(LISTED);
+        let members = clusters.members(clusters.cluster_of(last, embedding)).iter().rev().take(NETWORK_CANDIDATES);
         members.map(|&item| (item, weights.score(query, item))).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A user as the network follows it: the sequence and the hidden state.
+//! A user's sequence and hidden state.
 
 use crate::domain::{ExpiryCutoffs, Offset, Step, UserSequence};
 use crate::nn::{HiddenState, NetworkScratch, Weights};
@@ -6,24 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::training_window::step_input;
 
-/// The sequence of a user and the hidden state that it has led to. Session actors and the fold keep
-/// the same one, each its own.
+/// A user's sequence and the hidden state after it. Session actors and the learner each keep their
+/// own copy, and the copies agree.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceState {
-    /// The last steps.
+    /// The latest steps.
     pub sequence: UserSequence,
-    /// The state after the last step; `None` until it is needed, or once forgotten to save memory.
+    /// The hidden state after the last step; `None` until it is needed, or after it was dropped to
+    /// save memory.
     hidden: Option<HiddenState>,
 }
 
-/// How a follower moves.
+/// Parameters of the sequence state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceParams {
     /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
-    /// Steps from which a hidden state is computed afresh.
+    /// Number of steps from which a hidden state is recomputed.
     pub window: usize,
-    /// Weight versions after which it is.
+    /// A hidden state is recomputed after this many weight versions.
     pub refresh_after: u64,
 }
 
@@ -34,41 +35,41 @@ impl Default for SequenceParams {
 }
 
 impl SequenceState {
-    /// Takes the step at a journal offset: appends it to the sequence and advances the hidden state
-    /// by it. Says whether it began a new session.
+    /// Appends the step at a journal offset to the sequence and advances the hidden state. Returns
+    /// whether the step began a new session.
     pub fn advance(
         &mut self,
         offset: Offset,
         step: Step,
         session_id: Option<&str>,
-        pace: &SequenceParams,
+        params: &SequenceParams,
         weights: Option<&Weights>,
         scratch: &mut NetworkScratch,
     ) -> bool {
-        let border = self.sequence.push(offset, step, session_id, pace.idle_gap_ms);
+        let starts_session = self.sequence.push(offset, step, session_id, params.idle_gap_ms);
         let last = self.sequence.steps.len() - 1;
         match (weights, &mut self.hidden) {
-            (Some(weights), Some(hidden)) if fresh(hidden, weights, pace) => {
+            (Some(weights), Some(hidden)) if is_fresh(hidden, weights, params) => {
                 if let Some(input) = step_input(&self.sequence.steps, last) {
                     weights.advance(hidden, &input, scratch);
                 }
             }
             (_, hidden) => *hidden = None,
         }
-        border
+        starts_session
     }
 
-    /// The hidden state after the last step, on weights not too old: kept if it is, else computed
-    /// afresh from the window.
-    pub fn hidden(&mut self, pace: &SequenceParams, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
-        if !self.hidden.as_ref().is_some_and(|hidden| fresh(hidden, weights, pace)) {
+    /// Returns the hidden state after the last step. Recomputes it from the window if it was
+    /// started on weights that are too old.
+    pub fn hidden(&mut self, params: &SequenceParams, weights: &Weights, scratch: &mut NetworkScratch) -> &HiddenState {
+        if !self.hidden.as_ref().is_some_and(|hidden| is_fresh(hidden, weights, params)) {
             self.hidden = None;
         }
         let steps = &self.sequence.steps;
         self.hidden.get_or_insert_with(|| {
             let mut state = weights.initial_state();
-            for place in steps.len().saturating_sub(pace.window)..steps.len() {
-                if let Some(input) = step_input(steps, place) {
+            for index in steps.len().saturating_sub(params.window)..steps.len() {
+                if let Some(input) = step_input(steps, index) {
                     weights.advance(&mut state, &input, scratch);
                 }
             }
@@ -76,47 +77,46 @@ impl SequenceState {
         })
     }
 
-    /// Takes in the sequence of a user who turns out to be this one, see [`UserSequence::merge`].
-    pub fn merge(&mut self, other: &UserSequence, pace: &SequenceParams) {
-        self.sequence.merge(other, pace.idle_gap_ms);
+    /// Adds the sequence of a user who has been merged into this one, see [`UserSequence::merge`].
+    pub fn merge(&mut self, other: &UserSequence, params: &SequenceParams) {
+        self.sequence.merge(other, params.idle_gap_ms);
         self.hidden = None;
     }
 
-    /// Takes out what is not to be kept any longer, see [`UserSequence::expire`]. Whether anything
-    /// went.
+    /// Removes expired steps, see [`UserSequence::expire`]. Returns whether anything was removed.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) -> bool {
-        let went = self.sequence.expire(expired);
-        if went {
+        let changed = self.sequence.expire(expired);
+        if changed {
             self.hidden = None;
         }
-        went
+        changed
     }
 
-    /// A follower as it was stored.
+    /// Restores a stored sequence state.
     #[must_use]
-    pub fn restore(session: UserSequence, hidden: Option<HiddenState>) -> Self {
-        Self { sequence: session, hidden }
+    pub fn restore(sequence: UserSequence, hidden: Option<HiddenState>) -> Self {
+        Self { sequence, hidden }
     }
 
-    /// The hidden state as it stands.
+    /// The cached hidden state, which may be outdated.
     #[must_use]
     pub fn cached_hidden(&self) -> Option<&HiddenState> {
         self.hidden.as_ref()
     }
 
-    /// Puts back a hidden state that was known before.
+    /// Replaces the cached hidden state.
     pub fn set_hidden(&mut self, hidden: Option<HiddenState>) {
         self.hidden = hidden;
     }
 
-    /// Lets the hidden state go; it is computed afresh when it is next needed.
+    /// Drops the hidden state. It is recomputed when it is next needed.
     pub fn forget_hidden(&mut self) {
         self.hidden = None;
     }
 }
 
-/// Whether a state was begun on weights young enough to go on with. A state of newer weights (a
-/// reader may briefly hold an older snapshot) is not.
-fn fresh(hidden: &HiddenState, weights: &Weights, pace: &SequenceParams) -> bool {
-    weights.version().checked_sub(hidden.version).is_some_and(|age| age < pace.refresh_after)
+/// Whether a hidden state was started on weights recent enough to continue. A state from newer
+/// weights is not fresh; a reader may briefly hold an older snapshot.
+fn is_fresh(hidden: &HiddenState, weights: &Weights, params: &SequenceParams) -> bool {
+    weights.version().checked_sub(hidden.version).is_some_and(|age| age < params.refresh_after)
 }

@@ -1,4 +1,4 @@
-//! What is asked, and the answer to it.
+//! Serving: recommendation requests and their results.
 
 use crate::candidates::{QueryContext, SessionIx};
 use crate::domain::{Candidate, Catalog, Fallback, ItemIx, RemovalCounts, SourceName, Timestamp};
@@ -11,71 +11,73 @@ use super::scorer::ScoringWorkspace;
 use super::sequence_state::{SequenceParams, SequenceState};
 use super::snapshot::ModelSnapshot;
 
-/// What is asked.
+/// A recommendation request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecommendationRequest {
-    /// The longest list wanted.
+    /// Maximum length of the list.
     pub limit: usize,
-    /// When.
+    /// The time of the request.
     pub now: Timestamp,
-    /// Items that are not wanted, ascending.
+    /// Excluded items, ascending.
     pub exclude: Vec<ItemIx>,
-    /// Whether the items of the user's remembered steps are not wanted.
+    /// Whether to exclude the items of the user's remembered steps.
     pub exclude_seen: bool,
-    /// What is asked of the items' attributes.
+    /// A filter on item attributes.
     pub filter: Option<ItemFilter>,
-    /// The most items of one category.
+    /// Maximum number of items per category.
     pub max_per_category: Option<usize>,
-    /// Whether to say why.
+    /// Whether to explain the items.
     pub explain: bool,
 }
 
 impl RecommendationRequest {
-    /// The longest list that is answered.
+    /// The largest allowed `limit`.
     pub const MAX_LIMIT: usize = 1000;
 
-    /// Asks for a list without further wishes.
+    /// Creates a request without filters or exclusions.
     #[must_use]
     pub fn new(limit: usize, now: Timestamp) -> Self {
         Self { limit, now, exclude: Vec::new(), exclude_seen: false, filter: None, max_per_category: None, explain: false }
     }
 
-    /// How many candidates are ranked: more where many of them will not be let through.
-    fn breadth(&self) -> usize {
-        if self.filter.is_some() || self.max_per_category.is_some() { SIFTED } else { KEPT.max(2 * self.limit) }
+    /// Number of candidates to rank. A filter or category limit needs more, because it removes many
+    /// of them.
+    fn candidate_limit(&self) -> usize {
+        if self.filter.is_some() || self.max_per_category.is_some() { FILTERED_CANDIDATES } else { MIN_CANDIDATES.max(2 * self.limit) }
     }
 }
 
-/// Candidates that are ranked, at least.
-const KEPT: usize = 256;
-/// Candidates that are ranked where they are to be sifted.
-const SIFTED: usize = 2048;
+/// Minimum number of candidates that are ranked.
+const MIN_CANDIDATES: usize = 256;
+/// Number of candidates that are ranked for a filtered request.
+const FILTERED_CANDIDATES: usize = 2048;
 
-/// What is answered.
+/// A ranked list with its diagnostics.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RankedAnswer {
-    /// The version of the weights that ranked it.
+    /// The version of the weights used for ranking.
     pub weights_version: u64,
-    /// Best first; equals by the smaller item number.
+    /// The items, best first. Ties are ordered by item number.
     pub items: Vec<RankedItem>,
-    /// What would come after these, best first.
+    /// The candidates after the last item, best first, for further pages.
     pub remainder: Vec<Candidate>,
-    /// How many ranked candidates were left out.
+    /// Counts of the ranked candidates that were removed.
     pub removed: RemovalCounts,
-    /// How many of the ranked candidates each source named, in the order of [`SourceName::ALL`].
+    /// Number of ranked candidates with evidence from each source, in the order of
+    /// [`SourceName::ALL`].
     pub candidates_by_source: [usize; SourceName::ALL.len()],
-    /// What the answer falls short of.
+    /// The reason why the list is not personalised or not full, if any.
     pub fallback: Fallback,
 }
 
-/// One item of an answer.
+/// One recommended item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankedItem {
-    /// The item, its score, its source.
+    /// The item with its score and source.
     pub candidate: Candidate,
-    /// The value that the network predicts of its being chosen, if it predicts any.
+    /// The predicted value of the user choosing the item, if the network predicts values.
     pub interest: Option<f32>,
-    /// Why it is here, if that was asked.
+    /// The explanation, if requested.
     pub explanation: Option<Explanation>,
 }
 
@@ -85,47 +87,47 @@ impl From<Candidate> for RankedItem {
     }
 }
 
-/// Answers a request from what a snapshot holds, with the items that `catalog` offers. Where too
-/// few candidates remain, the most popular items that the request lets through come after them.
+/// Recommends items from a snapshot; `catalog` decides which items are eligible. If too few
+/// candidates remain, the most popular eligible items follow.
 pub fn recommend(
     snapshot: &ModelSnapshot,
     catalog: &Catalog,
-    follower: &mut SequenceState,
-    pace: &SequenceParams,
+    user: &mut SequenceState,
+    params: &SequenceParams,
     request: &RecommendationRequest,
     workspace: &mut ScoringWorkspace,
 ) -> RankedAnswer {
-    let judge = snapshot.scorer();
-    let mood = snapshot.affinities.get(follower.sequence.session_start);
-    workspace.ranking.set_limit(request.breadth());
-    judge.score(follower, SessionIx::MAX, &mood, pace, workspace);
+    let scorer = snapshot.scorer();
+    let affinity = snapshot.affinities.get(user.sequence.session_start);
+    workspace.ranking.set_limit(request.candidate_limit());
+    scorer.score(user, SessionIx::MAX, &affinity, params, workspace);
     let mut ranked = Vec::new();
     workspace.ranking.best(usize::MAX, |_| true, &mut ranked);
-    let brought = workspace.ranking.candidates().counts_by_source();
+    let candidates_by_source = workspace.ranking.candidates().counts_by_source();
 
-    let steps = &follower.sequence.steps;
+    let steps = &user.sequence.steps;
     let seen: Vec<ItemIx> = if request.exclude_seen { steps.iter().filter_map(|step| step.item).collect() } else { Vec::new() };
     let (exclude, filter) = (request.exclude.as_slice(), request.filter.as_ref());
-    let terms = EligibilityRules {
+    let rules = EligibilityRules {
         exclude,
         seen: &seen,
         filter,
         max_per_category: request.max_per_category,
         ..EligibilityRules::new(catalog, request.now)
     };
-    let mut selection = ResultSelection::new(terms, request.limit, RecommendationRequest::MAX_LIMIT);
+    let mut selection = ResultSelection::new(rules, request.limit, RecommendationRequest::MAX_LIMIT);
     ranked.iter().for_each(|candidate| selection.add_ranked(*candidate));
-    let short = selection.needs_more();
-    if short {
+    let is_short = selection.needs_more();
+    if is_short {
         let current = QueryContext {
-            steps: follower.sequence.current_session(),
+            steps: user.sequence.current_session(),
             session: SessionIx::MAX,
-            session_start: follower.sequence.session_start,
+            session_start: user.sequence.session_start,
             now: snapshot.offset,
         };
         let mut passed = ranked.iter().map(|candidate| candidate.item).chain(current.dismissed_items()).collect();
-        visit_popular_items(snapshot, &terms, &mut passed, &mut |item, _| {
-            // Below all that was ranked: popularity and the ranker's scores cannot be compared.
+        visit_popular_items(snapshot, &rules, &mut passed, &mut |item, _| {
+            // Scored below all ranked items, because popularity and ranker scores are not comparable.
             let score = selection.selected().last().map_or(0.0, |last| last.score - 1.0);
             selection.add_unranked(Candidate { item, score, source: SourceName::Trending });
             selection.needs_more()
@@ -137,15 +139,15 @@ pub fn recommend(
         () if snapshot.item_count == 0 => Fallback::EmptyCatalog,
         () if selection.selected().is_empty() => Fallback::FilteredOut,
         () if steps.is_empty() => Fallback::UnknownUser,
-        () if short && removed.total() > 0 => Fallback::FilteredOut,
+        () if is_short && removed.total() > 0 => Fallback::FilteredOut,
         () => Fallback::None,
     };
-    let (taken, rest) = selection.into_parts();
+    let (selected, remainder) = selection.into_parts();
     let interest =
         |item| snapshot.weights().filter(|weights| Weights::item_count(weights) > 0).and_then(|weights| workspace.interest(weights, item));
-    let interests: Vec<_> = taken.iter().map(|candidate| interest(candidate.item)).collect();
-    let explanations = if request.explain { explain(&judge, &taken, follower, &mood, pace, workspace) } else { vec![None; taken.len()] };
-    let picks = taken.into_iter().zip(interests).zip(explanations);
-    let items = picks.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
-    RankedAnswer { weights_version: snapshot.weights_version(), items, remainder: rest, removed, candidates_by_source: brought, fallback }
+    let interests: Vec<_> = selected.iter().map(|candidate| interest(candidate.item)).collect();
+    let explanations = if request.explain { explain(&scorer, &selected, user, &affinity, params, workspace) } else { vec![None; selected.len()] };
+    let selected_items = selected.into_iter().zip(interests).zip(explanations);
+    let items = selected_items.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
+    RankedAnswer { weights_version: snapshot.weights_version(), items, remainder, removed, candidates_by_source, fallback }
 }

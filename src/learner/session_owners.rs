@@ -1,4 +1,4 @@
-//! Whose the sessions are that are remembered one by one, and what they hold.
+//! Index from users to their recent sessions, for erasure and expiry.
 
 use crate::candidates::SessionIx;
 use crate::domain::{ExpiryCutoffs, KindId, Offset, Step, Timestamp};
@@ -7,12 +7,12 @@ use siphasher::sip::SipHasher24;
 use std::collections::VecDeque;
 use std::hash::Hasher;
 
-/// By session, a hash of its user's id, so that a user who is erased can be taken out of what
-/// neighbours and replays are drawn from, and of what kinds it holds something, so that one can be
-/// taken out that was kept long enough. As many of the last sessions as those remember.
+/// The owner and contents of the last sessions. Neighbour search and replay remember sessions by
+/// number; this index finds the sessions of an erased user, and those that hold expired events. It
+/// covers as many sessions as those remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionOwnerIndex {
-    /// In the order of their beginnings.
+    /// In order of their first events.
     sessions: VecDeque<OwnedSession>,
     most: usize,
 }
@@ -26,12 +26,13 @@ struct OwnedSession {
     owner: u64,
     /// The time of its earliest event on an item.
     earliest: Timestamp,
-    /// The kinds of its events on items, a bit each: there are at most 64 kinds.
+    /// The kinds of its events on items, as a bit set: there are at most 64 kinds.
     kinds: u64,
 }
 
-/// The same on every machine. That two users share one has a probability of 1 in 2⁶⁴; then one
-/// would lose sessions that others find as neighbours, and nothing else.
+/// Hashes a user id, equally on every machine. Two users collide with probability 2⁻⁶⁴. Then
+/// erasing one of them also removes the other's sessions from neighbour search and replay, and has
+/// no other effect.
 fn hash(user: &str) -> u64 {
     let mut hasher = SipHasher24::new();
     hasher.write(user.as_bytes());
@@ -39,13 +40,13 @@ fn hash(user: &str) -> u64 {
 }
 
 impl SessionOwnerIndex {
-    /// Of none yet; the last `most` will be known.
+    /// Creates an empty index that keeps the last `most` sessions.
     #[must_use]
     pub(super) fn new(most: usize) -> Self {
         Self { sessions: VecDeque::new(), most }
     }
 
-    /// A session of this user begins.
+    /// Records that a session of a user begins.
     pub(super) fn begin_session(&mut self, number: SessionIx, begun: Offset, user: &str) {
         if self.sessions.len() >= self.most {
             self.sessions.pop_front();
@@ -53,42 +54,41 @@ impl SessionOwnerIndex {
         self.sessions.push_back(OwnedSession { number, begun, owner: hash(user), earliest: Timestamp::MAX, kinds: 0 });
     }
 
-    /// A session takes one more step.
+    /// Records a step of a session.
     pub(super) fn record_step(&mut self, number: SessionIx, step: &Step) {
         if step.item.is_none() {
             return;
         }
-        // They are numbered in their order, with gaps where users were erased.
-        let place = self.sessions.partition_point(|session| session.number < number);
-        if let Some(session) = self.sessions.get_mut(place).filter(|session| session.number == number) {
+        // Session numbers ascend, with gaps where users were erased.
+        let index = self.sessions.partition_point(|session| session.number < number);
+        if let Some(session) = self.sessions.get_mut(index).filter(|session| session.number == number) {
             session.earliest = session.earliest.min(step.at);
             session.kinds |= 1_u64.checked_shl(step.kind.into()).unwrap_or(0);
         }
     }
 
-    /// Takes out all sessions of a user: their numbers and first offsets.
+    /// Removes all sessions of a user. Returns their numbers and first offsets.
     pub(super) fn remove_user(&mut self, user: &str) -> Vec<(SessionIx, Offset)> {
-        let (owner, mut taken) = (hash(user), Vec::new());
+        let (owner, mut removed) = (hash(user), Vec::new());
         self.sessions.retain(|session| {
-            let goes = session.owner == owner;
-            taken.extend(goes.then_some((session.number, session.begun)));
-            !goes
+            let is_owned = session.owner == owner;
+            removed.extend(is_owned.then_some((session.number, session.begun)));
+            !is_owned
         });
-        taken
+        removed
     }
 
-    /// The sessions that hold something that is not to be kept any longer; from here on they are
-    /// taken to hold nothing.
+    /// Returns the sessions that hold expired events, and marks them as empty.
     pub(super) fn expire(&mut self, expired: &ExpiryCutoffs) -> Vec<SessionIx> {
-        let mut found = Vec::new();
+        let mut expired_sessions = Vec::new();
         for session in &mut self.sessions {
-            let holds = |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
-            if (0..64).any(|kind| holds(&kind)) {
-                found.push(session.number);
+            let holds_expired = |kind: &KindId| session.kinds >> kind & 1 == 1 && expired.covers(*kind, session.earliest);
+            if (0..64).any(|kind| holds_expired(&kind)) {
+                expired_sessions.push(session.number);
                 (session.kinds, session.earliest) = (0, Timestamp::MAX);
             }
         }
-        found
+        expired_sessions
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use crate::domain::{EventKind, EventKinds, Expiry};
 
     #[test]
-    fn a_users_sessions_are_found_among_the_last() {
+    fn sessions_of_a_user_are_found_among_the_latest() {
         let mut owners = SessionOwnerIndex::new(3);
         for (session, user) in ["ann", "bob", "ann", "ann"].into_iter().enumerate() {
             owners.begin_session(session as SessionIx, 10 * session as Offset, user);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_found_that_hold_what_is_too_old() {
+    fn sessions_with_expired_events_are_found() {
         let mut owners = SessionOwnerIndex::new(9);
         let kinds = EventKinds::default();
         let step = |kind: &EventKind, at| Step { item: Some(1), kind: kinds.id(kind).unwrap(), starts_session: false, at, value: 1.0 };
@@ -122,8 +122,8 @@ mod tests {
         owners.record_step(2, &step(&EventKind::Cart, 5));
         owners.record_step(1, &step(&EventKind::Cart, 5));
         let before = |kind, at| Expiry { events: vec![(kind, at)], ..Expiry::default() }.cutoffs(&kinds);
-        assert!(owners.expire(&before(EventKind::Search, 99)).is_empty(), "searches for no item find no neighbours");
+        assert!(owners.expire(&before(EventKind::Search, 99)).is_empty(), "events without an item are not indexed");
         assert_eq!(owners.expire(&before(EventKind::Cart, 6)), [2]);
-        assert_eq!(owners.expire(&before(EventKind::View, 40)), [0], "of the other nothing is left");
+        assert_eq!(owners.expire(&before(EventKind::View, 40)), [0], "the other session was already marked as empty");
     }
 }

@@ -1,48 +1,46 @@
-//! What governs the fold.
+//! Settings of online learning.
 
 use serde::{Deserialize, Serialize};
 
-/// How the journal is learned from. Every border is counted in entries, never in time, so that the
-/// same journal teaches the same.
+/// Settings of online learning. All boundaries are counted in journal entries, never in time, so
+/// that learning is a function of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearningSettings {
-    /// Entries between two borders: at each, the sessions touched since the last one are trained
-    /// on, while the next stretch is tested on the weights of the training before it. 1..=65536.
+    /// Entries between two training boundaries. At each boundary a training starts on the sessions
+    /// touched since the last one. Its weights come into use at the next boundary. 1..=65536.
     pub interval: u64,
-    /// How many earlier sessions are trained on beside each touched one. 0..=64.
+    /// Number of earlier sessions that are replayed per touched session. 0..=64.
     pub replay_ratio: usize,
-    /// Earlier sessions are drawn with a probability that halves every so many sessions. At least
-    /// 1.
+    /// Half-life of replay sampling, in sessions. At least 1.
     pub replay_half_life: f64,
-    /// How many sessions are kept to be drawn from. 1..=10,000,000.
+    /// Number of sessions kept for replay. 1..=10,000,000.
     pub history: usize,
-    /// Session windows a mini-batch. 1..=4096.
+    /// Session windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// Steps of one user that are trained on, or from which a hidden state is computed afresh.
-    /// 1..=49.
+    /// Number of a user's latest steps that are trained on, or from which a hidden state is
+    /// recomputed. 1..=49.
     pub window: usize,
-    /// A hidden state that has seen weights older than so many borders is computed afresh. At least
-    /// 1.
+    /// A hidden state is recomputed if its weights are older than this many boundaries. At least 1.
     pub refresh_after: u64,
-    /// The fold keeps a user's hidden state for so many entries after the last event; later it is
-    /// computed afresh. At least 1.
+    /// The learner keeps a user's hidden state for this many entries after the last event, and
+    /// recomputes it if needed later. At least 1.
     pub hidden_kept: u64,
-    /// A user's sequence is forgotten after so many entries without an event, by the fold and in
-    /// the store. At least `hidden_kept`.
+    /// The learner and the store drop a user's sequence after this many entries without an event.
+    /// At least `hidden_kept`.
     pub users_kept: u64,
-    /// Milliseconds after being shown within which a choice is credited to the recommendation. At
-    /// least 0.
+    /// Milliseconds after an impression within which a target event is attributed to it. At least
+    /// 0.
     pub credit_window_ms: i64,
-    /// One step in so many, chosen by its offset, is a test before it teaches, for the live
-    /// metrics; 0: none. What is learned does not depend on it. 0..=1,000,000.
+    /// One step in this many, sampled by offset, is tested before training, for the live metrics; 0
+    /// disables testing. Learning does not depend on it. 0..=1,000,000.
     pub evaluate_every: u64,
-    /// The ranker learns from one step in so many, chosen by its offset: testing aside, the rest
-    /// spares ranking. 1..=1,000,000.
+    /// The ranker trains on one step in this many, sampled by offset. Steps that are neither
+    /// trained on nor tested need no ranking. 1..=1,000,000.
     pub teach_every: u64,
-    /// Steps over which the live metrics slide. 1..=1,000,000.
+    /// Number of tests in the sliding window of the live metrics. 1..=1,000,000.
     pub live_window: usize,
-    /// Everything random follows from it: the same seed, the same draws.
+    /// Seed of all random draws.
     pub seed: u64,
 }
 
@@ -67,23 +65,23 @@ impl Default for LearningSettings {
     }
 }
 
-/// A setting out of its range.
+/// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("learning.{key} = {value}: allowed are {allowed}")]
 pub struct LearningSettingsError {
     /// The key within `learning`.
     pub key: &'static str,
-    /// The value that was given.
+    /// The given value.
     pub value: String,
-    /// What is allowed.
+    /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl LearningSettings {
-    /// Passes settings that can run.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// The first setting that is out of its range.
+    /// The first setting outside its range.
     pub fn check(&self) -> Result<(), LearningSettingsError> {
         let rules: [(bool, &'static str, String, &'static str); 12] = [
             ((1..=65_536).contains(&self.interval), "interval", self.interval.to_string(), "1..=65536"),

@@ -1,4 +1,4 @@
-//! What readers see: everything learned up to one offset, immutable.
+//! Immutable snapshots of the model, for serving.
 
 use crate::candidates::{CandidateSources, ClusterSettings, Clusters, ItemCounts};
 use crate::domain::{Catalog, ItemIx, Offset, SourceName};
@@ -9,15 +9,15 @@ use std::sync::Arc;
 use super::scorer::Scorer;
 use super::source_affinities::SourceAffinities;
 
-/// Everything that an answer needs, as learned from all entries before one offset. Shares what has
-/// not changed with the fold and with other snapshots.
+/// An immutable view of the model after all entries before one offset. It shares unchanged data
+/// with the learner and with other snapshots.
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
     pub(super) offset: Offset,
     pub(super) trained_through: Offset,
     pub(super) weights: Option<Arc<Weights>>,
     pub(super) clusters: Option<Arc<Clusters>>,
-    /// Items that are known.
+    /// Number of known items.
     pub(super) item_count: usize,
     pub(super) catalog: Catalog,
     pub(super) sources: CandidateSources,
@@ -27,7 +27,7 @@ pub struct ModelSnapshot {
 }
 
 impl ModelSnapshot {
-    /// Everything before this offset has been learned from.
+    /// The learner has applied all entries before this offset.
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
@@ -39,13 +39,13 @@ impl ModelSnapshot {
         self.trained_through
     }
 
-    /// What the catalog says of every item, up to this snapshot's offset.
+    /// The catalog as of this snapshot's offset.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The network's weights; `None` if the network is left out.
+    /// The network's weights; `None` if the network is disabled.
     #[must_use]
     pub fn weights(&self) -> Option<&Weights> {
         self.weights.as_deref()
@@ -57,31 +57,31 @@ impl ModelSnapshot {
         self.weights().map_or(0, Weights::version)
     }
 
-    /// How many things each candidate source remembers, and the bytes that it takes, about.
+    /// The number of entries and the approximate memory in bytes of each candidate source.
     pub fn source_sizes(&self) -> impl Iterator<Item = (SourceName, usize, usize)> {
         self.sources.memory_usage()
     }
 
-    /// What is counted of an item; `None` if nothing ever chose it.
+    /// The counts of an item; `None` if it was never a target.
     #[must_use]
     pub fn item_counts(&self, item: ItemIx) -> Option<ItemCounts> {
         self.sources.item_counts(item, self.offset)
     }
 
-    /// How many items are known.
+    /// Number of known items.
     #[must_use]
     pub fn item_count(&self) -> usize {
         self.item_count
     }
 
-    /// The cluster that an item is in, or would be; `None` before there are any, or if the network
-    /// does not know the item.
+    /// The cluster of an item, or the nearest one; `None` if there are no clusters, or if the
+    /// network does not know the item.
     #[must_use]
     pub fn cluster_of(&self, item: ItemIx) -> Option<usize> {
         Some(self.clusters.as_deref()?.cluster_of(item, self.weights()?.embedding(item)?))
     }
 
-    /// All of it, as who answers needs it.
+    /// A scorer that borrows from this snapshot.
     #[must_use]
     pub fn scorer(&self) -> Scorer<'_> {
         Scorer {

@@ -1,4 +1,4 @@
-//! All that is learned, and what governs it.
+//! The learner's state, its configuration and its report.
 
 use crate::candidates::{CandidateSettings, CandidateSources, ClusterSettings, SessionIx};
 use crate::domain::{Catalog, EventKinds, ModelChange, Offset, SourceName};
@@ -21,72 +21,71 @@ use crate::learner::training::{OnlineTraining, TrainingReport};
 use crate::learner::user_table::UserTable;
 use crate::learner::vocabulary::AttributeVocabulary;
 
-/// Everything that governs what is learned.
+/// The configuration that determines what is learned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LearnerConfig {
-    /// Borders, windows, replay.
+    /// Online learning: boundaries, windows, replay.
     pub learning: LearningSettings,
     /// The network.
     pub network: NetworkSettings,
     /// The clusters.
     pub clusters: ClusterSettings,
-    /// What each kind of event means.
+    /// The event kinds and their rules.
     pub kinds: EventKinds,
-    /// How followers move.
+    /// Parameters of the sequence states.
     pub sequence: SequenceParams,
-    /// The counting sources, and which sources are left out.
+    /// The candidate sources, and which of them are disabled.
     pub candidates: CandidateSettings,
-    /// The number of the event from which on steps count towards [`LearningReport::evaluated`].
+    /// The number of the first event that counts towards [`LearningReport::evaluated`].
     pub evaluate_from: u64,
-    /// Of the counted steps, measure every source alone too.
+    /// Whether to measure each source alone on those events.
     pub evaluate_sources: bool,
-    /// The number of the event from which on nothing is learned any more, while sessions go on:
-    /// what published tables measure.
+    /// The number of the event from which learning is frozen while sessions still advance.
+    /// Published benchmark tables measure this case.
     pub freeze_from: Option<u64>,
 }
 
-/// What was measured and trained so far.
+/// Measurements and training totals so far.
 #[derive(Debug, Clone)]
 pub struct LearningReport {
-    /// Events folded.
+    /// Events applied.
     pub events: u64,
-    /// Items known.
+    /// Known items.
     pub items: usize,
-    /// Users remembered.
+    /// Remembered users.
     pub users: usize,
     /// Clusters in use.
     pub clusters: usize,
-    /// Quality over every step.
+    /// Ranking metrics over all tests.
     pub total: RankingMetrics,
-    /// Of all steps that this learner measured, those whose item was among the first 20, by the
-    /// source that brought it, in the order of [`SourceName::ALL`].
+    /// Number of tests by this learner whose target was in the first 20, by the source that
+    /// generated it, in the order of [`SourceName::ALL`].
     pub hits_by_source: [u64; SourceName::ALL.len()],
-    /// Quality of each source alone over the last tests that were drawn for it, in the order of
-    /// [`SourceName::ALL`]; of this learner's own.
+    /// Ranking metrics of each source alone over the last tests sampled for it, in the order of
+    /// [`SourceName::ALL`]. Counts only this learner's tests.
     pub live_by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// Quality over the last steps.
+    /// Ranking metrics over the last tests.
     pub live: RankingMetrics,
-    /// Quality over the steps from `evaluate_from` on.
+    /// Ranking metrics over the tests from `evaluate_from` on.
     pub evaluated: RankingMetrics,
-    /// Quality of each source alone over the same steps, in the order of [`SourceName::ALL`]; no
-    /// steps unless asked for.
+    /// Ranking metrics of each source alone over the same tests, in the order of
+    /// [`SourceName::ALL`]; empty unless `evaluate_sources` is set.
     pub by_source: [RankingMetrics; SourceName::ALL.len()],
-    /// How far the interest head was off, in squared units of the events' values, over the counted
-    /// steps; none if the head is off.
+    /// Squared error of the interest head over the same tests; empty if the head is off.
     pub interest_error: SquaredError,
-    /// Items shown and chosen.
+    /// Displayed and clicked items.
     pub clickthrough: ClickThrough,
-    /// Quality along the stream.
+    /// Ranking metrics along the stream.
     pub curve: LearningCurve,
-    /// The network's training.
+    /// Totals of the network's training.
     pub training: TrainingReport,
-    /// The network's step size; none without a network.
+    /// The network's learning rate; `None` without a network.
     pub learning_rate: Option<f32>,
-    /// Nothing is learned at present.
+    /// Whether learning is paused.
     pub is_paused: bool,
 }
 
-/// All that is learned: what a checkpoint holds.
+/// The complete learned state, as stored in checkpoints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LearnerState {
     pub(super) settings: LearnerConfig,
@@ -111,19 +110,19 @@ pub struct LearnerState {
     pub(super) clickthrough: ClickThrough,
     pub(super) curve: LearningCurve,
     pub(super) is_paused: bool,
-    /// What was done to the model last, with where it stands in the journal.
+    /// The last operations on the model, with their offsets.
     pub(super) operations: VecDeque<(Offset, ModelChange)>,
     pub(super) health: ModelHealth,
 }
 
 impl LearnerState {
-    /// Whether it was learned under these settings, so that a fold under them can go on from it.
+    /// Whether the state was learned under these settings, so that a learner can continue from it.
     #[must_use]
     pub fn matches_settings(&self, settings: &LearnerConfig) -> bool {
         self.settings == *settings
     }
 
-    /// The next entry to be folded.
+    /// The offset of the next entry to apply.
     #[must_use]
     pub fn next_offset(&self) -> Offset {
         self.next_offset
@@ -169,7 +168,7 @@ impl LearnerState {
         })
     }
 
-    /// What was measured and trained so far.
+    /// Measurements and training totals so far.
     pub(super) fn report(&self) -> LearningReport {
         let state = self;
         LearningReport {

@@ -1,4 +1,4 @@
-//! The network's part of the fold: which sessions are trained on, when, and from when the result is
+//! Online training of the network: which sessions are trained on, when, and from when the result is
 //! used.
 
 use crate::domain::{EventKinds, ExpiryCutoffs, ItemIx, Step};
@@ -13,7 +13,7 @@ use super::background_jobs::{BackgroundJobs, JobLost};
 use super::replay_history::ReplayHistory;
 use super::settings::LearningSettings;
 
-/// What a training on one stretch of the journal gave.
+/// The result of one training job.
 #[derive(Debug)]
 pub struct TrainingOutcome {
     trainer: Box<Trainer>,
@@ -21,18 +21,18 @@ pub struct TrainingOutcome {
     report: TrainingReport,
 }
 
-/// What the trainings since the last report did.
+/// Totals over trainings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingReport {
-    /// Mini-batches trained on.
+    /// Number of mini-batches trained on.
     pub batches: u64,
-    /// Mini-batches skipped because a loss or a gradient was not finite.
+    /// Number of mini-batches skipped because the loss or the gradient was not finite.
     pub skipped: u64,
-    /// Positions trained on.
+    /// Number of positions trained on.
     pub examples: u64,
-    /// The sum over batches of the mean next-item loss, in nats.
+    /// Sum over mini-batches of the mean next-item loss, in nats.
     pub loss: f64,
-    /// The sum over batches of the gradient's norm before clipping.
+    /// Sum over mini-batches of the gradient norm before clipping.
     pub gradient_norm: f64,
 }
 
@@ -46,7 +46,7 @@ impl TrainingReport {
         self.gradient_norm += other.gradient_norm;
     }
 
-    /// The mean loss a batch, in nats; `None` before the first.
+    /// The mean loss per mini-batch, in nats; `None` before the first.
     #[must_use]
     pub fn mean_loss(&self) -> Option<f64> {
         (self.batches > 0).then(|| self.loss / self.batches as f64)
@@ -55,43 +55,42 @@ impl TrainingReport {
 
 /// The trainer, the weights in use, and the sessions waiting to be trained on.
 ///
-/// At each border the weights of the training begun at the border before come into use, and a
-/// training on the sessions touched since then begins. So a training has a whole stretch of the
-/// journal to run beside testing and counting, and what is learned does not depend on how long it
-/// takes.
+/// At each boundary, the weights of the training begun at the previous boundary come into use, and
+/// a training on the sessions touched since then begins. So a training can run in the background
+/// for a whole interval, and the learned state does not depend on its duration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OnlineTraining {
     /// `None` while a training runs.
     trainer: Option<Box<Trainer>>,
     visible: Arc<Weights>,
-    /// Weights whose training is done but whose border has not come.
+    /// Trained weights that come into use at the next boundary.
     ready: Option<Arc<Weights>>,
     history: ReplayHistory,
     touched: Vec<u64>,
     observed: Vec<ItemIx>,
-    /// Items whose attributes have changed, with the numbers of their values.
+    /// Items with changed attributes, and the numbers of their attribute values.
     described: Vec<(ItemIx, Box<[u32]>)>,
-    /// New items, with those whose attributes they share.
+    /// New items, and the items that share their attributes.
     introduced: Vec<(ItemIx, Vec<ItemIx>)>,
-    /// The step size from the next training on.
+    /// The learning rate from the next training on.
     learning_rate: f32,
-    /// What is added to a border's number to give the version of its weights: it grows when the
-    /// weights are exchanged, so that a hidden state never goes on from those before.
+    /// Added to a boundary's number to give the version of its weights. A rollback increases it, so
+    /// that no hidden state continues from the replaced weights.
     versions: u64,
-    /// All trainings whose result has come.
+    /// Totals of all finished trainings.
     total: TrainingReport,
 }
 
 impl OnlineTraining {
-    /// A new network that has learned nothing.
+    /// Creates an untrained network.
     ///
     /// # Errors
-    /// [`NetworkSettingsError`] if the network's settings cannot run.
+    /// [`NetworkSettingsError`] if the network settings are invalid.
     pub fn new(network: NetworkSettings, kinds: usize, settings: &LearningSettings) -> Result<Self, NetworkSettingsError> {
         Ok(Self::with_trainer(Box::new(Trainer::new(network, kinds, settings.seed)?), settings))
     }
 
-    /// A network that goes on from what it has learned elsewhere.
+    /// Creates a network that continues from a trained one.
     #[must_use]
     pub fn with_trainer(mut trainer: Box<Trainer>, settings: &LearningSettings) -> Self {
         let (visible, learning_rate) = (trainer.publish(0), trainer.learning_rate());
@@ -116,93 +115,94 @@ impl OnlineTraining {
         &self.visible
     }
 
-    /// The trainer, when no training runs.
+    /// The trainer, if no training is running.
     #[cfg(test)]
     pub(super) fn trainer(&self) -> Option<&Trainer> {
         self.trainer.as_deref()
     }
 
-    /// The number of the border at which the training of the weights in use began; after a
-    /// rollback, that before it.
+    /// The number of the boundary at which the training of the current weights began. After a
+    /// rollback it is the boundary before the rollback.
     #[must_use]
     pub fn trained_boundary(&self) -> u64 {
         self.visible.version().saturating_sub(self.versions)
     }
 
-    /// What all trainings so far did.
+    /// Totals of all trainings so far.
     #[must_use]
     pub fn total(&self) -> &TrainingReport {
         &self.total
     }
 
-    /// The step size from the next training on.
+    /// The learning rate from the next training on.
     #[must_use]
     pub fn learning_rate(&self) -> f32 {
         self.learning_rate
     }
 
-    /// From the next training on the step size is another.
+    /// Sets the learning rate, from the next training on.
     pub fn set_learning_rate(&mut self, rate: f32) {
         self.learning_rate = rate;
     }
 
-    /// The network becomes that of `earlier`, a settled one; what is known of sessions and items
-    /// stays. The training under way must have been waited for. `border` is the number of the last
-    /// border; a hidden state that is older than `refresh_after` versions is computed afresh, and
-    /// after this every one is.
-    pub fn roll_back(&mut self, earlier: Self, border: u64, refresh_after: u64) {
+    /// Replaces the network by that of `earlier`, which must have no pending training; sessions and
+    /// items stay. The caller must have waited for this learner's pending training. `boundary` is
+    /// the number of the last boundary. The weights get a version at least `refresh_after` newer,
+    /// so that all hidden states are recomputed.
+    pub fn roll_back(&mut self, earlier: Self, boundary: u64, refresh_after: u64) {
         self.versions += refresh_after;
-        let version = border + self.versions;
+        let version = boundary + self.versions;
         self.trainer = earlier.trainer;
         self.visible = Arc::new(earlier.visible.with_version(version));
         self.ready = earlier.ready.map(|weights| Arc::new(weights.with_version(version)));
         self.learning_rate = earlier.learning_rate;
     }
 
-    /// A session begins; sessions are numbered in this order.
+    /// Begins a session. Sessions are numbered in this order.
     pub fn begin_session(&mut self, session: u64) {
         self.history.begin_session(session);
     }
 
-    /// A session has moved: `steps` are the last ones of its user. A choice of an item also counts
-    /// towards its popularity among the negatives.
-    pub fn mark_touched(&mut self, session: u64, steps: &[Step], chosen: Option<ItemIx>, window: usize) {
+    /// Marks a session to be trained on at the next boundary; `steps` are the latest ones of its
+    /// user. The target, if any, also counts towards the item frequencies of the negative sampler.
+    pub fn mark_touched(&mut self, session: u64, steps: &[Step], target: Option<ItemIx>, window: usize) {
         let first = steps.len().saturating_sub(window + 1);
         self.history.set_steps(session, steps.get(first..).unwrap_or_default());
         self.touched.push(session);
-        self.observed.extend(chosen);
+        self.observed.extend(target);
     }
 
-    /// A session is not trained on any more.
+    /// Removes a session's steps from the replay history.
     pub fn forget_session(&mut self, session: u64) {
         self.history.set_steps(session, &[]);
     }
 
-    /// No session is trained any more on steps that are not to be kept any longer.
+    /// Removes expired steps from the replay history.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         self.history.expire(expired);
     }
 
-    /// Whether a session may be trained on.
+    /// Whether the replay history holds steps of a session.
     #[cfg(test)]
     pub(super) fn has_session(&self, session: u64) -> bool {
         self.history.contains(session)
     }
 
-    /// An item has these attributes from now on.
+    /// Sets an item's attributes, from the next training on.
     pub fn set_attributes(&mut self, item: ItemIx, attributes: Box<[u32]>) {
         self.described.push((item, attributes));
     }
 
-    /// An item is new, and like these: it begins where they stand.
-    pub fn add_item_like(&mut self, item: ItemIx, alike: Vec<ItemIx>) {
-        self.introduced.push((item, alike));
+    /// Adds a new item whose embedding starts at the mean of `similar`.
+    pub fn add_item_like(&mut self, item: ItemIx, similar: Vec<ItemIx>) {
+        self.introduced.push((item, similar));
     }
 
-    /// What happens first at a border: the training begun at the one before comes into use.
+    /// First step at a boundary: puts the weights of the training begun at the previous boundary
+    /// into use.
     ///
     /// # Errors
-    /// [`JobLost`] if it died.
+    /// [`JobLost`] if the training job panicked.
     pub fn apply_finished(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         self.finish_pending(background)?;
         if let Some(weights) = self.ready.take() {
@@ -211,19 +211,19 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Lets what was touched go untrained.
+    /// Discards the touched sessions without training on them.
     pub fn clear_touched(&mut self) {
         self.touched.clear();
     }
 
-    /// What happens then: a training on what was touched since the border before begins, over a
-    /// catalog of `items`.
+    /// Second step at a boundary: begins a training on the sessions touched since the previous
+    /// boundary, over a catalog of `items`.
     ///
     /// # Errors
-    /// [`JobLost`] if the one before was not taken up.
+    /// [`JobLost`] if the previous training was not finished.
     pub fn begin_training(
         &mut self,
-        border: u64,
+        boundary: u64,
         items: usize,
         kinds: &EventKinds,
         settings: &LearningSettings,
@@ -233,31 +233,31 @@ impl OnlineTraining {
         let observed = std::mem::take(&mut self.observed);
         let described = std::mem::take(&mut self.described);
         let introduced = std::mem::take(&mut self.introduced);
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ border.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let windows = self.draw(&mut rng, kinds, settings);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ boundary.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let windows = self.sample_windows(&mut rng, kinds, settings);
         let (batch, seed) = (settings.batch, rng.next_u64());
-        let (learning_rate, version) = (self.learning_rate, border + self.versions);
+        let (learning_rate, version) = (self.learning_rate, boundary + self.versions);
         background.start(Box::new(move || {
             trainer.grow_items(items);
             trainer.set_learning_rate(learning_rate);
             for (item, attributes) in described {
                 trainer.set_attributes(item, &attributes);
             }
-            for (item, alike) in introduced {
-                trainer.init_from_similar(item, &alike);
+            for (item, similar) in introduced {
+                trainer.init_from_similar(item, &similar);
             }
             for item in observed {
                 trainer.count_target(item);
             }
             let mut report = TrainingReport::default();
             for (number, windows) in windows.chunks(batch).enumerate() {
-                let done = trainer.train(windows, seed.wrapping_add(number as u64));
-                report.batches += u64::from(!done.skipped);
-                report.skipped += u64::from(done.skipped);
-                if !done.skipped {
-                    report.examples += done.examples as u64;
-                    report.loss += done.loss;
-                    report.gradient_norm += f64::from(done.gradient_norm);
+                let result = trainer.train(windows, seed.wrapping_add(number as u64));
+                report.batches += u64::from(!result.skipped);
+                report.skipped += u64::from(result.skipped);
+                if !result.skipped {
+                    report.examples += result.examples as u64;
+                    report.loss += result.loss;
+                    report.gradient_norm += f64::from(result.gradient_norm);
                 }
             }
             let weights = trainer.publish(version);
@@ -266,31 +266,31 @@ impl OnlineTraining {
         Ok(())
     }
 
-    /// Waits for the training under way, without using its result before its border.
+    /// Waits for the pending training, without using its result before the next boundary.
     ///
     /// # Errors
-    /// [`JobLost`] if it died.
+    /// [`JobLost`] if the training job panicked.
     pub fn finish_pending(&mut self, background: &mut dyn BackgroundJobs<TrainingOutcome>) -> Result<(), JobLost> {
         if self.trainer.is_none() {
-            let done = background.finish()?;
-            self.trainer = Some(done.trainer);
-            self.ready = Some(done.weights);
-            self.total.merge(&done.report);
+            let result = background.finish()?;
+            self.trainer = Some(result.trainer);
+            self.ready = Some(result.weights);
+            self.total.merge(&result.report);
         }
         Ok(())
     }
 
-    /// The windows of the sessions touched, each once, and `replay_ratio` earlier ones for each, in
-    /// a drawn order.
-    fn draw(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &EventKinds, settings: &LearningSettings) -> Vec<TrainingWindow> {
-        let mut once = FxHashSet::default();
-        let touched: Vec<u64> = self.touched.drain(..).filter(|session| once.insert(*session)).collect();
+    /// Collects the windows of the touched sessions, each once, and `replay_ratio` replayed ones
+    /// for each, in random order.
+    fn sample_windows(&mut self, rng: &mut Xoshiro256PlusPlus, kinds: &EventKinds, settings: &LearningSettings) -> Vec<TrainingWindow> {
+        let mut seen = FxHashSet::default();
+        let touched: Vec<u64> = self.touched.drain(..).filter(|session| seen.insert(*session)).collect();
         let mut windows: Vec<TrainingWindow> =
             touched.iter().filter_map(|&session| self.history.window(session, kinds, settings.window)).collect();
-        let wanted = windows.len() * settings.replay_ratio;
-        windows.extend((0..wanted).filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)));
-        for place in (1..windows.len()).rev() {
-            windows.swap(place, (rng.next_u64() % (place as u64 + 1)) as usize);
+        let replay_count = windows.len() * settings.replay_ratio;
+        windows.extend((0..replay_count).filter_map(|_| self.history.sample(rng, settings.replay_half_life, kinds, settings.window)));
+        for index in (1..windows.len()).rev() {
+            windows.swap(index, (rng.next_u64() % (index as u64 + 1)) as usize);
         }
         windows
     }

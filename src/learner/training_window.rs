@@ -1,29 +1,29 @@
-//! From a sequence of steps to what the network reads.
+//! Converts sequences of steps to network inputs and training windows.
 
 use crate::domain::{EventKinds, Step};
 use crate::nn::{StepInput, TrainingPosition, TrainingWindow, gap_bucket};
 
-/// What the network reads of the step at `place`: the gap is that to the step before it, none for
-/// the oldest one remembered.
+/// Returns the network input for the step at `index`. Its gap is the time since the previous step;
+/// the oldest remembered step has none.
 #[must_use]
-pub(super) fn step_input(steps: &[Step], place: usize) -> Option<StepInput> {
-    let step = steps.get(place)?;
-    let before = place.checked_sub(1).and_then(|before| steps.get(before));
+pub(super) fn step_input(steps: &[Step], index: usize) -> Option<StepInput> {
+    let step = steps.get(index)?;
+    let before = index.checked_sub(1).and_then(|before| steps.get(before));
     let gap = before.map_or(0, |before| gap_bucket(step.at.saturating_sub(before.at)));
     Some(StepInput { item: step.item, kind: step.kind, gap_bucket: gap, starts_session: step.starts_session })
 }
 
-/// The training window over the last steps: at most `most` positions, each with the step after it
-/// as its target if that was a choice. `None` if there is nothing to predict in it.
+/// Returns the training window over the last steps: at most `most` positions, each with the next
+/// step's item as its target if that step is a target event. `None` if there is nothing to predict.
 #[must_use]
 pub(super) fn training_window(session: u64, steps: &[Step], kinds: &EventKinds, most: usize) -> Option<TrainingWindow> {
     let last = steps.len().checked_sub(1)?;
     let first = last.saturating_sub(most);
     let positions: Vec<TrainingPosition> = (first..last)
-        .filter_map(|place| {
-            let next = steps.get(place + 1)?;
+        .filter_map(|index| {
+            let next = steps.get(index + 1)?;
             let target = next.item.filter(|_| kinds.rule(next.kind).target);
-            Some(TrainingPosition { input: step_input(steps, place)?, target, value: next.value })
+            Some(TrainingPosition { input: step_input(steps, index)?, target, value: next.value })
         })
         .collect();
     positions.iter().any(|position| position.target.is_some()).then_some(TrainingWindow { session, positions })
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_only_informs_is_an_input_and_no_target() {
+    fn non_target_kind_is_an_input_but_not_a_target() {
         let kinds = EventKinds::default();
         let steps = steps(&kinds, &[(1, EventKind::View), (2, EventKind::Dismiss), (3, EventKind::View)]);
         let window = training_window(7, &steps, &kinds, 20).unwrap();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_holds_the_last_positions_only() {
+    fn window_holds_only_the_last_positions() {
         let kinds = EventKinds::default();
         let steps = steps(&kinds, &(0..40).map(|item| (item, EventKind::View)).collect::<Vec<_>>());
         let window = training_window(7, &steps, &kinds, 5).unwrap();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_teaches_nothing() {
+    fn single_event_makes_no_window() {
         let kinds = EventKinds::default();
         assert!(training_window(7, &steps(&kinds, &[(1, EventKind::View)]), &kinds, 20).is_none());
         assert!(training_window(7, &[], &kinds, 20).is_none());

@@ -1,4 +1,4 @@
-//! The users whom the fold follows: bounded by the journal itself, never by time.
+//! The learner's user table, bounded in journal entries rather than time.
 
 use crate::domain::{ExpiryCutoffs, Offset};
 use rustc_hash::FxHashMap;
@@ -10,51 +10,50 @@ use super::attribution::RecentImpressions;
 use super::sequence_state::{SequenceParams, SequenceState};
 use crate::candidates::SessionIx;
 
-/// A user in the fold.
+/// A user's state in the learner.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UserState<M> {
     /// The sequence and the hidden state.
     pub state: SequenceState,
     /// The number of the current session.
     pub session_ix: SessionIx,
-    /// What the ranker keeps of the session.
+    /// The ranker's state for the current session.
     pub affinity: M,
-    /// What was shown lately.
+    /// Recent impressions.
     pub impressions: RecentImpressions,
     last_seen: Offset,
 }
 
 impl<M> UserState<M> {
-    /// Takes in another who turns out to be this one. The session under way is that of the last
-    /// step.
+    /// Merges another user into this one. The current session is that of the latest step.
     pub(super) fn merge(&mut self, other: Self, pace: &SequenceParams) {
         let last = |user: &Self| user.state.sequence.steps.last().map(|step| step.at);
-        let goes_on = last(&other) > last(self);
+        let other_is_newer = last(&other) > last(self);
         self.state.merge(&other.state.sequence, pace);
         self.impressions.merge(other.impressions);
-        if goes_on {
+        if other_is_newer {
             (self.session_ix, self.affinity) = (other.session_ix, other.affinity);
         }
     }
 }
 
-/// Users by id. A user whose last event is more than `users_kept` entries ago is forgotten, and its
-/// hidden state after `hidden_kept` entries.
+/// Users by id. A user is dropped after `users_kept` entries without an event, and its hidden state
+/// after `hidden_kept` entries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "StoredUserTable<M>", into = "StoredUserTable<M>")]
 #[serde(bound(serialize = "M: Clone + Serialize", deserialize = "M: Deserialize<'de>"))]
 pub struct UserTable<M> {
     users: FxHashMap<Arc<str>, UserState<M>>,
-    /// Who was seen when, oldest first.
+    /// Users by the offset at which they were seen, oldest first.
     seen: VecDeque<(Offset, Arc<str>)>,
-    /// How many at the front of `seen` have already been asked to forget their hidden state.
+    /// Number of entries at the front of `seen` whose hidden state has already been dropped.
     quiet: usize,
     hidden_kept: u64,
     users_kept: u64,
 }
 
-/// How users are written: by last sighting (no two are the same), so that equal states are equal
-/// bytes. Earlier sightings mean nothing.
+/// The serialized form: users ordered by their last offset, which is unique, so that equal states
+/// have equal bytes. Earlier sightings are not needed.
 #[derive(Serialize, Deserialize)]
 struct StoredUserTable<M> {
     users: Vec<(Arc<str>, UserState<M>)>,
@@ -78,15 +77,15 @@ impl<M> From<StoredUserTable<M>> for UserTable<M> {
 }
 
 impl<M: Default> UserTable<M> {
-    /// Nobody yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(hidden_kept: u64, users_kept: u64) -> Self {
         Self { users: FxHashMap::default(), seen: VecDeque::new(), quiet: 0, hidden_kept, users_kept }
     }
 
-    /// The user of that id, made if unknown, as seen by the entry at `now`.
+    /// Returns a user, created if unknown, and marks it as seen at entry `now`.
     pub fn get_or_create(&mut self, id: &str, now: Offset) -> &mut UserState<M> {
-        self.forget(now);
+        self.drop_inactive(now);
         let id: Arc<str> = match self.users.get_key_value(id) {
             Some((known, _)) => Arc::clone(known),
             None => Arc::from(id),
@@ -97,24 +96,23 @@ impl<M: Default> UserTable<M> {
         user
     }
 
-    /// A user, without counting as seen.
+    /// Returns a user without marking it as seen.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UserState<M>> {
         self.users.get(id)
     }
 
-    /// The user of that id, if the fold remembers one.
+    /// Returns a user for modification without marking it as seen.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut UserState<M>> {
         self.users.get_mut(id)
     }
 
-    /// Takes a user out.
+    /// Removes a user.
     pub fn remove(&mut self, id: &str) -> Option<UserState<M>> {
         self.users.remove(id)
     }
 
-    /// Takes out of every user's sequence, and of what was shown, what is not to be kept any
-    /// longer.
+    /// Removes expired steps and impressions from all users.
     pub fn expire(&mut self, expired: &ExpiryCutoffs) {
         for user in self.users.values_mut() {
             user.state.expire(expired);
@@ -122,13 +120,13 @@ impl<M: Default> UserTable<M> {
         }
     }
 
-    /// How many are remembered.
+    /// Number of users in the table.
     #[must_use]
     pub fn count(&self) -> usize {
         self.users.len()
     }
 
-    fn forget(&mut self, now: Offset) {
+    fn drop_inactive(&mut self, now: Offset) {
         while let Some((at, id)) = self.seen.get(self.quiet).filter(|(at, _)| now.saturating_sub(*at) > self.hidden_kept) {
             if let Some(user) = self.users.get_mut(id).filter(|user| user.last_seen == *at) {
                 user.state.forget_hidden();
@@ -151,14 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_forgotten_by_entries_and_not_before() {
+    fn users_are_dropped_after_users_kept_entries() {
         let mut users = UserTable::<()>::new(5, 10);
         users.get_or_create("ann", 0).session_ix = 7;
         users.get_or_create("bob", 5).session_ix = 8;
         assert_eq!(users.get_or_create("ann", 10).session_ix, 7);
         users.get_or_create("cyd", 16);
         assert!(users.get_mut("bob").is_none(), "11 entries ago");
-        assert_eq!(users.get_mut("ann").map(|user| user.session_ix), Some(7), "an older sighting does not forget a user who came back");
+        assert_eq!(users.get_mut("ann").map(|user| user.session_ix), Some(7), "an older sighting does not drop a returning user");
         assert_eq!(users.count(), 2);
     }
 }

@@ -169,14 +169,14 @@ impl Trainer {
         self.attributes_changed = true;
     }
 
-    /// Initialises a new item from similar items: its rows become the mean of the rows of `skipped`.
+    /// Initialises a new item from similar items: its rows become the mean of their rows.
     ///
     /// Only items that were a target at least once count. Without any, the item keeps its rows.
-    pub fn init_from_similar(&mut self, item: ItemIx, others: &[ItemIx]) {
+    pub fn init_from_similar(&mut self, item: ItemIx, similar: &[ItemIx]) {
         let TrainerState { parameters, sampler, .. } = &mut self.state;
-        let state: Vec<ItemIx> = others.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
-        if !state.is_empty() {
-            parameters.set_to_mean(item, &state);
+        let trained: Vec<ItemIx> = similar.iter().copied().filter(|other| *other != item && sampler.count(*other) > 0).collect();
+        if !trained.is_empty() {
+            parameters.set_to_mean(item, &trained);
         }
     }
 

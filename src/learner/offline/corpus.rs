@@ -1,4 +1,4 @@
-//! From recorded events to sessions, and from sessions to what is learned and what is kept back.
+//! Sessions from recorded events, and their split into training, validation and test sets.
 
 use crate::domain::{Event, EventKinds, ItemDictionary, ItemIx, Step, UserSequence};
 use crate::evaluation::TrainTestSplit;
@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use super::settings::OfflineSettings;
 
-/// Sessions as they are gathered from a recording, in the order of their first events.
+/// Sessions gathered from a recording, in the order of their first events.
 #[derive(Debug, Default)]
 pub struct Recording {
     idle_gap_ms: i64,
     items: ItemDictionary,
-    /// Every user's latest steps, and the place of the session under way.
+    /// Each user's latest steps, and the index of the user's current session.
     users: FxHashMap<String, (UserSequence, usize)>,
     sessions: Vec<Vec<Step>>,
     events: u64,
 }
 
 impl Recording {
-    /// Nothing yet. A new session begins after `idle_gap_ms` milliseconds without an event, or with
-    /// a new `session_id`.
+    /// An empty recording. A new session begins after `idle_gap_ms` milliseconds without an event,
+    /// or with a new `session_id`.
     #[must_use]
     pub fn new(idle_gap_ms: i64) -> Self {
         Self { idle_gap_ms, ..Self::default() }
     }
 
-    /// Takes the next event; one of a kind that is not configured is left out.
+    /// Adds the next event. Events of kinds that are not configured are ignored.
     pub fn add(&mut self, event: &Event, kinds: &EventKinds) {
         let Some(kind) = kinds.id(&event.kind) else { return };
         let item = event.item_id.as_deref().map(|name| self.items.intern(name));
@@ -35,31 +35,32 @@ impl Recording {
         if !self.users.contains_key(&event.user_id) {
             self.users.insert(event.user_id.clone(), (UserSequence::default(), 0));
         }
-        if let Some((user, place)) = self.users.get_mut(&event.user_id) {
+        if let Some((user, session_index)) = self.users.get_mut(&event.user_id) {
             if user.push(self.events, step, event.session_id.as_deref(), self.idle_gap_ms) {
-                *place = self.sessions.len();
+                *session_index = self.sessions.len();
                 self.sessions.push(Vec::new());
             }
-            if let (Some(session), Some(step)) = (self.sessions.get_mut(*place), user.steps.last()) {
+            if let (Some(session), Some(step)) = (self.sessions.get_mut(*session_index), user.steps.last()) {
                 session.push(*step);
             }
         }
         self.events += 1;
     }
 
-    /// How many events were taken.
+    /// The number of events added.
     #[must_use]
     pub fn event_count(&self) -> u64 {
         self.events
     }
 
-    /// How many sessions they make.
+    /// The number of sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// What a network that knows the items of these names, in this order, is tested on.
+    /// Returns the test sessions for a network that knows the items with these names, in this
+    /// order.
     #[must_use]
     pub fn into_test(self, test: f64, names: &[Arc<str>]) -> Vec<Vec<Step>> {
         let mut numbers = vec![None; self.items.len()];
@@ -73,34 +74,34 @@ impl Recording {
         split.test
     }
 
-    /// What is learned from, validated by and tested on. Items are numbered in the order in which
-    /// the sessions that are not tested on name them.
+    /// Splits the sessions into training, validation and test sets. Items are numbered in the order
+    /// in which the sessions outside the test set name them.
     #[must_use]
     pub fn into_corpus(self, settings: &OfflineSettings) -> Corpus {
-        let mut outer = TrainTestSplit::by_time(self.sessions, settings.test);
+        let mut test_split = TrainTestSplit::by_time(self.sessions, settings.test);
         let mut numbers = vec![None; self.items.len()];
         let mut names = Vec::new();
-        for item in outer.train.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
+        for item in test_split.train.iter_mut().flatten().filter_map(|step| step.item.as_mut()) {
             let Some(number) = numbers.get_mut(*item as usize) else { continue };
             *item = *number.get_or_insert_with(|| {
                 names.extend(self.items.name(*item));
                 (names.len() - 1) as ItemIx
             });
         }
-        renumber(&mut outer, &numbers);
-        let mut inner = TrainTestSplit::by_time(outer.train, settings.validation);
-        let mut learned = vec![false; names.len()];
-        for item in inner.train.iter().flatten().filter_map(|step| step.item) {
-            if let Some(learned) = learned.get_mut(item as usize) {
-                *learned = true;
+        renumber(&mut test_split, &numbers);
+        let mut validation_split = TrainTestSplit::by_time(test_split.train, settings.validation);
+        let mut is_trained = vec![false; names.len()];
+        for item in validation_split.train.iter().flatten().filter_map(|step| step.item) {
+            if let Some(is_trained) = is_trained.get_mut(item as usize) {
+                *is_trained = true;
             }
         }
-        inner.retain_known_items(|item| learned.get(item as usize).copied().unwrap_or(false));
-        Corpus { idle_gap_ms: self.idle_gap_ms, item_names: names, training: inner.train, validation: inner.test, test: outer.test }
+        validation_split.retain_known_items(|item| is_trained.get(item as usize).copied().unwrap_or(false));
+        Corpus { idle_gap_ms: self.idle_gap_ms, item_names: names, training: validation_split.train, validation: validation_split.test, test: test_split.test }
     }
 }
 
-/// Gives the items of the later sessions their numbers, and drops those that have none.
+/// Renumbers the items of the test sessions, and drops the steps whose item has no number.
 fn renumber(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
     let number = |item: ItemIx| numbers.get(item as usize).copied().flatten();
     split.retain_known_items(|item| number(item).is_some());
@@ -109,18 +110,18 @@ fn renumber(split: &mut TrainTestSplit, numbers: &[Option<ItemIx>]) {
     }
 }
 
-/// A recording, split.
+/// A recording split into training, validation and test sets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
-    /// Milliseconds without an event after which a new session began.
+    /// Milliseconds without an event after which a new session begins.
     pub idle_gap_ms: i64,
-    /// The names of the items by number: those of all sessions but the test's.
+    /// Item names by number. Items that occur only in the test set are not included.
     pub item_names: Vec<Arc<str>>,
-    /// What is learned from.
+    /// The training sessions.
     pub training: Vec<Vec<Step>>,
-    /// What chooses the best epoch: later than what is learned from.
+    /// The sessions that choose the best epoch. They are later than the training sessions.
     pub validation: Vec<Vec<Step>>,
-    /// What the result is tested on: later still.
+    /// The test sessions. They are later than the validation sessions.
     pub test: Vec<Vec<Step>>,
 }
 
@@ -147,7 +148,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn sessions_stand_in_the_order_of_their_first_events() {
+    fn sessions_are_ordered_by_their_first_events() {
         let mut recording = Recording::new(100);
         let kinds = EventKinds::default();
         for (user, item, at) in [("ann", "cup", 0), ("bob", "pot", 1), ("ann", "pot", 50), ("bob", "cup", 102), ("ann", "jug", 103)] {
@@ -160,21 +161,21 @@ pub(super) mod tests {
             recording
                 .sessions
                 .iter()
-                .all(|session| session.iter().map(|step| step.starts_session).eq((0..session.len()).map(|place| place == 0)))
+                .all(|session| session.iter().map(|step| step.starts_session).eq((0..session.len()).map(|session_index| session_index == 0)))
         );
     }
 
     #[test]
-    fn items_are_numbered_by_what_is_learned_and_unknown_ones_are_not_tested_on() {
+    fn items_are_numbered_by_training_order_and_unknown_items_are_not_tested() {
         let mut recording = Recording::new(i64::MAX);
-        // The test session begins last but ends first: its `new` is named early in the recording.
+        // The test session begins last but ends first, so its item `new` occurs early in the recording.
         for (user, item) in [("a", "x"), ("b", "y"), ("c", "new"), ("c", "y"), ("c", "x"), ("a", "z"), ("b", "x")] {
             recording.add(&event(user, item, 0), &EventKinds::default());
         }
         let corpus = recording.into_corpus(&OfflineSettings { test: 0.3, validation: 0.5, ..Default::default() });
         assert_eq!(corpus.item_names.iter().map(|name| &**name).collect::<Vec<_>>(), ["x", "z", "y"]);
         assert_eq!(items(&corpus.training), [[0, 1]]);
-        assert_eq!(items(&corpus.validation), Vec::<Vec<u32>>::new(), "y was not learned, and one event is no session");
+        assert_eq!(items(&corpus.validation), Vec::<Vec<u32>>::new(), "y is not in the training set, and a session needs two events");
         assert_eq!(items(&corpus.test), [[2, 0]]);
     }
 }

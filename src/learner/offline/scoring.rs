@@ -1,4 +1,5 @@
-//! The network alone against sessions that it never saw: every step, the whole catalog ranked.
+//! Offline evaluation of the network alone: ranks the whole catalog at every step of held-out
+//! sessions.
 
 use crate::domain::{EventKinds, ItemIx, Step};
 use crate::evaluation::{RankingMetrics, rank_of};
@@ -9,30 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use super::super::training_window::step_input;
 
-/// What the steps gave.
+/// The scores over all evaluated steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct OfflineScores {
-    /// Of the next-item head.
+    /// Ranking metrics of the next-item head.
     pub metrics: RankingMetrics,
-    /// The sum of the interest head's squared errors at the items that came; `None` if the head is
-    /// off.
+    /// Sum of the interest head's squared errors at the target items; `None` if the head is off.
     interest: Option<f64>,
 }
 
 impl OfflineScores {
     /// Mean squared error of the interest head, in squared values; `None` if the head is off or
-    /// there was no step.
+    /// there were no steps.
     #[must_use]
     pub fn interest_mse(&self) -> Option<f64> {
         self.interest.filter(|_| self.metrics.steps > 0).map(|sum| sum / self.metrics.steps as f64)
     }
 }
 
-/// Steps that are scored at a time: enough to make a matrix product of it.
-const ROWS: usize = 128;
+/// Number of steps scored together, as one matrix product.
+const BATCH_ROWS: usize = 128;
 
-/// Ranks, at every step but a session's first that chose an item, that item among all by exact
-/// logits, each session followed from its beginning.
+/// Ranks the target of every step after a session's first among all items, by exact logits. Each
+/// session starts from the initial hidden state.
 #[must_use]
 pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKinds) -> OfflineScores {
     let mut table = SessionScoreTable::new(weights);
@@ -51,21 +51,21 @@ pub fn score_sessions(weights: &Weights, sessions: &[Vec<Step>], kinds: &EventKi
                 let error = weights.interest(&interest, item).unwrap_or_default() - next.value;
                 *sum += f64::from(error) * f64::from(error);
             }
-            table.ask(&query, item, &mut scores.metrics);
+            table.push(&query, item, &mut scores.metrics);
         }
     }
-    table.answer(&mut scores.metrics);
+    table.flush(&mut scores.metrics);
     scores
 }
 
-/// All items, and the questions that wait to be answered together.
+/// All item embeddings, and the queries that wait to be scored together.
 struct SessionScoreTable {
     /// Embedding and bias of every item, `(items, hidden + 1)`.
     items: Array2<f32>,
-    /// Queries, each with a 1 for the bias, `(ROWS, hidden + 1)`.
+    /// Queries, each with a 1 for the bias, `(BATCH_ROWS, hidden + 1)`.
     queries: Array2<f32>,
-    wanted: Vec<ItemIx>,
-    /// `(ROWS, items)`.
+    targets: Vec<ItemIx>,
+    /// Scores, `(BATCH_ROWS, items)`.
     logits: Array2<f32>,
 }
 
@@ -73,36 +73,36 @@ impl SessionScoreTable {
     fn new(weights: &Weights) -> Self {
         let (items, hidden) = (weights.item_count(), weights.dimension());
         let mut table = Array2::zeros((items, hidden + 1));
-        let nothing = vec![0.0; hidden];
+        let zero_query = vec![0.0; hidden];
         for (item, mut row) in (0..).zip(table.rows_mut()) {
             let values = weights.embedding(item).unwrap_or_default().iter().copied();
             // The logit of a query of zeros is the bias.
-            row.iter_mut().zip(values.chain([weights.score(&nothing, item)])).for_each(|(to, from)| *to = from);
+            row.iter_mut().zip(values.chain([weights.score(&zero_query, item)])).for_each(|(to, from)| *to = from);
         }
         Self {
             items: table,
-            queries: Array2::ones((ROWS, hidden + 1)),
-            wanted: Vec::with_capacity(ROWS),
-            logits: Array2::zeros((ROWS, items)),
+            queries: Array2::ones((BATCH_ROWS, hidden + 1)),
+            targets: Vec::with_capacity(BATCH_ROWS),
+            logits: Array2::zeros((BATCH_ROWS, items)),
         }
     }
 
-    fn ask(&mut self, query: &[f32], item: ItemIx, quality: &mut RankingMetrics) {
-        if let Some(row) = self.queries.rows_mut().into_iter().nth(self.wanted.len()) {
+    fn push(&mut self, query: &[f32], item: ItemIx, quality: &mut RankingMetrics) {
+        if let Some(row) = self.queries.rows_mut().into_iter().nth(self.targets.len()) {
             row.into_iter().zip(query).for_each(|(to, from)| *to = *from);
         }
-        self.wanted.push(item);
-        if self.wanted.len() == ROWS {
-            self.answer(quality);
+        self.targets.push(item);
+        if self.targets.len() == BATCH_ROWS {
+            self.flush(quality);
         }
     }
 
-    fn answer(&mut self, quality: &mut RankingMetrics) {
-        let rows = self.wanted.len();
+    fn flush(&mut self, quality: &mut RankingMetrics) {
+        let rows = self.targets.len();
         let queries = self.queries.slice_axis(Axis(0), Slice::from(..rows));
         let mut logits = self.logits.slice_axis_mut(Axis(0), Slice::from(..rows));
         general_mat_mul(1.0, &queries, &self.items.t(), 0.0, &mut logits);
-        for (row, item) in logits.rows().into_iter().zip(self.wanted.drain(..)) {
+        for (row, item) in logits.rows().into_iter().zip(self.targets.drain(..)) {
             quality.count(row.as_slice().and_then(|scores| rank_of(scores, item)));
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     use crate::nn::{NetworkSettings, Trainer};
 
     #[test]
-    fn ranks_and_errors_are_those_of_one_step_at_a_time() {
+    fn batched_scores_equal_stepwise_scores() {
         let kinds = EventKinds::default();
         let network = NetworkSettings { hidden: 12, interest_weight: 1.0, initial_scale: 1.0, ..Default::default() };
         let mut trainer = Trainer::new(network, kinds.len(), 5).unwrap();
@@ -129,7 +129,7 @@ mod tests {
             at: 0,
             value: place as f32,
         };
-        // More steps than are scored at a time, and the last ones fewer.
+        // More steps than fit in one batch; the last batch is not full.
         let sessions: Vec<Vec<Step>> = (0..40).map(|session| (session..session + 2 + session % 11).map(step).collect()).collect();
         let found = score_sessions(&weights, &sessions, &kinds);
 

@@ -1,28 +1,27 @@
-//! What governs training from a recording.
+//! Settings of offline training.
 
 use serde::{Deserialize, Serialize};
 
-/// How a recording is split and learned from.
+/// How a recording is split and trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OfflineSettings {
-    /// The most epochs. 1..=10,000.
+    /// Maximum number of epochs. 1..=10,000.
     pub epochs: usize,
-    /// Session windows a mini-batch. 1..=4096.
+    /// Session windows per mini-batch. 1..=4096.
     pub batch: usize,
-    /// The last sessions that are never learned from but tested on, as a share of all. 0 to 0.9.
+    /// Share of all sessions, the latest ones, held out for testing. 0 to 0.9.
     pub test: f64,
-    /// The last of the other sessions by which the best epoch is chosen, as a share of those. 0
-    /// (none: the last epoch is kept) to 0.9.
+    /// Share of the remaining sessions, the latest ones, used to choose the best epoch. 0 to 0.9;
+    /// with 0 the last epoch is kept.
     pub validation: f64,
-    /// Epochs without a better one after which training ends. 1 and above.
+    /// Training ends after this many epochs without an improvement. 1 and above.
     pub patience: usize,
-    /// Mini-batches over which the learning rate rises from nothing to that of the network's
-    /// settings.
+    /// Number of mini-batches over which the learning rate rises from 0 to `network.learning_rate`.
     pub warmup: u64,
-    /// The learning rate is multiplied by this after every epoch. Above 0, at most 1.
+    /// Factor applied to the learning rate after every epoch. Above 0, at most 1.
     pub decay: f32,
-    /// Everything random follows from it.
+    /// Seed of all random draws.
     pub seed: u64,
 }
 
@@ -32,23 +31,23 @@ impl Default for OfflineSettings {
     }
 }
 
-/// A setting out of its range.
+/// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("train.{key} = {value}: must be {allowed}")]
 pub struct OfflineSettingsError {
     /// The key within `train`.
     pub key: &'static str,
-    /// The value that was given.
+    /// The given value.
     pub value: String,
-    /// What is allowed.
+    /// The allowed range.
     pub allowed: &'static str,
 }
 
 impl OfflineSettings {
-    /// Passes settings that can run.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// The first setting that is out of its range.
+    /// The first setting outside its range.
     pub fn check(&self) -> Result<(), OfflineSettingsError> {
         let share = 0.0..=0.9;
         let rules: [(bool, &'static str, String, &'static str); 6] = [
@@ -65,12 +64,12 @@ impl OfflineSettings {
         }
     }
 
-    /// The learning rate of a mini-batch: `rate · decay^epoch`, and while fewer than `warmup`
-    /// mini-batches came before it in all, a share of that which rises with every one.
+    /// Returns the learning rate of a mini-batch: `rate · decay^epoch`. During the first `warmup`
+    /// mini-batches the rate rises linearly to that value.
     #[must_use]
     pub fn learning_rate(&self, rate: f32, epoch: usize, batch: u64) -> f32 {
-        let risen = if batch < self.warmup { (batch + 1) as f32 / self.warmup as f32 } else { 1.0 };
-        rate * risen * self.decay.powi(i32::try_from(epoch).unwrap_or(i32::MAX))
+        let warmup_share = if batch < self.warmup { (batch + 1) as f32 / self.warmup as f32 } else { 1.0 };
+        rate * warmup_share * self.decay.powi(i32::try_from(epoch).unwrap_or(i32::MAX))
     }
 }
 
@@ -79,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_pass_and_a_bad_value_is_named() {
+    fn defaults_are_valid_and_errors_name_the_bad_value() {
         OfflineSettings::default().check().unwrap();
         let bad = OfflineSettings { validation: f64::NAN, ..Default::default() };
         assert_eq!(bad.check().unwrap_err().to_string(), "train.validation = NaN: must be 0 to 0.9");
     }
 
     #[test]
-    fn the_learning_rate_rises_and_then_falls_by_epochs() {
+    fn learning_rate_warms_up_and_then_decays_per_epoch() {
         let settings = OfflineSettings { warmup: 4, decay: 0.5, ..Default::default() };
         let rates = [(0, 0), (0, 1), (0, 3), (0, 4), (1, 5), (2, 6)].map(|(epoch, batch)| settings.learning_rate(0.1, epoch, batch));
         assert_eq!(rates, [0.025, 0.05, 0.1, 0.1, 0.05, 0.025]);

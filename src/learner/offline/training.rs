@@ -1,4 +1,4 @@
-//! Epochs over a corpus.
+//! Training over a corpus, in epochs.
 
 use crate::domain::{EventKinds, ItemIx, Step};
 use crate::nn::{NetworkSettings, NetworkSettingsError, Trainer, TrainingWindow, Weights};
@@ -14,103 +14,104 @@ use super::corpus::Corpus;
 use super::scoring::{OfflineScores, score_sessions};
 use super::settings::{OfflineSettings, OfflineSettingsError};
 
-/// Why there is nothing to train, or no going on.
+/// The reason why a training cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// The settings of the training cannot run.
+    /// The training settings are invalid.
     #[error(transparent)]
     Settings(#[from] OfflineSettingsError),
-    /// The settings of the network cannot run.
+    /// The network settings are invalid.
     #[error("network.{}", .0)]
     Network(#[from] NetworkSettingsError),
-    /// With one item there is nothing to tell apart.
-    #[error("the sessions to learn from name {0} item(s); at least two are needed")]
+    /// The training sessions contain fewer than two items.
+    #[error("the training sessions contain {0} item(s); at least 2 are needed")]
     TooFewItems(usize),
-    /// No session has two events.
-    #[error("no session to learn from has an event that chose an item after another event: there is nothing to predict")]
+    /// No training session has a target event after another event.
+    #[error("no training session has a target event after another event, so there is nothing to predict")]
     NothingToPredict,
-    /// The loss or the gradient of every mini-batch was not finite.
+    /// The loss or the gradient was not finite in any mini-batch.
     #[error(
-        "all {batches} mini-batches of epoch {epoch} were skipped, because loss or gradient were not finite; lower network.learning_rate (it is {rate}) or set network.clip"
+        "all {batches} mini-batches batch_count epoch {epoch} were skipped because the loss or the gradient was not finite; lower `network.learning_rate` (now {rate}) or set `network.clip`"
     )]
     Diverged {
-        /// From 1.
+        /// The epoch number, from 1.
         epoch: usize,
-        /// How many.
+        /// Number of mini-batches.
         batches: u64,
-        /// The learning rate of the settings.
+        /// The configured learning rate.
         rate: f32,
     },
-    /// The training to be gone on with learned from something else.
+    /// The resumed training used a different corpus.
     #[error(
-        "the checkpoint was trained on another recording, or on another part of it: {} items and {} positions, not {} and {}", .was.0, .was.1, .is.0, .is.1
+        "the checkpoint was trained on a different recording or split: it has {} items and {} positions, the given recording has {} and {}", .was.0, .was.1, .is.0, .is.1
     )]
     CorpusMismatch {
-        /// Items and positions of the one before.
+        /// Items and positions in the checkpoint.
         was: (usize, u64),
-        /// Those of the one given.
+        /// Items and positions in the given corpus.
         is: (usize, u64),
     },
 }
 
-/// What one epoch did.
+/// The result of one epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// The mean next-item loss of its positions, in nats.
+    /// Mean next-item loss over all positions, in nats.
     pub loss: f64,
-    /// Positions learned from.
+    /// Number of positions trained on.
     pub examples: u64,
-    /// Mini-batches learned from.
+    /// Number of mini-batches trained on.
     pub batches: u64,
-    /// Mini-batches skipped, because loss or gradient were not finite.
+    /// Number of mini-batches skipped because the loss or the gradient was not finite.
     pub skipped: u64,
-    /// The learning rate at its end.
+    /// The learning rate at the end of the epoch.
     pub learning_rate: f32,
-    /// On the validation sessions, or on the test's if there are none.
+    /// Scores on the validation sessions, or on the test sessions if there are none.
     pub scores: OfflineScores,
 }
 
-/// How far an epoch has come.
+/// The progress of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EpochProgress {
-    /// From 1.
+    /// The epoch number, from 1.
     pub epoch: usize,
-    /// Mini-batches done.
+    /// Number of mini-batches done.
     pub batches: usize,
-    /// Of so many.
+    /// Total number of mini-batches in the epoch.
     pub batch_count: usize,
-    /// The mean loss so far, in nats.
+    /// Mean loss so far, in nats.
     pub loss: f64,
 }
 
-/// A training at the border of two epochs: what a checkpoint of it holds.
+/// An offline training between two epochs. Checkpoints of a training contain this state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OfflineTraining {
     settings: OfflineSettings,
     kinds: EventKinds,
     idle_gap_ms: i64,
     names: Vec<Arc<str>>,
-    /// Positions of the corpus, to know it again.
+    /// Number of positions in the corpus, to recognise it on resume.
     positions: u64,
     trainer: Box<Trainer>,
-    /// The trainer after the best epoch, if that was not the last.
+    /// The trainer after the best epoch, unless that is the last epoch.
     best: Option<BestEpoch>,
     epochs: Vec<EpochReport>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct BestEpoch {
-    /// From 1.
+    /// The epoch number, from 1.
     epoch: usize,
     recall: f64,
     trainer: Box<Trainer>,
 }
 
 impl OfflineTraining {
-    /// A network that has learned nothing yet, and knows how often each item comes.
+    /// Creates an untrained network whose negative sampler knows the item frequencies of the
+    /// corpus.
     ///
     /// # Errors
-    /// Settings that cannot run, or a corpus that has nothing to learn.
+    /// Invalid settings, or a corpus with nothing to learn.
     pub fn new(settings: OfflineSettings, network: NetworkSettings, kinds: EventKinds, corpus: &Corpus) -> Result<Self, OfflineError> {
         settings.check()?;
         if corpus.item_names.len() < 2 {
@@ -138,11 +139,11 @@ impl OfflineTraining {
         })
     }
 
-    /// Holds the corpus of a training that goes on against the one that it began with, and sets how
-    /// many epochs there are to be.
+    /// Resumes a training: checks that `corpus` is the one it began with, and sets the total number
+    /// of epochs.
     ///
     /// # Errors
-    /// [`OfflineError::CorpusMismatch`] if they differ.
+    /// [`OfflineError::CorpusMismatch`] if the corpus differs.
     pub fn resume(&mut self, epochs: usize, corpus: &Corpus) -> Result<(), OfflineError> {
         let positions = targets(&corpus.training, &self.kinds).count() as u64;
         if corpus.item_names != self.names || positions != self.positions {
@@ -153,85 +154,86 @@ impl OfflineTraining {
         Ok(())
     }
 
-    /// The settings of the training.
+    /// The training settings.
     #[must_use]
     pub fn settings(&self) -> &OfflineSettings {
         &self.settings
     }
 
-    /// The settings of the network.
+    /// The network settings.
     #[must_use]
     pub fn network_settings(&self) -> &NetworkSettings {
         self.trainer.settings()
     }
 
-    /// The kinds of event that it was trained with.
+    /// The event kinds used in training.
     #[must_use]
     pub fn kinds(&self) -> &EventKinds {
         &self.kinds
     }
 
-    /// Milliseconds without an event after which a new session began.
+    /// Milliseconds without an event after which a new session begins.
     #[must_use]
     pub fn idle_gap_ms(&self) -> i64 {
         self.idle_gap_ms
     }
 
-    /// The names of the items by number.
+    /// Item names by number.
     #[must_use]
     pub fn item_names(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// Positions that an epoch learns from.
+    /// Number of positions that an epoch trains on.
     #[must_use]
     pub fn position_count(&self) -> u64 {
         self.positions
     }
 
-    /// Every epoch so far.
+    /// The reports of all epochs so far.
     #[must_use]
     pub fn epochs(&self) -> &[EpochReport] {
         &self.epochs
     }
 
-    /// The number of the best epoch so far, from 1: the one with the highest Recall@20 on the
-    /// validation sessions, without these the last; 0 before the first.
+    /// The number of the best epoch so far, from 1; 0 before the first. The best epoch has the
+    /// highest Recall@20 on the validation sessions. Without validation sessions it is the last
+    /// epoch.
     #[must_use]
     pub fn best_epoch(&self) -> usize {
         self.best.as_ref().map_or(self.epochs.len(), |best| best.epoch)
     }
 
-    /// Whether all epochs are done, or too many were no better.
+    /// Whether all epochs are done, or `patience` epochs brought no improvement.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        let done = self.epochs.len();
-        done >= self.settings.epochs || done - self.best_epoch() >= self.settings.patience
+        let result = self.epochs.len();
+        result >= self.settings.epochs || result - self.best_epoch() >= self.settings.patience
     }
 
-    /// The weights after the best epoch, with that epoch's number as their version.
+    /// The weights after the best epoch, with the epoch's number as their version.
     pub fn best_weights(&mut self) -> Arc<Weights> {
         let version = self.best_epoch() as u64;
         self.best.as_mut().map_or(&mut self.trainer, |best| &mut best.trainer).publish(version)
     }
 
-    /// The network after the best epoch, for a daemon to begin with.
+    /// Converts the network after the best epoch into a pretrained network for the daemon.
     #[must_use]
     pub fn into_pretrained(self) -> PretrainedNetwork {
         PretrainedNetwork::new(self.best.map_or(self.trainer, |best| best.trainer), self.names, self.kinds)
     }
 
-    /// Learns once from every position of the training sessions, in an order drawn for this epoch,
-    /// and scores the result. `tell` hears of every mini-batch.
+    /// Trains once on every position of the training sessions, in a random order drawn for this
+    /// epoch, and scores the result. Calls `on_progress` after every mini-batch.
     ///
     /// # Errors
-    /// [`OfflineError::Diverged`] if no mini-batch could be learned from.
-    pub fn train_epoch(&mut self, corpus: &Corpus, mut tell: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
+    /// [`OfflineError::Diverged`] if all mini-batches were skipped.
+    pub fn train_epoch(&mut self, corpus: &Corpus, mut on_progress: impl FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
         let number = self.epochs.len();
         if let (None, Some(last)) = (&self.best, self.epochs.last().filter(|_| !corpus.validation.is_empty())) {
             self.best = Some(BestEpoch { epoch: number, recall: last.scores.metrics.recall(), trainer: self.trainer.clone() });
         }
-        let mut report = self.learn(corpus, &mut tell)?;
+        let mut report = self.learn(corpus, &mut on_progress)?;
         let weights = self.trainer.publish(number as u64 + 1);
         let held_out = if corpus.validation.is_empty() { &corpus.test } else { &corpus.validation };
         report.scores = score_sessions(&weights, held_out, &self.kinds);
@@ -240,33 +242,33 @@ impl OfflineTraining {
         Ok(report)
     }
 
-    fn learn(&mut self, corpus: &Corpus, tell: &mut dyn FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
+    fn learn(&mut self, corpus: &Corpus, on_progress: &mut dyn FnMut(EpochProgress)) -> Result<EpochReport, OfflineError> {
         let Self { settings, kinds, trainer, epochs, .. } = self;
         let epoch = epochs.len();
         let earlier: u64 = epochs.iter().map(|epoch| epoch.batches + epoch.skipped).sum();
         let rate = trainer.settings().learning_rate;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut order = cut(&corpus.training, trainer.settings().window);
-        for place in (1..order.len()).rev() {
-            order.swap(place, (rng.next_u64() % (place as u64 + 1)) as usize);
+        let mut order = cut_into_slices(&corpus.training, trainer.settings().window);
+        for index in (1..order.len()).rev() {
+            order.swap(index, (rng.next_u64() % (index as u64 + 1)) as usize);
         }
-        let (seed, of) = (rng.next_u64(), order.len().div_ceil(settings.batch));
+        let (seed, batch_count) = (rng.next_u64(), order.len().div_ceil(settings.batch));
         let mut report = EpochReport::default();
         let mut loss = 0.0;
-        for (place, parts) in order.chunks(settings.batch).enumerate() {
-            let windows: Vec<TrainingWindow> = parts.iter().filter_map(|part| part.window(&corpus.training, kinds)).collect();
-            report.learning_rate = settings.learning_rate(rate, epoch, earlier + place as u64);
+        for (index, slices) in order.chunks(settings.batch).enumerate() {
+            let windows: Vec<TrainingWindow> = slices.iter().filter_map(|slice| slice.window(&corpus.training, kinds)).collect();
+            report.learning_rate = settings.learning_rate(rate, epoch, earlier + index as u64);
             trainer.set_learning_rate(report.learning_rate);
-            let done = trainer.train(&windows, seed.wrapping_add(place as u64));
-            if done.skipped {
+            let result = trainer.train(&windows, seed.wrapping_add(index as u64));
+            if result.skipped {
                 report.skipped += 1;
-            } else if done.examples > 0 {
+            } else if result.examples > 0 {
                 report.batches += 1;
-                report.examples += done.examples as u64;
-                loss += done.loss * done.examples as f64;
+                report.examples += result.examples as u64;
+                loss += result.loss * result.examples as f64;
                 report.loss = loss / report.examples as f64;
             }
-            tell(EpochProgress { epoch: epoch + 1, batches: place + 1, batch_count: of, loss: report.loss });
+            on_progress(EpochProgress { epoch: epoch + 1, batches: index + 1, batch_count, loss: report.loss });
         }
         if report.batches == 0 {
             return Err(OfflineError::Diverged { epoch: epoch + 1, batches: report.skipped, rate });
@@ -275,13 +277,13 @@ impl OfflineTraining {
     }
 }
 
-/// What the sessions predict, in their order.
+/// Iterates over the target items of the sessions, in order.
 fn targets<'a>(sessions: &'a [Vec<Step>], kinds: &'a EventKinds) -> impl Iterator<Item = ItemIx> + 'a {
     let later = sessions.iter().flat_map(|session| session.iter().skip(1));
     later.filter_map(|step| step.item.filter(|_| kinds.rule(step.kind).target))
 }
 
-/// Consecutive positions of a session; the position at a place predicts the step after it.
+/// A range of positions of one session. Each position predicts the step after it.
 #[derive(Debug, Clone, PartialEq)]
 struct SessionSlice {
     session: usize,
@@ -295,15 +297,16 @@ impl SessionSlice {
     }
 }
 
-/// Cuts every session into parts of at most `longest` positions, as few and as equal as can be.
-fn cut(sessions: &[Vec<Step>], longest: usize) -> Vec<SessionSlice> {
-    let mut parts = Vec::with_capacity(sessions.len());
+/// Cuts every session into as few slices of at most `max_positions` positions as possible, of
+/// nearly equal length.
+fn cut_into_slices(sessions: &[Vec<Step>], max_positions: usize) -> Vec<SessionSlice> {
+    let mut slices = Vec::with_capacity(sessions.len());
     for (session, steps) in sessions.iter().enumerate() {
         let positions = steps.len().saturating_sub(1);
-        let count = positions.div_ceil(longest.max(1));
-        parts.extend((0..count).map(|part| SessionSlice { session, positions: positions * part / count..positions * (part + 1) / count }));
+        let count = positions.div_ceil(max_positions.max(1));
+        slices.extend((0..count).map(|slice| SessionSlice { session, positions: positions * slice / count..positions * (slice + 1) / count }));
     }
-    parts
+    slices
 }
 
 #[cfg(test)]

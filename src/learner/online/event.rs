@@ -23,7 +23,7 @@ use std::sync::Arc;
 struct EventPass<'l> {
     offset: Offset,
     event: &'l Event,
-    /// The number of the event among all events.
+    /// The number of this event among all events.
     number: u64,
     step: Step,
     /// The item to predict, if the kind of event is a target.
@@ -123,8 +123,8 @@ impl EventPass<'_> {
         }
     }
 
-    /// Ranks candidates for the user as if asked just before the event. If the event is not sampled
-    /// for training, the cached hidden state is put back, so that a test leaves no trace.
+    /// Ranks candidates for the user as a request just before the event would. If the event is not sampled
+    /// for training, the cached hidden state is put back, so that testing does not affect learning.
     fn score(&mut self) {
         let user = &mut *self.user;
         let hidden = (!self.is_trained).then(|| user.state.cached_hidden().cloned());
@@ -197,19 +197,20 @@ impl EventPass<'_> {
         }
     }
 
-    /// Updates the sources, the user's sequence and hidden state, and what the next training reads.
+    /// Updates the sources, the user's sequence and hidden state, and the inputs of the next
+    /// training.
     fn update(&mut self) {
         let user = &mut *self.user;
         let (session_id, idle_gap_ms) = (self.event.session_id.as_deref(), self.settings.sequence.idle_gap_ms);
-        let begins = user.state.sequence.starts_new_session(self.step.at, session_id, idle_gap_ms);
-        if begins {
+        let starts_session = user.state.sequence.starts_new_session(self.step.at, session_id, idle_gap_ms);
+        if starts_session {
             user.affinity = SourceAffinity::default();
             user.session_ix = *self.next_session;
             *self.next_session = self.next_session.wrapping_add(1);
         }
-        let earlier = if begins { &[] } else { user.state.sequence.current_session() };
-        let session_start = if begins { self.offset } else { user.state.sequence.session_start };
-        if begins {
+        let earlier = if starts_session { &[] } else { user.state.sequence.current_session() };
+        let session_start = if starts_session { self.offset } else { user.state.sequence.session_start };
+        if starts_session {
             self.session_owners.begin_session(user.session_ix, session_start, &self.event.user_id);
         }
         self.session_owners.record_step(user.session_ix, &self.step);
@@ -222,7 +223,7 @@ impl EventPass<'_> {
         user.state.advance(self.offset, self.step, session_id, params, self.weights.as_deref(), network);
         if let Some(training) = self.training {
             let session = u64::from(user.session_ix);
-            if begins {
+            if starts_session {
                 training.begin_session(session);
             }
             if !self.is_frozen {

@@ -1,10 +1,9 @@
-//! What is watched of a fold and not learned: no checkpoint holds it, and a fold that goes on from
-//! one watches anew.
+//! Counters for monitoring. Checkpoints do not contain them, so they restart at zero.
 
 use crate::domain::SourceName;
 use crate::evaluation::{K, RankingMetrics, SlidingRankingMetrics};
 
-/// How each source does.
+/// The measured quality of each source.
 #[derive(Debug)]
 pub(super) struct MonitoredCounters {
     /// See [`super::LearningReport::hits_by_source`].
@@ -14,35 +13,34 @@ pub(super) struct MonitoredCounters {
 }
 
 impl MonitoredCounters {
-    /// Of the tests, each source alone is measured in one of so many, drawn by offset: all of them
-    /// would add a few per cent to what a test costs, to know little more.
+    /// Each source alone is measured in one of this many tests, sampled by offset. Measuring all
+    /// tests would make a test a few per cent slower and add little information.
     pub(super) const SOURCES_EVERY: u64 = 4;
 
-    /// Nothing yet; the live figures are of the last `window` tests that were drawn.
+    /// Creates counters at zero. The live metrics cover the last `window` sampled tests.
     pub(super) fn new(window: usize) -> Self {
         Self { hits: Default::default(), live: std::array::from_fn(|_| SlidingRankingMetrics::new(window)) }
     }
 
-    /// Counts a test: the rank that the item which came had been given, and the source that had
-    /// brought it.
-    pub(super) fn count_hit(&mut self, rank: Option<usize>, brought: Option<SourceName>) {
-        let source = brought.filter(|_| rank.is_some_and(|rank| rank <= K));
+    /// Counts a test, given the target's rank and the source that generated it.
+    pub(super) fn count_hit(&mut self, rank: Option<usize>, generated_by: Option<SourceName>) {
+        let source = generated_by.filter(|_| rank.is_some_and(|rank| rank <= K));
         for (hits, _) in self.hits.iter_mut().zip(SourceName::ALL).filter(|(_, other)| source == Some(*other)) {
             *hits += 1;
         }
     }
 
-    /// Counts a test that was drawn: the rank that each source alone had given the item.
+    /// Counts a sampled test, given the rank that each source alone gave the target.
     pub(super) fn count_source_ranks(&mut self, ranks: &[Option<usize>; SourceName::ALL.len()]) {
         self.live.iter_mut().zip(ranks).for_each(|(live, rank)| live.count(*rank));
     }
 
-    /// The hits by source.
+    /// Hits by source.
     pub(super) fn hits_by_source(&self) -> [u64; SourceName::ALL.len()] {
         self.hits
     }
 
-    /// The quality of each source alone.
+    /// Live metrics of each source alone.
     pub(super) fn live_by_source(&self) -> [RankingMetrics; SourceName::ALL.len()] {
         self.live.each_ref().map(SlidingRankingMetrics::metrics)
     }

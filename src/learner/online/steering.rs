@@ -1,4 +1,4 @@
-//! The model is steered: paused, rolled back, clustered anew.
+//! Model operations: pause, resume, learning rate, rollback and recluster.
 
 use crate::domain::{ItemIx, ModelChange, ModelOperation, Offset};
 
@@ -6,11 +6,11 @@ use super::Learner;
 use crate::learner::error::LearnerError;
 use crate::learner::state::LearnerState;
 
-/// Acts upon the model that are remembered.
-const ACTS: usize = 64;
+/// Maximum number of operations kept.
+const MAX_OPERATIONS: usize = 64;
 
 impl Learner {
-    /// The model is steered.
+    /// Applies a model operation and records it.
     pub(super) fn apply_model_change(&mut self, offset: Offset, change: &ModelChange) -> Result<(), LearnerError> {
         match change.operation {
             ModelOperation::Pause => self.state.is_paused = true,
@@ -23,30 +23,31 @@ impl Learner {
             ModelOperation::Recluster => self.state.clustering.request_now(),
             ModelOperation::Rollback { to } => self.roll_back(to)?,
         }
-        let acts = &mut self.state.operations;
-        if acts.len() >= ACTS {
-            acts.pop_front();
+        let operations = &mut self.state.operations;
+        if operations.len() >= MAX_OPERATIONS {
+            operations.pop_front();
         }
-        acts.push_back((offset, *change));
+        operations.push_back((offset, *change));
         Ok(())
     }
 
-    /// Network, ranker and clusters become what they were. What the catalog has said since is said
-    /// again: their rows may not know it.
+    /// Restores network, ranker and clusters from the state before entry `to`. The current catalog
+    /// is then applied again, because the restored network may not know the attributes of newer
+    /// items.
     fn roll_back(&mut self, to: Offset) -> Result<(), LearnerError> {
         self.state()?;
         let earlier = self.state_history.state_at(&self.state, to).map_err(|source| LearnerError::HistoryUnavailable { to, source })?;
         let LearnerState { settings, next_offset: next, item_count: items, catalog, vocabulary, training, health, .. } = &mut self.state;
-        let known_then = earlier.item_count;
+        let earlier_item_count = earlier.item_count;
         if let (Some(training), Some(earlier)) = (training, earlier.training) {
             training.roll_back(earlier, *next / settings.learning.interval, settings.learning.refresh_after);
             for item in (0..*items).filter_map(|item| ItemIx::try_from(item).ok()) {
                 let Some(known) = catalog.get(item) else { continue };
                 let values = vocabulary.encode(known);
-                if item as usize >= known_then {
-                    let mut alike = vocabulary.similar_items(&values);
-                    alike.retain(|other| *other != item);
-                    training.add_item_like(item, alike);
+                if item as usize >= earlier_item_count {
+                    let mut similar = vocabulary.similar_items(&values);
+                    similar.retain(|other| *other != item);
+                    training.add_item_like(item, similar);
                 }
                 training.set_attributes(item, values);
             }

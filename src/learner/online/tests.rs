@@ -1,4 +1,4 @@
-//! A small shop, folded by itself: what is learned depends on the journal and the settings alone.
+//! Tests of the learner on a small synthetic shop.
 
 use super::*;
 use crate::domain::{
@@ -14,16 +14,16 @@ use proptest::prelude::*;
 use serde::Serialize;
 use std::sync::Mutex;
 
-/// Forty users walk over a ring of twelve items, now and then straying; some events are of a kind
-/// that chooses nothing, and one user in ten comes back after an hour.
+/// Forty users walk around a ring of twelve items and sometimes stray. Some events are of a
+/// non-target kind, and one user in ten returns after an hour.
 fn journal(len: u64) -> Vec<Entry> {
     (0..len)
         .map(|n| {
-            let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-            let (user, walked) = (n % 40, n / 40);
-            let item = if mixed.is_multiple_of(5) { mixed % 12 } else { (user + walked) % 12 };
-            let kind = if mixed.is_multiple_of(17) { "search" } else { "view" };
-            Entry::Event(event(&format!("u{user}"), kind, &format!("i{item}"), (n * 1_000 + walked / 3 % 2 * 3_600_000) as i64))
+            let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let (user, round) = (n % 40, n / 40);
+            let item = if random.is_multiple_of(5) { random % 12 } else { (user + round) % 12 };
+            let kind = if random.is_multiple_of(17) { "search" } else { "view" };
+            Entry::Event(event(&format!("u{user}"), kind, &format!("i{item}"), (n * 1_000 + round / 3 % 2 * 3_600_000) as i64))
         })
         .collect()
 }
@@ -51,37 +51,37 @@ fn settings() -> LearnerConfig {
 struct Shop {
     learner: Learner,
     dictionary: Arc<ItemDictionary>,
-    told: Told,
+    applied: AppliedEntries,
 }
 
-/// All entries folded.
-type Told = Arc<Mutex<Vec<Entry>>>;
+/// All entries applied so far.
+type AppliedEntries = Arc<Mutex<Vec<Entry>>>;
 
-/// A past that is always folded anew.
-struct Again(Arc<ItemDictionary>, Told);
+/// A state history that always applies the journal again.
+struct ReplayedHistory(Arc<ItemDictionary>, AppliedEntries);
 
-impl StateHistory for Again {
+impl StateHistory for ReplayedHistory {
     fn state_at(&mut self, present: &LearnerState, to: Offset) -> Result<LearnerState, StateHistoryError> {
         let journal = self.1.lock().unwrap()[..to as usize].to_vec();
         let mut shop = Shop::new(present.settings.clone(), Arc::clone(&self.0), None);
-        shop.fold(&journal);
+        shop.apply(&journal);
         Ok(shop.learner.state()?.clone())
     }
 }
 
 impl Shop {
     fn new(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>) -> Self {
-        Self::over(settings, dictionary, state, Told::default())
+        Self::over(settings, dictionary, state, AppliedEntries::default())
     }
 
-    fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, told: Told) -> Self {
+    fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, applied: AppliedEntries) -> Self {
         let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
-        let aides = LearnerDeps { training, clustering, state_history: Box::new(Again(Arc::clone(&dictionary), Arc::clone(&told))) };
-        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, aides).unwrap(), dictionary, told }
+        let deps = LearnerDeps { training, clustering, state_history: Box::new(ReplayedHistory(Arc::clone(&dictionary), Arc::clone(&applied))) };
+        Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, deps).unwrap(), dictionary, applied }
     }
 
-    /// Folds entries, naming their items as the committer would.
-    fn fold(&mut self, entries: &[Entry]) {
+    /// Applies entries, and interns their items as the committer would.
+    fn apply(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
                 Entry::Event(Event { item_id: Some(item), .. })
@@ -92,7 +92,7 @@ impl Shop {
                 _ => {}
             }
             self.learner.apply(self.learner.next_offset(), entry).unwrap();
-            self.told.lock().unwrap().push(entry.clone());
+            self.applied.lock().unwrap().push(entry.clone());
         }
     }
 
@@ -100,22 +100,22 @@ impl Shop {
         bytes(self.learner.state().unwrap())
     }
 
-    /// What was learned, without what was measured.
+    /// The learned state without measurements.
     fn learned(&mut self) -> Vec<Vec<u8>> {
-        let LearnerState { catalog, users, affinities: moods, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
-        vec![bytes(catalog), bytes(users), bytes(moods), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
+        let LearnerState { catalog, users, affinities, sources, ranker, training, clustering, .. } = self.learner.state().unwrap();
+        vec![bytes(catalog), bytes(users), bytes(affinities), bytes(sources), bytes(ranker), bytes(training), bytes(clustering)]
     }
 
-    /// Stops, is written, read and goes on.
-    fn pause(mut self) -> Self {
+    /// Serializes the state and continues from the deserialized copy.
+    fn restart(mut self) -> Self {
         let written = self.bytes();
         let state = bincode::serde::decode_from_slice(&written, bincode::config::standard()).unwrap().0;
-        Self::over(self.learner.state.settings.clone(), self.dictionary, Some(state), self.told)
+        Self::over(self.learner.state.settings.clone(), self.dictionary, Some(state), self.applied)
     }
 }
 
-fn steered(act: ModelOperation) -> Entry {
-    Entry::Model(ModelChange { timestamp: 0, operation: act, cause: ModelChangeCause::Operator })
+fn model_change(operation: ModelOperation) -> Entry {
+    Entry::Model(ModelChange { timestamp: 0, operation, cause: ModelChangeCause::Operator })
 }
 
 fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
@@ -123,27 +123,27 @@ fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_private_leaves_nothing_but_its_place() {
+fn private_events_change_only_the_offset() {
     let private = |n: u64, item: &str| Entry::Private(event(&format!("u{}", n % 40), "view", item, (n * 1_000) as i64));
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    // No border lies behind the last: 16 divides 400.
-    shop.fold(&journal(403));
+    // There is no training boundary between 403 and 405: 16 divides 400.
+    shop.apply(&journal(403));
     let before = shop.learner.state().unwrap().clone();
-    shop.fold(&[private(7, "i3"), private(99, "never seen")]);
+    shop.apply(&[private(7, "i3"), private(99, "never seen")]);
     let mut after = shop.learner.state().unwrap().clone();
     assert_eq!(after.next_offset, before.next_offset + 2);
-    // Where the journal has come to, and nothing of what stands there.
+    // Only the position in the journal may differ.
     (after.next_offset, after.health) = (before.next_offset, before.health.clone());
     assert!(bytes(&after) == bytes(&before));
-    // Over many borders, too: as if nothing had stood there.
+    // The same over many training boundaries: private events act like tombstones.
     let [one, other] = [true, false].map(|is_private| {
         let mut journal = journal(400);
-        // Not before every item has its number.
+        // Starts after every item has been interned.
         for n in (105..400).step_by(7) {
             journal[n] = if is_private { private(n as u64, &format!("i{}", n % 12)) } else { Entry::Tombstone };
         }
         let mut shop = Shop::new(settings(), Arc::default(), None);
-        shop.fold(&journal);
+        shop.apply(&journal);
         shop.bytes()
     });
     assert!(one == other);
@@ -152,29 +152,29 @@ fn what_is_private_leaves_nothing_but_its_place() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
-    fn a_fold_that_was_stopped_anywhere_ends_in_the_same_bytes(at in 0..400_usize) {
+    fn restarted_learner_ends_in_the_same_bytes(at in 0..400_usize) {
         let mut journal = journal(400);
-        let acts = [(90, ModelOperation::Rollback { to: 50 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
-        for (place, act) in acts.into_iter().chain([(260, ModelOperation::Recluster), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
-            journal[place] = steered(act);
+        let operations = [(90, ModelOperation::Rollback { to: 50 }), (150, ModelOperation::Pause), (170, ModelOperation::Resume), (200, ModelOperation::LearningRate { value: 0.3 })];
+        for (offset, operation) in operations.into_iter().chain([(260, ModelOperation::Recluster), (300, ModelOperation::Rollback { to: 90 }), (333, ModelOperation::Rollback { to: 270 })]) {
+            journal[offset] = model_change(operation);
         }
         let mut whole = Shop::new(settings(), Arc::default(), None);
-        whole.fold(&journal);
+        whole.apply(&journal);
         let mut parts = Shop::new(settings(), Arc::default(), None);
-        parts.fold(&journal[..at]);
-        let mut parts = parts.pause();
-        prop_assert_eq!(parts.learner.next_offset(), at as u64, "it goes on where it stood");
-        parts.fold(&journal[at..]);
+        parts.apply(&journal[..at]);
+        let mut parts = parts.restart();
+        prop_assert_eq!(parts.learner.next_offset(), at as u64, "the restarted learner continues at the same offset");
+        parts.apply(&journal[at..]);
         prop_assert!(parts.bytes() == whole.bytes());
     }
 
     #[test]
-    fn measuring_leaves_no_trace(every in 0..5_u64, teach_every in 1..4_u64) {
+    fn evaluation_does_not_affect_learning(every in 0..5_u64, teach_every in 1..4_u64) {
         let with = |evaluate_every| {
             let mut settings = settings();
             (settings.learning.evaluate_every, settings.learning.teach_every) = (evaluate_every, teach_every);
             let mut shop = Shop::new(settings, Arc::default(), None);
-            shop.fold(&journal(600));
+            shop.apply(&journal(600));
             (shop.learned(), shop.learner.report().total.steps)
         };
         let ((all, steps), (some, fewer)) = (with(1), with(every));
@@ -185,12 +185,12 @@ proptest! {
 }
 
 #[test]
-fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
+fn ranker_trained_on_a_sample_still_learns() {
     let with = |teach_every| {
         let mut settings = settings();
         settings.learning.teach_every = teach_every;
         let mut shop = Shop::new(settings, Arc::default(), None);
-        shop.fold(&journal(2_000));
+        shop.apply(&journal(2_000));
         (bytes(&shop.learner.state.ranker), shop.learner.report().live)
     };
     let (untaught, (always, best), (seldom, good)) = (bytes(&Ranker::new(settings().learning.seed)), with(1), with(10));
@@ -199,56 +199,56 @@ fn a_ranker_taught_now_and_then_learns_something_else_but_learns() {
 }
 
 #[test]
-fn each_source_is_watched_over_the_tests_drawn_for_it() {
+fn each_source_is_measured_over_its_sampled_tests() {
     let (journal, mut settings) = (journal(800), LearnerConfig { evaluate_sources: true, ..settings() });
     settings.learning.live_window = 50;
     let mut shop = Shop::new(settings.clone(), Arc::default(), None);
-    shop.fold(&journal);
+    shop.apply(&journal);
     let report = shop.learner.report();
     for ((source, alone), live) in SourceName::ALL.into_iter().zip(report.by_source).zip(report.live_by_source) {
         assert_eq!((alone.steps, live.steps), (report.total.steps, 50), "{source:?}");
     }
     let at = |source| SourceName::ALL.iter().position(|other| *other == source).unwrap();
     let recall = |source| report.live_by_source[at(source)].recall();
-    // Twelve items, all of which are popular, and all of which the network ranks; there are no
+    // All twelve items are popular, and the network ranks all of them; there are no
     // clusters yet.
     assert_eq!((recall(SourceName::Trending), recall(SourceName::Network), recall(SourceName::Clusters)), (1.0, 1.0, 0.0));
     settings.learning.live_window = 10_000;
     let mut shop = Shop::new(settings, Arc::default(), None);
-    shop.fold(&journal);
+    shop.apply(&journal);
     let report = shop.learner.report();
-    let (drawn, all) = (report.live_by_source[0].steps, report.total.steps);
-    assert!((all / 5..all / 3).contains(&drawn), "{drawn} of {all} tests, of which one in four is to be drawn");
+    let (sampled, all) = (report.live_by_source[0].steps, report.total.steps);
+    assert!((all / 5..all / 3).contains(&sampled), "{sampled} of {all} tests, of which about one in four should be sampled");
 }
 
 #[test]
-fn answers_are_those_of_a_fold_that_was_never_stopped() {
+fn restart_does_not_change_recommendations() {
     let journal = journal(600);
     let mut whole = Shop::new(settings(), Arc::default(), None);
-    whole.fold(&journal[..599]);
+    whole.apply(&journal[..599]);
     let mut parts = Shop::new(settings(), Arc::default(), None);
-    parts.fold(&journal[..300]);
-    let mut parts = parts.pause();
-    parts.fold(&journal[300..599]);
-    let asked = |shop: &Shop| {
+    parts.apply(&journal[..300]);
+    let mut parts = parts.restart();
+    parts.apply(&journal[300..599]);
+    let recommended = |shop: &Shop| {
         let (snapshot, mut workspace) = (shop.learner.snapshot(), ScoringWorkspace::default());
-        let mut follower = SequenceState::default();
+        let mut user = SequenceState::default();
         for (offset, item) in [3, 4, 9].into_iter().enumerate() {
             let step = Step { item: Some(item), kind: 0, starts_session: false, at: 1_000 * offset as i64, value: 0.0 };
-            follower.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
+            user.advance(offset as u64, step, None, &SequenceParams::default(), snapshot.weights(), &mut workspace.network);
         }
         let request = RecommendationRequest::new(12, 0);
-        recommend(&snapshot, snapshot.catalog(), &mut follower, &SequenceParams::default(), &request, &mut workspace)
+        recommend(&snapshot, snapshot.catalog(), &mut user, &SequenceParams::default(), &request, &mut workspace)
     };
-    let answered = asked(&whole);
-    assert_eq!(answered.items.len(), 12);
-    assert_eq!(asked(&whole), answered, "the same question has the same answer");
-    assert_eq!(asked(&parts), answered);
+    let expected = recommended(&whole);
+    assert_eq!(expected.items.len(), 12);
+    assert_eq!(recommended(&whole), expected, "the same request has the same result");
+    assert_eq!(recommended(&parts), expected);
 }
 
 #[test]
-fn a_new_item_begins_where_items_of_its_kind_stand() {
-    let said = |item: &str, category: &str| {
+fn new_item_starts_near_items_with_its_attributes() {
+    let put_item = |item: &str, category: &str| {
         let item = ItemChange {
             item_id: item.to_owned(),
             operation: ItemOperation::Put(Item { categories: vec![category.to_owned()], ..Item::default() }),
@@ -257,11 +257,11 @@ fn a_new_item_begins_where_items_of_its_kind_stand() {
         Entry::Item(item)
     };
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.fold(&(0..12).map(|n| said(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
-    shop.fold(&journal(1_000));
-    shop.fold(&[said("new", "low")]);
-    // Two borders on, its row is in use; nobody has chosen it.
-    shop.fold(&journal(32));
+    shop.apply(&(0..12).map(|n| put_item(&format!("i{n}"), if n < 6 { "low" } else { "high" })).collect::<Vec<_>>());
+    shop.apply(&journal(1_000));
+    shop.apply(&[put_item("new", "low")]);
+    // Its embedding is in use two training boundaries later, without any event on it.
+    shop.apply(&journal(32));
     let new = shop.dictionary.get("new").unwrap();
     let snapshot = shop.learner.snapshot();
     let row = |item| snapshot.weights().unwrap().embedding(item).unwrap().to_vec();
@@ -274,17 +274,17 @@ fn a_new_item_begins_where_items_of_its_kind_stand() {
         (0..8).map(|dimension| rows.iter().map(|row| row[dimension]).sum::<f32>() / rows.len() as f32).collect::<Vec<_>>()
     };
     let (near, far) = (cosine(&row(new), &mean(0..6)), cosine(&row(new), &mean(6..12)));
-    assert!(near > 0.5 && near > far + 0.2, "{near} to its own, {far} to the others");
+    assert!(near > 0.5 && near > far + 0.2, "cosine {near} to its own category, {far} to the other");
 }
 
-/// Runs jobs at once, but loses one.
-struct Losing {
+/// Runs jobs inline, but loses one of them.
+struct LosingJobs {
     jobs: InlineJobs<TrainingOutcome>,
     begun: u32,
     lost: u32,
 }
 
-impl BackgroundJobs<TrainingOutcome> for Losing {
+impl BackgroundJobs<TrainingOutcome> for LosingJobs {
     fn start(&mut self, job: crate::learner::BackgroundJob<TrainingOutcome>) {
         self.begun += 1;
         if self.begun != self.lost {
@@ -298,79 +298,79 @@ impl BackgroundJobs<TrainingOutcome> for Losing {
 }
 
 #[test]
-fn a_training_that_dies_is_named_by_its_border_and_can_be_passed_over() {
+fn lost_training_is_reported_by_its_boundary_and_can_be_skipped() {
     let journal = journal(200);
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.learner.training = Box::new(Losing { jobs: InlineJobs::default(), begun: 0, lost: 5 });
+    shop.learner.training = Box::new(LosingJobs { jobs: InlineJobs::default(), begun: 0, lost: 5 });
     shop.dictionary.intern("i0");
     let failed = journal.iter().enumerate().find_map(|(offset, entry)| match shop.learner.apply(offset as u64, entry) {
         Err(LearnerError::BackgroundJobLost { begun }) => Some((offset, begun)),
         outcome => outcome.map(|()| None).unwrap(),
     });
-    assert_eq!(failed, Some((95, 79)), "the fifth training begins at the border after 79, and is wanted at the next");
+    assert_eq!(failed, Some((95, 79)), "the fifth training begins after entry 79, and its result is needed at the next boundary");
 
     let mut without = Shop::new(settings(), Arc::default(), None);
-    without.fold(&journal[..79]);
-    let mut without = without.pause();
+    without.apply(&journal[..79]);
+    let mut without = without.restart();
     without.learner.skip(79).unwrap();
-    without.fold(&journal[80..]);
+    without.apply(&journal[80..]);
     let mut whole = Shop::new(settings(), Arc::default(), None);
-    whole.fold(&journal);
+    whole.apply(&journal);
     assert_eq!(without.learner.next_offset(), 200);
     let batches = [&without, &whole].map(|shop| shop.learner.report().training.batches);
     assert!(0 < batches[0] && batches[0] < batches[1], "{batches:?}");
 }
 
 #[test]
-fn what_comes_out_of_turn_is_refused() {
+fn out_of_order_entry_is_rejected() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let entry = journal(1).remove(0);
     assert!(matches!(shop.learner.apply(1, &entry), Err(LearnerError::OutOfOrder { expected: 0, got: 1 })));
-    shop.fold(&[entry]);
+    shop.apply(&[entry]);
     assert_eq!(shop.learner.next_offset(), 1);
 }
 
 #[test]
-fn a_rollback_brings_the_model_back_and_another_brings_it_forward_again() {
+fn rollback_restores_the_model_in_both_directions() {
     let journal = journal(900);
     let mut shop = Shop::new(settings(), Arc::default(), None);
     let model = |shop: &mut Shop| {
         let LearnerState { ranker, training, clustering, .. } = shop.learner.state().unwrap();
         (bytes(&training.as_ref().unwrap().trainer()), bytes(ranker), bytes(clustering))
     };
-    shop.fold(&journal[..400]);
+    shop.apply(&journal[..400]);
     let before = model(&mut shop);
-    shop.fold(&journal[400..700]);
+    shop.apply(&journal[400..700]);
     let (after, known) = (model(&mut shop), shop.learned()[..4].to_vec());
     assert!(before != after);
     let version = shop.learner.snapshot().weights_version();
-    shop.fold(&[steered(ModelOperation::Rollback { to: 400 })]);
-    assert!(model(&mut shop) == before, "it is what it was");
-    assert!(shop.learned()[..4] == known, "and what is remembered of users and counted stays");
+    shop.apply(&[model_change(ModelOperation::Rollback { to: 400 })]);
+    assert!(model(&mut shop) == before, "the model is restored");
+    assert!(shop.learned()[..4] == known, "users, sequences and counts are kept");
     assert!(
         shop.learner.snapshot().weights_version() >= version + settings().learning.refresh_after,
-        "no hidden state goes on from other weights"
+        "no hidden state continues from the replaced weights"
     );
-    shop.fold(&[steered(ModelOperation::Rollback { to: 700 })]);
+    shop.apply(&[model_change(ModelOperation::Rollback { to: 700 })]);
     assert!(model(&mut shop) == after);
     assert_eq!(shop.learner.operations().map(|(at, _)| *at).collect::<Vec<_>>(), [700, 701]);
-    shop.fold(&journal[700..]);
-    assert!(model(&mut shop) != after, "learning goes on");
+    shop.apply(&journal[700..]);
+    assert!(model(&mut shop) != after, "learning continues");
 }
 
 #[test]
-fn items_that_came_later_are_known_after_a_rollback() {
+fn items_added_after_the_restore_point_survive_a_rollback() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    let said = |name: &str| {
+    let put_item = |name: &str| {
         let item = Item { categories: vec!["tea".to_owned()], ..Item::default() };
         Entry::Item(ItemChange { item_id: name.to_owned(), timestamp: 0, operation: ItemOperation::Put(item) })
     };
-    shop.fold(&(0..12).map(|n| said(&format!("i{n}"))).collect::<Vec<_>>());
-    shop.fold(&journal(400));
-    shop.fold(&[said("late")]);
-    shop.fold(&journal(60));
-    shop.fold(&[steered(ModelOperation::Rollback { to: 300 })]);
-    shop.fold(&journal(64));
+    shop.apply(&(0..12).map(|n| put_item(&format!("i{n}"))).collect::<Vec<_>>());
+    shop.apply(&journal(400));
+    shop.apply(&[put_item("late")]);
+    shop.apply(&journal(60));
+    shop.apply(&[model_change(ModelOperation::Rollback { to: 300 })]);
+    shop.apply(&journal(64));
     let late = shop.dictionary.get("late").unwrap();
     let snapshot = shop.learner.snapshot();
     let embedding = snapshot.weights().unwrap().embedding(late).unwrap();
@@ -378,59 +378,59 @@ fn items_that_came_later_are_known_after_a_rollback() {
 }
 
 #[test]
-fn nothing_is_learned_while_it_is_paused() {
+fn paused_learner_does_not_learn() {
     let journal = journal(600);
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.fold(&journal[..320]);
-    shop.fold(&[steered(ModelOperation::Pause)]);
-    // The training under way still comes into use.
-    shop.fold(&journal[320..400]);
+    shop.apply(&journal[..320]);
+    shop.apply(&[model_change(ModelOperation::Pause)]);
+    // The pending training still comes into use.
+    shop.apply(&journal[320..400]);
     let learned = |shop: &mut Shop| {
         let LearnerState { sources, ranker, .. } = shop.learner.state().unwrap();
         (bytes(sources), bytes(ranker))
     };
     let (before, batches, events) = (learned(&mut shop), shop.learner.report().training.batches, shop.learner.report().events);
-    shop.fold(&journal[400..500]);
+    shop.apply(&journal[400..500]);
     assert!(learned(&mut shop) == before && shop.learner.report().is_paused);
     assert_eq!((shop.learner.report().training.batches, shop.learner.report().events), (batches, events + 100));
-    shop.fold(&[steered(ModelOperation::Resume)]);
-    shop.fold(&journal[500..]);
+    shop.apply(&[model_change(ModelOperation::Resume)]);
+    shop.apply(&journal[500..]);
     assert!(learned(&mut shop) != before && shop.learner.report().training.batches > batches);
 }
 
 #[test]
-fn another_learning_rate_learns_otherwise() {
+fn learning_rate_operation_changes_training() {
     let journal = journal(400);
     let with = |value: Option<f32>| {
         let mut shop = Shop::new(settings(), Arc::default(), None);
-        shop.fold(&journal[..200]);
+        shop.apply(&journal[..200]);
         if let Some(value) = value {
-            shop.fold(&[steered(ModelOperation::LearningRate { value })]);
+            shop.apply(&[model_change(ModelOperation::LearningRate { value })]);
             assert_eq!(shop.learner.report().learning_rate, Some(value));
         }
-        shop.fold(&journal[200..]);
+        shop.apply(&journal[200..]);
         shop.learned()[5].clone()
     };
     assert!(with(Some(0.01)) != with(Some(0.2)));
 }
 
 #[test]
-fn a_recluster_makes_clusters_before_their_time() {
+fn recluster_starts_a_clustering_ahead_of_schedule() {
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.fold(&journal(300));
+    shop.apply(&journal(300));
     assert_eq!(shop.learner.report().clusters, 0);
-    shop.fold(&[steered(ModelOperation::Recluster)]);
-    shop.fold(&journal(settings().clusters.lag));
+    shop.apply(&[model_change(ModelOperation::Recluster)]);
+    shop.apply(&journal(settings().clusters.lag));
     assert!(shop.learner.report().clusters > 0);
 }
 
 #[test]
-fn nothing_of_an_erased_user_is_remembered_one_by_one() {
+fn erasure_removes_all_per_user_data() {
     let entries = journal(1_200);
     let mut shop = Shop::new(settings(), Arc::default(), None);
-    shop.fold(&entries);
+    shop.apply(&entries);
     let sessions = shop.learner.state.session_owners.clone().remove_user("u3");
-    assert!(sessions.len() > 1, "the user came back");
+    assert!(sessions.len() > 1, "the user has several sessions");
     let kept = |shop: &Shop| {
         let LearnerState { sources, training, .. } = &shop.learner.state;
         let trained = sessions.iter().filter(|(session, _)| training.as_ref().unwrap().has_session(u64::from(*session))).count();
@@ -438,24 +438,24 @@ fn nothing_of_an_erased_user_is_remembered_one_by_one() {
     };
     assert_eq!(kept(&shop), (sessions.len(), sessions.len()));
     let (others, popular) = (shop.learner.report().users, shop.learner.state.sources.trending_items(1_200));
-    shop.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    shop.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
     assert_eq!(kept(&shop), (0, 0));
     assert_eq!(shop.learner.report().users, others - 1);
-    assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "what is counted stays");
+    assert_eq!(shop.learner.state.sources.trending_items(1_200), popular, "counts are kept");
     assert!(shop.learner.state.users.get_mut("u3").is_none());
-    // The id now belongs to a new user, and learning depends on the journal alone.
-    shop.fold(&entries[..300]);
+    // The id now belongs to a new user. The state still depends only on the journal.
+    shop.apply(&entries[..300]);
     let whole = shop.bytes();
     let mut again = Shop::new(settings(), Arc::default(), None);
-    again.fold(&entries);
-    let mut again = again.pause();
-    again.fold(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
-    again.fold(&entries[..300]);
+    again.apply(&entries);
+    let mut again = again.restart();
+    again.apply(&[Entry::Erase(UserErasure { user_id: "u3".to_owned(), unlearn: false, timestamp: 0 })]);
+    again.apply(&entries[..300]);
     assert_eq!(again.bytes(), whole);
 }
 
 #[test]
-fn what_was_kept_long_enough_is_remembered_no_more() {
+fn expiry_removes_old_events_and_impressions() {
     let entries = journal(1_200);
     let before = 2_000_000;
     let expire = Entry::Expire(Expiry { events: vec![(EventKind::View, before)], impressions: Some(before), timestamp: 0 });
@@ -466,8 +466,8 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     let shown = vec![ImpressionItem { item_id: "i3".to_owned(), source: SourceName::Clusters }];
     let impression =
         Impression { recommendation_id: String::new(), user_id: "u3".to_owned(), timestamp: 0, weights_version: 0, items: shown };
-    shop.fold(&[Entry::Impression(impression.clone())]);
-    shop.fold(&entries);
+    shop.apply(&[Entry::Impression(impression.clone())]);
+    shop.apply(&entries);
     let old_and_others = |shop: &mut Shop| {
         let LearnerState { users, sources, next_session: sessions, .. } = &mut shop.learner.state;
         let (mut old, mut others) = (0, 0);
@@ -480,21 +480,21 @@ fn what_was_kept_long_enough_is_remembered_no_more() {
     };
     let (old, others, neighbours, trending) = old_and_others(&mut shop);
     assert!(old > 100 && others > 100, "{old} {others}");
-    shop.fold(std::slice::from_ref(&expire));
+    shop.apply(std::slice::from_ref(&expire));
     let after = old_and_others(&mut shop);
     assert_eq!((after.0, after.1), (0, others));
-    assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions find neighbours", after.2);
-    assert_eq!(after.3, trending, "what is counted stays");
+    assert!(after.2 > 0 && after.2 < neighbours, "{} of {neighbours} sessions are still used as neighbours", after.2);
+    assert_eq!(after.3, trending, "counts are kept");
     assert_eq!(shop.learner.state.users.get_mut("u3").unwrap().impressions, crate::learner::attribution::RecentImpressions::default());
-    // What is learned goes on by the journal alone.
-    shop.fold(&entries[..300]);
+    // The state still depends only on the journal.
+    shop.apply(&entries[..300]);
     let whole = shop.bytes();
     let mut again = Shop::new(settings(), Arc::default(), None);
-    again.fold(&[Entry::Impression(impression)]);
-    again.fold(&entries);
-    let mut again = again.pause();
-    again.fold(std::slice::from_ref(&expire));
-    let mut again = again.pause();
-    again.fold(&entries[..300]);
+    again.apply(&[Entry::Impression(impression)]);
+    again.apply(&entries);
+    let mut again = again.restart();
+    again.apply(std::slice::from_ref(&expire));
+    let mut again = again.restart();
+    again.apply(&entries[..300]);
     assert_eq!(again.bytes(), whole);
 }

@@ -6,34 +6,34 @@ use crate::learner::state::LearnerState;
 use crate::ranking::SourceAffinity;
 
 impl Learner {
-    /// One user where there were two. What was counted and trained stays as it was; the sequence
-    /// goes on as if it had been one.
+    /// Merges two users. Counts and trained weights stay as they are; the sequence continues as
+    /// that of a single user.
     pub(super) fn merge_users(&mut self, offset: Offset, merge: &UserMerge) {
-        let LearnerState { settings, users, affinities: moods, .. } = &mut self.state;
-        let gone = users.remove(&merge.from);
+        let LearnerState { settings, users, affinities, .. } = &mut self.state;
+        let removed = users.remove(&merge.from);
         let user = users.get_or_create(&merge.into, offset);
-        if let Some(gone) = gone {
-            user.merge(gone, &settings.sequence);
-            moods.set(user.state.sequence.session_start, user.affinity);
+        if let Some(removed) = removed {
+            user.merge(removed, &settings.sequence);
+            affinities.set(user.state.sequence.session_start, user.affinity);
         }
     }
 
-    /// A user is no more: nothing that is remembered one by one is left. What was counted and
-    /// trained carries its influence, which fades as others come.
+    /// Erases a user from everything that is stored per user or per session. Counts and trained
+    /// weights keep the user's influence, which fades as new events arrive.
     pub(super) fn erase_user(&mut self, user: &str) {
-        let LearnerState { users, affinities: moods, session_owners: owners, sources, training, .. } = &mut self.state;
+        let LearnerState { users, affinities, session_owners: owners, sources, training, .. } = &mut self.state;
         users.remove(user);
         for (session, begun) in owners.remove_user(user) {
             sources.forget_session(session);
-            moods.set(begun, SourceAffinity::default());
+            affinities.set(begun, SourceAffinity::default());
             if let Some(training) = training {
                 training.forget_session(u64::from(session));
             }
         }
     }
 
-    /// Some kinds of event were kept long enough: they are no more in what is remembered one by
-    /// one, and sessions that held such on an item find nobody as a neighbour any more.
+    /// Applies the expiry of old events: removes them from users and from sessions. A session that
+    /// held an expired event on an item is no longer used as a neighbour.
     pub(super) fn apply_expiry(&mut self, expiry: &Expiry) {
         let LearnerState { settings, users, session_owners: owners, sources, training, .. } = &mut self.state;
         let expired = expiry.cutoffs(&settings.kinds);
