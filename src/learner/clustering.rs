@@ -71,8 +71,12 @@ impl ClusteringSchedule {
         if std::mem::take(&mut self.running) {
             match background.finish() {
                 Ok(Ok(clusters)) => self.ready = Some(Arc::new(clusters)),
-                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use"),
-                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use")
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "clustering failed; the current clusters stay in use")
+                }
             }
         }
     }

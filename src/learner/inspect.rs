@@ -78,7 +78,12 @@ pub fn inspect(
         let column = EvidenceColumn::primary_of(source);
         let total = candidates.totals().get(column as usize).copied().unwrap_or_default().max(f32::MIN_POSITIVE);
         let best = candidates.best(column, request.limit).into_iter();
-        best.map(|(item, weight)| InspectedPosition { item, share: (weight / total).clamp(0.0, 1.0), rank: ranking_workspace.rank_of(item) }).collect()
+        best.map(|(item, weight)| InspectedPosition {
+            item,
+            share: (weight / total).clamp(0.0, 1.0),
+            rank: ranking_workspace.rank_of(item),
+        })
+        .collect()
     };
     let sources = SourceName::ALL.map(|source| (source, list(source))).to_vec();
     let ranking = ranked.into_iter().map(|candidate| inspected(candidates, candidate)).collect();
@@ -109,8 +114,11 @@ fn hidden(
 }
 
 fn inspected(candidates: &CandidateSet, candidate: Candidate) -> InspectedCandidate {
-    let ranks =
-        SourceName::ALL.into_iter().zip(candidates.source_ranks(candidate.item)).filter_map(|(source, rank)| Some((source, rank?))).collect();
+    let ranks = SourceName::ALL
+        .into_iter()
+        .zip(candidates.source_ranks(candidate.item))
+        .filter_map(|(source, rank)| Some((source, rank?)))
+        .collect();
     let row = candidates.position(candidate.item).and_then(|position| candidates.rows().nth(position));
     let Some((evidence, features, _)) = row else {
         return InspectedCandidate { candidate, ranks, evidence: Vec::new(), features: Vec::new() };

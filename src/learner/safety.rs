@@ -174,7 +174,10 @@ mod tests {
 
     #[test]
     fn huge_losses_do_not_become_normal() {
-        assert_eq!(decide_by_default(&simulate(24_000, 17_000, Some(2), 1e9, 0)), [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]);
+        assert_eq!(
+            decide_by_default(&simulate(24_000, 17_000, Some(2), 1e9, 0)),
+            [(ModelOperation::Rollback { to: 15_000 }, ModelChangeCause::Loss)]
+        );
     }
 
     #[test]
@@ -183,8 +186,15 @@ mod tests {
         let is_degraded = simulate(20_000, 17_000, None, 5.0, 0);
         let decide_by_default = |past: &[_], points: &[_]| decide(&SafetySettings::default(), &is_degraded, past, points);
         let rollback = |to| (ModelOperation::Rollback { to }, ModelChangeCause::Quality);
-        assert_eq!(decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &POINTS), [rollback(5_000)], "abandoned states are not restored");
-        assert_eq!(decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &POINTS), [rollback(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]);
+        assert_eq!(
+            decide_by_default(&[earlier_rollback(ModelChangeCause::Operator)], &POINTS),
+            [rollback(5_000)],
+            "abandoned states are not restored"
+        );
+        assert_eq!(
+            decide_by_default(&[earlier_rollback(ModelChangeCause::Loss)], &POINTS),
+            [rollback(5_000), (ModelOperation::Pause, ModelChangeCause::Quality)]
+        );
         assert_eq!(decide_by_default(&[], &[16_900]), [rollback(16_900)], "a close restore point is better than none");
         assert_eq!(decide_by_default(&[], &[18_000]), [(ModelOperation::Pause, ModelChangeCause::Quality)]);
     }

@@ -70,12 +70,8 @@ impl Scorer<'_> {
             weights.interest_query(query, interest);
             self.top(weights, query, network)
         });
-        let context = QueryContext {
-            steps: user.sequence.current_session(),
-            session,
-            session_start: user.sequence.session_start,
-            now: self.now,
-        };
+        let context =
+            QueryContext { steps: user.sequence.current_session(), session, session_start: user.sequence.session_start, now: self.now };
         match (weights, &top) {
             (Some(weights), Some(top)) => {
                 let near = self.near(weights, query, user);

@@ -146,7 +146,8 @@ pub fn recommend(
     let interest =
         |item| snapshot.weights().filter(|weights| Weights::item_count(weights) > 0).and_then(|weights| workspace.interest(weights, item));
     let interests: Vec<_> = selected.iter().map(|candidate| interest(candidate.item)).collect();
-    let explanations = if request.explain { explain(&scorer, &selected, user, &affinity, params, workspace) } else { vec![None; selected.len()] };
+    let explanations =
+        if request.explain { explain(&scorer, &selected, user, &affinity, params, workspace) } else { vec![None; selected.len()] };
     let selected_items = selected.into_iter().zip(interests).zip(explanations);
     let items = selected_items.map(|((candidate, interest), explanation)| RankedItem { candidate, interest, explanation }).collect();
     RankedAnswer { weights_version: snapshot.weights_version(), items, remainder, removed, candidates_by_source, fallback }

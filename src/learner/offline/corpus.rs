@@ -97,7 +97,13 @@ impl Recording {
             }
         }
         validation_split.retain_known_items(|item| is_trained.get(item as usize).copied().unwrap_or(false));
-        Corpus { idle_gap_ms: self.idle_gap_ms, item_names: names, training: validation_split.train, validation: validation_split.test, test: test_split.test }
+        Corpus {
+            idle_gap_ms: self.idle_gap_ms,
+            item_names: names,
+            training: validation_split.train,
+            validation: validation_split.test,
+            test: test_split.test,
+        }
     }
 }
 
@@ -158,10 +164,10 @@ pub(super) mod tests {
         assert_eq!((recording.event_count(), recording.session_count()), (5, 3));
         assert_eq!(items(&recording.sessions), [vec![0, 1, 2], vec![1], vec![0]]);
         assert!(
-            recording
-                .sessions
+            recording.sessions.iter().all(|session| session
                 .iter()
-                .all(|session| session.iter().map(|step| step.starts_session).eq((0..session.len()).map(|session_index| session_index == 0)))
+                .map(|step| step.starts_session)
+                .eq((0..session.len()).map(|session_index| session_index == 0)))
         );
     }
 

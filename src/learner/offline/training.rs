@@ -304,7 +304,9 @@ fn cut_into_slices(sessions: &[Vec<Step>], max_positions: usize) -> Vec<SessionS
     for (session, steps) in sessions.iter().enumerate() {
         let positions = steps.len().saturating_sub(1);
         let count = positions.div_ceil(max_positions.max(1));
-        slices.extend((0..count).map(|slice| SessionSlice { session, positions: positions * slice / count..positions * (slice + 1) / count }));
+        slices.extend(
+            (0..count).map(|slice| SessionSlice { session, positions: positions * slice / count..positions * (slice + 1) / count }),
+        );
     }
     slices
 }

@@ -76,7 +76,8 @@ impl Shop {
 
     fn over(settings: LearnerConfig, dictionary: Arc<ItemDictionary>, state: Option<LearnerState>, applied: AppliedEntries) -> Self {
         let (training, clustering) = (Box::<InlineJobs<TrainingOutcome>>::default(), Box::<InlineJobs<ClusteringResult>>::default());
-        let deps = LearnerDeps { training, clustering, state_history: Box::new(ReplayedHistory(Arc::clone(&dictionary), Arc::clone(&applied))) };
+        let deps =
+            LearnerDeps { training, clustering, state_history: Box::new(ReplayedHistory(Arc::clone(&dictionary), Arc::clone(&applied))) };
         Self { learner: Learner::new(settings, Arc::clone(&dictionary), state, 0, None, deps).unwrap(), dictionary, applied }
     }
 

@@ -30,8 +30,12 @@ fn every_position_is_in_exactly_one_slice() {
     let corpus = corpus(&OfflineSettings::default());
     let slices = cut_into_slices(&corpus.training, 20);
     let mut positions: Vec<_> = slices.iter().flat_map(|slice| slice.positions.clone().map(|position| (slice.session, position))).collect();
-    let all: Vec<_> =
-        corpus.training.iter().enumerate().flat_map(|(session, steps)| (0..steps.len() - 1).map(move |position| (session, position))).collect();
+    let all: Vec<_> = corpus
+        .training
+        .iter()
+        .enumerate()
+        .flat_map(|(session, steps)| (0..steps.len() - 1).map(move |position| (session, position)))
+        .collect();
     assert_eq!(positions.len(), all.len());
     positions.sort_unstable();
     assert_eq!(positions, all);
@@ -78,6 +82,7 @@ fn corpora_with_nothing_to_learn_are_rejected() {
     };
     assert!(matches!(new(&[("a", "x"), ("a", "x"), ("b", "x"), ("b", "x")]), OfflineError::TooFewItems(1)));
     let single_event_users: Vec<String> = (0..40).map(|user| format!("user {user}")).collect();
-    let single_events: Vec<_> = single_event_users.iter().zip(["x", "y"].into_iter().cycle()).map(|(user, item)| (user.as_str(), item)).collect();
+    let single_events: Vec<_> =
+        single_event_users.iter().zip(["x", "y"].into_iter().cycle()).map(|(user, item)| (user.as_str(), item)).collect();
     assert!(matches!(new(&single_events), OfflineError::NothingToPredict));
 }
