@@ -10,6 +10,13 @@ use tracing::Span;
 
 use crate::learner::{BackgroundJob, BackgroundJobs, JobLost};
 
+/// Lowers the scheduling priority of the calling thread, so that learning yields to requests when
+/// the processors are busy. Has no effect on an idle machine. Best effort.
+pub(super) fn lower_thread_priority() {
+    const NICENESS: i32 = 5;
+    let _ = rustix::process::nice(NICENESS);
+}
+
 /// Runs one job at a time on its own thread.
 #[derive(Debug)]
 struct WorkerActor;
@@ -51,7 +58,16 @@ impl<T: Send + 'static> BackgroundWorker<T> {
     /// and the number of panics. Must be called within an actix system.
     #[must_use]
     pub fn start(span: fn() -> Span, seconds: Histogram, panics: Counter) -> Self {
-        Self { worker: SyncArbiter::start(1, || WorkerActor), span, seconds, panics, running: None }
+        Self {
+            worker: SyncArbiter::start(1, || {
+                lower_thread_priority();
+                WorkerActor
+            }),
+            span,
+            seconds,
+            panics,
+            running: None,
+        }
     }
 
     /// Returns a new handle to the same thread, for a new learner. Its first job waits for a

@@ -42,6 +42,8 @@ pub struct CommitterActor {
     delivered: watch::Sender<Offset>,
     /// A commit failed. The store must be recovered before the next commit.
     failed: bool,
+    /// The system stops: the store is not reopened.
+    is_stopping: bool,
 }
 
 impl CommitterActor {
@@ -59,7 +61,24 @@ impl CommitterActor {
         learner: Addr<LearnerActor>,
     ) -> Self {
         let (dictionary, delivered) = (core.dictionary(), watch::Sender::new(core.next_offset()));
-        Self { core, dictionary, kinds, catalog, metrics, shards, learner, pending: Vec::new(), delivered, failed: false }
+        Self {
+            core,
+            dictionary,
+            kinds,
+            catalog,
+            metrics,
+            shards,
+            learner,
+            pending: Vec::new(),
+            delivered,
+            failed: false,
+            is_stopping: false,
+        }
+    }
+
+    /// Does not reopen the store any more.
+    pub(super) fn stop_writing(&mut self) {
+        self.is_stopping = true;
     }
 
     /// The offset before which every entry was delivered to its shard, as a watch channel.
@@ -137,7 +156,9 @@ impl Actor for CommitterActor {
         // Retries even without a write. A load balancer sends no writes to a node that is not
         // ready, so waiting for a write would keep this node out of service forever.
         context.run_interval(Self::RETRY_INTERVAL, |actor, _| {
-            if let Err(error) = actor.recover() {
+            if !actor.is_stopping
+                && let Err(error) = actor.recover()
+            {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the journal does not accept writes yet");
             }
         });

@@ -5,14 +5,14 @@ mod metrics_report;
 
 pub use checkpointing::{CheckpointPolicy, WriteCheckpoint};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-use super::background_worker::BackgroundWorker;
+use super::background_worker::{BackgroundWorker, lower_thread_priority};
 use super::error::LearnerActorError;
 use super::jobs::maintenance::StoreMaintenance;
 use super::panic_guard::{catch_panic, inject_fault};
@@ -63,12 +63,17 @@ pub struct LearnerActor {
     failed: bool,
     /// The learner may be inconsistent, and a new one is not loaded yet.
     needs_reload: bool,
+    /// A turn is scheduled, so that further [`AdvanceLearner`] messages add none.
+    is_turn_scheduled: bool,
+    /// The system stops: no further entry is learned.
+    is_stopping: bool,
     last_report: LearningReport,
+    status: Arc<ArcSwap<LearnerStatus>>,
 }
 
 impl LearnerActor {
-    /// Number of entries applied before the actor handles its mailbox again.
-    const BATCH_ENTRIES: usize = 2048;
+    /// The longest turn. The actor then handles its other messages before it continues.
+    const TURN: Duration = Duration::from_millis(20);
     /// Number of session records examined for removal after each checkpoint.
     const SWEEP_LIMIT: usize = 50_000;
     /// Time between two retries after a failure.
@@ -99,6 +104,7 @@ impl LearnerActor {
             metrics.checkpoint_seconds.clone(),
             metrics.panics.with_label(ActorKind::Learner).clone(),
         );
+        let status = Arc::new(ArcSwap::from_pointee(LearnerStatus::new(&learner, false)));
         let mut actor = Self {
             learner,
             load,
@@ -120,7 +126,10 @@ impl LearnerActor {
             uncounted_from,
             failed: false,
             needs_reload: false,
+            is_turn_scheduled: false,
+            is_stopping: false,
             last_report: report,
+            status,
         };
         actor.read_quarantine()?;
         Ok(actor)
@@ -142,7 +151,8 @@ impl LearnerActor {
     fn learn_batch(&mut self) -> Result<bool, LearnerActorError> {
         let mut entries = self.store.journal().entries(self.learner.next_offset())?;
         let mut more = false;
-        for _ in 0..Self::BATCH_ENTRIES {
+        let began = Instant::now();
+        loop {
             // An entry is readable in the journal before the committer has assigned a number to
             // its item. The dictionary's watermark advances after that.
             if self.learner.next_offset() >= self.dictionary.watermark() {
@@ -165,6 +175,9 @@ impl LearnerActor {
                 self.publish();
             }
             more = offset + 1 < self.dictionary.watermark();
+            if began.elapsed() >= Self::TURN {
+                break;
+            }
         }
         if !more {
             self.publish();
@@ -183,7 +196,23 @@ impl LearnerActor {
         Ok(more)
     }
 
+    /// The learner's status, published with each snapshot and on each failure.
+    #[must_use]
+    pub fn status(&self) -> Arc<ArcSwap<LearnerStatus>> {
+        Arc::clone(&self.status)
+    }
+
+    /// Learns no further entry. A checkpoint can still be written.
+    pub(super) fn stop_writing(&mut self) {
+        self.is_stopping = true;
+    }
+
+    fn publish_status(&self) {
+        self.status.store(Arc::new(LearnerStatus::new(&self.learner, self.failed)));
+    }
+
     fn publish(&mut self) {
+        self.publish_status();
         // After a reload from a checkpoint, the published snapshot may be newer than the learner.
         // It stays published until the learner has caught up.
         if self.learner.next_offset() < self.published.load().offset() {
@@ -271,6 +300,23 @@ impl LearnerActor {
             tracing::error!(error, "learning has stopped and is being retried; recommendations use the last snapshot");
         }
         self.failed = failed;
+        if failed || self.status.load().has_failed {
+            self.publish_status();
+        }
+    }
+
+    /// Learns for one turn and schedules the next one if more entries wait.
+    fn take_turn(&mut self, context: &mut Context<Self>) {
+        self.is_turn_scheduled = false;
+        if !self.failed && !self.is_stopping && self.advance() {
+            self.schedule_turn(context);
+        }
+    }
+
+    fn schedule_turn(&mut self, context: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.is_turn_scheduled, true) {
+            context.notify(TakeTurn);
+        }
     }
 }
 
@@ -278,10 +324,11 @@ impl Actor for LearnerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.notify(AdvanceLearner);
+        lower_thread_priority();
+        self.schedule_turn(context);
         context.run_interval(Self::RETRY_INTERVAL, |actor, context| {
-            if actor.failed && actor.retry() {
-                context.notify(AdvanceLearner);
+            if actor.failed && !actor.is_stopping && actor.retry() {
+                actor.schedule_turn(context);
             }
         });
     }
@@ -296,16 +343,21 @@ impl Handler<AdvanceLearner> for LearnerActor {
     type Result = ();
 
     fn handle(&mut self, _: AdvanceLearner, context: &mut Self::Context) {
-        if !self.failed && self.advance() {
-            context.notify(AdvanceLearner);
-        }
+        self.schedule_turn(context);
     }
 }
 
-/// Returns the state of the learner.
-#[derive(Debug, Message)]
-#[rtype(result = "LearnerStatus")]
-pub struct GetStatus;
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TakeTurn;
+
+impl Handler<TakeTurn> for LearnerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: TakeTurn, context: &mut Self::Context) {
+        self.take_turn(context);
+    }
+}
 
 /// The state of the learner.
 #[derive(Debug, Clone)]
@@ -322,17 +374,14 @@ pub struct LearnerStatus {
     pub health: ModelHealth,
 }
 
-impl Handler<GetStatus> for LearnerActor {
-    type Result = MessageResult<GetStatus>;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
-        let learner = &self.learner;
-        MessageResult(LearnerStatus {
+impl LearnerStatus {
+    fn new(learner: &Learner, has_failed: bool) -> Self {
+        Self {
             next_offset: learner.next_offset(),
-            has_failed: self.failed,
+            has_failed,
             report: learner.report(),
             operations: learner.operations().copied().collect(),
             health: learner.health().clone(),
-        })
+        }
     }
 }

@@ -26,5 +26,6 @@ pub mod panic_guard;
 pub mod pretrained;
 pub mod session;
 pub mod shard;
+pub mod shutdown;
 pub mod state_history;
 pub mod system;

@@ -112,6 +112,8 @@ pub struct ShardActor {
     journal_tail: merging::JournalTail,
     /// A flush that an earlier tick started is running.
     flushing: bool,
+    /// The system stops: sessions are stored on request only.
+    is_stopping: bool,
     tick: u64,
     idle_ticks: u64,
 }
@@ -149,6 +151,7 @@ impl ShardActor {
             cutoffs: None,
             journal_tail: merging::JournalTail::default(),
             flushing: false,
+            is_stopping: false,
             tick: 0,
             idle_ticks,
         }
@@ -228,7 +231,15 @@ impl ShardActor {
         self.context.metrics.live_sessions.decrement(stopped as f64);
     }
 
+    /// Stores sessions on request only from now on.
+    pub(super) fn stop_writing(&mut self) {
+        self.is_stopping = true;
+    }
+
     fn tick(&mut self, context: &mut Context<Self>) {
+        if self.is_stopping {
+            return;
+        }
         self.tick += 1;
         self.stop_idle_sessions();
         self.remove_merged_records();

@@ -16,7 +16,7 @@ use super::error::{LearnerActorError, StartError};
 use super::flush_progress::FlushProgress;
 use super::handles::{IngestHandle, InspectionHandle, MaintenanceHandle, ModelHandle, RecommenderHandle, ShardRouter, Watermarks};
 use super::jobs::maintenance::StoreMaintenance;
-use super::learner::{CheckpointPolicy, LearnerActor};
+use super::learner::{CheckpointPolicy, LearnerActor, LearnerStatus};
 use super::live_catalog::LiveCatalog;
 use super::pretrained::{number_items, read_pretrained};
 use super::shard::{ShardActor, ShardContext};
@@ -150,7 +150,7 @@ impl System {
             settings.checkpoints,
         )
         .map_err(Box::new)?;
-        let learned = learner.learned_watermark();
+        let (learned, status) = (learner.learned_watermark(), learner.status());
         let learner = LearnerActor::start_in_arbiter(&Arbiter::new().handle(), move |_| learner);
         let committer =
             CommitterActor::new(core, learner_config.kinds.clone(), live_catalog, Arc::clone(&metrics), shards.to_vec(), learner.clone());
@@ -179,7 +179,7 @@ impl System {
             metrics: Arc::clone(&metrics),
             draining,
         };
-        Ok(Self::assemble(store, metrics, ingest, recommender, learner, store_maintenance))
+        Ok(Self::assemble(store, metrics, ingest, recommender, (learner, status), store_maintenance))
     }
 
     /// Builds the remaining handles from the first two.
@@ -188,11 +188,16 @@ impl System {
         metrics: Arc<Metrics>,
         ingest: IngestHandle,
         recommender: RecommenderHandle,
-        learner: Addr<LearnerActor>,
+        (learner, status): (Addr<LearnerActor>, Arc<ArcSwap<LearnerStatus>>),
         store_maintenance: StoreMaintenance,
     ) -> Self {
-        let model =
-            ModelHandle { learner: learner.clone(), store: store.clone(), ingest: ingest.clone(), recommender: recommender.clone() };
+        let model = ModelHandle {
+            learner: learner.clone(),
+            status,
+            store: store.clone(),
+            ingest: ingest.clone(),
+            recommender: recommender.clone(),
+        };
         let maintenance = MaintenanceHandle {
             store: store.clone(),
             router: recommender.router.clone(),

@@ -49,10 +49,7 @@ impl ImportTarget {
             Self::Daemon(_) => Ok(()),
             Self::Directory(directory) => {
                 let DirectoryTarget { runner, system, .. } = *directory;
-                runner.block_on(async {
-                    system.maintenance.cancel_long_tasks();
-                    system.maintenance.persist().await
-                })?;
+                runner.block_on(system.maintenance.stop())?;
                 Ok(())
             }
         }

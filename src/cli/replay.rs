@@ -189,7 +189,7 @@ impl Replay {
         ingest(&system.ingest, batch.drain(..), WhenFull::Wait).await?;
         let end = system.store.journal().next_offset()?;
         let status = loop {
-            let status = system.model.status().await?;
+            let status = system.model.status();
             if status.has_failed {
                 bail!("learning stopped at entry {}; see the log", status.next_offset);
             }

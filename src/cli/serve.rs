@@ -82,9 +82,11 @@ impl Serve {
             let scheme = options.scheme();
             let servers = HttpServers::open(system.clone(), rules, Clock::system(), &options, Arc::clone(&live), keys, &data_dir)?;
             let shutdown = shutdown_signal()?;
-            actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system()));
+            let jobs = [
+                actix::spawn(run_watchdog(system.clone(), Arc::clone(live.safety()), Clock::system())),
+                actix::spawn(run_removals(system.clone(), flags::retention_policy(&settings), Clock::system())),
+            ];
             actix::spawn(reload_on_sighup(live));
-            actix::spawn(run_removals(system.clone(), flags::retention_policy(&settings), Clock::system()));
             let unlearning = unlearn::prepare_when_pending(system.store.clone(), settings.clone());
             println!(
                 "sequor is ready: API {scheme}://{}  admin {scheme}://{}  data {}",
@@ -106,16 +108,18 @@ impl Serve {
                 supervisor::notify_stopping();
             }
             tracing::info!("stopping: completing requests in progress");
-            system.maintenance.cancel_long_tasks();
+            system.maintenance.prepare_stop();
             servers.close().await;
-            let offset = system.maintenance.persist().await?;
+            jobs.iter().for_each(tokio::task::JoinHandle::abort);
+            let offset = system.maintenance.stop().await?;
+            let lag = system.store.journal().next_offset()?.saturating_sub(offset);
             if let Err(error) = system.store.prepare_for_shutdown() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot reopen the database for shutdown; the next start takes longer"
                 );
             }
-            tracing::info!(offset, "stopped");
+            tracing::info!(offset, lag, "stopped");
             Ok(restarts)
         });
         if let Some(exporter) = exporter {

@@ -162,6 +162,7 @@ fn unlearning_gives_what_a_journal_gives_that_never_had_the_user() {
     let mut later: Vec<_> = (0..40).map(|number| event(&format!("later{number}"), "user3", "item4")).collect();
     later.iter_mut().for_each(|event| event["timestamp"] = json!(1_700_001_000_000_i64));
     daemon.send_events(&later);
+    daemon.wait_until_learned(940);
     daemon.terminate();
 
     let home = DaemonHome::new();
@@ -176,6 +177,8 @@ fn unlearning_gives_what_a_journal_gives_that_never_had_the_user() {
         (log.matches("sequor is ready").count() > 1).then_some(log)
     });
     assert!(log.contains("never had the users"), "{log}");
+    let status = daemon.status();
+    daemon.wait_until_learned(status["journal"]["next_offset"].as_u64().unwrap());
     daemon.terminate();
     assert_eq!(JournalDump::read(&home.data_dir()).event_ids().len(), 940);
     assert!(learned(&home.data_dir()) == learned(&never.data_dir()), "the weights differ");

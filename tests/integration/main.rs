@@ -11,6 +11,7 @@ mod bad_input;
 mod browser;
 mod byte_compatibility;
 mod catalog;
+mod catch_up;
 mod compaction;
 mod compressed_bodies;
 mod consent;

@@ -14,6 +14,7 @@ use crate::actors::erasure_progress::ErasureProgress;
 use crate::actors::error::{MaintenanceError, RequestError};
 use crate::actors::jobs::maintenance::StoreMaintenance;
 use crate::actors::shard::{ExpireSessions, ExpiryScan};
+use crate::actors::shutdown::StopWriting;
 use crate::domain::{Entry, EventKinds, Expiry, Offset, Timestamp, UserErasure};
 use crate::store::{BackupSummary, CompactionSummary, Durability, ErasedEntryCounts, Store};
 
@@ -51,10 +52,29 @@ impl MaintenanceHandle {
         self.store_maintenance.compact()
     }
 
-    /// Cancels a compaction and ends subscriptions, so that a stop does not wait for them.
-    pub fn cancel_long_tasks(&self) {
+    /// Prepares a stop: cancels a compaction and ends subscriptions, so that the stop does not wait for
+    /// them.
+    pub fn prepare_stop(&self) {
         self.store_maintenance.cancel();
         self.router.close_subscribers();
+    }
+
+    /// Ends learning, stores all derived state and ends every write, so that the store can be closed.
+    /// Entries that are not learned yet are learned after the next start. Returns the checkpoint's
+    /// offset.
+    ///
+    /// # Errors
+    /// The first failure; no acknowledged entry is lost by it.
+    pub async fn stop(&self) -> Result<Offset, MaintenanceError> {
+        self.prepare_stop();
+        self.set_draining(true);
+        self.model.learner.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("learner"))?;
+        for shard in self.router.shards.iter() {
+            shard.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("shard"))?;
+        }
+        let offset = self.persist_with(true).await?;
+        self.committer.send(StopWriting).await.map_err(|_| RequestError::ActorStopped("committer"))?;
+        Ok(offset)
     }
 
     /// Starts or ends draining. While the daemon drains, it accepts no new entries, answers

@@ -1,12 +1,14 @@
 //! Learner status, checkpoints and model operations.
 
 use actix::Addr;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ingest::IngestHandle;
 use super::recommender::RecommenderHandle;
 use crate::actors::error::{MaintenanceError, RequestError};
-use crate::actors::learner::{GetStatus, LearnerActor, LearnerStatus, WriteCheckpoint};
+use crate::actors::learner::{LearnerActor, LearnerStatus, WriteCheckpoint};
 use crate::domain::{Entry, ModelChange, ModelChangeCause, ModelOperation, Offset, Timestamp};
 use crate::store::Store;
 
@@ -17,18 +19,17 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct ModelHandle {
     pub(in crate::actors) learner: Addr<LearnerActor>,
+    pub(in crate::actors) status: Arc<ArcSwap<LearnerStatus>>,
     pub(in crate::actors) store: Store,
     pub(in crate::actors) ingest: IngestHandle,
     pub(in crate::actors) recommender: RecommenderHandle,
 }
 
 impl ModelHandle {
-    /// The status of learning.
-    ///
-    /// # Errors
-    /// [`RequestError::ActorStopped`] if the learner is not running.
-    pub async fn status(&self) -> Result<LearnerStatus, RequestError> {
-        self.learner.send(GetStatus).await.map_err(|_| RequestError::ActorStopped("learner"))
+    /// The learner's status as of the last published snapshot. Does not wait for the learner.
+    #[must_use]
+    pub fn status(&self) -> Arc<LearnerStatus> {
+        self.status.load_full()
     }
 
     /// Journals a model operation and waits up to 30 s until the learner has applied it. Returns

@@ -27,7 +27,7 @@ pub async fn run_watchdog(system: System, safety: Arc<ArcSwap<SafetySettings>>, 
 }
 
 async fn check_model(system: &System, safety: &SafetySettings, clock: &Clock) -> Result<(), MaintenanceError> {
-    let status = system.model.status().await?;
+    let status = system.model.status();
     // The health of an old entry was checked when the entry was new, and the operation that
     // followed may lie ahead of the learner.
     let lag = system.store.journal().next_offset()?.saturating_sub(status.next_offset);

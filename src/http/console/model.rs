@@ -18,7 +18,7 @@ pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn content(api: Data<ApiState>) -> Result<Markup, Problem> {
-    let (status, history) = (ServiceStatus::read(&api).await?, ServiceHistory::read(&api).await?);
+    let (status, history) = (ServiceStatus::read(&api), ServiceHistory::read(&api));
     let model = model_status(&api).await?;
     let learning = &status.learning;
     let loss = |loss: Option<f64>| loss.map_or(NO_VALUE.to_owned(), |loss| format!("{loss:.4}"));

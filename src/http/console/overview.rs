@@ -17,7 +17,7 @@ pub(in crate::http) async fn page(api: Data<ApiState>) -> HttpResponse {
 }
 
 async fn content(api: &ApiState) -> Result<Markup, Problem> {
-    let (status, history) = (ServiceStatus::read(api).await?, ServiceHistory::read(api).await?);
+    let (status, history) = (ServiceStatus::read(api), ServiceHistory::read(api));
     let ServiceStatus { journal, learning, quality, catalog, rates: current, .. } = &status;
     let latency = |value: Option<f64>| value.map_or(NO_VALUE.to_owned(), format_seconds);
     Ok(html! {

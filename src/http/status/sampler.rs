@@ -14,7 +14,7 @@ pub(in crate::http) fn spawn_sampler(api: ApiState, publisher: StatusPublisher) 
         loop {
             interval.tick().await;
             let metrics = api.system.inspection.refresh_metrics().snapshot();
-            let Ok(status) = ServiceStatus::from_metrics(&api, &metrics).await else { continue };
+            let status = ServiceStatus::from_metrics(&api, &metrics);
             let (journal, learning) = (&status.journal, &status.learning);
             api.status_sampler.add(&metrics, api.clock.now(), journal.next_offset, learning.lag_entries, learning.latest_loss);
             // The rates include this sample.

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::actors::error::RequestError;
 use crate::domain::Offset;
 use crate::http::state::ApiState;
 use crate::http::status::history::{StatusRates, StatusSample};
@@ -82,24 +81,18 @@ pub(in crate::http) struct AdmissionStatus {
 
 impl ServiceStatus {
     /// Reads the current status.
-    ///
-    /// # Errors
-    /// [`RequestError::ActorStopped`] if the learner has stopped.
-    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
-        Self::from_metrics(api, &api.system.inspection.refresh_metrics().snapshot()).await
+    pub(in crate::http) fn read(api: &ApiState) -> Self {
+        Self::from_metrics(api, &api.system.inspection.refresh_metrics().snapshot())
     }
 
     /// Builds the status from a snapshot of the metrics.
-    ///
-    /// # Errors
-    /// As [`ServiceStatus::read`].
-    pub(in crate::http) async fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Result<Self, RequestError> {
-        let standing = api.system.model.status().await?;
+    pub(in crate::http) fn from_metrics(api: &ApiState, reading: &MetricsSnapshot) -> Self {
+        let standing = api.system.model.status();
         let (report, store) = (&standing.report, &api.system.store);
         let end = store.journal().next_offset().unwrap_or_default();
         let known = api.system.recommender.snapshot().trained_through();
         let loss = reading.value("sequor_training_loss");
-        Ok(Self {
+        Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: not_ready_reason(&api.system, &standing).is_none(),
             journal: JournalStatus { next_offset: end, bytes_on_disk: store.size_on_disk().unwrap_or_default() },
@@ -127,7 +120,7 @@ impl ServiceStatus {
             in_flight: AdmissionStatus { entries: api.system.ingest.admission().in_flight(), bound: api.system.ingest.admission().limit() },
             rates: api.status_sampler.current_rates(),
             quarantined: store.quarantine().count().unwrap_or_default(),
-        })
+        }
     }
 }
 
@@ -154,14 +147,11 @@ pub(in crate::http) struct QualityPoint {
 
 impl ServiceHistory {
     /// Reads the history.
-    ///
-    /// # Errors
-    /// [`RequestError::ActorStopped`] if the learner has stopped.
-    pub(in crate::http) async fn read(api: &ApiState) -> Result<Self, RequestError> {
-        let curve = api.system.model.status().await?.report.curve;
-        let points = curve.points().iter();
+    pub(in crate::http) fn read(api: &ApiState) -> Self {
+        let status = api.system.model.status();
+        let points = status.report.curve.points().iter();
         let quality =
             points.map(|at| QualityPoint { from: at.from, steps: at.steps, recall_at_20: at.recall, mrr_at_20: at.mrr }).collect();
-        Ok(Self { samples: api.status_sampler.samples(), quality })
+        Self { samples: api.status_sampler.samples(), quality }
     }
 }

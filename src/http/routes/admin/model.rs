@@ -83,7 +83,7 @@ impl ModelOperationView {
 /// # Errors
 /// If the learner has stopped or the checkpoints cannot be read.
 pub(in crate::http) async fn model_status(api: &ApiState) -> Result<ModelStatus, Problem> {
-    let learner = api.system.model.status().await?;
+    let learner = api.system.model.status();
     let points = api.system.store.list_restore_points().map_err(RequestError::from)?;
     let health: &ModelHealth = &learner.health;
     Ok(ModelStatus {

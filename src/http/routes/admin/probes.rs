@@ -26,7 +26,7 @@ pub(in crate::http) async fn alive() -> HttpResponse {
 
 /// Ready if learning works and the journal accepts writes.
 pub(in crate::http) async fn ready(api: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    match not_ready_reason(&api.system, &api.system.model.status().await?) {
+    match not_ready_reason(&api.system, &api.system.model.status()) {
         Some(reason) => Err(Problem::not_ready(reason, RETRY_DELAY)),
         None => Ok(HttpResponse::Ok().json(json!({ "status": "ready" }))),
     }

@@ -10,11 +10,11 @@ use crate::http::state::ApiState;
 use crate::http::status::service_status::{ServiceHistory, ServiceStatus};
 
 pub(in crate::http) async fn history(api: Data<ApiState>) -> Result<Json<ServiceHistory>, Problem> {
-    Ok(Json(ServiceHistory::read(&api).await?))
+    Ok(Json(ServiceHistory::read(&api)))
 }
 
 pub(in crate::http) async fn status(api: Data<ApiState>) -> Result<Json<ServiceStatus>, Problem> {
-    Ok(Json(ServiceStatus::read(&api).await?))
+    Ok(Json(ServiceStatus::read(&api)))
 }
 
 /// Streams the status every second as server-sent events [HTML Living Standard, 9.2]. The stream

@@ -1,0 +1,27 @@
+//! The end of all writes before the store closes.
+
+use actix::{Actor, Handler, Message};
+
+use super::committer::CommitterActor;
+use super::learner::LearnerActor;
+use super::shard::ShardActor;
+
+/// Ends an actor's own activity: the learner learns no further entry, a shard stores no session on
+/// its own, and the committer does not try to reopen the store. The actors still answer messages.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopWriting;
+
+macro_rules! stops {
+    ($($actor:ty),*) => {$(
+        impl Handler<StopWriting> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: StopWriting, _: &mut <Self as Actor>::Context) -> Self::Result {
+                self.stop_writing();
+            }
+        }
+    )*};
+}
+
+stops!(CommitterActor, LearnerActor, ShardActor);

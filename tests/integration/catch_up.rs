@@ -1,0 +1,55 @@
+//! The daemon while the learner is behind: status does not wait for it, and a stop does not either.
+
+use serde_json::{Value, json};
+
+use crate::daemon::{DaemonHome, event, wait_for};
+
+/// Events of `users` users over `items` items, in an order that mixes the users.
+fn backlog(events: u32, users: u32, items: u32) -> impl Iterator<Item = Vec<Value>> {
+    let all: Vec<_> = (0..events)
+        .map(|number| {
+            let mixed = number.wrapping_mul(2_654_435_761) >> 7;
+            event(&format!("e{number}"), &format!("user {}", mixed % users), &format!("item {}", mixed / users % items))
+        })
+        .collect();
+    all.chunks(500).map(<[Value]>::to_vec).collect::<Vec<_>>().into_iter()
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn status_pages_and_metrics_answer_while_the_learner_is_busy() {
+    let home = DaemonHome::new();
+    let daemon = home.start_under(&["env".to_owned(), "SEQUOR_FAULT=model:poison:stall".to_owned()], &[]);
+    daemon.send_events(&[event("a", "ann", "tea"), event("b", "ann", "cup")]);
+    daemon.wait_until_learned(2);
+    daemon.send_events(&[event("c", "ann", "poison"), event("d", "ann", "pot")]);
+    wait_for("the learner to be behind", || (daemon.status()["learning"]["lag_entries"] == 2).then_some(()));
+    for path in ["/healthz", "/readyz", "/metrics", "/admin/status", "/admin/history", "/admin/model", "/console", "/console/model"] {
+        assert_eq!(daemon.get_admin(path).status, 200, "{path}");
+    }
+    // The session follows at once, whatever the learner does.
+    assert_eq!(daemon.get("/v1/users/ann/recommendations").status, 200);
+    assert_eq!(daemon.send_events(&[event("e", "ann", "jug")])["accepted"], 1);
+    daemon.kill();
+}
+
+#[test]
+fn stop_while_the_learner_catches_up_is_clean() {
+    let home = DaemonHome::new();
+    let daemon = home.start(&["server.max_batch=1000"]);
+    let mut sent = 0;
+    for batch in backlog(24_000, 100, 3_000) {
+        sent += daemon.post("/v1/events", &json!(batch).to_string()).json()["accepted"].as_u64().unwrap();
+    }
+    assert_eq!(sent, 24_000);
+    let log = home.path().join("log");
+    assert_eq!(daemon.terminate().code(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    let stopped = log.lines().rev().find(|line| line.contains("stopped")).unwrap();
+    assert!(!stopped.contains("lag=0"), "the stop waited for the learner: {stopped}");
+    // The next start learns the rest.
+    let daemon = home.start(&[]);
+    daemon.wait_until_learned(24_000);
+    assert_eq!(daemon.next_offset(), 24_000);
+}
